@@ -1,0 +1,30 @@
+"""napari-almadet: find sources in radio-interferometer cubes and inspect every one of them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+
+__version__ = version("napari-almadet")
+
+# Lazy, so that opening a FITS file in napari imports neither torch nor spectral_cube.
+_HOMES = {
+    "Cube": "cube",
+    "CubeError": "cube",
+    "read_cube": "cube",
+    "Settings": "pipeline.settings",
+    "Detections": "pipeline.catalog",
+    "detect": "pipeline.detect",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

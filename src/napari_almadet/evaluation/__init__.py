@@ -1,0 +1,1 @@
+"""How detection is measured: one-to-one matching, completeness, purity, IoU."""

@@ -1,0 +1,1 @@
+"""The paper's pipeline: no Qt, no napari, no training."""

@@ -1,0 +1,1 @@
+"""Simulated ALMA observations: sky -> visibilities -> dirty cube."""
