@@ -1,0 +1,82 @@
+"""Two-dimensional detection (paper, steps 1 to 4): from the cube to blobs of the probability map."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.pipeline.steps import Progress, in_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_almadet.cube import Cube
+
+BLOCK_VOXELS = 2**22  # read at a time: 16 MB as float32, a fraction of a second between two steps
+
+
+def channel_blocks(n_channels: int, plane_pixels: int) -> Iterator[slice]:
+    """Ranges of channels, each small enough to be read at once, that together cover the cube."""
+    depth = max(1, BLOCK_VOXELS // max(1, plane_pixels))
+    for first in range(0, n_channels, depth):
+        yield slice(first, min(first + depth, n_channels))
+
+
+@in_steps
+def stack(cube: Cube) -> np.ndarray:
+    """Integrate the cube along frequency: the dirty image (paper, step 1).
+
+    The sum over channels, in the cube's brightness unit times channels.  A pixel that
+    lacks some channels gets the mean of those it has, times the number of channels, so
+    that its level is comparable with its neighbours'.  Planes are read in blocks; the
+    cube is never in memory as a whole.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32, shape (ny, nx); NaN where no channel has data.
+    """
+    n_channels, ny, nx = cube.shape
+    total = np.zeros((ny, nx))
+    count = np.zeros((ny, nx), dtype=int)
+    for block in channel_blocks(n_channels, ny * nx):
+        planes = cube.read(block)
+        valid = np.isfinite(planes)
+        total += np.where(valid, planes, 0).sum(axis=0, dtype=float)
+        count += valid.sum(axis=0)
+        yield Progress("Stacking channels", block.stop, n_channels)
+    return mean_times(total, count, n_channels)
+
+
+def integrate(planes: np.ndarray) -> np.ndarray:
+    """Sum planes (channel, y, x) along the channels, missing ones replaced by the mean of the others; NaN if none."""
+    valid = np.isfinite(planes)
+    return mean_times(np.where(valid, planes, 0).sum(axis=0, dtype=float), valid.sum(axis=0), len(planes))
+
+
+def mean_times(total: np.ndarray, count: np.ndarray, n_channels: int) -> np.ndarray:
+    """The mean of ``count`` values that add up to ``total``, times ``n_channels``; NaN where there are none."""
+    return np.where(count > 0, total * (n_channels / np.maximum(count, 1)), np.nan).astype(np.float32)
+
+
+def normalise(images: np.ndarray) -> np.ndarray:
+    """Rescale each image to run from 0 to 1 (paper, step 2).
+
+    A missing pixel takes the value of zero flux, which is the mean level of a dirty
+    image, before the range is measured; a constant image becomes zeros.
+
+    Parameters
+    ----------
+    images
+        Shape (..., y, x); each (y, x) image has its own range.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32, same shape, no NaN.
+    """
+    images = np.where(np.isfinite(images), images, 0).astype(np.float64)
+    low = images.min(axis=(-2, -1), keepdims=True)
+    span = images.max(axis=(-2, -1), keepdims=True) - low
+    return ((images - low) / np.where(span > 0, span, 1)).astype(np.float32)
