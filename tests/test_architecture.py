@@ -1,0 +1,153 @@
+"""The rules of the house that docs/architecture.md draws: who may import whom, and what the wheel carries."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+PACKAGE = "napari_almadet"
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / PACKAGE
+
+# Each room and the rooms it may import: only rooms named above it, so that no arrows close a circle.
+ARROWS = {
+    "cube": set(),
+    "networks": set(),
+    "simulation": {"cube"},
+    "pipeline": {"cube", "networks"},
+    "evaluation": {"cube", "networks", "pipeline", "simulation"},
+    "training": {"cube", "networks", "pipeline", "simulation", "evaluation"},
+    "plugin": {"cube", "networks", "pipeline", "simulation"},
+    "cli": {"cube", "networks", "pipeline", "simulation", "evaluation", "training", "plugin"},
+}
+WINDOWED = {"plugin", "cli"}  # cli opens the plugin's window in `almadet demo`
+GUI = {"napari", "magicgui", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "pyqtgraph", "vispy"}
+SLOW = {"torch", "spectral_cube"}
+
+MODULES = {
+    ".".join((PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in sorted(SOURCE.rglob("*.py"))
+}
+
+
+def room(module: str) -> str | None:
+    """The room a module of the package lies in; None for the package itself and for other packages' modules."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == PACKAGE and len(parts) > 1 and parts[1] in ARROWS else None
+
+
+def modules_of(*rooms: str) -> list[str]:
+    return [module for module in MODULES if room(module) in rooms]
+
+
+def imports_of(module: str) -> set[str]:
+    """Every module or name that a module's text imports, wherever the statement stands."""
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            found |= {f"{origin}.{alias.name}" for alias in node.names}
+    return found
+
+
+def loaded_after(code: str, *arguments: str) -> set[str]:
+    """Top-level packages in a fresh interpreter after it ran some code."""
+    report = "\nimport json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    run = subprocess.run(
+        [sys.executable, "-c", code + report, *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stdout.splitlines()[-1]))
+
+
+def importing(modules: list[str]) -> str:
+    return "from importlib import import_module\n" + "\n".join(f"import_module({name!r})" for name in modules)
+
+
+def test_every_module_lies_in_a_room():
+    assert [module for module in MODULES if room(module) is None] == [PACKAGE]
+
+
+@pytest.mark.parametrize("name", ARROWS)
+def test_arrows_run_one_way(name):
+    wrong = {
+        f"{module} imports {imported}"
+        for module in modules_of(name)
+        for imported in imports_of(module)
+        if room(imported) not in ARROWS[name] | {name, None}
+    }
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", [name for name in ARROWS if name not in WINDOWED])
+def test_core_names_no_gui(name):
+    """Nowhere in the text, so neither inside a function nor for type checking only."""
+    wrong = {
+        f"{module} imports {imported}"
+        for module in modules_of(name)
+        for imported in imports_of(module)
+        if imported.split(".")[0] in GUI
+    }
+    assert not wrong
+
+
+def test_core_loads_no_gui():
+    """Neither does anything that the core imports in turn."""
+    core = modules_of(*(name for name in ARROWS if name not in WINDOWED))
+    if find_spec("pytorch_lightning") is None:
+        core = [module for module in core if room(module) != "training"]
+    assert not loaded_after(importing(core)) & GUI
+
+
+def test_package_loads_no_gui_and_nothing_slow():
+    assert not loaded_after(f"import {PACKAGE}, {PACKAGE}.cube, {PACKAGE}.pipeline.settings") & (GUI | SLOW)
+
+
+@pytest.mark.parametrize("name", ["cli", "plugin"])
+def test_windows_and_help_load_nothing_slow(name):
+    assert not loaded_after(importing(modules_of(name))) & SLOW
+
+
+def test_opening_a_file_loads_nothing_slow(tmp_path):
+    header = fits.Header(
+        {"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CTYPE3": "FREQ", "CUNIT3": "Hz", "BUNIT": "Jy/beam"}
+        | {"CRVAL3": 230e9, "CDELT1": -1e-4, "CDELT2": 1e-4, "CDELT3": 1e7, "BMAJ": 5e-4, "BMIN": 4e-4, "BPA": 10.0}
+    )
+    data = np.random.default_rng(1).normal(size=(4, 8, 8)).astype("f4")
+    fits.writeto(tmp_path / "cube.fits", data, header)
+    code = f"import sys\nfrom {PACKAGE}.plugin.reader import napari_get_reader as get\nget(sys.argv[1])(sys.argv[1])"
+    assert not loaded_after(code, str(tmp_path / "cube.fits")) & SLOW
+
+
+def test_wheel_carries_what_runs_and_nothing_else(tmp_path):
+    pytest.importorskip("setuptools", minversion="77", reason="building the wheel needs setuptools 77 or later")
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    litter = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "src", tree / "src", ignore=litter)
+    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=tree, check=True, capture_output=True, timeout=120)
+
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size < 30e6
+    carried = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert carried == {str(path.relative_to(tree / "src")) for path in (tree / "src").rglob("*") if path.is_file()}
+    for kind in ("napari.yaml", "py.typed", "networks/weights/blobs_finder.safetensors", "simulation/antennas/"):
+        assert any(name.startswith(f"{PACKAGE}/{kind}") for name in carried), f"the wheel lacks {kind}"
+    assert any(name.endswith("licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
