@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy import ndimage
+from skimage import measure
 
-from napari_almadet.pipeline.steps import Progress, in_steps
+from napari_almadet.pipeline import tiling
+from napari_almadet.pipeline.catalog import Box
+from napari_almadet.pipeline.steps import Progress, in_steps, predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +18,14 @@ if TYPE_CHECKING:
     from napari_almadet.cube import Cube
 
 BLOCK_VOXELS = 2**22  # read at a time: 16 MB as float32, a fraction of a second between two steps
+
+
+class Blob(NamedTuple):
+    """A connected piece of the thresholded probability map: its box, its highest value, whether it is cut off."""
+
+    box: Box
+    prob: float
+    edge: bool
 
 
 def channel_blocks(n_channels: int, plane_pixels: int) -> Iterator[slice]:
@@ -80,3 +92,81 @@ def normalise(images: np.ndarray) -> np.ndarray:
     low = images.min(axis=(-2, -1), keepdims=True)
     span = images.max(axis=(-2, -1), keepdims=True) - low
     return ((images - low) / np.where(span > 0, span, 1)).astype(np.float32)
+
+
+def normalised_windows(stacked: np.ndarray, window: int, overlap: int) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """Cut the dirty image to the size Blobs Finder sees, each window from 0 to 1 (paper, step 2).
+
+    Where the paper crops the middle 256 pixels, overlapping windows cover the whole field.
+
+    Returns
+    -------
+    windows
+        Float32, shape (n, window, window).
+    corners
+        First pixel (y, x) of each window.
+    """
+    corners = tiling.corners(stacked.shape, window, overlap)
+    return normalise(np.stack([tiling.cut(stacked, corner, window) for corner in corners])), corners
+
+
+@in_steps
+def probability_map(
+    windows: np.ndarray,
+    corners: list[tuple[int, ...]],
+    shape: tuple[int, int],
+    overlap: int,
+    blobs_finder,
+    batch_size: int = 16,
+    device="cpu",
+):
+    """What Blobs Finder makes of the windows, blended into one map of the field (paper, step 3).
+
+    Parameters
+    ----------
+    windows, corners
+        From :func:`normalised_windows`.
+    shape
+        (ny, nx) of the field.
+    overlap
+        Over how many pixels a window fades in.
+    blobs_finder
+        Torch module from (batch, 1, window, window) to the same shape, both from 0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32, shape (ny, nx), from 0 to 1.
+    """
+    answers = yield from predict.steps(blobs_finder, windows[:, None], "Looking for sources", batch_size, device)
+    return tiling.blend(answers[:, 0], corners, shape, overlap)
+
+
+def find_blobs(probability: np.ndarray, threshold: float) -> list[Blob]:
+    """Cut the probability map at ``threshold`` and box the blobs that stand out (paper, step 4).
+
+    A pixel belongs to a blob if its probability is at or above ``threshold``; pixels
+    that touch by a side or a corner belong together.  A blob that touches the field's
+    border, or a pixel without data (NaN), is marked ``edge``.
+
+    Parameters
+    ----------
+    probability
+        Shape (y, x), NaN where the field has no data.
+    threshold
+        Between 0 and 1; the paper's is 0.1.
+
+    Returns
+    -------
+    list of Blob
+        From the bottom row up, and from left to right.
+    """
+    labels = measure.label(probability >= threshold, connectivity=2)
+    missing = np.pad(np.isnan(probability), 1, constant_values=True)
+    beside_missing = ndimage.binary_dilation(missing, np.ones((3, 3)))[1:-1, 1:-1]
+    blobs = []
+    for region in measure.regionprops(labels, intensity_image=probability):
+        y0, x0, y1, x1 = region.bbox
+        edge = bool(beside_missing[tuple(region.coords.T)].any())
+        blobs.append(Blob(Box(y0, y1, x0, x1), float(region.intensity_max), edge))
+    return blobs

@@ -148,5 +148,5 @@ class Detections:
         raise NotImplementedError
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``catalog.ecsv``, ``probability.fits``, ``ds9.reg``, ``casa.crtf``, ``settings.json`` into ``folder``."""
+        """Write ``catalog.ecsv``, ``probability.fits``, ``ds9.reg``, ``casa.crtf`` and ``settings.json``."""
         raise NotImplementedError

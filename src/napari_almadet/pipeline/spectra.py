@@ -2,7 +2,64 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
+from typing import TYPE_CHECKING
+
 import numpy as np
+from astropy.modeling.fitting import LevMarLSQFitter
+from astropy.modeling.models import Gaussian1D
+from astropy.stats import gaussian_sigma_to_fwhm
+from astropy.utils.exceptions import AstropyUserWarning
+from scipy.signal import find_peaks, peak_widths
+
+from napari_almadet.pipeline import tiling
+from napari_almadet.pipeline.blobs import channel_blocks
+from napari_almadet.pipeline.catalog import Box, EmissionPeak
+from napari_almadet.pipeline.steps import Progress, in_steps, predict
+
+if TYPE_CHECKING:
+    from napari_almadet.cube import Cube
+
+WINDOW = 128  # channels Deep GRU sees at a time
+OVERLAP = 64  # so that every line up to half a window wide lies whole in one window
+PROMINENCE = 0.05  # by how much a peak must rise from its surroundings: ripples on one line are not two
+
+
+@in_steps
+def extract_spectra(cube: Cube, boxes: list[Box]) -> np.ndarray:
+    """Sum the pixels of each box in each channel: the dirty spectra (paper, step 5).
+
+    The channels are read in blocks, once for all boxes.  A pixel without data adds
+    nothing; a channel in which a box has no data at all is NaN.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32, shape (len(boxes), channels), in the cube's brightness unit times pixels.
+    """
+    n_channels = cube.shape[0]
+    spectra = np.empty((len(boxes), n_channels), np.float32)
+    if not boxes:
+        return spectra
+    y0, x0 = min(box.y0 for box in boxes), min(box.x0 for box in boxes)
+    y1, x1 = max(box.y1 for box in boxes), max(box.x1 for box in boxes)
+    edges = np.array([(box.y0 - y0, box.y1 - y0, box.x0 - x0, box.x1 - x0) for box in boxes]).T
+    for block in channel_blocks(n_channels, (y1 - y0) * (x1 - x0)):
+        planes = cube.read(block, slice(y0, y1), slice(x0, x1))
+        valid = np.isfinite(planes)
+        total = box_sums(np.where(valid, planes, 0), *edges)
+        count = box_sums(valid, *edges)
+        spectra[:, block] = np.where(count > 0, total, np.nan).T
+        yield Progress("Extracting spectra", block.stop, n_channels)
+    return spectra
+
+
+def box_sums(planes: np.ndarray, y0, y1, x0, x1) -> np.ndarray:
+    """Sums of planes (channel, y, x) over many boxes at once, shape (channel, boxes), by way of a summed-area table."""
+    table = np.zeros((len(planes), planes.shape[1] + 1, planes.shape[2] + 1))
+    table[:, 1:, 1:] = planes.cumsum(axis=1, dtype=float).cumsum(axis=2)
+    return table[:, y1, x1] - table[:, y0, x1] - table[:, y1, x0] + table[:, y0, x0]
 
 
 def standardise(spectra: np.ndarray) -> np.ndarray:
@@ -31,3 +88,122 @@ def standardise(spectra: np.ndarray) -> np.ndarray:
     # a constant spectrum keeps a deviation of rounding errors, which must not be blown up to 1
     constant = deviation <= 1e-12 * scale
     return np.where(constant, 0, centred / np.where(constant, 1, deviation)).astype(np.float32)
+
+
+@in_steps
+def denoise(spectra: np.ndarray, deep_gru, batch_size: int = 16, device="cpu"):
+    """Standardise the dirty spectra and let Deep GRU tell where they hold emission (paper, step 6).
+
+    Deep GRU takes 128 channels.  Shorter spectra are padded with their mean; longer ones
+    go through in overlapping windows, each standardised, and the answers are blended.
+
+    Parameters
+    ----------
+    spectra
+        Shape (n, channels).
+    deep_gru
+        Torch module from (batch, 128), standardised, to (batch, 128) from 0 to 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        The denoised spectra: float32, shape (n, channels), from 0 to 1.
+    """
+    n, n_channels = spectra.shape
+    corners = tiling.corners((n_channels,), WINDOW, OVERLAP)
+    windows = standardise(np.stack([tiling.cut(spectra, corner, WINDOW) for corner in corners]))
+    answers = yield from predict.steps(deep_gru, windows.reshape(-1, WINDOW), "Denoising spectra", batch_size, device)
+    return tiling.blend(answers.reshape(len(corners), n, WINDOW), corners, (n_channels,), OVERLAP)
+
+
+def find_emission(
+    denoised: np.ndarray, spectrum: np.ndarray, peak_height: float
+) -> tuple[tuple[EmissionPeak, ...], list[str]]:
+    """Find the lines of one denoised spectrum and fit a Gaussian to each (paper, step 7).
+
+    Peaks at least ``peak_height`` high are fitted by Levenberg and Marquardt's method,
+    each between the minima that part it from its neighbours, starting from the peak's
+    place, height and width.  A fit that makes no physical sense is discarded.
+
+    Parameters
+    ----------
+    denoised
+        Shape (channels,), from 0 to 1.
+    spectrum
+        The dirty spectrum, shape (channels,).
+    peak_height
+        The paper's is 0.1.
+
+    Returns
+    -------
+    peaks
+        In order of dirty line flux, the highest, which the paper calls primary, first.
+    reasons
+        Why peaks were discarded, one sentence each.
+    """
+    padded = np.pad(denoised.astype(float), 1)  # so that a line at the first or last channel is a peak too
+    found, properties = find_peaks(padded, height=peak_height, prominence=PROMINENCE)
+    minima = [a + int(np.argmin(padded[a:b])) - 1 for a, b in itertools.pairwise(found)]
+    bounds = [0, *minima, len(denoised) - 1]
+    peaks, reasons = [], []
+    for i, width in enumerate(peak_widths(padded, found)[0]):
+        channel, height = int(found[i]) - 1, float(properties["peak_heights"][i])
+        reach = int(np.ceil(2 * width)) + 2  # beyond it there is nothing of the line, only what would pull the fit
+        low, high = max(bounds[i], channel - reach), min(bounds[i + 1], channel + reach)
+        peak, doubt = fit_gaussian(denoised[low : high + 1], low, channel, height, width)
+        doubt = doubt or implausible(peak, len(denoised))
+        if doubt:
+            reasons.append(f"peak at channel {channel} discarded: {doubt}")
+        else:
+            peaks.append(peak)
+    return tuple(sorted(peaks, key=lambda peak: line_flux(spectrum, peak, peaks), reverse=True)), reasons
+
+
+def fit_gaussian(
+    values: np.ndarray, first: int, channel: int, height: float, width: float
+) -> tuple[EmissionPeak | None, str]:
+    """Fit a Gaussian to ``values``, which begin at channel ``first``; the peak, or None and what went wrong."""
+    if len(values) < 3:
+        return None, f"{len(values)} channels are too few to fit a Gaussian"
+    fitter = LevMarLSQFitter()
+    start = Gaussian1D(amplitude=height, mean=channel, stddev=max(width, 1) / gaussian_sigma_to_fwhm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyUserWarning)  # its message stands in fit_info, and is told below
+        fit = fitter(start, np.arange(first, first + len(values)), values)
+    if fitter.fit_info["ierr"] not in (1, 2, 3, 4):
+        return None, f"the Gaussian fit failed ({fitter.fit_info['message']})"
+    fwhm = abs(fit.stddev.value) * gaussian_sigma_to_fwhm
+    return EmissionPeak(channel, height, float(fit.amplitude.value), float(fit.mean.value), float(fwhm)), ""
+
+
+def implausible(peak: EmissionPeak, n_channels: int) -> str:
+    """Why a fitted line cannot be one, or an empty string."""
+    if not -0.5 <= peak.centre <= n_channels - 0.5:
+        return f"the fit's centre, channel {peak.centre:.1f}, is outside the band"
+    if peak.amplitude <= 0:
+        return f"the fit's amplitude, {peak.amplitude:.2f}, is not positive"
+    if peak.fwhm < 1:
+        return f"its FWHM of {peak.fwhm:.1f} channels is less than one channel"
+    if peak.fwhm > n_channels / 2:
+        return f"its FWHM of {peak.fwhm:.0f} channels is over half of the band's {n_channels}"
+    return ""
+
+
+def off_line(peaks, n_channels: int) -> np.ndarray:
+    """Mask of the channels outside every peak's emission range: where only the continuum is."""
+    mask = np.ones(n_channels, bool)
+    for peak in peaks:
+        mask[slice(*peak.emission_range(n_channels))] = False
+    return mask
+
+
+def continuum_level(spectrum: np.ndarray, peaks) -> float:
+    """Median of the dirty spectrum outside the emission ranges of ``peaks``; 0 where no channel is left."""
+    rest = spectrum[off_line(peaks, len(spectrum)) & np.isfinite(spectrum)]
+    return float(np.median(rest)) if len(rest) else 0.0
+
+
+def line_flux(spectrum: np.ndarray, peak: EmissionPeak, peaks) -> float:
+    """Sum of the dirty spectrum over the emission range of ``peak``, above the continuum outside all ``peaks``."""
+    line = spectrum[slice(*peak.emission_range(len(spectrum)))]
+    return float(np.nansum(line - continuum_level(spectrum, peaks)))

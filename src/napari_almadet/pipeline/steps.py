@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TypeVar
 
+import numpy as np
+
 Result = TypeVar("Result")
 
 
@@ -43,3 +45,35 @@ def in_steps(steps: Callable[..., Generator[Progress, None, Result]]) -> Callabl
 
     function.steps = steps
     return function
+
+
+@in_steps
+def predict(network, inputs: np.ndarray, stage: str, batch_size: int = 16, device="cpu"):
+    """Pass ``inputs`` through a network, a batch at a time.
+
+    Parameters
+    ----------
+    network
+        Torch module, or any callable, from a float32 tensor (batch, ...) to one of the same shape.
+    inputs
+        Shape (n, ...).
+    stage
+        What the progress is called.
+    device
+        Where ``network`` is.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32, the shape of ``inputs``.
+    """
+    import torch
+
+    answers = np.empty(inputs.shape, np.float32)
+    for first in range(0, len(inputs), batch_size):
+        batch = slice(first, min(first + batch_size, len(inputs)))
+        with torch.inference_mode():  # never held across a yield: it belongs to the thread
+            tensor = torch.from_numpy(np.ascontiguousarray(inputs[batch], np.float32))
+            answers[batch] = network(tensor.to(device)).cpu().numpy()
+        yield Progress(stage, batch.stop, len(inputs))
+    return answers

@@ -1,0 +1,100 @@
+"""Windows over images and spectra of any size, and how what the networks make of them meets again.
+
+A network sees a window of fixed size.  What is larger is covered by overlapping
+windows whose answers are blended with a smooth taper; what is smaller is padded.
+Images (two tiled axes) and spectra (one) go the same way.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+
+def window_starts(length: int, window: int, overlap: int) -> list[int]:
+    """First pixel of each of the fewest windows that cover an axis, spread evenly.
+
+    Neighbours overlap by at least ``overlap``.  An axis shorter than the window gets
+    one, centred on it, which starts at or before pixel 0.
+
+    Raises
+    ------
+    ValueError
+        If ``overlap`` is negative or not smaller than ``window``.
+    """
+    if not 0 <= overlap < window:
+        raise ValueError(f"windows of {window} cannot overlap by {overlap}: choose an overlap from 0 to {window - 1}")
+    if length <= window:
+        return [(length - window) // 2]
+    count = -(-(length - overlap) // (window - overlap))
+    return np.linspace(0, length - window, count).round().astype(int).tolist()
+
+
+def corners(shape: tuple[int, ...], window: int, overlap: int) -> list[tuple[int, ...]]:
+    """First pixel, in every tiled axis, of each window that covers an array of ``shape``."""
+    return list(product(*(window_starts(length, window, overlap) for length in shape)))
+
+
+def cut(array: np.ndarray, corner: tuple[int, ...], window: int) -> np.ndarray:
+    """The window that starts at ``corner`` of the last axes of ``array``; NaN outside it.
+
+    Parameters
+    ----------
+    array
+        Shape (..., n) for a corner of one number, (..., y, x) for one of two.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32, shape (..., window) or (..., window, window).
+    """
+    tiled = array.shape[array.ndim - len(corner) :]
+    piece = np.full((*array.shape[: array.ndim - len(corner)], *(window for _ in corner)), np.nan, np.float32)
+    inside, source = _overlap(corner, window, tiled)
+    piece[(..., *inside)] = array[(..., *source)]
+    return piece
+
+
+def blend(pieces: np.ndarray, corners: list[tuple[int, ...]], shape: tuple[int, ...], overlap: int) -> np.ndarray:
+    """Put windows together again: where they overlap, their mean weighted by a taper, so that no seam shows.
+
+    Parameters
+    ----------
+    pieces
+        Shape (windows, ..., window[, window]), in the order of ``corners``.
+    shape
+        Size of the tiled axes.
+    overlap
+        Over how many pixels from its edge a window fades in.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32, shape (..., *shape).
+    """
+    window = pieces.shape[-1]
+    weight = taper(window, overlap)
+    if len(shape) == 2:
+        weight = weight[:, None] * weight
+    total = np.zeros((*pieces.shape[1 : pieces.ndim - len(shape)], *shape))
+    norm = np.zeros(shape)
+    for piece, corner in zip(pieces, corners, strict=True):
+        inside, target = _overlap(corner, window, shape)
+        total[(..., *target)] += piece[(..., *inside)] * weight[inside]
+        norm[target] += weight[inside]
+    return (total / norm).astype(np.float32)
+
+
+def taper(window: int, overlap: int) -> np.ndarray:
+    """Weight of a window's pixels along one axis: 1 inside, falling as sin² over ``overlap`` pixels to its ends."""
+    to_edge = np.minimum(np.arange(window), np.arange(window)[::-1]) + 0.5
+    return np.sin(np.pi / 2 * np.minimum(to_edge / max(overlap, 0.5), 1)) ** 2
+
+
+def _overlap(corner, window, shape) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a window and the array meet: in the window's pixels and in the array's."""
+    first = [max(start, 0) for start in corner]
+    last = [min(start + window, length) for start, length in zip(corner, shape, strict=True)]
+    inside = tuple(slice(a - start, b - start) for a, b, start in zip(first, last, corner, strict=True))
+    return inside, tuple(slice(a, b) for a, b in zip(first, last, strict=True))
