@@ -1,7 +1,7 @@
 # make demo    set up, open napari on the sample cube and detect its sources; without a display, or with
 #              HEADLESS=1, run the same detection and print the candidates
 # make test    set up and run the tests
-# make lint    check style as the tests' neighbours are checked
+# make lint    check style and formatting
 # make clean   remove all that was set up
 #
 # make PYTHON=python3.12 ...       to choose the Python
@@ -10,7 +10,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PIP := $(BIN)/python -m pip --no-input --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --no-input --disable-pip-version-check -qq
 
 ifeq ($(shell uname),Linux)
 HEADLESS ?= $(if $(DISPLAY)$(WAYLAND_DISPLAY),,1)
