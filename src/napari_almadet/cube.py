@@ -296,7 +296,8 @@ def read_cube(path: str | Path) -> Cube:
 def _read(path: Path) -> Cube:
     """`read_cube` without the file's name in the errors, and with errors of any type."""
     notes: list[str] = []
-    with fits.open(path, memmap=False) as hdus:
+    # Opened here, as astropy leaves a file it fails on open.
+    with path.open("rb") as file, fits.open(file, memmap=False) as hdus:
         hdu = _find_image(hdus, notes)
         header = hdu.header.copy()  # astropy edits the header of an integer image when its data are read
         wcs = _wcs(_mended(header, notes), hdus, notes)
@@ -431,13 +432,15 @@ def _from_middle(n: int) -> np.ndarray:
 def _refuse_empty(data: np.ndarray) -> None:
     """Raise unless some value is neither NaN nor zero; stops at the first plane that has one."""
     slabs = np.moveaxis(data, np.argmax(np.abs(data.strides)), 0)  # along the file, not across it
-    zeros = False
+    zeros = nans = False
     for k in _from_middle(len(slabs)):
         finite = np.isfinite(slabs[k])
         if np.any(slabs[k], where=finite):
             return
-        zeros = zeros or finite.any()
-    raise CubeError("is empty: it holds nothing but zeros." if zeros else "is empty: every value is NaN.")
+        zeros |= finite.any()
+        nans |= not finite.all()
+    found = " and ".join(name for name, seen in (("zeros", zeros), ("NaN", nans)) if seen)
+    raise CubeError(f"is empty: it holds nothing but {found}.")
 
 
 # --- The header ---
