@@ -1,0 +1,24 @@
+"""What ``almadet demo`` shows: the sample cube in napari, and a detection that runs at once."""
+
+from __future__ import annotations
+
+from napari_almadet.plugin.detect_widget import DetectWidget
+
+PLUGIN = "napari-almadet"
+WIDGET = "Detect sources"
+
+
+def run_demo() -> None:
+    """Open napari on the sample cube, start a detection, and stay until the window is closed."""
+    import napari
+
+    open_demo(napari.Viewer())
+    napari.run()
+
+
+def open_demo(viewer) -> DetectWidget:
+    """Load the sample cube into a viewer, open the plugin's widget and start the detection."""
+    viewer.open_sample(PLUGIN, "simulated_sources")
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    widget.detect()
+    return widget

@@ -1,0 +1,67 @@
+"""A candidate in words and numbers, for the table and the inspector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.pipeline.catalog import Candidate, Detections
+from napari_almadet.plugin.layers import line_channel, position
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+
+DASH = "–"  # stands for a number that is not known
+
+
+def number(value: float, form: str) -> str:
+    """A number by a format specification, or a dash if it is not finite."""
+    return format(value, form) if np.isfinite(value) else DASH
+
+
+def sky_text(sky: SkyCoord) -> tuple[str, str]:
+    """Longitude and latitude as written by astronomers: sexagesimal RA and Dec, degrees in other frames."""
+    lon, lat = sky.spherical.lon, sky.spherical.lat
+    if hasattr(sky, "ra"):
+        right_ascension = lon.to_string(unit="hourangle", sep=":", precision=2, pad=True)
+        return right_ascension, lat.to_string(unit="deg", sep=":", precision=1, pad=True, alwayssign=True)
+    return lon.to_string(unit="deg", decimal=True, precision=4), lat.to_string(
+        unit="deg", decimal=True, precision=4, alwayssign=True
+    )
+
+
+def facts(detections: Detections, candidate: Candidate) -> list[tuple[str, str]]:
+    """(name, value) of all that was measured, in reading order; what is not known is left out."""
+    cube = detections.cube
+    x, y = position(candidate)
+    sky = cube.sky(x, y)
+    rows = [] if sky is None else [("Position", "  ".join(sky_text(sky)))]
+    rows.append(("Pixel", f"x {x:.1f}, y {y:.1f}"))
+    channel = line_channel(candidate)
+    if np.isfinite(channel):
+        rows += _line_facts(detections, candidate, channel)
+    if np.isfinite(candidate.f_sum):
+        error = f" ± {candidate.err_f_sum:.2g}" if np.isfinite(candidate.err_f_sum) else ""
+        rows.append(("Flux", f"{candidate.f_sum:.4g}{error}"))
+    rows.append(("S/N", f"{number(candidate.snr_global, '.1f')} global, {number(candidate.snr_pixel, '.1f')} pixel"))
+    rows.append(("Probability", number(candidate.prob, ".2f")))
+    marks = [word for word, on in (("blended", candidate.blended), ("at the edge", candidate.edge)) if on]
+    rows.append(("Kind", ", ".join([candidate.kind, *marks])))
+    return rows
+
+
+def _line_facts(detections: Detections, candidate: Candidate, channel: float) -> list[tuple[str, str]]:
+    cube, fwhm = detections.cube, candidate.primary.fwhm
+    first, last = candidate.channels[0], candidate.channels[1] - 1
+    world = []
+    if (frequency := cube.frequency(channel)) is not None:
+        world.append(f"{frequency.to_value('GHz'):.5f} GHz")
+    if (velocity := cube.velocity(channel)) is not None:
+        world.append(f"{velocity.to_value('km/s'):.1f} km/s")
+    width = f"{fwhm:.1f} channels"
+    edges = cube.velocity(np.array([channel - fwhm / 2, channel + fwhm / 2]))
+    if edges is not None:
+        width = f"{abs(np.diff(edges.to_value('km/s'))[0]):.1f} km/s ({width})"
+    where = ("Line", ", ".join(world)) if world else None
+    return [row for row in (where, ("Channel", f"{channel:.1f} (line {first} to {last})"), ("FWHM", width)) if row]

@@ -1,0 +1,309 @@
+"""The dock widget "Detect sources": the form, the run, and the table of what was found."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from napari.qt.threading import create_worker
+from napari.utils.notifications import notification_manager, show_error
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_almadet.cube import Cube, CubeError
+from napari_almadet.pipeline.catalog import Detections, Fate
+from napari_almadet.pipeline.settings import Settings
+from napari_almadet.plugin.candidates import CandidateTable
+from napari_almadet.plugin.inspector import Inspector
+from napari_almadet.plugin.session import Session
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_almadet.pipeline.steps import Progress
+
+    Run = Callable[[Cube, Settings], Generator[Progress, None, Detections]]
+
+INSPECTOR = "Candidate inspector"  # name of the dock at the bottom
+DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
+TORCH_ADVICE = (
+    "PyTorch could not be loaded ({error}). On Windows this happens when it is loaded after the window system: "
+    'start napari with `python -c "import torch, napari; napari.Viewer(); napari.run()"`, '
+    "or install another version of torch. `almadet detect` on the command line is not affected."
+)
+
+log = logging.getLogger(__name__)
+
+
+class TorchMissingError(RuntimeError):
+    """PyTorch is installed but cannot be loaded; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended in an error."""
+
+    error: Exception
+
+
+def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detections]:
+    """The pipeline, loaded only now: torch takes seconds, and on Windows may refuse to come after Qt."""
+    try:
+        import torch  # noqa: F401
+    except OSError as error:
+        raise TorchMissingError(TORCH_ADVICE.format(error=error)) from error
+    from napari_almadet.pipeline.detect import detect_steps
+
+    return (yield from detect_steps(cube, settings))
+
+
+def cautiously(run: Run, cube: Cube, settings: Settings) -> Generator[Progress, None, Detections | Failure]:
+    """A run that hands its error over instead of raising it.
+
+    napari would show the traceback of every error that a worker raises, and swallow a
+    `RuntimeError`, which is what torch raises when a GPU is out of memory.
+    """
+    try:
+        return (yield from run(cube, settings))
+    except Exception as error:  # whatever went wrong is told to the user, see DetectWidget._failed
+        return Failure(error)
+
+
+def cube_of(image: Image) -> Cube:
+    """The cube of a layer: the one it was read from, or its bare array in pixels and channels.
+
+    Raises
+    ------
+    CubeError
+        If the array is no cube, e.g. of complex numbers.
+    """
+    cube = image.metadata.get("cube")
+    data = image.data[0] if image.multiscale else image.data
+    if isinstance(cube, Cube) and cube.shape == data.shape:
+        return cube
+    return Cube.from_array(data, name=image.name)
+
+
+class DetectWidget(QWidget):
+    """Form, progress and table; opens the inspector below the canvas.
+
+    ``run`` is the pipeline: a generator function of a cube and settings that yields
+    `Progress` and returns `Detections`.
+    """
+
+    def __init__(self, napari_viewer: Viewer, run: Run = detection):
+        super().__init__()
+        self.viewer = napari_viewer
+        self.session = Session.of(napari_viewer)
+        self._run = run
+        self._worker = None
+        self._build()
+        layers = napari_viewer.layers
+        for event in (layers.events.inserted, layers.events.removed, layers.events.reordered, layers.events.renamed):
+            event.connect(self._offer_layers)
+        self.session.image_changed.connect(self._show_choice)
+        self._offer_layers()
+        self.open_inspector()
+
+    def _build(self) -> None:
+        self.image_choice = QComboBox()
+        self.image_choice.setToolTip("Any three-dimensional image layer: channel, y, x")
+        self.image_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.image_choice.activated.connect(self._choose)
+        self.device = QComboBox()
+        self.device.setToolTip("Where the networks run; automatic takes a GPU if there is one")
+        for name, words in DEVICES.items():
+            self.device.addItem(words, name)
+        defaults = Settings()
+        self.threshold = _number(defaults.threshold, 0.01, 0.99, 0.05)
+        self.threshold.setToolTip("Level at which the probability map is cut into blobs (0.1 in the paper)")
+        self.min_snr = _number(defaults.min_snr, 0.0, 100.0, 0.5)
+        self.min_snr.setToolTip("Least signal-to-noise a candidate must show in its focused image")
+        self.keep_continuum = QCheckBox("Keep sources without a line")
+        self.keep_continuum.setToolTip(
+            "The paper drops candidates without an emission peak; this keeps them"
+        )
+        self.keep_continuum.setChecked(not defaults.require_line)
+
+        self.detect_button = QPushButton("Detect sources")
+        self.detect_button.setObjectName("detect")
+        self.detect_button.setMinimumHeight(34)
+        self.detect_button.setStyleSheet("font-weight: bold")
+        self.detect_button.clicked.connect(self.detect)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setMinimumHeight(34)
+        self.cancel_button.setEnabled(False)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.progress = QProgressBar()
+        self.progress.setVisible(False)
+        self.status = QLabel("Open a cube and press “Detect sources”.")
+        self.status.setWordWrap(True)
+        self.table = CandidateTable(self.session)
+
+        numbers = QHBoxLayout()
+        numbers.addWidget(self.threshold, 1)
+        numbers.addWidget(QLabel("Least S/N"))
+        numbers.addWidget(self.min_snr, 1)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Cube", self.image_choice)
+        form.addRow("Device", self.device)
+        form.addRow("Threshold", numbers)
+        form.addRow("", self.keep_continuum)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.detect_button, 3)
+        buttons.addWidget(self.cancel_button, 1)
+        layout = QVBoxLayout(self)
+        layout.addLayout(form)
+        layout.addLayout(buttons)
+        layout.addWidget(self.progress)
+        layout.addWidget(self.status)
+        layout.addWidget(self.table, 1)
+        self.setMinimumWidth(390)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def open_inspector(self) -> None:
+        """Show the inspector below the canvas, unless it is there."""
+        docks = self.viewer.window.dock_widgets
+        if INSPECTOR not in docks:
+            self.viewer.window.add_dock_widget(Inspector(self.session), name=INSPECTOR, area="bottom")
+
+    # -- which cube -------------------------------------------------------------------
+
+    def _offer_layers(self, event: object = None) -> None:
+        """List the layers that a detection can run on; they come, go and change their names."""
+        self._images = self.session.cube_layers()
+        self.image_choice.clear()
+        self.image_choice.addItems([image.name for image in self._images])
+        if self.session.image is None and self._images:
+            self.session.inspect(self._images[-1])
+        self._show_choice(self.session.image)
+
+    def _show_choice(self, image: Image | None) -> None:
+        self.image_choice.setCurrentIndex(self._images.index(image) if image in self._images else -1)
+        self._enable()
+
+    def _choose(self, index: int) -> None:
+        self.session.inspect(self._images[index])
+
+    # -- the run ----------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        """What the form says."""
+        return Settings(
+            threshold=self.threshold.value(),
+            min_snr=self.min_snr.value(),
+            require_line=not self.keep_continuum.isChecked(),
+            device=self.device.currentData(),
+        )
+
+    def detect(self) -> None:
+        """Run the detection on the chosen cube in a thread of its own."""
+        image = self.session.image
+        try:
+            cube = cube_of(image)
+        except CubeError as error:
+            self._failed(error)
+            return
+        self._worker = create_worker(cautiously, self._run, cube, self.settings(), _start_thread=False)
+        self._worker.yielded.connect(self._progressed)
+        self._worker.returned.connect(partial(self._returned, image, time.perf_counter()))
+        self._worker.aborted.connect(self._aborted)
+        self._worker.finished.connect(self._finished)
+        self.destroyed.connect(self._worker.quit)
+        self.status.setText(f"Searching {image.name} …")
+        self.progress.setRange(0, 0)
+        self.progress.setFormat("Starting")
+        self._enable()
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Ask the run to stop; it does so at its next step."""
+        if self._worker is not None:
+            self._worker.quit()
+            self.cancel_button.setEnabled(False)
+            self.status.setText("Stopping after the present step …")
+
+    def _progressed(self, progress: Progress) -> None:
+        self.progress.setRange(0, progress.total)
+        self.progress.setValue(progress.done)
+        self.progress.setFormat(f"{progress.stage}  %p %")
+
+    def _returned(self, image: Image, started: float, outcome: Detections | Failure) -> None:
+        if isinstance(outcome, Failure):
+            self._failed(outcome.error)
+        elif image not in self.viewer.layers:
+            self.status.setText("The layer was removed during the run, so its result was let go.")
+        else:
+            self.session.present(image, outcome)
+            self.open_inspector()
+            self.status.setText(summary(outcome, time.perf_counter() - started))
+
+    def _aborted(self) -> None:
+        self.status.setText("Cancelled. Nothing was changed.")
+
+    def _failed(self, error: Exception) -> None:
+        """Tell of an error once: those we know in a sentence, others with the traceback to report."""
+        if isinstance(error, CubeError | TorchMissingError):
+            show_error(str(error))
+        else:
+            notification_manager.receive_error(type(error), error, error.__traceback__)
+            log.error("detection failed", exc_info=error)
+        self.status.setText(f"Failed: {error}")
+
+    def _finished(self) -> None:
+        # A run may end between the request to stop and its next step: then neither returned nor aborted comes.
+        if self._worker.abort_requested:
+            self._aborted()
+        self._worker = None
+        self._enable()
+
+    def _enable(self) -> None:
+        running = self._worker is not None
+        self.detect_button.setEnabled(not running and self.session.image is not None)
+        self.cancel_button.setEnabled(running)
+        self.progress.setVisible(running)
+        for field in (self.image_choice, self.device, self.threshold, self.min_snr, self.keep_continuum):
+            field.setEnabled(not running)
+
+
+def summary(detections: Detections, seconds: float) -> str:
+    """The outcome in a sentence or two, with the run's warnings."""
+    kept = len(detections.kept)
+    flagged = sum(c.fate is Fate.FLAGGED for c in detections.candidates)
+    dropped = len(detections.candidates) - kept
+    device = str(detections.provenance.get("device", "")).upper()
+    where = f"in {seconds:.1f} s" + (f" on {device}" if device else "")
+    if kept:
+        asides = [f"{count} {word}" for count, word in ((flagged, "flagged"), (dropped, "dropped")) if count]
+        text = f"{kept} candidate{'s' if kept > 1 else ''} {where}" + "".join(f"; {aside}" for aside in asides) + "."
+    else:
+        text = f"No source found {where}: nothing in this cube stands out from the noise."
+        if dropped:
+            text += f" {dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped; “Show dropped” tells why."
+    return "\n".join([text, *detections.warnings])
+
+
+def _number(value: float, low: float, high: float, step: float) -> QDoubleSpinBox:
+    box = QDoubleSpinBox()
+    box.setRange(low, high)
+    box.setSingleStep(step)
+    box.setDecimals(2)
+    box.setValue(value)
+    return box
