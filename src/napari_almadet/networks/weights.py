@@ -1,0 +1,83 @@
+"""Weights as safetensors files, each with a card that says how it was made and how it scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from napari_almadet.networks.blobs_finder import BlobsFinder
+from napari_almadet.networks.deep_gru import DeepGRU
+
+NETWORKS = {"BlobsFinder": BlobsFinder, "DeepGRU": DeepGRU}
+SHIPPED = files(__package__) / "weights"
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device a run uses: ``"auto"`` takes CUDA, else Apple's MPS, else the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the device does not exist on this machine.
+    """
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, available in present.items() if available)
+    kind = name.split(":")[0]
+    if kind not in present:
+        raise ValueError(f"no device {name!r}: choose auto, cpu, cuda or mps")
+    if not present[kind]:
+        raise ValueError(f"device {name!r} is not available on this machine: choose auto or cpu")
+    return torch.device(name)
+
+
+def save(network: nn.Module, path: Path, card: dict) -> None:
+    """Write a network's weights, floats in half precision, with its card in the metadata; replaces the file whole."""
+    tensors = {
+        key: value.detach().cpu().to(torch.float16 if value.is_floating_point() else value.dtype).contiguous()
+        for key, value in network.state_dict().items()
+    }
+    card = {"network": type(network).__name__, "config": network.config, **card}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={"card": json.dumps(card)})
+    os.replace(partial, path)
+
+
+def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict]:
+    """Load shipped weights by name (``"blobs_finder"``, ``"deep_gru"``) or any ``.safetensors`` file by path.
+
+    Returns
+    -------
+    (torch.nn.Module, dict)
+        The network on ``device``, in single precision and evaluation mode, and its card,
+        to which the file's ``"sha256"`` is added.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file or it was not written by :func:`save`.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".safetensors":
+        path = Path(str(SHIPPED / f"{name_or_path}.safetensors"))
+    if not path.is_file():
+        known = ", ".join(sorted(Path(str(p)).stem for p in SHIPPED.iterdir() if str(p).endswith(".safetensors")))
+        raise ValueError(f"no weights {str(name_or_path)!r}: give one of the shipped ({known}) or a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            card = json.loads((file.metadata() or {})["card"])
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        network = NETWORKS[card["network"]](**card["config"])
+        network.load_state_dict(state)
+    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} does not hold weights of this package: {error}") from error
+    card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return network.float().to(device).eval(), card

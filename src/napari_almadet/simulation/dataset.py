@@ -1,0 +1,268 @@
+"""Simulated observations with their truth: one cube, the two sample cubes, and whole sets on disk.
+
+What is true of a source is defined in ``docs/evaluation.md``: its box is where its own
+model, convolved with the clean beam, exceeds a tenth of its own peak; its channels are its
+line's centre -+ FWHM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable
+
+from napari_almadet.cube import Cube
+from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.sky import STRATA, SkyModel
+
+BOX_LEVEL = 0.1
+# Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
+BRIGHTEST = (0.5e-4, 2.9e-4)
+# The three sets are streams of seeds that cannot meet.
+SETS = {"train": 0, "validation": 1, "test": 2}
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedCube:
+    """A dirty cube (channel, y, x) in Jy/beam, what it was made from, and what is true of it."""
+
+    dirty: np.ndarray
+    model: SkyModel
+    truth: QTable
+    observation: Observation
+    stratum: str
+    seed: int
+
+    def sky(self) -> np.ndarray:
+        """The sky model cube, (channel, y, x) in Jy/pixel."""
+        images = self.model.images(self.observation.size)
+        return np.einsum("sc,syx->cyx", self.model.spectra(self.observation.frequencies).astype(np.float32), images)
+
+
+def simulate_cube(
+    seed: int, stratum: str = "paper", observation: Observation | None = None, imager: Imager | None = None
+) -> SimulatedCube:
+    """Draw a sky from a stratum and observe it; the same seed gives the same cube on the same device.
+
+    Parameters
+    ----------
+    seed
+        Of everything that is drawn.
+    stratum
+        A key of :data:`~napari_almadet.simulation.sky.STRATA`.
+    observation, imager
+        What to observe with; the paper's set-up if neither is given.
+
+    Raises
+    ------
+    ValueError
+        If there is no such stratum.
+    """
+    if stratum not in STRATA:
+        raise ValueError(f"no stratum {stratum!r}; there are: {', '.join(STRATA)}")
+    imager = imager or Imager(observation or Observation())
+    observation = imager.observation
+    rng = np.random.default_rng(seed)
+    model = SkyModel.sample(
+        rng,
+        STRATA[stratum],
+        size=observation.size,
+        n_channels=observation.n_channels,
+        brightest=rng.uniform(*BRIGHTEST),
+    )
+    generator = torch.Generator().manual_seed(seed)
+    dirty = imager.cube(model, generator).cpu().numpy()
+    return SimulatedCube(dirty, model, truth_table(model, imager), observation, stratum, seed)
+
+
+def truth_boxes(model: SkyModel, imager: Imager) -> np.ndarray:
+    """Half-open boxes (y0, y1, x0, x1) of the sources, shape (n, 4): own restored image over a tenth of its peak."""
+    restored = model.images(imager.observation.size, beam=imager.clean_beam) >= BOX_LEVEL
+    boxes = np.zeros((len(model), 4), dtype=int)
+    for i, mask in enumerate(restored):
+        for k, axis in enumerate((1, 0)):
+            inside = np.flatnonzero(mask.any(axis=axis))
+            boxes[i, 2 * k : 2 * k + 2] = inside[0], inside[-1] + 1
+    return boxes
+
+
+def truth_table(model: SkyModel, imager: Imager) -> QTable:
+    """What is true of each source, one row a source.
+
+    Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a
+    line.  ``snr_stack`` is the peak of the source's own noise-free stacked image over the
+    rms of a noise-only one; ``snr_line`` the same for the sum over channels weighted with
+    the line's own profile.  ``flux`` is integrated over the source and its line.
+    """
+    observation = imager.observation
+    n_channels = observation.n_channels
+    boxes = truth_boxes(model, imager)
+    responses = imager.dirty(torch.as_tensor(model.images(observation.size))).flatten(1)
+    peak = responses.amax(dim=1).cpu().numpy() if len(model) else np.zeros(0)  # Jy/beam per Jy/pixel
+    spectra, lines = model.spectra(observation.frequencies), model.line_profiles(n_channels)
+    power = np.sqrt((lines**2).sum(axis=1))
+    has_line = model.line > 0
+    low = np.clip(np.rint(model.line_centre - model.line_fwhm), 0, n_channels - 1)
+    high = np.clip(np.rint(model.line_centre + model.line_fwhm), 0, n_channels - 1)
+    area = np.pi * model.major * model.minor / (4 * np.log(2))
+    truth = QTable(
+        {
+            "id": np.arange(1, len(model) + 1),
+            "x": model.x * u.pix,
+            "y": model.y * u.pix,
+            "z": np.where(has_line, model.line_centre, np.nan),
+            "x_min": boxes[:, 2],
+            "x_max": boxes[:, 3] - 1,
+            "y_min": boxes[:, 0],
+            "y_max": boxes[:, 1] - 1,
+            "z_min": np.where(has_line, low, -1).astype(int),
+            "z_max": np.where(has_line, high, -1).astype(int),
+            "fwhm_major": model.major * u.pix,
+            "fwhm_minor": model.minor * u.pix,
+            "angle": model.angle * u.deg,
+            "fwhm_line": np.where(has_line, model.line_fwhm, np.nan),
+            "continuum": model.continuum * u.Jy / u.pix,
+            "line": model.line * u.Jy / u.pix,
+            "spectral_index": model.spectral_index,
+            "flux": area * lines.sum(axis=1) * observation.channel_width * u.Jy * u.Hz,
+            "snr_stack": peak * spectra.sum(axis=1) / (observation.noise * np.sqrt(n_channels)),
+            "snr_line": peak * power / observation.noise,
+        }
+    )
+    truth.meta["clean_beam"] = asdict(imager.clean_beam)
+    return truth
+
+
+def header(observation: Observation, unit: str) -> fits.Header:
+    """FITS header of a simulated cube, with the clean beam where ``unit`` is per beam."""
+    middle = observation.size // 2 + 1
+    step = observation.pixel / 3600
+    cards = fits.Header(
+        {
+            "BUNIT": unit,
+            "CTYPE1": "RA---SIN",
+            "CRVAL1": 59.9998333,
+            "CRPIX1": middle,
+            "CDELT1": -step,
+            "CUNIT1": "deg",
+            "CTYPE2": "DEC--SIN",
+            "CRVAL2": observation.declination,
+            "CRPIX2": middle,
+            "CDELT2": step,
+            "CUNIT2": "deg",
+            "CTYPE3": "FREQ",
+            "CRVAL3": observation.frequency,
+            "CRPIX3": observation.n_channels // 2 + 1,
+            "CDELT3": observation.channel_width,
+            "CUNIT3": "Hz",
+            "RADESYS": "ICRS",
+            "SPECSYS": "LSRK",
+            "RESTFRQ": observation.frequency,
+            "TELESCOP": "ALMA",
+            "ORIGIN": "napari-almadet simulation",
+        }
+    )
+    if "beam" in unit:
+        beam = observation.clean_beam
+        cards.update(BMAJ=beam.major * step, BMIN=beam.minor * step, BPA=beam.angle)
+    return cards
+
+
+def sample_cube(kind: str = "sources", seed: int = 2022) -> Cube:
+    """One of the two sample cubes, made on the spot: ``"sources"`` (table 1) or ``"noise"`` (an empty field).
+
+    The truth of the first is in ``cube.header["TRUTH"]``-less form: call
+    :func:`simulate_cube` with the same seed and read its ``truth``.
+    """
+    simulated = simulate_cube(seed, {"sources": "paper", "noise": "empty"}[kind])
+    return cube_of(simulated, name=f"simulated {kind}")
+
+
+def cube_of(simulated: SimulatedCube, name: str) -> Cube:
+    """A simulated cube as the rest of the package knows cubes."""
+    return Cube.from_header(simulated.dirty, header(simulated.observation, "Jy/beam"), name=name)
+
+
+def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> Path:
+    """Write ``dirty.fits``, ``sky.fits``, ``psf.fits``, ``truth.ecsv`` and ``simulation.json`` into ``folder``.
+
+    The folder appears under its name only when it is complete.
+    """
+    observation = simulated.observation
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam"))
+    if sky:
+        fits.writeto(partial / "sky.fits", simulated.sky(), header(observation, "Jy/pixel"))
+    psf = observation.psf().astype(np.float32)
+    psf_header = header(observation, "Jy/beam")
+    for key in [k for k in psf_header if k.endswith("3")]:
+        del psf_header[key]
+    psf_header.update(CRPIX1=observation.size + 1, CRPIX2=observation.size + 1)
+    fits.writeto(partial / "psf.fits", psf, psf_header)
+    simulated.truth.write(partial / "truth.ecsv")
+    about = {"seed": simulated.seed, "stratum": simulated.stratum, "observation": asdict(observation)}
+    (partial / "simulation.json").write_text(json.dumps(about, indent=1))
+    partial.rename(folder)
+    return folder
+
+
+def seed_of(which: str, index: int, stratum: str, seed: int) -> int:
+    """Seed of one cube of a set: sets, strata and cubes have streams of their own."""
+    sequence = np.random.SeedSequence([seed, SETS[which], list(STRATA).index(stratum), index])
+    return int(sequence.generate_state(1, np.uint32)[0])
+
+
+def write_set(
+    folder: Path,
+    n: int,
+    *,
+    which: str = "train",
+    stratum: str = "paper",
+    seed: int = 0,
+    observation: Observation | None = None,
+    sky: bool = True,
+    jobs: int | None = None,
+) -> Iterator[Path]:
+    """Simulate ``n`` cubes into ``folder/<stratum>-<number>``, in parallel, and yield each as it is done.
+
+    Cubes that are there already are not made again, so an interrupted run goes on where it
+    stopped.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    observation = observation or Observation()
+    targets = {folder / f"{stratum}-{i:05d}": seed_of(which, i, stratum, seed) for i in range(n)}
+    for target in [t for t in targets if t.is_dir()]:
+        yield target
+        del targets[target]
+    if not targets:
+        return
+    jobs = min(jobs or os.cpu_count() or 1, len(targets))
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(observation,)
+    ) as pool:
+        futures = [pool.submit(_simulate_one, target, s, stratum, sky) for target, s in targets.items()]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def _start_worker(observation: Observation) -> None:
+    global _imager
+    torch.set_num_threads(1)
+    _imager = Imager(observation)
+
+
+def _simulate_one(folder: Path, seed: int, stratum: str, sky: bool) -> Path:
+    return write_cube(simulate_cube(seed, stratum, imager=_imager), folder, sky=sky)

@@ -1,0 +1,39 @@
+"""The losses of the paper's networks: l1, and for images the structural dissimilarity beside it."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F  # noqa: N812 (its name everywhere)
+
+
+def dssim(prediction: torch.Tensor, target: torch.Tensor, window: int = 11, sigma: float = 1.5) -> torch.Tensor:
+    """Structural dissimilarity, (1 - SSIM) / 2, averaged over the images; 0 for equal ones, at most 1.
+
+    Parameters
+    ----------
+    prediction, target
+        Shape (batch, 1, y, x), in [0, 1].
+    window, sigma
+        Side and standard deviation in pixels of the Gaussian window, as in Wang et al. (2004).
+    """
+    offset = torch.arange(window, dtype=prediction.dtype, device=prediction.device) - window // 2
+    kernel = torch.exp(-0.5 * (offset / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+
+    def smooth(images):
+        images = F.conv2d(images, kernel.view(1, 1, -1, 1).expand(images.shape[1], 1, -1, 1), groups=images.shape[1])
+        return F.conv2d(images, kernel.view(1, 1, 1, -1).expand(images.shape[1], 1, 1, -1), groups=images.shape[1])
+
+    moments = torch.cat([prediction, target, prediction**2, target**2, prediction * target], dim=1)
+    mean_p, mean_t, square_p, square_t, product = smooth(moments).unbind(dim=1)
+    variance_p, variance_t, covariance = square_p - mean_p**2, square_t - mean_t**2, product - mean_p * mean_t
+    c1, c2 = 0.01**2, 0.03**2
+    ssim = ((2 * mean_p * mean_t + c1) * (2 * covariance + c2)) / (
+        (mean_p**2 + mean_t**2 + c1) * (variance_p + variance_t + c2)
+    )
+    return ((1 - ssim) / 2).mean()
+
+
+def image_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """l1 + DSSIM with equal weights, the loss of Blobs Finder (paper, section 2.1)."""
+    return F.l1_loss(prediction, target) + dssim(prediction, target)
