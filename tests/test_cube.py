@@ -205,7 +205,7 @@ def test_scaled_integers_and_blank(write):
     expected[2, 3, 4] = np.nan
     np.testing.assert_array_equal(cube.read(), expected)
     np.testing.assert_array_equal(cube.data, expected)
-    assert "The file is scaled integers; it was read into memory." in cube.notes
+    assert "The file is of scaled numbers; it was read into memory." in cube.notes
 
 
 def test_blank_alone_and_unsigned_integers(write):

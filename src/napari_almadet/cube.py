@@ -115,7 +115,7 @@ class Cube:
         channel that has none.  An array in memory and a sky model (Jy/pixel) are taken at
         their word.
         """
-        if self.path is None or u.pix in self.unit.bases:
+        if self.path is None or (self.unit is not None and u.pix in self.unit.bases):
             return None
         zero = np.ones(self.shape[1:], dtype=bool)
         for k in _from_middle(self.shape[0]):
@@ -405,7 +405,7 @@ def _take(hdu, path: Path, kept: tuple[int, int, int], planes: dict[int, int], n
     ndim = len(hdu.shape)
     index = [planes.get(ndim - 1 - i, slice(None)) for i in range(ndim)]
     if compressed or scaled:
-        notes.append(f"The file is {'compressed' if compressed else 'scaled integers'}; it was read into memory.")
+        notes.append(f"The file is {'compressed' if compressed else 'of scaled numbers'}; it was read into memory.")
         shape = [n for n, i in zip(hdu.shape, index, strict=True) if isinstance(i, slice)]
         data = np.empty(shape, dtype=np.float32)
         slow = index.index(slice(None))
