@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 from skimage import measure
 
 from napari_almadet.pipeline import tiling
-from napari_almadet.pipeline.catalog import Box
+from napari_almadet.pipeline.catalog import Box, Candidate
 from napari_almadet.pipeline.steps import Progress, in_steps, predict
 
 if TYPE_CHECKING:
@@ -18,14 +17,6 @@ if TYPE_CHECKING:
     from napari_almadet.cube import Cube
 
 BLOCK_VOXELS = 2**22  # read at a time: 16 MB as float32, a fraction of a second between two steps
-
-
-class Blob(NamedTuple):
-    """A connected piece of the thresholded probability map: its box, its highest value, whether it is cut off."""
-
-    box: Box
-    prob: float
-    edge: bool
 
 
 def channel_blocks(n_channels: int, plane_pixels: int) -> Iterator[slice]:
@@ -142,12 +133,11 @@ def probability_map(
     return tiling.blend(answers[:, 0], corners, shape, overlap)
 
 
-def find_blobs(probability: np.ndarray, threshold: float) -> list[Blob]:
-    """Cut the probability map at ``threshold`` and box the blobs that stand out (paper, step 4).
+def find_blobs(probability: np.ndarray, threshold: float) -> list[Candidate]:
+    """Cut the probability map at ``threshold``; every blob that stands out is a source candidate (paper, step 4).
 
     A pixel belongs to a blob if its probability is at or above ``threshold``; pixels
-    that touch by a side or a corner belong together.  A blob that touches the field's
-    border, or a pixel without data (NaN), is marked ``edge``.
+    that touch by a side or a corner belong together.
 
     Parameters
     ----------
@@ -158,15 +148,22 @@ def find_blobs(probability: np.ndarray, threshold: float) -> list[Blob]:
 
     Returns
     -------
-    list of Blob
-        From the bottom row up, and from left to right.
+    list of Candidate
+        Numbered from 1 in order of their lowest row, with box, probability and edge flag.
     """
     labels = measure.label(probability >= threshold, connectivity=2)
-    missing = np.pad(np.isnan(probability), 1, constant_values=True)
-    beside_missing = ndimage.binary_dilation(missing, np.ones((3, 3)))[1:-1, 1:-1]
-    blobs = []
+    candidates = []
     for region in measure.regionprops(labels, intensity_image=probability):
         y0, x0, y1, x1 = region.bbox
-        edge = bool(beside_missing[tuple(region.coords.T)].any())
-        blobs.append(Blob(Box(y0, y1, x0, x1), float(region.intensity_max), edge))
-    return blobs
+        box, prob = Box(y0, y1, x0, x1), float(region.intensity_max)
+        candidates.append(Candidate(region.label, box, prob, edge=at_edge(box, probability)))
+        candidates[-1].reasons.append(f"found: a blob of {int(region.area)} px, probability up to {prob:.2f}")
+    return candidates
+
+
+def at_edge(box: Box, image: np.ndarray) -> bool:
+    """Whether a box touches the border of the image or a pixel without data (NaN)."""
+    ny, nx = image.shape
+    if box.y0 <= 0 or box.x0 <= 0 or box.y1 >= ny or box.x1 >= nx:
+        return True
+    return bool(np.isnan(image[box.y0 - 1 : box.y1 + 1, box.x0 - 1 : box.x1 + 1]).any())

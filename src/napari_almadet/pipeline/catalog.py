@@ -1,18 +1,25 @@
-"""What a detection run returns: candidates, their measures, and the files they are written to."""
+"""What a detection run returns: candidates, the catalogue made of them, and the files they are written to."""
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable
+from astropy.wcs import WCS
 
 from napari_almadet.pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from astropy.table import QTable
+    from regions import Regions
 
     from napari_almadet.cube import Cube
 
@@ -90,8 +97,8 @@ class Candidate:
     id: int
     box: Box
     prob: float
-    spectrum: np.ndarray
-    denoised: np.ndarray
+    spectrum: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    denoised: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     peaks: tuple[EmissionPeak, ...] = ()
     channels: tuple[int, int] = (0, 0)  # half-open emission range of the primary peak
     fate: Fate = Fate.KEPT
@@ -103,7 +110,7 @@ class Candidate:
     blended: bool = False
     edge: bool = False
     kind: str = "line"  # "line", "continuum" or "both"
-    # measured by pipeline.catalog.measure; x, y, z flux-weighted, 0-based
+    # measured by pipeline.measure.measure, in the units of the catalogue; x, y, z flux-weighted, 0-based
     x: float = np.nan
     y: float = np.nan
     z: float = np.nan
@@ -144,9 +151,138 @@ class Detections:
         return [c for c in self.candidates if c.fate is not Fate.DROPPED]
 
     def table(self) -> QTable:
-        """The catalogue: one row for each kept candidate, columns as in ``docs/catalogue.md``."""
-        raise NotImplementedError
+        """The catalogue: one row for each kept candidate, columns as in ``docs/catalogue.md``.
+
+        All columns are always there; what the cube's header does not let know is NaN.
+        The metadata holds settings, provenance, warnings and, for every candidate, the
+        dropped too, the decisions taken about it.
+        """
+        kept = self.kept
+        flux = flux_factor(self.cube)[1] * channel_width(self.cube).unit
+        brightness, width = brightness_unit(self.cube), channel_width(self.cube).unit
+        x, y, z = (np.array([getattr(c, axis) for c in kept], dtype=float) for axis in "xyz")
+        sky = self.cube.sky(x, y)
+        frequency, velocity = self.cube.frequency(z), self.cube.velocity(z)
+        unknown = np.full(len(kept), np.nan)
+
+        def numbers(name: str, unit: u.UnitBase) -> u.Quantity:
+            return u.Quantity([getattr(c, name) for c in kept], unit, dtype=float)
+
+        def limits(values, unit: u.UnitBase) -> u.Quantity:
+            return u.Quantity(np.array(values, dtype=int), unit, dtype=int)
+
+        columns = {
+            "id": np.array([c.id for c in kept], dtype=int),
+            "x": x * u.pix,
+            "y": y * u.pix,
+            "z": z * u.chan,
+            "x_min": limits([c.box.x0 for c in kept], u.pix),
+            "x_max": limits([c.box.x1 - 1 for c in kept], u.pix),
+            "y_min": limits([c.box.y0 for c in kept], u.pix),
+            "y_max": limits([c.box.y1 - 1 for c in kept], u.pix),
+            "z_min": limits([c.channels[0] for c in kept], u.chan),
+            "z_max": limits([c.channels[1] - 1 for c in kept], u.chan),
+            "ra": unknown * u.deg if sky is None else sky.icrs.ra.to(u.deg).view(u.Quantity),
+            "dec": unknown * u.deg if sky is None else sky.icrs.dec.to(u.deg).view(u.Quantity),
+            "freq": unknown * u.Hz if frequency is None else frequency.to(u.Hz),
+            "v_rad": unknown * u.km / u.s if velocity is None else velocity.to(u.km / u.s),
+            "f_sum": numbers("f_sum", flux),
+            "err_f_sum": numbers("err_f_sum", flux),
+            "f_max": numbers("f_max", brightness),
+            "w20": numbers("w20", width),
+            "w50": numbers("w50", width),
+            "rms": numbers("rms", brightness),
+            "prob": np.array([c.prob for c in kept], dtype=float),
+            "snr_global": np.array([c.snr_global for c in kept], dtype=float),
+            "snr_pixel": np.array([c.snr_pixel for c in kept], dtype=float),
+            "n_peaks": np.array([len(c.peaks) for c in kept], dtype=int),
+            "blended": np.array([c.blended for c in kept], dtype=bool),
+            "edge": np.array([c.edge for c in kept], dtype=bool),
+            "kind": np.array([c.kind for c in kept], dtype=str),
+            "verdict": np.array([c.verdict for c in kept], dtype=str),
+            "note": np.array([c.note for c in kept], dtype=str),
+        }
+        decisions = {str(c.id): {"fate": str(c.fate), "reasons": list(c.reasons)} for c in self.candidates}
+        return QTable(columns, meta={**self._about(), "decisions": decisions})
+
+    def regions(self) -> Regions:
+        """The kept candidates' boxes as `regions`: on the sky where the cube has a WCS, else in pixels."""
+        from regions import PixCoord, RectanglePixelRegion, Regions
+
+        header = self.cube.celestial_header()
+        boxes = []
+        for candidate in self.kept:
+            (y, x), (height, width) = candidate.box.centre, candidate.box.shape
+            box = RectanglePixelRegion(PixCoord(x, y), width, height)
+            box = box if header is None else box.to_sky(WCS(header))
+            box.meta.update(text=str(candidate.id), label=str(candidate.id))
+            boxes.append(box)
+        return Regions(boxes)
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``catalog.ecsv``, ``probability.fits``, ``ds9.reg``, ``casa.crtf`` and ``settings.json``."""
-        raise NotImplementedError
+        """Write ``catalog.ecsv``, ``probability.fits``, ``ds9.reg``, ``casa.crtf`` and ``settings.json``.
+
+        All are written to temporary files beside their places first and then renamed, so
+        that whoever reads the folder sees whole files, and an error leaves the old ones.
+
+        Parameters
+        ----------
+        folder
+            Made if it does not exist.
+
+        Returns
+        -------
+        pathlib.Path
+            The folder.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        regions = self.regions()
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
+            beside = Path(name)
+            self.table().write(beside / "catalog.ecsv")
+            fits.writeto(beside / "probability.fits", self.probability.astype(np.float32), self._image_header())
+            regions.write(beside / "ds9.reg", format="ds9")
+            regions.write(beside / "casa.crtf", format="crtf")
+            (beside / "settings.json").write_text(json.dumps(self._about(), indent=2) + "\n")
+            for file in sorted(beside.iterdir()):
+                os.replace(file, folder / file.name)
+        return folder
+
+    def _about(self) -> dict:
+        """Settings, provenance and warnings as plain values."""
+        return {"settings": self.settings.as_dict(), "provenance": self.provenance, "warnings": list(self.warnings)}
+
+    def _image_header(self) -> fits.Header:
+        header = self.cube.celestial_header() or fits.Header()
+        header["BTYPE"] = "Probability"
+        header["ORIGIN"] = f"napari-almadet {self.provenance.get('version', '')}".rstrip()
+        return header
+
+
+def brightness_unit(cube: Cube) -> u.UnitBase:
+    """The cube's brightness unit, dimensionless where unknown."""
+    return u.dimensionless_unscaled if cube.unit is None else cube.unit
+
+
+def flux_factor(cube: Cube) -> tuple[float, u.UnitBase]:
+    """What turns a sum over pixels into a flux density, and its unit.
+
+    Jy/beam and a known beam give Jy, and so does Jy/pixel; of any other brightness (K,
+    or Jy/beam without a beam) a sum is what it is, brightness times pixels.
+    """
+    unit = brightness_unit(cube)
+    powers = dict(zip(unit.bases, unit.powers, strict=True))
+    if powers.get(u.beam) == -1 and cube.beam_area:
+        return 1 / cube.beam_area, unit * u.beam
+    return 1.0, unit * u.pix
+
+
+def channel_width(cube: Cube, z: float | None = None) -> u.Quantity:
+    """Width of the channel at ``z`` (default: the middle one), in km/s where a velocity is known, else Hz or chan."""
+    z = (cube.shape[0] - 1) / 2 if z is None else z
+    for coordinate in (cube.velocity, cube.frequency):
+        edges = coordinate(np.array([z - 0.5, z + 0.5]))
+        if edges is not None:
+            return abs(edges[1] - edges[0])
+    return 1.0 * u.chan

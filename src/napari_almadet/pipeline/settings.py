@@ -19,8 +19,8 @@ class Settings:
         Drop candidates without an emission peak (the paper's rule).  Switch off to keep
         sources that show in the continuum only.
     min_snr
-        Least signal-to-noise a candidate must show in its focused image (step 9), see
-        :func:`napari_almadet.pipeline.focus.reject`.
+        Least pixel signal-to-noise a candidate must show in its focused or in the stacked
+        image (step 9), see :func:`napari_almadet.pipeline.focus.reject`.
     window, overlap
         Side of the square field Blobs Finder sees, and by how much neighbouring fields
         overlap in cubes larger than that, in pixels.
@@ -32,6 +32,11 @@ class Settings:
         ``"auto"`` (CUDA, then Apple MPS, then CPU), ``"cpu"``, ``"cuda"`` or ``"mps"``.
     blobs_finder, deep_gru
         Name of shipped weights, or path of a ``.safetensors`` file.
+
+    Raises
+    ------
+    ValueError
+        If a value makes no sense; the message says which and what it may be.
     """
 
     threshold: float = 0.1
@@ -45,6 +50,18 @@ class Settings:
     device: str = "auto"
     blobs_finder: str = "blobs_finder"
     deep_gru: str = "deep_gru"
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "peak_height"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
+        if not self.min_snr >= 0:
+            raise ValueError(f"min_snr is {self.min_snr}, but must not be negative")
+        for name in ("window", "crop", "batch_size"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(f"overlap is {self.overlap}, but must lie between 0 and window - 1 = {self.window - 1}")
 
     def as_dict(self) -> dict:
         """The settings as plain values, for JSON."""

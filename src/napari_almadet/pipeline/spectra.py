@@ -169,7 +169,7 @@ def fit_gaussian(
     start = Gaussian1D(amplitude=height, mean=channel, stddev=max(width, 1) / gaussian_sigma_to_fwhm)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyUserWarning)  # its message stands in fit_info, and is told below
-        fit = fitter(start, np.arange(first, first + len(values)), values)
+        fit = fitter(start, np.arange(first, first + len(values)), values, maxiter=1000)
     if fitter.fit_info["ierr"] not in (1, 2, 3, 4):
         return None, f"the Gaussian fit failed ({fitter.fit_info['message']})"
     fwhm = abs(fit.stddev.value) * gaussian_sigma_to_fwhm
@@ -207,3 +207,19 @@ def line_flux(spectrum: np.ndarray, peak: EmissionPeak, peaks) -> float:
     """Sum of the dirty spectrum over the emission range of ``peak``, above the continuum outside all ``peaks``."""
     line = spectrum[slice(*peak.emission_range(len(spectrum)))]
     return float(np.nansum(line - continuum_level(spectrum, peaks)))
+
+
+def overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two half-open channel ranges share a channel."""
+    return one[0] < other[1] and other[0] < one[1]
+
+
+def own_lines(found: tuple[EmissionPeak, ...], known: tuple[EmissionPeak, ...]) -> tuple[EmissionPeak, ...]:
+    """Those lines found that are lines already known of a source, or else the known ones; all, if none is known.
+
+    A source taken out of a superposition keeps to the lines that gave it away: the
+    others in its box are its neighbour's.
+    """
+    if not known:
+        return found
+    return tuple(p for p in found if any(abs(p.centre - k.centre) <= (p.fwhm + k.fwhm) / 2 for k in known)) or known

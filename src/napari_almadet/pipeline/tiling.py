@@ -51,7 +51,7 @@ def cut(array: np.ndarray, corner: tuple[int, ...], window: int) -> np.ndarray:
     """
     tiled = array.shape[array.ndim - len(corner) :]
     piece = np.full((*array.shape[: array.ndim - len(corner)], *(window for _ in corner)), np.nan, np.float32)
-    inside, source = _overlap(corner, window, tiled)
+    inside, source = shared_pixels(corner, window, tiled)
     piece[(..., *inside)] = array[(..., *source)]
     return piece
 
@@ -80,7 +80,7 @@ def blend(pieces: np.ndarray, corners: list[tuple[int, ...]], shape: tuple[int, 
     total = np.zeros((*pieces.shape[1 : pieces.ndim - len(shape)], *shape))
     norm = np.zeros(shape)
     for piece, corner in zip(pieces, corners, strict=True):
-        inside, target = _overlap(corner, window, shape)
+        inside, target = shared_pixels(corner, window, shape)
         total[(..., *target)] += piece[(..., *inside)] * weight[inside]
         norm[target] += weight[inside]
     return (total / norm).astype(np.float32)
@@ -92,8 +92,10 @@ def taper(window: int, overlap: int) -> np.ndarray:
     return np.sin(np.pi / 2 * np.minimum(to_edge / max(overlap, 0.5), 1)) ** 2
 
 
-def _overlap(corner, window, shape) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a window and the array meet: in the window's pixels and in the array's."""
+def shared_pixels(
+    corner: tuple[int, ...], window: int, shape: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a window and an array of ``shape`` meet: in the window's pixels and in the array's."""
     first = [max(start, 0) for start in corner]
     last = [min(start + window, length) for start, length in zip(corner, shape, strict=True)]
     inside = tuple(slice(a - start, b - start) for a, b, start in zip(first, last, corner, strict=True))

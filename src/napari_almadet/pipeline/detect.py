@@ -1,0 +1,240 @@
+"""The paper's pipeline: three logical blocks of ten steps, in the paper's order (its section 2.3 and figure 1).
+
+Each numbered step is one function, and lives in the room of its block: `blobs`
+(1 to 4), `spectra` (5 to 7), `focus` (8 and 9), `measure` (10, with `focus`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_almadet import __version__
+from napari_almadet.pipeline.blobs import at_edge, find_blobs, normalised_windows, probability_map, stack
+from napari_almadet.pipeline.catalog import Candidate, Detections, Fate
+from napari_almadet.pipeline.focus import (
+    brightest_pixel,
+    classify,
+    cut_out,
+    deblend,
+    focus,
+    global_snr,
+    pixel_snr,
+    reject,
+)
+from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
+from napari_almadet.pipeline.steps import Progress, finish
+from napari_almadet.pipeline.tiling import cut
+
+if TYPE_CHECKING:
+    from napari_almadet.cube import Cube
+
+__all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The two networks, as :func:`load_networks` loads them or of one's own making.
+
+    ``blobs_finder`` takes tensors (batch, 1, window, window) from 0 to 1, ``deep_gru``
+    (batch, 128) of standardised spectra; both answer with the same shape, from 0 to 1.
+    ``cards`` say what each is; their ``sha256`` goes into the result's provenance.
+    """
+
+    blobs_finder: Callable
+    deep_gru: Callable
+    device: Any = "cpu"
+    cards: tuple[dict, dict] = ({}, {})
+
+
+def load_networks(settings: Settings) -> Networks:
+    """Load the networks a run's settings name onto the device they name."""
+    from napari_almadet.networks.weights import load, pick_device
+
+    device = pick_device(settings.device)
+    blobs_finder, blobs_card = load(settings.blobs_finder, device)
+    deep_gru, gru_card = load(settings.deep_gru, device)
+    return Networks(blobs_finder, deep_gru, device, (blobs_card, gru_card))
+
+
+def detect(
+    cube: Cube,
+    settings: Settings | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    networks: Networks | None = None,
+) -> Detections:
+    """Find the sources of a cube.
+
+    Parameters
+    ----------
+    cube
+        From :func:`napari_almadet.read_cube` or :meth:`napari_almadet.Cube.from_array`.
+    settings
+        Default: the paper's.
+    progress
+        Called with every :class:`Progress`.
+    networks
+        Default: those the settings name.
+
+    Returns
+    -------
+    Detections
+        All candidates, each with the reasons why it was kept, flagged or dropped.
+    """
+    return finish(detect_steps(cube, settings, networks), progress)
+
+
+def detect_steps(
+    cube: Cube, settings: Settings | None = None, networks: Networks | None = None
+) -> Generator[Progress, None, Detections]:
+    """Find the sources of a cube step by step: yields :class:`Progress`, returns :class:`Detections`.
+
+    Closing the generator stops the work within one batch.  Parameters as for :func:`detect`.
+    """
+    settings = settings or Settings()
+    yield Progress("Loading the networks", 0, 1)
+    networks = networks or load_networks(settings)
+
+    stacked, probability, candidates = yield from source_detection(cube, settings, networks)
+    yield from frequency_denoising(cube, candidates, settings, networks)
+    yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
+
+    yield Progress("Writing down the provenance", 0, 1)
+    return Detections(
+        cube, settings, candidates, stacked, probability, provenance(cube, settings, networks), caveats(cube, settings)
+    )
+
+
+def source_detection(
+    cube: Cube, settings: Settings, networks: Networks
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, list[Candidate]]]:
+    """2D source detection (1 - 4): the dirty image, its probability map, and the source candidates in it."""
+    stacked = yield from stack.steps(cube)  # (1)
+    windows, corners = normalised_windows(stacked, settings.window, settings.overlap)  # (2)
+    probability = yield from probability_map.steps(  # (3)
+        windows, corners, stacked.shape, settings.overlap, networks.blobs_finder, settings.batch_size, networks.device
+    )
+    probability[np.isnan(stacked)] = np.nan
+    return stacked, probability, find_blobs(probability, settings.threshold)  # (4)
+
+
+def frequency_denoising(
+    cube: Cube, candidates: list[Candidate], settings: Settings, networks: Networks
+) -> Generator[Progress, None, None]:
+    """Frequency denoising (5 - 7): dirty and denoised spectrum of each candidate, and the lines in it.
+
+    Candidates without a line are dropped; those with several are likely superpositions,
+    which the next block takes apart.
+    """
+    spectra = yield from extract_spectra.steps(cube, [c.box for c in candidates])  # (5)
+    denoised = yield from denoise.steps(spectra, networks.deep_gru, settings.batch_size, networks.device)  # (6)
+    for done, candidate in enumerate(candidates):
+        yield Progress("Finding emission lines", done, len(candidates))
+        candidate.spectrum, candidate.denoised = spectra[done], denoised[done]
+        peaks, reasons = find_emission(candidate.denoised, candidate.spectrum, settings.peak_height)  # (7)
+        candidate.reasons += reasons
+        candidate.peaks = own_lines(peaks, candidate.peaks)
+        candidate.channels = (0, cube.shape[0])
+        if candidate.primary:
+            candidate.channels = candidate.primary.emission_range(cube.shape[0])
+            candidate.reasons += [
+                f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, denoised height {p.height:.2f}"
+                for p in candidate.peaks
+            ]
+        else:
+            lines = f"no emission peak above {settings.peak_height:.2f} (highest {candidate.denoised.max():.2f})"
+            candidate.reasons.append(f"dropped: {lines}" if settings.require_line else lines)
+            candidate.fate = Fate.DROPPED if settings.require_line else candidate.fate
+
+
+def source_spectral_focusing(
+    cube: Cube,
+    candidates: list[Candidate],
+    stacked: np.ndarray,
+    probability: np.ndarray,
+    settings: Settings,
+    networks: Networks,
+) -> Generator[Progress, None, None]:
+    """Source spectral focusing (8 - 10): focus on each line, drop what is not there, take superpositions apart.
+
+    Sources found in another's blob join ``candidates``; they, and the one they were
+    found in, go through steps 5 to 10 again with boxes of their own.
+    """
+    stacked_snr = pixel_snr(stacked)
+    beam_fwhm = np.sqrt(4 * np.log(2) / np.pi * (cube.beam_area or 0))
+    taken_apart = []
+    for done, candidate in enumerate(candidates):
+        yield Progress("Focusing on sources", done, len(candidates))
+        if candidate.fate is Fate.DROPPED:
+            continue
+        cutout = focus_and_measure(candidate, cube, stacked_snr, settings)
+        if candidate.fate is not Fate.DROPPED and len(candidate.peaks) > 1:
+            sources = deblend(candidate, cutout, beam_fwhm, settings.min_snr)  # (9)
+            taken_apart += [(candidate, box, peaks) for box, peaks in sources]
+
+    parts = []
+    for parent, box, peaks in taken_apart:
+        part = parent
+        if part in parts:
+            part = Candidate(max(c.id for c in candidates) + 1, box, np.nan, blended=True)
+            part.reasons.append(f"found: a superposition with candidate {parent.id}, taken apart by its line")
+            candidates.append(part)
+        part.box, part.peaks = box, peaks
+        part.prob, part.edge = float(np.nanmax(probability[box.slices])), at_edge(box, probability)
+        parts.append(part)
+    if parts:
+        yield from frequency_denoising(cube, parts, settings, networks)
+        for done, part in enumerate(parts):
+            yield Progress("Focusing on sources taken apart", done, len(parts))
+            focus_and_measure(part, cube, stacked_snr, settings)
+
+
+def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray, settings: Settings):
+    """Steps 8 to 10 for one candidate; returns the :class:`~napari_almadet.pipeline.focus.Cutout` it was seen in."""
+    cutout = cut_out(cube, candidate.box, settings.crop)
+    box = cutout.local(candidate.box)
+    focused = focus(cutout.planes, candidate.channels)  # (8)
+    candidate.snr_global = global_snr(focused, box)  # (9), eq. 3
+    candidate.snr_pixel = brightest_pixel(pixel_snr(focused), box)[1]  # (9), eq. 4
+    reject(candidate, brightest_pixel(stacked_snr, candidate.box)[1], settings.min_snr)  # (9)
+    margin = (len(focused) - settings.crop) // 2
+    candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
+    candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
+    candidate.kind = classify(candidate, cutout)
+    measure(candidate, cube, cutout)  # (10)
+    return cutout
+
+
+def provenance(cube: Cube, settings: Settings, networks: Networks) -> dict:
+    """Where a result comes from: program, networks, device, cube and date, as plain values."""
+    return {
+        "version": __version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": str(networks.device),
+        "networks": {
+            name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
+            for name, card in zip(("blobs_finder", "deep_gru"), networks.cards, strict=True)
+        },
+        "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": cube.sha256()},
+    }
+
+
+def caveats(cube: Cube, settings: Settings) -> list[str]:
+    """What about a cube makes its result less sure than usual, one sentence each."""
+    n_channels, ny, nx = cube.shape
+    said = []
+    if n_channels < WINDOW:
+        said.append(f"The cube has {n_channels} channels; its spectra were padded to the {WINDOW} Deep GRU expects.")
+    if min(ny, nx) < settings.window:
+        said.append(f"The field of {nx} x {ny} pixels was padded to the {settings.window} Blobs Finder expects.")
+    if not cube.beam_area:
+        said.append(
+            "The beam is unknown: fluxes are sums over pixels, and their errors take the pixels' noise as independent."
+        )
+    return said

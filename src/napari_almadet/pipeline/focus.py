@@ -1,0 +1,297 @@
+"""Source spectral focusing (paper, steps 8 and 9): the image of one line, what it tells of its source, and deblending.
+
+Equations 3 and 4 of the paper divide a flux by a variance, so that as printed they
+carry the unit 1/flux and depend on the unit of the cube.  Here each is evaluated with
+the image in units of the noise it divides by, ``x / sigma`` with sigma the robust
+standard deviation (``mad_std``) of the same pixels.  The variance is then 1, both are
+dimensionless, and equation 4 is the usual ``x / sigma``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.stats import mad_std
+from scipy import ndimage
+
+from napari_almadet.pipeline.blobs import integrate
+from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
+from napari_almadet.pipeline.spectra import off_line, overlap
+from napari_almadet.pipeline.tiling import shared_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from napari_almadet.cube import Cube
+
+NORMAL_MAD = 0.6745  # median absolute deviation of a normal distribution of standard deviation 1
+SMALLEST_RADIUS = 1.5  # pixels: a circle that holds nine of them
+LINKING_SNR = 2.0  # a pixel fainter than this is nobody's friend
+PRESENT_SNR = 3.0  # at a position already known, a line or a continuum this strong is there
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A square of the cube through all channels; pixel [0, 0] of ``planes`` is pixel ``origin`` = (y, x) of the cube.
+
+    ``planes`` has shape (channels, side, side) and is NaN outside the field.
+    """
+
+    planes: np.ndarray
+    origin: tuple[int, int]
+
+    def local(self, box: Box) -> Box:
+        """A box of the cube in the cutout's own pixels."""
+        y, x = self.origin
+        return Box(box.y0 - y, box.y1 - y, box.x0 - x, box.x1 - x)
+
+    def world(self, box: Box) -> Box:
+        """A box in the cutout's pixels in those of the cube."""
+        y, x = self.origin
+        return Box(box.y0 + y, box.y1 + y, box.x0 + x, box.x1 + x)
+
+
+def cut_out(cube: Cube, box: Box, side: int) -> Cutout:
+    """Cut ``side`` x ``side`` pixels about the middle of a box out of the cube, more if the box is larger."""
+    side = max(side, *box.shape)
+    origin = tuple(int(np.floor(middle - side / 2)) + 1 for middle in box.centre)
+    planes = np.full((cube.shape[0], side, side), np.nan, np.float32)
+    inside, source = shared_pixels(origin, side, cube.shape[1:])
+    planes[:, *inside] = cube.read(slice(None), *source)
+    return Cutout(planes, origin)
+
+
+def focus(planes: np.ndarray, channels: tuple[int, int]) -> np.ndarray:
+    """Integrate planes (channel, y, x) over a half-open range of channels: the focused image (paper, step 8)."""
+    return integrate(planes[slice(*channels)])
+
+
+def without_continuum(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> np.ndarray:
+    """Take off each pixel's mean outside the emission ranges of ``peaks``; as it is where no channel is left."""
+    rest = planes[off_line(peaks, len(planes))]
+    return planes - integrate(rest) / len(rest) if len(rest) else planes
+
+
+def noise(image: np.ndarray) -> float:
+    """Standard deviation of an image's noise by the median absolute deviation; NaN if it has no spread at all."""
+    values = image[np.isfinite(image)]
+    if not values.size:
+        return np.nan
+    # over half of an image may hold one value, as a simulation's empty sky does
+    return float(mad_std(values) or values.std() or np.nan)
+
+
+def pixel_snr(image: np.ndarray) -> np.ndarray:
+    """Signal-to-noise ratio of every pixel (eq. 4), ``x_i / var(X)`` in units of the image's noise: ``x_i / sigma``.
+
+    Parameters
+    ----------
+    image
+        Shape (y, x), any unit; NaN where there is no data.
+    """
+    return image / noise(image)
+
+
+def global_snr(image: np.ndarray, box: Box) -> float:
+    """Signal-to-noise ratio of a source (eq. 3), ``median(x_s(r)) / var(x_n(R - r))`` in units of the annulus's noise.
+
+    The circle of radius r is inscribed in the box; the annulus from r to R = sqrt(2) r
+    has the same area.  The spread of the annulus is taken about the level of the whole
+    image, so that an annulus that still lies on the source counts as noisy: the ratio
+    rises until the circle holds the source, and is low for a box tighter than that.  It
+    is not let under the noise of the image itself, since the few pixels of a small
+    annulus, all within a beam, can look quieter than the noise is.
+
+    Parameters
+    ----------
+    image
+        Shape (y, x), any unit; NaN where there is no data.
+    box
+        In pixels of the image.
+
+    Returns
+    -------
+    float
+        NaN where the circle holds no data or the image no noise.
+    """
+    y, x = np.indices(image.shape)
+    distance = np.hypot(y - box.centre[0], x - box.centre[1])
+    radius = max(min(box.shape) / 2, SMALLEST_RADIUS)
+    known = np.isfinite(image)
+    source = image[known & (distance <= radius)]
+    annulus = image[known & (distance > radius) & (distance <= np.sqrt(2) * radius)]
+    if not source.size:
+        return np.nan
+    sigma = noise(image)
+    if annulus.size:
+        sigma = max(sigma, np.median(np.abs(annulus - np.median(image[known]))) / NORMAL_MAD)
+    return float(np.median(source) / sigma)
+
+
+def brightest_pixel(snr: np.ndarray, box: Box) -> tuple[tuple[int, int], float]:
+    """(y, x) of the highest pixel inside a box, and its value; NaN if the box holds no data."""
+    part = snr[box.slices]
+    y, x = np.unravel_index(np.argmax(np.where(np.isnan(part), -np.inf, part)), part.shape)
+    return (int(y) + box.y0, int(x) + box.x0), float(part[y, x])
+
+
+def friends_of_friends(image: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
+    """Link the pixels of one source, outward from its brightest, up to the plateau of the global SNR (paper, step 9).
+
+    In each turn the neighbours of the linked pixels join them if they stand out of the
+    noise and are no brighter than a linked pixel they touch, so that the links run
+    downhill and not up to the next source.  The global SNR of their common box is
+    measured each time; when two turns have not raised it, the pixels linked up to its
+    highest value are the source.
+
+    Parameters
+    ----------
+    image
+        Focused image, shape (y, x).
+    seed
+        (y, x) of the pixel to start from.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean mask, shape (y, x).
+    """
+    snr = pixel_snr(image)
+    linked = np.zeros(image.shape, bool)
+    linked[seed] = True
+    source, plateau, turns_without_rise = linked, -np.inf, 0
+    while turns_without_rise < 2:
+        reach = ndimage.maximum_filter(np.where(linked, snr, -np.inf), size=3)
+        friends = ~linked & (snr >= LINKING_SNR) & (snr <= reach)
+        if not friends.any():
+            break
+        linked = linked | friends
+        level = global_snr(image, bounding_box(linked))
+        if level > plateau:
+            source, plateau, turns_without_rise = linked, level, 0
+        else:
+            turns_without_rise += 1
+    return source
+
+
+def bounding_box(mask: np.ndarray) -> Box:
+    """The smallest box that encompasses all pixels of a mask (paper, step 10)."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+
+
+def reject(candidate: Candidate, stacked_snr: float, min_snr: float) -> None:
+    """Drop a candidate that is seen neither in its focused nor in the stacked image (paper, step 9).
+
+    Seen means that the highest pixel SNR inside its box reaches ``min_snr``.  The
+    candidate learns the decision and its numbers.
+    """
+    seen = f"pixel SNR {candidate.snr_pixel:.1f} in the focused image, {stacked_snr:.1f} in the stacked one"
+    if candidate.snr_pixel >= min_snr or stacked_snr >= min_snr:
+        candidate.reasons.append(f"kept: {seen}")
+    else:
+        candidate.fate = Fate.DROPPED
+        candidate.reasons.append(f"dropped: {seen}, less than {min_snr:g} in both")
+
+
+def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: float) -> list[tuple[Box, tuple]]:
+    """Take a candidate with several emission peaks apart (paper, step 9).
+
+    The candidate is focused on each secondary peak.  A peak whose range overlaps the
+    primary's cannot be told from it, since the primary does not disappear from its
+    image: the candidate is flagged as a superposition.  Otherwise the brightest pixel
+    is looked for, and compared with the reference pixel, the primary's brightest.  Both
+    are sought with the continuum taken off, since a source that shines in all channels
+    would not disappear either.  Then the peak is
+
+    * a false positive if no pixel reaches ``min_snr``;
+    * another source's if its pixel lies more than 1 px from the reference pixel, or more
+      than the beam's width over the SNR, which is how well a faint one can be placed;
+    * otherwise the same source's, a second line if the global SNR of the focused image
+      is at least that of the image integrated over all channels, else a false positive.
+
+    The candidate's ``peaks``, ``blended``, ``fate`` and ``reasons`` are updated.
+
+    Parameters
+    ----------
+    candidate
+        With at least one peak; its first is the primary.
+    cutout
+        About the candidate's box.
+    beam_fwhm
+        In pixels; 0 where unknown.
+    min_snr
+        Least pixel SNR of another source.
+
+    Returns
+    -------
+    list of (Box, tuple of EmissionPeak)
+        The sources in the blob, the candidate's own first, each with its box in the
+        cube's pixels and its lines; empty if there is but one.
+    """
+    planes, box = cutout.planes, cutout.local(candidate.box)
+    lines = without_continuum(planes, candidate.peaks)
+    whole = global_snr(integrate(planes), box)
+    image = focus(lines, candidate.channels)
+    pixel, snr = brightest_pixel(pixel_snr(image), box)
+    if not snr >= min_snr:  # the continuum shows where the source is, its line does not
+        image = focus(planes, candidate.channels)
+        pixel, snr = brightest_pixel(pixel_snr(image), box)
+    sources = [(pixel, snr, image, [candidate.primary])]
+    for peak in candidate.peaks[1:]:
+        channels = peak.emission_range(len(planes))
+        name = f"peak at channel {peak.channel}"
+        if overlap(channels, candidate.channels):
+            sources[0][-1].append(peak)
+            candidate.blended, candidate.fate = True, Fate.FLAGGED
+            candidate.reasons.append(f"flagged: {name} overlaps the primary's range and cannot be taken apart from it")
+            continue
+        image = focus(lines, channels)
+        pixel, snr = brightest_pixel(pixel_snr(image), box)
+        if not snr >= min_snr:
+            candidate.reasons.append(f"{name} dropped: pixel SNR {snr:.1f} is less than {min_snr:g}")
+            continue
+        distance, nearest = min(((np.hypot(*np.subtract(pixel, s[0])), s) for s in sources), key=lambda pair: pair[0])
+        if distance > max(1, beam_fwhm / min(snr, nearest[1])):
+            sources.append((pixel, snr, image, [peak]))
+            candidate.blended = True
+            candidate.reasons.append(f"{name} is another source's: {distance:.1f} px away, pixel SNR {snr:.1f}")
+        elif nearest is not sources[0]:
+            nearest[-1].append(peak)
+        else:
+            focused = global_snr(focus(planes, channels), box)
+            numbers = f"global SNR {focused:.1f} in its focused image, {whole:.1f} over all channels"
+            if focused >= whole:
+                nearest[-1].append(peak)
+                candidate.reasons.append(f"{name} is a second line: {numbers}")
+            else:
+                candidate.reasons.append(f"{name} dropped: {numbers}")
+    candidate.peaks = tuple(sources[0][-1])
+    if len(sources) == 1:
+        return []
+    return [
+        (cutout.world(bounding_box(friends_of_friends(image, pixel))), tuple(peaks))
+        for pixel, _, image, peaks in sources
+    ]
+
+
+def classify(candidate: Candidate, cutout: Cutout) -> str:
+    """Whether a candidate shows a "line", "continuum" or "both", at the brightest pixel of its focused image.
+
+    The line is looked for in its emission range with the continuum taken off, the
+    continuum in all channels outside the emission ranges.
+    """
+    if not candidate.peaks:
+        return "continuum"
+    rest = off_line(candidate.peaks, len(cutout.planes))
+    if not rest.any():
+        return "line"
+    pixel, _ = brightest_pixel(focus(cutout.planes, candidate.channels), cutout.local(candidate.box))
+    lines = without_continuum(cutout.planes, candidate.peaks)
+    line = pixel_snr(focus(lines, candidate.channels))[pixel]
+    continuum = pixel_snr(integrate(cutout.planes[rest]))[pixel]
+    if line >= PRESENT_SNR and continuum >= PRESENT_SNR:
+        return "both"
+    return "continuum" if continuum > max(line, PRESENT_SNR) else "line"
