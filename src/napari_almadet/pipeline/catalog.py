@@ -150,6 +150,16 @@ class Detections:
         """Candidates that were not dropped, in order of ``id``."""
         return [c for c in self.candidates if c.fate is not Fate.DROPPED]
 
+    @property
+    def flux_unit(self) -> u.UnitBase:
+        """Unit of the candidates' ``f_sum`` and ``err_f_sum``."""
+        return flux_factor(self.cube)[1] * self.width_unit
+
+    @property
+    def width_unit(self) -> u.UnitBase:
+        """Unit of the candidates' ``w20`` and ``w50``."""
+        return channel_width(self.cube).unit
+
     def table(self) -> QTable:
         """The catalogue: one row for each kept candidate, columns as in ``docs/catalogue.md``.
 
@@ -158,8 +168,7 @@ class Detections:
         dropped too, the decisions taken about it.
         """
         kept = self.kept
-        flux = flux_factor(self.cube)[1] * channel_width(self.cube).unit
-        brightness, width = brightness_unit(self.cube), channel_width(self.cube).unit
+        flux, width, brightness = self.flux_unit, self.width_unit, brightness_unit(self.cube)
         x, y, z = (np.array([getattr(c, axis) for c in kept], dtype=float) for axis in "xyz")
         sky = self.cube.sky(x, y)
         frequency, velocity = self.cube.frequency(z), self.cube.velocity(z)
