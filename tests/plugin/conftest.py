@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
 from astropy.wcs import WCS
+from napari.layers import Layer
+from npe2 import PluginManifest
 from radio_beam import Beam
 
+import napari_almadet
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.steps import Progress
+from napari_almadet.plugin import layers
+from napari_almadet.plugin.detect_widget import DetectWidget
+from napari_almadet.plugin.session import Session
 
 N_CHANNELS, N_Y, N_X = 48, 100, 120
 SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
@@ -139,3 +146,60 @@ class FakeRun:
         if self.error is not None:
             raise self.error
         return make_detections(cube, settings, self.sources)
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy):
+    """An empty viewer, as a plugin sees it."""
+    return make_napari_viewer_proxy()
+
+
+@pytest.fixture
+def cube_image(viewer, cube):
+    """The toy cube's layer in the viewer."""
+    return viewer.add_layer(Layer.create(*layers.cube_layer(cube)))
+
+
+@pytest.fixture
+def make_widget(viewer, qtbot):
+    """Make the dock widget "Detect sources" on a run that stands for the pipeline."""
+    made = []
+
+    def make(run) -> DetectWidget:
+        widget = DetectWidget(viewer, run=run)
+        viewer.window.add_dock_widget(widget, name="Detect sources")
+        made.append(widget)
+        return widget
+
+    yield make
+    for widget in made:  # no worker may outlive its test
+        widget.cancel()
+        qtbot.waitUntil(lambda w=widget: w._worker is None, timeout=10_000)
+
+
+@pytest.fixture
+def session(viewer, cube_image, detections):
+    """A session with the hand-made detections on show."""
+    session = Session.of(viewer)
+    session.inspect(cube_image)
+    session.present(cube_image, detections)
+    return session
+
+
+class Listener:
+    """Counts what a psygnal signal says."""
+
+    def __init__(self, signal):
+        self.heard: list = []
+        signal.connect(self.hear)
+
+    def hear(self, value) -> None:
+        self.heard.append(value)
+
+
+@pytest.fixture
+def plugin(npe2pm) -> str:
+    """The plugin's name, registered with napari for this test."""
+    manifest = PluginManifest.from_file(Path(napari_almadet.__file__).parent / "napari.yaml")
+    npe2pm.register(manifest)
+    return manifest.name

@@ -1,0 +1,47 @@
+"""The numbers beside the plots are those of an independent reading of the header."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from conftest import make_detections
+
+from napari_almadet.cube import Cube
+from napari_almadet.plugin.describe import facts, sky_text
+
+
+def test_sexagesimal_text_is_the_position():
+    sky = SkyCoord(150.00123 * u.deg, -0.00051 * u.deg)
+    assert sky_text(sky) == ("10:00:00.30", "-00:00:01.8")
+
+
+def test_galactic_text_is_in_degrees():
+    assert sky_text(SkyCoord(l=49.5 * u.deg, b=-0.3 * u.deg, frame="galactic")) == ("49.5000", "-0.3000")
+
+
+def test_line_width_in_velocity(detections):
+    told = dict(facts(detections, detections.candidates[0]))
+    # 6 channels of 10 MHz at a rest frequency of 230 GHz
+    assert told["FWHM"] == f"{299792.458 * 6e7 / 2.3e11:.1f} km/s (6.0 channels)"
+    assert told["Line"].startswith("230.20000 GHz")
+
+
+def test_bare_array_is_told_in_channels(data):
+    found = make_detections(Cube.from_array(data))
+    told = dict(facts(found, found.candidates[0]))
+    assert told["Pixel"] == "x 60.0, y 50.0"
+    assert told["FWHM"] == "6.0 channels"
+    assert "Position" not in told
+    assert "Line" not in told
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_what_was_not_measured_is_left_out(detections, number):
+    candidate = detections.candidates[number]
+    candidate.peaks, candidate.f_sum, candidate.x = (), np.nan, np.nan
+    told = dict(facts(detections, candidate))
+    assert {"FWHM", "Flux", "Channel"}.isdisjoint(told)
+    y, x = candidate.box.centre
+    assert told["Pixel"] == f"x {x:.1f}, y {y:.1f}"

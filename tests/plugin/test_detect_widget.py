@@ -1,0 +1,249 @@
+"""The dock widget as a user meets it: press, wait, look, cancel."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import SOURCES, FakeRun, make_detections
+from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+
+from napari_almadet.cube import Cube, CubeError
+from napari_almadet.plugin.detect_widget import TorchMissingError, cautiously, cube_of, detection, summary
+
+
+def press(qtbot, button) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def wait(qtbot, widget) -> None:
+    qtbot.waitUntil(lambda: widget.detect_button.isEnabled(), timeout=10_000)
+
+
+def names(viewer) -> list[str]:
+    return [layer.name for layer in viewer.layers]
+
+
+def test_press_and_see(viewer, cube_image, cube, make_widget, qtbot):
+    run = FakeRun()
+    widget = make_widget(run)
+    press(qtbot, widget.detect_button)
+    assert not widget.detect_button.isEnabled()
+    assert widget.cancel_button.isEnabled()
+    wait(qtbot, widget)
+    assert names(viewer) == ["toy", "toy probability", "toy candidates"]
+    assert widget.table.model.rowCount() == 3
+    assert widget.status.text().startswith("3 candidates in ")
+    assert "1 flagged; 1 dropped" in widget.status.text()
+    assert run.asked[0][0] is cube
+    assert widget.session.selected.id == 1
+    assert not widget.cancel_button.isEnabled()
+
+
+def test_form_becomes_settings(cube_image, make_widget, qtbot):
+    run = FakeRun(steps=1)
+    widget = make_widget(run)
+    widget.threshold.setValue(0.25)
+    widget.min_snr.setValue(3.5)
+    widget.device.setCurrentIndex(widget.device.findData("cpu"))
+    qtbot.mouseClick(widget.keep_continuum, Qt.MouseButton.LeftButton)
+    widget.keep_continuum.setChecked(True)
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    settings = run.asked[0][1]
+    assert (settings.threshold, settings.min_snr, settings.device, settings.require_line) == (0.25, 3.5, "cpu", False)
+
+
+def test_progress_says_what_is_done(cube_image, make_widget, qtbot):
+    widget = make_widget(FakeRun(pause=0.05))
+    seen = []
+    press(qtbot, widget.detect_button)
+    widget._worker.yielded.connect(lambda _: seen.append((widget.progress.format(), widget.progress.value())))
+    wait(qtbot, widget)
+    assert [value for _, value in seen] == [1, 2, 3]
+    assert all(text.startswith("Counting channels") for text, _ in seen)
+
+
+def test_cancel_stops_and_changes_nothing(viewer, cube_image, make_widget, qtbot):
+    run = FakeRun(pause=0.02, steps=10_000)
+    widget = make_widget(run)
+    press(qtbot, widget.detect_button)
+    qtbot.waitUntil(lambda: run.taken > 2, timeout=5000)
+    press(qtbot, widget.cancel_button)
+    wait(qtbot, widget)
+    assert run.taken < 1000
+    assert names(viewer) == ["toy"]
+    assert widget.status.text().startswith("Cancelled")
+
+
+def test_cancel_after_the_last_step_still_frees_the_form(viewer, cube_image, make_widget, qtbot):
+    widget = make_widget(FakeRun(pause=0.2, steps=1))
+    press(qtbot, widget.detect_button)
+    qtbot.waitUntil(lambda: widget.progress.value() == 1, timeout=5000)
+    press(qtbot, widget.cancel_button)
+    wait(qtbot, widget)
+    assert names(viewer) == ["toy"]
+    assert widget.status.text().startswith("Cancelled")
+
+
+def test_second_run_replaces_the_first(viewer, cube_image, make_widget, qtbot):
+    run = FakeRun()
+    widget = make_widget(run)
+    for _ in range(2):
+        press(qtbot, widget.detect_button)
+        wait(qtbot, widget)
+    assert sorted(names(viewer)) == ["toy", "toy candidates", "toy probability"]
+
+
+def test_failed_run_keeps_the_earlier_result(viewer, cube_image, make_widget, qtbot):
+    run = FakeRun()
+    widget = make_widget(run)
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    run.error = CubeError("toy: all of it is blank.")
+    before = len(notification_manager.records)
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    assert sorted(names(viewer)) == ["toy", "toy candidates", "toy probability"]
+    assert [n.message for n in notification_manager.records[before:]] == ["toy: all of it is blank."]
+    assert "all of it is blank" in widget.status.text()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), KeyError("x"), OSError("disk")])
+def test_unforeseen_error_is_shown_once(cube_image, make_widget, qtbot, error, monkeypatch):
+    told = []
+    monkeypatch.setattr(notification_manager, "receive_error", lambda *args: told.append(args[1]))
+    widget = make_widget(FakeRun(error=error))
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    assert told == [error]
+    assert str(error) in widget.status.text()
+
+
+def test_layer_removed_during_the_run(viewer, cube_image, make_widget, qtbot):
+    widget = make_widget(FakeRun(pause=0.05))
+    press(qtbot, widget.detect_button)
+    viewer.layers.remove(cube_image)
+    qtbot.waitUntil(lambda: not widget.cancel_button.isEnabled(), timeout=5000)
+    assert names(viewer) == []
+    assert "removed" in widget.status.text()
+    assert not widget.detect_button.isEnabled()
+
+
+def test_bare_array(viewer, data, make_widget, qtbot):
+    viewer.add_image(data, name="bare")
+    run = FakeRun()
+    widget = make_widget(run)
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    assert run.asked[0][0].wcs is None
+    titles = [widget.table.model.headerData(i, Qt.Orientation.Horizontal) for i in range(4)]
+    assert titles == ["#", "x", "y", "chan."]
+    assert viewer.layers.extent.units is not None
+    press(qtbot, widget.detect_button)  # the array is the same cube the second time
+    wait(qtbot, widget)
+    assert sorted(names(viewer)) == ["bare", "bare candidates", "bare probability"]
+
+
+def test_array_that_is_no_cube_is_refused_in_a_sentence(viewer, make_widget, qtbot):
+    viewer.add_image(np.zeros((4, 8, 8), dtype=bool), name="mask")
+    widget = make_widget(FakeRun())
+    before = len(notification_manager.records)
+    press(qtbot, widget.detect_button)
+    assert widget.status.text().startswith("Failed: mask")
+    assert len(notification_manager.records) == before + 1
+    assert widget.detect_button.isEnabled()
+
+
+def test_nothing_found_is_an_answer(viewer, cube_image, make_widget, qtbot):
+    widget = make_widget(FakeRun(sources=()))
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    assert widget.status.text().startswith("No source found in ")
+    assert widget.table.model.rowCount() == 0
+    assert widget.session.selected is None
+
+
+def test_choice_follows_the_layers(viewer, data, cube_image, make_widget):
+    widget = make_widget(FakeRun())
+    offered = lambda: [widget.image_choice.itemText(i) for i in range(widget.image_choice.count())]  # noqa: E731
+    assert offered() == ["toy"]
+    other = viewer.add_image(data, name="other")
+    viewer.add_image(data[0], name="plane")
+    assert offered() == ["toy", "other"]
+    other.name = "renamed"
+    assert offered() == ["toy", "renamed"]
+    viewer.layers.remove(cube_image)
+    assert offered() == ["renamed"]
+    assert widget.image_choice.currentText() == "renamed"
+    assert widget.session.image == other
+
+
+def test_choosing_a_cube_turns_the_panels(viewer, data, cube_image, make_widget):
+    other = viewer.add_image(data, name="other")
+    widget = make_widget(FakeRun())
+    widget.image_choice.setCurrentIndex(1)
+    widget.image_choice.activated.emit(1)
+    assert widget.session.image == other
+    widget.image_choice.activated.emit(0)
+    assert widget.session.image == cube_image
+
+
+def test_without_a_cube_there_is_nothing_to_press(viewer, make_widget):
+    assert not make_widget(FakeRun()).detect_button.isEnabled()
+
+
+def test_closed_and_opened_again_it_shows_what_was_found(viewer, cube_image, make_widget, qtbot):
+    widget = make_widget(FakeRun())
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    viewer.window.remove_dock_widget(widget)
+    again = make_widget(FakeRun())
+    assert again.table.model.rowCount() == 3
+    assert again.session is widget.session
+
+
+def test_cube_of_a_cropped_layer_is_the_crop(viewer, cube_image, cube):
+    assert cube_of(cube_image) is cube
+    cube_image.data = cube.data[:10]
+    assert cube_of(cube_image).shape == (10, *cube.shape[1:])
+
+
+def test_summary_tells_warnings(cube):
+    found = make_detections(cube, sources=SOURCES[:1])
+    found.warnings.append("The cube has no beam.")
+    assert summary(found, 3.21) == "1 candidate in 3.2 s on CPU.\nThe cube has no beam."
+
+
+def test_torch_that_cannot_be_loaded_is_explained(cube, monkeypatch):
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "torch":
+                raise OSError("[WinError 1114] c10.dll")
+
+    for module in [m for m in sys.modules if m.partition(".")[0] == "torch"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(StopIteration) as end:
+        next(cautiously(detection, cube, None))
+    error = end.value.value.error
+    assert isinstance(error, TorchMissingError)
+    assert "c10.dll" in str(error)
+
+
+def test_plugin_imports_no_torch():
+    import subprocess
+
+    code = (
+        "import sys, napari_almadet.plugin.detect_widget, napari_almadet.plugin.demo; "
+        "print(sorted({'torch', 'spectral_cube'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_from_array_of_a_layer_keeps_its_name(viewer, data):
+    assert isinstance(cube_of(viewer.add_image(data, name="mine")), Cube)
+    assert cube_of(viewer.layers["mine"]).name == "mine"

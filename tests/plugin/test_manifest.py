@@ -1,0 +1,40 @@
+"""The manifest is valid and every name in it leads somewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+from qtpy.QtWidgets import QWidget
+
+import napari_almadet
+
+MANIFEST = Path(napari_almadet.__file__).parent / "napari.yaml"
+
+
+@pytest.fixture
+def manifest() -> PluginManifest:
+    return PluginManifest.from_file(MANIFEST)
+
+
+def test_every_python_name_can_be_imported(manifest):
+    manifest.validate_imports()
+
+
+def test_link_at_the_top_is_the_manifest():
+    link = Path(__file__).resolve().parents[2] / "napari.yaml"
+    assert link.read_text() == MANIFEST.read_text()
+
+
+def test_readers_patterns_are_what_the_reader_takes(manifest):
+    from napari_almadet.plugin.reader import SUFFIXES
+
+    (reader,) = manifest.contributions.readers
+    assert {f"*{suffix}" for suffix in SUFFIXES} == set(reader.filename_patterns)
+
+
+def test_widget_opens_from_the_plugin(viewer, plugin):
+    _, widget = viewer.window.add_plugin_dock_widget(plugin, "Detect sources")
+    assert isinstance(widget, QWidget)
+    assert "Candidate inspector" in viewer.window.dock_widgets

@@ -1,0 +1,92 @@
+"""The reader keeps napari's contract, and refuses in one sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from napari.layers import Image, Layer
+from napari.utils.notifications import notification_manager
+
+from napari_almadet.plugin.reader import napari_get_reader
+
+
+@pytest.fixture
+def messages():
+    """Notifications that napari would show."""
+    before = len(notification_manager.records)
+    return lambda: notification_manager.records[before:]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.fits", "A.FITS", "uid___A001_X1.b.image.pbcor.fits", "a.fits.gz", "a.fits.fz", "a.fit"]
+)
+def test_takes_fits_by_name(name):
+    assert callable(napari_get_reader(name))
+
+
+@pytest.mark.parametrize("path", ["a.tif", "fits", ["a.fits", "b.png"], "folder/"])
+def test_leaves_the_rest_to_others(path):
+    assert napari_get_reader(path) is None
+
+
+def test_layer_tuple(fits_file, data):
+    (layer_data,) = napari_get_reader(str(fits_file))(str(fits_file))
+    layer = Layer.create(*layer_data)
+    assert isinstance(layer, Image)
+    assert layer.name == "toy"
+    np.testing.assert_array_equal(np.asarray(layer.data[20]), data[20])
+    assert layer.metadata["cube"].path == fits_file
+
+
+def test_several_files_are_several_layers(fits_file, data, header, tmp_path):
+    other = tmp_path / "other.fits.gz"
+    fits.writeto(other, data, header)
+    paths = [str(fits_file), str(other)]
+    assert [meta["name"] for _, meta, _ in napari_get_reader(paths)(paths)] == ["toy", "other"]
+
+
+def test_refusal_is_one_sentence_and_no_layer(tmp_path, messages):
+    path = str(tmp_path / "plane.fits")
+    fits.writeto(path, np.ones((8, 8)))
+    assert napari_get_reader(path)(path) == [(None,)]
+    (message,) = messages()
+    assert str(message.severity) == "error"
+    assert "plane.fits" in message.message
+    assert "Traceback" not in message.message
+
+
+def test_one_bad_file_does_not_keep_the_others_out(fits_file, tmp_path, messages):
+    bad = tmp_path / "bad.fits"
+    bad.write_text("not FITS")
+    paths = [str(bad), str(fits_file)]
+    assert [meta["name"] for _, meta, _ in napari_get_reader(paths)(paths)] == ["toy"]
+    assert [str(m.severity) for m in messages()] == ["error"]
+
+
+def test_what_was_mended_is_told(data, header, tmp_path, messages):
+    header["CTYPE4"], header["CRPIX4"], header["CRVAL4"], header["CDELT4"] = "STOKES", 1.0, 1.0, 1.0
+    path = str(tmp_path / "stokes.fits")
+    fits.writeto(path, np.stack([data, 0 * data]), header)
+    ((_, meta, _),) = napari_get_reader(path)(path)
+    assert meta["metadata"]["cube"].notes
+    (message,) = messages()
+    assert all(note in message.message for note in meta["metadata"]["cube"].notes)
+
+
+def test_opening_turns_north_up(viewer, fits_file, npe2pm, plugin):
+    viewer.open(str(fits_file), plugin=plugin)
+    assert [layer.name for layer in viewer.layers] == ["toy"]
+    assert tuple(viewer.scene.camera.orientation2d) == ("up", "right")
+
+
+def test_reading_imports_neither_torch_nor_spectral_cube(fits_file):
+    code = (
+        "import sys; from napari_almadet.plugin.reader import read; "
+        f"read({str(fits_file)!r}); print(sorted({{'torch', 'spectral_cube'}} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip().splitlines()[-1] == "[]"
