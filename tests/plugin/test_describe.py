@@ -17,8 +17,9 @@ def test_sexagesimal_text_is_the_position():
     assert sky_text(sky) == ("10:00:00.30", "-00:00:01.8")
 
 
-def test_galactic_text_is_in_degrees():
-    assert sky_text(SkyCoord(l=49.5 * u.deg, b=-0.3 * u.deg, frame="galactic")) == ("49.5000", "-0.3000")
+def test_other_frames_are_told_in_icrs():
+    sky = SkyCoord(150.0 * u.deg, -35.0 * u.deg)
+    assert sky_text(sky.galactic) == sky_text(sky)
 
 
 def test_line_width_in_velocity(detections):
@@ -32,6 +33,7 @@ def test_bare_array_is_told_in_channels(data):
     found = make_detections(Cube.from_array(data))
     told = dict(facts(found, found.candidates[0]))
     assert told["Pixel"] == "x 60.0, y 50.0"
+    assert told["Flux"] == "1 ± 0.1 chan pix"
     assert told["FWHM"] == "6.0 channels"
     assert "Position" not in told
     assert "Line" not in told

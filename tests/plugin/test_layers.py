@@ -62,9 +62,9 @@ def test_contrast_ignores_blank_planes_and_holes():
     data[:4], data[-4:] = np.nan, 0
     data[:, :10] = np.nan
     low, high = layers.contrast_limits(Cube.from_array(data))
-    # 2 % and 99.9 % of a unit normal
-    assert low == pytest.approx(-2.05, abs=0.1)
-    assert high == pytest.approx(3.09, abs=0.3)
+    # 1 % of a unit normal, and six of its sigma
+    assert low == pytest.approx(-2.33, abs=0.1)
+    assert high == pytest.approx(6, abs=0.3)
 
 
 def test_contrast_of_a_blank_sample_is_left_to_napari():
@@ -122,9 +122,10 @@ def test_features_hold_the_world_coordinates(detections, header):
     wcs = WCS(header)
     for row, candidate in zip(rows.itertuples(), detections.candidates, strict=True):
         ra, dec, frequency = map(float, wcs.pixel_to_world_values(candidate.x, candidate.y, candidate.z))
-        assert (row.ra, row.dec, row.freq * 1e9) == pytest.approx((ra, dec, frequency))
+        assert (row.ra, row.dec, row.freq) == pytest.approx((ra, dec, frequency))
         # radio convention: v = c (1 - f / f0)
         assert row.v_rad == pytest.approx(299792.458 * (1 - frequency / header["RESTFRQ"]))
+        assert (row.x_min, row.x_max) == (candidate.box.x0, candidate.box.x1 - 1)
     assert list(rows["fate"]) == ["kept", "kept", "flagged", "dropped"]
 
 

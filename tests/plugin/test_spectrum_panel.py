@@ -132,11 +132,11 @@ def test_flux_is_in_a_readable_unit(cube, peak, unit):
     assert values[1] == pytest.approx(peak * {"Jy": 1, "mJy": 1e3, "μJy": 1e6}[unit])
 
 
-def test_kelvin_stays_kelvin(data):
+def test_kelvin_is_summed_over_pixels(data):
     from astropy import units as u
 
     values, words = spectrum_in_display_unit(Cube(data, unit=u.K), np.array([1.0, 2.0]))
-    assert words == "K"
+    assert words == "K pix"
     np.testing.assert_array_equal(values, [1.0, 2.0])
 
 

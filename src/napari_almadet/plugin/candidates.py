@@ -43,11 +43,11 @@ def _form(form: str) -> Callable[[float], str]:
 
 COLUMNS = (
     Column("#", "Number of the candidate", "id", str),
-    Column("RA", "Right ascension (or longitude)", "ra", str, world=True),
-    Column("Dec", "Declination (or latitude)", "dec", str, world=True),
+    Column("RA", "Right ascension (ICRS)", "ra", str, world=True),
+    Column("Dec", "Declination (ICRS)", "dec", str, world=True),
     Column("x", "Column of the centre, pixels from 0", "x", _form(".1f"), world=False),
     Column("y", "Row of the centre, pixels from 0", "y", _form(".1f"), world=False),
-    Column("GHz", "Frequency of the line", "freq", _form(".4f"), world=True),
+    Column("GHz", "Frequency of the line", "freq", lambda hertz: number(hertz / 1e9, ".4f"), world=True),
     Column("km/s", "Radio velocity of the line", "v_rad", _form(".1f"), world=True),
     Column("chan.", "Channel of the line, from 0", "z", _form(".1f"), world=False),
     Column("S/N", "Global signal-to-noise of the focused image", "snr_global", _form(".1f")),

@@ -21,13 +21,11 @@ def number(value: float, form: str) -> str:
 
 
 def sky_text(sky: SkyCoord) -> tuple[str, str]:
-    """Longitude and latitude as written by astronomers: sexagesimal RA and Dec, degrees in other frames."""
-    lon, lat = sky.spherical.lon, sky.spherical.lat
-    if hasattr(sky, "ra"):
-        right_ascension = lon.to_string(unit="hourangle", sep=":", precision=2, pad=True)
-        return right_ascension, lat.to_string(unit="deg", sep=":", precision=1, pad=True, alwayssign=True)
-    return lon.to_string(unit="deg", decimal=True, precision=4), lat.to_string(
-        unit="deg", decimal=True, precision=4, alwayssign=True
+    """Right ascension and declination (ICRS), sexagesimal as astronomers write them."""
+    ra, dec = sky.icrs.ra, sky.icrs.dec
+    return (
+        ra.to_string(unit="hourangle", sep=":", precision=2, pad=True),
+        dec.to_string(unit="deg", sep=":", precision=1, pad=True, alwayssign=True),
     )
 
 
@@ -43,7 +41,8 @@ def facts(detections: Detections, candidate: Candidate) -> list[tuple[str, str]]
         rows += _line_facts(detections, candidate, channel)
     if np.isfinite(candidate.f_sum):
         error = f" ± {candidate.err_f_sum:.2g}" if np.isfinite(candidate.err_f_sum) else ""
-        rows.append(("Flux", f"{candidate.f_sum:.4g}{error}"))
+        unit = detections.flux_unit.to_string("unicode")
+        rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit}".rstrip()))
     rows.append(("S/N", f"{number(candidate.snr_global, '.1f')} global, {number(candidate.snr_pixel, '.1f')} pixel"))
     rows.append(("Probability", number(candidate.prob, ".2f")))
     marks = [word for word, on in (("blended", candidate.blended), ("at the edge", candidate.edge)) if on]

@@ -51,8 +51,8 @@ TORCH_ADVICE = (
 log = logging.getLogger(__name__)
 
 
-class TorchMissingError(RuntimeError):
-    """PyTorch is installed but cannot be loaded; the message says what to do."""
+class RunError(RuntimeError):
+    """A run that cannot start here; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,15 @@ class Failure:
 def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detections]:
     """The pipeline, loaded only now: torch takes seconds, and on Windows may refuse to come after Qt."""
     try:
-        import torch  # noqa: F401
+        from napari_almadet.networks.weights import pick_device
     except OSError as error:
-        raise TorchMissingError(TORCH_ADVICE.format(error=error)) from error
+        raise RunError(TORCH_ADVICE.format(error=error)) from error
     from napari_almadet.pipeline.detect import detect_steps
 
+    try:
+        pick_device(settings.device)
+    except ValueError as error:
+        raise RunError(str(error)) from error
     return (yield from detect_steps(cube, settings))
 
 
@@ -136,9 +140,7 @@ class DetectWidget(QWidget):
         self.min_snr = _number(defaults.min_snr, 0.0, 100.0, 0.5)
         self.min_snr.setToolTip("Least signal-to-noise a candidate must show in its focused image")
         self.keep_continuum = QCheckBox("Keep sources without a line")
-        self.keep_continuum.setToolTip(
-            "The paper drops candidates without an emission peak; this keeps them"
-        )
+        self.keep_continuum.setToolTip("The paper drops candidates without an emission peak; this keeps them")
         self.keep_continuum.setChecked(not defaults.require_line)
 
         self.detect_button = QPushButton("Detect sources")
@@ -241,9 +243,9 @@ class DetectWidget(QWidget):
             self.status.setText("Stopping after the present step …")
 
     def _progressed(self, progress: Progress) -> None:
+        self.progress.setFormat(f"{progress.stage}  %p %")
         self.progress.setRange(0, progress.total)
         self.progress.setValue(progress.done)
-        self.progress.setFormat(f"{progress.stage}  %p %")
 
     def _returned(self, image: Image, started: float, outcome: Detections | Failure) -> None:
         if isinstance(outcome, Failure):
@@ -260,7 +262,7 @@ class DetectWidget(QWidget):
 
     def _failed(self, error: Exception) -> None:
         """Tell of an error once: those we know in a sentence, others with the traceback to report."""
-        if isinstance(error, CubeError | TorchMissingError):
+        if isinstance(error, CubeError | RunError):
             show_error(str(error))
         else:
             notification_manager.receive_error(type(error), error, error.__traceback__)

@@ -117,10 +117,10 @@ class FocusView(QWidget):
         directions = sky_directions(cube, *position(candidate))
         lines, texts = [], []
         if directions is not None:
-            corner = origin + size * (0.88, 0.78)
+            corner = origin + size * (0.93, 0.80)
             for vector, word in zip(directions, "NE", strict=True):
-                lines += [corner, corner + 0.09 * size * vector]
-                texts.append((word, corner + 0.15 * size * vector))
+                lines += [corner, corner + 0.08 * size * vector]
+                texts.append((word, corner + 0.14 * size * vector))
         scale = cube.pixel_scale.to_value("arcsec") if cube.pixel_scale is not None else None
         if scale is not None:
             longest = 0.3 * size[0] * scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QStackedLayout, QWidget
 
 from napari_almadet.pipeline.catalog import Candidate
 from napari_almadet.plugin.describe import facts
@@ -14,7 +14,7 @@ from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectrum_panel import SpectrumPanel
 from napari_almadet.plugin.theme import Colours
 
-HINT = "Select a candidate: click its box, its row in the table, or press N."
+HINT = "Select a candidate (its box, its row in the table, or key N) to see its spectrum, image and numbers here."
 
 
 class Inspector(QWidget):
@@ -37,11 +37,17 @@ class Inspector(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        layout = QHBoxLayout(self)
+        panels = QWidget()
+        layout = QHBoxLayout(panels)
         layout.setContentsMargins(4, 2, 4, 2)
         layout.addWidget(self.spectrum, 5)
         layout.addWidget(self.focus)
         layout.addWidget(scroll, 3)
+        hint = QLabel(HINT)
+        hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.pages = QStackedLayout(self)
+        for page in (hint, panels):
+            self.pages.addWidget(page)
         self.setMinimumHeight(170)
 
         session.selection_changed.connect(self._describe)
@@ -58,8 +64,8 @@ class Inspector(QWidget):
         super().resizeEvent(event)
 
     def _describe(self, candidate: Candidate | None) -> None:
+        self.pages.setCurrentIndex(0 if candidate is None else 1)
         if candidate is None:
-            self.numbers.setText(f"<i>{HINT}</i>")
             return
         rows = "".join(
             f"<tr><td style='padding-right:10px'>{escape(name)}</td><td><b>{escape(value)}</b></td></tr>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from napari.types import LayerDataTuple
 
 FATE_COLOURS = {Fate.KEPT: "#5dff8f", Fate.FLAGGED: "#ffb000", Fate.DROPPED: "#9a9a9a"}
-EDGE_WIDTH = 0.6  # pixels of the cube
 UNKNOWN = -1  # id of a box that the user drew and that is no candidate
 
 # Words for the spectral axis types of FITS (WCS paper III) and AIPS; the sky's types are their own words.
@@ -65,7 +65,7 @@ def boxes_layer(
         "features": rows,
         "feature_defaults": {name: _blank(rows[name].dtype) for name in rows},
         "edge_color": [FATE_COLOURS[c.fate] for c in candidates] or "white",
-        "edge_width": EDGE_WIDTH,
+        "edge_width": edge_width(detections.cube),
         "ndim": 2,
         "face_color": "transparent",
         "opacity": 1.0,
@@ -79,6 +79,11 @@ def box_corners(candidates: Sequence[Candidate]) -> list[np.ndarray]:
     return [
         np.array([(b.y0, b.x0), (b.y0, b.x1), (b.y1, b.x1), (b.y1, b.x0)]) - 0.5 for b in (c.box for c in candidates)
     ]
+
+
+def edge_width(cube: Cube) -> float:
+    """Width of a box's line in pixels of the cube: fine, but still seen when the whole field is on screen."""
+    return float(np.clip(0.004 * max(cube.shape[1:]), 0.5, 3.0))
 
 
 def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
@@ -96,42 +101,21 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
 
 
 def features(detections: Detections, candidates: Sequence[Candidate]) -> pd.DataFrame:
-    """One row a candidate, dropped ones too: plain numbers in the units that the inspector shows.
+    """The catalogue's columns (see ``docs/catalogue.md``) as plain numbers, of dropped candidates too, and ``fate``.
 
-    ``x, y, z`` are pixels and channels, ``ra, dec`` degrees (longitude and latitude in
-    other frames), ``freq`` GHz, ``v_rad`` km/s; NaN where the cube has no such coordinate.
+    A dropped candidate may not have been measured: its place is then its box's, its line
+    the peak's.
     """
     import pandas as pd
 
-    cube = detections.cube
-    x, y = np.array([position(c) for c in candidates], dtype=float).reshape(-1, 2).T
-    z = np.array([line_channel(c) for c in candidates], dtype=float)
-    unknown = np.full(len(candidates), np.nan)
-    sky = cube.sky(x, y)
-    frequency = cube.frequency(z)
-    velocity = cube.velocity(z)
-    world = {
-        "ra": unknown if sky is None else sky.spherical.lon.deg,
-        "dec": unknown if sky is None else sky.spherical.lat.deg,
-        "freq": unknown if frequency is None else frequency.to_value("GHz"),
-        "v_rad": unknown if velocity is None else velocity.to_value("km/s"),
-    }
-    names = ["f_sum", "err_f_sum", "f_max", "w20", "w50", "rms", "prob", "snr_global", "snr_pixel"]
-    return pd.DataFrame(
-        {
-            "id": np.array([c.id for c in candidates], dtype=int),
-            "x": x,
-            "y": y,
-            "z": z,
-            **world,
-            **{name: np.array([getattr(c, name) for c in candidates], dtype=float) for name in names},
-            "n_peaks": np.array([len(c.peaks) for c in candidates], dtype=int),
-            "blended": np.array([c.blended for c in candidates], dtype=bool),
-            "edge": np.array([c.edge for c in candidates], dtype=bool),
-            "kind": np.array([c.kind for c in candidates], dtype=object),
-            "fate": np.array([c.fate.value for c in candidates], dtype=object),
-        }
-    )
+    listed = []
+    for candidate in candidates:
+        x, y = position(candidate)
+        z = candidate.z if np.isfinite(candidate.z) else line_channel(candidate)
+        listed.append(replace(candidate, fate=Fate.KEPT, x=x, y=y, z=z))  # the catalogue lists kept ones only
+    table = replace(detections, candidates=listed).table()
+    columns = {name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames}
+    return pd.DataFrame({**columns, "fate": np.array([c.fate.value for c in candidates], dtype=str)})
 
 
 def position(candidate: Candidate) -> tuple[float, float]:
@@ -150,8 +134,9 @@ def line_channel(candidate: Candidate) -> float:
 def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple[float, float] | None:
     """Display range from a sample of planes spread over the band; None where the sample is blank.
 
-    Planes without a finite or with one single value (blank edge channels) do not count.  The
-    lower end leaves the noise visible; the upper lets a line stand out without burning out.
+    Planes without a finite or with one single value (blank edge channels) do not count.
+    From the 1st percentile to the 99.9th, but to six sigma of the noise at least, so that a
+    plane of noise is dark and a line stands out.
     """
     n_channels, ny, nx = cube.shape
     step = max(1, int(np.ceil(np.sqrt(ny * nx / pixels))))
@@ -163,7 +148,10 @@ def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple
             samples.append(values)
     if not samples:
         return None
-    low, high = np.percentile(np.concatenate(samples), (2.0, 99.9))
+    values = np.concatenate(samples)
+    low, middle, high = np.percentile(values, (1.0, 50.0, 99.9))
+    sigma = 1.4826 * np.median(np.abs(values - middle))
+    high = max(high, middle + 6 * sigma)
     return (float(low), float(high)) if high > low else None
 
 

@@ -187,7 +187,7 @@ class Session:
                 self._boxes.add_rectangles(
                     layers.box_corners(missing),
                     edge_color=layers.FATE_COLOURS[Fate.DROPPED],
-                    edge_width=layers.EDGE_WIDTH,
+                    edge_width=layers.edge_width(self.detections.cube),
                     face_color="transparent",
                 )
                 rows = self.features[self.features["id"].isin([c.id for c in missing])]

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Candidate, EmissionPeak
+from napari_almadet.pipeline.catalog import Candidate, EmissionPeak, flux_factor
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.theme import Colours, transparent
 
@@ -187,7 +187,7 @@ class SpectrumPanel(QWidget):
         flux, unit = spectrum_in_display_unit(cube, candidate.spectrum)
         self.dirty.setData(*steps(axis, flux), stepMode="center", connect="finite")
         self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
-        self.plot.setLabel("left", f"Sum over box ({unit})" if unit else "Sum over box")
+        self.plot.setLabel("left", f"In the box ({unit})")
         self.plot.setLabel("bottom", f"{axis.name} ({axis.unit})" if axis.unit else axis.name)
         self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
         low, high = _span(flux)
@@ -211,21 +211,17 @@ class SpectrumPanel(QWidget):
 
 
 def spectrum_in_display_unit(cube: Cube, spectrum: np.ndarray) -> tuple[np.ndarray, str]:
-    """A box's spectrum as flux density where the beam is known, else as the plain sum; and its unit in words.
-
-    A sum of Jy/beam over pixels, divided by the beam's area in pixels, is a flux density in Jy.
-    """
+    """A box's spectrum as flux density where that can be known, and its unit in words, Jy with a handy prefix."""
     from astropy import units as u
 
-    unit = cube.unit if cube.unit is not None else u.dimensionless_unscaled
-    values = np.asarray(spectrum, dtype=float)
-    if cube.beam_area and unit.is_equivalent(u.Jy / u.beam):
-        values, unit = values / cube.beam_area * unit.to(u.Jy / u.beam), u.Jy
+    factor, unit = flux_factor(cube)
+    values = factor * np.asarray(spectrum, dtype=float)
+    if unit.is_equivalent(u.Jy):
+        values *= unit.to(u.Jy)
         peak = np.nanmax(np.abs(values), initial=0.0)
-        for smaller in (u.mJy, u.uJy):
-            if peak < 1 and peak > 0:
-                values, peak, unit = values * 1e3, peak * 1e3, smaller
-    return values, unit.to_string("unicode") if unit != u.dimensionless_unscaled else ""
+        unit, prefix = next(((p, s) for p, s in ((u.Jy, 1.0), (u.mJy, 1e3)) if s * peak >= 1), (u.uJy, 1e6))
+        values *= prefix
+    return values, unit.to_string("unicode")
 
 
 def _span(values: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,74 @@
+"""Take the pictures in ``docs/images`` from the real program, on the sample cube.
+
+Run it under a display, or without one as ``xvfb-run -a -s "-screen 0 1920x1080x24" python docs/make_screenshots.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+from PIL import Image
+from qtpy.QtWidgets import QApplication
+
+from napari_almadet.plugin.demo import open_demo
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def wait(until: Callable[[], bool], seconds: float = 600) -> None:
+    """Let the program run until something holds."""
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not there after {seconds} s")
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def rest(seconds: float = 1.0) -> None:
+    """Let the program draw."""
+    end = time.monotonic() + seconds
+    wait(lambda: time.monotonic() > end)
+
+
+def picture(viewer: napari.Viewer, name: str) -> None:
+    """Save the whole window as a small PNG of 256 colours."""
+    IMAGES.mkdir(exist_ok=True)
+    path = IMAGES / name
+    viewer.window.screenshot(str(path), flash=False, canvas_only=False)
+    with Image.open(path) as image:
+        small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+    print(f"{path} {path.stat().st_size // 1000} kB")
+
+
+def after_a_detection(width: int, height: int, theme: str) -> None:
+    """The window with what was found; on the way, the window while it looks."""
+    viewer = napari.Viewer()
+    viewer.theme = theme
+    viewer.window.resize(width, height)
+    widget = open_demo(viewer)
+    wait(lambda: widget.progress.isVisible() and widget.progress.value() > 0)
+    if theme == "dark":
+        picture(viewer, f"running-{width}x{height}.png")
+    wait(widget.detect_button.isEnabled)
+    viewer.window.resize(width, height)
+    rest()
+    viewer.reset_view()
+    rest()
+    picture(viewer, f"found-{width}x{height}-{theme}.png")
+    viewer.close()
+
+
+def main() -> None:
+    """Two sizes, both themes."""
+    after_a_detection(1280, 720, "dark")
+    after_a_detection(1920, 1080, "dark")
+    after_a_detection(1280, 720, "light")
+
+
+if __name__ == "__main__":
+    main()
