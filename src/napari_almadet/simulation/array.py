@@ -40,7 +40,9 @@ class AntennaArray:
         folder = files(__package__) / "antennas"
         path = folder / f"{name}.ecsv"
         if not path.is_file():
-            known = ", ".join(sorted(p.name.removesuffix(".ecsv") for p in folder.iterdir() if p.name.endswith(".ecsv")))
+            known = ", ".join(
+                sorted(p.name.removesuffix(".ecsv") for p in folder.iterdir() if p.name.endswith(".ecsv"))
+            )
             raise ValueError(f"no antenna configuration {name!r}; there are: {known}")
         table = QTable.read(str(path), format="ascii.ecsv")
         enu = np.stack([table[axis].to_value(u.m) for axis in ("east", "north", "up")], axis=1)

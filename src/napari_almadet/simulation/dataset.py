@@ -21,6 +21,8 @@ import torch
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
+from astropy.wcs import WCS
+from radio_beam import Beam
 
 from napari_almadet.cube import Cube
 from napari_almadet.simulation.observe import Imager, Observation
@@ -182,16 +184,19 @@ def header(observation: Observation, unit: str) -> fits.Header:
 def sample_cube(kind: str = "sources", seed: int = 2022) -> Cube:
     """One of the two sample cubes, made on the spot: ``"sources"`` (table 1) or ``"noise"`` (an empty field).
 
-    The truth of the first is in ``cube.header["TRUTH"]``-less form: call
-    :func:`simulate_cube` with the same seed and read its ``truth``.
+    What is true of the first is ``simulate_cube(seed).truth``.
     """
     simulated = simulate_cube(seed, {"sources": "paper", "noise": "empty"}[kind])
-    return cube_of(simulated, name=f"simulated {kind}")
-
-
-def cube_of(simulated: SimulatedCube, name: str) -> Cube:
-    """A simulated cube as the rest of the package knows cubes."""
-    return Cube.from_header(simulated.dirty, header(simulated.observation, "Jy/beam"), name=name)
+    cards = header(simulated.observation, "Jy/beam")
+    return Cube(
+        simulated.dirty,
+        wcs=WCS(cards),
+        unit=u.Jy / u.beam,
+        beams=Beam.from_fits_header(cards),
+        header=cards,
+        name=f"simulated {kind}",
+        notes=(f"Simulated from seed {seed}.",),
+    )
 
 
 def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> Path:

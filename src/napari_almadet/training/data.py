@@ -1,0 +1,252 @@
+"""What the networks learn from: simulated stacked images and box spectra.
+
+Both are linear in the sky, so no cube is made for them: a stacked image is the sum of each
+source's dirty image times the sum of its spectrum, a box's spectrum the sum of the sources'
+spectra times what the box holds of their dirty images.  Noise is drawn anew each time a
+field or spectrum is shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from napari_almadet.networks.blobs_finder import FIELD
+from napari_almadet.networks.deep_gru import CHANNELS
+from napari_almadet.pipeline.blobs import normalise
+from napari_almadet.pipeline.spectra import standardise
+from napari_almadet.simulation.dataset import BRIGHTEST, truth_boxes
+from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.sky import PAPER, SkyModel
+
+# Half of the fields hold the paper's sources where the paper puts them (its 256-pixel crop
+# begins at pixel 52); the others what real cubes hold and the paper's set does not.
+INNER = replace(PAPER, position=(48.0, 198.0))
+ANYWHERE = replace(PAPER, position=(2.0, 254.0), centre_scatter=126.0)
+POPULATION = (
+    (0.40, INNER),
+    (0.20, ANYWHERE),
+    (0.10, replace(ANYWHERE, companions=(0, 1))),
+    (0.12, replace(ANYWHERE, continuum=False, line_fwhm=(3.0, 30.0))),
+    (0.08, replace(ANYWHERE, line=False)),
+    (0.10, replace(ANYWHERE, companions=None)),
+)
+
+
+@dataclass
+class Field:
+    """One simulated field of 256 pixels, without noise.
+
+    ``signal`` is the stacked image in units of the stacked noise, ``target`` the map to
+    learn, both (256, 256); ``observation`` is the index of the noise that belongs to it.
+    ``sources`` is (n, 3): x, y and the SNR in the stacked image.  ``spectra`` and
+    ``denoised`` are (boxes, 128), the former in units of the box's noise.
+    """
+
+    signal: np.ndarray
+    target: np.ndarray
+    observation: int
+    sources: np.ndarray
+    spectra: np.ndarray
+    denoised: np.ndarray
+
+
+def observations(n: int, rng: np.random.Generator) -> list[Observation]:
+    """The paper's set-up for every third, else other beams (3.3 to 10 px), declinations and hour angles."""
+    paper = Observation(size=FIELD, n_channels=CHANNELS)
+    return [
+        paper
+        if i % 3 == 0
+        else replace(
+            paper,
+            pixel=float(0.82 / rng.uniform(3.3, 10)),
+            declination=float(rng.uniform(-75, 25)),
+            hour_angle=float(rng.uniform(-2, 2)),
+            duration=float(rng.uniform(600, 6000)),
+            integration=30.0,
+        )
+        for i in range(n)
+    ]
+
+
+def sample_model(rng: np.random.Generator) -> SkyModel:
+    """A sky drawn from :data:`POPULATION`."""
+    shares = np.array([share for share, _ in POPULATION])
+    recipe = POPULATION[rng.choice(len(POPULATION), p=shares / shares.sum())][1]
+    model = SkyModel.sample(rng, recipe, brightest=rng.uniform(*BRIGHTEST))
+    if recipe is INNER and len(model):  # the recipe's centre is that of the paper's 360 pixels
+        offset = FIELD / 2 - 180
+        model = replace(
+            model,
+            x=np.concatenate([model.x[:1] + offset, model.x[1:]]),
+            y=np.concatenate([model.y[:1] + offset, model.y[1:]]),
+        )
+    elif len(model):
+        model = replace(model, x=model.x.clip(0, FIELD - 1), y=model.y.clip(0, FIELD - 1))
+    return model
+
+
+def simulate_field(rng: np.random.Generator, imager: Imager, observation: int, correlation: np.ndarray) -> Field:
+    """Simulate one field; ``correlation`` is the noise's, i.e. the PSF, for the noise of a box."""
+    model = sample_model(rng)
+    n = len(model)
+    if not n:
+        blank = np.zeros((FIELD, FIELD), np.float16)
+        # Boxes on nothing teach the network that noise is not a line.
+        nothing = np.zeros((2, CHANNELS), np.float32)
+        return Field(blank, blank, observation, np.zeros((0, 3)), nothing, nothing)
+    noise = imager.observation.noise
+    dirty = imager.dirty(torch.as_tensor(model.images(FIELD))).numpy()
+    spectra = model.spectra(imager.observation.frequencies)
+    restored = model.images(FIELD, beam=imager.clean_beam)
+    strength = spectra.sum(axis=1) / (noise * np.sqrt(CHANNELS))
+    signal = np.tensordot(strength, dirty, axes=1)
+
+    boxes = truth_boxes(model, imager)
+    boxes = (boxes + rng.integers(-3, 4, boxes.shape)).clip(0, FIELD)
+    lines = model.line_profiles(CHANNELS)
+    in_box, clean = np.zeros((n, CHANNELS)), np.zeros((n, CHANNELS))
+    for i, (y0, y1, x0, x1) in enumerate(boxes):
+        y1, x1 = max(y1, y0 + 2), max(x1, x0 + 2)
+        box = (slice(None), slice(y0, y1), slice(x0, x1))
+        in_box[i] = dirty[box].sum(axis=(1, 2)) @ spectra / (noise * box_noise(y1 - y0, x1 - x0, correlation))
+        clean[i] = restored[box].sum(axis=(1, 2)) @ lines
+    # A line in front of no continuum is what remains; its height is the network's to forget.
+    clean /= np.maximum(clean.max(axis=1, keepdims=True), 1e-30)
+    return Field(
+        signal.astype(np.float16),
+        restored.max(axis=0).astype(np.float16),
+        observation,
+        np.stack([model.x, model.y, strength * dirty.max(axis=(1, 2))], axis=1),
+        in_box.astype(np.float32),
+        clean.astype(np.float32),
+    )
+
+
+def box_noise(height: int, width: int, correlation: np.ndarray) -> float:
+    """Standard deviation of the sum over a box of noise of variance 1; ``correlation`` has lag 0 in its middle."""
+    half = len(correlation) // 2
+    dy, dx = np.arange(-height + 1, height), np.arange(-width + 1, width)
+    pairs = (height - np.abs(dy))[:, None] * (width - np.abs(dx))
+    return float(np.sqrt(max((correlation[np.ix_(half + dy, half + dx)] * pairs).sum(), 1.0)))
+
+
+@dataclass
+class FieldSet:
+    """Simulated fields and their noise: ``noise[observation]`` is (planes, 256, 256), of unit variance."""
+
+    fields: list[Field]
+    noise: list[np.ndarray]
+
+    @classmethod
+    def simulate(cls, n: int, seed: int, n_observations: int = 48, planes: int = 32, progress=None) -> FieldSet:
+        """Simulate ``n`` fields under ``n_observations`` different observations.
+
+        ``progress(done, total)`` is called after each observation.
+        """
+        rng = np.random.default_rng(seed)
+        generator = torch.Generator().manual_seed(seed)
+        fields, noise = [], []
+        setups = observations(n_observations, rng)
+        imagers: dict[Observation, tuple[Imager, np.ndarray]] = {}
+        for i, setup in enumerate(setups):
+            if setup not in imagers:
+                imagers[setup] = Imager(setup, band_ends=False), setup.psf()
+            imager, psf = imagers[setup]
+            noise.append(imager.noise(planes, generator).numpy().astype(np.float16))
+            while len(fields) * n_observations < n * (i + 1):
+                fields.append(simulate_field(rng, imager, i, psf))
+            if progress:
+                progress(i + 1, n_observations)
+        return cls(fields, noise)
+
+
+class Shown(Dataset):
+    """What is drawn each time an item is shown; with ``augment`` off an item is always shown in the same way."""
+
+    def __init__(self, seed: int, augment: bool):
+        self.seed, self.augment = seed, augment
+
+    def _draws(self, index: int) -> np.random.Generator:
+        # torch's own stream is the one that Lightning seeds, in each of its workers
+        return np.random.default_rng(torch.randint(2**62, ()).item() if self.augment else [self.seed, index])
+
+
+class Images(Shown):
+    """(dirty image, map) pairs of shape (1, 256, 256), in [0, 1], from a field set.
+
+    Each time a field is shown it gets new noise, another brightness, one of the eight
+    symmetries of the square and, now and then, a blank border.
+    """
+
+    def __init__(self, fields: FieldSet, seed: int, augment: bool = True):
+        super().__init__(seed, augment)
+        self.fields = fields
+
+    def __len__(self) -> int:
+        return len(self.fields.fields)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = self._draws(index)
+        field = self.fields.fields[index]
+        planes = self.fields.noise[field.observation]
+        # Two planes at a random angle: as good as endless noise of the same statistics.
+        first, second = planes[rng.choice(len(planes), 2, replace=False)].astype(np.float32)
+        angle = rng.uniform(0, 2 * np.pi)
+        # Half of the fields keep the paper's brightness, the others reach an SNR of some 200.
+        gain = 1.0 if rng.random() < 0.5 else np.exp(rng.uniform(np.log(0.5), np.log(5)))
+        image = field.signal.astype(np.float32) * gain + np.cos(angle) * first + np.sin(angle) * second
+        target = field.target.astype(np.float32)
+        if rng.random() < 0.25:
+            (y0, y1), (x0, x1) = (random_range(rng, FIELD, 48) for _ in range(2))
+            inside = np.zeros((FIELD, FIELD), bool)
+            inside[y0:y1, x0:x1] = True
+            image, target = np.where(inside, image, np.nan), np.where(inside, target, 0)
+        if self.augment:
+            turns, flip = rng.integers(4), rng.integers(2)
+            image, target = (np.rot90(a[:, ::-1] if flip else a, turns) for a in (image, target))
+        return torch.from_numpy(normalise(image))[None], torch.from_numpy(target.astype(np.float32))[None]
+
+
+class Spectra(Shown):
+    """(standardised dirty spectrum, denoised spectrum) pairs of shape (128,) from a field set.
+
+    Each time a spectrum gets new noise, another brightness, a turn of direction and, now
+    and then, fewer channels than 128.
+    """
+
+    def __init__(self, fields: FieldSet, seed: int, augment: bool = True):
+        self.dirty = np.concatenate([f.spectra for f in fields.fields])
+        self.denoised = np.concatenate([f.denoised for f in fields.fields])
+        super().__init__(seed, augment)
+
+    def __len__(self) -> int:
+        return len(self.dirty)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = self._draws(index)
+        gain = np.exp(rng.uniform(np.log(0.5), np.log(4)))
+        dirty = self.dirty[index] * gain + rng.standard_normal(CHANNELS)
+        denoised = self.denoised[index]
+        if self.augment:
+            shift = rng.integers(-8, 9)
+            dirty, denoised = np.roll(dirty, shift), np.roll(denoised, shift)
+            if rng.integers(2):
+                dirty, denoised = dirty[::-1], denoised[::-1]
+        if rng.random() < 0.25:
+            # The pipeline standardises a shorter spectrum, then pads it with zeros on both sides.
+            first, stop = random_range(rng, CHANNELS, 16)
+            inside = np.zeros(CHANNELS, bool)
+            inside[first:stop] = True
+            dirty, denoised = np.where(inside, dirty, np.nan), np.where(inside, denoised, 0)
+        return torch.from_numpy(standardise(dirty)), torch.from_numpy(np.ascontiguousarray(denoised, np.float32))
+
+
+def random_range(rng: np.random.Generator, length: int, least: int) -> tuple[int, int]:
+    """A random half-open range of at least ``least`` within ``length``."""
+    size = rng.integers(least, length + 1)
+    first = rng.integers(0, length - size + 1)
+    return first, first + size

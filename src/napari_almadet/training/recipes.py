@@ -1,0 +1,281 @@
+"""The recipe of each shipped network: data, loss, optimiser, schedule, and the card of what came out.
+
+Training runs in a folder: ``last.ckpt`` to resume from, ``best.ckpt``, ``metrics.csv``,
+``loss.png``, and at the end the weights as ``<network>.safetensors``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from astropy.table import Table
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from napari_almadet import __version__
+from napari_almadet.evaluation.matching import Rate, match
+from napari_almadet.networks import weights
+from napari_almadet.networks.blobs_finder import FIELD, BlobsFinder
+from napari_almadet.networks.deep_gru import DeepGRU
+from napari_almadet.pipeline.blobs import find_blobs
+from napari_almadet.training.data import FieldSet, Images, Spectra
+from napari_almadet.training.losses import image_loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes
+    ----------
+    fields, validation_fields
+        Simulated for training and for validation, from seeds that do not meet.
+    epochs, patience
+        Most epochs, and how many without a better validation loss end the training.
+    rate
+        Highest learning rate of Adam's one-cycle schedule.
+    """
+
+    fields: int = 6000
+    validation_fields: int = 500
+    epochs: int = 24
+    patience: int = 8
+    batch_size: int = 32
+    rate: float = 3e-3
+    weight_decay: float = 1e-5
+    seed: int = 1
+    workers: int = 0
+    precision: str = "32-true"
+
+
+BLOBS_FINDER = Recipe(precision="bf16-mixed")
+DEEP_GRU = Recipe(epochs=40, batch_size=128, rate=2e-3)
+
+
+class LocalBlobsFinder(nn.Module):
+    """Blobs Finder with its fully connected layers tied into convolutions: what is learnt of one place holds for all.
+
+    Trained directly, the fully connected layers learn each position by itself, from the few
+    sources that happened to lie there.  Trained like this first and then written out
+    (:meth:`untied`), they begin as what they should be for a sky without a preferred place,
+    and the second stage of the training is free to leave it.
+    """
+
+    def __init__(self, network: BlobsFinder):
+        super().__init__()
+        self.network = network
+        channels, side, _ = network.grid
+        per_cell = network.config["latent"] // side**2
+        # The network's own dense layers take no part in this stage.
+        network.to_latent.requires_grad_(False)
+        network.from_latent.requires_grad_(False)
+        self.to_latent = nn.Conv2d(channels, per_cell, kernel_size=3, padding=1)
+        self.from_latent = nn.Conv2d(per_cell, channels, kernel_size=3, padding=1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Same as the network's."""
+        code = self.to_latent(self.network.encoder(image))
+        return self.network.head(self.network.decoder(self.from_latent(code)))
+
+    @torch.no_grad()
+    def untied(self) -> BlobsFinder:
+        """The network, its fully connected layers set to the very same linear maps."""
+        channels, side, _ = self.network.grid
+        latent_grid = (self.to_latent.out_channels, side, side)
+        for dense, tied, grid in (
+            (self.network.to_latent, self.to_latent, (channels, side, side)),
+            (self.network.from_latent, self.from_latent, latent_grid),
+        ):
+            bias = tied(torch.zeros(1, *grid)).flatten()
+            dense.bias.copy_(bias)
+            for first in range(0, dense.in_features, 512):  # a block of unit vectors at a time
+                unit = torch.eye(dense.in_features)[first : first + 512]
+                dense.weight[:, first : first + 512] = (tied(unit.unflatten(1, grid)).flatten(1) - bias).T
+            dense.requires_grad_(True)
+        return self.network
+
+
+class Trainee(pl.LightningModule):
+    """A network, its loss, and Adam with a one-cycle schedule."""
+
+    def __init__(self, network: nn.Module, loss: Callable, recipe: Recipe):
+        super().__init__()
+        self.network, self.loss, self.recipe = network, loss, recipe
+
+    def _loss(self, batch) -> torch.Tensor:
+        prediction = self.network(batch[0])
+        with torch.autocast(self.device.type, enabled=False):  # variances need all their digits
+            return self.loss(prediction.float(), batch[1])
+
+    def training_step(self, batch, _):
+        """Loss of a batch."""
+        loss = self._loss(batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, _):
+        """Loss of a batch of the validation set."""
+        self.log("validation_loss", self._loss(batch), prog_bar=True)
+
+    def configure_optimizers(self):
+        """Adam, its rate rising and falling once over the training."""
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
+        adam = torch.optim.AdamW(parameters, lr=self.recipe.rate, weight_decay=self.recipe.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            adam, self.recipe.rate, total_steps=self.trainer.estimated_stepping_batches, pct_start=0.2
+        )
+        return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recipe: Recipe, folder: Path) -> dict:
+    """Train a network in ``folder``, going on from its ``last.ckpt`` if there is one; it ends with its best weights.
+
+    Returns
+    -------
+    dict
+        ``epochs`` that were run and the best ``validation_loss``.
+    """
+    pl.seed_everything(recipe.seed, workers=True, verbose=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {"dirpath": folder, "enable_version_counter": False}
+    trainer = pl.Trainer(
+        max_epochs=recipe.epochs,
+        precision=recipe.precision,
+        callbacks=[
+            ModelCheckpoint(filename="best", monitor="validation_loss", **names),
+            ModelCheckpoint(filename="last", **names),
+            EarlyStopping("validation_loss", patience=recipe.patience),
+        ],
+        logger=CSVLogger(folder, name="", version=""),
+        enable_model_summary=False,
+        gradient_clip_val=1.0,
+    )
+    trainee = Trainee(network, loss, recipe)
+    training, validation = (
+        DataLoader(
+            part,
+            batch_size=recipe.batch_size,
+            shuffle=part.augment,
+            drop_last=part.augment,
+            num_workers=recipe.workers,
+            persistent_workers=recipe.workers > 0,
+        )
+        for part in data
+    )
+    last = folder / "last.ckpt"
+    trainer.fit(trainee, training, validation, ckpt_path=last if last.is_file() else None, weights_only=True)
+    epochs = trainer.current_epoch
+    best = trainer.validate(trainee, validation, ckpt_path=folder / "best.ckpt", weights_only=True, verbose=False)
+    plot_losses(folder)
+    return {"epochs": epochs, **best[0]}
+
+
+def simulate_data(recipe: Recipe, progress: Callable | None = None) -> tuple[FieldSet, FieldSet]:
+    """Training and validation fields of a recipe."""
+    training = FieldSet.simulate(recipe.fields, 2 * recipe.seed, progress=progress)
+    return training, FieldSet.simulate(recipe.validation_fields, 2 * recipe.seed + 1, n_observations=12, planes=16)
+
+
+def train_blobs_finder(folder: Path, recipe: Recipe = BLOBS_FINDER, progress: Callable | None = None) -> Path:
+    """Train Blobs Finder, first with tied, then with free fully connected layers; returns the weights' file."""
+    started = time.time()
+    fields = simulate_data(recipe, progress)
+    data = Images(fields[0], recipe.seed), Images(fields[1], recipe.seed, augment=False)
+    tied = LocalBlobsFinder(BlobsFinder()).to(memory_format=torch.channels_last)
+    stages = {"tied": fit(tied, image_loss, data, recipe, folder / "tied")}
+    network = tied.untied()
+    # A hundredth of the rate: the dense layers have a thousand times the weights of the tied ones.
+    free = replace(recipe, epochs=max(1, recipe.epochs // 4), rate=recipe.rate / 100)
+    stages["free"] = fit(network, image_loss, data, free, folder / "free")
+    scores = {**stages, **blob_scores(network.float(), data[1])}
+    return finish(network, folder, recipe, scores, started)
+
+
+def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable | None = None) -> Path:
+    """Train Deep GRU; returns the weights' file."""
+    started = time.time()
+    fields = simulate_data(recipe, progress)
+    data = Spectra(fields[0], recipe.seed), Spectra(fields[1], recipe.seed, augment=False)
+    network = DeepGRU()
+    return finish(network, folder, recipe, fit(network, F.l1_loss, data, recipe, folder), started)
+
+
+@torch.no_grad()
+def blob_scores(network: nn.Module, images: Images, threshold: float = 0.1) -> dict:
+    """Completeness (all sources, and those of SNR 5 or more) and purity of the blobs in validation images.
+
+    One to one within 3 pixels, between true positions and the blobs' centres; images are
+    shown as they were in training, with their changed brightness and blank borders.
+    """
+    found = matched = true = bright = bright_matched = 0
+    network.eval()
+    for index, field in enumerate(images.fields.fields):
+        image, target = images[index]
+        blobs = find_blobs(network(image[None])[0, 0].numpy(), threshold)
+        centres = np.array([blob.box.centre[::-1] for blob in blobs]).reshape(-1, 2)
+        x, y = np.rint(field.sources[:, :2]).astype(int).T.clip(0, FIELD - 1)
+        shown = field.sources[target[0].numpy()[y, x] > 0.5]
+        pairs = match(shown[:, :2], centres)
+        found, matched, true = found + len(centres), matched + len(pairs), true + len(shown)
+        bright += int((shown[:, 2] >= 5).sum())
+        bright_matched += int((shown[pairs[:, 0], 2] >= 5).sum())
+    return {
+        "completeness": str(Rate(matched, true)),
+        "completeness, SNR >= 5": str(Rate(bright_matched, bright)),
+        "purity": str(Rate(matched, found)),
+    }
+
+
+def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, started: float) -> Path:
+    """Write the weights with their card."""
+    path = folder / f"{'blobs_finder' if isinstance(network, BlobsFinder) else 'deep_gru'}.safetensors"
+    card = {
+        "data": f"{recipe.fields} fields simulated by napari_almadet.training.data from seed {2 * recipe.seed}, "
+        f"{recipe.validation_fields} for validation from seed {2 * recipe.seed + 1}",
+        "recipe": asdict(recipe),
+        "version": __version__,
+        "commit": commit(),
+        "minutes": round((time.time() - started) / 60, 1),
+        "scores": scores,
+    }
+    weights.save(network, path, card)
+    return path
+
+
+def commit() -> str:
+    """The git commit the package stands at, with a "+" for uncommitted changes; "unknown" outside a checkout."""
+    try:
+        where = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": True}
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **where).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "."], **where).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+" if changed.strip() else "")
+
+
+def plot_losses(folder: Path) -> None:
+    """Draw ``metrics.csv`` as ``loss.png``."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    metrics = Table.read(folder / "metrics.csv", format="ascii.csv")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in ("train_loss", "validation_loss"):
+        known = ~np.ma.getmaskarray(metrics[name])
+        axes.plot(metrics["epoch"][known], metrics[name][known], label=name.replace("_", " "))
+    axes.set(xlabel="epoch", ylabel="loss", yscale="log")
+    axes.legend()
+    figure.savefig(folder / "loss.png", dpi=120)
