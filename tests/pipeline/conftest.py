@@ -1,21 +1,109 @@
 """What the tests of the pipeline share: synthetic cubes, and stand-ins for the networks."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
+from astropy.io import fits
+from scipy import ndimage
 
-from napari_almadet.cube import Cube
+from napari_almadet import Cube, read_cube
+from napari_almadet.pipeline.detect import Networks
 
-
-class ArrayCube(Cube):
-    @property
-    def shape(self):
-        return self.data.shape
-
-    def read(self, channel=slice(None), y=slice(None), x=slice(None)):
-        return np.array(self.data[channel, y, x], dtype=np.float32)
+BEAM = 6.0  # FWHM in pixels
+STD = BEAM / 2.3548
 
 
 @pytest.fixture
 def cube_of():
     """Make a cube of a bare (channel, y, x) array."""
-    return ArrayCube
+    return Cube.from_array
+
+
+@pytest.fixture
+def planes_of():
+    """Make (channel, y, x) planes of point sources seen with a Gaussian beam, and noise of deviation 1.
+
+    As in a dirty image, the beam is the noise's autocorrelation.
+
+    A source is (y, x, line centre, line FWHM, line peak, continuum), in pixels, channels
+    and units of the noise.
+    """
+
+    def make(sources=(), shape=(128, 80, 90), seed=0, noise=1.0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        kernel = STD / np.sqrt(2)
+        planes = ndimage.gaussian_filter(rng.normal(size=shape), (0, kernel, kernel), mode="wrap")
+        planes *= noise * 2 * np.sqrt(np.pi) * kernel
+        z, y, x = np.ogrid[: shape[0], : shape[1], : shape[2]]
+        for y0, x0, z0, fwhm, line, continuum in sources:
+            spectrum = continuum + line * np.exp(-4 * np.log(2) * ((z - z0) / fwhm) ** 2)
+            planes += spectrum * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * STD**2))
+        return planes.astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def header():
+    """Of a cube with 1" pixels, 10 MHz channels, a rest frequency, a beam of BEAM pixels, and North not quite up."""
+    cards = fits.Header()
+    for i, (ctype, value, step, pixel, unit) in enumerate(
+        [
+            ("RA---SIN", 60.0, -1 / 3600, 45.0, "deg"),
+            ("DEC--SIN", -35.0, 1 / 3600, 40.0, "deg"),
+            ("FREQ", 230e9, 1e7, 64.0, "Hz"),
+        ],
+        start=1,
+    ):
+        cards[f"CTYPE{i}"], cards[f"CRVAL{i}"], cards[f"CDELT{i}"] = ctype, value, step
+        cards[f"CRPIX{i}"], cards[f"CUNIT{i}"] = pixel, unit
+    angle = np.deg2rad(30)
+    cards["PC1_1"] = cards["PC2_2"] = np.cos(angle)
+    cards["PC1_2"], cards["PC2_1"] = np.sin(angle), -np.sin(angle)
+    cards["RADESYS"], cards["SPECSYS"], cards["RESTFRQ"], cards["BUNIT"] = "ICRS", "LSRK", 230e9, "Jy/beam"
+    cards["BMAJ"], cards["BMIN"], cards["BPA"] = BEAM / 3600, BEAM / 3600, 0.0
+    return cards
+
+
+@pytest.fixture
+def sky_cube(tmp_path, header):
+    """Make a cube with world coordinates, by way of a file; keywords change the header."""
+
+    def make(planes, name="field", **cards) -> Cube:
+        changed = header.copy()
+        changed.update(cards)
+        path = tmp_path / f"{name}.fits"
+        fits.writeto(path, planes, changed)
+        return read_cube(path)
+
+    return make
+
+
+def _robust_snr(values):
+    values = values - np.median(values)
+    return values / (1.4826 * np.median(np.abs(values)) + 1e-12)
+
+
+def _blobs_finder(batch):
+    """In place of Blobs Finder: what stands 4 sigma out of an image, 14 sigma being certain."""
+    import torch
+
+    answers = [np.clip((_robust_snr(image) - 4) / 10, 0, 1) for image in batch[:, 0].numpy()]
+    return torch.from_numpy(np.array(answers, np.float32))[:, None]
+
+
+def _deep_gru(batch):
+    """In place of Deep GRU: what stands 3 sigma out of a smoothed spectrum, 13 sigma being certain."""
+    import torch
+
+    answers = [
+        np.clip((_robust_snr(ndimage.gaussian_filter1d(spectrum, 1.5)) - 3) / 10, 0, 1) for spectrum in batch.numpy()
+    ]
+    return torch.from_numpy(np.array(answers, np.float32))
+
+
+@pytest.fixture
+def oracles() -> Networks:
+    """Stand-ins that need no weights, by robust thresholds on image and spectrum."""
+    return Networks(_blobs_finder, _deep_gru, "cpu", ({"sha256": "b" * 64}, {"sha256": "d" * 64}))

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from napari_almadet.pipeline import blobs
-from napari_almadet.pipeline.blobs import normalise, stack
+from napari_almadet.pipeline.blobs import at_edge, find_blobs, normalise, normalised_windows, probability_map, stack
+from napari_almadet.pipeline.catalog import Box
 
 
 def test_stack_is_numpys_sum_whatever_the_block(cube_of, monkeypatch):
@@ -49,3 +50,61 @@ def test_normalise_is_blind_to_scale_and_takes_missing_pixels_for_zero_flux():
 @pytest.mark.parametrize("value", [0, 5, np.nan])
 def test_normalise_makes_a_constant_image_zeros(value):
     np.testing.assert_array_equal(normalise(np.full((2, 4, 4), value)), np.zeros((2, 4, 4)))
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (360, 360), (700, 300), (100, 600), (40, 30)])
+def test_an_identity_network_gives_back_a_field_of_any_size_without_a_seam(shape):
+    y, x = np.indices(shape)
+    # periods of 16 px that every window holds whole, so that all windows are normalised alike
+    field = np.sin(2 * np.pi * y / 16) * np.sin(2 * np.pi * x / 16)
+    windows, corners = normalised_windows(field, 256, 64)
+    assert windows.min() >= 0 and windows.max() <= 1
+    result = probability_map(windows, corners, shape, 64, lambda batch: batch, batch_size=3)
+    np.testing.assert_allclose(result, (field + 1) / 2, atol=1e-5)
+
+
+def test_probability_map_goes_in_batches():
+    windows = np.zeros((7, 64, 64), np.float32)
+    sizes = []
+    corners = [(0, 48 * i) for i in range(7)]
+    steps = probability_map.steps(windows, corners, (64, 352), 16, lambda b: (sizes.append(len(b)), b)[1], batch_size=3)
+    assert [step.done for step in steps] == [3, 6, 7]
+    assert sizes == [3, 3, 1]
+
+
+def test_blobs_are_boxed_half_open_with_their_highest_probability():
+    probability = np.zeros((20, 30), np.float32)
+    probability[3:6, 4:9] = 0.5
+    probability[4, 5] = 0.9
+    probability[6, 9] = 0.1  # touches by a corner, and a pixel at the threshold counts
+    probability[15, 20] = 0.09
+    (candidate,) = find_blobs(probability, np.float32(0.1))
+    assert candidate.box == Box(3, 7, 4, 10)
+    assert candidate.prob == pytest.approx(0.9)
+    assert not candidate.edge
+    assert candidate.reasons == ["found: a blob of 16 px, probability up to 0.90"]
+
+
+def test_ids_are_unique_and_an_empty_map_holds_nothing():
+    probability = np.zeros((50, 50), np.float32)
+    assert find_blobs(probability, 0.1) == []
+    assert find_blobs(np.full((5, 5), np.nan), 0.1) == []
+    probability[5::10, 5::10] = 1
+    assert [c.id for c in find_blobs(probability, 0.1)] == list(range(1, 26))
+
+
+@pytest.mark.parametrize(
+    ("box", "edge"),
+    [
+        (Box(1, 3, 1, 3), False),
+        (Box(0, 3, 5, 7), True),
+        (Box(5, 20, 5, 7), True),
+        (Box(5, 7, 27, 30), True),
+        (Box(8, 10, 8, 10), True),  # beside the missing pixel (10, 10), by its corner
+        (Box(7, 9, 7, 9), False),
+    ],
+)
+def test_edge_is_the_border_or_missing_data_next_to_the_box(box, edge):
+    image = np.zeros((20, 30))
+    image[10, 10] = np.nan
+    assert at_edge(box, image) is edge

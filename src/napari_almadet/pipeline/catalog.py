@@ -177,20 +177,20 @@ class Detections:
         def numbers(name: str, unit: u.UnitBase) -> u.Quantity:
             return u.Quantity([getattr(c, name) for c in kept], unit, dtype=float)
 
-        def limits(values, unit: u.UnitBase) -> u.Quantity:
-            return u.Quantity(np.array(values, dtype=int), unit, dtype=int)
+        def indices(values) -> np.ndarray:  # plain integers, fit to slice with
+            return np.array(values, dtype=int)
 
         columns = {
-            "id": np.array([c.id for c in kept], dtype=int),
+            "id": indices([c.id for c in kept]),
             "x": x * u.pix,
             "y": y * u.pix,
             "z": z * u.chan,
-            "x_min": limits([c.box.x0 for c in kept], u.pix),
-            "x_max": limits([c.box.x1 - 1 for c in kept], u.pix),
-            "y_min": limits([c.box.y0 for c in kept], u.pix),
-            "y_max": limits([c.box.y1 - 1 for c in kept], u.pix),
-            "z_min": limits([c.channels[0] for c in kept], u.chan),
-            "z_max": limits([c.channels[1] - 1 for c in kept], u.chan),
+            "x_min": indices([c.box.x0 for c in kept]),
+            "x_max": indices([c.box.x1 - 1 for c in kept]),
+            "y_min": indices([c.box.y0 for c in kept]),
+            "y_max": indices([c.box.y1 - 1 for c in kept]),
+            "z_min": indices([c.channels[0] for c in kept]),
+            "z_max": indices([c.channels[1] - 1 for c in kept]),
             "ra": unknown * u.deg if sky is None else sky.icrs.ra.to(u.deg).view(u.Quantity),
             "dec": unknown * u.deg if sky is None else sky.icrs.dec.to(u.deg).view(u.Quantity),
             "freq": unknown * u.Hz if frequency is None else frequency.to(u.Hz),
@@ -204,7 +204,7 @@ class Detections:
             "prob": np.array([c.prob for c in kept], dtype=float),
             "snr_global": np.array([c.snr_global for c in kept], dtype=float),
             "snr_pixel": np.array([c.snr_pixel for c in kept], dtype=float),
-            "n_peaks": np.array([len(c.peaks) for c in kept], dtype=int),
+            "n_peaks": indices([len(c.peaks) for c in kept]),
             "blended": np.array([c.blended for c in kept], dtype=bool),
             "edge": np.array([c.edge for c in kept], dtype=bool),
             "kind": np.array([c.kind for c in kept], dtype=str),
@@ -252,11 +252,22 @@ class Detections:
             self.table().write(beside / "catalog.ecsv")
             fits.writeto(beside / "probability.fits", self.probability.astype(np.float32), self._image_header())
             regions.write(beside / "ds9.reg", format="ds9")
-            regions.write(beside / "casa.crtf", format="crtf")
+            (beside / "casa.crtf").write_text(self._crtf(regions))
             (beside / "settings.json").write_text(json.dumps(self._about(), indent=2) + "\n")
             for file in sorted(beside.iterdir()):
                 os.replace(file, folder / file.name)
         return folder
+
+    def _crtf(self, regions: Regions) -> str:
+        if self.cube.celestial_header() is not None:
+            return regions.serialize(format="crtf", coordsys="icrs", fmt=".9f")
+        # regions 0.12 writes the pixels of a region as degrees
+        half = 0.5  # a pixel's centre is the integer, its edge half a pixel before
+        lines = ["#CRTFv0"]
+        for c in self.kept:
+            (y0, x0), (y1, x1) = (c.box.y0 - half, c.box.x0 - half), (c.box.y1 - half, c.box.x1 - half)
+            lines.append(f"box [[{x0}pix, {y0}pix], [{x1}pix, {y1}pix]], label='{c.id}'")
+        return "\n".join(lines) + "\n"
 
     def _about(self) -> dict:
         """Settings, provenance and warnings as plain values."""

@@ -50,13 +50,29 @@ def measure(candidate: Candidate, cube: Cube, cutout: Cutout) -> None:
     candidate.w50, candidate.w20 = (line_width(spectrum, level) * width for level in (0.5, 0.2))
     candidate.rms = voxel_noise(planes, candidate, box)
 
-    # noise is correlated over a beam: within one it adds up linearly, from beam to beam in quadrature
-    pixels = np.isfinite(voxels).any(axis=0).sum()
-    beams = max(pixels / (cube.beam_area or 1.0), 1.0)
     channels = last - first
     if subtracted:  # the continuum has an error of its own, the same in every channel
         channels += channels**2 / rest.sum()
-    candidate.err_f_sum = float(candidate.rms * pixels / np.sqrt(beams) * np.sqrt(channels) * factor)
+    pixels = np.isfinite(voxels).any(axis=0).sum()
+    beams = independent_beams(candidate.box.shape, cube.beam_area or 0)
+    candidate.err_f_sum = float(candidate.rms * pixels * np.sqrt(channels / beams) * factor)
+
+
+def independent_beams(shape: tuple[int, int], beam_area: float) -> float:
+    """How many independent values of noise a box of (height, width) pixels holds.
+
+    The noise of a dirty image has the beam for its autocorrelation, here a round
+    Gaussian of ``beam_area`` pixels.  The n pixels' sum has n² / (this number) times the
+    variance of one; it is 1 well inside a beam, n / ``beam_area`` for large boxes and n
+    for an area of 0, independent pixels.
+    """
+    n, pairs = np.prod(shape), 1.0
+    for length in shape:
+        lag = np.arange(1 - length, length)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            correlation = np.where(lag == 0, 1, np.exp(-np.pi * lag**2 / beam_area))
+        pairs *= ((length - np.abs(lag)) * correlation).sum()
+    return float(n**2 / pairs)
 
 
 def centroid(values: np.ndarray) -> tuple[float, ...]:
