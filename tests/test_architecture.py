@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec, resolve_name
 from pathlib import Path, PurePath
 
 import numpy as np
 import pytest
 from astropy.io import fits
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PACKAGE = "napari_almadet"
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,6 +69,17 @@ def imports_of(module: str) -> set[str]:
     return found
 
 
+def distribution_of(requirement: str) -> str:
+    return canonicalize_name(Requirement(requirement).name)
+
+
+def distributions_used(*rooms: str) -> set[str]:
+    """What is to be installed for the modules of these rooms to find all they import."""
+    imported = {name.split(".")[0] for module in modules_of(*rooms) for name in imports_of(module)}
+    homes = packages_distributions()
+    return {canonicalize_name(homes.get(name, [name])[0]) for name in imported - sys.stdlib_module_names - {PACKAGE}}
+
+
 def loaded_after(code: str, *arguments: str) -> set[str]:
     """Top-level packages in a fresh interpreter after it ran some code."""
     report = "\nimport json, sys; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
@@ -80,6 +96,12 @@ def importing(modules: list[str]) -> str:
 
 def test_every_module_lies_in_a_room():
     assert [module for module in MODULES if room(module) is None] == [PACKAGE]
+
+
+def test_the_picture_shows_every_module():
+    shown = set(re.findall(r"`((?:\w+/)?\w+\.py)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    there = {path.relative_to(SOURCE).as_posix() for path in MODULES.values() if path.name != "__init__.py"}
+    assert shown == there
 
 
 @pytest.mark.parametrize("name", ARROWS)
@@ -111,6 +133,16 @@ def test_core_loads_no_gui():
     if find_spec("pytorch_lightning") is None:
         core = [module for module in core if room(module) != "training"]
     assert not loaded_after(importing(core)) & GUI
+
+
+def test_libraries_are_declared_and_used():
+    """Nothing works merely because another library happens to bring it along, and nothing is asked for in vain."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = {distribution_of(requirement) for requirement in project["dependencies"]}
+    train = {distribution_of(requirement) for requirement in project["optional-dependencies"]["train"]}
+    core = distributions_used(*(ARROWS.keys() - {"training"}))
+    assert core == base
+    assert distributions_used("training") - base == train
 
 
 def test_package_loads_no_gui_and_nothing_slow():
