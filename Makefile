@@ -1,11 +1,12 @@
-# make demo    set up, open napari on the sample cube and detect its sources; without a display, or with
-#              HEADLESS=1, run the same detection and print the candidates
-# make test    set up and run the tests
-# make lint    check style and formatting
-# make clean   remove all that was set up
+# make demo          set up, open napari on the sample cube and detect its sources; without a display, or with
+#                    HEADLESS=1, run the same detection and print the candidates
+# make test          set up and run the tests
+# make lint          check style and formatting
+# make screenshots   take the pictures in docs/images anew
+# make clean         remove all that was set up
 #
-# make PYTHON=python3.12 ...       to choose the Python
-# make TORCH_INDEX=https://download.pytorch.org/whl/cu130 ...   to install PyTorch with CUDA, in a new .venv
+# PYTHON=python3.12 chooses the Python, TORCH_INDEX=https://download.pytorch.org/whl/cu130 a PyTorch with CUDA; both
+# matter when .venv is made.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ FIND_PYTHON = for python in $(or $(PYTHON),python3 python3.12 python3.11 python3
 	$$python -c "import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null && break; \
 	python=; done
 
-.PHONY: demo test lint clean system
+.PHONY: demo test lint screenshots clean system
 .DELETE_ON_ERROR:
 
 demo: system $(VENV)/installed
@@ -40,6 +41,11 @@ test: system $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+screenshots: HEADLESS :=
+screenshots: PROGRAMS := Xvfb=xvfb xauth=xauth
+screenshots: system $(VENV)/installed
+	xvfb-run -a -s "-screen 0 1920x1080x24" $(BIN)/python docs/make_screenshots.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache
