@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
-from conftest import make_detections
+from made_by_hand import make_detections
 
 from napari_almadet.cube import Cube
 from napari_almadet.plugin.describe import facts, sky_text

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import SOURCES, FakeRun, make_detections
+from made_by_hand import SOURCES, FakeRun, make_detections
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
@@ -40,6 +40,16 @@ def test_press_and_see(viewer, cube_image, cube, make_widget, qtbot):
     assert run.asked[0][0] is cube
     assert widget.session.selected.id == 1
     assert not widget.cancel_button.isEnabled()
+
+
+def test_key_works_from_the_table_too(cube_image, make_widget, qtbot):
+    widget = make_widget(FakeRun())
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    qtbot.keyClick(widget.table.view, Qt.Key.Key_N)
+    assert widget.session.selected.id == 2
+    qtbot.keyClick(widget.table.view, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+    assert widget.session.selected.id == 1
 
 
 def test_form_becomes_settings(cube_image, make_widget, qtbot):

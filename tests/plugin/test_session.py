@@ -7,7 +7,7 @@ import weakref
 
 import numpy as np
 import pytest
-from conftest import Listener, make_detections
+from made_by_hand import Listener, make_detections
 from napari.components import ViewerModel
 from napari.layers import Image, Shapes
 from napari.utils._proxies import PublicOnlyProxy

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from astropy.modeling.models import Gaussian1D
 from astropy.wcs import WCS
-from conftest import Listener
+from made_by_hand import Listener
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import EmissionPeak
-from napari_almadet.plugin.spectrum_panel import SpectralAxis, SpectrumPanel, gaussian, spectrum_in_display_unit
+from napari_almadet.plugin.spectrum_panel import SpectralAxis, SpectrumPanel, flux_spectrum, gaussian
 from napari_almadet.plugin.theme import Colours
 
 
@@ -127,16 +127,16 @@ def test_nothing_selected_is_an_empty_plot(panel, session):
 
 @pytest.mark.parametrize(("peak", "unit"), [(3.0, "Jy"), (0.02, "mJy"), (4e-5, "μJy")])
 def test_flux_is_in_a_readable_unit(cube, peak, unit):
-    values, words = spectrum_in_display_unit(cube, np.array([0.0, peak * cube.beam_area]))
-    assert words.replace("µ", "μ") == unit
+    values, words = flux_spectrum(cube, np.array([0.0, peak * cube.beam_area]))
+    assert words.replace("µ", "μ") == f"Flux ({unit})"
     assert values[1] == pytest.approx(peak * {"Jy": 1, "mJy": 1e3, "μJy": 1e6}[unit])
 
 
 def test_kelvin_is_summed_over_pixels(data):
     from astropy import units as u
 
-    values, words = spectrum_in_display_unit(Cube(data, unit=u.K), np.array([1.0, 2.0]))
-    assert words == "K pix"
+    values, words = flux_spectrum(Cube(data, unit=u.K), np.array([1.0, 2.0]))
+    assert words == "Sum (K pix)"
     np.testing.assert_array_equal(values, [1.0, 2.0])
 
 

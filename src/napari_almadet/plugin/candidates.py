@@ -123,6 +123,17 @@ class CandidateModel(QAbstractTableModel):
             self.session.sort(self.columns[section].sort_by, order == Qt.SortOrder.DescendingOrder)
 
 
+class RowView(QTableView):
+    """A table that leaves the key N to the viewer, where it means the next candidate; Qt would search rows for it."""
+
+    def keyPressEvent(self, event) -> None:
+        """Pass N on, keep the rest."""
+        if event.key() == Qt.Key.Key_N:
+            event.ignore()
+        else:
+            super().keyPressEvent(event)
+
+
 class CandidateTable(QWidget):
     """Table of candidates; its selected row is the session's selected candidate."""
 
@@ -130,7 +141,7 @@ class CandidateTable(QWidget):
         super().__init__()
         self.session = session
         self.model = CandidateModel(session)
-        self.view = QTableView()
+        self.view = RowView()
         self.view.setModel(self.model)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)

@@ -13,6 +13,7 @@ from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.theme import Colours
 
 SCALE_LENGTHS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # arcsec that a scale bar may stand for
+NO_DATA = "#606068"  # shows through where there are no pixels: beyond the field, or blank
 
 
 def sky_directions(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] | None:
@@ -56,6 +57,7 @@ class FocusView(QWidget):
         self.plot.hideAxis("bottom")
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.setAspectLocked(True)
+        self.plot.getViewBox().setBackgroundColor(NO_DATA)
         self.image = pg.ImageItem(axisOrder="row-major")
         self.image.setColorMap(pg.colormap.get("inferno"))
         self.box = pg.PlotCurveItem()

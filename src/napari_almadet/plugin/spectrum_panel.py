@@ -184,10 +184,10 @@ class SpectrumPanel(QWidget):
     def _draw_spectra(self, candidate: Candidate) -> None:
         axis = self.axis
         cube = self.session.detections.cube
-        flux, unit = spectrum_in_display_unit(cube, candidate.spectrum)
+        flux, label = flux_spectrum(cube, candidate.spectrum)
         self.dirty.setData(*steps(axis, flux), stepMode="center", connect="finite")
         self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
-        self.plot.setLabel("left", f"In the box ({unit})")
+        self.plot.setLabel("left", label)
         self.plot.setLabel("bottom", f"{axis.name} ({axis.unit})" if axis.unit else axis.name)
         self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
         low, high = _span(flux)
@@ -210,18 +210,18 @@ class SpectrumPanel(QWidget):
         self.right.setGeometry(self.plot.plotItem.vb.sceneBoundingRect())
 
 
-def spectrum_in_display_unit(cube: Cube, spectrum: np.ndarray) -> tuple[np.ndarray, str]:
-    """A box's spectrum as flux density where that can be known, and its unit in words, Jy with a handy prefix."""
+def flux_spectrum(cube: Cube, spectrum: np.ndarray) -> tuple[np.ndarray, str]:
+    """A box's spectrum as flux density in Jy, mJy or μJy where that can be known, else as a sum; and its axis label."""
     from astropy import units as u
 
     factor, unit = flux_factor(cube)
     values = factor * np.asarray(spectrum, dtype=float)
-    if unit.is_equivalent(u.Jy):
-        values *= unit.to(u.Jy)
-        peak = np.nanmax(np.abs(values), initial=0.0)
-        unit, prefix = next(((p, s) for p, s in ((u.Jy, 1.0), (u.mJy, 1e3)) if s * peak >= 1), (u.uJy, 1e6))
-        values *= prefix
-    return values, unit.to_string("unicode")
+    if not unit.is_equivalent(u.Jy):
+        return values, f"Sum ({unit.to_string('unicode')})"
+    values *= unit.to(u.Jy)
+    peak = np.nanmax(np.abs(values), initial=0.0)
+    unit, prefix = next(((p, s) for p, s in ((u.Jy, 1.0), (u.mJy, 1e3)) if s * peak >= 1), (u.uJy, 1e6))
+    return prefix * values, f"Flux ({unit.to_string('unicode')})"
 
 
 def _span(values: np.ndarray) -> tuple[float, float]:

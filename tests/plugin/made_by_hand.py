@@ -1,0 +1,100 @@
+"""Detections made by hand, and a run that stands for the pipeline: no network runs in most of these tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+
+import numpy as np
+
+from napari_almadet.cube import Cube
+from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
+from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.steps import Progress
+
+N_CHANNELS, N_Y, N_X = 48, 100, 120
+SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
+# x, y, size (FWHM px), channel, line FWHM, amplitude, fate
+SOURCES = (
+    (60, 50, 6.0, 20.0, 6.0, 2.0, Fate.KEPT),
+    (30, 72, 5.0, 34.0, 4.0, 1.2, Fate.KEPT),
+    (90, 28, 4.0, 12.0, 5.0, 0.8, Fate.FLAGGED),
+    (97, 80, 4.0, 40.0, 3.0, 0.1, Fate.DROPPED),
+)
+
+
+def make_detections(cube: Cube, settings: Settings = Settings(), sources=SOURCES) -> Detections:  # noqa: B008
+    """Detections as the pipeline would return them, from the known sources."""
+    data = cube.read()
+    candidates = []
+    channels = np.arange(N_CHANNELS)
+    for number, (x, y, size, channel, width, _, fate) in enumerate(sources, start=1):
+        half = int(np.ceil(size))
+        box = Box(y - half, y + half + 1, x - half, x + half + 1)
+        peak = EmissionPeak(channel=round(channel), height=0.9, amplitude=0.9, centre=channel, fwhm=width)
+        low, high = peak.emission_range(N_CHANNELS)
+        origin = (max(0, y - 32), max(0, x - 32))
+        candidates.append(
+            Candidate(
+                id=number,
+                box=box,
+                prob=0.95 - 0.1 * number,
+                spectrum=data[:, *box.slices].sum(axis=(1, 2)),
+                denoised=0.9 * np.exp(-((channels - channel) ** 2) / (2 * (width * SIGMA_PER_FWHM) ** 2)),
+                peaks=(peak,),
+                channels=(low, high),
+                fate=fate,
+                reasons=[f"{fate.value}: made by hand"],
+                focused=data[low:high, origin[0] : y + 32, origin[1] : x + 32].sum(axis=0),
+                focus_origin=origin,
+                snr_global=40.0 - 8 * number,
+                snr_pixel=20.0 - 3 * number,
+                blended=fate is Fate.FLAGGED,
+                x=float(x),
+                y=float(y),
+                z=channel,
+                f_sum=1.0 / number,
+                err_f_sum=0.1,
+            )
+        )
+    return Detections(
+        cube=cube,
+        settings=settings,
+        candidates=candidates,
+        stacked=data.sum(axis=0),
+        probability=np.clip(data.max(axis=0), 0, 1),
+        provenance={"device": "cpu"},
+    )
+
+
+class FakeRun:
+    """Stands for the pipeline: takes a few steps, remembers what it was asked, and returns made-up detections.
+
+    It waits ``pause`` seconds a step; ``sources`` are those it finds, ``error`` what it raises instead.
+    """
+
+    def __init__(self, pause: float = 0.0, steps: int = 3, sources=SOURCES, error: Exception | None = None):
+        self.pause, self.steps, self.sources, self.error = pause, steps, sources, error
+        self.asked: list[tuple[Cube, Settings]] = []
+        self.taken = 0
+
+    def __call__(self, cube: Cube, settings: Settings) -> Generator[Progress, None, Detections]:
+        self.asked.append((cube, settings))
+        for step in range(self.steps):
+            self.taken += 1
+            yield Progress("Counting channels", step + 1, self.steps)
+            time.sleep(self.pause)
+        if self.error is not None:
+            raise self.error
+        return make_detections(cube, settings, self.sources)
+
+
+class Listener:
+    """Counts what a psygnal signal says."""
+
+    def __init__(self, signal):
+        self.heard: list = []
+        signal.connect(self.hear)
+
+    def hear(self, value) -> None:
+        self.heard.append(value)
