@@ -95,15 +95,17 @@ def grid_weights(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
     Returns
     -------
     ndarray
-        Shape (n, n), zero frequency at [0, 0] as `numpy.fft` has it, with the conjugate
-        points; it sums to 2 m.
+        Shape (n, n), the grid that belongs to an image with East left: zero frequency at
+        [0, 0] as `numpy.fft` has it, -u along the second axis, with the conjugate points; it
+        sums to 2 m.
 
     Raises
     ------
     ValueError
         If a visibility lies beyond the grid: the pixels are too large for the longest baseline.
     """
-    index = np.rint(uv * (n * cell)).astype(int)
+    # East, where u grows, is to the left in an image.
+    index = np.rint(uv * (n * cell)).astype(int) * (-1, 1)
     if np.abs(index).max(initial=0) >= n // 2:
         raise ValueError(
             f"pixels of {np.degrees(cell) * 3600:.3g} arcsec are too large for the longest baseline: "
@@ -119,12 +121,10 @@ def point_spread_function(weights: np.ndarray, size: int) -> np.ndarray:
     Returns
     -------
     ndarray
-        The central (size, size) pixels; x grows to the west (RA falls), as in a FITS image with East left.
+        The central (size, size) pixels.
     """
     n = len(weights)
-    # East, where u grows, is to the left: the sign of u is turned round.
     psf = np.fft.fftshift(np.fft.ifft2(weights).real)
-    psf = np.roll(psf[:, ::-1], 1, axis=1) if n % 2 == 0 else psf[:, ::-1]
     first = n // 2 - size // 2
     return psf[first : first + size, first : first + size] / psf[n // 2, n // 2]
 

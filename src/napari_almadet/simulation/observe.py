@@ -25,8 +25,8 @@ from napari_almadet.simulation.array import (
 )
 from napari_almadet.simulation.sky import SkyModel
 
-# Visibilities go to the nearest cell, which errs by the cell's size: a grid this many times
-# wider than the image keeps the PSF within 0.3 % of the exact one all over the image.
+# Visibilities go to the nearest cell; a grid this many times wider than the image keeps the
+# PSF within 0.2 % of the exact one over the image, 0.4 % over the twice as wide convolution.
 GRID_PADDING = 8
 
 
@@ -80,11 +80,13 @@ class Observation:
         hour_angles = np.radians(15 * self.hour_angle) + 2 * np.pi * times / SIDEREAL_DAY
         return AntennaArray.load(self.array).uv(np.radians(self.declination), hour_angles)
 
+    def weights(self, n: int, frequency: float | None = None) -> np.ndarray:
+        """Gridded natural weights at a frequency in Hz for an image of n pixels, shape (n, n), see `grid_weights`."""
+        return grid_weights(self.uv * ((frequency or self.frequency) / SPEED_OF_LIGHT.value), n, self.cell)
+
     def psf(self, frequency: float | None = None) -> np.ndarray:
         """Dirty beam at a frequency in Hz, shape (2 size, 2 size), its peak of 1 at ``[size, size]``."""
-        wavelength = SPEED_OF_LIGHT.value / (frequency or self.frequency)
-        weights = grid_weights(self.uv / wavelength, GRID_PADDING * self.size, self.cell)
-        return point_spread_function(weights, 2 * self.size)
+        return point_spread_function(self.weights(GRID_PADDING * self.size, frequency), 2 * self.size)
 
     @cached_property
     def clean_beam(self) -> CleanBeam:
@@ -117,8 +119,10 @@ class Imager:
         self._middle = self._response(psf, observation.frequency)
         if band_ends:
             self._ends = [self._response(observation.psf(f), f) for f in observation.frequencies[[0, -1]]]
-        # The power spectrum of the noise is the gridded weights, the transform of the PSF.
-        power = np.fft.fft2(np.fft.ifftshift(psf)).real.clip(min=0)
+        # Gridded weights are the power spectrum of the noise.  Unlike the transform of the cut-out
+        # PSF they are nowhere negative; rounding to this coarser grid errs by 0.1 % in the main
+        # lobe and 1.5 % far out.
+        power = observation.weights(2 * observation.size)
         self._noise_filter = torch.as_tensor(
             np.sqrt(power / power.mean()) * (2 * observation.size), dtype=torch.float32, device=self.device
         )
