@@ -94,11 +94,11 @@ def _blobs_finder(batch):
 
 
 def _deep_gru(batch):
-    """In place of Deep GRU: what stands 3 sigma out of a smoothed spectrum, 13 sigma being certain."""
+    """In place of Deep GRU: what stands 2.5 sigma out of a smoothed spectrum, 10 sigma being certain."""
     import torch
 
     answers = [
-        np.clip((_robust_snr(ndimage.gaussian_filter1d(spectrum, 1.5)) - 3) / 10, 0, 1) for spectrum in batch.numpy()
+        np.clip((_robust_snr(ndimage.gaussian_filter1d(spectrum, 2)) - 2.5) / 7.5, 0, 1) for spectrum in batch.numpy()
     ]
     return torch.from_numpy(np.array(answers, np.float32))
 

@@ -22,9 +22,11 @@ from napari_almadet.pipeline.focus import (
     cut_out,
     deblend,
     focus,
+    focused_noise,
     global_snr,
     pixel_snr,
     reject,
+    voxel_noise,
 )
 from napari_almadet.pipeline.measure import measure
 from napari_almadet.pipeline.settings import Settings
@@ -200,8 +202,9 @@ def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray,
     cutout = cut_out(cube, candidate.box, settings.crop)
     box = cutout.local(candidate.box)
     focused = focus(cutout.planes, candidate.channels)  # (8)
-    candidate.snr_global = global_snr(focused, box)  # (9), eq. 3
-    candidate.snr_pixel = brightest_pixel(pixel_snr(focused), box)[1]  # (9), eq. 4
+    sigma = focused_noise(focused, voxel_noise(cutout.planes, candidate.peaks), candidate.channels)
+    candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
+    candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
     reject(candidate, brightest_pixel(stacked_snr, candidate.box)[1], settings.min_snr)  # (9)
     margin = (len(focused) - settings.crop) // 2
     candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)

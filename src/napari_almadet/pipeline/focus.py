@@ -75,7 +75,7 @@ def without_continuum(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> np.n
 
 
 def noise(image: np.ndarray) -> float:
-    """Standard deviation of an image's noise by the median absolute deviation; NaN if it has no spread at all."""
+    """Standard deviation of the noise by the median absolute deviation; NaN if the image has no spread at all."""
     values = image[np.isfinite(image)]
     if not values.size:
         return np.nan
@@ -83,18 +83,39 @@ def noise(image: np.ndarray) -> float:
     return float(mad_std(values) or values.std() or np.nan)
 
 
-def pixel_snr(image: np.ndarray) -> np.ndarray:
+def voxel_noise(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> float:
+    """Standard deviation of the noise in one channel, from the channels outside the emission ranges; NaN if unknown."""
+    rest = planes[off_line(peaks, len(planes))]
+    if len(rest) < 2:
+        return noise(planes)
+    # the mean of n channels that is taken off takes 1/n of their variance with it
+    return noise(rest - integrate(rest) / len(rest)) * np.sqrt(len(rest) / (len(rest) - 1))
+
+
+def focused_noise(image: np.ndarray, rms: float, channels: tuple[int, int]) -> float:
+    """Standard deviation of the noise in a focused image.
+
+    The image's own, but no less than its channels' ``rms`` adds up to: a crop holds but
+    some tens of beams, and where their spread comes out low by chance, noise would pass
+    for a source.
+    """
+    return float(np.nanmax([noise(image), rms * np.sqrt(channels[1] - channels[0]), 0])) or np.nan
+
+
+def pixel_snr(image: np.ndarray, sigma: float | None = None) -> np.ndarray:
     """Signal-to-noise ratio of every pixel (eq. 4), ``x_i / var(X)`` in units of the image's noise: ``x_i / sigma``.
 
     Parameters
     ----------
     image
         Shape (y, x), any unit; NaN where there is no data.
+    sigma
+        The noise, where it is known better than :func:`noise` of this image can tell.
     """
-    return image / noise(image)
+    return image / (noise(image) if sigma is None else sigma)
 
 
-def global_snr(image: np.ndarray, box: Box) -> float:
+def global_snr(image: np.ndarray, box: Box, sigma: float | None = None) -> float:
     """Signal-to-noise ratio of a source (eq. 3), ``median(x_s(r)) / var(x_n(R - r))`` in units of the annulus's noise.
 
     The circle of radius r is inscribed in the box; the annulus from r to R = sqrt(2) r
@@ -110,6 +131,8 @@ def global_snr(image: np.ndarray, box: Box) -> float:
         Shape (y, x), any unit; NaN where there is no data.
     box
         In pixels of the image.
+    sigma
+        The image's noise, where it is known better than :func:`noise` of it can tell.
 
     Returns
     -------
@@ -124,7 +147,7 @@ def global_snr(image: np.ndarray, box: Box) -> float:
     annulus = image[known & (distance > radius) & (distance <= np.sqrt(2) * radius)]
     if not source.size:
         return np.nan
-    sigma = noise(image)
+    sigma = noise(image) if sigma is None else sigma
     if annulus.size:
         sigma = max(sigma, np.median(np.abs(annulus - np.median(image[known]))) / NORMAL_MAD)
     return float(np.median(source) / sigma)
@@ -137,7 +160,7 @@ def brightest_pixel(snr: np.ndarray, box: Box) -> tuple[tuple[int, int], float]:
     return (int(y) + box.y0, int(x) + box.x0), float(part[y, x])
 
 
-def friends_of_friends(image: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
+def friends_of_friends(image: np.ndarray, seed: tuple[int, int], sigma: float | None = None) -> np.ndarray:
     """Link the pixels of one source, outward from its brightest, up to the plateau of the global SNR (paper, step 9).
 
     In each turn the neighbours of the linked pixels join them if they stand out of the
@@ -152,13 +175,15 @@ def friends_of_friends(image: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
         Focused image, shape (y, x).
     seed
         (y, x) of the pixel to start from.
+    sigma
+        The image's noise, where it is known better than :func:`noise` of it can tell.
 
     Returns
     -------
     numpy.ndarray
         Boolean mask, shape (y, x).
     """
-    snr = pixel_snr(image)
+    snr = pixel_snr(image, sigma)
     linked = np.zeros(image.shape, bool)
     linked[seed] = True
     source, plateau, turns_without_rise = linked, -np.inf, 0
@@ -168,7 +193,7 @@ def friends_of_friends(image: np.ndarray, seed: tuple[int, int]) -> np.ndarray:
         if not friends.any():
             break
         linked = linked | friends
-        level = global_snr(image, bounding_box(linked))
+        level = global_snr(image, bounding_box(linked), sigma)
         if level > plateau:
             source, plateau, turns_without_rise = linked, level, 0
         else:
@@ -232,49 +257,68 @@ def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: flo
         cube's pixels and its lines; empty if there is but one.
     """
     planes, box = cutout.planes, cutout.local(candidate.box)
-    lines = without_continuum(planes, candidate.peaks)
+    lines, rms = without_continuum(planes, candidate.peaks), voxel_noise(planes, candidate.peaks)
     whole = global_snr(integrate(planes), box)
-    image = focus(lines, candidate.channels)
-    pixel, snr = brightest_pixel(pixel_snr(image), box)
-    if not snr >= min_snr:  # the continuum shows where the source is, its line does not
-        image = focus(planes, candidate.channels)
-        pixel, snr = brightest_pixel(pixel_snr(image), box)
-    sources = [(pixel, snr, image, [candidate.primary])]
+    primary = _Focused.on(lines, candidate.channels, box, rms)
+    if not primary.snr >= min_snr:  # the continuum shows where the source is, its line does not
+        primary = _Focused.on(planes, candidate.channels, box, rms)
+    sources = [(primary, [candidate.primary])]
     for peak in candidate.peaks[1:]:
         channels = peak.emission_range(len(planes))
         name = f"peak at channel {peak.channel}"
         if overlap(channels, candidate.channels):
-            sources[0][-1].append(peak)
+            sources[0][1].append(peak)
             candidate.blended, candidate.fate = True, Fate.FLAGGED
             candidate.reasons.append(f"flagged: {name} overlaps the primary's range and cannot be taken apart from it")
             continue
-        image = focus(lines, channels)
-        pixel, snr = brightest_pixel(pixel_snr(image), box)
-        if not snr >= min_snr:
-            candidate.reasons.append(f"{name} dropped: pixel SNR {snr:.1f} is less than {min_snr:g}")
+        focused = _Focused.on(lines, channels, box, rms)
+        if not focused.snr >= min_snr:
+            candidate.reasons.append(f"{name} dropped: pixel SNR {focused.snr:.1f} is less than {min_snr:g}")
             continue
-        distance, nearest = min(((np.hypot(*np.subtract(pixel, s[0])), s) for s in sources), key=lambda pair: pair[0])
-        if distance > max(1, beam_fwhm / min(snr, nearest[1])):
-            sources.append((pixel, snr, image, [peak]))
+        distance, nearest = min(
+            ((focused.distance(source), i) for i, (source, _) in enumerate(sources)), key=lambda pair: pair[0]
+        )
+        if distance > max(1, beam_fwhm / min(focused.snr, sources[nearest][0].snr)):
+            sources.append((focused, [peak]))
             candidate.blended = True
-            candidate.reasons.append(f"{name} is another source's: {distance:.1f} px away, pixel SNR {snr:.1f}")
-        elif nearest is not sources[0]:
-            nearest[-1].append(peak)
+            candidate.reasons.append(f"{name} is another source's: {distance:.1f} px away, pixel SNR {focused.snr:.1f}")
+        elif nearest > 0:
+            sources[nearest][1].append(peak)
         else:
-            focused = global_snr(focus(planes, channels), box)
-            numbers = f"global SNR {focused:.1f} in its focused image, {whole:.1f} over all channels"
-            if focused >= whole:
-                nearest[-1].append(peak)
+            image = focus(planes, channels)
+            ratio = global_snr(image, box, focused_noise(image, rms, channels))
+            numbers = f"global SNR {ratio:.1f} in its focused image, {whole:.1f} over all channels"
+            if ratio >= whole:
+                sources[0][1].append(peak)
                 candidate.reasons.append(f"{name} is a second line: {numbers}")
             else:
                 candidate.reasons.append(f"{name} dropped: {numbers}")
-    candidate.peaks = tuple(sources[0][-1])
+    candidate.peaks = tuple(sources[0][1])
     if len(sources) == 1:
         return []
-    return [
-        (cutout.world(bounding_box(friends_of_friends(image, pixel))), tuple(peaks))
-        for pixel, _, image, peaks in sources
-    ]
+    return [(cutout.world(source.box()), tuple(peaks)) for source, peaks in sources]
+
+
+@dataclass(frozen=True)
+class _Focused:
+    """A focused image with its noise, and the brightest pixel inside a box."""
+
+    image: np.ndarray
+    sigma: float
+    pixel: tuple[int, int]
+    snr: float
+
+    @classmethod
+    def on(cls, planes: np.ndarray, channels: tuple[int, int], box: Box, rms: float) -> _Focused:
+        image = focus(planes, channels)
+        sigma = focused_noise(image, rms, channels)
+        return cls(image, sigma, *brightest_pixel(pixel_snr(image, sigma), box))
+
+    def distance(self, other: _Focused) -> float:
+        return float(np.hypot(*np.subtract(self.pixel, other.pixel)))
+
+    def box(self) -> Box:
+        return bounding_box(friends_of_friends(self.image, self.pixel, self.sigma))
 
 
 def classify(candidate: Candidate, cutout: Cutout) -> str:
@@ -288,9 +332,10 @@ def classify(candidate: Candidate, cutout: Cutout) -> str:
     rest = off_line(candidate.peaks, len(cutout.planes))
     if not rest.any():
         return "line"
+    lines, rms = without_continuum(cutout.planes, candidate.peaks), voxel_noise(cutout.planes, candidate.peaks)
     pixel, _ = brightest_pixel(focus(cutout.planes, candidate.channels), cutout.local(candidate.box))
-    lines = without_continuum(cutout.planes, candidate.peaks)
-    line = pixel_snr(focus(lines, candidate.channels))[pixel]
+    image = focus(lines, candidate.channels)
+    line = image[pixel] / focused_noise(image, rms, candidate.channels)
     continuum = pixel_snr(integrate(cutout.planes[rest]))[pixel]
     if line >= PRESENT_SNR and continuum >= PRESENT_SNR:
         return "both"

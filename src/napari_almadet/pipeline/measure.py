@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.stats import mad_std
 
 from napari_almadet.pipeline.blobs import integrate
 from napari_almadet.pipeline.catalog import Candidate, channel_width, flux_factor
-from napari_almadet.pipeline.focus import Cutout, without_continuum
+from napari_almadet.pipeline.focus import Cutout, voxel_noise, without_continuum
 from napari_almadet.pipeline.spectra import off_line
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def measure(candidate: Candidate, cube: Cube, cutout: Cutout) -> None:
     candidate.f_sum = float(spectrum.sum() * factor)
     candidate.f_max = float(np.nanmax(voxels, initial=-np.inf)) if np.isfinite(voxels).any() else np.nan
     candidate.w50, candidate.w20 = (line_width(spectrum, level) * width for level in (0.5, 0.2))
-    candidate.rms = voxel_noise(planes, candidate, box)
+    candidate.rms = voxel_noise(planes, candidate.peaks)
 
     channels = last - first
     if subtracted:  # the continuum has an error of its own, the same in every channel
@@ -101,16 +100,3 @@ def _crossing(spectrum: np.ndarray, level: float) -> float:
     if last == len(spectrum) - 1:
         return last + 0.5
     return last + float((spectrum[last] - level) / (spectrum[last] - spectrum[last + 1]))
-
-
-def voxel_noise(planes: np.ndarray, candidate: Candidate, box) -> float:
-    """Robust standard deviation, in brightness, of the cutout's channels free of lines, or of all beside the box."""
-    rest = off_line(candidate.peaks, len(planes))
-    if rest.sum() > 1:
-        # taking the mean off n channels takes 1/n of their variance with it
-        values = (planes - integrate(planes[rest]) / rest.sum())[rest] * np.sqrt(rest.sum() / (rest.sum() - 1))
-    else:
-        values = planes.copy()
-        values[:, *box.slices] = np.nan
-    values = values[np.isfinite(values)]
-    return float(mad_std(values)) if values.size else np.nan
