@@ -32,13 +32,13 @@ def test_dirty_image_is_a_linear_convolution(imager):
     expected = fftconvolve(sky * primary_beam(96, SMALL.cell, SMALL.frequency), SMALL.psf(), mode="full")[
         96:192, 96:192
     ]
-    np.testing.assert_allclose(imager.dirty(torch.as_tensor(sky)).numpy(), expected, atol=2e-5)
+    np.testing.assert_allclose(imager.dirty(torch.as_tensor(sky)[None])[0].numpy(), expected, atol=2e-5)
 
 
 def test_imaging_is_linear(imager, model):
     sky = torch.as_tensor(model.images(96))
     weights = torch.arange(1.0, len(model) + 1)
-    together = imager.dirty((weights[:, None, None] * sky).sum(dim=0))
+    together = imager.dirty((weights[:, None, None] * sky).sum(dim=0, keepdim=True))[0]
     one_by_one = (weights[:, None, None] * imager.dirty(sky)).sum(dim=0)
     torch.testing.assert_close(together, one_by_one, atol=1e-4, rtol=1e-4)
 

@@ -187,6 +187,11 @@ def sample_cube(kind: str = "sources", seed: int = 2022) -> Cube:
     What is true of the first is ``simulate_cube(seed).truth``.
     """
     simulated = simulate_cube(seed, {"sources": "paper", "noise": "empty"}[kind])
+    return cube_of(simulated, name=f"simulated {kind}")
+
+
+def cube_of(simulated: SimulatedCube, name: str) -> Cube:
+    """A simulated cube as the rest of the package knows cubes."""
     cards = header(simulated.observation, "Jy/beam")
     return Cube(
         simulated.dirty,
@@ -194,8 +199,8 @@ def sample_cube(kind: str = "sources", seed: int = 2022) -> Cube:
         unit=u.Jy / u.beam,
         beams=Beam.from_fits_header(cards),
         header=cards,
-        name=f"simulated {kind}",
-        notes=(f"Simulated from seed {seed}.",),
+        name=name,
+        notes=(f"Simulated from seed {simulated.seed}.",),
     )
 
 

@@ -140,8 +140,8 @@ class Imager:
         return torch.fft.irfft2(padded * transfer, s=(2 * size, 2 * size))[..., :size, :size]
 
     def dirty(self, sky: torch.Tensor) -> torch.Tensor:
-        """Noise-free dirty images at the middle channel: (..., size, size) Jy/pixel -> Jy/beam."""
-        return self._convolve(sky.to(self.device), self._middle)
+        """Noise-free dirty images at the middle channel: (n, size, size) Jy/pixel -> Jy/beam."""
+        return self._convolve(sky.to(self.device), self._middle) if len(sky) else sky.to(self.device)
 
     def noise(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Noise images of standard deviation 1, correlated as the PSF is; shape (n, size, size).
