@@ -1,0 +1,150 @@
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import QTable
+from typer.testing import CliRunner
+
+from napari_almadet import Cube, __version__, cli
+from napari_almadet.pipeline import detect as pipeline
+from napari_almadet.pipeline.detect import Networks
+
+FILES = {"catalog.ecsv", "probability.fits", "ds9.reg", "casa.crtf", "settings.json"}
+
+
+@pytest.fixture
+def almadet(monkeypatch):
+    """Run a command with networks that take what is bright for what is there."""
+    simple = Networks(lambda batch: batch, lambda batch: (batch / 10).clamp(0, 1))
+    monkeypatch.setattr(pipeline, "load_networks", lambda settings: simple)
+    monkeypatch.setenv("COLUMNS", "150")
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def planes_with(height):
+    z, y, x = np.ogrid[:64, :40, :50]
+    noise = np.random.default_rng(1).normal(size=(64, 40, 50))
+    source = np.exp(-(((z - 30) / 3) ** 2) - ((y - 20) / 3) ** 2 - ((x - 25) / 3) ** 2)
+    return (noise + height * source).astype(np.float32)
+
+
+@pytest.fixture
+def cube(tmp_path):
+    """Write a cube with a bright source, or with nothing, and give its path."""
+
+    def write(name="field.fits", height=100.0):
+        header = fits.Header()
+        for i, (ctype, value, step, unit) in enumerate(
+            [("RA---SIN", 60, -1e-4, "deg"), ("DEC--SIN", -35, 1e-4, "deg"), ("FREQ", 230e9, 1e7, "Hz")], start=1
+        ):
+            header[f"CTYPE{i}"], header[f"CRVAL{i}"], header[f"CDELT{i}"] = ctype, value, step
+            header[f"CRPIX{i}"], header[f"CUNIT{i}"] = 20, unit
+        header["RESTFRQ"], header["BUNIT"] = 230e9, "K"
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        fits.writeto(path, planes_with(height), header)
+        return path
+
+    return write
+
+
+def test_a_cube_gets_its_folder_and_a_short_table(almadet, cube, tmp_path):
+    result = almadet("detect", cube(), "-o", tmp_path / "out", "--threshold", 0.5)
+    assert result.exit_code == 0, result.output
+    assert {file.name for file in (tmp_path / "out" / "field").iterdir()} == FILES
+    assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 1
+    assert "field: 1 source found" in result.stdout
+    assert re.search(r"RA +Dec +velocity \(km/s\) +flux \(K km pix / s\) +SNR", result.stdout)
+    assert re.search(r"03:59:59\.8\d +-34:59:59\.[56]", result.stdout)
+
+
+def test_options_reach_the_run(almadet, cube, tmp_path):
+    arguments = ["--threshold", 0.5, "--min-snr", 7, "--keep-continuum", "--device", "cpu"]
+    assert almadet("detect", cube(), "-o", tmp_path / "out", *arguments).exit_code == 0
+    settings = QTable.read(tmp_path / "out" / "field" / "catalog.ecsv").meta["settings"]
+    assert (settings["threshold"], settings["min_snr"], settings["device"]) == (0.5, 7, "cpu")
+    assert settings["require_line"] is False
+
+
+def test_nothing_found_is_said_and_written(almadet, cube, tmp_path):
+    result = almadet("detect", cube(height=0), "-o", tmp_path / "out", "--threshold", 0.999)
+    assert result.exit_code == 0
+    assert "no source found; 1 of 1 candidates dropped" in result.stdout
+    assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 0
+
+
+def test_a_bad_cube_does_not_stop_the_others(almadet, cube, tmp_path):
+    bad = tmp_path / "bad.fits"
+    bad.write_text("no cube")
+    result = almadet("detect", tmp_path / "absent.fits", bad, cube(), "-o", tmp_path / "out", "--threshold", 0.5)
+    assert result.exit_code == 1
+    assert "absent.fits" in result.stderr and "bad.fits" in result.stderr
+    assert "2 of 3 cubes could not be searched" in result.stderr
+    assert "Traceback" not in result.output
+    assert {folder.name for folder in (tmp_path / "out").iterdir()} == {"field"}
+
+
+def test_cubes_of_one_name_do_not_overwrite_each_other(almadet, cube, tmp_path):
+    one, other = cube("a/field.fits"), cube("b/field.fits", height=0)
+    for _ in range(2):  # the second time the folders are the same ones
+        assert almadet("detect", one, other, "-o", tmp_path / "out", "--threshold", 0.5).exit_code == 0
+        found = {folder.name for folder in (tmp_path / "out").iterdir()}
+        assert found == {"field", "field-2"}
+    assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 1
+
+
+def test_quiet_is_quiet(almadet, cube, tmp_path):
+    result = almadet("detect", cube(), "-o", tmp_path / "out", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["detect"], ["detect", "x.fits", "--threshold", "2"], ["detect", "x.fits", "--device", "abacus"], ["no-command"]],
+)
+def test_a_command_not_understood_is_2(almadet, arguments):
+    assert almadet(*arguments).exit_code == 2
+
+
+def test_networks_that_cannot_be_loaded_are_one_sentence(almadet, cube, monkeypatch):
+    def refuse(settings):
+        raise ValueError("device 'cuda' is not available on this machine: choose auto or cpu")
+
+    monkeypatch.setattr(pipeline, "load_networks", refuse)
+    result = almadet("detect", cube(), "--device", "cuda")
+    assert result.exit_code == 1
+    assert "Cannot load the networks: device 'cuda' is not available" in result.stderr
+
+
+def test_version_and_help(almadet):
+    assert almadet("--version").stdout.strip() == f"napari-almadet {__version__}"
+    for word in ("catalog.ecsv", "Examples", "Exit code", "--keep-continuum"):
+        assert word in almadet("detect", "--help").stdout
+
+
+def test_demo_without_a_window_prints_the_table(almadet, monkeypatch):
+    from napari_almadet.simulation import dataset
+
+    monkeypatch.setattr(dataset, "sample_cube", lambda kind: Cube.from_array(planes_with(100), name=f"sample {kind}"))
+    result = almadet("demo", "--headless")
+    assert result.exit_code == 0
+    assert "sample sources: " in result.stdout
+    assert " x " in result.stdout and "channel" in result.stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux may lack a display")
+def test_demo_needs_a_display_for_its_window(monkeypatch):
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert not cli.no_display()
+    monkeypatch.delenv("DISPLAY")
+    assert cli.no_display()
+
+
+def test_help_needs_none_of_the_slow_imports():
+    code = "import sys, napari_almadet.cli; print({'torch', 'napari', 'scipy', 'astropy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
