@@ -64,6 +64,14 @@ def test_click_on_a_row_is_one_signal(table, session, detections, viewer, qtbot)
     assert set(viewer.layers["toy candidates"].selected_data) == {2}
 
 
+def test_same_row_can_be_clicked_again(table, session, qtbot):
+    click(qtbot, table, 1)
+    session.select(None)
+    assert selected_row(table) is None
+    click(qtbot, table, 1)
+    assert session.selected.id == 2
+
+
 def test_arrow_keys_walk_through_the_rows(table, session, qtbot):
     click(qtbot, table, 0)
     qtbot.keyClick(table.view, Qt.Key.Key_Down)

@@ -138,6 +138,16 @@ def test_slider_tells_the_channel_once(session, viewer):
     assert channels.heard == [7]
 
 
+def test_other_sliders_tell_no_channel(session, viewer, data):
+    viewer.add_image(np.stack([data, data]), name="four axes", scale=(1, 0.1, 0.1, 0.1))
+    session.set_channel(30)
+    channels = Listener(session.channel_changed)
+    viewer.dims.set_current_step(0, 1)
+    assert channels.heard == []
+    viewer.dims.set_current_step(1, 31)
+    assert channels.heard == [31]
+
+
 def test_channel_of_a_cube_that_lies_elsewhere(viewer, data):
     image = viewer.add_image(data, scale=(2, 3, 4), translate=(50, 0, 0))
     session = Session.of(viewer)

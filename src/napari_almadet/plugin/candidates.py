@@ -182,7 +182,7 @@ class CandidateTable(QWidget):
         self._refresh()
 
     def _refresh(self, *_: object) -> None:
-        self._follow(self.model.refresh)
+        self.model.refresh()
         self.previous_button.setEnabled(bool(self.session.candidates))
         self.next_button.setEnabled(bool(self.session.candidates))
         self._mark_row(self.session.selected)
@@ -190,16 +190,9 @@ class CandidateTable(QWidget):
     def _mark_row(self, candidate: Candidate | None) -> None:
         row = next((i for i, c in enumerate(self.model.candidates) if c is candidate), None)
         if row is None:
-            self._follow(self.view.clearSelection)
+            self.view.selectionModel().clear()
         else:
-            self._follow(lambda: self.view.setCurrentIndex(self.model.index(row, 0)))
-
-    def _follow(self, change: Callable[[], object]) -> None:
-        """Change the table because the session did; the session need not hear of it again."""
-        selection = self.view.selectionModel()
-        selection.currentRowChanged.disconnect(self._row_changed)
-        change()
-        selection.currentRowChanged.connect(self._row_changed)
+            self.view.setCurrentIndex(self.model.index(row, 0))
 
     def _row_changed(self, current: QModelIndex, previous: QModelIndex) -> None:
         if current.isValid():

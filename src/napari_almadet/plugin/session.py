@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, WeakValueDictionary
 
@@ -77,7 +76,6 @@ class Session:
         self._order = ("id", False)
         self._show_dropped = False
         self._boxes: Shapes | None = None
-        self._quiet = False  # True while the session itself changes the boxes' selection
 
         viewer.layers.events.removed.connect(self._layer_removed)
         viewer.layers.selection.events.active.connect(self._layer_activated)
@@ -142,9 +140,7 @@ class Session:
     def _results(self, cube: Cube) -> list[Layer]:
         """The result layers of a cube that are still there."""
         carried = [(layer, layer.metadata.get("detections")) for layer in self.viewer.layers]
-        return [
-            layer for layer, detections in carried if isinstance(detections, Detections) and detections.cube is cube
-        ]
+        return [layer for layer, found in carried if isinstance(found, Detections) and found.cube is cube]
 
     def _adopt(self) -> None:
         """Take up the detections that the result layers of the present cube carry."""
@@ -180,19 +176,17 @@ class Session:
         if self._boxes is None:
             return
         drawn = self._boxes.features
-        with self._own_change():
-            if not self._show_dropped:
-                self._boxes.remove([int(row) for row in np.flatnonzero(drawn["fate"] == Fate.DROPPED)])
-            elif missing := [c for c in self.candidates if c.fate is Fate.DROPPED and c.id not in set(drawn["id"])]:
-                self._boxes.add_rectangles(
-                    layers.box_corners(missing),
-                    edge_color=layers.FATE_COLOURS[Fate.DROPPED],
-                    edge_width=layers.edge_width(self.detections.cube),
-                    face_color="transparent",
-                )
-                rows = self.features[self.features["id"].isin([c.id for c in missing])]
-                rows = rows.set_index("id", drop=False).loc[[c.id for c in missing]]
-                self._boxes.features = pd.concat([drawn, rows], ignore_index=True)
+        if not self._show_dropped:
+            self._boxes.remove([int(row) for row in np.flatnonzero(drawn["fate"] == Fate.DROPPED)])
+        elif missing := [c for c in self.candidates if c.fate is Fate.DROPPED and c.id not in set(drawn["id"])]:
+            self._boxes.add_rectangles(
+                layers.box_corners(missing),
+                edge_color=layers.FATE_COLOURS[Fate.DROPPED],
+                edge_width=layers.edge_width(self.detections.cube),
+                face_color="transparent",
+            )
+            rows = layers.features(self.detections, missing)
+            self._boxes.features = pd.concat([drawn, rows], ignore_index=True)
         self._mark_box()
 
     # -- the selected candidate -------------------------------------------------------
@@ -229,7 +223,7 @@ class Session:
 
     def _boxes_selected(self, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
         # Nothing selected is no wish to see nothing: napari clears the selection at every change of mode.
-        if not self._quiet and added:
+        if added:
             self._select_row(added[-1])
 
     def _select_row(self, row: int) -> None:
@@ -244,16 +238,7 @@ class Session:
             return
         wanted = self.selected.id if self.selected is not None else None
         rows = np.flatnonzero(self._boxes.features["id"] == wanted)
-        with self._own_change():
-            self._boxes.selected_data = {int(row) for row in rows}
-
-    @contextmanager
-    def _own_change(self) -> Iterator[None]:
-        self._quiet = True
-        try:
-            yield
-        finally:
-            self._quiet = False
+        self._boxes.selected_data = {int(row) for row in rows}
 
     def _mouse_pressed(self, viewer: Viewer, event: Any) -> Iterator[None]:
         """A click (not a drag) on a box selects its candidate, whichever layer is active."""
@@ -279,7 +264,7 @@ class Session:
 
     def set_channel(self, channel: int) -> None:
         """Move the slider to a channel of the cube."""
-        if self.image is None or channel == self.channel:
+        if self.image is None:
             return
         n_channels = self.image.data.shape[0]
         origin = self.image.data_to_world((min(max(channel, 0), n_channels - 1), 0, 0))

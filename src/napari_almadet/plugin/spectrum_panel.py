@@ -153,9 +153,7 @@ class SpectrumPanel(QWidget):
 
     def _channel_changed(self, channel: int | None) -> None:
         if self.axis is not None and channel is not None:
-            self.line.blockSignals(True)  # the line follows the slider here, it does not lead
             self.line.setValue(float(self.axis.world(channel)))
-            self.line.blockSignals(False)
 
     def _line_moved(self) -> None:
         if self.axis is not None:
