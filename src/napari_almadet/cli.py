@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,30 @@ class Device(StrEnum):
     CPU = "cpu"
     CUDA = "cuda"
     MPS = "mps"
+
+
+class NetworkName(StrEnum):
+    """What can be trained."""
+
+    BLOBS_FINDER = "blobs-finder"
+    DEEP_GRU = "deep-gru"
+
+
+class SetName(StrEnum):
+    """Keys of `napari_almadet.simulation.dataset.SETS`, said again so that help need not import torch."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class Stratum(StrEnum):
+    """Keys of `napari_almadet.simulation.sky.STRATA`, said again so that help need not import torch."""
+
+    PAPER = "paper"
+    EMPTY = "empty"
+    LINE_ONLY = "line-only"
+    CONTINUUM_ONLY = "continuum-only"
 
 
 def show_version(wanted: bool) -> None:
@@ -155,6 +180,125 @@ def demo(
         from napari_almadet.plugin.demo import run_demo
 
         run_demo()
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder for the cubes, in which each gets one.", show_default=False)],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many cubes.")] = 10,
+    which: Annotated[
+        SetName, typer.Option("--set", help="Which set; each is a stream of seeds that no other shares.")
+    ] = SetName.TRAIN,
+    stratum: Annotated[
+        Stratum, typer.Option(help="What the sky holds: the paper's sources, or what its set lacks.")
+    ] = Stratum.PAPER,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same cubes.")] = 0,
+    size: Annotated[int, typer.Option(min=32, help="Pixels on a side, of 0.1 arcsec.")] = 360,
+    channels: Annotated[int, typer.Option(min=2, help="Channels, of 10 MHz.")] = 128,
+    sky: Annotated[bool, typer.Option("--sky/--no-sky", help="Also write the sky model cube.")] = True,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core.")] = None,
+) -> None:
+    """Simulate ALMA observations (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
+
+    Each cube gets a folder with dirty.fits, sky.fits, psf.fits, truth.ecsv and simulation.json.  An interrupted
+    run goes on where it stopped.
+    """
+    from rich.progress import track
+
+    from napari_almadet.simulation.dataset import write_set
+    from napari_almadet.simulation.observe import Observation
+
+    observation = Observation(size=size, n_channels=channels)
+    made = write_set(out, n, which=which, stratum=stratum, seed=seed, observation=observation, sky=sky, jobs=jobs)
+    for _ in track(made, "Simulating", total=n, console=messages):
+        pass
+    output.print(f"{n} cubes in {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    network: Annotated[NetworkName, typer.Argument(help="Which network.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for checkpoints, log, loss plot and weights.")
+    ] = None,
+    fields: Annotated[int | None, typer.Option(min=16, help="Simulated fields; default: the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs; default: the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the fields, the noise and the first weights.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+) -> None:
+    """Train a network from fields simulated on the spot; needs the extra "train".
+
+    An interrupted training goes on from its last epoch when the same command is given again.  The weights it ends
+    with are OUT/NETWORK.safetensors; detect takes them through Settings(blobs_finder=..., deep_gru=...).
+    """
+    from rich.progress import Progress
+
+    try:
+        from napari_almadet.training import recipes
+    except ModuleNotFoundError as error:
+        messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[train]"')
+        raise typer.Exit(1) from error
+    start, recipe = {
+        NetworkName.BLOBS_FINDER: (recipes.train_blobs_finder, recipes.BLOBS_FINDER),
+        NetworkName.DEEP_GRU: (recipes.train_deep_gru, recipes.DEEP_GRU),
+    }[network]
+    changes = {"fields": fields, "epochs": epochs, "seed": seed, "workers": workers}
+    recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
+    with Progress(console=messages, transient=True) as bar:
+        task = bar.add_task("Simulating fields")
+        weights = start(
+            out or Path("runs") / network,
+            recipe,
+            lambda done, total: bar.update(task, completed=done, total=total, visible=done < total),
+        )
+    output.print(f"Weights: {escape(str(weights))}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the numbers to this .ecsv file.")] = None,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Cubes of each stratum.")] = 100,
+    strata: Annotated[
+        list[Stratum] | None, typer.Option("--stratum", help="May be given more than once; default: all.")
+    ] = None,
+    which: Annotated[SetName, typer.Option("--set", help="Which set of cubes.")] = SetName.TEST,
+    seed: Annotated[int, typer.Option(min=0, help="Of the set.")] = 0,
+    device: Annotated[Device, typer.Option(help="Where to simulate and where the networks run.")] = Device.AUTO,
+    require_line: Annotated[
+        bool, typer.Option("--require-line/--keep-continuum", help="As for detect.")
+    ] = Settings.require_line,
+) -> None:
+    """Measure completeness and purity on simulated cubes, one to one within 3 pixels.
+
+    The cubes are those "almadet simulate" writes for the same set and seed; they are made here and not kept.
+    """
+    from rich.progress import Progress
+
+    from napari_almadet.evaluation.scores import evaluate as run
+    from napari_almadet.evaluation.scores import scores_table
+
+    names = [str(s) for s in strata or Stratum]
+    tally = {}
+    with Progress(console=messages, transient=True) as bar:
+        task = bar.add_task("", total=n * len(names))
+        settings = Settings(device=str(device), require_line=require_line)
+        for name, scores in run(n, names, which=which, seed=seed, settings=settings):
+            tally[name] = scores
+            bar.update(task, advance=1, description=name)
+    for name, scores in tally.items():
+        output.print(f"[bold]{name}[/], {scores.cubes} cubes, {scores.true} sources", highlight=False)
+        output.print(f"  completeness             {scores.completeness}", highlight=False)
+        output.print(f"  completeness, SNR >= 5   {scores.completeness_bright}", highlight=False)
+        output.print(f"  purity                   {scores.purity}", highlight=False)
+        output.print(f"  false positives          {scores.false_positives}", highlight=False)
+        row = scores.row()
+        output.print(
+            f"  mean IoU {row['mean_iou']:.2f} (boxes), {row['mean_iou_channels']:.2f} (channels); median error "
+            f"{row['median_offset_px']:.2f} px, {row['median_line_offset_channels']:.2f} channels",
+            highlight=False,
+        )
+    if out:
+        scores_table(tally).write(out, overwrite=True)
 
 
 def no_display() -> bool:
