@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from astropy.io import ascii as tables
 
 from napari_almadet import Settings, __version__, detect, read_cube
@@ -115,6 +116,19 @@ def test_a_blob_of_two_sources_becomes_two_candidates(planes_of, cube_of, oracle
         assert [p.centre for p in candidate.peaks] == pytest.approx([z], abs=1)
         assert np.hypot(*np.subtract(candidate.box.centre, (y, x))) < 3
     assert any("taken apart" in reason for reason in detections.kept[1].reasons)
+
+
+def test_a_neighbour_whose_box_reaches_in_is_not_found_twice(planes_of, cube_of, oracles):
+    # a blob of an L's shape about the second source: their boxes overlap, their pixels do not touch
+    blobs = np.zeros((64, 64), np.float32)
+    blobs[10:40, 10:16] = blobs[34:40, 10:40] = 0.8
+    blobs[18:27, 22:31] = 0.9
+    sources = [(37, 13, 30, 5, 20, 0), (22, 26, 90, 5, 20, 0)]
+    both = Networks(lambda batch: batch * 0 + torch.from_numpy(blobs), oracles.deep_gru)
+    detections = detect(cube_of(planes_of(sources, shape=(128, 64, 64), seed=8)), SMALL, networks=both)
+    assert [c.id for c in detections.kept] == [1, 2]
+    assert all(matched(detections.kept, sources))
+    assert any(reason.endswith("is candidate 2's") for reason in detections.kept[0].reasons)
 
 
 @pytest.mark.parametrize("n_channels", [20, 64, 129, 400])

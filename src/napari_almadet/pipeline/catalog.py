@@ -71,6 +71,10 @@ class EmissionPeak:
     centre: float
     fwhm: float
 
+    def same_line(self, other: EmissionPeak) -> bool:
+        """Whether two fits are of one line: their centres differ by no more than half the sum of their FWHMs."""
+        return abs(self.centre - other.centre) <= (self.fwhm + other.fwhm) / 2
+
     def emission_range(self, n_channels: int) -> tuple[int, int]:
         """Half-open channel range of the line, its centre -+ FWHM, clipped to the cube.
 
@@ -127,6 +131,12 @@ class Candidate:
     def primary(self) -> EmissionPeak | None:
         """The highest peak, on which the candidate is focused."""
         return self.peaks[0] if self.peaks else None
+
+    def is_at(self, centre: tuple[float, float], peaks: tuple[EmissionPeak, ...]) -> bool:
+        """Whether (y, x) lies in the candidate's box and one of ``peaks`` is one of its lines."""
+        y, x = centre
+        inside = self.box.y0 - 0.5 <= y < self.box.y1 - 0.5 and self.box.x0 - 0.5 <= x < self.box.x1 - 0.5
+        return inside and any(mine.same_line(other) for mine in self.peaks for other in peaks)
 
 
 @dataclass

@@ -15,8 +15,9 @@ import numpy as np
 
 from napari_almadet import __version__
 from napari_almadet.pipeline.blobs import at_edge, find_blobs, normalised_windows, probability_map, stack
-from napari_almadet.pipeline.catalog import Candidate, Detections, Fate
+from napari_almadet.pipeline.catalog import Box, Candidate, Detections, Fate
 from napari_almadet.pipeline.focus import (
+    Cutout,
     brightest_pixel,
     classify,
     cut_out,
@@ -170,26 +171,15 @@ def source_spectral_focusing(
     """
     stacked_snr = pixel_snr(stacked)
     beam_fwhm = np.sqrt(4 * np.log(2) / np.pi * (cube.beam_area or 0))
-    taken_apart = []
-    for done, candidate in enumerate(candidates):
+    parts = []
+    for done, candidate in enumerate(list(candidates)):
         yield Progress("Focusing on sources", done, len(candidates))
         if candidate.fate is Fate.DROPPED:
             continue
         cutout = focus_and_measure(candidate, cube, stacked_snr, settings)
         if candidate.fate is not Fate.DROPPED and len(candidate.peaks) > 1:
             sources = deblend(candidate, cutout, beam_fwhm, settings.min_snr)  # (9)
-            taken_apart += [(candidate, box, peaks) for box, peaks in sources]
-
-    parts = []
-    for parent, box, peaks in taken_apart:
-        part = parent
-        if part in parts:
-            part = Candidate(max(c.id for c in candidates) + 1, box, np.nan, blended=True)
-            part.reasons.append(f"found: a superposition with candidate {parent.id}, taken apart by its line")
-            candidates.append(part)
-        part.box, part.peaks = box, peaks
-        part.prob, part.edge = float(np.nanmax(probability[box.slices])), at_edge(box, probability)
-        parts.append(part)
+            parts += take_apart(candidate, sources, candidates, probability)
     if parts:
         yield from frequency_denoising(cube, parts, settings, networks)
         for done, part in enumerate(parts):
@@ -197,8 +187,37 @@ def source_spectral_focusing(
             focus_and_measure(part, cube, stacked_snr, settings)
 
 
-def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray, settings: Settings):
-    """Steps 8 to 10 for one candidate; returns the :class:`~napari_almadet.pipeline.focus.Cutout` it was seen in."""
+def take_apart(
+    candidate: Candidate, sources: list[tuple[Box, tuple]], candidates: list[Candidate], probability: np.ndarray
+) -> list[Candidate]:
+    """Give the first of the sources found in a candidate's blob to the candidate, and add the others to ``candidates``.
+
+    A source that already is a candidate, whose box merely reaches into this one's, is
+    not taken; if that leaves nothing, the candidate is dropped.  Returns those whose box
+    is new.
+    """
+    parts = []
+    for box, peaks in sources:
+        known = next((c for c in candidates if c is not candidate and c.is_at(box.centre, peaks)), None)
+        if known:
+            candidate.reasons.append(f"peak at channel {peaks[0].channel} is candidate {known.id}'s")
+            continue
+        part = candidate
+        if parts:
+            part = Candidate(max(c.id for c in candidates) + 1, box, np.nan, blended=True)
+            part.reasons.append(f"found: a superposition with candidate {candidate.id}, taken apart by its line")
+            candidates.append(part)
+        part.box, part.peaks = box, peaks
+        part.prob, part.edge = float(np.nanmax(probability[box.slices])), at_edge(box, probability)
+        parts.append(part)
+    if sources and not parts:
+        candidate.fate = Fate.DROPPED
+        candidate.reasons.append("dropped: all it shows are other candidates")
+    return parts
+
+
+def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray, settings: Settings) -> Cutout:
+    """Steps 8 to 10 for one candidate; returns the cutout it was seen in."""
     cutout = cut_out(cube, candidate.box, settings.crop)
     box = cutout.local(candidate.box)
     focused = focus(cutout.planes, candidate.channels)  # (8)

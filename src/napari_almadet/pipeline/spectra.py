@@ -222,4 +222,4 @@ def own_lines(found: tuple[EmissionPeak, ...], known: tuple[EmissionPeak, ...]) 
     """
     if not known:
         return found
-    return tuple(p for p in found if any(abs(p.centre - k.centre) <= (p.fwhm + k.fwhm) / 2 for k in known)) or known
+    return tuple(p for p in found if any(p.same_line(k) for k in known)) or known
