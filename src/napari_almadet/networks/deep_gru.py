@@ -29,9 +29,13 @@ class DeepGRU(nn.Module):
         self.downward = nn.GRU(1, hidden, batch_first=True)
         self.head = nn.Sequential(nn.Linear(2 * hidden * CHANNELS, CHANNELS), nn.Sigmoid())
 
-    def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """Denoised spectra of shape (batch, 128), in [0, 1]."""
+    def states(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """What the two layers remember at each channel, shape (batch, 128, 2 hidden)."""
         sequence = spectrum[..., None]
         up, _ = self.upward(sequence)
         down, _ = self.downward(sequence.flip(1))
-        return self.head(torch.cat([up, down.flip(1)], dim=2).flatten(1))
+        return torch.cat([up, down.flip(1)], dim=2)
+
+    def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Denoised spectra of shape (batch, 128), in [0, 1]."""
+        return self.head(self.states(spectrum).flatten(1))

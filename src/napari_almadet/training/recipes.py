@@ -40,15 +40,18 @@ class Recipe:
     ----------
     fields, validation_fields
         Simulated for training and for validation, from seeds that do not meet.
+    observations
+        Different beams and noises the training fields are spread over.
     epochs, patience
         Most epochs, and how many without a better validation loss end the training.
     rate
         Highest learning rate of Adam's one-cycle schedule.
     """
 
-    fields: int = 6000
-    validation_fields: int = 500
-    epochs: int = 24
+    fields: int = 4000
+    validation_fields: int = 400
+    observations: int = 48
+    epochs: int = 20
     patience: int = 8
     batch_size: int = 32
     rate: float = 3e-3
@@ -59,10 +62,10 @@ class Recipe:
 
 
 BLOBS_FINDER = Recipe(precision="bf16-mixed")
-DEEP_GRU = Recipe(epochs=40, batch_size=128, rate=2e-3)
+DEEP_GRU = Recipe(epochs=30, batch_size=128)
 
 
-class LocalBlobsFinder(nn.Module):
+class TiedBlobsFinder(nn.Module):
     """Blobs Finder with its fully connected layers tied into convolutions: what is learnt of one place holds for all.
 
     Trained directly, the fully connected layers learn each position by itself, from the few
@@ -73,36 +76,59 @@ class LocalBlobsFinder(nn.Module):
 
     def __init__(self, network: BlobsFinder):
         super().__init__()
-        self.network = network
         channels, side, _ = network.grid
-        per_cell = network.config["latent"] // side**2
+        self.network = network
+        self.latent_grid = (network.config["latent"] // side**2, side, side)
+        self.to_latent = nn.Conv2d(channels, self.latent_grid[0], kernel_size=3, padding=1)
+        self.from_latent = nn.Conv2d(self.latent_grid[0], channels, kernel_size=3, padding=1)
         # The network's own dense layers take no part in this stage.
         network.to_latent.requires_grad_(False)
         network.from_latent.requires_grad_(False)
-        self.to_latent = nn.Conv2d(channels, per_cell, kernel_size=3, padding=1)
-        self.from_latent = nn.Conv2d(per_cell, channels, kernel_size=3, padding=1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Same as the network's."""
         code = self.to_latent(self.network.encoder(image))
         return self.network.head(self.network.decoder(self.from_latent(code)))
 
-    @torch.no_grad()
     def untied(self) -> BlobsFinder:
         """The network, its fully connected layers set to the very same linear maps."""
-        channels, side, _ = self.network.grid
-        latent_grid = (self.to_latent.out_channels, side, side)
-        for dense, tied, grid in (
-            (self.network.to_latent, self.to_latent, (channels, side, side)),
-            (self.network.from_latent, self.from_latent, latent_grid),
-        ):
-            bias = tied(torch.zeros(1, *grid)).flatten()
-            dense.bias.copy_(bias)
-            for first in range(0, dense.in_features, 512):  # a block of unit vectors at a time
-                unit = torch.eye(dense.in_features)[first : first + 512]
-                dense.weight[:, first : first + 512] = (tied(unit.unflatten(1, grid)).flatten(1) - bias).T
-            dense.requires_grad_(True)
+        write_out(lambda x: self.to_latent(x.unflatten(1, self.network.grid)), self.network.to_latent)
+        write_out(lambda x: self.from_latent(x.unflatten(1, self.latent_grid)), self.network.from_latent)
         return self.network
+
+
+class TiedDeepGRU(nn.Module):
+    """Deep GRU with its fully connected layer tied into a convolution along the channels.
+
+    Trained directly, 8192 weights an output move it into the sigmoid's flat end at once, and
+    the network stays with the answer l1 likes best when nothing else is known: no line.
+    """
+
+    def __init__(self, network: DeepGRU):
+        super().__init__()
+        self.network = network
+        self.head = nn.Conv1d(2 * network.config["hidden"], 1, kernel_size=5, padding=2)
+        network.head.requires_grad_(False)
+
+    def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Same as the network's."""
+        return torch.sigmoid(self.head(self.network.states(spectrum).mT)[:, 0])
+
+    def untied(self) -> DeepGRU:
+        """The network, its fully connected layer set to the very same linear map."""
+        dense = self.network.head[0]
+        write_out(lambda x: self.head(x.unflatten(1, (dense.out_features, -1)).mT), dense)
+        return self.network
+
+
+@torch.no_grad()
+def write_out(linear: Callable[[torch.Tensor], torch.Tensor], dense: nn.Linear) -> None:
+    """Set a fully connected layer to a linear map of (batch, inputs) tensors, and free it for training."""
+    dense.bias.copy_(linear(torch.zeros(1, dense.in_features)).flatten())
+    for first in range(0, dense.in_features, 512):  # a block of unit vectors at a time
+        unit = torch.eye(dense.in_features)[first : first + 512]
+        dense.weight[:, first : first + 512] = (linear(unit).flatten(1) - dense.bias).T
+    dense.requires_grad_(True)
 
 
 class Trainee(pl.LightningModule):
@@ -182,23 +208,19 @@ def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recip
 
 def simulate_data(recipe: Recipe, progress: Callable | None = None) -> tuple[FieldSet, FieldSet]:
     """Training and validation fields of a recipe."""
-    training = FieldSet.simulate(recipe.fields, 2 * recipe.seed, progress=progress)
-    return training, FieldSet.simulate(recipe.validation_fields, 2 * recipe.seed + 1, n_observations=12, planes=16)
+    n = recipe.observations
+    training = FieldSet.simulate(recipe.fields, 2 * recipe.seed, n, progress=progress)
+    return training, FieldSet.simulate(recipe.validation_fields, 2 * recipe.seed + 1, max(2, n // 4), planes=16)
 
 
 def train_blobs_finder(folder: Path, recipe: Recipe = BLOBS_FINDER, progress: Callable | None = None) -> Path:
-    """Train Blobs Finder, first with tied, then with free fully connected layers; returns the weights' file."""
+    """Train Blobs Finder; returns the weights' file."""
     started = time.time()
     fields = simulate_data(recipe, progress)
     data = Images(fields[0], recipe.seed), Images(fields[1], recipe.seed, augment=False)
-    tied = LocalBlobsFinder(BlobsFinder()).to(memory_format=torch.channels_last)
-    stages = {"tied": fit(tied, image_loss, data, recipe, folder / "tied")}
-    network = tied.untied()
-    # A hundredth of the rate: the dense layers have a thousand times the weights of the tied ones.
-    free = replace(recipe, epochs=max(1, recipe.epochs // 4), rate=recipe.rate / 100)
-    stages["free"] = fit(network, image_loss, data, free, folder / "free")
-    scores = {**stages, **blob_scores(network.float(), data[1])}
-    return finish(network, folder, recipe, scores, started)
+    tied = TiedBlobsFinder(BlobsFinder()).to(memory_format=torch.channels_last)
+    network, scores = fit_in_two_stages(tied, image_loss, data, recipe, folder)
+    return finish(network, folder, recipe, scores | blob_scores(network, data[1]), started)
 
 
 def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable | None = None) -> Path:
@@ -206,8 +228,36 @@ def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable |
     started = time.time()
     fields = simulate_data(recipe, progress)
     data = Spectra(fields[0], recipe.seed), Spectra(fields[1], recipe.seed, augment=False)
-    network = DeepGRU()
-    return finish(network, folder, recipe, fit(network, F.l1_loss, data, recipe, folder), started)
+    network, scores = fit_in_two_stages(TiedDeepGRU(DeepGRU()), F.l1_loss, data, recipe, folder)
+    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started)
+
+
+def fit_in_two_stages(
+    tied: TiedBlobsFinder | TiedDeepGRU, loss: Callable, data: tuple[Dataset, Dataset], recipe: Recipe, folder: Path
+) -> tuple[nn.Module, dict]:
+    """Train with tied, then with free fully connected layers; returns the network and the scores of both stages."""
+    scores = {"tied": fit(tied, loss, data, recipe, folder / "tied")}
+    # A hundredth of the rate: the free layers have a thousand times the weights of the tied ones.
+    free = replace(recipe, epochs=max(1, recipe.epochs // 4), rate=recipe.rate / 100)
+    network = tied.untied()
+    scores["free"] = fit(network, loss, data, free, folder / "free")
+    return network.float(), scores
+
+
+@torch.no_grad()
+def line_scores(network: nn.Module, spectra: Spectra, height: float = 0.1) -> dict:
+    """Share of validation spectra with a line whose highest answer is on it, and of those without where it is low."""
+    network.eval()
+    on_line = with_line = quiet = without = 0
+    for dirty, denoised in DataLoader(spectra, batch_size=256):
+        answer = network(dirty)
+        best, where = answer.max(dim=1)
+        has_line = denoised.amax(dim=1) > 0.5
+        hit = (best >= height) & (denoised.gather(1, where[:, None])[:, 0] > 0.1)
+        with_line, on_line = with_line + int(has_line.sum()), on_line + int((hit & has_line).sum())
+        empty = denoised.amax(dim=1) == 0
+        without, quiet = without + int(empty.sum()), quiet + int((empty & (best < height)).sum())
+    return {"line found": str(Rate(on_line, with_line)), "no line, none found": str(Rate(quiet, without))}
 
 
 @torch.no_grad()

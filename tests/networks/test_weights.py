@@ -1,0 +1,72 @@
+"""Weights and cards survive the round trip, and what is not ours is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from napari_almadet.networks.blobs_finder import BlobsFinder
+from napari_almadet.networks.deep_gru import DeepGRU
+from napari_almadet.networks.weights import SHIPPED, load, pick_device, save
+
+
+@pytest.mark.parametrize(("network", "shape"), [(BlobsFinder(latent=256), (1, 1, 256, 256)), (DeepGRU(), (3, 128))])
+def test_round_trip_in_half_precision(tmp_path, network, shape):
+    torch.manual_seed(0)
+    path = tmp_path / "mine.safetensors"
+    save(network, path, {"seed": 7})
+    again, card = load(path)
+    assert card["seed"] == 7
+    assert len(card["sha256"]) == 64
+    assert next(again.parameters()).dtype == torch.float32
+    assert not again.training
+    data = torch.rand(shape)
+    torch.testing.assert_close(again(data), network.eval()(data), atol=5e-3, rtol=0)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.safetensors"]
+
+
+@pytest.mark.parametrize("content", ["nothing", "no card", "unknown network", "other shapes"])
+def test_files_that_are_not_ours_are_refused(tmp_path, content):
+    path = tmp_path / "other.safetensors"
+    card = {"network": "DeepGRU", "config": {"hidden": 32}}
+    if content == "nothing":
+        path.write_bytes(b"not weights")
+    elif content == "no card":
+        save_file({"a": torch.zeros(1)}, path)
+    else:
+        if content == "unknown network":
+            card["network"] = "Oracle"
+        save_file({"a": torch.zeros(1)}, path, metadata={"card": json.dumps(card)})
+    with pytest.raises(ValueError, match="does not hold weights of this package"):
+        load(path)
+
+
+def test_missing_weights_name_the_shipped_ones():
+    with pytest.raises(ValueError, match="blobs_finder, deep_gru"):
+        load("grus_deep")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("blobs_finder", BlobsFinder), ("deep_gru", DeepGRU)])
+def test_shipped_weights_have_a_card_that_says_how_they_were_made(name, kind):
+    network, card = load(name)
+    assert isinstance(network, kind)
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+    assert int(card["recipe"]["fields"]) >= 3000
+    assert {"data", "recipe", "commit", "version", "minutes", "scores"} <= set(card)
+
+
+def test_shipped_weights_are_small():
+    assert sum(p.stat().st_size for p in SHIPPED.iterdir() if p.name.endswith(".safetensors")) < 30e6
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(ValueError, match="choose auto, cpu, cuda or mps"):
+        pick_device("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="not available"):
+            pick_device("cuda")

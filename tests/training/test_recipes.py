@@ -1,0 +1,76 @@
+"""Training learns, resumes and ends with weights the pipeline can load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from astropy.table import Table
+
+from napari_almadet.networks.blobs_finder import BlobsFinder
+from napari_almadet.networks.deep_gru import DeepGRU
+from napari_almadet.networks.weights import load
+
+pytest.importorskip("pytorch_lightning", reason="the extra 'train' is not installed")
+
+from napari_almadet.training.recipes import (
+    BLOBS_FINDER,
+    DEEP_GRU,
+    TiedBlobsFinder,
+    TiedDeepGRU,
+    train_blobs_finder,
+    train_deep_gru,
+)
+
+TINY = {"fields": 16, "validation_fields": 8, "batch_size": 8, "epochs": 2, "observations": 2}
+
+
+def test_untied_layers_are_the_tied_ones_written_out():
+    torch.manual_seed(0)
+    tied = TiedBlobsFinder(BlobsFinder()).eval()
+    image = torch.rand(2, 1, 256, 256)
+    with torch.no_grad():
+        expected = tied(image)
+        torch.testing.assert_close(tied.untied().eval()(image), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_tied_network_treats_all_places_alike():
+    """A shift by a cell of the encoder's grid shifts the answer and changes nothing else, away from the border."""
+    torch.manual_seed(1)
+    tied = TiedBlobsFinder(BlobsFinder()).eval()
+    image = torch.zeros(1, 1, 256, 256)
+    image[..., 96:112, 96:112] = torch.rand(16, 16)
+    with torch.no_grad():
+        here, there = tied(image), tied(image.roll(32, -1))
+    torch.testing.assert_close(here.roll(32, -1)[..., 80:176, 112:176], there[..., 80:176, 112:176])
+
+
+def test_untied_deep_gru_is_the_tied_one_written_out():
+    torch.manual_seed(0)
+    tied = TiedDeepGRU(DeepGRU()).eval()
+    spectra = torch.randn(4, 128)
+    with torch.no_grad():
+        expected = tied(spectra)
+        torch.testing.assert_close(tied.untied()(spectra), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_training_resumes_and_ends_with_weights_and_their_card(tmp_path):
+    recipe = replace(DEEP_GRU, **TINY)
+    train_deep_gru(tmp_path, recipe)
+    path = train_deep_gru(tmp_path, replace(recipe, epochs=4))
+    assert path == tmp_path / "deep_gru.safetensors"
+    network, card = load(path)
+    assert torch.isfinite(network(torch.zeros(1, 128))).all()
+    assert set(card["scores"]) == {"tied", "free", "line found", "no line, none found"}
+    assert card["scores"]["tied"]["epochs"] == 4
+    assert card["recipe"]["fields"] == 16
+    assert {"best.ckpt", "last.ckpt", "metrics.csv", "loss.png"} <= {p.name for p in (tmp_path / "tied").iterdir()}
+    # the second run began where the first had stopped
+    assert set(Table.read(tmp_path / "tied" / "metrics.csv", format="ascii.csv")["epoch"]) >= {2, 3}
+
+
+def test_blobs_finder_is_trained_in_two_stages(tmp_path):
+    network, card = load(train_blobs_finder(tmp_path, replace(BLOBS_FINDER, **TINY, precision="32-true")))
+    assert isinstance(network, BlobsFinder)
+    assert set(card["scores"]) == {"tied", "free", "completeness", "completeness, SNR >= 5", "purity"}
