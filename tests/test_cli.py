@@ -5,12 +5,15 @@ import sys
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from typer.testing import CliRunner
 
-from napari_almadet import Cube, __version__, cli
+from napari_almadet import Cube, __version__, cli, read_cube
+from napari_almadet.evaluation import scores
 from napari_almadet.pipeline import detect as pipeline
 from napari_almadet.pipeline.detect import Networks
+from napari_almadet.simulation.dataset import SETS
+from napari_almadet.simulation.sky import STRATA
 
 FILES = {"catalog.ecsv", "probability.fits", "ds9.reg", "casa.crtf", "settings.json"}
 
@@ -148,3 +151,37 @@ def test_demo_needs_a_display_for_its_window(monkeypatch):
 def test_help_needs_none_of_the_slow_imports():
     code = "import sys, napari_almadet.cli; print({'torch', 'napari', 'scipy', 'astropy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_simulated_cubes_can_be_opened(almadet, tmp_path):
+    arguments = ["--n", 2, "--set", "test", "--stratum", "empty", "--size", 64, "--channels", 16, "--no-sky", "-j", 1]
+    result = almadet("simulate", tmp_path / "sim", *arguments)
+    assert result.exit_code == 0, result.output
+    folders = sorted((tmp_path / "sim").iterdir())
+    assert [f.name for f in folders] == ["empty-00000", "empty-00001"]
+    assert {f.name for f in folders[0].iterdir()} == {"dirty.fits", "psf.fits", "truth.ecsv", "simulation.json"}
+    assert read_cube(folders[0] / "dirty.fits").shape == (16, 64, 64)
+    assert len(QTable.read(folders[0] / "truth.ecsv")) == 0
+
+
+def test_choices_are_those_of_the_simulation():
+    """The command line names them itself, so that its help imports no torch."""
+    assert [str(s) for s in cli.Stratum] == list(STRATA)
+    assert [str(s) for s in cli.SetName] == list(SETS)
+
+
+def test_evaluation_counts_what_is_there(almadet, tmp_path, monkeypatch):
+    monkeypatch.setattr(scores, "load_networks", lambda settings: Networks(lambda b: b * 0, lambda b: b * 0))
+    result = almadet("evaluate", "--n", 1, "--stratum", "paper", "--stratum", "empty", "-o", tmp_path / "s.ecsv")
+    assert result.exit_code == 0, result.output
+    table = Table.read(tmp_path / "s.ecsv")
+    assert list(table["stratum"]) == ["paper", "empty"]
+    assert 3 <= table["sources"][0] <= 6
+    assert table["completeness"][0] == table["sources"][1] == table["false_positives"].sum() == 0
+    assert "completeness             0.000" in result.stdout
+
+
+def test_weights_that_do_not_exist_are_named(tmp_path, cube):
+    result = CliRunner().invoke(cli.app, ["detect", str(cube()), "-o", str(tmp_path), "--blobs-finder", "nobody"])
+    assert result.exit_code == 1
+    assert "no weights 'nobody'" in result.stderr

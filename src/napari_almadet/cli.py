@@ -114,6 +114,10 @@ def detect(
             help="Drop candidates without an emission line, as the paper does, or keep them.",
         ),
     ] = Settings.require_line,
+    blobs_finder: Annotated[
+        str, typer.Option(help="Weights of Blobs Finder: shipped ones, or a .safetensors file of your training.")
+    ] = Settings.blobs_finder,
+    deep_gru: Annotated[str, typer.Option(help="Weights of Deep GRU, likewise.")] = Settings.deep_gru,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find the sources of one or more cubes.
@@ -129,7 +133,14 @@ def detect(
     [bold]settings.json[/]: all that is needed to make the same again.
     """
     try:
-        settings = Settings(threshold=threshold, min_snr=min_snr, require_line=require_line, device=str(device))
+        settings = Settings(
+            threshold=threshold,
+            min_snr=min_snr,
+            require_line=require_line,
+            device=str(device),
+            blobs_finder=blobs_finder,
+            deep_gru=deep_gru,
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -229,7 +240,7 @@ def train(
     """Train a network from fields simulated on the spot; needs the extra "train".
 
     An interrupted training goes on from its last epoch when the same command is given again.  The weights it ends
-    with are OUT/NETWORK.safetensors; detect takes them through Settings(blobs_finder=..., deep_gru=...).
+    with are a .safetensors file in OUT, which detect takes with --blobs-finder or --deep-gru.
     """
     from rich.progress import Progress
 

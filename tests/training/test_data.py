@@ -13,7 +13,7 @@ from napari_almadet.training.data import FieldSet, Images, Spectra, box_noise, r
 
 @pytest.fixture(scope="module")
 def fields():
-    return FieldSet.simulate(24, seed=1, n_observations=3, planes=4)
+    return FieldSet.simulate(24, seed=1, n_observations=3, planes=4, jobs=1)
 
 
 def test_box_noise_is_the_spread_of_box_sums():

@@ -23,7 +23,7 @@ from napari_almadet.training.recipes import (
     train_deep_gru,
 )
 
-TINY = {"fields": 16, "validation_fields": 8, "batch_size": 8, "epochs": 2, "observations": 2}
+TINY = {"fields": 16, "validation_fields": 8, "batch_size": 8, "epochs": 2, "observations": 2, "jobs": 1}
 
 
 def test_untied_layers_are_the_tied_ones_written_out():

@@ -8,7 +8,12 @@ field or spectrum is shown.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -142,29 +147,48 @@ class FieldSet:
     noise: list[np.ndarray]
 
     @classmethod
-    def simulate(cls, n: int, seed: int, n_observations: int = 48, planes: int = 32, progress=None) -> FieldSet:
-        """Simulate ``n`` fields under ``n_observations`` different observations.
+    def simulate(
+        cls,
+        n: int,
+        seed: int,
+        n_observations: int = 48,
+        planes: int = 32,
+        jobs: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> FieldSet:
+        """Simulate ``n`` fields under ``n_observations`` different observations, in ``jobs`` processes.
 
+        The same seed gives the same fields, whatever the number of processes.
         ``progress(done, total)`` is called after each observation.
         """
-        rng = np.random.default_rng(seed)
-        generator = torch.Generator().manual_seed(seed)
-        fields, noise, setup = [], [], None
-        # All images in two arrays: thousands of small ones among large temporaries shred the memory.
+        seeds = np.random.SeedSequence(seed).spawn(n_observations + 1)
+        setups = observations(n_observations, np.random.default_rng(seeds.pop()))
+        share = [n * (i + 1) // n_observations - n * i // n_observations for i in range(n_observations)]
+        fields, noise = [], []
+        # All images in two arrays: thousands of small ones would shred the memory.
         signals, targets = np.empty((2, n, FIELD, FIELD), np.float16)
-        for i, next_setup in enumerate(observations(n_observations, rng)):
-            if next_setup != setup:
-                setup = next_setup
-                imager, psf = Imager(setup, band_ends=False), setup.psf()
-            noise.append(imager.noise(planes, generator).numpy().astype(np.float16))
-            while len(fields) * n_observations < n * (i + 1):
-                field, k = simulate_field(rng, imager, i, psf), len(fields)
-                signals[k], targets[k] = field.signal, field.target
-                field.signal, field.target = signals[k], targets[k]
-                fields.append(field)
-            if progress:
-                progress(i + 1, n_observations)
+        jobs = min(jobs or os.cpu_count() or 1, n_observations)
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            made = pool.map(_simulate_observation, setups, share, seeds, range(n_observations), repeat(planes))
+            for done, (some, some_noise) in enumerate(made, 1):
+                for field in some:
+                    k = len(fields)
+                    signals[k], targets[k] = field.signal, field.target
+                    field.signal, field.target = signals[k], targets[k]
+                    fields.append(field)
+                noise.append(some_noise)
+                if progress:
+                    progress(done, n_observations)
         return cls(fields, noise)
+
+
+def _simulate_observation(setup, n, seed, index, planes) -> tuple[list[Field], np.ndarray]:
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(seed)
+    imager, psf = Imager(setup, band_ends=False), setup.psf()
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    noise = imager.noise(planes, generator).numpy().astype(np.float16)
+    return [simulate_field(rng, imager, index, psf) for _ in range(n)], noise
 
 
 class Shown(Dataset):

@@ -46,6 +46,8 @@ class Recipe:
         Most epochs, and how many without a better validation loss end the training.
     rate
         Highest learning rate of Adam's one-cycle schedule.
+    jobs, workers
+        Processes that simulate the fields (default: one a core), and that prepare batches.
     """
 
     fields: int = 4000
@@ -57,6 +59,7 @@ class Recipe:
     rate: float = 3e-3
     weight_decay: float = 1e-5
     seed: int = 1
+    jobs: int | None = None
     workers: int = 0
     precision: str = "32-true"
 
@@ -209,8 +212,9 @@ def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recip
 def simulate_data(recipe: Recipe, progress: Callable | None = None) -> tuple[FieldSet, FieldSet]:
     """Training and validation fields of a recipe."""
     n = recipe.observations
-    training = FieldSet.simulate(recipe.fields, 2 * recipe.seed, n, progress=progress)
-    return training, FieldSet.simulate(recipe.validation_fields, 2 * recipe.seed + 1, max(2, n // 4), planes=16)
+    training = FieldSet.simulate(recipe.fields, 2 * recipe.seed, n, jobs=recipe.jobs, progress=progress)
+    seed = 2 * recipe.seed + 1
+    return training, FieldSet.simulate(recipe.validation_fields, seed, max(2, n // 4), jobs=recipe.jobs)
 
 
 def train_blobs_finder(folder: Path, recipe: Recipe = BLOBS_FINDER, progress: Callable | None = None) -> Path:
