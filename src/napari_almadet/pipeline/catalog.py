@@ -15,6 +15,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from napari_almadet.pipeline.settings import Settings
 
@@ -269,8 +270,10 @@ class Detections:
         return folder
 
     def _crtf(self, regions: Regions) -> str:
-        if self.cube.celestial_header() is not None:
-            return regions.serialize(format="crtf", coordsys="icrs", fmt=".9f")
+        header = self.cube.celestial_header()
+        if header is not None:
+            # in the cube's own frame: regions turns positions to another, but not the boxes' angles
+            return regions.serialize(format="crtf", coordsys=wcs_to_celestial_frame(WCS(header)).name, fmt=".9f")
         # regions 0.12 writes the pixels of a region as degrees
         half = 0.5  # a pixel's centre is the integer, its edge half a pixel before
         lines = ["#CRTFv0"]
