@@ -51,10 +51,11 @@ def after_a_detection(width: int, height: int, theme: str) -> None:
     viewer.theme = theme
     viewer.window.resize(width, height)
     widget = open_demo(viewer)
-    wait(lambda: widget.progress.isVisible() and widget.progress.value() > 0)
-    if theme == "dark":
+    wait(lambda: widget.progress.value() > 0 or widget.detect_button.isEnabled())
+    if theme == "dark" and widget.progress.isVisible():
         picture(viewer, f"running-{width}x{height}.png")
     wait(widget.detect_button.isEnabled)
+    assert widget.session.detections is not None, widget.status.text()
     viewer.window.resize(width, height)
     rest()
     viewer.reset_view()
