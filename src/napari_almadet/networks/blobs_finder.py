@@ -42,6 +42,7 @@ class BlobsFinder(nn.Module):
         self.from_latent = nn.Linear(latent, features)
         self.decoder = nn.Sequential(*(_double(i, o) for i, o in zip((encoder[-1], *decoder), decoder, strict=False)))
         self.head = nn.Sequential(nn.Conv2d(decoder[-1], 1, kernel_size=1), nn.Sigmoid())
+        nn.init.constant_(self.head[0].bias, -4.0)  # a map is empty but for a few pixels: begin there
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Map of shape (batch, 1, 256, 256), in [0, 1]."""
