@@ -255,7 +255,7 @@ class Spectra(Shown):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = self._draws(index)
-        gain = np.exp(rng.uniform(np.log(0.5), np.log(4)))
+        gain = np.exp(rng.uniform(np.log(0.7), np.log(8)))
         dirty = self.dirty[index] * gain + rng.standard_normal(CHANNELS)
         denoised = self.denoised[index]
         if self.augment:
