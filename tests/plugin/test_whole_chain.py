@@ -73,6 +73,17 @@ def test_sample_cubes_open_from_the_menu(viewer, plugin):
     assert tuple(viewer.scene.camera.orientation2d) == ("up", "right")
 
 
+def test_the_sample_with_sources_brings_its_truth(viewer, plugin):
+    """A hidden layer of points, each on a source of the cube, over all channels."""
+    cube, truth = viewer.open_sample(plugin, "simulated_sources")
+    assert not truth.visible
+    assert (truth.units, tuple(truth.scale)) == (cube.units[-2:], tuple(cube.scale[-2:]))
+    stacked = cube.data.sum(axis=0)
+    brightest = truth.data[truth.features["snr_stack"].argmax()]
+    y, x = np.unravel_index(stacked.argmax(), stacked.shape)
+    assert np.hypot(*(brightest - (y, x))) < 4
+
+
 def test_demo_loads_the_sample_and_starts(viewer, plugin, qtbot, monkeypatch):
     from napari_almadet.pipeline.detect import Networks, detect_steps
     from napari_almadet.plugin import demo, detect_widget
@@ -82,5 +93,10 @@ def test_demo_loads_the_sample_and_starts(viewer, plugin, qtbot, monkeypatch):
     widget = demo.open_demo(viewer)
     assert widget.cancel_button.isEnabled()
     qtbot.waitUntil(widget.detect_button.isEnabled, timeout=60_000)
-    assert [layer.name.rpartition(" ")[2] for layer in viewer.layers] == ["sources", "probability", "candidates"]
+    assert [layer.name.rpartition(" ")[2] for layer in viewer.layers] == [
+        "sources",
+        "truth",
+        "probability",
+        "candidates",
+    ]
     qtbot.wait(demo.FIT_AFTER_MS)

@@ -13,6 +13,7 @@ from napari_almadet.pipeline.catalog import Candidate, Detections, Fate
 
 if TYPE_CHECKING:
     import pandas as pd
+    from astropy.table import QTable
     from napari.layers import Image
     from napari.types import LayerDataTuple
 
@@ -49,6 +50,28 @@ def cube_layer(cube: Cube) -> LayerDataTuple:
     if (limits := contrast_limits(cube)) is not None:
         meta["contrast_limits"] = limits
     return cube.data, meta, "image"
+
+
+def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
+    """Points where the sources of a simulated cube are, over all of its channels, hidden until asked for.
+
+    ``truth`` as from :func:`napari_almadet.simulation.dataset.truth_table`; ``cube`` is the
+    cube's own layer.
+    """
+    import pandas as pd
+
+    _, look, _ = cube
+    meta = {
+        "name": f"{look['name']} truth",
+        **{key: tuple(look[key][-2:]) for key in ("scale", "units", "axis_labels")},
+        "features": pd.DataFrame({n: np.asarray(getattr(truth[n], "value", truth[n])) for n in truth.colnames}),
+        "symbol": "cross",
+        "size": 4.0,
+        "face_color": "white",
+        "border_width": 0.0,
+        "visible": False,
+    }
+    return np.stack([truth["y"].value, truth["x"].value], axis=1), meta, "points"
 
 
 def boxes_layer(

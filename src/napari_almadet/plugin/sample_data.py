@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_almadet.plugin.layers import cube_layer
+from napari_almadet.plugin.layers import cube_layer, truth_layer
 from napari_almadet.plugin.reader import north_up
 
 if TYPE_CHECKING:
     from napari.types import LayerDataTuple
 
-SEED = 2022
-
 
 def simulated_sources() -> list[LayerDataTuple]:
-    """A simulated ALMA observation of a few sources whose truth is known."""
+    """A simulated ALMA observation of a few sources, and a hidden layer with what is true of them."""
     return _sample("sources")
 
 
@@ -24,7 +22,9 @@ def noise_only() -> list[LayerDataTuple]:
 
 
 def _sample(kind: str) -> list[LayerDataTuple]:
-    from napari_almadet.simulation.dataset import sample_cube
+    from napari_almadet.simulation.dataset import cube_of, sample
 
     north_up()
-    return [cube_layer(sample_cube(kind, SEED))]
+    simulated = sample(kind)
+    cube = cube_layer(cube_of(simulated, name=f"simulated {kind}"))
+    return [cube, truth_layer(simulated.truth, cube)] if len(simulated.truth) else [cube]

@@ -31,6 +31,7 @@ from napari_almadet.simulation.sky import STRATA, SkyModel
 BOX_LEVEL = 0.1
 # Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
 BRIGHTEST = (0.5e-4, 2.9e-4)
+SAMPLE_SEED = 2022
 # The three sets are streams of seeds that cannot meet.
 SETS = {"train": 0, "validation": 1, "test": 2}
 
@@ -181,13 +182,14 @@ def header(observation: Observation, unit: str) -> fits.Header:
     return cards
 
 
-def sample_cube(kind: str = "sources", seed: int = 2022) -> Cube:
-    """One of the two sample cubes, made on the spot: ``"sources"`` (table 1) or ``"noise"`` (an empty field).
+def sample(kind: str = "sources", seed: int = SAMPLE_SEED) -> SimulatedCube:
+    """One of the two samples, made on the spot: ``"sources"`` (the paper's) or ``"noise"`` (an empty field)."""
+    return simulate_cube(seed, {"sources": "paper", "noise": "empty"}[kind])
 
-    What is true of the first is ``simulate_cube(seed).truth``.
-    """
-    simulated = simulate_cube(seed, {"sources": "paper", "noise": "empty"}[kind])
-    return cube_of(simulated, name=f"simulated {kind}")
+
+def sample_cube(kind: str = "sources", seed: int = SAMPLE_SEED) -> Cube:
+    """The cube of a :func:`sample`."""
+    return cube_of(sample(kind, seed), name=f"simulated {kind}")
 
 
 def cube_of(simulated: SimulatedCube, name: str) -> Cube:
