@@ -85,6 +85,30 @@ def test_blobs_are_boxed_half_open_with_their_highest_probability():
     assert candidate.reasons == ["found: a blob of 16 px, probability up to 0.90"]
 
 
+def two_summits(apart):
+    y, x = np.indices((60, 80))
+    return np.maximum(*(np.exp(-((y - 30) ** 2 + (x - c) ** 2) / (2 * 5**2)) for c in (40 - apart / 2, 40 + apart / 2)))
+
+
+def test_touching_blobs_are_parted_at_their_saddle():
+    """Two Gaussians 16 px apart meet at 0.28 in the middle column: one blob of the threshold, two of the summits."""
+    left, right = find_blobs(two_summits(16), 0.1)
+    assert left.box.x1 == pytest.approx(40, abs=1)
+    assert right.box.x0 == pytest.approx(40, abs=1)
+    assert {round(c.box.centre[0]) for c in (left, right)} == {30}
+    assert left.prob == right.prob == pytest.approx(1)
+
+
+def test_a_shallow_saddle_does_not_part_a_blob():
+    assert len(find_blobs(two_summits(8), 0.1)) == 1
+
+
+def test_a_blob_that_hardly_rises_above_the_threshold_is_one():
+    low = 0.08 + 0.04 * two_summits(16)
+    (candidate,) = find_blobs(low, 0.085)
+    assert candidate.prob == pytest.approx(0.12)
+
+
 def test_ids_are_unique_and_an_empty_map_holds_nothing():
     probability = np.zeros((50, 50), np.float32)
     assert find_blobs(probability, 0.1) == []

@@ -69,7 +69,7 @@ def test_projected_length_agrees_with_astropy():
 
 
 def test_psf_agrees_with_ducc0():
-    """ducc0 sums the visibilities without a grid's rounding: 0.2 % over the image, 0.6 % at twice its size."""
+    """ducc0 sums the visibilities without a grid's rounding: 0.25 % over the image, 0.6 % at twice its size."""
     observation = Observation(duration=1200)
     uvw = np.zeros((len(observation.uv), 3))
     uvw[:, :2] = observation.uv
@@ -88,7 +88,7 @@ def test_psf_agrees_with_ducc0():
     exact = np.roll(image.T[:, ::-1], 1, axis=1) / image.max()
     difference = np.abs(observation.psf() - exact)[1:, 1:]
     assert difference.max() < 6e-3
-    assert difference[180:540, 180:540].max() < 2e-3
+    assert difference[180:540, 180:540].max() < 3e-3
 
 
 def test_gridded_weights_keep_every_visibility_and_are_symmetric():
@@ -99,7 +99,7 @@ def test_gridded_weights_keep_every_visibility_and_are_symmetric():
 
 
 def test_pixels_too_large_are_refused_with_the_size_to_take():
-    with pytest.raises(ValueError, match=r"take less than 0.29"):
+    with pytest.raises(ValueError, match=r"take less than 0\.288 arcsec"):
         Observation(pixel=0.4).psf()
 
 

@@ -26,7 +26,7 @@ from napari_almadet.simulation.array import (
 from napari_almadet.simulation.sky import SkyModel
 
 # Visibilities go to the nearest cell; a grid this many times wider than the image keeps the
-# PSF within 0.2 % of the exact one over the image, 0.4 % over the twice as wide convolution.
+# PSF within 0.3 % of the exact one over the image, 0.6 % over the twice as wide convolution.
 GRID_PADDING = 8
 
 

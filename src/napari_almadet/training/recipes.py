@@ -1,11 +1,12 @@
 """The recipe of each shipped network: data, loss, optimiser, schedule, and the card of what came out.
 
-Training runs in a folder: ``last.ckpt`` to resume from, ``best.ckpt``, ``metrics.csv``,
-``loss.png``, and at the end the weights as ``<network>.safetensors``.
+Training runs in a folder: ``tied`` and ``free``, one for each of its two stages, with ``last.ckpt`` to resume from,
+``best.ckpt``, ``log`` and ``loss.png``; at the end there are the weights as ``<network>.safetensors``.
 """
 
 from __future__ import annotations
 
+import math
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from astropy.table import Table
+from astropy.table import Table, vstack
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
@@ -45,7 +46,7 @@ class Recipe:
     epochs, patience
         Most epochs, and how many without a better validation loss end the training.
     rate
-        Highest learning rate of Adam's one-cycle schedule.
+        Highest learning rate; it rises to it and falls again.
     jobs, workers
         Processes that simulate the fields (default: one a core), and that prepare batches.
     """
@@ -134,7 +135,7 @@ def write_out(linear: Callable[[torch.Tensor], torch.Tensor], dense: nn.Linear) 
 
 
 class Trainee(pl.LightningModule):
-    """A network, its loss, and Adam with a one-cycle schedule."""
+    """A network, its loss, its optimiser and schedule."""
 
     def __init__(self, network: nn.Module, loss: Callable, recipe: Recipe):
         super().__init__()
@@ -156,11 +157,16 @@ class Trainee(pl.LightningModule):
         self.log("validation_loss", self._loss(batch), prog_bar=True)
 
     def configure_optimizers(self):
-        """Adam, its rate rising and falling once over the training."""
+        """AdamW, its rate rising over the first fifth of the training and falling to nothing over the rest."""
+        steps = int(self.trainer.estimated_stepping_batches)
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         adam = torch.optim.AdamW(parameters, lr=self.recipe.rate, weight_decay=self.recipe.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            adam, self.recipe.rate, total_steps=self.trainer.estimated_stepping_batches, pct_start=0.2
+        # Not torch's OneCycleLR: its checkpoint holds the number of steps, so a resumed training could not be longer.
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            adam,
+            lambda step: min(
+                (step + 1) / (0.2 * steps), 0.5 + 0.5 * math.cos(math.pi * max(0, step / steps - 0.2) / 0.8)
+            ),
         )
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -184,7 +190,7 @@ def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recip
             ModelCheckpoint(filename="last", **names),
             EarlyStopping("validation_loss", patience=recipe.patience),
         ],
-        logger=CSVLogger(folder, name="", version=""),
+        logger=CSVLogger(folder, name="log"),
         enable_model_summary=False,
         gradient_clip_val=1.0,
     )
@@ -323,13 +329,14 @@ def commit() -> str:
 
 
 def plot_losses(folder: Path) -> None:
-    """Draw ``metrics.csv`` as ``loss.png``."""
+    """Draw the log, of all the runs that the training took, as ``loss.png``."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
-    metrics = Table.read(folder / "metrics.csv", format="ascii.csv")
+    logs = sorted(folder.glob("log/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime)
+    metrics = vstack([Table.read(path, format="ascii.csv") for path in logs])
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     for name in ("train_loss", "validation_loss"):
