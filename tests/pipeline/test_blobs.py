@@ -100,7 +100,7 @@ def test_touching_blobs_are_parted_at_their_saddle():
 
 
 def test_a_shallow_saddle_does_not_part_a_blob():
-    assert len(find_blobs(two_summits(8), 0.1)) == 1
+    assert len(find_blobs(two_summits(4), 0.1)) == 1
 
 
 def test_a_blob_that_hardly_rises_above_the_threshold_is_one():

@@ -172,7 +172,8 @@ def part(blobs: np.ndarray, probability: np.ndarray) -> np.ndarray:
         Labels of the parts, shape (y, x); 0 where ``blobs`` is.
     """
     heights = np.where(blobs > 0, probability, 0)
-    summits = measure.label(morphology.h_maxima(heights, SADDLE_DEPTH) & (blobs > 0), connectivity=2)
+    filled = morphology.reconstruction(np.maximum(heights - SADDLE_DEPTH, 0), heights)
+    summits = measure.label(morphology.local_maxima(filled), connectivity=2)
     parts = segmentation.watershed(-heights, summits, connectivity=2, mask=blobs > 0)
     # a blob that hardly rises above the threshold has no summit of that height, and stays whole
     low = blobs * (parts == 0)

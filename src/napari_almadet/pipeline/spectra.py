@@ -7,7 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.modeling.fitting import LevMarLSQFitter
+from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
 from astropy.modeling.models import Gaussian1D
 from astropy.stats import gaussian_sigma_to_fwhm
 from astropy.utils.exceptions import AstropyUserWarning
@@ -169,7 +169,10 @@ def fit_gaussian(
     start = Gaussian1D(amplitude=height, mean=channel, stddev=max(width, 1) / gaussian_sigma_to_fwhm)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyUserWarning)  # its message stands in fit_info, and is told below
-        fit = fitter(start, np.arange(first, first + len(values)), values, maxiter=1000)
+        try:
+            fit = fitter(start, np.arange(first, first + len(values)), values, maxiter=1000)
+        except NonFiniteValueError:
+            return None, "the Gaussian fit diverged"
     if fitter.fit_info["ierr"] not in (1, 2, 3, 4):
         return None, f"the Gaussian fit failed ({fitter.fit_info['message']})"
     fwhm = abs(fit.stddev.value) * gaussian_sigma_to_fwhm
