@@ -362,10 +362,11 @@ def summary(detections: Detections) -> Table:
     """The short table of the kept candidates: what an astronomer looks at first."""
     from rich.table import Table
 
-    flux_unit = detections.flux_unit.to_string()
+    flux_unit = detections.flux_unit.to_string().replace(" / ", "/")
     place, line = coordinate_names(detections.cube)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("id", *place, line, f"flux ({flux_unit})", "SNR", "prob", "kind", ""):
+    # units below the names: the table is to fit the 80 columns of a pipe
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("id", *place, line, f"flux\n({flux_unit})", "SNR", "prob", "kind", ""):
         table.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
     for c in detections.kept:
         flags = " ".join(name for name in ("blended", "edge") if getattr(c, name))
@@ -379,8 +380,8 @@ def coordinate_names(cube: Cube) -> tuple[tuple[str, str], str]:
     """Headings of a position on the sky and along the spectrum, as far as the cube's header lets them be known."""
     place = ("x", "y") if cube.sky(0, 0) is None else ("RA", "Dec")
     if cube.velocity(0) is not None:
-        return place, "velocity (km/s)"
-    return place, "channel" if cube.frequency(0) is None else "frequency (GHz)"
+        return place, "velocity\n(km/s)"
+    return place, "channel" if cube.frequency(0) is None else "frequency\n(GHz)"
 
 
 def coordinates(cube: Cube, candidate: Candidate) -> tuple[str, str, str]:

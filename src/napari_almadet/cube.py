@@ -138,9 +138,9 @@ class Cube:
     @cached_property
     def pixel_scale(self) -> u.Quantity | None:
         """Side of a pixel in arcsec (geometric mean), or None."""
-        if self._celestial is None:
+        if self.celestial is None:
             return None
-        return np.sqrt(proj_plane_pixel_area(self._celestial)) * u.deg.to(u.arcsec) * u.arcsec
+        return np.sqrt(proj_plane_pixel_area(self.celestial)) * u.deg.to(u.arcsec) * u.arcsec
 
     @cached_property
     def beam_area(self) -> float | None:
@@ -200,11 +200,11 @@ class Cube:
 
     def sky(self, x, y) -> SkyCoord | None:
         """Sky position of 0-based pixel(s), or None without WCS."""
-        return None if self._celestial is None else self._celestial.pixel_to_world(x, y)
+        return None if self.celestial is None else self.celestial.pixel_to_world(x, y)
 
     def celestial_header(self) -> fits.Header | None:
         """A minimal header with the two-dimensional celestial WCS, for images made from the cube."""
-        return None if self._celestial is None else self._celestial.to_header()
+        return None if self.celestial is None else self.celestial.to_header()
 
     def sha256(self) -> str:
         """Hash of the file, or of the array's bytes for a cube in memory."""
@@ -217,7 +217,8 @@ class Cube:
         return digest.hexdigest()
 
     @cached_property
-    def _celestial(self) -> WCS | None:
+    def celestial(self) -> WCS | None:
+        """The two-dimensional celestial WCS, pixel axes (x, y), or None."""
         return self.wcs.celestial if self.wcs is not None and self.wcs.has_celestial else None
 
     @property

@@ -14,7 +14,6 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
-from astropy.wcs import WCS
 from astropy.wcs.utils import wcs_to_celestial_frame
 
 from napari_almadet.pipeline.settings import Settings
@@ -229,12 +228,12 @@ class Detections:
         """The kept candidates' boxes as `regions`: on the sky where the cube has a WCS, else in pixels."""
         from regions import PixCoord, RectanglePixelRegion, Regions
 
-        header = self.cube.celestial_header()
+        wcs = self.cube.celestial
         boxes = []
         for candidate in self.kept:
             (y, x), (height, width) = candidate.box.centre, candidate.box.shape
             box = RectanglePixelRegion(PixCoord(x, y), width, height)
-            box = box if header is None else box.to_sky(WCS(header))
+            box = box if wcs is None else box.to_sky(wcs)
             box.meta.update(text=str(candidate.id), label=str(candidate.id))
             boxes.append(box)
         return Regions(boxes)
@@ -270,10 +269,10 @@ class Detections:
         return folder
 
     def _crtf(self, regions: Regions) -> str:
-        header = self.cube.celestial_header()
-        if header is not None:
+        wcs = self.cube.celestial
+        if wcs is not None:
             # in the cube's own frame: regions turns positions to another, but not the boxes' angles
-            return regions.serialize(format="crtf", coordsys=wcs_to_celestial_frame(WCS(header)).name, fmt=".9f")
+            return regions.serialize(format="crtf", coordsys=wcs_to_celestial_frame(wcs).name, fmt=".9f")
         # regions 0.12 writes the pixels of a region as degrees
         half = 0.5  # a pixel's centre is the integer, its edge half a pixel before
         lines = ["#CRTFv0"]

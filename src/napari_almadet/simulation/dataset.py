@@ -31,7 +31,7 @@ from napari_almadet.simulation.sky import STRATA, SkyModel
 BOX_LEVEL = 0.1
 # Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
 BRIGHTEST = (0.5e-4, 2.9e-4)
-SAMPLE_SEED = 2022
+SAMPLE_SEED = 45  # a field of ordinary sources: SNR 10 to 27 in the stacked image
 # The three sets are streams of seeds that cannot meet.
 SETS = {"train": 0, "validation": 1, "test": 2}
 
