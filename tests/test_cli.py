@@ -61,7 +61,7 @@ def test_a_cube_gets_its_folder_and_a_short_table(almadet, cube, tmp_path):
     assert {file.name for file in (tmp_path / "out" / "field").iterdir()} == FILES
     assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 1
     assert "field: 1 source found" in result.stdout
-    assert re.search(r"RA +Dec +velocity +flux +SNR.*\n +\(km/s\) +\(K km pix/s\)", result.stdout)
+    assert re.search(r"velocity +flux *\nid +RA +Dec +\(km/s\) +\(K km pix/s\) +SNR", result.stdout)
     assert re.search(r"03:59:59\.8\d +-34:59:59\.[56]", result.stdout)
 
 
