@@ -133,7 +133,7 @@ def test_cube_without_coordinates_has_pixels_and_channels(qtbot, viewer, data):
 
 def test_what_is_not_known_is_a_dash(qtbot, viewer, cube_image, cube):
     found = make_detections(cube)
-    found.candidates[0].snr_global = np.nan
+    found.candidates[0].snr_pixel = np.nan
     session = Session.of(viewer)
     session.present(cube_image, found)
     table = CandidateTable(session)

@@ -50,10 +50,10 @@ COLUMNS = (
     Column("GHz", "Frequency of the line", "freq", lambda hertz: number(hertz / 1e9, ".4f"), world=True),
     Column("km/s", "Radio velocity of the line", "v_rad", _form(".1f"), world=True),
     Column("chan.", "Channel of the line, from 0", "z", _form(".1f"), world=False),
-    Column("S/N", "Global signal-to-noise of the focused image", "snr_global", _form(".1f")),
+    Column("S/N", "Highest signal-to-noise of a pixel in the box, in the focused image", "snr_pixel", _form(".1f")),
     Column("prob.", "Peak of the probability map in the box", "prob", _form(".2f")),
     Column("kind", "Seen by its line, its continuum, or both", "kind", str),
-    Column("S/N px", "Highest signal-to-noise of a pixel in the box", "snr_pixel", _form(".1f")),
+    Column("global", "Global signal-to-noise of the focused image (the paper's equation 3)", "snr_global", _form(".1f")),
     Column("decision", "Kept, flagged or dropped; hover for the reasons", "fate", str),
 )
 
