@@ -53,7 +53,7 @@ COLUMNS = (
     Column("S/N", "Highest signal-to-noise of a pixel in the box, in the focused image", "snr_pixel", _form(".1f")),
     Column("prob.", "Peak of the probability map in the box", "prob", _form(".2f")),
     Column("kind", "Seen by its line, its continuum, or both", "kind", str),
-    Column("global", "Global signal-to-noise of the focused image (the paper's equation 3)", "snr_global", _form(".1f")),
+    Column("global", "Global signal-to-noise of the focused image (paper, eq. 3)", "snr_global", _form(".1f")),
     Column("decision", "Kept, flagged or dropped; hover for the reasons", "fate", str),
 )
 

@@ -51,12 +51,12 @@ class Recipe:
         Processes that simulate the fields (default: one a core), and that prepare batches.
     """
 
-    fields: int = 4000
-    validation_fields: int = 400
-    observations: int = 48
+    fields: int = 3200
+    validation_fields: int = 240
+    observations: int = 40
     epochs: int = 20
     patience: int = 8
-    batch_size: int = 32
+    batch_size: int = 128
     rate: float = 3e-3
     weight_decay: float = 1e-5
     seed: int = 1
@@ -65,15 +65,15 @@ class Recipe:
     precision: str = "32-true"
 
 
-BLOBS_FINDER = Recipe(precision="bf16-mixed")
-DEEP_GRU = Recipe(epochs=30, batch_size=128)
+BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
+DEEP_GRU = Recipe()
 
 
 class TiedBlobsFinder(nn.Module):
     """Blobs Finder with its fully connected layers tied into convolutions: what is learnt of one place holds for all.
 
-    Trained directly, the fully connected layers learn each position by itself, from the few
-    sources that happened to lie there.  Trained like this first and then written out
+    Trained directly, the fully connected layers would have to learn each position by itself,
+    from the few sources that happened to lie there.  Trained like this first and then written out
     (:meth:`untied`), they begin as what they should be for a sky without a preferred place,
     and the second stage of the training is free to leave it.
     """
