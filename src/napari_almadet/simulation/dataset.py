@@ -1,6 +1,6 @@
 """Simulated observations with their truth: one cube, the two sample cubes, and whole sets on disk.
 
-What is true of a source is defined in ``docs/evaluation.md``: its box is where its own
+What is true of a source is defined in ``docs/validation.md``: its box is where its own
 model, convolved with the clean beam, exceeds a tenth of its own peak; its channels are its
 line's centre -+ FWHM.
 """

@@ -7,7 +7,7 @@ function.  Both are FFTs on a grid twice as wide as the image, so that nothing w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -92,10 +92,6 @@ class Observation:
     def clean_beam(self) -> CleanBeam:
         """Gaussian fitted to the dirty beam's main lobe."""
         return fit_clean_beam(self.psf())
-
-    def crop(self, size: int) -> Observation:
-        """The same observation with a smaller (or larger) image."""
-        return replace(self, size=size)
 
 
 class Imager:

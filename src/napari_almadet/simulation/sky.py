@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
+from napari_almadet.simulation.array import CleanBeam
+
 
 @dataclass(frozen=True)
 class SkyRecipe:
@@ -120,7 +122,7 @@ class SkyModel:
             line_fwhm=rng.uniform(*recipe.line_fwhm, n) * channels,
         )
 
-    def images(self, size: int, beam=None) -> np.ndarray:
+    def images(self, size: int, beam: CleanBeam | None = None) -> np.ndarray:
         """Each source alone, with a peak of 1, sampled at pixel centres.
 
         Parameters
@@ -136,10 +138,8 @@ class SkyModel:
         ndarray
             Shape (n, size, size), float32.
         """
-        from napari_almadet.simulation.array import CleanBeam
-
         covariance = _covariance(self.major, self.minor, self.angle)
-        if isinstance(beam, CleanBeam):
+        if beam is not None:
             covariance = covariance + _covariance(beam.major, beam.minor, beam.angle)
         inverse = np.linalg.inv(covariance)
         pixels = np.arange(size)
