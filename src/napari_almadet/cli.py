@@ -298,9 +298,9 @@ def evaluate(
             bar.update(task, advance=1, description=name)
     for name, scores in tally.items():
         output.print(f"[bold]{name}[/], {scores.cubes} cubes, {scores.true} sources", highlight=False)
-        output.print(f"  completeness             {scores.completeness}", highlight=False)
-        output.print(f"  completeness, SNR >= 5   {scores.completeness_bright}", highlight=False)
-        output.print(f"  purity                   {scores.purity}", highlight=False)
+        output.print(f"  completeness             {escape(str(scores.completeness))}", highlight=False)
+        output.print(f"  completeness, SNR >= 5   {escape(str(scores.completeness_bright))}", highlight=False)
+        output.print(f"  purity                   {escape(str(scores.purity))}", highlight=False)
         output.print(f"  false positives          {scores.false_positives}", highlight=False)
         row = scores.row()
         output.print(

@@ -30,7 +30,9 @@ def test_same_seed_same_cube(imager):
 def test_boxes_hold_the_restored_source_down_to_a_tenth(imager):
     simulated = simulate_cube(8, imager=imager)
     for image, (y0, y1, x0, x1) in zip(
-        simulated.model.images(96, beam=imager.clean_beam), truth_boxes(simulated.model, imager), strict=True
+        simulated.model.images(96, beam=imager.observation.clean_beam),
+        truth_boxes(simulated.model, imager),
+        strict=True,
     ):
         outside = image.copy()
         outside[y0:y1, x0:x1] = 0

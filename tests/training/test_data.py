@@ -31,7 +31,7 @@ def test_signal_is_the_stacked_cube_in_units_of_its_noise():
     observation = Observation(size=256, duration=600)
     imager = Imager(observation)
     model = sample_model(np.random.default_rng(11))
-    field = simulate_field(np.random.default_rng(11), imager, 0, observation.psf())
+    field = simulate_field(np.random.default_rng(11), imager, 0)
     assert len(model) == len(field.sources) > 0
     stacked = imager.noise_free_cube(model).numpy().sum(axis=0) / (observation.noise * np.sqrt(128))
     np.testing.assert_allclose(field.signal.astype(float), stacked, atol=0.02 * stacked.max())

@@ -91,7 +91,7 @@ def simulate_cube(
 
 def truth_boxes(model: SkyModel, imager: Imager) -> np.ndarray:
     """Half-open boxes (y0, y1, x0, x1) of the sources, shape (n, 4): own restored image over a tenth of its peak."""
-    restored = model.images(imager.observation.size, beam=imager.clean_beam) >= BOX_LEVEL
+    restored = model.images(imager.observation.size, beam=imager.observation.clean_beam) >= BOX_LEVEL
     boxes = np.zeros((len(model), 4), dtype=int)
     for i, mask in enumerate(restored):
         for k, axis in enumerate((1, 0)):
@@ -143,7 +143,7 @@ def truth_table(model: SkyModel, imager: Imager) -> QTable:
             "snr_line": peak * power / observation.noise,
         }
     )
-    truth.meta["clean_beam"] = asdict(imager.clean_beam)
+    truth.meta["clean_beam"] = asdict(observation.clean_beam)
     return truth
 
 
@@ -218,12 +218,11 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
     fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam"))
     if sky:
         fits.writeto(partial / "sky.fits", simulated.sky(), header(observation, "Jy/pixel"))
-    psf = observation.psf().astype(np.float32)
     psf_header = header(observation, "Jy/beam")
     for key in [k for k in psf_header if k.endswith("3")]:
         del psf_header[key]
     psf_header.update(CRPIX1=observation.size + 1, CRPIX2=observation.size + 1)
-    fits.writeto(partial / "psf.fits", psf, psf_header)
+    fits.writeto(partial / "psf.fits", observation.dirty_beam.astype(np.float32), psf_header)
     simulated.truth.write(partial / "truth.ecsv")
     about = {"seed": simulated.seed, "stratum": simulated.stratum, "observation": asdict(observation)}
     (partial / "simulation.json").write_text(json.dumps(about, indent=1))

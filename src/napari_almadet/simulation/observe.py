@@ -89,9 +89,14 @@ class Observation:
         return point_spread_function(self.weights(GRID_PADDING * self.size, frequency), 2 * self.size)
 
     @cached_property
+    def dirty_beam(self) -> np.ndarray:
+        """The PSF at the middle channel."""
+        return self.psf()
+
+    @cached_property
     def clean_beam(self) -> CleanBeam:
         """Gaussian fitted to the dirty beam's main lobe."""
-        return fit_clean_beam(self.psf())
+        return fit_clean_beam(self.dirty_beam)
 
 
 class Imager:
@@ -110,9 +115,7 @@ class Imager:
     def __init__(self, observation: Observation, device: str | torch.device = "cpu", band_ends: bool = True):
         self.observation = observation
         self.device = torch.device(device)
-        psf = observation.psf()
-        self.clean_beam = fit_clean_beam(psf)
-        self._middle = self._response(psf, observation.frequency)
+        self._middle = self._response(observation.dirty_beam, observation.frequency)
         if band_ends:
             self._ends = [self._response(observation.psf(f), f) for f in observation.frequencies[[0, -1]]]
         # Gridded weights are the power spectrum of the noise.  Unlike the transform of the cut-out

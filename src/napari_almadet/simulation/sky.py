@@ -98,9 +98,8 @@ class SkyModel:
         n = 0 if recipe.companions is None else 1 + int(rng.integers(recipe.companions[0], recipe.companions[1] + 1))
         amplitude, line_amplitude = rng.uniform(*recipe.amplitude, n), rng.uniform(*recipe.line_amplitude, n)
         # What a source emits where it is brightest decides which is the first.
-        peak = amplitude * ((1.0 if recipe.continuum else 0.0) + (line_amplitude if recipe.line else 0.0))
-        order = np.argsort(-peak, kind="stable")[:1]
-        order = np.concatenate([order, np.setdiff1d(np.arange(n), order)]).astype(int)
+        peak = amplitude * (recipe.continuum + recipe.line * line_amplitude)
+        order = np.argsort(peak < peak.max(initial=0.0), kind="stable")
         amplitude, line_amplitude = amplitude[order], line_amplitude[order]
 
         scale = size / 360

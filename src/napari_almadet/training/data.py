@@ -27,12 +27,13 @@ from napari_almadet.simulation.dataset import BRIGHTEST, truth_boxes
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.sky import PAPER, SkyModel
 
-# Half of the fields hold the paper's sources where the paper puts them (its 256-pixel crop
-# begins at pixel 52); the others what real cubes hold and the paper's set does not.
-INNER = replace(PAPER, position=(48.0, 198.0))
-ANYWHERE = replace(PAPER, position=(2.0, 254.0), centre_scatter=126.0)
+# Two fields in five hold the paper's sources where the paper puts them; the others what real
+# cubes hold and the paper's set does not.  Positions are in the paper's 360 pixels, of
+# which a field is the middle.
+PAPER_SIZE = 360
+ANYWHERE = replace(PAPER, position=(54.0, 306.0), centre_scatter=126.0)
 POPULATION = (
-    (0.40, INNER),
+    (0.40, PAPER),
     (0.20, ANYWHERE),
     (0.10, replace(ANYWHERE, companions=(0, 1))),
     (0.12, replace(ANYWHERE, continuum=False, line_fwhm=(3.0, 30.0))),
@@ -81,21 +82,13 @@ def sample_model(rng: np.random.Generator) -> SkyModel:
     """A sky drawn from :data:`POPULATION`."""
     shares = np.array([share for share, _ in POPULATION])
     recipe = POPULATION[rng.choice(len(POPULATION), p=shares / shares.sum())][1]
-    model = SkyModel.sample(rng, recipe, brightest=rng.uniform(*BRIGHTEST))
-    if recipe is INNER and len(model):  # the recipe's centre is that of the paper's 360 pixels
-        offset = FIELD / 2 - 180
-        model = replace(
-            model,
-            x=np.concatenate([model.x[:1] + offset, model.x[1:]]),
-            y=np.concatenate([model.y[:1] + offset, model.y[1:]]),
-        )
-    elif len(model):
-        model = replace(model, x=model.x.clip(0, FIELD - 1), y=model.y.clip(0, FIELD - 1))
-    return model
+    model = SkyModel.sample(rng, recipe, size=PAPER_SIZE, n_channels=CHANNELS, brightest=rng.uniform(*BRIGHTEST))
+    offset = (FIELD - PAPER_SIZE) / 2
+    return replace(model, x=model.x + offset, y=model.y + offset)
 
 
-def simulate_field(rng: np.random.Generator, imager: Imager, observation: int, correlation: np.ndarray) -> Field:
-    """Simulate one field; ``correlation`` is the noise's, i.e. the PSF, for the noise of a box."""
+def simulate_field(rng: np.random.Generator, imager: Imager, observation: int) -> Field:
+    """Simulate one field; ``observation`` is the index of the imager's observation."""
     model = sample_model(rng)
     n = len(model)
     if not n:
@@ -106,7 +99,7 @@ def simulate_field(rng: np.random.Generator, imager: Imager, observation: int, c
     noise = imager.observation.noise
     dirty = imager.dirty(torch.as_tensor(model.images(FIELD))).numpy()
     spectra = model.spectra(imager.observation.frequencies)
-    restored = model.images(FIELD, beam=imager.clean_beam)
+    restored = model.images(FIELD, beam=imager.observation.clean_beam)
     strength = spectra.sum(axis=1) / (noise * np.sqrt(CHANNELS))
     signal = np.tensordot(strength, dirty, axes=1)
 
@@ -117,7 +110,9 @@ def simulate_field(rng: np.random.Generator, imager: Imager, observation: int, c
     for i, (y0, y1, x0, x1) in enumerate(boxes):
         y1, x1 = max(y1, y0 + 2), max(x1, x0 + 2)
         box = (slice(None), slice(y0, y1), slice(x0, x1))
-        in_box[i] = dirty[box].sum(axis=(1, 2)) @ spectra / (noise * box_noise(y1 - y0, x1 - x0, correlation))
+        in_box[i] = (
+            dirty[box].sum(axis=(1, 2)) @ spectra / (noise * box_noise(y1 - y0, x1 - x0, imager.observation.dirty_beam))
+        )
         clean[i] = restored[box].sum(axis=(1, 2)) @ lines
     # A line in front of no continuum is what remains; its height is the network's to forget.
     clean /= np.maximum(clean.max(axis=1, keepdims=True), 1e-30)
@@ -185,10 +180,10 @@ class FieldSet:
 def _simulate_observation(setup, n, seed, index, planes) -> tuple[list[Field], np.ndarray]:
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    imager, psf = Imager(setup, band_ends=False), setup.psf()
+    imager = Imager(setup, band_ends=False)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     noise = imager.noise(planes, generator).numpy().astype(np.float16)
-    return [simulate_field(rng, imager, index, psf) for _ in range(n)], noise
+    return [simulate_field(rng, imager, index) for _ in range(n)], noise
 
 
 class Shown(Dataset):
