@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import ducc0
 import numpy as np
 import pytest
 import torch
@@ -65,6 +68,79 @@ def test_noise_has_the_psf_as_its_autocorrelation(imager):
         a = noise[:, 40 : 40 + 20, 40 : 40 + 20]
         b = noise[:, 40 + dy : 60 + dy, 40 + dx : 60 + dx]
         assert (a * b).mean() == pytest.approx(psf[96 + dy, 96 + dx], abs=0.03)
+
+
+def direct_image(observation: Observation, visibilities: np.ndarray, n: int) -> np.ndarray:
+    """Sum of visibilities as ducc0 makes it, without a grid's rounding; shape (n, n), centre [n // 2, n // 2]."""
+    uvw = np.zeros((len(observation.uv), 3))
+    uvw[:, :2] = observation.uv
+    image = ducc0.wgridder.vis2dirty(
+        uvw=uvw,
+        freq=np.array([observation.frequency]),
+        vis=visibilities[:, None].astype(complex),
+        npix_x=n,
+        npix_y=n,
+        pixsize_x=observation.cell,
+        pixsize_y=observation.cell,
+        epsilon=1e-6,
+        do_wgridding=False,
+    )
+    # ducc0's first axis is l, which grows to the east
+    return np.roll(image.T[:, ::-1], 1, axis=1)
+
+
+@pytest.mark.parametrize(("robust", "near", "far"), [(0.0, 0.01, 0.025), (-2.0, 0.03, 0.06)])
+def test_robust_psf_and_noise_agree_with_ducc0(robust, near, far):
+    """The PSF is the transform of the weights; the noise's autocorrelation is that of their squares."""
+    observation = replace(SMALL, robust=robust)
+    weights = observation.imaging_weights()
+    for ours, theirs in ((observation.psf(), weights), (observation.noise_correlation, weights**2)):
+        exact = direct_image(observation, theirs, 192) / theirs.sum()
+        difference = np.abs(ours - exact)
+        assert difference[1:, 1:].max() < far
+        assert difference[48:144, 48:144].max() < near
+    assert observation.clean_beam.major < 0.8 * SMALL.clean_beam.major
+
+
+def test_noise_of_robust_weights_is_not_correlated_as_the_psf():
+    observation = replace(SMALL, robust=-0.5)
+    noise = Imager(observation).noise(400, torch.Generator().manual_seed(1)).numpy()
+    assert noise.std() == pytest.approx(1, abs=0.01)
+    exact = direct_image(observation, observation.imaging_weights() ** 2, 192)
+    exact /= exact.max()
+    differs = 0
+    for dy, dx in ((0, 3), (3, 0), (5, -4), (10, 10), (0, 20), (30, 0)):
+        a = noise[:, 40 : 40 + 20, 40 : 40 + 20]
+        b = noise[:, 40 + dy : 60 + dy, 40 + dx : 60 + dx]
+        assert (a * b).mean() == pytest.approx(exact[96 + dy, 96 + dx], abs=0.03)
+        differs = max(differs, abs(exact - observation.psf())[96 + dy, 96 + dx])
+    assert differs > 0.1
+
+
+def test_noise_in_the_visibilities_becomes_the_noise_of_the_image():
+    """Against images made by ducc0 of visibilities that are noise and nothing else."""
+    observation = replace(SMALL, robust=0.0, duration=120)
+    rng, weights = np.random.default_rng(5), observation.imaging_weights()
+    theirs = np.array(
+        [direct_image(observation, weights * (rng.normal(size=(2, len(weights))).T @ (1, 1j)), 96) for _ in range(200)]
+    )
+    ours = Imager(observation).noise(200, torch.Generator().manual_seed(6)).numpy()
+    frequency = np.fft.fftfreq(96) * 96
+    radius = np.hypot(frequency, frequency[:, None]).astype(int)
+
+    def power(images):
+        spectrum = (np.abs(np.fft.fft2(images / images.std())) ** 2).mean(axis=0)
+        return np.bincount(radius.ravel(), spectrum.ravel()) / np.bincount(radius.ravel())
+
+    a, b = power(ours), power(theirs)
+    inside = slice(2, 12)  # where it holds most of its power
+    np.testing.assert_allclose(a[inside], b[inside], rtol=0.15)
+
+
+def test_psf_of_another_size_is_the_same_psf():
+    np.testing.assert_allclose(
+        replace(SMALL, robust=0.0).psf(size=48), replace(SMALL, robust=0.0).psf()[48:144, 48:144], atol=0.01
+    )
 
 
 def test_noise_planes_are_independent_and_gaussian(imager):

@@ -1,8 +1,9 @@
 """Observe a sky model: primary beam, gridded visibilities, dirty beam, noise drawn in the uv plane, dirty cube.
 
 A dirty image is the linear convolution of (sky x primary beam) with the point spread
-function; noise in the visibilities becomes noise whose spatial autocorrelation is that same
-function.  Both are FFTs on a grid twice as wide as the image, so that nothing wraps round.
+function, done by FFT on a grid twice as wide as the image, so that nothing wraps round.
+Noise in the visibilities becomes noise whose power spectrum is the gridded square of the
+imaging weights; with natural weights its autocorrelation is the point spread function.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from napari_almadet.simulation.array import (
     SPEED_OF_LIGHT,
     AntennaArray,
     CleanBeam,
+    briggs_weights,
     fit_clean_beam,
-    grid_weights,
+    grid_visibilities,
     point_spread_function,
     primary_beam,
 )
@@ -47,8 +49,10 @@ class Observation:
     duration, integration
         Of the observation and of one visibility, in seconds.
     noise
-        Thermal noise per channel in Jy/beam; 0.375 mJy is what CASA's ``tsys-atm`` gives for
-        0.8 mm of water.
+        Thermal noise per channel in Jy/beam, whatever the weights; 0.375 mJy is what CASA's
+        ``tsys-atm`` gives for 0.8 mm of water.
+    robust
+        Briggs' robustness of the imaging weights, -2 to 2; None for natural weights.
     """
 
     array: str = "alma_cycle9_c3"
@@ -62,6 +66,7 @@ class Observation:
     duration: float = 2400.0
     integration: float = 10.0
     noise: float = 0.375e-3
+    robust: float | None = None
 
     @property
     def cell(self) -> float:
@@ -80,18 +85,43 @@ class Observation:
         hour_angles = np.radians(15 * self.hour_angle) + 2 * np.pi * times / SIDEREAL_DAY
         return AntennaArray.load(self.array).uv(np.radians(self.declination), hour_angles)
 
-    def weights(self, n: int, frequency: float | None = None) -> np.ndarray:
-        """Gridded natural weights at a frequency in Hz for an image of n pixels, shape (n, n), see `grid_weights`."""
-        return grid_weights(self.uv * ((frequency or self.frequency) / SPEED_OF_LIGHT.value), n, self.cell)
+    def _wavelengths(self, frequency: float | None) -> np.ndarray:
+        return self.uv * ((frequency or self.frequency) / SPEED_OF_LIGHT.value)
 
-    def psf(self, frequency: float | None = None) -> np.ndarray:
-        """Dirty beam at a frequency in Hz, shape (2 size, 2 size), its peak of 1 at ``[size, size]``."""
-        return point_spread_function(self.weights(GRID_PADDING * self.size, frequency), 2 * self.size)
+    def imaging_weights(self, frequency: float | None = None) -> np.ndarray:
+        """Weights of the visibilities at a frequency in Hz, shape (m,).
+
+        Briggs' weights depend on the field of view: visibilities are counted in the cells of the image's own grid.
+        """
+        if self.robust is None:
+            return np.ones(len(self.uv))
+        return briggs_weights(self._wavelengths(frequency), self.size, self.cell, self.robust)
+
+    def noise_weights(self, n: int, frequency: float | None = None) -> np.ndarray:
+        """Power spectrum of the noise in an image of n pixels, shape (n, n): the squared weights, gridded."""
+        return grid_visibilities(self._wavelengths(frequency), n, self.cell, self.imaging_weights(frequency) ** 2)
+
+    def psf(self, frequency: float | None = None, size: int | None = None) -> np.ndarray:
+        """Dirty beam at a frequency in Hz, shape (2 size, 2 size), its peak of 1 at ``[size, size]``.
+
+        ``size`` is the image's side unless another is asked for; the weights are the image's in either case.
+        """
+        size = size or self.size
+        weights = self.imaging_weights(frequency)
+        grid = grid_visibilities(self._wavelengths(frequency), GRID_PADDING * size, self.cell, weights)
+        return point_spread_function(grid, 2 * size)
 
     @cached_property
     def dirty_beam(self) -> np.ndarray:
         """The PSF at the middle channel."""
         return self.psf()
+
+    @cached_property
+    def noise_correlation(self) -> np.ndarray:
+        """Autocorrelation of the noise at the middle channel, shape (2 size, 2 size), 1 at ``[size, size]``."""
+        if self.robust is None:
+            return self.dirty_beam
+        return point_spread_function(self.noise_weights(GRID_PADDING * self.size), 2 * self.size)
 
     @cached_property
     def clean_beam(self) -> CleanBeam:
@@ -118,18 +148,23 @@ class Imager:
         self._middle = self._response(observation.dirty_beam, observation.frequency)
         if band_ends:
             self._ends = [self._response(observation.psf(f), f) for f in observation.frequencies[[0, -1]]]
-        # Gridded weights are the power spectrum of the noise.  Unlike the transform of the cut-out
-        # PSF they are nowhere negative; rounding to this coarser grid errs by 0.1 % in the main
-        # lobe and 1.5 % far out.
-        power = observation.weights(2 * observation.size)
-        self._noise_filter = torch.as_tensor(
-            np.sqrt(power / power.mean()) * (2 * observation.size), dtype=torch.float32, device=self.device
-        )
+        # Gridded weights are nowhere negative, unlike the transform of the cut-out PSF; rounding to this
+        # coarser grid errs by 0.1 % in the main lobe and 1.5 % far out.  Few cells hold a visibility:
+        # noise is drawn in those alone, and only the rows with any are transformed.
+        side = 2 * observation.size
+        power = observation.noise_weights(side)
+        self._noise_rows = torch.as_tensor(np.flatnonzero(power.any(axis=1)), device=self.device)
+        power = power[power.any(axis=1)].ravel() / power.mean()
+        filled = np.flatnonzero(power)
+        self._noise_cells = torch.as_tensor(filled, device=self.device)
+        # torch's complex normal has a variance of 1, half of it in each part
+        self._noise_amplitudes = torch.as_tensor(side * np.sqrt(2 * power[filled]), dtype=torch.float32).to(self.device)
 
     def _response(self, psf: np.ndarray, frequency: float) -> tuple[torch.Tensor, torch.Tensor]:
         size = self.observation.size
         kernel = torch.as_tensor(np.fft.ifftshift(psf), dtype=torch.float32, device=self.device)
-        pattern = primary_beam(size, self.observation.cell, float(frequency))
+        diameter = AntennaArray.load(self.observation.array).diameter
+        pattern = primary_beam(size, self.observation.cell, float(frequency), diameter)
         return torch.as_tensor(pattern, device=self.device), torch.fft.rfft2(kernel)
 
     def _convolve(self, sky: torch.Tensor, response: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -143,18 +178,21 @@ class Imager:
         return self._convolve(sky.to(self.device), self._middle) if len(sky) else sky.to(self.device)
 
     def noise(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """Noise images of standard deviation 1, correlated as the PSF is; shape (n, size, size).
+        """Noise images of standard deviation 1 with the observation's noise correlation; shape (n, size, size).
 
         Complex white noise is drawn in the uv plane, where the real and the imaginary part
         of its transform are two independent images.
         """
-        size = self.observation.size
+        size, pairs, rows = self.observation.size, (n + 1) // 2, len(self._noise_rows)
         white = torch.randn(
-            ((n + 1) // 2, 2 * size, 2 * size), dtype=torch.complex64, generator=generator, device=generator.device
+            (pairs, len(self._noise_cells)), dtype=torch.complex64, generator=generator, device=generator.device
         ).to(self.device)
-        # torch's complex normal has a variance of 1, half of it in each part.
-        images = torch.view_as_real(torch.fft.ifft2(white * (self._noise_filter * 2**0.5)))
-        return images.movedim(-1, 1).reshape(-1, 2 * size, 2 * size)[:n, :size, :size].contiguous()
+        grid = torch.zeros((pairs, rows * 2 * size), dtype=torch.complex64, device=self.device)
+        grid[:, self._noise_cells] = white * self._noise_amplitudes
+        planes = torch.zeros((pairs, 2 * size, size), dtype=torch.complex64, device=self.device)
+        planes[:, self._noise_rows] = torch.fft.ifft(grid.reshape(pairs, rows, 2 * size))[..., :size]
+        images = torch.view_as_real(torch.fft.ifft(planes, dim=1)[:, :size])
+        return images.movedim(-1, 1).reshape(-1, size, size)[:n]
 
     def noise_free_cube(self, model: SkyModel) -> torch.Tensor:
         """Dirty cube without noise, (n_channels, size, size) in Jy/beam.
