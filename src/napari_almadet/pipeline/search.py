@@ -1,0 +1,370 @@
+"""The preset ``almadet``: the paper's decision graph, each step in units of the noise.
+
+The blocks and their order are the paper's; what differs, and why, is told in
+``docs/architecture.md``.  Step 1 makes, beside the stacked image, maps of the best line at
+each place; steps 2 to 4 leave places and sizes to Source Finder; steps 5 to 7 ask Line Finder of the
+sources' own spectra; steps 8 to 10 focus and measure as the paper does, without
+the sidelobes of bright sources; and what all this amounts to, Judge says in one
+probability.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
+from astropy.modeling.models import Gaussian1D
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
+from astropy.utils.exceptions import AstropyUserWarning
+from scipy.ndimage import map_coordinates
+
+from napari_almadet.pipeline.blobs import at_edge, channel_blocks, stack
+from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
+from napari_almadet.pipeline.evidence import average, binning, in_noise_units, maps
+from napari_almadet.pipeline.focus import (
+    Cutout,
+    brightest_pixel,
+    cut_out,
+    focus,
+    focused_noise,
+    global_snr,
+    pixel_snr,
+    voxel_noise,
+)
+from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.sidelobes import noise_beam, without_sidelobes
+from napari_almadet.pipeline.sources import centres, measures, own_lines, part_neighbours, spectra
+from napari_almadet.pipeline.spectra import find_emission, off_line, remove_baseline
+from napari_almadet.pipeline.steps import Progress, predict
+from napari_almadet.pipeline.tiling import cut, window_starts
+
+if TYPE_CHECKING:
+    from napari_almadet.cube import Cube
+    from napari_almadet.pipeline.settings import Settings
+
+WINDOW_VOXELS = 2**26  # of averaged pixels held at a time: 256 MB
+OVERLAP = 8  # beams by which windows overlap
+BOX_LEVEL = 0.1  # of a source's peak, where its box ends
+LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
+LINE_SNR = 4.5  # that such a line has at least
+CONTINUUM_SNR = 4.0
+
+
+@dataclass(frozen=True)
+class SearchNetworks:
+    """The networks of this preset, see :func:`napari_almadet.pipeline.detect.load_networks`.
+
+    ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
+    ``judge`` (batch, 15) measures.
+    """
+
+    source_finder: Any
+    line_finder: Any
+    judge: Any
+    device: Any = "cpu"
+    cards: tuple[dict, ...] = ({}, {}, {})
+
+
+@dataclass
+class Find:
+    """A candidate as the search knows it: where and how large, its spectrum in noise units, its measures, its window.
+
+    ``y``, ``x``, ``sigma_y`` and ``sigma_x`` are in the cube's pixels; ``spectrum`` has 0 in channels without data.
+    """
+
+    candidate: Candidate
+    y: float
+    x: float
+    sigma_y: float
+    sigma_x: float
+    spectrum: np.ndarray
+    measures: np.ndarray
+    window: Window
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the field that is searched at once; ``y`` and ``x`` are its first averaged pixel.
+
+    ``owned`` are the averaged pixels, in the window, whose sources are this window's rather than a neighbour's.
+    """
+
+    y: int
+    x: int
+    shape: tuple[int, int]
+    owned: tuple[slice, slice]
+    k: int
+    sidelobes: np.ndarray | None = None  # (n, ny, nx) images of what is taken off
+    spectra: np.ndarray | None = None  # (n, channels) in the cube's unit
+    rms_map: np.ndarray | None = None
+
+    def sidelobes_in(self, origin: tuple[int, int], side: int) -> np.ndarray | float:
+        """Sidelobes in a square of the cube, (channels, side, side) in the cube's unit; 0 where there are none."""
+        if self.sidelobes is None:
+            return 0.0
+        y, x = ((origin[i] + np.arange(side) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
+        grid = np.meshgrid(y, x, indexing="ij")
+        images = [map_coordinates(image * self.rms_map, grid, order=1, mode="nearest") for image in self.sidelobes]
+        return np.tensordot(self.spectra, np.stack(images), axes=(0, 0)).astype(np.float32)
+
+
+def windows(shape: tuple[int, int, int], k: int, beam: float) -> list[Window]:
+    """Windows that cover a cube's field, as large as :data:`WINDOW_VOXELS` lets them be.
+
+    Parameters
+    ----------
+    shape
+        Of the cube.
+    k
+        Pixels averaged on a side.
+    beam
+        FWHM in averaged pixels.
+    """
+    sides = [-(-n // k) for n in shape[1:]]
+    overlap = int(np.ceil(OVERLAP * beam))
+    side = max(int(np.sqrt(WINDOW_VOXELS / shape[0])), 2 * overlap)
+    cuts = []
+    for length in sides:
+        size = min(side, length)
+        starts = window_starts(length, size, min(overlap, size - 1)) if length > size else [0]
+        borders = [0, *((a + size + b) // 2 for a, b in pairwise(starts)), length]
+        cuts.append(
+            [(s, size, slice(lo - s, hi - s)) for s, lo, hi in zip(starts, borders[:-1], borders[1:], strict=True)]
+        )
+    return [Window(y, x, (ny, nx), (own_y, own_x), k) for y, ny, own_y in cuts[0] for x, nx, own_x in cuts[1]]
+
+
+def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, np.ndarray]:
+    """A window's planes averaged over blocks of pixels, (channels, ny, nx), read a few channels at a time."""
+    n_channels, k = cube.shape[0], window.k
+    y = slice(window.y * k, min((window.y + window.shape[0]) * k, cube.shape[1]))
+    x = slice(window.x * k, min((window.x + window.shape[1]) * k, cube.shape[2]))
+    planes = np.empty((n_channels, *window.shape), np.float32)
+    for block in channel_blocks(n_channels, (y.stop - y.start) * (x.stop - x.start)):
+        planes[block] = average(cube.read(block, y, x), k)
+        yield Progress("Reading the cube", block.stop, n_channels)
+    return planes
+
+
+def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
+    """Geometric mean of the beam's FWHM in pixels: the header's, or else what the noise's correlation says."""
+    import torch
+
+    if cube.beam_area:
+        return float(np.sqrt(4 * np.log(2) / np.pi * cube.beam_area))
+    ny, nx = cube.shape[1:]
+    size = min(ny, 256), min(nx, 256)
+    middle = Window((ny - size[0]) // 2, (nx - size[1]) // 2, size, (slice(None), slice(None)), 1)
+    planes = yield from read_averaged(cube, middle)
+    return max(1.5, noise_beam(in_noise_units(torch.from_numpy(planes), 4.0)))
+
+
+def search_steps(
+    cube: Cube, settings: Settings, networks: SearchNetworks
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, list[Candidate]]]:
+    """Find the sources of a cube; returns the stacked image, the probability map and all candidates."""
+    stacked = yield from stack.steps(cube)  # (1)
+    probability, finds = yield from source_detection(cube, settings, networks)
+    probability[np.isnan(stacked)] = np.nan
+    yield from frequency_denoising(finds, settings, networks)
+    yield from judgement(finds, settings, networks)
+    yield from source_spectral_focusing(cube, finds, stacked, settings)
+    return stacked, probability, [find.candidate for find in finds]
+
+
+def source_detection(
+    cube: Cube, settings: Settings, networks: SearchNetworks
+) -> Generator[Progress, None, tuple[np.ndarray, list[Find]]]:
+    """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks."""
+    fwhm = yield from beam_fwhm(cube)
+    k = binning(fwhm)
+    ny, nx = cube.shape[1:]
+    probability = np.zeros((-(-ny // k), -(-nx // k)), np.float32)
+    finds: list[Find] = []
+    parts = windows(cube.shape, k, fwhm / k)
+    for done, window in enumerate(parts):
+        planes = yield from read_averaged(cube, window)
+        yield Progress("Looking for sources", done, len(parts))
+        chance, found = search_window(planes, window, fwhm / k, networks)
+        place = tuple(slice(o + s.start, o + s.stop) for o, s in zip((window.y, window.x), window.owned, strict=True))
+        probability[place] = chance[window.owned]
+        finds += found
+        yield Progress("Looking for sources", done + 1, len(parts))
+    for number, find in enumerate(finds, 1):
+        find.candidate.id = number
+    full = np.repeat(np.repeat(probability, k, axis=0), k, axis=1)[:ny, :nx]
+    return full, finds
+
+
+def search_window(
+    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks
+) -> tuple[np.ndarray, list[Find]]:
+    """Search one window: Source Finder's probabilities (ny, nx), and the sources that are this window's."""
+    import torch
+
+    nothing = np.zeros(window.shape, np.float32)
+    try:
+        raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
+    except ValueError:  # no data here
+        return nothing, []
+    units, sidelobes = without_sidelobes(raw, beam)
+    with torch.inference_mode():
+        images = maps(units, raw, beam)
+        answer = networks.source_finder(images[None])[0].float()
+    rows = centres(answer, units.valid, beam)
+    own_y, own_x = window.owned
+    inside = (rows[:, 1] >= own_y.start - 0.5) & (rows[:, 1] < own_y.stop - 0.5)
+    inside &= (rows[:, 2] >= own_x.start - 0.5) & (rows[:, 2] < own_x.stop - 0.5)
+    own = part_neighbours(rows, spectra(units, rows, beam), beam)
+    flat = remove_baseline(own) if len(own) else own
+    judged_by = measures(rows, images, units, own_lines(flat, units.rms), np.zeros(len(rows)), beam)
+    channels = units.channels.cpu().numpy()
+    if sidelobes is not None:
+        in_unit = np.zeros((len(sidelobes.spectra), len(planes)), np.float32)
+        in_unit[:, channels] = (sidelobes.spectra * units.rms).cpu().numpy()
+        window = replace(
+            window, sidelobes=sidelobes.images.cpu().numpy(), spectra=in_unit, rms_map=units.rms_map.cpu().numpy()
+        )
+    finds = []
+    for row, spectrum, numbers in zip(rows[inside], own[inside], judged_by[inside], strict=True):
+        chance = float(1 / (1 + np.exp(-row[0])))
+        whole = np.zeros(len(planes), np.float32)
+        whole[channels] = spectrum
+        y, x = ((row[i] + o + 0.5) * window.k - 0.5 for i, o in ((1, window.y), (2, window.x)))
+        candidate = Candidate(0, Box(0, 0, 0, 0), chance)
+        candidate.reasons.append(
+            f"found: SNR {2 * np.sinh(numbers[1]):.1f} in the stack, {2 * np.sinh(numbers[5]):.1f} in its best line; "
+            f"Source Finder says {chance:.2f}"
+        )
+        finds.append(Find(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
+    return torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy(), finds
+
+
+def resolutions(n_channels: int) -> list[int]:
+    """By how many channels spectra are averaged for Line Finder: 1, then 4, 16 ... as long as 64 are left."""
+    return [4**i for i in range(8) if i == 0 or n_channels // 4**i >= 64]
+
+
+def frequency_denoising(
+    finds: list[Find], settings: Settings, networks: SearchNetworks
+) -> Generator[Progress, None, None]:
+    """Frequency denoising (5 - 7): Line Finder's answer to each source's own spectrum, and the lines in it."""
+    if not finds:
+        return
+    own = np.stack([find.spectrum for find in finds])
+    n, n_channels = own.shape
+    known = own.any(axis=0)
+    flat = np.zeros_like(own)
+    flat[:, known] = remove_baseline(own[:, known])
+    answer = np.zeros_like(own)
+    for factor in resolutions(n_channels):
+        padded = np.pad(flat, ((0, 0), (0, -n_channels % factor)))
+        coarse = padded.reshape(n, -1, factor).sum(axis=2) / np.sqrt(factor)
+        said = yield from predict.steps(
+            networks.line_finder, coarse, "Denoising spectra", settings.batch_size, networks.device
+        )
+        answer = np.maximum(answer, np.repeat(said, factor, axis=1)[:, :n_channels])
+    for done, find in enumerate(finds):
+        yield Progress("Finding emission lines", done, n)
+        candidate = find.candidate
+        candidate.denoised = answer[done]
+        find.measures[6] = answer[done].max()
+        if answer[done].max() >= LINE_CHANCE and 2 * np.sinh(find.measures[5]) >= LINE_SNR:
+            peaks, reasons = find_emission(answer[done], flat[done], LINE_CHANCE)
+            candidate.peaks = tuple(refined(peak, flat[done]) for peak in peaks)
+            candidate.reasons += reasons
+        candidate.channels = (0, n_channels)
+        if candidate.primary:
+            candidate.channels = candidate.primary.emission_range(n_channels)
+            candidate.reasons += [
+                f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, chance {p.height:.2f}"
+                for p in candidate.peaks
+            ]
+        else:
+            candidate.reasons.append(f"no line (highest chance {answer[done].max():.2f})")
+        rest = own[done][off_line(candidate.peaks, n_channels) & known]
+        continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
+        candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"
+
+
+def refined(peak: EmissionPeak, spectrum: np.ndarray) -> EmissionPeak:
+    """A peak with centre and FWHM fitted to the dirty spectrum, as long as the fit stays near the peak."""
+    reach = int(np.ceil(2.5 * peak.fwhm)) + 2
+    low, high = max(0, peak.channel - reach), min(len(spectrum), peak.channel + reach + 1)
+    if high - low < 5:
+        return peak
+    start = Gaussian1D(
+        amplitude=float(spectrum[peak.channel]), mean=peak.centre, stddev=peak.fwhm * gaussian_fwhm_to_sigma
+    )
+    fitter = LevMarLSQFitter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            fit = fitter(start, np.arange(low, high), spectrum[low:high], maxiter=500)
+    except NonFiniteValueError:
+        return peak
+    fwhm = abs(float(fit.stddev.value)) * gaussian_sigma_to_fwhm
+    near = abs(fit.mean.value - peak.centre) <= 0.7 * peak.fwhm and 0.5 <= fwhm / peak.fwhm <= 2
+    if fitter.fit_info["ierr"] not in (1, 2, 3, 4) or not near or fit.amplitude.value <= 0:
+        return peak
+    return replace(peak, centre=float(fit.mean.value), fwhm=max(fwhm, 1.0))
+
+
+def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -> Generator[Progress, None, None]:
+    """Judge's probability of each candidate; those under the threshold are dropped."""
+    import torch
+
+    if not finds:
+        return
+    yield Progress("Judging candidates", 0, 1)
+    with torch.inference_mode():
+        numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
+        chances = torch.sigmoid(networks.judge(numbers)).cpu().numpy()
+    for find, chance in zip(finds, chances, strict=True):
+        candidate = find.candidate
+        candidate.prob = float(chance)
+        if chance >= settings.threshold:
+            candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
+        else:
+            candidate.fate = Fate.DROPPED
+            candidate.reasons.append(f"dropped: Judge says {chance:.2f}, less than {settings.threshold:g}")
+        if settings.require_line and candidate.fate is not Fate.DROPPED and not candidate.peaks:
+            candidate.fate = Fate.DROPPED
+            candidate.reasons.append("dropped: it shows no line")
+    yield Progress("Judging candidates", 1, 1)
+
+
+def source_spectral_focusing(
+    cube: Cube, finds: list[Find], stacked: np.ndarray, settings: Settings
+) -> Generator[Progress, None, None]:
+    """Source spectral focusing (8 - 10): box, focused image, SNRs and measures of each candidate."""
+    ny, nx = stacked.shape
+    for done, find in enumerate(finds):
+        yield Progress("Focusing on sources", done, len(finds))
+        candidate = find.candidate
+        half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
+        y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
+        x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
+        candidate.box = Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
+        candidate.edge = at_edge(candidate.box, stacked)
+        cutout = cut_out(cube, candidate.box, settings.crop)
+        cutout = Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
+        box = cutout.local(candidate.box)
+        candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)
+        candidate.spectrum[~np.isfinite(cutout.planes[:, *box.slices]).any(axis=(1, 2))] = np.nan
+        focused = focus(cutout.planes, candidate.channels)  # (8)
+        sigma = focused_noise(focused, voxel_noise(cutout.planes, candidate.peaks), candidate.channels)
+        candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
+        candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
+        margin = (len(focused) - settings.crop) // 2
+        candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
+        candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
+        measure(candidate, cube, cutout)  # (10)
+        candidate.x, candidate.y = find.x, find.y
+        if candidate.primary:
+            candidate.z = candidate.primary.centre
