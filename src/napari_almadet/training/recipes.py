@@ -28,9 +28,16 @@ from napari_almadet.evaluation.matching import Rate, match
 from napari_almadet.networks import weights
 from napari_almadet.networks.blobs_finder import FIELD, BlobsFinder
 from napari_almadet.networks.deep_gru import DeepGRU
+from napari_almadet.networks.judge import Judge
+from napari_almadet.networks.line_finder import LineFinder
+from napari_almadet.networks.source_finder import SourceFinder
 from napari_almadet.pipeline.blobs import find_blobs
+from napari_almadet.pipeline.sources import MEASURES
+from napari_almadet.training.candidates import Candidates, calibrate, write_candidates
 from napari_almadet.training.data import FieldSet, Images, Spectra
-from napari_almadet.training.losses import image_loss
+from napari_almadet.training.evidence import Fields, write_set
+from napari_almadet.training.lines import LineSpectra
+from napari_almadet.training.losses import centre_loss, image_loss
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,17 @@ class Recipe:
 
 BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
 DEEP_GRU = Recipe()
+SOURCE_FINDER = Recipe(fields=10_000, validation_fields=480, epochs=12, batch_size=16, precision="bf16-mixed")
+LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
+JUDGE = Recipe(fields=2400, validation_fields=600, epochs=30, patience=6, batch_size=128)
+
+NAMES = {
+    BlobsFinder: "blobs_finder",
+    DeepGRU: "deep_gru",
+    SourceFinder: "source_finder",
+    LineFinder: "line_finder",
+    Judge: "judge",
+}
 
 
 class TiedBlobsFinder(nn.Module):
@@ -243,6 +261,60 @@ def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable |
     return finish(network, folder, recipe, scores | line_scores(network, data[1]), started)
 
 
+def train_source_finder(folder: Path, recipe: Recipe = SOURCE_FINDER, progress: Callable | None = None) -> Path:
+    """Train Source Finder; returns the weights' file."""
+    started = time.time()
+    write_set(folder / "fields", recipe.fields, "train", recipe.seed, recipe.jobs, progress)
+    write_set(folder / "fields", recipe.validation_fields, "validation", recipe.seed, recipe.jobs)
+    data = (
+        Fields(folder / "fields", "train", recipe.seed),
+        Fields(folder / "fields", "validation", recipe.seed, augment=False),
+    )
+    network = SourceFinder().to(memory_format=torch.channels_last)
+    scores = fit(network, centre_loss, data, recipe, folder)
+    return finish(network, folder, recipe, scores, started)
+
+
+def train_line_finder(folder: Path, recipe: Recipe = LINE_FINDER, progress: Callable | None = None) -> Path:
+    """Train Line Finder; returns the weights' file."""
+    started = time.time()
+    data = (
+        LineSpectra(recipe.fields, recipe.seed),
+        LineSpectra(recipe.validation_fields, recipe.seed + 1, augment=False),
+    )
+    network = LineFinder()
+    scores = fit(network, F.binary_cross_entropy, data, recipe, folder)
+    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started)
+
+
+def train_judge(
+    folder: Path,
+    recipe: Recipe = JUDGE,
+    progress: Callable | None = None,
+    networks: tuple[str, str] = ("source_finder", "line_finder"),
+) -> Path:
+    """Train Judge on what the other two networks of its preset find; returns the weights' file.
+
+    ``networks`` are the weights of Source Finder and Line Finder, shipped ones by name or files by path.
+    """
+    started = time.time()
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = (("train", recipe.fields, progress), ("validation", recipe.validation_fields, None))
+    data = tuple(
+        Candidates(
+            write_candidates(folder / f"{which}.npz", n, which, recipe.seed, networks, recipe.jobs, report),
+            augment=which == "train",
+        )
+        for which, n, report in numbers
+    )
+    network = Judge(len(MEASURES))
+    network.mean.copy_(torch.from_numpy(data[0].measures.mean(axis=0)))
+    network.scale.copy_(torch.from_numpy(data[0].measures.std(axis=0).clip(1e-3)))
+    scores = fit(network, F.binary_cross_entropy_with_logits, data, recipe, folder)
+    calibrate(network, data[1])
+    return finish(network, folder, recipe, scores, started)
+
+
 def fit_in_two_stages(
     tied: TiedBlobsFinder | TiedDeepGRU,
     losses: tuple[Callable, Callable],
@@ -303,7 +375,7 @@ def blob_scores(network: nn.Module, images: Images, threshold: float = 0.1) -> d
 
 def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, started: float) -> Path:
     """Write the weights with their card."""
-    path = folder / f"{'blobs_finder' if isinstance(network, BlobsFinder) else 'deep_gru'}.safetensors"
+    path = folder / f"{NAMES[type(network)]}.safetensors"
     card = {
         "data": f"{recipe.fields} fields simulated by napari_almadet.training.data from seed {2 * recipe.seed}, "
         f"{recipe.validation_fields} for validation from seed {2 * recipe.seed + 1}",
