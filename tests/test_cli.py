@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from napari_almadet.evaluation import scores
 from napari_almadet.pipeline import detect as pipeline
 from napari_almadet.pipeline.detect import Networks
 from napari_almadet.simulation.dataset import SETS
-from napari_almadet.simulation.sky import STRATA
+from napari_almadet.simulation.strata import STRATA
 
 FILES = {"catalog.ecsv", "probability.fits", "ds9.reg", "casa.crtf", "settings.json"}
 
@@ -164,8 +165,24 @@ def test_simulated_cubes_can_be_opened(almadet, tmp_path):
     assert len(QTable.read(folders[0] / "truth.ecsv")) == 0
 
 
+@pytest.mark.parametrize("stratum", STRATA)
+def test_every_stratum_can_be_simulated(almadet, tmp_path, stratum):
+    arguments = ["--n", 1, "--set", "validation", "--stratum", stratum, "--size", 96, "--channels", 16, "-j", 1]
+    result = almadet("simulate", tmp_path, *arguments)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / f"{stratum}-00000"
+    cube, truth = read_cube(folder / "dirty.fits"), QTable.read(folder / "truth.ecsv")
+    assert len(truth) == 0 if stratum == "empty" else len(truth) > 1
+    about = json.loads((folder / "simulation.json").read_text())
+    assert about["stratum"] == stratum
+    # what the header says of the beam is what the truth says
+    beam = np.sqrt(truth.meta["clean_beam"]["major"] * truth.meta["clean_beam"]["minor"])
+    assert np.sqrt(cube.beam_area * 4 * np.log(2) / np.pi) == pytest.approx(beam, rel=1e-4)
+    assert cube.sky(48, 48).dec.deg == pytest.approx(about["observation"]["declination"], abs=1e-6)
+
+
 def test_choices_are_those_of_the_simulation():
-    """The command line names them itself, so that its help imports no torch."""
+    """The command line takes them from elsewhere, so that its help imports no torch."""
     assert [str(s) for s in cli.Stratum] == list(STRATA)
     assert [str(s) for s in cli.SetName] == list(SETS)
 

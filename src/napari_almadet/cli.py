@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from napari_almadet import __version__
 from napari_almadet.pipeline.settings import Settings
+from napari_almadet.simulation import STRATA_ABOUT
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,13 +53,7 @@ class SetName(StrEnum):
     TEST = "test"
 
 
-class Stratum(StrEnum):
-    """Keys of `napari_almadet.simulation.sky.STRATA`, said again so that help need not import torch."""
-
-    PAPER = "paper"
-    EMPTY = "empty"
-    LINE_ONLY = "line-only"
-    CONTINUUM_ONLY = "continuum-only"
+Stratum = StrEnum("Stratum", {name.upper().replace("-", "_"): name for name in STRATA_ABOUT})
 
 
 def show_version(wanted: bool) -> None:
@@ -193,7 +188,7 @@ def demo(
         run_demo()
 
 
-@app.command()
+@app.command(epilog="\n\n".join(f"[bold]{name}[/]: {about}" for name, about in STRATA_ABOUT.items()))
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder for the cubes, in which each gets one.", show_default=False)],
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many cubes.")] = 10,
@@ -201,15 +196,17 @@ def simulate(
         SetName, typer.Option("--set", help="Which set; each is a stream of seeds that no other shares.")
     ] = SetName.TRAIN,
     stratum: Annotated[
-        Stratum, typer.Option(help="What the sky holds: the paper's sources, or what its set lacks.")
+        Stratum, typer.Option(help="What kind of cubes; those below are what the paper's set lacks.")
     ] = Stratum.PAPER,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same cubes.")] = 0,
-    size: Annotated[int, typer.Option(min=32, help="Pixels on a side, of 0.1 arcsec.")] = 360,
-    channels: Annotated[int, typer.Option(min=2, help="Channels, of 10 MHz.")] = 128,
+    size: Annotated[
+        int, typer.Option(min=64, help="Pixels on a side; of 0.1 arcsec, unless the stratum varies them.")
+    ] = 360,
+    channels: Annotated[int, typer.Option(min=2, help="Channels, of 10 MHz at 230 GHz.")] = 128,
     sky: Annotated[bool, typer.Option("--sky/--no-sky", help="Also write the sky model cube.")] = True,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core.")] = None,
 ) -> None:
-    """Simulate ALMA observations (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
+    """Simulate observations, by default of ALMA (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
 
     Each cube gets a folder with dirty.fits, sky.fits, psf.fits, truth.ecsv and simulation.json.  An interrupted
     run goes on where it stopped.
@@ -221,8 +218,12 @@ def simulate(
 
     observation = Observation(size=size, n_channels=channels)
     made = write_set(out, n, which=which, stratum=stratum, seed=seed, observation=observation, sky=sky, jobs=jobs)
-    for _ in track(made, "Simulating", total=n, console=messages):
-        pass
+    try:
+        for _ in track(made, "Simulating", total=n, console=messages):
+            pass
+    except ValueError as error:  # the field is too small for what the stratum asks for
+        messages.print(f"[red]{escape(str(error))}[/]")
+        raise typer.Exit(1) from error
     output.print(f"{n} cubes in {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
 
 

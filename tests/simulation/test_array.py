@@ -7,15 +7,19 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.coordinates import AltAz, EarthLocation, SkyCoord
+from astropy.modeling.models import Gaussian2D
+from astropy.stats import gaussian_fwhm_to_sigma as TO_SIGMA
 from astropy.time import Time
 
 from napari_almadet.simulation.array import (
     AntennaArray,
+    CleanBeam,
     briggs_weights,
     fit_clean_beam,
     grid_visibilities,
     point_spread_function,
     primary_beam,
+    primary_beam_radius,
 )
 from napari_almadet.simulation.observe import Observation
 
@@ -88,6 +92,8 @@ def test_projected_length_agrees_with_astropy():
     first, second = np.triu_indices(len(array.enu), 1)
     along = (array.enu[second] - array.enu[first]) @ east_north_up
     projected = np.sqrt(np.sum(array.baselines**2, axis=1) - along**2)
+    elevation = array.elevation(declination.to_value(u.rad), hour_angle.to_value(u.rad))
+    assert elevation == pytest.approx(source.alt.rad, abs=2e-4)  # 20" of aberration
     uv = array.uv(declination.to_value(u.rad), np.array([hour_angle.to_value(u.rad)]))
     np.testing.assert_allclose(np.linalg.norm(uv, axis=1), projected, atol=0.05)  # 20" of aberration
 
@@ -197,3 +203,33 @@ def test_psf_of_one_baseline_is_a_cosine():
     n, cell = 64, 1 / 64
     psf = point_spread_function(grid_visibilities(np.array([[5.0, 0.0]]), n, cell), n)
     np.testing.assert_allclose(psf[10], np.cos(2 * np.pi * 5 * (np.arange(n) - 32) / n), atol=1e-12)
+
+
+def test_primary_beam_radius_is_where_the_beam_has_that_level():
+    cell = np.radians(0.1 / 3600)
+    pattern = primary_beam(1024, cell, 230e9, 12.0)
+    radius = primary_beam_radius(0.2, 230e9, 12.0) / cell
+    assert np.interp(radius, np.arange(512), pattern[512, 512:]) == pytest.approx(0.2, abs=1e-4)
+
+
+def test_clean_beam_is_astropys_gaussian():
+    beam = CleanBeam(12.0, 7.0, 25.0)
+    gaussian = Gaussian2D(1, 0, 0, 12 * TO_SIGMA, 7 * TO_SIGMA, np.radians(25 + 90))
+    y, x = np.indices((64, 64)) - 32
+    np.testing.assert_allclose(beam.image(64), gaussian(x, y), atol=1e-12)
+    assert (beam.width_along(25), beam.width_along(115)) == pytest.approx((12, 7))
+    half = beam.width_along(60) / 2
+    assert gaussian(-half * np.sin(np.radians(60)), half * np.cos(np.radians(60))) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("size", [48, 49])
+def test_psf_is_the_plain_fourier_transform_of_its_grid(size):
+    rng = np.random.default_rng(4)
+    grid = grid_visibilities(rng.uniform(-30, 30, (500, 2)), 128, 1 / 128, np.exp(1j * rng.normal(0, 0.5, 500)))
+    whole = np.fft.fftshift(np.fft.ifft2(grid).real) * 128**2 / 1000
+    first = 64 - size // 2
+    np.testing.assert_allclose(
+        point_spread_function(grid, size, total=1000),
+        whole[first : first + size, first : first + size],
+        atol=1e-12,
+    )

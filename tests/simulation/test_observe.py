@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from astropy.io import fits
+from astropy.modeling.models import Gaussian2D
+from astropy.stats import gaussian_fwhm_to_sigma as TO_SIGMA
 from scipy.signal import fftconvolve
 
-from napari_almadet.simulation.array import primary_beam
-from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.sky import PAPER, STRATA, SkyModel
+from napari_almadet.simulation.array import AntennaArray, primary_beam
+from napari_almadet.simulation.observe import ARRAYS, Imager, Observation, draw_observation
+from napari_almadet.simulation.sky import PAPER, SkyModel
+from napari_almadet.simulation.strata import STRATA
 
 SMALL = Observation(size=96, n_channels=16, duration=1200)
 
@@ -150,10 +153,125 @@ def test_noise_planes_are_independent_and_gaussian(imager):
 
 
 def test_a_cube_is_signal_and_noise_of_the_stated_level(imager, model):
-    empty = imager.cube(SkyModel.sample(np.random.default_rng(0), STRATA["empty"]), torch.Generator().manual_seed(3))
+    empty = imager.cube(
+        SkyModel.sample(np.random.default_rng(0), STRATA["empty"].sky), torch.Generator().manual_seed(3)
+    )
     assert float(empty.std()) == pytest.approx(SMALL.noise, rel=0.05)
     full = imager.cube(model, torch.Generator().manual_seed(3))
     torch.testing.assert_close(full - empty, imager.noise_free_cube(model), atol=1e-6, rtol=1e-4)
+
+
+def point(y=48, x=48):
+    """A point source of 1 Jy: (1, 96, 96)."""
+    sky = torch.zeros(1, 96, 96)
+    sky[0, y, x] = 1
+    return sky
+
+
+def test_response_to_phase_errors_agrees_with_ducc0():
+    """Two antennas' errors stay, or come and go, in every visibility of theirs."""
+    for period in (None, 700.0):
+        observation = replace(SMALL, phase_error=25.0, phase_period=period, phase_seed=3)
+        first, second = np.triu_indices(43, k=1)
+        phases = observation.phases
+        assert phases.shape == (120, 43)
+        visibilities = np.exp(1j * (phases[:, second] - phases[:, first])).ravel()
+        exact = direct_image(observation, visibilities, 192) / len(visibilities)
+        difference = np.abs(observation.response(observation.frequency) - exact)
+        assert difference[1:, 1:].max() < 0.01
+        assert difference[48:144, 48:144].max() < 0.004
+        assert np.abs(exact - SMALL.psf())[48:144, 48:144].max() > 0.1  # there is something to agree about
+
+
+def test_phase_errors_have_their_rms_and_cost_the_flux_they_must():
+    """Of independent Gaussian phases of rms s, exp(-s^2) of a source's peak is left."""
+    observation = replace(SMALL, phase_error=25.0, phase_period=3000.0, array="vla_c", frequency=22e9, pixel=0.2)
+    rms = np.mean([np.std(replace(observation, phase_seed=s).phases, axis=1) for s in range(200)], axis=0)
+    np.testing.assert_allclose(np.degrees(rms), 25, rtol=0.05)
+    size = 96
+    peaks = [replace(SMALL, phase_error=25.0, phase_seed=s).response(SMALL.frequency)[size, size] for s in range(12)]
+    assert np.mean(peaks) == pytest.approx(np.exp(-(np.radians(25) ** 2)), rel=0.03)
+
+
+def test_a_phase_error_moves_or_distorts_sources_but_no_noise():
+    wrong = Imager(replace(SMALL, phase_error=20.0))
+    right = Imager(SMALL)
+    noise = [imager.noise(2, torch.Generator().manual_seed(0)) for imager in (wrong, right)]
+    torch.testing.assert_close(*noise)
+    response = wrong.dirty(point())[0].numpy()
+    assert np.abs(response - response[::-1, ::-1]).max() > 0.02  # no longer symmetric
+
+
+def test_a_cleaned_point_source_is_the_clean_beam_with_its_flux():
+    imager = Imager(replace(SMALL, residual=0.0))
+    image = imager.dirty(point(40, 50))[0].numpy() / imager.observation.primary_beam()[40, 50]
+    beam = SMALL.clean_beam
+    y, x = np.indices((96, 96))
+    expected = Gaussian2D(1, 50, 40, beam.major * TO_SIGMA, beam.minor * TO_SIGMA, np.radians(beam.angle + 90))(x, y)
+    np.testing.assert_allclose(image, expected, atol=1e-4)
+    assert image.min() > -1e-4  # no sidelobe
+    noise = [i.noise(2, torch.Generator().manual_seed(0)) for i in (imager, Imager(SMALL))]
+    torch.testing.assert_close(*noise)  # the residuals keep the dirty beam's correlation
+
+
+def test_what_is_left_of_the_sidelobes_is_the_residual():
+    dirty, clean, some = (Imager(replace(SMALL, residual=r)).dirty(point()) for r in (1.0, 0.0, 0.1))
+    torch.testing.assert_close(some, 0.9 * clean + 0.1 * dirty, atol=1e-5, rtol=0)
+
+
+def test_noise_corrected_for_the_primary_beam_rises_as_its_inverse():
+    observation = Observation(
+        array="alma_cycle9_c1", size=96, n_channels=200, pixel=0.5, duration=600, integration=60, pb_corrected=True
+    )
+    imager = Imager(observation)
+    cube = imager.cube(SkyModel.sample(np.random.default_rng(0), STRATA["empty"].sky), torch.Generator().manual_seed(1))
+    pattern = primary_beam(96, observation.cell, observation.frequency)
+    rms = cube.numpy().std(axis=0)
+    np.testing.assert_array_equal(np.isnan(rms), pattern < 0.2)
+    seen = pattern >= 0.2
+    assert 0.1 < seen.mean() < 0.9
+    ratio = rms[seen] * pattern[seen] / observation.noise
+    assert ratio.mean() == pytest.approx(1, abs=0.02)
+    assert ratio.std() < 0.07  # 1 / sqrt(2 x 200)
+
+
+def test_a_source_corrected_for_the_primary_beam_has_its_flux():
+    observation = Observation(
+        array="alma_cycle9_c1", size=96, n_channels=5, pixel=0.5, duration=600, integration=60, pb_corrected=True
+    )
+    one = SkyModel.sample(
+        np.random.default_rng(2), replace(PAPER, companions=(0, 0), line=False), size=96, n_channels=5
+    )
+    off = replace(one, x=np.array([48.0]), y=np.array([70.0]), spectral_index=np.zeros(1))
+    centred = replace(off, y=np.array([48.0]))
+    imager = Imager(observation)
+    assert observation.primary_beam()[70, 48] < 0.5
+    peaks = [imager.noise_free_cube(model).numpy()[2][y, 48] for model, y in ((off, 70), (centred, 48))]
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.03)  # the beam falls across the source
+
+
+def test_drawn_observations_have_the_breadth_they_say():
+    drawn = [draw_observation(np.random.default_rng(seed), 96, 16) for seed in range(60)]
+    beams = np.array([o.clean_beam.fwhm for o in drawn])
+    assert 3 <= beams.min() < 4.2
+    assert 8.5 < beams.max() <= 10
+    assert {o.array for o in drawn} == set(ARRAYS)
+    assert {o.size for o in drawn} == {96}
+    declinations = np.array([o.declination for o in drawn])
+    assert -75 <= declinations.min() < -60
+    assert 10 < declinations.max() <= 25
+    assert any(o.robust is None for o in drawn)
+    assert np.ptp([o.robust for o in drawn if o.robust is not None]) > 3
+    for o in drawn:
+        assert abs(o.hour_angle) <= 2
+        assert 600 <= o.duration <= 7200
+        elevation = AntennaArray.load(o.array).elevation(np.radians(o.declination), o.hour_angles)
+        assert np.degrees(elevation.min()) > 20
+
+
+def test_pixels_are_chosen_for_the_beam():
+    for robust in (None, 0.0):
+        assert replace(SMALL, robust=robust).with_beam(5.0).clean_beam.fwhm == pytest.approx(5, rel=0.05)
 
 
 def casa(folder, name):

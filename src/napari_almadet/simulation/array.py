@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 from astropy import units as u
 from astropy.constants import c as SPEED_OF_LIGHT
-from scipy.fft import irfft2
+from scipy.fft import ifft, irfft
 from scipy.special import j1
 
 SIDEREAL_DAY = 86164.0905  # s
@@ -87,6 +87,11 @@ class AntennaArray:
         along_v = np.sin(declination) * (np.sin(h) * y - np.cos(h) * x) + np.cos(declination) * z
         return np.stack([along_u.ravel(), along_v.ravel()], axis=1)
 
+    def elevation(self, declination: float, hour_angles: np.ndarray) -> np.ndarray:
+        """Height of a source over the horizon; all angles in radians."""
+        along = np.cos(self.latitude) * np.cos(declination) * np.cos(hour_angles)
+        return np.arcsin(np.sin(self.latitude) * np.sin(declination) + along)
+
 
 def cells(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
     """The nearest cells of a uv grid, as indices into the flattened grid.
@@ -136,19 +141,17 @@ def grid_visibilities(uv: np.ndarray, n: int, cell: float, values: np.ndarray | 
     ndarray
         Shape (n, n), Hermitian; of real values real.
     """
-    index = cells(uv, n, cell)
+    index = np.concatenate([cells(uv, n, cell), cells(-uv, n, cell)])
 
-    def add(part):
-        return np.bincount(index, part, minlength=n * n).reshape(n, n)
+    def add(part, opposite):
+        return np.bincount(index, np.concatenate([part, opposite]), minlength=n * n).reshape(n, n)
 
-    def opposite(grid):
-        return np.roll(grid[::-1, ::-1], 1, axis=(0, 1))
-
-    if values is None or not np.iscomplexobj(values):
-        grid = add(values).astype(float)
-        return grid + opposite(grid)
-    real, imaginary = add(values.real), add(values.imag)
-    return real + opposite(real) + 1j * (imaginary - opposite(imaginary))
+    values = np.ones(len(uv)) if values is None else values
+    if not np.iscomplexobj(values):
+        return add(values, values)
+    grid = np.empty((n, n), dtype=complex)
+    grid.real, grid.imag = add(values.real, values.real), add(values.imag, -values.imag)
+    return grid
 
 
 def briggs_weights(uv: np.ndarray, n: int, cell: float, robust: float) -> np.ndarray:
@@ -192,9 +195,13 @@ def point_spread_function(grid: np.ndarray, size: int, total: float | None = Non
         The central (size, size) pixels.
     """
     n = len(grid)
-    psf = irfft2(grid[:, : n // 2 + 1], s=(n, n)) * (n * n / (grid.sum() if total is None else total))
-    rows = np.arange(size) - size // 2
-    return psf[np.ix_(rows, rows)]
+    pixels = np.arange(size) - size // 2
+    # The same as irfft2, of the columns alone that hold a visibility and for the pixels alone that are asked for.
+    half = grid[:, : n // 2 + 1]
+    filled = half.any(axis=0)
+    columns = np.zeros((size, half.shape[1]), dtype=complex)
+    columns[:, filled] = ifft(half[:, filled], axis=0)[pixels]
+    return irfft(columns, n)[:, pixels] * (n * n / (grid.sum().real if total is None else total))
 
 
 @dataclass(frozen=True)
@@ -204,6 +211,26 @@ class CleanBeam:
     major: float
     minor: float
     angle: float
+
+    @property
+    def fwhm(self) -> float:
+        """Geometric mean of the two axes, in pixels."""
+        return float(np.sqrt(self.major * self.minor))
+
+    def image(self, n: int) -> np.ndarray:
+        """Shape (n, n), with its peak of 1 at ``[n // 2, n // 2]``."""
+        offset = np.arange(n) - n // 2
+        return np.exp(-4 * np.log(2) * self._radius2(offset[None, :], offset[:, None]))
+
+    def width_along(self, angle: float) -> float:
+        """FWHM of a cut through the centre at a position angle in degrees, in pixels."""
+        return float(self._radius2(-np.sin(np.radians(angle)), np.cos(np.radians(angle))) ** -0.5)
+
+    def _radius2(self, x, y):
+        """Squared distance from the centre, in FWHM of the beam in that direction."""
+        sin, cos = np.sin(np.radians(self.angle)), np.cos(np.radians(self.angle))
+        # Position angle runs from north (+y) to east (-x).
+        return ((y * cos - x * sin) / self.major) ** 2 + ((x * cos + y * sin) / self.minor) ** 2
 
 
 def fit_clean_beam(psf: np.ndarray, level: float = 0.35) -> CleanBeam:
@@ -236,14 +263,13 @@ def fit_clean_beam(psf: np.ndarray, level: float = 0.35) -> CleanBeam:
     return CleanBeam(float(major), float(minor), float(angle))
 
 
-@lru_cache(maxsize=8)
-def primary_beam(n: int, cell: float, frequency: float, diameter: float = 12.0) -> np.ndarray:
+def dish_pattern(angle: np.ndarray, frequency: float, diameter: float = 12.0) -> np.ndarray:
     """Power pattern of a dish, the squared Airy pattern of a disc with a central hole (see `LIT_DISCS`).
 
     Parameters
     ----------
-    n, cell
-        Pixels on a side and their size in radians; the pointing centre is ``[n // 2, n // 2]``.
+    angle
+        From the pointing centre, in radians.
     frequency
         In Hz.
     diameter
@@ -252,17 +278,27 @@ def primary_beam(n: int, cell: float, frequency: float, diameter: float = 12.0) 
     Returns
     -------
     ndarray
-        Shape (n, n), 1 in the centre.  For ALMA's dishes CASA interpolates the same pattern in a table and
-        comes out up to 1.1 % higher within the half-power radius.
+        Of the angles' shape, 1 in the centre.  For ALMA's dishes CASA interpolates the same
+        pattern in a table and comes out up to 1.1 % higher within the half-power radius.
     """
-    offset = (np.arange(n) - n // 2) * cell
-    radius = np.pi * np.hypot(offset[:, None], offset[None, :]) * frequency / SPEED_OF_LIGHT.value
-
     lit, hole = LIT_DISCS.get(diameter, (diameter, 0.0))
 
     def disc(d):
-        z = np.maximum(radius * d, 1e-9)
+        z = np.maximum(np.pi * angle * (d * frequency / SPEED_OF_LIGHT.value), 1e-9)
         return 2 * j1(z) / z
 
     share = (hole / lit) ** 2
-    return (((disc(lit) - share * disc(hole)) / (1 - share)) ** 2).astype(np.float32)
+    return ((disc(lit) - share * disc(hole)) / (1 - share)) ** 2
+
+
+@lru_cache(maxsize=8)
+def primary_beam(n: int, cell: float, frequency: float, diameter: float = 12.0) -> np.ndarray:
+    """Power pattern over an image of n pixels of ``cell`` radians, its centre at ``[n // 2, n // 2]``; see above."""
+    offset = (np.arange(n) - n // 2) * cell
+    return dish_pattern(np.hypot(offset[:, None], offset[None, :]), frequency, diameter).astype(np.float32)
+
+
+def primary_beam_radius(level: float, frequency: float, diameter: float = 12.0) -> float:
+    """Angle in radians at which the primary beam has fallen to ``level``."""
+    angles = np.linspace(0, 1.2 * SPEED_OF_LIGHT.value / frequency / diameter, 2000)
+    return float(np.interp(-level, -dish_pattern(angles, frequency, diameter), angles))

@@ -8,7 +8,7 @@ imaging weights; with natural weights its autocorrelation is the point spread fu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +30,10 @@ from napari_almadet.simulation.sky import SkyModel
 # Visibilities go to the nearest cell; a grid this many times wider than the image keeps the
 # PSF within 0.3 % of the exact one over the image, 0.6 % over the twice as wide convolution.
 GRID_PADDING = 8
+PB_LIMIT = 0.2  # of the primary beam's peak, CASA's default
+# What `draw_observation` draws from, with a range of frequencies in Hz.  The 7-m array is not among
+# them: few of its beams fit into its field.
+ARRAYS = {f"alma_cycle9_c{k}": (90e9, 350e9) for k in range(1, 7)} | {"vla_c": (8e9, 45e9), "vla_d": (8e9, 45e9)}
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,14 @@ class Observation:
         ``tsys-atm`` gives for 0.8 mm of water.
     robust
         Briggs' robustness of the imaging weights, -2 to 2; None for natural weights.
+    phase_error, phase_period, phase_seed
+        What calibration left: phases of the antennas, drawn from a seed, their rms in degrees,
+        and the seconds in which they come and go; None if they stay.
+    residual
+        Share of the sidelobes that are left: 1 in a dirty cube, little in a CLEANed one, whose
+        sources have the shape of the clean beam.
+    pb_corrected
+        Divide by the primary beam; where that is less than ``PB_LIMIT``, there is no data.
     """
 
     array: str = "alma_cycle9_c3"
@@ -67,6 +79,11 @@ class Observation:
     integration: float = 10.0
     noise: float = 0.375e-3
     robust: float | None = None
+    phase_error: float = 0.0
+    phase_period: float | None = None
+    phase_seed: int = 0
+    residual: float = 1.0
+    pb_corrected: bool = False
 
     @property
     def cell(self) -> float:
@@ -78,12 +95,28 @@ class Observation:
         """Of the channel centres in Hz, shape (n_channels,)."""
         return self.frequency + (np.arange(self.n_channels) - self.n_channels // 2) * self.channel_width
 
+    @property
+    def times(self) -> np.ndarray:
+        """Of the visibilities, in seconds from the middle of the observation, shape (t,)."""
+        return np.arange(self.integration / 2, self.duration, self.integration) - self.duration / 2
+
+    @property
+    def hour_angles(self) -> np.ndarray:
+        """At these times, in radians."""
+        return np.radians(15 * self.hour_angle) + 2 * np.pi * self.times / SIDEREAL_DAY
+
     @cached_property
     def uv(self) -> np.ndarray:
         """Baseline coordinates of all visibilities in metres, shape (m, 2)."""
-        times = np.arange(self.integration / 2, self.duration, self.integration) - self.duration / 2
-        hour_angles = np.radians(15 * self.hour_angle) + 2 * np.pi * times / SIDEREAL_DAY
-        return AntennaArray.load(self.array).uv(np.radians(self.declination), hour_angles)
+        return AntennaArray.load(self.array).uv(np.radians(self.declination), self.hour_angles)
+
+    @property
+    def phases(self) -> np.ndarray:
+        """Phase errors of the antennas in radians, shape (t, n): constant, or a wave of random amplitude."""
+        antennas = len(AntennaArray.load(self.array).enu)
+        cosine, sine = np.random.default_rng(self.phase_seed).normal(0, np.radians(self.phase_error), (2, antennas))
+        turn = 2 * np.pi * self.times[:, None] / (self.phase_period or np.inf)
+        return cosine * np.cos(turn) + sine * np.sin(turn)
 
     def _wavelengths(self, frequency: float | None) -> np.ndarray:
         return self.uv * ((frequency or self.frequency) / SPEED_OF_LIGHT.value)
@@ -111,6 +144,24 @@ class Observation:
         grid = grid_visibilities(self._wavelengths(frequency), GRID_PADDING * size, self.cell, weights)
         return point_spread_function(grid, 2 * size)
 
+    def response(self, frequency: float) -> np.ndarray:
+        """What a point source of 1 Jy becomes, in the shape of `psf`, which it is unless there are errors or CLEAN."""
+        response = self.dirty_beam if frequency == self.frequency else self.psf(frequency)
+        clean = fit_clean_beam(response).image(len(response)) if self.residual < 1 else 0.0
+        if self.phase_error:
+            phases = self.phases
+            first, second = np.triu_indices(phases.shape[1], k=1)
+            weights = self.imaging_weights(frequency)
+            visibilities = weights * np.exp(1j * (phases[:, second] - phases[:, first])).ravel()
+            grid = grid_visibilities(self._wavelengths(frequency), GRID_PADDING * self.size, self.cell, visibilities)
+            response = point_spread_function(grid, 2 * self.size, total=2 * weights.sum())
+        return clean + self.residual * (response - clean)
+
+    def primary_beam(self, frequency: float | None = None) -> np.ndarray:
+        """Of the array's dishes at a frequency in Hz, shape (size, size)."""
+        diameter = AntennaArray.load(self.array).diameter
+        return primary_beam(self.size, self.cell, float(frequency or self.frequency), diameter)
+
     @cached_property
     def dirty_beam(self) -> np.ndarray:
         """The PSF at the middle channel."""
@@ -127,6 +178,51 @@ class Observation:
     def clean_beam(self) -> CleanBeam:
         """Gaussian fitted to the dirty beam's main lobe."""
         return fit_clean_beam(self.dirty_beam)
+
+    @property
+    def largest_pixel(self) -> float:
+        """The largest pixels that still sample the longest baseline at all frequencies, in arcsec."""
+        longest = np.hypot(*self.uv.T).max() * self.frequencies.max() / SPEED_OF_LIGHT.value
+        return float(np.degrees(0.49 / longest) * 3600)
+
+    def with_beam(self, fwhm: float) -> Observation:
+        """The same with pixels of such a size that the clean beam's mean FWHM has so many of them, within 5 %.
+
+        Pixels stay small enough for the longest baseline, so the beam may have more of them.
+        """
+        largest = self.largest_pixel
+        observation = replace(self, pixel=0.5 * largest)
+        for _ in range(3):  # Briggs' weights change with the field of view, and the beam with them
+            found = fit_clean_beam(observation.psf(size=48)).fwhm
+            observation = replace(observation, pixel=min(observation.pixel * found / fwhm, largest))
+        return observation
+
+
+def draw_observation(rng: np.random.Generator, size: int = 360, n_channels: int = 128) -> Observation:
+    """An observation from the breadth of what is observed.
+
+    Any array of ``ARRAYS`` at a frequency of its own, declination -75 to 25 degrees, within two hours of
+    transit and 20 degrees above the horizon, ten minutes to two hours long, natural weights or
+    robust ones of -2 to 2, a clean beam of 3 to 10 pixels; the channels are as wide in velocity as the paper's.
+    """
+    array = str(rng.choice(list(ARRAYS)))
+    frequency = float(rng.uniform(*ARRAYS[array]))
+    while True:
+        observation = Observation(
+            array=array,
+            size=size,
+            n_channels=n_channels,
+            channel_width=10e6 * frequency / 230e9,
+            frequency=frequency,
+            declination=float(rng.uniform(-75, 25)),
+            hour_angle=float(rng.uniform(-2, 2)),
+            duration=float(np.exp(rng.uniform(np.log(600), np.log(7200)))),
+            integration=30.0,
+            robust=None if rng.random() < 1 / 3 else float(rng.uniform(-2, 2)),
+        )
+        elevation = AntennaArray.load(array).elevation(np.radians(observation.declination), observation.hour_angles)
+        if elevation.min() > np.radians(20):
+            return observation.with_beam(float(rng.uniform(3.2, 9.8)))
 
 
 class Imager:
@@ -145,9 +241,9 @@ class Imager:
     def __init__(self, observation: Observation, device: str | torch.device = "cpu", band_ends: bool = True):
         self.observation = observation
         self.device = torch.device(device)
-        self._middle = self._response(observation.dirty_beam, observation.frequency)
+        self._middle = self._response(observation.frequency)
         if band_ends:
-            self._ends = [self._response(observation.psf(f), f) for f in observation.frequencies[[0, -1]]]
+            self._ends = [self._response(f) for f in observation.frequencies[[0, -1]]]
         # Gridded weights are nowhere negative, unlike the transform of the cut-out PSF; rounding to this
         # coarser grid errs by 0.1 % in the main lobe and 1.5 % far out.  Few cells hold a visibility:
         # noise is drawn in those alone, and only the rows with any are transformed.
@@ -160,21 +256,23 @@ class Imager:
         # torch's complex normal has a variance of 1, half of it in each part
         self._noise_amplitudes = torch.as_tensor(side * np.sqrt(2 * power[filled]), dtype=torch.float32).to(self.device)
 
-    def _response(self, psf: np.ndarray, frequency: float) -> tuple[torch.Tensor, torch.Tensor]:
-        size = self.observation.size
-        kernel = torch.as_tensor(np.fft.ifftshift(psf), dtype=torch.float32, device=self.device)
-        diameter = AntennaArray.load(self.observation.array).diameter
-        pattern = primary_beam(size, self.observation.cell, float(frequency), diameter)
-        return torch.as_tensor(pattern, device=self.device), torch.fft.rfft2(kernel)
+    def _response(self, frequency: float) -> tuple[torch.Tensor, torch.Tensor]:
+        kernel = np.fft.ifftshift(self.observation.response(frequency))
+        transfer = torch.fft.rfft2(torch.as_tensor(kernel, dtype=torch.float32, device=self.device))
+        return torch.as_tensor(self.observation.primary_beam(frequency), device=self.device), transfer
 
     def _convolve(self, sky: torch.Tensor, response: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         pattern, transfer = response
         size = self.observation.size
-        padded = torch.fft.rfft2(sky * pattern, s=(2 * size, 2 * size))
-        return torch.fft.irfft2(padded * transfer, s=(2 * size, 2 * size))[..., :size, :size]
+        wide = (2 * size, 2 * size)
+
+        def some(images):
+            return torch.fft.irfft2(torch.fft.rfft2(images * pattern, s=wide) * transfer, s=wide)[..., :size, :size]
+
+        return torch.cat([some(images) for images in sky.split(8)])  # more at a time wait for memory
 
     def dirty(self, sky: torch.Tensor) -> torch.Tensor:
-        """Noise-free dirty images at the middle channel: (n, size, size) Jy/pixel -> Jy/beam."""
+        """Noise-free images at the middle channel: (n, size, size) Jy/pixel -> Jy/beam, before any correction."""
         return self._convolve(sky.to(self.device), self._middle) if len(sky) else sky.to(self.device)
 
     def noise(self, n: int, generator: torch.Generator) -> torch.Tensor:
@@ -195,7 +293,20 @@ class Imager:
         return images.movedim(-1, 1).reshape(-1, size, size)[:n]
 
     def noise_free_cube(self, model: SkyModel) -> torch.Tensor:
-        """Dirty cube without noise, (n_channels, size, size) in Jy/beam.
+        """Dirty cube without noise, (n_channels, size, size) in Jy/beam."""
+        return self._corrected(self._uncorrected(model))
+
+    def _corrected(self, cube: torch.Tensor) -> torch.Tensor:
+        """Divide by the primary beam in place, if the observation says so."""
+        if self.observation.pb_corrected:
+            seen = self._middle[0] >= PB_LIMIT
+            low, high = (torch.where(seen, pattern, torch.nan) for pattern, _ in self._ends)
+            for plane, upward in zip(cube, np.linspace(0, 1, len(cube)), strict=True):
+                plane /= low + upward * (high - low)
+        return cube
+
+    def _uncorrected(self, model: SkyModel) -> torch.Tensor:
+        """Dirty cube without noise, before correction for the primary beam.
 
         PSF and primary beam shrink with frequency; over a band of a percent every pixel of
         a source's response is linear in frequency, so it is interpolated between the ends.
@@ -204,16 +315,17 @@ class Imager:
         shape = (observation.n_channels, observation.size, observation.size)
         if not len(model):
             return torch.zeros(shape, device=self.device)
-        sky = torch.as_tensor(model.images(observation.size), device=self.device)
-        spectra = torch.as_tensor(model.spectra(observation.frequencies), dtype=torch.float32, device=self.device)
+        images, spectra, _ = model.components(observation.size, observation.frequencies)
+        sky = torch.as_tensor(images, device=self.device)
+        spectra = torch.as_tensor(spectra, dtype=torch.float32, device=self.device)
         low, high = (self._convolve(sky, end).flatten(1) for end in self._ends)
         upward = torch.linspace(0, 1, observation.n_channels, device=self.device)
         return ((spectra * (1 - upward)).T @ low + (spectra * upward).T @ high).reshape(shape)
 
     def cube(self, model: SkyModel, generator: torch.Generator) -> torch.Tensor:
         """Dirty cube, (n_channels, size, size) in Jy/beam."""
-        cube = self.noise_free_cube(model)
+        cube = self._uncorrected(model)
         for first in range(0, len(cube), 16):  # 16 planes at a time bound the memory
             block = cube[first : first + 16]
             block += self.observation.noise * self.noise(len(block), generator)
-        return cube
+        return self._corrected(cube)
