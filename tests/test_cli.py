@@ -199,6 +199,8 @@ def test_evaluation_counts_what_is_there(almadet, tmp_path, monkeypatch):
 
 
 def test_weights_that_do_not_exist_are_named(tmp_path, cube):
-    result = CliRunner().invoke(cli.app, ["detect", str(cube()), "-o", str(tmp_path), "--blobs-finder", "nobody"])
+    result = CliRunner().invoke(
+        cli.app, ["detect", str(cube()), "-o", str(tmp_path), "--weights", "judge=nobody.safetensors"]
+    )
     assert result.exit_code == 1
-    assert "no weights 'nobody'" in result.stderr
+    assert "no weights 'nobody.safetensors'" in result.stderr

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from napari_almadet import __version__
-from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.settings import PRESETS, Settings
 from napari_almadet.simulation import STRATA_ABOUT
 
 if TYPE_CHECKING:
@@ -41,8 +41,18 @@ class Device(StrEnum):
 class NetworkName(StrEnum):
     """What can be trained."""
 
+    SOURCE_FINDER = "source-finder"
+    LINE_FINDER = "line-finder"
+    JUDGE = "judge"
     BLOBS_FINDER = "blobs-finder"
     DEEP_GRU = "deep-gru"
+
+
+class Preset(StrEnum):
+    """Keys of `napari_almadet.pipeline.settings.PRESETS`."""
+
+    ALMADET = "almadet"
+    PAPER = "paper"
 
 
 class SetName(StrEnum):
@@ -76,11 +86,27 @@ def main(
     """
 
 
+def own_weights(given: list[str]) -> dict[str, str]:
+    """Files by the setting they are for, from options such as ``judge=FILE``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network.
+    """
+    files = dict(text.partition("=")[::2] for text in given)
+    names = [name.replace("-", "_") for name in NetworkName]
+    for name, file in files.items():
+        if name not in names or not file:
+            raise ValueError(f"--weights {name}={file}: give NETWORK=FILE, with a network of {', '.join(names)}")
+    return files
+
+
 @app.command(
     epilog="""[bold]Examples[/]\n
 almadet detect cube.fits\n
 almadet detect night1/*.fits.gz -o results/ --device cuda\n
-almadet detect continuum.fits --keep-continuum --min-snr 6\n
+almadet detect cube.fits --preset paper --keep-continuum\n
 [bold]Exit code[/]\n
 0: all cubes were searched; 1: some cube could not be; 2: the command was not understood."""
 )
@@ -95,24 +121,37 @@ def detect(
     device: Annotated[
         Device, typer.Option(help="Where the networks run; auto takes CUDA, then Apple's MPS, then the CPU.")
     ] = Device.AUTO,
+    preset: Annotated[
+        Preset, typer.Option(help="The search in units of the noise, or the networks and rules as the paper has them.")
+    ] = Preset.ALMADET,
     threshold: Annotated[
-        float, typer.Option(help="Level, from 0 to 1, at which the probability map is cut into blobs.")
-    ] = Settings.threshold,
+        float | None,
+        typer.Option(
+            help="From 0 to 1: least probability of a source; with the preset paper, the level at which the "
+            "probability map is cut into blobs.",
+            show_default=", ".join(f"{value['threshold']:g} with {name}" for name, value in PRESETS.items()),
+        ),
+    ] = None,
     min_snr: Annotated[
         float,
-        typer.Option(help="Least signal-to-noise ratio of a source, in the stacked image or at its line."),
+        typer.Option(help="With the preset paper: least SNR of a source, in the stacked image or at its line."),
     ] = Settings.min_snr,
     require_line: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--require-line/--keep-continuum",
-            help="Drop candidates without an emission line, as the paper does, or keep them.",
+            help="Drop candidates without an emission line, as the preset paper does, or keep them.",
+            show_default=False,
         ),
-    ] = Settings.require_line,
-    blobs_finder: Annotated[
-        str, typer.Option(help="Weights of Blobs Finder: shipped ones, or a .safetensors file of your training.")
-    ] = Settings.blobs_finder,
-    deep_gru: Annotated[str, typer.Option(help="Weights of Deep GRU, likewise.")] = Settings.deep_gru,
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Weights of your training for one of the networks: source_finder=FILE.safetensors, likewise "
+            "line_finder, judge, blobs_finder, deep_gru. May be given more than once.",
+            metavar="NETWORK=FILE",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find the sources of one or more cubes.
@@ -121,7 +160,7 @@ def detect(
 
     [bold]catalog.ecsv[/]: the catalogue, a table for astropy and others; its metadata say why candidates were dropped.
 
-    [bold]probability.fits[/]: where Blobs Finder sees sources, with sky coordinates.
+    [bold]probability.fits[/]: where the network sees sources, with sky coordinates.
 
     [bold]ds9.reg[/], [bold]casa.crtf[/]: the sources' boxes, for DS9, CARTA and CASA.
 
@@ -129,12 +168,12 @@ def detect(
     """
     try:
         settings = Settings(
+            preset=str(preset),
             threshold=threshold,
             min_snr=min_snr,
             require_line=require_line,
             device=str(device),
-            blobs_finder=blobs_finder,
-            deep_gru=deep_gru,
+            **own_weights(weights or []),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -241,7 +280,8 @@ def train(
     """Train a network from fields simulated on the spot; needs the extra "train".
 
     An interrupted training goes on from its last epoch when the same command is given again.  The weights it ends
-    with are a .safetensors file in OUT, which detect takes with --blobs-finder or --deep-gru.
+    with are a .safetensors file in OUT, which detect takes with --weights. Judge learns from what the shipped Source
+    Finder and Line Finder find.
     """
     from rich.progress import Progress
 
@@ -251,6 +291,9 @@ def train(
         messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[train]"')
         raise typer.Exit(1) from error
     start, recipe = {
+        NetworkName.SOURCE_FINDER: (recipes.train_source_finder, recipes.SOURCE_FINDER),
+        NetworkName.LINE_FINDER: (recipes.train_line_finder, recipes.LINE_FINDER),
+        NetworkName.JUDGE: (recipes.train_judge, recipes.JUDGE),
         NetworkName.BLOBS_FINDER: (recipes.train_blobs_finder, recipes.BLOBS_FINDER),
         NetworkName.DEEP_GRU: (recipes.train_deep_gru, recipes.DEEP_GRU),
     }[network]

@@ -141,7 +141,8 @@ def test_maps_are_finite_and_in_order():
     planes = noise()
     planes[:, :8] = torch.nan
     units = in_noise_units(planes, beam=4.8)
-    images = maps(units, units, 4.8)
+    images, correlation = maps(units, units, 4.8)
+    assert correlation == pytest.approx(1, abs=0.1)
     assert images.shape == (len(MAPS), *SHAPE[1:])
     assert torch.isfinite(images).all()
     assert torch.equal(images[MAPS.index("valid")] == 1, units.valid)

@@ -263,8 +263,8 @@ def stack_snr(units: NoiseUnits, correlation: float = 1.0) -> torch.Tensor:
     return (units.cube * weight[:, None, None]).sum(dim=0) / (weight.norm() * correlation)
 
 
-def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> torch.Tensor:
-    """The images of :data:`MAPS` that Source Finder looks at, shape (8, ny, nx).
+def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> tuple[torch.Tensor, float]:
+    """The images of :data:`MAPS` that Source Finder looks at, (8, ny, nx), and the :class:`LineMaps`' ``correlation``.
 
     Parameters
     ----------
@@ -280,7 +280,7 @@ def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> torch.Tensor:
     lines = line_maps(units)
     valid = units.valid.float()
     said = lines.snr > 3  # a place without any line has one of random channel and width
-    return torch.stack(
+    images = torch.stack(
         [
             compress(stack_snr(units, lines.correlation)),
             compress(stack_snr(raw, lines.correlation)),
@@ -292,6 +292,7 @@ def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> torch.Tensor:
             torch.full_like(valid, beam / 4 - 1),
         ]
     )
+    return images, lines.correlation
 
 
 def compress(snr: torch.Tensor) -> torch.Tensor:

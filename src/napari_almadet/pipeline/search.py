@@ -54,6 +54,12 @@ LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
 LINE_SNR = 4.5  # that such a line has at least
 CONTINUUM_SNR = 4.0
 
+# What the networks have learnt from, see napari_almadet.training.fields.
+BEAMS = (2.5, 6.5)  # averaged pixels
+LEAST_CHANNELS = 24
+MOST_CORRELATION = 1.8
+MOST_DIPS = 1e-4
+
 
 @dataclass(frozen=True)
 class SearchNetworks:
@@ -166,31 +172,43 @@ def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
 
 def search_steps(
     cube: Cube, settings: Settings, networks: SearchNetworks
-) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, list[Candidate]]]:
-    """Find the sources of a cube; returns the stacked image, the probability map and all candidates."""
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, list[Candidate], list[str]]]:
+    """Find the sources of a cube.
+
+    Returns
+    -------
+    stacked, probability
+        Images of the field, (ny, nx).
+    candidates
+        All of them, the dropped too.
+    warnings
+        What about the cube the networks have not learnt, one sentence each.
+    """
     stacked = yield from stack.steps(cube)  # (1)
-    probability, finds = yield from source_detection(cube, settings, networks)
+    probability, finds, said = yield from source_detection(cube, networks)
     probability[np.isnan(stacked)] = np.nan
     yield from frequency_denoising(finds, settings, networks)
     yield from judgement(finds, settings, networks)
     yield from source_spectral_focusing(cube, finds, stacked, settings)
-    return stacked, probability, [find.candidate for find in finds]
+    return stacked, probability, [find.candidate for find in finds], said
 
 
 def source_detection(
-    cube: Cube, settings: Settings, networks: SearchNetworks
-) -> Generator[Progress, None, tuple[np.ndarray, list[Find]]]:
+    cube: Cube, networks: SearchNetworks
+) -> Generator[Progress, None, tuple[np.ndarray, list[Find], list[str]]]:
     """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks."""
     fwhm = yield from beam_fwhm(cube)
     k = binning(fwhm)
     ny, nx = cube.shape[1:]
     probability = np.zeros((-(-ny // k), -(-nx // k)), np.float32)
     finds: list[Find] = []
+    noises: list[NoiseKind] = []
     parts = windows(cube.shape, k, fwhm / k)
     for done, window in enumerate(parts):
         planes = yield from read_averaged(cube, window)
         yield Progress("Looking for sources", done, len(parts))
-        chance, found = search_window(planes, window, fwhm / k, networks)
+        chance, found, noise = search_window(planes, window, fwhm / k, networks)
+        noises += [noise] if noise else []
         place = tuple(slice(o + s.start, o + s.stop) for o, s in zip((window.y, window.x), window.owned, strict=True))
         probability[place] = chance[window.owned]
         finds += found
@@ -198,23 +216,66 @@ def source_detection(
     for number, find in enumerate(finds, 1):
         find.candidate.id = number
     full = np.repeat(np.repeat(probability, k, axis=0), k, axis=1)[:ny, :nx]
-    return full, finds
+    return full, finds, unlearnt(cube, fwhm, k, noises)
+
+
+@dataclass(frozen=True)
+class NoiseKind:
+    """What the noise of a window is like.
+
+    ``correlation`` is how much noisier a wide line is than independent channels would make it, ``dips`` the share of
+    values under -5 sigma, which is 3e-7 in Gaussian noise, ``channels`` how many of them have data.
+    """
+
+    correlation: float
+    dips: float
+    channels: int
+
+
+def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[str]:
+    """What about a cube lies outside of what the networks have learnt from, one sentence each."""
+    said = []
+    if not BEAMS[0] <= fwhm / k <= BEAMS[1]:
+        said.append(
+            f"The beam is {fwhm:.1f} pixels wide; the networks have learnt from {BEAMS[0]:g} and more, and sources "
+            "may be missed or taken for noise."
+        )
+    if not noises:
+        return said
+    channels = max(noise.channels for noise in noises)
+    if channels < LEAST_CHANNELS:
+        said.append(
+            f"The cube has {channels} channels with data; the networks have learnt from {LEAST_CHANNELS} and more."
+        )
+    correlation = max(noise.correlation for noise in noises)
+    if correlation > MOST_CORRELATION:
+        said.append(
+            f"Wide lines are {correlation:.1f} times as noisy as independent channels would make them: channels share "
+            "their noise, or something other than noise fills the field. Faint sources may be missed."
+        )
+    dips = max(noise.dips for noise in noises)
+    if dips > MOST_DIPS:
+        said.append(
+            f"{dips:.2%} of the values lie under -5 sigma, as around bright extended emission or where the calibration "
+            "is off: what is found near them needs a closer look."
+        )
+    return said
 
 
 def search_window(
     planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks
-) -> tuple[np.ndarray, list[Find]]:
-    """Search one window: Source Finder's probabilities (ny, nx), and the sources that are this window's."""
+) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
+    """Search one window: Source Finder's probabilities (ny, nx), this window's sources, its noise if it has data."""
     import torch
 
     nothing = np.zeros(window.shape, np.float32)
     try:
         raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
     except ValueError:  # no data here
-        return nothing, []
+        return nothing, [], None
     units, sidelobes = without_sidelobes(raw, beam)
     with torch.inference_mode():
-        images = maps(units, raw, beam)
+        images, correlation = maps(units, raw, beam)
         answer = networks.source_finder(images[None])[0].float()
     rows = centres(answer, units.valid, beam)
     own_y, own_x = window.owned
@@ -242,7 +303,9 @@ def search_window(
             f"Source Finder says {chance:.2f}"
         )
         finds.append(Find(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
-    return torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy(), finds
+    dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
+    noise = NoiseKind(correlation, dips, len(channels))
+    return torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy(), finds, noise
 
 
 def resolutions(n_channels: int) -> list[int]:

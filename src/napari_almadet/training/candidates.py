@@ -20,7 +20,7 @@ from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.sources import MEASURES
 from napari_almadet.pipeline.steps import finish
 from napari_almadet.training.data import Shown
-from napari_almadet.training.evidence import FIELDS, SIDE, instrument, simulate_field
+from napari_almadet.training.fields import FIELDS, SIDE, instrument, simulate_field
 
 RADIUS = 0.4  # beams within which a candidate is a source
 
@@ -29,7 +29,7 @@ def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> t
     """Candidates of one simulated field: their measures (n, 15), and which are sources (n,)."""
     cube, truth = simulate_field(rng, shared)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
-    _, finds = search_window(cube.numpy(), whole, shared.beam, networks)
+    _, finds, _ = search_window(cube.numpy(), whole, shared.beam, networks)
     finish(frequency_denoising(finds, Settings(), networks))
     numbers = np.array([find.measures for find in finds], np.float32).reshape(-1, len(MEASURES))
     places = np.array([(find.y, find.x) for find in finds]).reshape(-1, 2)

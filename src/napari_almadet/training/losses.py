@@ -41,7 +41,7 @@ def centre_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     prediction
         Of :class:`~napari_almadet.networks.source_finder.SourceFinder`, shape (batch, 5, y, x).
     target
-        Of :class:`~napari_almadet.training.evidence.Fields`, shape (batch, 6, y, x).
+        Of :class:`~napari_almadet.training.fields.Fields`, shape (batch, 6, y, x).
     """
     near, weight = target[:, 0], target[:, 5]
     is_centre = (near == 1).float() * weight

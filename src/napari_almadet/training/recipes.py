@@ -35,7 +35,7 @@ from napari_almadet.pipeline.blobs import find_blobs
 from napari_almadet.pipeline.sources import MEASURES
 from napari_almadet.training.candidates import Candidates, calibrate, write_candidates
 from napari_almadet.training.data import FieldSet, Images, Spectra
-from napari_almadet.training.evidence import Fields, write_set
+from napari_almadet.training.fields import Fields, write_set
 from napari_almadet.training.lines import LineSpectra
 from napari_almadet.training.losses import centre_loss, image_loss
 

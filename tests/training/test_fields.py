@@ -8,7 +8,7 @@ import torch
 
 from napari_almadet.pipeline.evidence import MAPS, in_noise_units, line_maps, stack_snr
 from napari_almadet.pipeline.sidelobes import gaussian
-from napari_almadet.training.evidence import (
+from napari_almadet.training.fields import (
     COLUMNS,
     SIDE,
     Fields,
@@ -93,7 +93,7 @@ def test_phase_errors_leave_the_peak_and_scatter_the_rest(round_beam):
 
 
 def test_fields_show_their_sources(instrument, monkeypatch):
-    monkeypatch.setattr("napari_almadet.training.evidence.CHANNELS", 32)
+    monkeypatch.setattr("napari_almadet.training.fields.CHANNELS", 32)
     rng = np.random.default_rng(5)
     seen = []
     while len(seen) < 12:
@@ -145,9 +145,9 @@ def test_faint_sources_are_neither_asked_for_nor_punished():
 
 
 def test_files_are_the_same_for_the_same_seed_and_shown_turned(tmp_path, instrument, monkeypatch):
-    monkeypatch.setattr("napari_almadet.training.evidence.instrument", lambda rng, paper: instrument)
-    monkeypatch.setattr("napari_almadet.training.evidence.FIELDS", 2)
-    monkeypatch.setattr("napari_almadet.training.evidence.CHANNELS", 32)
+    monkeypatch.setattr("napari_almadet.training.fields.instrument", lambda rng, paper: instrument)
+    monkeypatch.setattr("napari_almadet.training.fields.FIELDS", 2)
+    monkeypatch.setattr("napari_almadet.training.fields.CHANNELS", 32)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     first, again = (np.load(write_fields(tmp_path / name, "train", 0)) for name in ("a", "b"))

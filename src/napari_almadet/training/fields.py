@@ -231,7 +231,7 @@ def shown_maps(cube: torch.Tensor, beam: float) -> torch.Tensor:
     """What Source Finder sees of a cube."""
     raw = in_noise_units(cube, beam)
     clean, _ = without_sidelobes(raw, beam)
-    return maps(clean, raw, beam)
+    return maps(clean, raw, beam)[0]
 
 
 def blemish(rng: np.random.Generator, cube: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
