@@ -198,7 +198,7 @@ def test_a_phase_error_moves_or_distorts_sources_but_no_noise():
     right = Imager(SMALL)
     noise = [imager.noise(2, torch.Generator().manual_seed(0)) for imager in (wrong, right)]
     torch.testing.assert_close(*noise)
-    response = wrong.dirty(point())[0].numpy()
+    response = wrong.dirty(point())[0, 1:, 1:].numpy()  # the source in the middle
     assert np.abs(response - response[::-1, ::-1]).max() > 0.02  # no longer symmetric
 
 
@@ -242,11 +242,11 @@ def test_a_source_corrected_for_the_primary_beam_has_its_flux():
     one = SkyModel.sample(
         np.random.default_rng(2), replace(PAPER, companions=(0, 0), line=False), size=96, n_channels=5
     )
-    off = replace(one, x=np.array([48.0]), y=np.array([70.0]), spectral_index=np.zeros(1))
+    off = replace(one, x=np.array([48.0]), y=np.array([76.0]), spectral_index=np.zeros(1))
     centred = replace(off, y=np.array([48.0]))
     imager = Imager(observation)
-    assert observation.primary_beam()[70, 48] < 0.5
-    peaks = [imager.noise_free_cube(model).numpy()[2][y, 48] for model, y in ((off, 70), (centred, 48))]
+    assert observation.primary_beam()[76, 48] < 0.5
+    peaks = [imager.noise_free_cube(model).numpy()[2][y, 48] for model, y in ((off, 76), (centred, 48))]
     assert peaks[0] == pytest.approx(peaks[1], rel=0.03)  # the beam falls across the source
 
 

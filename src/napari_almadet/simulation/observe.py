@@ -222,7 +222,7 @@ def draw_observation(rng: np.random.Generator, size: int = 360, n_channels: int 
         )
         elevation = AntennaArray.load(array).elevation(np.radians(observation.declination), observation.hour_angles)
         if elevation.min() > np.radians(20):
-            return observation.with_beam(float(rng.uniform(3.2, 9.8)))
+            return observation.with_beam(float(rng.uniform(3.2, 9.5)))
 
 
 class Imager:

@@ -93,7 +93,7 @@ def anywhere(observation: Observation, covered: np.ndarray) -> np.ndarray:
 
 
 def near_blank(observation: Observation, covered: np.ndarray) -> np.ndarray:
-    """Anywhere there is data, half of the sources within two beams of what is blank or of the edge."""
+    """Anywhere there is data, at least half of the sources within two beams of what is blank or of the edge."""
     near = covered & (distance_transform_edt(np.pad(covered, 1))[1:-1, 1:-1] <= 2 * observation.clean_beam.fwhm)
     return near / near.sum() + covered / covered.sum()
 
