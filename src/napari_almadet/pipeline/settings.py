@@ -39,6 +39,7 @@ class Settings:
         If a value makes no sense; the message says which and what it may be.
     """
 
+    preset: str = "almadet"
     threshold: float = 0.1
     peak_height: float = 0.1
     require_line: bool = True
