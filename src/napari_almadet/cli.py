@@ -397,7 +397,7 @@ def preset_with(preset: Preset, device: str, require_line: bool | None) -> tuple
     """A preset's settings, and a name that says what was changed in them."""
     if require_line is None:
         return str(preset), Settings(preset=str(preset), device=device)
-    name = f"{preset} {'require-line' if require_line else 'keep-continuum'}"
+    name = f"{preset}-{'require-line' if require_line else 'keep-continuum'}"
     return name, Settings(preset=str(preset), device=device, require_line=require_line)
 
 
@@ -417,6 +417,9 @@ def print_scores(scores: AstropyTable) -> None:
         count = f"{max(rows['cubes'])} cubes, {max(rows['sources'])} sources"
         output.print(f"\n[bold]{stratum}[/], {count}", highlight=False)
         output.print(table)
+        for row in rows[rows["failures"] > 0]:
+            failed = f"{row['finder']} failed on {row['failures']} of {row['cubes']} cubes: {row['failure']}"
+            messages.print(f"[red]{escape(failed)}[/]", soft_wrap=True)
     output.print()
 
 

@@ -33,6 +33,8 @@ from napari_almadet.pipeline.catalog import Box
 # A Gaussian falls to a tenth, where a truth box ends, this many half widths at half maximum from its centre.
 TENTH = float(np.sqrt(np.log(10) / np.log(2)))
 
+NOISE_BEAMS = 8  # side of the square about a pixel in which its noise is measured: 2 % from 43 channels
+
 
 @dataclass(frozen=True)
 class Source:
@@ -72,7 +74,7 @@ class Field:
         """Stacked image, cube without continuum, and the noise of a channel."""
         planes = self.cube.read()
         stacked = integrate(planes)
-        return stacked, *subtract_continuum(planes, reach=3 * self.beam_fwhm)
+        return stacked, *subtract_continuum(planes, reach=NOISE_BEAMS * self.beam_fwhm)
 
     @cached_property
     def stacked(self) -> np.ndarray:
@@ -234,8 +236,7 @@ def photutils(field: Field, *, threshold: float = 3.0, npixels: int = 20) -> lis
         segments = deblend_sources(field.filled, segments, int(npixels), progress_bar=False)
     return [
         Source(
-            float(s.xcentroid),
-            float(s.ycentroid),
+            *(float(c) for c in s.centroid),
             Box(s.bbox.iymin, s.bbox.iymax, s.bbox.ixmin, s.bbox.ixmax),
             "continuum",
             float(s.max_value),

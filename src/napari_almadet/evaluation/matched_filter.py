@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from astropy.stats import gaussian_fwhm_to_sigma
+from astropy.stats import gaussian_fwhm_to_sigma, mad_std
 from scipy import ndimage
 
 LINE_WIDTHS = (2.5, 3.5, 5.0, 7.0, 10.0, 14.0)  # FWHM in channels; a width between two loses 1 % of its SNR
-NOISE_CHANNELS = 32  # give the noise of a pixel, with the pixels about it
+NOISE_CHANNELS = 42  # at least so many give the noise of a pixel, with the pixels about it
 CALM = 3.0  # sigma under which a channel counts as free of lines
 NORMAL_MAD = 0.6745  # median absolute deviation of a normal distribution of standard deviation 1
 
@@ -49,8 +49,9 @@ def subtract_continuum(planes: np.ndarray, reach: float) -> tuple[np.ndarray, np
     cube -= cube.sum(dim=0) / covered
     if valid is not None:
         cube[~valid] = 0
-    step = max(1, len(planes) // NOISE_CHANNELS)
-    spread = cube[::step].abs().median(dim=0).values.numpy() / NORMAL_MAD
+    some = cube[:: max(1, len(planes) // NOISE_CHANNELS)]
+    some = some[: len(some) - (len(some) + 1) % 2]  # of an even number torch's median is too low
+    spread = some.abs().median(dim=0).values.numpy() / NORMAL_MAD
     noise = _smooth(np.where(count > 0, spread, np.nan), reach)
     calm = cube.abs() < torch.from_numpy(np.nan_to_num(CALM * noise).astype(np.float32))
     if valid is not None:
@@ -108,10 +109,14 @@ def find_lines(planes: np.ndarray, noise: np.ndarray) -> Lines:
     """
     n_channels, *shape = planes.shape
     spectra = torch.from_numpy(planes).flatten(1)
+    stride = max(1, spectra.shape[1] // 4096)
+    sample, sample_noise = spectra[:, ::stride], noise.ravel()[::stride]
     best = torch.full((spectra.shape[1],), -torch.inf)
     channel, width = (torch.zeros(spectra.shape[1], dtype=torch.long) for _ in range(2))
     for k, fwhm in enumerate(LINE_WIDTHS):
         filters = torch.from_numpy(gaussian_profile(n_channels, np.arange(n_channels), fwhm))
+        # neighbouring channels of real cubes are correlated, so filtered noise is measured, as MF3D does
+        filters /= float(mad_std((filters @ sample).numpy() / sample_noise, ignore_nan=True)) or 1.0
         for first in range(0, spectra.shape[1], 2**14):  # a block of pixels stays in the processor's cache
             block = slice(first, first + 2**14)
             peak, z = (filters @ spectra[:, block]).max(dim=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-# Okabe & Ito's colours can be told apart by the colour-blind; markers and dashes by those who print in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#F0E442")
+from napari_almadet.evaluation.finders import FINDERS
+
+# Okabe & Ito's colours, which the colour-blind can tell apart, without the yellow that white swallows; markers differ
+# for those who print in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = "osD^vP*Xh"
 LABELS = {
     "snr_stack": "SNR in the stacked image",
@@ -26,11 +30,18 @@ SNR_TICKS = (3, 5, 10, 20, 50, 100, 300)
 
 
 def style_of(finders: list[str]) -> dict[str, dict]:
-    """Colour and marker of each finder, the same in all pictures."""
-    looks = zip(cycle(COLOURS), cycle(MARKERS), strict=False)
+    """Colour and marker of each finder, the same in all pictures; classical ones thinner."""
     return {
-        finder: {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2, "capsize": 2, "elinewidth": 0.8}
-        for finder, (colour, marker) in zip(finders, looks, strict=False)
+        finder: {
+            "color": colour,
+            "marker": marker,
+            "markersize": 4,
+            "linewidth": 0.8 if finder.split(" ")[0] in FINDERS else 2.0,
+            "capsize": 2,
+            "elinewidth": 0.8,
+            "zorder": 2 if finder.split(" ")[0] in FINDERS else 3,
+        }
+        for finder, colour, marker in zip(finders, cycle(COLOURS), cycle(MARKERS), strict=False)
     }
 
 
@@ -61,16 +72,23 @@ def _of(table: Table, stratum: str) -> Table:
     return table[table["stratum"] == stratum] if len(table) else table
 
 
-def _finders(table: Table, styles: dict):
-    for finder, style in styles.items():
+def _finders(table: Table, styles: dict) -> Iterator[tuple[str, Table, dict, float]]:
+    """Finder, its rows, its style, and its place among the others from -0.5 to 0.5, by which it steps aside."""
+    for k, (finder, style) in enumerate(styles.items()):
         if len(table) and len(rows := table[table["finder"] == finder]):
-            yield finder, rows, style
+            yield finder, rows, style, (k + 0.5) / len(styles) - 0.5
 
 
-def _errorbar(axes: Axes, rows: Table, x: str, y: str, low: str, high: str, label: str, style: dict) -> None:
-    values = np.array(rows[y], dtype=float)
-    bars = np.array([values - rows[low], rows[high] - values]).clip(min=0)
-    axes.errorbar(rows[x], values, bars, label=label, **style)
+def _bars(rows: Table, value: str, low: str, high: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values, and how far the ends of their intervals are from them."""
+    values = np.array(rows[value], dtype=float)
+    return values, np.array([values - rows[low], rows[high] - values]).clip(min=0)
+
+
+def _against_snr(axes: Axes, table: Table, styles: dict, columns: tuple[str, str, str]) -> None:
+    for finder, rows, style, aside in _finders(table, styles):
+        values, bars = _bars(rows, *columns)
+        axes.errorbar(np.array(rows["median_snr"]).clip(min=1) * 1.1**aside, values, bars, label=finder, **style)
 
 
 def _one_legend(figure: Figure) -> None:
@@ -80,7 +98,7 @@ def _one_legend(figure: Figure) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)), frameon=False
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False
     )
 
 
@@ -102,8 +120,7 @@ def curves(table: Table, styles: dict, title: str) -> Figure:
         strict=True,
     ):
         part = table[(table["quantity"] == quantity) & (table["against"] == against)]
-        for finder, rows, style in _finders(part, styles):
-            _errorbar(axes, rows, "median_snr", "value", "low", "high", finder, style)
+        _against_snr(axes, part, styles, ("value", "low", "high"))
         _snr_axis(axes, f"{'true' if quantity == 'completeness' else 'measured'} {LABELS[against]}")
         axes.set_ylabel(quantity)
         axes.set_ylim(-0.02, 1.02)
@@ -116,8 +133,8 @@ def errors(table: Table, styles: dict, title: str) -> Figure:
     """Median and 68 % range of the errors against SNR."""
     figure = Figure(figsize=(9, 7), layout="constrained")
     for axes, error in zip(figure.subplots(2, 2).flat, ("position", "line_centre", "line_width", "flux"), strict=True):
-        for finder, rows, style in _finders(table[table["error"] == error], styles):
-            _errorbar(axes, rows, "median_snr", "error_bias", "error_low", "error_high", finder, style)
+        part = table[table["quantity"] == error]
+        _against_snr(axes, part, styles, ("error_bias", "error_low", "error_high"))
         _snr_axis(
             axes, "true SNR, the higher of stack and line" if error == "position" else f"true {LABELS['snr_line']}"
         )
@@ -133,8 +150,9 @@ def reliability(table: Table, styles: dict) -> Figure:
     figure = Figure(figsize=(6, 6.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle="--", zorder=0)
-    for finder, rows, style in _finders(table, styles):
-        _errorbar(upper, rows, "mean_prob", "value", "low", "high", finder, style)
+    for finder, rows, style, _ in _finders(table, styles):
+        values, bars = _bars(rows, "value", "low", "high")
+        upper.errorbar(rows["mean_prob"], values, bars, label=finder, **style)
         lower.plot(rows["mean_prob"], rows["total"], color=style["color"], marker=style["marker"], markersize=4)
     upper.set(ylabel="share that are sources", xlim=(0, 1), ylim=(-0.02, 1.02))
     lower.set(xlabel="probability given", ylabel="candidates", yscale="log")
@@ -148,14 +166,12 @@ def reliability(table: Table, styles: dict) -> Figure:
 def summary(scores: Table, styles: dict) -> Figure:
     """Completeness, purity and F1 of all finders in all strata."""
     strata = list(dict.fromkeys(scores["stratum"]))
-    step = 0.8 / len(styles)
     figure = Figure(figsize=(10, 1.6 + len(strata) * max(0.5, 0.16 * len(styles))), layout="constrained")
     quantities = ("completeness", "purity", "f1")
     for axes, quantity in zip(figure.subplots(1, 3, sharey=True), quantities, strict=True):
-        for k, (finder, rows, style) in enumerate(_finders(scores, styles)):
-            y = np.array([strata.index(s) for s in rows["stratum"]]) - 0.4 + (k + 0.5) * step
-            values = np.array(rows[quantity], dtype=float)
-            bars = np.array([values - rows[f"{quantity}_low"], rows[f"{quantity}_high"] - values]).clip(min=0)
+        for finder, rows, style, aside in _finders(scores, styles):
+            y = np.array([strata.index(s) for s in rows["stratum"]]) + 0.8 * aside
+            values, bars = _bars(rows, quantity, f"{quantity}_low", f"{quantity}_high")
             axes.errorbar(values, y, xerr=bars, label=finder, **(style | {"linestyle": "none"}))
         for line in range(1, len(strata)):
             axes.axhline(line - 0.5, color="0.85", linewidth=0.8, zorder=0)

