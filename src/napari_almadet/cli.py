@@ -342,7 +342,6 @@ def evaluate(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
     from napari_almadet.evaluation import run, tuning
-    from napari_almadet.evaluation.results import StaleResults
     from napari_almadet.evaluation.scores import tables
 
     if tune and (presets or not finders):
@@ -369,7 +368,7 @@ def evaluate(
         except ModuleNotFoundError as error:
             messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[evaluate]"')
             raise typer.Exit(1) from error
-        except (StaleResults, OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             messages.print(f"[red]Stopped:[/] {escape(str(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
     if tune:

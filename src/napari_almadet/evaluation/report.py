@@ -94,16 +94,31 @@ def markdown_table(rows: list[Row], columns: Columns) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def markdown(scores: Table) -> str:
-    """The tables of all strata, each under its heading."""
-    parts = []
+def markdown(scores: Table, pictures: Mapping[str, str] | None = None) -> str:
+    """The tables of all strata, each under its heading, with the pictures that belong there.
+
+    Parameters
+    ----------
+    scores
+        From :func:`napari_almadet.evaluation.scores.tables`.
+    pictures
+        Links by name, as :func:`napari_almadet.evaluation.plots.save_all` names them.
+    """
+
+    def shown(name: str, text: str) -> list[str]:
+        return [f"![{text}]({pictures[name]})"] if pictures and name in pictures else []
+
+    parts = shown("summary", "Completeness, purity and F1 of all finders in all strata")
+    parts += shown("reliability", "Share of candidates that are sources against the probability given")
     for stratum in dict.fromkeys(scores["stratum"]):
         rows = [row for row in scores if row["stratum"] == stratum]
         parts += [f"### {stratum}", markdown_table(rows, DETECTION)]
-        if any(row["sources"] for row in rows):
-            parts += [markdown_table(rows, MEASURES), markdown_table(rows, PAPER_STYLE)]
         if any(row["close_pairs_total"] for row in rows):
             parts.append(markdown_table(rows, PAIRS))
+        if any(row["sources"] for row in rows):
+            parts += [markdown_table(rows, MEASURES), markdown_table(rows, PAPER_STYLE)]
+        parts += shown(f"curves-{stratum}", f"{stratum}: completeness and purity against SNR")
+        parts += shown(f"errors-{stratum}", f"{stratum}: errors against SNR")
     return "\n\n".join(parts)
 
 

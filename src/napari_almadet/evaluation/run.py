@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
@@ -133,15 +133,16 @@ def measured_snr(cube: Cube, source: Source) -> tuple[float, float]:
     y1, x1 = min(ny, max(box.y1, y + half)), min(nx, max(box.x1, x + half))
     planes = cube.read(slice(None), slice(y0, y1), slice(x0, x1))
     np.nan_to_num(planes, copy=False)
-    rest = np.ones(n_channels, bool)
+    known = planes.any(axis=(1, 2))
+    rest = known.copy()
     if source.channels:
         rest[slice(*source.channels)] = False
     if rest.sum() < 2:
-        rest[:] = True
+        rest = known
     continuum = planes[rest].mean(axis=0)
     noise = mad_std((planes[rest][::2, ::2, ::2] - continuum[::2, ::2])[:, continuum[::2, ::2] != 0])
     inside = (slice(max(box.y0, 0) - y0, box.y1 - y0), slice(max(box.x0, 0) - x0, box.x1 - x0))
-    stack = planes[:, *inside].sum(axis=0).max() / (noise * np.sqrt(n_channels))
+    stack = planes[:, *inside].sum(axis=0).max() / (noise * np.sqrt(known.sum()))
     if not source.channels:
         return float(stack), np.nan
     profile = gaussian_profile(n_channels, source.z, source.fwhm)
@@ -175,7 +176,7 @@ def truth_record(simulated: SimulatedCube) -> dict:
     """
     truth, observation = simulated.truth, simulated.observation
     columns = {name: u.Quantity(truth[name]).value for name in TRUTH_COLUMNS}
-    beam = _primary_beam(observation.size, observation.cell, observation.frequency)
+    seen = attenuation(observation)
     y, x = (np.clip(np.rint(columns[c]).astype(int), 0, observation.size - 1) for c in "yx")
     clean_beam = truth.meta["clean_beam"]
     return {
@@ -186,15 +187,20 @@ def truth_record(simulated: SimulatedCube) -> dict:
             **{
                 f"{axis}1": np.asarray(truth[f"{axis}_max"]) + (np.asarray(truth[f"{axis}_max"]) >= 0) for axis in "yxz"
             },
-            "flux": truth["flux"].to_value(u.Jy * u.Hz) * beam[y, x],
+            "flux": truth["flux"].to_value(u.Jy * u.Hz) * seen[y, x],
             "pair": np.asarray(truth["pair"]) if "pair" in truth.colnames else np.zeros(len(truth), int),
         },
     }
 
 
-@cache
-def _primary_beam(size: int, cell: float, frequency: float) -> np.ndarray:
-    return primary_beam(size, cell, frequency)
+@lru_cache(maxsize=1)  # most strata have one observation for all their cubes
+def attenuation(observation: Observation) -> np.ndarray:
+    """What the primary beam leaves of a source's flux in the cube, (size, size)."""
+    if getattr(observation, "pb_corrected", False):
+        return np.ones((observation.size, observation.size))
+    if hasattr(observation, "primary_beam"):
+        return observation.primary_beam()
+    return primary_beam(observation.size, observation.cell, observation.frequency)
 
 
 class _Worker:
@@ -212,20 +218,17 @@ class _Worker:
         for name in missing:
             if name == TRUTH:
                 continue
-            if isinstance(self.contenders[name], Classical):
-                _ = field.stacked  # one image for all of them, on the time of none
-            begin, error = time.perf_counter(), None
+            seconds, error = np.nan, None
             try:
+                if isinstance(self.contenders[name], Classical):
+                    _ = field.stacked  # one image for all of them, on the time of none
+                begin = time.perf_counter()
                 sources = self.searches[name](field)
+                seconds = round(time.perf_counter() - begin, 4)
+                columns = found_record(sources, field.cube)
             except Exception as problem:  # a finder that fails finds nothing; the others go on
-                sources, error = [], f"{type(problem).__name__}: {problem}"
-            seconds = round(time.perf_counter() - begin, 4)
-            records[name] = {
-                "cube": index,
-                "seconds": seconds,
-                "error": error,
-                "sources": found_record(sources, field.cube),
-            }
+                columns, error = found_record([], field.cube), f"{type(problem).__name__}: {problem}"
+            records[name] = {"cube": index, "seconds": seconds, "error": error, "sources": columns}
         return records
 
 

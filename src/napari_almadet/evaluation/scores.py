@@ -19,7 +19,7 @@ from astropy.table import Table
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.evaluation.matching import Rate, box_iou, match, range_iou
 from napari_almadet.evaluation.results import TRUTH, Results
-from napari_almadet.simulation.sky import STRATA
+from napari_almadet.simulation.dataset import STRATA
 
 BRIGHT_STACK = 5.0  # SNR in the stacked image, and at the line, over which completeness is also given
 BRIGHT_LINE = 6.0
