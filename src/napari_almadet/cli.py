@@ -18,6 +18,7 @@ from napari_almadet.pipeline.settings import PRESETS, Settings
 from napari_almadet.simulation import STRATA_ABOUT
 
 if TYPE_CHECKING:
+    from astropy.table import Table as AstropyTable
     from rich.table import Table
 
     from napari_almadet.cube import Cube
@@ -64,6 +65,18 @@ class SetName(StrEnum):
 
 
 Stratum = StrEnum("Stratum", {name.upper().replace("-", "_"): name for name in STRATA_ABOUT})
+
+
+class FinderName(StrEnum):
+    """Keys of `napari_almadet.evaluation.finders.FINDERS`, said again so that help need not import torch."""
+
+    PEAKS = "peaks"
+    MATCHED_FILTER = "matched-filter"
+    SEP = "sep"
+    PHOTUTILS = "photutils"
+    AEGEAN = "aegean"
+    PYBDSF = "pybdsf"
+    DENDROGRAM = "dendrogram"
 
 
 def show_version(wanted: bool) -> None:
@@ -309,51 +322,141 @@ def train(
     output.print(f"Weights: {escape(str(weights))}", highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(
+    epilog="""[bold]Examples[/]\n
+almadet evaluate -n 60\n
+almadet evaluate --tune --finder peaks --finder matched-filter -n 20 -o scores/\n
+almadet evaluate --preset paper --preset almadet --finder peaks --finder matched-filter -n 300 -o scores/"""
+)
 def evaluate(
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the numbers to this .ecsv file.")] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Cubes of each stratum.")] = 100,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.", file_okay=False)] = Path(
+        "evaluation"
+    ),
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=1, help="Cubes of each stratum; default: 100, of --render all.")
+    ] = None,
+    presets: Annotated[
+        list[Preset] | None, typer.Option("--preset", help="May be given more than once; default: almadet.")
+    ] = None,
+    finders: Annotated[
+        list[FinderName] | None,
+        typer.Option("--finder", help="Also a classical finder; may be given more than once. Alone: without presets."),
+    ] = None,
     strata: Annotated[
         list[Stratum] | None, typer.Option("--stratum", help="May be given more than once; default: all.")
     ] = None,
     which: Annotated[SetName, typer.Option("--set", help="Which set of cubes.")] = SetName.TEST,
     seed: Annotated[int, typer.Option(min=0, help="Of the set.")] = 0,
     device: Annotated[Device, typer.Option(help="Where to simulate and where the networks run.")] = Device.AUTO,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core, or one on a GPU.")
+    ] = None,
     require_line: Annotated[
-        bool, typer.Option("--require-line/--keep-continuum", help="As for detect.")
-    ] = Settings.require_line,
+        bool | None, typer.Option("--require-line/--keep-continuum", help="As for detect; default: the preset's.")
+    ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Choose the finders' parameters on the validation set, and stop; runs with the same OUT use them.",
+        ),
+    ] = False,
+    render: Annotated[
+        bool, typer.Option("--render", help="Run nothing; make tables and pictures of the results in OUT anew.")
+    ] = False,
 ) -> None:
-    """Measure completeness and purity on simulated cubes, one to one within 3 pixels.
+    """Measure presets and classical finders on simulated cubes, one to one within 3 pixels.
 
-    The cubes are those "almadet simulate" writes for the same set and seed; they are made here and not kept.
+    The cubes are those "almadet simulate" writes for the same set and seed; they are made here and not kept. What
+    was found in each is, in OUT/SET/STRATUM/, so that an interrupted or extended run only does what is missing.
+
+    [bold]OUT/scores.ecsv[/]: all rates and errors, a row for each stratum and finder in OUT.
+
+    [bold]OUT/curves.ecsv[/], [bold]errors.ecsv[/], [bold]calibration.ecsv[/]: against SNR, and of the probabilities.
+
+    [bold]OUT/*.png[/]: the same as pictures, where matplotlib is installed.
     """
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    from napari_almadet.evaluation.scores import evaluate as run
-    from napari_almadet.evaluation.scores import scores_table
+    from napari_almadet.evaluation import run, tuning
+    from napari_almadet.evaluation.scores import tables
 
+    if tune and (presets or not finders):
+        raise typer.BadParameter("--tune chooses parameters of classical finders: name them with --finder")
     names = [str(s) for s in strata or Stratum]
-    tally = {}
-    with Progress(console=messages, transient=True) as bar:
-        task = bar.add_task("", total=n * len(names))
-        settings = Settings(device=str(device), require_line=require_line)
-        for name, scores in run(n, names, which=which, seed=seed, settings=settings):
-            tally[name] = scores
-            bar.update(task, advance=1, description=name)
-    for name, scores in tally.items():
-        output.print(f"[bold]{name}[/], {scores.cubes} cubes, {scores.true} sources", highlight=False)
-        output.print(f"  completeness             {escape(str(scores.completeness))}", highlight=False)
-        output.print(f"  completeness, SNR >= 5   {escape(str(scores.completeness_bright))}", highlight=False)
-        output.print(f"  purity                   {escape(str(scores.purity))}", highlight=False)
-        output.print(f"  false positives          {scores.false_positives}", highlight=False)
-        row = scores.row()
-        output.print(
-            f"  mean IoU {row['mean_iou']:.2f} (boxes), {row['mean_iou_channels']:.2f} (channels); median error "
-            f"{row['median_offset_px']:.2f} px, {row['median_line_offset_channels']:.2f} channels",
-            highlight=False,
-        )
-    if out:
-        scores_table(tally).write(out, overwrite=True)
+    set_name = str(SetName.VALIDATION if tune else which)
+    cubes = n or 100
+    if tune:
+        contenders = [variant for finder in finders for variant in tuning.variants(str(finder))]
+    else:
+        contenders = [
+            run.Preset(*preset_with(preset, str(device), require_line))
+            for preset in presets or ([] if finders else [Preset.ALMADET])
+        ]
+        contenders += [tuning.at_its_best(out, str(finder)) for finder in finders or []]
+    if not render:
+        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        try:
+            with Progress(*columns, console=messages, transient=True) as bar:
+                task = bar.add_task("", total=None)
+                steps = run.run(out, contenders, names, cubes, which=set_name, seed=seed, device=str(device), jobs=jobs)
+                for done, total in steps:
+                    bar.update(task, completed=done, total=total)
+        except ModuleNotFoundError as error:
+            messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[evaluate]"')
+            raise typer.Exit(1) from error
+        except (OSError, RuntimeError, ValueError) as error:
+            messages.print(f"[red]Stopped:[/] {escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(1) from error
+    if tune:
+        for finder, best in tuning.choose(out, set_name, [str(f) for f in finders], names, cubes).items():
+            values = ", ".join(f"{key} {value:g}" for key, value in best["parameters"].items())
+            output.print(f"[bold]{finder}[/]: {values}; F1 {best['f1']:.3f}", highlight=False)
+        return
+    made = tables(out / set_name, n)
+    if not len(made["scores"]):
+        messages.print(f"[red]No results in[/] {escape(str(out / set_name))}")
+        raise typer.Exit(1)
+    for name, table in made.items():
+        table.write(out / f"{name}.ecsv", overwrite=True)
+    try:
+        from napari_almadet.evaluation.plots import save_all
+    except ModuleNotFoundError as error:
+        messages.print(f'No pictures, {error.name} is missing: pip install "napari-almadet\\[evaluate]"')
+    else:
+        save_all(made, out)
+    print_scores(made["scores"])
+    output.print(f"Written to {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
+
+
+def preset_with(preset: Preset, device: str, require_line: bool | None) -> tuple[str, Settings]:
+    """A preset's settings, and a name that says what was changed in them."""
+    if require_line is None:
+        return str(preset), Settings(preset=str(preset), device=device)
+    name = f"{preset}-{'require-line' if require_line else 'keep-continuum'}"
+    return name, Settings(preset=str(preset), device=device, require_line=require_line)
+
+
+def print_scores(scores: AstropyTable) -> None:
+    """Print what matters most of a table of scores, a short table for each stratum."""
+    from rich.table import Table
+
+    from napari_almadet.evaluation.report import SHORT
+
+    for stratum in dict.fromkeys(scores["stratum"]):
+        rows = scores[scores["stratum"] == stratum]
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+        for k, name in enumerate(SHORT):
+            table.add_column(name, justify="right" if k else "left", no_wrap=bool(k))
+        for row in rows:
+            table.add_row(*(cell(row) for cell in SHORT.values()))
+        count = f"{max(rows['cubes'])} cubes, {max(rows['sources'])} sources"
+        output.print(f"\n[bold]{stratum}[/], {count}", highlight=False)
+        output.print(table)
+        for row in rows[rows["failures"] > 0]:
+            failed = f"{row['finder']} failed on {row['failures']} of {row['cubes']} cubes: {row['failure']}"
+            messages.print(f"[red]{escape(failed)}[/]", soft_wrap=True)
+    output.print()
 
 
 def no_display() -> bool:
