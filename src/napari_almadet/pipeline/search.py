@@ -368,6 +368,7 @@ def refined(peak: EmissionPeak, spectrum: np.ndarray) -> EmissionPeak:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyUserWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a covariance nobody asks for
             fit = fitter(start, np.arange(low, high), spectrum[low:high], maxiter=500)
     except NonFiniteValueError:
         return peak

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 LEAST_SNR = 8.0  # of a source whose sidelobes are worth taking off
 VISIBLE = 0.7  # SNR that a sidelobe may have
+DEPTH = 0.05  # of the brightest source: fainter ones are hardly told from what the beam's errors leave of it
 CYCLES = 12
-SCALES = (0.0, 0.4, 0.7, 1.0, 1.5)  # FWHM of a component in beams
+SCALES = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.6)  # FWHM of a component in beams
 MAIN_LOBE = 1.2  # beams from a component's place: as far reaches the source itself
 COARSE_WIDTHS = (1.0, 4.0, 16.0)  # channels: a bright line is seen with any width like its own
-WIDE = 0.5  # beams: a source wider than that does not show the dirty beam
+WIDE = 0.35  # beams: a source wider than that does not show the dirty beam
 NOISE_FLOOR = 0.01  # by which the noise's autocorrelation may differ from the beam, whose weights need not be natural
 SOURCE_FLOOR = 0.003  # by which a bright source's image may, for what it is not alone
 PLANES = 128  # of differences are enough: they tell the beam to half a percent of its peak
@@ -80,7 +81,12 @@ def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tenso
 
 
 def source_psf(
-    units: NoiseUnits, psf: torch.Tensor, variance: torch.Tensor, sources: Sidelobes, beam: float
+    units: NoiseUnits,
+    psf: torch.Tensor,
+    variance: torch.Tensor,
+    sources: Sidelobes,
+    scales: list[int],
+    beam: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A better PSF from what bright sources show around them.
 
@@ -93,7 +99,9 @@ def source_psf(
     psf, variance
         As :func:`noise_psf` gives them.
     sources
-        With ``images`` of the full responses, the sources that are no wider than the beam.
+        With ``images`` of the full responses.
+    scales
+        Of the sources; those wider than :data:`WIDE` tell nothing.
 
     Returns
     -------
@@ -107,7 +115,11 @@ def source_psf(
     far = y[:, None] ** 2 + x**2 > (MAIN_LOBE * beam) ** 2
     variance = variance + NOISE_FLOOR**2
     residual = units.cube - sources.cube()
-    for place, spectrum, image in zip(sources.places.tolist(), sources.spectra, sources.images, strict=True):
+    for place, spectrum, image, scale in zip(
+        sources.places.tolist(), sources.spectra, sources.images, scales, strict=True
+    ):
+        if SCALES[scale] > WIDE:
+            continue
         power = spectrum @ spectrum
         seen = torch.einsum("c,cyx->yx", spectrum, residual) / power + image
         shown, known = torch.zeros_like(psf), torch.zeros_like(psf, dtype=torch.bool)
@@ -179,8 +191,8 @@ def without_sidelobes(
         scales, found = fit_components(units, places, responses, beam)
         images = seen_at(places, [responses[scale] for scale in scales], units)
         first = Sidelobes(found, images, torch.tensor(places, device=psf.device))
-        psf, _ = source_psf(units, psf, variance, first, beam)
-    limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3))
+        psf, _ = source_psf(units, psf, variance, first, scales, beam)
+    limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return units, None
     responses = [widened(psf, scale * beam) for scale in SCALES]
@@ -193,13 +205,15 @@ def without_sidelobes(
         new = peaks(snr, max(limit, 0.3 * peak), beam)
         new_scales, new_spectra = fit_components(residual, new, responses, beam)
         images = seen_at(new, [responses[scale] for scale in new_scales], units)
-        residual = replace(residual, cube=residual.cube - Sidelobes(new_spectra, images, None).cube())
-        places, scales, found = places + new, scales + new_scales, [*found, new_spectra]
+        less = replace(residual, cube=residual.cube - Sidelobes(new_spectra, images, None).cube())
+        if not improves(stack_snr(residual), stack_snr(less), places + new, beam):
+            break  # what is left is not of this beam's shape
+        residual, places, scales, found = less, places + new, scales + new_scales, [*found, new_spectra]
+    if not places:
+        return units, None
     dirty = seen_at(places, [responses[scale] for scale in scales], units)
     clean = seen_at(places, [gaussian(psf.shape, beam * np.hypot(1, SCALES[s]), psf.device) for s in scales], units)
     sidelobes = Sidelobes(torch.cat(found), dirty - clean, torch.tensor(places, device=psf.device))
-    if not improves(stack_snr(units), stack_snr(residual), places, beam):
-        return units, None
     return replace(units, cube=units.cube - sidelobes.cube() * units.valid), sidelobes
 
 
