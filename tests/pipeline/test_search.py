@@ -13,9 +13,9 @@ from radio_beam import Beam
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline import search
-from napari_almadet.pipeline.catalog import EmissionPeak, Fate
+from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import detect
-from napari_almadet.pipeline.search import SearchNetworks, refined, resolutions, windows
+from napari_almadet.pipeline.search import SearchNetworks, look_again, refined, resolutions, windows
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
@@ -213,3 +213,32 @@ def test_settings_are_written_down_with_the_networks():
     detections = detect(beam_cube(planes(11)), Settings(), networks=NETWORKS)
     about = json.loads(json.dumps(detections.provenance))
     assert set(about["networks"]) == {"source_finder", "line_finder", "judge"}
+
+
+def test_a_drawn_box_is_looked_at_again():
+    cube = beam_cube(add(planes(12), 40, 80, 30, 20.0))
+    candidate = Candidate(1, Box(32, 49, 72, 89), np.nan)
+    look_again(candidate, cube, Settings(), NETWORKS)
+    assert candidate.primary.centre == pytest.approx(20, abs=0.5)
+    assert candidate.channels == candidate.primary.emission_range(64)
+    empty = Candidate(2, Box(80, 97, 10, 27), np.nan)
+    look_again(empty, cube, Settings(), NETWORKS)
+    assert empty.peaks == ()
+    assert empty.channels == (0, 64)
+
+
+def test_sources_a_quarter_of_a_beam_apart_are_told_by_their_lines():
+    """Three pixels apart with a beam of eight: one blob, two lines from two places."""
+    cube = add(add(planes(13), 60, 60, 40, 15.0), 60, 63, 40, 45.0)
+    one, other = sorted(found(beam_cube(cube)), key=lambda c: c.z)
+    assert (one.z, other.z) == pytest.approx((15, 45), abs=0.5)
+    assert (one.x, one.y) == pytest.approx((60, 60), abs=1)
+    assert (other.x, other.y) == pytest.approx((63, 60), abs=1)
+    assert one.blended
+    assert other.blended
+
+
+def test_two_lines_of_one_source_stay_together():
+    (source,) = found(beam_cube(add(add(planes(14), 60, 60, 40, 15.0), 60, 60, 40, 45.0)))
+    assert len(source.peaks) == 2
+    assert not source.blended

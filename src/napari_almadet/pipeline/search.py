@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
 from astropy.modeling.models import Gaussian1D
-from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
 from astropy.utils.exceptions import AstropyUserWarning
 from scipy.ndimage import map_coordinates
 
 from napari_almadet.pipeline.blobs import at_edge, channel_blocks, stack
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
-from napari_almadet.pipeline.evidence import average, binning, in_noise_units, maps
+from napari_almadet.pipeline.evidence import average, binning, differences, in_noise_units, maps
 from napari_almadet.pipeline.focus import (
     Cutout,
     brightest_pixel,
@@ -35,12 +35,13 @@ from napari_almadet.pipeline.focus import (
     global_snr,
     pixel_snr,
     voxel_noise,
+    without_continuum,
 )
 from napari_almadet.pipeline.measure import measure
 from napari_almadet.pipeline.sidelobes import noise_beam, without_sidelobes
-from napari_almadet.pipeline.sources import centres, measures, own_lines, part_neighbours, spectra
-from napari_almadet.pipeline.spectra import find_emission, off_line, remove_baseline
-from napari_almadet.pipeline.steps import Progress, predict
+from napari_almadet.pipeline.sources import MEASURES, centres, measures, own_lines, part_neighbours, spectra
+from napari_almadet.pipeline.spectra import extract_spectra, find_emission, off_line, overlap, remove_baseline
+from napari_almadet.pipeline.steps import Progress, in_steps, predict
 from napari_almadet.pipeline.tiling import cut, window_starts
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ BOX_LEVEL = 0.1  # of a source's peak, where its box ends
 LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
 LINE_SNR = 4.5  # that such a line has at least
 CONTINUUM_SNR = 4.0
+PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
 
 # What the networks have learnt from, see napari_almadet.training.fields.
 BEAMS = (2.5, 6.5)  # averaged pixels
@@ -66,7 +68,7 @@ class SearchNetworks:
     """The networks of this preset, see :func:`napari_almadet.pipeline.detect.load_networks`.
 
     ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
-    ``judge`` (batch, 15) measures.
+    ``judge`` (batch, 17) measures.
     """
 
     source_finder: Any
@@ -320,11 +322,36 @@ def frequency_denoising(
     if not finds:
         return
     own = np.stack([find.spectrum for find in finds])
+    flat, answer = yield from denoise_own.steps(own, settings, networks)
+    for done, find in enumerate(finds):
+        yield Progress("Finding emission lines", done, len(finds))
+        candidate = find.candidate
+        candidate.denoised = answer[done]
+        find.measures[MEASURES.index("line chance")] = answer[done].max()
+        set_lines(candidate, flat[done], 2 * np.sinh(find.measures[MEASURES.index("own line")]))
+        rest = own[done][off_line(candidate.peaks, own.shape[1]) & (own[done] != 0)]
+        continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
+        candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"
+
+
+@in_steps
+def denoise_own(own: np.ndarray, settings: Settings, networks: SearchNetworks):
+    """Line Finder's answer to spectra in noise units, looked at with several resolutions.
+
+    Parameters
+    ----------
+    own
+        Shape (n, channels), continuum and all; 0 in channels without data.
+
+    Returns
+    -------
+    flat, answer
+        The spectra without their baselines, and where the lines are, from 0 to 1: float32, (n, channels).
+    """
     n, n_channels = own.shape
     known = own.any(axis=0)
-    flat = np.zeros_like(own)
+    flat, answer = np.zeros((2, n, n_channels), np.float32)
     flat[:, known] = remove_baseline(own[:, known])
-    answer = np.zeros_like(own)
     for factor in resolutions(n_channels):
         padded = np.pad(flat, ((0, 0), (0, -n_channels % factor)))
         coarse = padded.reshape(n, -1, factor).sum(axis=2) / np.sqrt(factor)
@@ -332,27 +359,50 @@ def frequency_denoising(
             networks.line_finder, coarse, "Denoising spectra", settings.batch_size, networks.device
         )
         answer = np.maximum(answer, np.repeat(said, factor, axis=1)[:, :n_channels])
-    for done, find in enumerate(finds):
-        yield Progress("Finding emission lines", done, n)
-        candidate = find.candidate
-        candidate.denoised = answer[done]
-        find.measures[6] = answer[done].max()
-        if answer[done].max() >= LINE_CHANCE and 2 * np.sinh(find.measures[5]) >= LINE_SNR:
-            peaks, reasons = find_emission(answer[done], flat[done], LINE_CHANCE)
-            candidate.peaks = tuple(refined(peak, flat[done]) for peak in peaks)
-            candidate.reasons += reasons
-        candidate.channels = (0, n_channels)
-        if candidate.primary:
-            candidate.channels = candidate.primary.emission_range(n_channels)
-            candidate.reasons += [
-                f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, chance {p.height:.2f}"
-                for p in candidate.peaks
-            ]
-        else:
-            candidate.reasons.append(f"no line (highest chance {answer[done].max():.2f})")
-        rest = own[done][off_line(candidate.peaks, n_channels) & known]
-        continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
-        candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"
+    return flat, answer
+
+
+def set_lines(candidate: Candidate, flat: np.ndarray, line_snr: float) -> None:
+    """Give a candidate the lines that its ``denoised`` spectrum shows, if Line Finder and the SNR agree that there are.
+
+    Parameters
+    ----------
+    flat
+        Its spectrum in noise units without the baseline, (channels,).
+    line_snr
+        Of the best line in it.
+    """
+    denoised, n_channels = candidate.denoised, len(flat)
+    candidate.peaks, candidate.channels = (), (0, n_channels)
+    if denoised.max() >= LINE_CHANCE and line_snr >= LINE_SNR:
+        peaks, reasons = find_emission(denoised, flat, LINE_CHANCE)
+        candidate.peaks = tuple(refined(peak, flat) for peak in peaks)
+        candidate.reasons += reasons
+    if candidate.primary:
+        candidate.channels = candidate.primary.emission_range(n_channels)
+        candidate.reasons += [
+            f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, chance {p.height:.2f}"
+            for p in candidate.peaks
+        ]
+    else:
+        candidate.reasons.append(f"no line (highest chance {denoised.max():.2f}, best SNR {line_snr:.1f})")
+
+
+def look_again(candidate: Candidate, cube: Cube, settings: Settings, networks: SearchNetworks) -> None:
+    """Steps 5 to 7 for a candidate in a box that was not found but drawn: its spectrum is the sum over the box."""
+    import torch
+
+    candidate.spectrum = extract_spectra(cube, [candidate.box])[0]
+    known = np.isfinite(candidate.spectrum)
+    own = np.zeros((1, len(known)), np.float32)
+    values = candidate.spectrum[known]
+    steps = differences(values) if len(values) > 1 else np.zeros(1)
+    sigma = float(mad_std(steps)) / np.sqrt(2)
+    if sigma > 0:
+        own[0, known] = values / sigma
+    flat, answer = denoise_own(own, settings, networks)
+    candidate.denoised = answer[0]
+    set_lines(candidate, flat[0], own_lines(flat[:, known], torch.ones(known.sum()))[0] if sigma > 0 else 0.0)
 
 
 def refined(peak: EmissionPeak, spectrum: np.ndarray) -> EmissionPeak:
@@ -406,29 +456,120 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
 def source_spectral_focusing(
     cube: Cube, finds: list[Find], stacked: np.ndarray, settings: Settings
 ) -> Generator[Progress, None, None]:
-    """Source spectral focusing (8 - 10): box, focused image, SNRs and measures of each candidate."""
-    ny, nx = stacked.shape
-    for done, find in enumerate(finds):
+    """Source spectral focusing (8 - 10): box, focused image, SNRs and measures of each candidate.
+
+    Sources that lie so close that only their lines tell them apart join ``finds``.
+    """
+    for done, find in enumerate(list(finds)):
         yield Progress("Focusing on sources", done, len(finds))
-        candidate = find.candidate
-        half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
-        y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
-        x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
-        candidate.box = Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
-        candidate.edge = at_edge(candidate.box, stacked)
-        cutout = cut_out(cube, candidate.box, settings.crop)
-        cutout = Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
-        box = cutout.local(candidate.box)
-        candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)
-        candidate.spectrum[~np.isfinite(cutout.planes[:, *box.slices]).any(axis=(1, 2))] = np.nan
-        focused = focus(cutout.planes, candidate.channels)  # (8)
-        sigma = focused_noise(focused, voxel_noise(cutout.planes, candidate.peaks), candidate.channels)
-        candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
-        candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
-        margin = (len(focused) - settings.crop) // 2
-        candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
-        candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
-        measure(candidate, cube, cutout)  # (10)
-        candidate.x, candidate.y = find.x, find.y
-        if candidate.primary:
-            candidate.z = candidate.primary.centre
+        cutout = seen_about(find, cube, stacked, settings.crop)
+        other = None
+        if find.candidate.fate is not Fate.DROPPED:
+            other = part_by_lines(find, finds, cutout)  # (9)
+        if other:
+            finds.append(other)
+            focus_and_measure(other, cube, seen_about(other, cube, stacked, settings.crop), settings)
+            cutout = seen_about(find, cube, stacked, settings.crop)
+        focus_and_measure(find, cube, cutout, settings)
+
+
+def seen_about(find: Find, cube: Cube, stacked: np.ndarray, crop: int) -> Cutout:
+    """Give a find's candidate its box, and cut the cube, without sidelobes, out about it."""
+    candidate, (ny, nx) = find.candidate, stacked.shape
+    half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
+    y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
+    x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
+    candidate.box = Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
+    candidate.edge = at_edge(candidate.box, stacked)
+    cutout = cut_out(cube, candidate.box, crop)
+    return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
+
+
+def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
+    """Take a source apart whose lines come from different places (paper, step 9).
+
+    Each line is focused on, with the continuum taken off, and its place is the centroid of what is near the
+    candidate.  A line of which another find has the like at that place is that one's.  One that lies
+    further from the first line's place than its noise lets it stray is another source's.
+
+    Returns
+    -------
+    Find or None
+        The other source; the find keeps the rest, and moves to its own line's place.
+    """
+    candidate = find.candidate
+    if len(candidate.peaks) < 2:
+        return None
+    planes, n_channels = cutout.planes, len(cutout.planes)
+    lines, rms = without_continuum(planes, candidate.peaks), voxel_noise(planes, candidate.peaks)
+    fwhm = gaussian_sigma_to_fwhm * np.sqrt(find.sigma_y * find.sigma_x)
+    first, *rest = candidate.peaks
+    place, snr = place_of(lines, first.emission_range(n_channels), find, cutout.origin, fwhm, rms)
+    if snr < LINE_SNR:
+        return None
+    for peak in rest:
+        channels = peak.emission_range(n_channels)
+        if overlap(channels, candidate.channels):
+            continue
+        own, own_snr = place_of(lines, channels, find, cutout.origin, fwhm, rms)
+        apart = float(np.hypot(own[0] - place[0], own[1] - place[1]))
+        if own_snr < LINE_SNR or apart <= max(1.0, PLACE_ERRORS * fwhm / min(snr, own_snr)):
+            continue
+        candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
+        for known in finds:
+            near = np.hypot(known.y - own[0], known.x - own[1]) < fwhm / 2
+            if known is not find and near and any(peak.same_line(p) for p in known.candidate.peaks):
+                candidate.reasons.append(f"the line at channel {peak.channel} is candidate {known.candidate.id}'s")
+                return None
+        other = Candidate(
+            max(f.candidate.id for f in finds) + 1, candidate.box, candidate.prob, kind="line", blended=True
+        )
+        other.peaks, other.channels, other.denoised = (peak,), channels, candidate.denoised
+        other.reasons.append(
+            f"found: the line at channel {peak.channel} of candidate {candidate.id} comes from {apart:.1f} px away"
+        )
+        candidate.blended = True
+        candidate.reasons.append(f"the line at channel {peak.channel} is another source's, {apart:.1f} px away")
+        find.y, find.x = place
+        return replace(find, candidate=other, y=own[0], x=own[1])
+    return None
+
+
+def place_of(
+    lines: np.ndarray, channels: tuple[int, int], find: Find, origin: tuple[int, int], fwhm: float, rms: float
+) -> tuple[tuple[float, float], float]:
+    """Where a line comes from, (y, x) in the cube's pixels, and its SNR there.
+
+    The peak of the image focused on it, within half a width of the find, then the centroid of what is over half of
+    the peak about it.
+    """
+    image = np.nan_to_num(focus(lines, channels))
+    y, x = np.indices(image.shape)
+    about = np.hypot(y + origin[0] - find.y, x + origin[1] - find.x) <= fwhm / 2
+    if not about.any():
+        return (find.y, find.x), 0.0
+    peak = np.unravel_index(np.argmax(np.where(about, image, -np.inf)), image.shape)
+    bright = (np.hypot(y - peak[0], x - peak[1]) <= fwhm / 2) & (image > image[peak] / 2)
+    weight = np.where(bright, image, 0).astype(float)
+    snr = float(image[peak] / (rms * np.sqrt(channels[1] - channels[0])))
+    centre = tuple(float((weight * grid).sum() / weight.sum()) + o for grid, o in zip((y, x), origin, strict=True))
+    return centre, snr
+
+
+def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings) -> None:
+    """Steps 8 to 10 for one find, in the cutout it is seen in."""
+    candidate = find.candidate
+    box = cutout.local(candidate.box)
+    candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)
+    candidate.spectrum[~np.isfinite(cutout.planes[:, *box.slices]).any(axis=(1, 2))] = np.nan
+    focused = focus(cutout.planes, candidate.channels)  # (8)
+    sigma = focused_noise(focused, voxel_noise(cutout.planes, candidate.peaks), candidate.channels)
+    candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
+    candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
+    margin = (len(focused) - settings.crop) // 2
+    candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
+    candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
+    measure(candidate, cube, cutout)  # (10)
+    candidate.x, candidate.y = find.x, find.y
+    if candidate.primary:
+        candidate.z = candidate.primary.centre

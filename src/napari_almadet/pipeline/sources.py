@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_almadet.pipeline.evidence import MAPS, NoiseUnits, templates
+from napari_almadet.pipeline.evidence import MAPS, NORMAL_MAD, NoiseUnits, templates
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +25,8 @@ MEASURES = (
     "distance",  # to it, in beams
     "height",  # extent along y and x over the beam's
     "width",
+    "field",  # spread of the stack over its noise: over 1 where sidelobes are left in it
+    "brightest",  # of all candidates
     "valid",  # share of valid pixels about the centre
     "beam",
     "trials",  # how many lines were looked for
@@ -142,7 +144,7 @@ def measures(
     line_chance: np.ndarray,
     beam: float,
 ) -> np.ndarray:
-    """What each candidate is judged by, :data:`MEASURES`: shape (n, 15)."""
+    """What each candidate is judged by, :data:`MEASURES`: shape (n, 17)."""
     import torch
 
     if not len(rows):
@@ -169,6 +171,8 @@ def measures(
     near = torch.nn.functional.avg_pool2d(units.valid.float()[None, None], 9, stride=1, padding=4)[0, 0]
     iy, ix = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
     stack = 2 * np.sinh(value["stack"])
+    field = images[MAPS.index("stack")][units.valid].flatten()
+    spread = 2 * np.sinh(float(field[:: max(1, len(field) // 20000)].abs().median())) / NORMAL_MAD
     return np.stack(
         [
             logit,
@@ -183,6 +187,8 @@ def measures(
             distance,
             np.log(sigma_y * 2.3548 / beam),
             np.log(sigma_x * 2.3548 / beam),
+            np.full(len(y), np.log(max(spread, 0.5))),
+            np.full(len(y), strength.max()),
             near.cpu().numpy()[iy, ix],
             np.full(len(y), beam / 4 - 1),
             np.full(len(y), np.log(len(units.cube) / 100)),

@@ -48,7 +48,7 @@ class Instrument:
 def draw_observation(rng: np.random.Generator, paper: bool) -> Observation:
     """An observation with 2.6 to 6.2 pixels a beam: with the paper's array and natural weights, or with any."""
     array = Observation.array if paper else str(rng.choice(ARRAYS))
-    robust = None if paper or rng.random() < 0.5 else float(rng.uniform(-1, 2))
+    robust = None if paper or rng.random() < 0.5 else float(rng.uniform(-2, 2))
     observation = Observation(
         array=array,
         size=SIDE,
