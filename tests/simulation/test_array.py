@@ -22,6 +22,7 @@ from napari_almadet.simulation.array import (
     primary_beam_radius,
 )
 from napari_almadet.simulation.observe import Observation
+from napari_almadet.simulation.sky import PAPER_BEAM
 
 WAVELENGTH = 299792458 / 230e9  # m
 
@@ -164,6 +165,7 @@ def test_paper_setting_gives_the_beam_and_first_sidelobe_of_casa():
     beam, psf = observation.clean_beam, observation.psf()
     assert beam.major * observation.pixel == pytest.approx(0.886, rel=0.015)
     assert beam.minor * observation.pixel == pytest.approx(0.758, rel=0.015)
+    assert beam.fwhm == pytest.approx(PAPER_BEAM.fwhm, rel=1e-3)
     y, x = np.indices(psf.shape) - observation.size
     radius = np.hypot(y, x)
     outside = (radius > 12) & (radius < 180)

@@ -178,8 +178,8 @@ def test_response_to_phase_errors_agrees_with_ducc0():
         visibilities = np.exp(1j * (phases[:, second] - phases[:, first])).ravel()
         exact = direct_image(observation, visibilities, 192) / len(visibilities)
         difference = np.abs(observation.response(observation.frequency) - exact)
-        assert difference[1:, 1:].max() < 0.01
-        assert difference[48:144, 48:144].max() < 0.004
+        assert difference[1:, 1:].max() < 0.015
+        assert difference[48:144, 48:144].max() < 0.007
         assert np.abs(exact - SMALL.psf())[48:144, 48:144].max() > 0.1  # there is something to agree about
 
 

@@ -131,7 +131,7 @@ def test_only_pairs_have_partners(imager):
     assert sorted(pair)[:4] == [1, 1, 2, 2]
 
 
-@pytest.mark.parametrize(("stratum", "column", "median"), [("line-only", "snr_line", 10), ("bright", "snr_stack", 60)])
+@pytest.mark.parametrize(("stratum", "column", "median"), [("line-only", "snr_line", 10), ("bright", "snr_stack", 80)])
 def test_brightness_is_what_the_stratum_is_for(stratum, column, median):
     imager = Imager(Observation(), band_ends=False)
     kind, found = STRATA[stratum], []

@@ -246,11 +246,10 @@ class SkyModel:
     def line_widths(self) -> np.ndarray:
         """FWHM of the lines of whole sources in channels, shape (n,): of a rotating source between its outer flanks."""
         widths = self.line_fwhm.astype(float)
-        for i in np.flatnonzero(self.gradient):
+        for i in np.flatnonzero(self.gradient * self.line):
             reach = abs(self.gradient[i]) + 2 * self.line_fwhm[i]
             profile = self._profile(i, self.line_centre[i] + np.linspace(0, reach, 2000))
-            last = np.flatnonzero(profile >= 0.5 * profile.max())[-1] if self.line[i] else 0
-            widths[i] = 2 * reach * last / 1999 if self.line[i] else widths[i]
+            widths[i] = 2 * reach * np.flatnonzero(profile >= 0.5 * profile.max())[-1] / 1999
         return widths
 
     def _profile(self, i: int, channels: np.ndarray) -> np.ndarray:
