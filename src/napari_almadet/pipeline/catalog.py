@@ -132,6 +132,14 @@ class Candidate:
         """The highest peak, on which the candidate is focused."""
         return self.peaks[0] if self.peaks else None
 
+    @property
+    def position(self) -> tuple[float, float]:
+        """(x, y) in pixels: the flux-weighted centre, or the box's where that was not measured."""
+        if np.isfinite(self.x) and np.isfinite(self.y):
+            return self.x, self.y
+        y, x = self.box.centre
+        return x, y
+
     def is_at(self, centre: tuple[float, float], peaks: tuple[EmissionPeak, ...]) -> bool:
         """Whether (y, x) lies in the candidate's box and one of ``peaks`` is one of its lines."""
         y, x = centre

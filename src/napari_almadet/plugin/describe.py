@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy import units as u
 
 from napari_almadet.pipeline.catalog import Candidate, Detections
 from napari_almadet.plugin.layers import line_channel, position
@@ -18,6 +19,16 @@ DASH = "–"  # stands for a number that is not known
 def number(value: float, form: str) -> str:
     """A number by a format specification, or a dash if it is not finite."""
     return format(value, form) if np.isfinite(value) else DASH
+
+
+def readable(values: u.Quantity) -> u.Quantity:
+    """Values whose unit holds a flux density in Jy, mJy or μJy, so that the highest is 1 or more; others as they are."""
+    flux = next((b for b, p in zip(values.unit.bases, values.unit.powers, strict=True) if p == 1 and b.is_equivalent(u.Jy)), None)
+    if flux is None:
+        return values
+    peak = np.nanmax(np.abs(values.value), initial=0.0) * flux.to(u.Jy)
+    best = next((unit for unit in (u.Jy, u.mJy) if peak * u.Jy.to(unit) >= 1), u.uJy)
+    return values.to(values.unit / flux * best)
 
 
 def sky_text(sky: SkyCoord) -> tuple[str, str]:

@@ -143,10 +143,7 @@ def features(detections: Detections, candidates: Sequence[Candidate]) -> pd.Data
 
 def position(candidate: Candidate) -> tuple[float, float]:
     """(x, y) of a candidate in pixels: its flux-weighted centre, or its box's where that was not measured."""
-    if np.isfinite(candidate.x) and np.isfinite(candidate.y):
-        return candidate.x, candidate.y
-    y, x = candidate.box.centre
-    return x, y
+    return candidate.position
 
 
 def line_channel(candidate: Candidate) -> float:
