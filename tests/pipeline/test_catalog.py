@@ -23,7 +23,7 @@ from napari_almadet.pipeline.catalog import (
 COLUMNS = [
     *("id", "x", "y", "z", "x_min", "x_max", "y_min", "y_max", "z_min", "z_max", "ra", "dec", "freq", "v_rad"),
     *("f_sum", "err_f_sum", "f_max", "w20", "w50", "rms", "prob", "snr_global", "snr_pixel", "n_peaks"),
-    *("blended", "edge", "kind", "verdict", "note"),
+    *("blended", "edge", "kind", "verdict", "note", "origin"),
 ]
 FILES = {"catalog.ecsv", "probability.fits", "ds9.reg", "casa.crtf", "settings.json"}
 

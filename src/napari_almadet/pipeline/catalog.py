@@ -32,6 +32,10 @@ class Fate(StrEnum):
     DROPPED = "dropped"
 
 
+VERDICTS = ("unseen", "accepted", "rejected")
+ORIGINS = ("found", "edited", "drawn", "imported")  # by the pipeline; changed, made or brought by the astronomer
+
+
 @dataclass(frozen=True)
 class Box:
     """A rectangle of pixels, half-open as numpy slices are: ``image[y0:y1, x0:x1]``."""
@@ -124,8 +128,9 @@ class Candidate:
     w20: float = np.nan
     w50: float = np.nan
     rms: float = np.nan
-    verdict: str = "unseen"  # "unseen", "accepted" or "rejected": the astronomer's
+    verdict: str = "unseen"  # one of VERDICTS: the astronomer's
     note: str = ""
+    origin: str = "found"  # one of ORIGINS: whose box and emission range these are
 
     @property
     def primary(self) -> EmissionPeak | None:
@@ -228,6 +233,7 @@ class Detections:
             "kind": np.array([c.kind for c in kept], dtype=str),
             "verdict": np.array([c.verdict for c in kept], dtype=str),
             "note": np.array([c.note for c in kept], dtype=str),
+            "origin": np.array([c.origin for c in kept], dtype=str),
         }
         decisions = {str(c.id): {"fate": str(c.fate), "reasons": list(c.reasons)} for c in self.candidates}
         return QTable(columns, meta={**self._about(), "decisions": decisions})
