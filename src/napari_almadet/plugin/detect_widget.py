@@ -30,6 +30,7 @@ from napari_almadet.pipeline.settings import Settings
 from napari_almadet.plugin.background import Failure, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.inspector import Inspector
+from napari_almadet.plugin.layers import cube_of
 from napari_almadet.plugin.session import Session
 
 if TYPE_CHECKING:
@@ -68,21 +69,6 @@ def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detec
     except ValueError as error:
         raise RunError(str(error)) from error
     return (yield from detect_steps(cube, settings))
-
-
-def cube_of(image: Image) -> Cube:
-    """The cube of a layer: the one it was read from, or its bare array in pixels and channels.
-
-    Raises
-    ------
-    CubeError
-        If the array is no cube, e.g. of complex numbers.
-    """
-    cube = image.metadata.get("cube")
-    data = image.data[0] if image.multiscale else image.data
-    if isinstance(cube, Cube) and cube.shape == data.shape:
-        return cube
-    return Cube.from_array(data, name=image.name)
 
 
 class DetectWidget(QWidget):

@@ -72,6 +72,7 @@ class FocusView(QWidget):
         self.paint(colours)
         choice.changed.connect(self._draw)
         cutouts.ready.connect(self._draw)
+        session.edited.connect(self._edited)
         session.selection_changed.connect(self._selected)
         self._selected(session.selected)
 
@@ -175,6 +176,10 @@ class FocusView(QWidget):
                 for handle, place in zip(self.cut_line.getHandles(), ((x - reach, y), (x + reach, y)), strict=True):
                     self.cut_line.movePoint(handle, place, coords="parent")
         self._draw()
+
+    def _edited(self, candidates: list[Candidate]) -> None:
+        if any(candidate is self.session.selected for candidate in candidates):
+            self._draw()
 
     def _mask_chosen(self, action) -> None:
         self._least_snr = action.data()

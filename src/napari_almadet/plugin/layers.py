@@ -32,6 +32,21 @@ _SPECTRAL_WORDS = {
 }
 
 
+def cube_of(image: Image) -> Cube:
+    """The cube of a layer: the one it was read from, or its bare array in pixels and channels.
+
+    Raises
+    ------
+    CubeError
+        If the array is no cube, e.g. of complex numbers.
+    """
+    cube = image.metadata.get("cube")
+    data = image.data[0] if image.multiscale else image.data
+    if isinstance(cube, Cube) and cube.shape == data.shape:
+        return cube
+    return Cube.from_array(data, name=image.name)
+
+
 def cube_layer(cube: Cube) -> LayerDataTuple:
     """Image layer of a cube: lazy data, arcsec on the sky, limits that ignore blank planes.
 

@@ -119,10 +119,10 @@ class Session:
         viewer.layers.events.removed.connect(self._layer_removed)
         viewer.layers.selection.events.active.connect(self._layer_activated)
         viewer.dims.events.current_step.connect(self._slider_moved)
-        viewer.mouse_drag_callbacks.append(_weak(self._mouse_pressed))
+        viewer.mouse_drag_callbacks.append(weak(self._mouse_pressed))
         # Shift+N rather than P for "previous": P draws a polygon where a Shapes layer is active.
-        viewer.bind_key("N", _weak(self.next), overwrite=True)
-        viewer.bind_key("Shift-N", _weak(self.previous), overwrite=True)
+        viewer.bind_key("N", weak(self.next), overwrite=True)
+        viewer.bind_key("Shift-N", weak(self.previous), overwrite=True)
 
     # -- cubes and results ------------------------------------------------------------
 
@@ -460,7 +460,7 @@ class Session:
                 self.inspect(image)
 
 
-def _weak(method: Callable) -> Callable:
+def weak(method: Callable) -> Callable:
     """A function that calls a bound method while its object lives.
 
     napari keeps mouse and key callbacks strongly, which would keep a session alive that no panel needs.

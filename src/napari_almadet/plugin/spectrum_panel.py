@@ -74,6 +74,7 @@ class SpectrumPanel(QWidget):
         cutouts.ready.connect(self._draw)
         session.detections_changed.connect(self._axes_changed)
         session.selection_changed.connect(self._draw)
+        session.edited.connect(self._edited)
         session.channel_changed.connect(self._channel_changed)
         self._axes_changed()
 
@@ -230,16 +231,19 @@ class SpectrumPanel(QWidget):
         if self.axis is None or not candidate.channels[1]:
             return
         channels = self.axis.channels(*self.span.getRegion())
-        if channels != candidate.channels:
+        if channels == candidate.channels:
+            self._draw_span(candidate)  # back to the channels' edges
+        else:
             self.session.refocus(candidate, channels)
-        self._draw_span(self.session.selected)  # on the channels' edges
 
     def _peak_clicked(self, _, points) -> None:
         candidate = self.session.selected
         peak = candidate.peaks[points[0].data()]
-        channels = peak.emission_range(len(candidate.denoised))
-        if channels != candidate.channels:
-            self.session.refocus(candidate, channels)
+        self.session.refocus(candidate, peak.emission_range(len(candidate.denoised)))
+
+    def _edited(self, candidates: list[Candidate]) -> None:
+        if any(candidate is self.session.selected for candidate in candidates):
+            self._draw()
 
     # -- drawing ----------------------------------------------------------------------
 
