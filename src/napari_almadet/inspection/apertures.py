@@ -158,9 +158,7 @@ def range_statistics(
     values, widths, places = (a[part][known] for a in (spectrum.value, axis.widths, axis.centres))
     if not values.size:
         nothing = np.nan * spectrum.unit
-        return RangeStatistics(
-            channels, nothing * axis.unit, nothing, nothing, np.nan, np.nan * axis.unit
-        )
+        return RangeStatistics(channels, nothing * axis.unit, nothing, nothing, np.nan, np.nan * axis.unit)
     above = (values - level) * widths
     centroid = (above * places).sum() / above.sum() if above.sum() > 0 else np.nan
     if not axis.edges[part.start : part.stop + 1].min() <= centroid <= axis.edges[part.start : part.stop + 1].max():

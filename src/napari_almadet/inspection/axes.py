@@ -44,7 +44,8 @@ class SpectralAxis:
         """Name, frame and unit, to be written on the axis."""
         if self.unit == u.chan:
             return self.name
-        return f"{self.name}{f', {self.frame}' if self.frame else ''} ({self.unit})"
+        unit = "km/s" if self.unit == u.km / u.s else str(self.unit)
+        return f"{self.name}{f', {self.frame}' if self.frame else ''} ({unit})"
 
     @property
     def centres(self) -> np.ndarray:

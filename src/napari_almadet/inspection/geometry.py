@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
-from astropy import units as u
 
 from napari_almadet.cube import Cube
 
 
 def sky_vectors(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Displacements (x, y) in pixels that lead 1 arcsec to the North and 1 arcsec to the East; None without WCS."""
-    here = cube.sky(x, y)
-    if here is None:
+    """Displacements (x, y) in pixels that lead 1 arcsec to the North and 1 arcsec to the East; None without WCS.
+
+    North is that of the cube's own frame, from which FITS counts the beam's angle too.
+    """
+    if cube.celestial is None:
         return None
-    step = cube.pixel_scale
-    ends = [here.directional_offset_by(angle, step) for angle in (0 * u.deg, 90 * u.deg)]
-    return tuple(
-        (np.array(cube.celestial.world_to_pixel(end), dtype=float) - (x, y)) / step.to_value(u.arcsec) for end in ends
-    )
+    half = np.array([(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
+    lon, lat = np.radians(cube.celestial.wcs_pix2world(half + (x, y), 0)).T
+    there = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    lon, lat = lon[0], lat[0]
+    north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
+    east = np.array([-np.sin(lon), np.cos(lon), 0])
+    per_pixel = np.stack([north, east]) @ (there[:, 1::2] - there[:, 2::2])  # radians to the North and East
+    vectors = np.linalg.inv(np.degrees(per_pixel) * 3600)
+    return vectors[:, 0], vectors[:, 1]
 
 
 def beam_outline(cube: Cube, x: float, y: float, points: int = 73) -> np.ndarray | None:
@@ -57,4 +62,6 @@ def _beam_axes(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] 
     north, east = vectors
     angle = cube.beam.pa.to_value("rad")
     major, minor = (axis.to_value("arcsec") for axis in (cube.beam.major, cube.beam.minor))
-    return major * (np.cos(angle) * north + np.sin(angle) * east), minor * (-np.sin(angle) * north + np.cos(angle) * east)
+    return major * (np.cos(angle) * north + np.sin(angle) * east), minor * (
+        -np.sin(angle) * north + np.cos(angle) * east
+    )

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from napari_almadet.pipeline.focus import Cutout
 
 
-def moments(planes: np.ndarray, places: np.ndarray, widths: np.ndarray, least: float = -np.inf) -> tuple[np.ndarray, ...]:
+def moments(
+    planes: np.ndarray, places: np.ndarray, widths: np.ndarray, least: float = -np.inf
+) -> tuple[np.ndarray, ...]:
     """Moments 0, 1 and 2 of planes along the spectral axis.
 
     ``M0 = sum(I dv)``, ``M1 = sum(I v dv) / M0``, and as moment 2 the dispersion

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
-from qtpy.QtCore import QTimer
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QApplication, QHBoxLayout, QLabel, QMenu, QSizePolicy, QToolButton, QWidget
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QLineEdit, QMenu, QToolButton, QWidget
 
 from napari_almadet.pipeline.catalog import brightness_unit
-from napari_almadet.plugin.describe import readable
+from napari_almadet.plugin.describe import readable, unit_text
 from napari_almadet.plugin.session import CLICK_SLOP, Session, weak
 from napari_almadet.plugin.spectral_choice import SpectralChoice
+from napari_almadet.plugin.theme import QUIET_LINE
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -63,7 +63,7 @@ def describe_place(session: Session, choice: SpectralChoice, place: Place) -> st
         parts.append(position_texts(sky, cube.pixel_scale)[0])
     for axis, digits in ((choice.frequency, 5), (choice.velocity, 1)):
         if axis is not None:
-            parts.append(f"{float(axis.world(place.channel)):.{digits}f} {axis.unit}")
+            parts.append(f"{float(axis.world(place.channel)):.{digits}f} {unit_text(axis.unit)}")
     if choice.velocity is not None:
         parts[-1] += f" {choice.velocity.name.split()[0].lower()}"
     if cube is not None and cube.spectral_frame and (choice.frequency or choice.velocity):
@@ -78,7 +78,7 @@ def _value_text(session: Session, cube: Cube | None, place: Place) -> str:
     if not np.isfinite(value):
         return "no data"
     shown = readable(value * (brightness_unit(cube) if cube is not None else u.dimensionless_unscaled))
-    return f"{shown.value:.4g} {shown.unit.to_string('unicode')}".rstrip()
+    return f"{shown.value:.4g} {unit_text(shown.unit)}".rstrip()
 
 
 def _known(sky: SkyCoord) -> bool:
@@ -92,8 +92,10 @@ class Readout(QWidget):
     def __init__(self, session: Session, choice: SpectralChoice):
         super().__init__()
         self.session, self.choice = session, choice
-        self.text = QLabel(HINT)
-        self.text.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.text = QLineEdit(HINT)
+        self.text.setReadOnly(True)
+        self.text.setFrame(False)
+        self.text.setStyleSheet(QUIET_LINE)
         self.copy_button = QToolButton()
         self.copy_button.setText("Copy position")
         self.copy_button.setToolTip("Copy the selected candidate's position; right-click the image for any other")
@@ -105,9 +107,6 @@ class Readout(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.text, 1)
         layout.addWidget(self.copy_button)
-        # Of many moves between two frames the last one counts.
-        self._soon = QTimer(self, singleShot=True, interval=0)
-        self._soon.timeout.connect(self.update_text)
         viewer = session.viewer
         viewer.cursor.events.position.connect(self._moved)
         viewer.dims.events.current_step.connect(self._moved)
@@ -117,10 +116,6 @@ class Readout(QWidget):
         self._selected(session.selected)
 
     def _moved(self, *_: object) -> None:
-        self._soon.start()
-
-    def update_text(self) -> None:
-        """Read out what is under the pointer now."""
         place = place_at(self.session, self.session.viewer.cursor.position)
         self.text.setText(HINT if place is None else describe_place(self.session, self.choice, place))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyqtgraph as pg
 from astropy import units as u
-from napari.layers import Image, Layer
+from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QActionGroup
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget
@@ -20,7 +20,7 @@ from napari_almadet.inspection.moments import Cut, contour_levels, cut_along, li
 from napari_almadet.pipeline.catalog import Candidate, brightness_unit
 from napari_almadet.pipeline.focus import focused_noise, source_radii
 from napari_almadet.plugin.cutouts import Cutouts
-from napari_almadet.plugin.describe import readable
+from napari_almadet.plugin.describe import readable, unit_text
 from napari_almadet.plugin.layers import FATE_COLOURS
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
@@ -81,6 +81,8 @@ class FocusView(QWidget):
         for name, tip in zip(IMAGES, TIPS, strict=True):
             self.image_choice.addItem(name)
             self.image_choice.setItemData(self.image_choice.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self.image_choice.setMinimumContentsLength(8)
+        self.image_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.image_choice.currentIndexChanged.connect(self._draw)
         menu = QMenu(self)
         self.show_contours = _tick(menu, "Contours of the focused image", "±3, 6, 12 … times its noise")
@@ -223,6 +225,8 @@ class FocusView(QWidget):
         self._draw_beam(self.choice.cube, candidate, np.array([x0 + 0.12 * nx, y0 + 0.12 * ny]))
         self._draw_marks(self.choice.cube, candidate, np.array([x0, y0]), np.array([nx, ny]))
         self._draw_cut()
+        for plot in (self.plot, self.cut_plot):
+            plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
 
     def _picture(self, candidate: Candidate) -> Picture | None:
         """The image asked for; None while the cube is being read for it."""
@@ -234,7 +238,9 @@ class FocusView(QWidget):
             return None
         order = MOMENTS.index(name)
         values = line_moments(candidate, cutout, axis, self._least_snr)[order]
-        return Picture(name, readable(values * brightness * axis.unit if order == 0 else values * axis.unit), cutout.origin)
+        return Picture(
+            name, readable(values * brightness * axis.unit if order == 0 else values * axis.unit), cutout.origin
+        )
 
     def _velocity(self) -> SpectralAxis:
         """What moments and cuts are made of: a velocity, or what else the cube can be shown on."""
@@ -406,7 +412,7 @@ def _colour_bar(image: pg.ImageItem, plot: pg.PlotWidget) -> pg.ColorBarItem:
 def _show_colours(bar: pg.ColorBarItem, name: str, levels: tuple[float, float], unit: u.UnitBase) -> None:
     bar.setColorMap(pg.colormap.get(name))
     bar.setLevels(levels)
-    bar.axis.setLabel(unit.to_string("unicode"))
+    bar.axis.setLabel(unit_text(unit))
 
 
 def _tick(menu: QMenu, text: str, tip: str):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from html import escape
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QScrollArea, QSplitter, QStackedWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QMainWindow,
+    QScrollArea,
+    QSplitter,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_almadet.pipeline.catalog import Candidate
 from napari_almadet.plugin.coordinates import Readout
@@ -19,7 +28,7 @@ from napari_almadet.plugin.stretch_bar import StretchBar
 from napari_almadet.plugin.theme import Colours
 
 HINT = "Select a candidate (its box, its row in the table, or key N) to see its spectrum, image and numbers here."
-NUMBERS_WIDTH = 270
+NUMBERS_WIDTH = 240
 COLOUR_BAR_WIDTH = 60
 
 
@@ -65,10 +74,12 @@ class Inspector(QWidget):
         top.addWidget(self.stretch)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
-        layout.setSpacing(2)
+        layout.setSpacing(1)
         layout.addLayout(top)
         layout.addWidget(self.pages, 1)
-        self.setMinimumHeight(230)
+        self.setMinimumHeight(170)
+        # Rows of controls as low as a line of text: on a small screen every pixel is the plots'.
+        self.setStyleSheet("QComboBox, QToolButton { font-size: 8pt; padding: 1px 3px; max-height: 18px }")
 
         session.selection_changed.connect(self._describe)
         session.edited.connect(self._edited)
@@ -77,7 +88,13 @@ class Inspector(QWidget):
 
     def sizeHint(self) -> QSize:
         """Room for all numbers without scrolling."""
-        return QSize(900, 300)
+        return QSize(900, 280)
+
+    def showEvent(self, event) -> None:
+        """Let the docks at the left reach down beside this one: above it, they would leave it 180 of 720 pixels."""
+        super().showEvent(event)
+        if isinstance(window := self.window(), QMainWindow):
+            window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
 
     def resizeEvent(self, event) -> None:
         """Keep the image about square, until the user has moved the panels' borders."""
@@ -87,7 +104,7 @@ class Inspector(QWidget):
 
     def _arrange(self, *_: object) -> None:
         """An image about square, as much again for a cut, the numbers, and what is left for the spectrum."""
-        side = min(self.height() - 60 + COLOUR_BAR_WIDTH, self.width() // 4)
+        side = min(self.height() - 54 + COLOUR_BAR_WIDTH, self.width() // 4)
         focus = side * (2 if self.focus.show_cut.isChecked() else 1)
         self.panels.setSizes([max(self.width() - focus - NUMBERS_WIDTH, 1), focus, NUMBERS_WIDTH])
 

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
     QHBoxLayout,
-    QLabel,
+    QLineEdit,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -28,11 +28,11 @@ from napari_almadet.inspection.apertures import (
 from napari_almadet.inspection.axes import SpectralAxis
 from napari_almadet.pipeline.catalog import Candidate
 from napari_almadet.plugin.cutouts import Cutouts
-from napari_almadet.plugin.describe import number, readable
+from napari_almadet.plugin.describe import number, readable, unit_text
 from napari_almadet.plugin.lines_menu import LinesMenu
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.theme import Colours, transparent
+from napari_almadet.plugin.theme import QUIET_LINE, Colours, transparent
 
 CURVES = {
     "dirty": "Spectrum of the dirty cube through the aperture",
@@ -85,7 +85,7 @@ class SpectrumPanel(QWidget):
         self.plot.setMouseEnabled(x=True, y=False)
         self.plot.showAxis("right")
         self.plot.setLabel("right", "Denoised")
-        self.plot.getAxis("bottom").setHeight(40)  # its own guess cuts the label's descenders off
+        self.plot.getAxis("bottom").setHeight(36)  # its own guess cuts the label's descenders off
         self.plot.scene().sigMouseClicked.connect(self._clicked)
         # The denoised spectrum has a scale of its own, 0 to 1, on the right.
         self.right = pg.ViewBox(enableMenu=False)
@@ -146,21 +146,25 @@ class SpectrumPanel(QWidget):
         self.lines_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
         self.range_button.toggled.connect(self._range_toggled)
+        for box in (self.aperture_choice, self.unit_choice):
+            box.setMinimumContentsLength(8)
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         for widget in (self.aperture_choice, self.unit_choice, self.lines_button, self.range_button):
             self._bar.addWidget(widget)
 
-        self.range_text = QLabel()
-        self.range_text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.range_text.setWordWrap(True)
-        copy = self.copy_button = QToolButton()
-        copy.setText("Copy")
-        copy.setToolTip("Copy these numbers")
-        copy.clicked.connect(lambda: QApplication.clipboard().setText(self.range_text.text()))
+        self.range_text = QLineEdit()
+        self.range_text.setReadOnly(True)
+        self.range_text.setFrame(False)
+        self.range_text.setStyleSheet(QUIET_LINE)
+        self.copy_button = QToolButton()
+        self.copy_button.setText("Copy")
+        self.copy_button.setToolTip("Copy these numbers, one a line")
+        self.copy_button.clicked.connect(self._copy_statistics)
         self._range_row = QWidget()
         row = QHBoxLayout(self._range_row)
         row.setContentsMargins(4, 0, 0, 0)
         row.addWidget(self.range_text, 1)
-        row.addWidget(copy)
+        row.addWidget(self.copy_button)
         self._range_row.hide()
 
     def paint(self, colours: Colours) -> None:
@@ -182,7 +186,7 @@ class SpectrumPanel(QWidget):
         self.peaks.setBrush(pg.mkBrush(transparent(colours.denoised, 90)))
         self._colours = colours
         for region, colour in ((self.span, colours.fit), (self.range, colours.range), (self.noise, colours.dim)):
-            region.setBrush(pg.mkBrush(transparent(colour, 45)))
+            region.setBrush(pg.mkBrush(transparent(colour, 110 if region is self.noise else 45)))
             region.setHoverBrush(pg.mkBrush(transparent(colour, 70)))
             for edge in region.lines:
                 edge.setPen(pg.mkPen(transparent(colour, 160) if region is not self.noise else None))
@@ -272,6 +276,7 @@ class SpectrumPanel(QWidget):
         self._channel_changed(self.session.channel)
         if self.range_button.isChecked():
             self._place_range()
+        self.plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
 
     def _draw_spectra(self, candidate: Candidate) -> None:
         axis, values = self.axis, self.spectrum.value
@@ -296,7 +301,7 @@ class SpectrumPanel(QWidget):
         what = "Flux density" if self.spectrum.unit.is_equivalent(u.Jy) else "Brightness"
         if self.aperture_choice.currentData() is Aperture.BOX and what == "Brightness":
             what = "Sum"
-        self.plot.setLabel("left", f"{what} ({self.spectrum.unit.to_string('unicode')})")
+        self.plot.setLabel("left", f"{what} ({unit_text(self.spectrum.unit)})")
         self.plot.setLabel("bottom", axis.label)
         self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
         low, high = _span(values)
@@ -342,7 +347,7 @@ class SpectrumPanel(QWidget):
                 place,
                 pen=pg.mkPen(self._colours.range, style=Qt.PenStyle.DashLine),
                 label=line.name,
-                labelOpts={"position": 0.98, "rotateAxis": (1, 0), "anchors": [(1, 0), (1, 1)], "movable": False},
+                labelOpts={"position": 0.94 - 0.16 * (len(self._lines) % 3)},  # neighbours do not lie on each other
             )
             item.label.setColor(self._colours.range)
             item.setToolTip(f"{line.name}, rest frequency {line.rest_frequency:.6f} GHz ({line.source})")
@@ -358,6 +363,9 @@ class SpectrumPanel(QWidget):
         self._range_row.setVisible(on)
         self._range_channels = None
         self._draw()
+
+    def _copy_statistics(self) -> None:
+        QApplication.clipboard().setText(statistics_text(self.statistics, self.axis, "\n"))
 
     def _place_range(self) -> None:
         """Put the range where it was, in channels; at first, over the emission range and as much on either side."""
@@ -375,7 +383,8 @@ class SpectrumPanel(QWidget):
             return
         self._range_channels = self.axis.channels(*self.range.getRegion())
         self.statistics = range_statistics(self.spectrum, self.axis, self._range_channels, *self._baseline)
-        self.range_text.setText(statistics_text(self.statistics, self.axis))
+        self.range_text.setText(statistics_text(self.statistics, self.axis, "   "))
+        self.range_text.setCursorPosition(0)
 
 
 def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -383,18 +392,22 @@ def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return (axis.edges, values) if axis.edges[0] < axis.edges[-1] else (axis.edges[::-1], values[::-1])
 
 
-def statistics_text(measured: RangeStatistics, axis: SpectralAxis) -> str:
-    """The statistics of a range in one line, as it is shown and copied."""
+def statistics_text(measured: RangeStatistics, axis: SpectralAxis, separator: str) -> str:
+    """The statistics of a range in words, numbers and units."""
     first, last = measured.channels
     low, high = np.sort(axis.edges[[first, last]])
-    unit = "" if axis.unit == u.chan else f" {axis.unit}"
-    where = f"{low:.8g} to {high:.8g}{unit}, channels {first} to {last - 1}"
-    numbers = [
-        f"{name} {number(value.value, '.4g')} {value.unit.to_string('unicode')}".rstrip()
-        for name, value in (("sum", measured.sum), ("mean", measured.mean), ("rms", measured.rms))
-    ]
-    centroid = f"centroid {number(measured.centroid.value, '.8g')}{unit}"
-    return "   ".join([where, *numbers, f"S/N {number(measured.snr, '.1f')}", centroid])
+    unit = "" if axis.unit == u.chan else f" {unit_text(axis.unit)}"
+    return separator.join(
+        [
+            f"{low:.7g} to {high:.7g}{unit} (channels {first} to {last - 1})",
+            *(
+                f"{name} {number(value.value, '.4g')} {unit_text(value.unit)}"
+                for name, value in (("sum", measured.sum), ("mean", measured.mean), ("rms", measured.rms))
+            ),
+            f"S/N {number(measured.snr, '.1f')}",
+            f"centroid {number(measured.centroid.value, '.8g')}{unit}",
+        ]
+    )
 
 
 def _toggle(text: str, tip: str) -> QToolButton:

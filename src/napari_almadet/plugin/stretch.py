@@ -25,7 +25,7 @@ from napari.utils.colormaps import Colormap
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.focus import noise
-from napari_almadet.plugin.layers import contrast_limits, cube_of
+from napari_almadet.plugin.layers import contrast_limits
 
 AUTOMATIC = "automatic"  # as when the cube was opened
 INTERVALS: dict[str, BaseInterval | None] = {

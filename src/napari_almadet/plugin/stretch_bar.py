@@ -29,7 +29,9 @@ class StretchBar(QWidget):
         self._request: object = None  # the latest limits asked for
         self.interval = _choice(list(INTERVALS), "Which values are shown darkest and brightest")
         self.stretch = _choice(list(STRETCHES), "How brightness turns into colour between them")
-        self.scope = _choice(list(SCOPES), "Take the limits from the whole cube, without blank and noisy planes, or anew")
+        self.scope = _choice(
+            list(SCOPES), "Take the limits from the whole cube, without blank and noisy planes, or anew"
+        )
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)

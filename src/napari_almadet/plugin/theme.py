@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from napari.utils.theme import get_theme
 
+# A line of text to read, select and copy.  Unlike a label it does not have the window laid out anew for every text.
+QUIET_LINE = "QLineEdit { background: transparent; border: none; font-size: 8pt }"
+
 
 @dataclass(frozen=True)
 class Colours:
