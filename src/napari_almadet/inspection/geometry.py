@@ -14,8 +14,10 @@ def sky_vectors(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray]
     """
     if cube.celestial is None:
         return None
-    half = np.array([(0, 0), (0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
-    lon, lat = np.radians(cube.celestial.wcs_pix2world(half + (x, y), 0)).T
+    xs, ys = np.full(5, x, float), np.full(5, y, float)
+    xs[1:3] += 0.5, -0.5
+    ys[3:5] += 0.5, -0.5
+    lon, lat = np.radians(cube.celestial.wcs_pix2world(xs, ys, 0))
     there = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
     lon, lat = lon[0], lat[0]
     north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
@@ -62,6 +64,5 @@ def _beam_axes(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] 
     north, east = vectors
     angle = cube.beam.pa.to_value("rad")
     major, minor = (axis.to_value("arcsec") for axis in (cube.beam.major, cube.beam.minor))
-    return major * (np.cos(angle) * north + np.sin(angle) * east), minor * (
-        -np.sin(angle) * north + np.cos(angle) * east
-    )
+    along, across = np.cos(angle) * north + np.sin(angle) * east, np.cos(angle) * east - np.sin(angle) * north
+    return major * along, minor * across

@@ -36,7 +36,7 @@ def known_lines() -> tuple[Line, ...]:
 
 
 def lines_in_band(low: float, high: float, redshift: float) -> list[tuple[Line, float]]:
-    """Lines whose observed frequency ``rest / (1 + z)`` lies from ``low`` to ``high`` (GHz), each with that frequency."""
+    """Lines seen at ``rest / (1 + z)`` from ``low`` to ``high`` (GHz), each with that frequency."""
     observed = [(line, line.rest_frequency / (1 + redshift)) for line in known_lines()]
     return [(line, f) for line, f in observed if low <= f <= high]
 

@@ -22,11 +22,9 @@ def number(value: float, form: str) -> str:
 
 
 def readable(values: u.Quantity) -> u.Quantity:
-    """Values whose unit holds a flux density in Jy, mJy or μJy, so that the highest is 1 or more; others as they are."""
-    flux = next(
-        (b for b, p in zip(values.unit.bases, values.unit.powers, strict=True) if p == 1 and b.is_equivalent(u.Jy)),
-        None,
-    )
+    """Values of a flux density in Jy, mJy or μJy, so that the highest is 1 or more; others as they are."""
+    factors = zip(values.unit.bases, values.unit.powers, strict=True)
+    flux = next((base for base, power in factors if power == 1 and base.is_equivalent(u.Jy)), None)
     if flux is None:
         return values
     peak = np.nanmax(np.abs(values.value), initial=0.0) * flux.to(u.Jy)

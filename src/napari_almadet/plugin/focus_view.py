@@ -385,6 +385,7 @@ def cut_layer(cut: Cut, first: int, image: Image, name: str) -> Image:
         units=image.units,
         axis_labels=image.axis_labels,
         contrast_limits=_levels(cut.values),
+        metadata={"cut": True},  # nothing to look for sources in
     )
 
 

@@ -127,8 +127,9 @@ class Session:
     # -- cubes and results ------------------------------------------------------------
 
     def cube_layers(self) -> list[Image]:
-        """Layers a detection can run on: three-dimensional images that are not RGB."""
-        return [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim == 3 and not layer.rgb]
+        """Layers a detection can run on: three-dimensional images that are neither RGB nor cut out of a cube."""
+        images = [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim == 3]
+        return [image for image in images if not image.rgb and not image.metadata.get("cut")]
 
     def inspect(self, image: Image | None) -> None:
         """Turn all panels to a cube's layer, and to what was found in it earlier."""

@@ -1,4 +1,4 @@
-"""How a cube's brightness becomes colour: limits that blank and noisy channels do not spoil, and exact stretches; no Qt.
+"""How brightness becomes colour: limits that blank and noisy channels do not spoil, and exact stretches; no Qt.
 
 A stretch is made by a colour map with unevenly spaced control points, so that the
 layer's data, its contrast limits and its colour bar stay what they are.

@@ -20,7 +20,7 @@ SCOPES = ("whole cube", "each channel")
 
 
 class StretchBar(QWidget):
-    """Sets contrast limits and colour map of the session's cube layer, and follows it when the user picks a colour map."""
+    """Sets contrast limits and colour map of the session's cube layer; one that the user picks is stretched."""
 
     def __init__(self, session: Session):
         super().__init__()
@@ -29,9 +29,7 @@ class StretchBar(QWidget):
         self._request: object = None  # the latest limits asked for
         self.interval = _choice(list(INTERVALS), "Which values are shown darkest and brightest")
         self.stretch = _choice(list(STRETCHES), "How brightness turns into colour between them")
-        self.scope = _choice(
-            list(SCOPES), "Take the limits from the whole cube, without blank and noisy planes, or anew"
-        )
+        self.scope = _choice(list(SCOPES), "Limits from the whole cube, without its blank and noisy channels, or anew")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
