@@ -12,8 +12,6 @@ from radio_beam import Beam
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak
 
-SHAPE = (40, 60, 70)
-
 
 @pytest.fixture
 def header() -> fits.Header:

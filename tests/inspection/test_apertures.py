@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.modeling.models import Gaussian1D
-from conftest import SHAPE
 
 from napari_almadet.cube import Cube
 from napari_almadet.inspection.apertures import (
@@ -25,6 +24,7 @@ from napari_almadet.inspection.geometry import beam_pattern
 from napari_almadet.pipeline.catalog import EmissionPeak
 from napari_almadet.pipeline.focus import cut_out
 
+SHAPE = (40, 60, 70)
 CHANNEL = np.arange(SHAPE[0])
 LINE = 0.02 * np.exp(-((CHANNEL - 20) ** 2) / 18)  # Jy
 

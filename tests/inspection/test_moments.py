@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.wcs import WCS
-from conftest import SHAPE
 from spectral_cube import SpectralCube
 
 from napari_almadet.inspection.axes import spectral_axes
 from napari_almadet.inspection.moments import contour_levels, cut_along, line_moments, moments
 from napari_almadet.pipeline.focus import Cutout, cut_out
+
+SHAPE = (40, 60, 70)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from astropy.wcs import WCS
 from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.utils._proxies import PublicOnlyProxy
-from qtpy.QtWidgets import QApplication
+from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
+from qtpy.QtWidgets import QApplication, QMenu
 
 from napari_almadet.cube import Cube
 from napari_almadet.plugin import layers
@@ -36,6 +37,7 @@ def make_readout(viewer, qtbot):
         qtbot.addWidget(readout)
 
         def point(channel, y, x) -> str:
+            viewer.dims.set_point(0, image.data_to_world((channel, 0, 0))[0])
             viewer.cursor.position = image.data_to_world((channel, y, x))
             return readout.text.text()
 
@@ -100,7 +102,6 @@ def test_slider_moves_the_voxel_under_a_still_pointer(make_readout, cube, viewer
     readout, point = make_readout(cube)
     point(20, 50, 60)
     viewer.dims.set_current_step(0, 5)
-    viewer.cursor.position = (viewer.dims.point[0], *viewer.cursor.position[1:])
     assert "channel 5" in readout.text.text()
 
 
@@ -136,30 +137,33 @@ def test_copying_the_selected_position(session, qtbot, cube):
 class Mouse:
     """A mouse event as napari hands it to callbacks."""
 
-    def __init__(self, position, button=2):
+    def __init__(self, position, button):
         self.type, self.button, self.position, self.pos = "mouse_press", button, position, (100, 100)
 
 
-@pytest.mark.parametrize("button", [1, 2])
-def test_right_click_offers_the_position(make_readout, cube, viewer, button):
-    readout, _ = make_readout(cube)
+def click(viewer, button: int, moved: int = 0) -> None:
+    """Press and release a button of the mouse over a voxel, moved by some screen pixels in between."""
+    model = viewer.__wrapped__
     event = Mouse(viewer.layers[0].data_to_world((3, 12, 90)), button)
-    callback = readout._pressed(viewer, event)
-    moves = list(zip(callback, ["release"], strict=False))
+    mouse_press_callbacks(model, event)
+    event.type, event.pos = "mouse_move", (100, 100 + moved)
+    mouse_move_callbacks(model, event)
     event.type = "mouse_release"
-    list(callback)
-    assert hasattr(readout, "canvas_menu") is (button == 2)
-    assert len(moves) == (button == 2)
-    if button == 2:
-        assert any("90.00 12.00" in action.text() for action in readout.canvas_menu.actions())
-        readout.canvas_menu.close()
+    mouse_release_callbacks(model, event)
 
 
-def test_right_drag_zooms_and_offers_nothing(make_readout, cube, viewer):
-    readout, _ = make_readout(cube)
-    event = Mouse(viewer.layers[0].data_to_world((3, 12, 90)))
-    callback = readout._pressed(viewer, event)
-    next(callback)
-    event.type, event.pos = "mouse_move", (100, 140)
-    assert list(callback) == []
-    assert not hasattr(readout, "canvas_menu")
+def test_right_click_offers_the_position(make_readout, cube, viewer):
+    readout, point = make_readout(cube)
+    point(3, 12, 90)
+    click(viewer, button=2)
+    (menu,) = readout.findChildren(QMenu, "position")
+    assert any("90.00 12.00" in action.text() for action in menu.actions())
+    menu.close()
+
+
+@pytest.mark.parametrize(("button", "moved"), [(1, 0), (2, 40)])
+def test_other_clicks_and_drags_offer_nothing(make_readout, cube, viewer, button, moved):
+    readout, point = make_readout(cube)
+    point(3, 12, 90)
+    click(viewer, button, moved)
+    assert readout.findChildren(QMenu, "position") == []

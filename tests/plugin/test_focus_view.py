@@ -8,6 +8,7 @@ from astropy import units as u
 from napari.components import ViewerModel
 from napari.layers import Image
 from napari.utils._proxies import PublicOnlyProxy
+from scipy.ndimage import map_coordinates
 
 from napari_almadet.inspection.moments import line_moments
 from napari_almadet.pipeline.focus import cut_out
@@ -64,8 +65,6 @@ def test_contours_run_at_multiples_of_the_noise(view, session, detections):
     candidate = detections.candidates[0]
     x, y = view.contours.getData()
     y0, x0 = candidate.focus_origin
-    from scipy.ndimage import map_coordinates
-
     values = map_coordinates(candidate.focused.astype(float), [y - y0, x - x0], order=1)
     sigma = np.median(abs(candidate.focused - np.median(candidate.focused))) / 0.6745
     multiples = values / sigma
@@ -98,7 +97,8 @@ def test_mask_of_the_moments(view, session, detections):
     masked = np.isnan(view.picture.values.value).mean()
     everything = next(action for action in view.masks.actions() if action.data() == 0)
     everything.trigger()
-    assert masked > 0.3 > np.isnan(view.picture.values.value).mean()
+    # without a mask there is a mean velocity wherever the sum is positive: in half of the noise
+    assert masked > 0.8 > 0.6 > np.isnan(view.picture.values.value).mean()
 
 
 def test_cut_along_the_line(view, session, detections):
@@ -130,7 +130,7 @@ def test_sent_image_lies_over_the_cube(view, session, viewer, detections):
         in_cube = session.image.data_to_world((0, pixel[0] + y0, pixel[1] + x0))[-2:]
         np.testing.assert_allclose(layer.data_to_world(pixel), in_cube)
     assert layer.units == session.image.units[-2:]
-    assert layer.metadata["unit"] == "chan Jy / beam"
+    assert u.Unit(layer.metadata["unit"]) == u.Jy / u.beam * u.chan
 
 
 def test_sent_cut_stands_in_the_cube(view, session, viewer, detections):

@@ -57,4 +57,4 @@ def test_another_cube_keeps_the_axis(choice, session, viewer, data):
     session.inspect(viewer.add_image(data, name="bare"))
     assert (choice.cube, choice.axis) == (None, None)
     session.inspect(viewer.layers[0])
-    assert choice.axis.choice == "GHz"  # what was chosen for a cube that had no such choice is forgotten
+    assert choice.axis.choice == "channel"

@@ -47,6 +47,7 @@ def pixel(panel, view, x: float, y: float) -> QPoint:
 def drag(qtbot, panel, start: QPoint, end: QPoint) -> None:
     """Drag with the mouse, as a user would: press, move in steps, release."""
     viewport = panel.plot.viewport()
+    qtbot.mouseMove(viewport, pos=start)
     qtbot.mousePress(viewport, Qt.MouseButton.LeftButton, pos=start)
     for step in np.linspace(0, 1, 6)[1:]:
         qtbot.mouseMove(viewport, pos=start + (end - start) * float(step))

@@ -95,13 +95,13 @@ def spectral_axes(cube: Cube, rest_frequency: u.Quantity | None = None) -> list[
     observed = frequency(cube, channel, rest)
     if observed is not None:
         axes.append(SpectralAxis("Frequency", u.GHz, observed.to_value(u.GHz), frame))
-    relative = observed, rest
+    shifted = observed
     if observed is None and (radio := cube.velocity(channel)) is not None:
         rest = 1 * u.GHz  # cancels
-        relative = radio.to(u.GHz, u.doppler_radio(rest)), rest
-    if None not in (relative[0], relative[1]):
+        shifted = radio.to(u.GHz, u.doppler_radio(rest))
+    if shifted is not None and rest is not None:
         for word, convention in CONVENTIONS.items():
-            velocity = relative[0].to_value(u.km / u.s, convention(rest))
+            velocity = shifted.to_value(u.km / u.s, convention(rest))
             axes.append(SpectralAxis(f"{word.capitalize()} velocity", u.km / u.s, velocity, frame))
     if observed is not None:
         axes.append(SpectralAxis("Wavelength", u.mm, observed.to_value(u.mm, u.spectral()), frame))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication, QHBoxLayout, QLineEdit, QMenu, QToolButton, QWidget
 
@@ -36,10 +37,13 @@ class Place:
 
 
 def place_at(session: Session, position: tuple[float, ...]) -> Place | None:
-    """The place in the session's cube of a position in the viewer's world; None beside the cube."""
-    if session.image is None:
+    """The place in the session's cube of a position on the canvas; None beside the cube, and in three dimensions."""
+    dims = session.viewer.dims
+    if session.image is None or dims.ndisplay == 3:
         return None
-    data = np.array(session.image.world_to_data(position))[-3:]
+    # What the sliders say is right also before the pointer moves again.
+    world = [position[axis] if axis in dims.displayed else dims.point[axis] for axis in range(dims.ndim)]
+    data = np.array(session.image.world_to_data(world))[-3:]
     channel, row, column = np.round(data)
     n_channels, ny, nx = session.image.data.shape
     if not (0 <= channel < n_channels and 0 <= row < ny and 0 <= column < nx):
@@ -148,6 +152,8 @@ class Readout(QWidget):
             yield
         place = place_at(self.session, event.position)
         if place is not None:
-            menu = self.canvas_menu = QMenu(self)
+            menu = QMenu(self)
+            menu.setObjectName("position")
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
             self._offer(menu, place.x, place.y)
             menu.popup(QCursor.pos())

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from functools import partial
 
-from napari.qt.threading import create_worker
+from napari.utils.notifications import show_error
 from psygnal import Signal
 
 from napari_almadet.pipeline.catalog import Box, Candidate
 from napari_almadet.pipeline.focus import Cutout, cut_out
+from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.session import Session
 
 AT_ONCE = 2**22  # voxels that are read without a noticeable wait
@@ -38,9 +39,10 @@ class Cutouts:
             return self._kept[box]
         if box not in self._awaited:
             self._awaited.add(box)
-            worker = create_worker(cut_out, cube, box, side, _start_thread=False)
-            worker.returned.connect(partial(self._arrived, self._awaited, box))
-            worker.start()
+            place = self._awaited, box
+            in_background(
+                cut_out, cube, box, side, done=partial(self._arrived, *place), failed=partial(self._failed, *place)
+            )
         return None
 
     def _arrived(self, awaited: set[Box], box: Box, cutout: Cutout) -> None:
@@ -48,6 +50,10 @@ class Cutouts:
             self._awaited.discard(box)
             self._keep(box, cutout)
             self.ready.emit()
+
+    def _failed(self, awaited: set[Box], box: Box, error: Exception) -> None:
+        awaited.discard(box)
+        show_error(f"The cube could not be read about x {box.centre[1]:.0f}, y {box.centre[0]:.0f}: {error}")
 
     def _keep(self, box: Box, cutout: Cutout) -> None:
         self._kept[box] = cutout

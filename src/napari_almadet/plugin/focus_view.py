@@ -189,7 +189,6 @@ class FocusView(QWidget):
 
     def _cut_toggled(self, on: bool) -> None:
         self.cut_plot.setVisible(on)
-        self.send_cut.setEnabled(on)
         self._draw()
 
     # -- drawing ----------------------------------------------------------------------
@@ -303,6 +302,7 @@ class FocusView(QWidget):
         self.cut = None
         cutout = self.cutouts.about(candidate) if self.show_cut.isChecked() and self.picture is not None else None
         self.cut_image.setVisible(cutout is not None)
+        self.send_cut.setEnabled(cutout is not None)
         if cutout is None:
             return
         first, last = candidate.channels

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from astropy import units as u
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QHBoxLayout, QMenu, QToolButton, QWidget
-from qtpy.QtWidgets import QWidgetAction as WidgetAction
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QMenu,
+    QToolButton,
+    QWidget,
+    QWidgetAction,
+)
 
 from napari_almadet.inspection.lines import Line, known_lines, lines_in_band, redshift_of
 from napari_almadet.plugin.session import Session
@@ -30,8 +39,8 @@ class LinesMenu(QMenu):
         self.header_button = _button("Header's", "Back to the header's rest frequency", self._rest_from_header)
         self.peak_button = _button("Peak's", "Velocity 0 at the selected candidate's line", self._rest_from_peak)
         self.show_lines = QCheckBox("Mark lines in the band")
-        self.show_lines.toggled.connect(self.changed)
-        self.redshift = _spin(LEAST_REDSHIFT, 20.0, 5, "")
+        self.show_lines.toggled.connect(self._tell)
+        self.redshift = _spin(LEAST_REDSHIFT, 20.0, 6, "")
         self.redshift.setSingleStep(0.001)
         self.redshift.setToolTip("Lines are marked at their rest frequency / (1 + z)")
         self.redshift.valueChanged.connect(self._redshift_changed)
@@ -48,7 +57,7 @@ class LinesMenu(QMenu):
         form.addRow("Redshift z", self.redshift)
         form.addRow("The line is", self.identity)
         form.addRow("", self.show_lines)
-        action = WidgetAction(self)
+        action = QWidgetAction(self)
         action.setDefaultWidget(content)
         self.addAction(action)
         self.aboutToShow.connect(self._fill)
@@ -95,8 +104,11 @@ class LinesMenu(QMenu):
             self.show_lines.setChecked(True)
             self.redshift.setValue(z)
 
-    def _redshift_changed(self) -> None:
+    def _redshift_changed(self, *_: object) -> None:
         self.show_lines.setChecked(True)
+        self.changed.emit()
+
+    def _tell(self, *_: object) -> None:
         self.changed.emit()
 
     def _rest_changed(self, value: float) -> None:

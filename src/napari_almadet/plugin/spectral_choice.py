@@ -33,6 +33,7 @@ class SpectralChoice:
         self.axes: list[SpectralAxis] = []
         self.axis: SpectralAxis | None = None
         self.rest_frequency: u.Quantity | None = None
+        self._wanted: str | None = None  # by the user, and kept for cubes that have it
         session.image_changed.connect(self._follow)
         session.detections_changed.connect(self._follow)
         self._follow()
@@ -52,7 +53,7 @@ class SpectralChoice:
         """Show another axis, by its :attr:`SpectralAxis.choice`."""
         axis = next((axis for axis in self.axes if axis.choice == choice), self.axis)
         if axis is not self.axis:
-            self.axis = axis
+            self.axis, self._wanted = axis, choice
             self.changed.emit()
 
     def set_rest_frequency(self, rest: u.Quantity | None) -> None:
@@ -71,7 +72,6 @@ class SpectralChoice:
             self._list()
 
     def _list(self) -> None:
-        previous = self.axis.choice if self.axis is not None else None
         self.axes = spectral_axes(self.cube, self.rest_frequency) if self.cube is not None else []
-        self.axis = next((axis for axis in self.axes if axis.choice == previous), next(iter(self.axes), None))
+        self.axis = next((axis for axis in self.axes if axis.choice == self._wanted), next(iter(self.axes), None))
         self.changed.emit()

@@ -301,7 +301,8 @@ class SpectrumPanel(QWidget):
         what = "Flux density" if self.spectrum.unit.is_equivalent(u.Jy) else "Brightness"
         if self.aperture_choice.currentData() is Aperture.BOX and what == "Brightness":
             what = "Sum"
-        self.plot.setLabel("left", f"{what} ({unit_text(self.spectrum.unit)})")
+        unit = unit_text(self.spectrum.unit)
+        self.plot.setLabel("left", f"{what} ({unit})" if unit else what)
         self.plot.setLabel("bottom", axis.label)
         self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
         low, high = _span(values)

@@ -77,8 +77,8 @@ def limits(cube: Cube, interval: str, channel: int | None = None) -> tuple[float
 
     For a whole cube, planes that are blank or hold a single value do not count, nor do
     those whose noise is over `NOISY` times the planes' median, as edge channels' may be.
-    The least and highest value are sought in all pixels of the planes that count, the
-    other intervals are taken from a sample.
+    The least and highest value are sought in all pixels, the other intervals are taken
+    from a sample.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def limits(cube: Cube, interval: str, channel: int | None = None) -> tuple[float
     """
     chosen = INTERVALS[interval]
     if channel is not None:
-        planes = [_sample(cube, channel, SAMPLE)]
+        planes = [_sample(cube, channel, np.inf if isinstance(chosen, MinMaxInterval) else SAMPLE)]
         if chosen is None:
             return contrast_limits(cube) if planes[0].size else None
     elif chosen is None:
@@ -134,7 +134,7 @@ def _typical_noise(planes: list[tuple[int, np.ndarray]]) -> float:
     return float(np.nanmedian([noise(plane) for _, plane in planes])) if planes else np.nan
 
 
-def _sample(cube: Cube, channel: int, pixels: int) -> np.ndarray:
+def _sample(cube: Cube, channel: int, pixels: float) -> np.ndarray:
     """Finite values of a plane, about ``pixels`` of them on a grid; none if they are all the same."""
     step = max(1, int(np.ceil(np.sqrt(np.prod(cube.shape[1:]) / pixels))))
     plane = cube.read(channel, slice(None, None, step), slice(None, None, step))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from napari.layers import Image
 from napari.utils.notifications import show_warning
@@ -106,7 +105,7 @@ class StretchBar(QWidget):
                 self._apply(image, found)
 
         image = self.image
-        in_background(limits, cube, display.interval, done=done, failed=partial(show_warning))
+        in_background(limits, cube, display.interval, done=done, failed=lambda error: show_warning(str(error)))
 
     def _apply(self, image: Image, found: tuple[float, float] | None) -> None:
         if found is not None:  # a blank channel keeps the limits of the last one
