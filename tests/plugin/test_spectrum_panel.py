@@ -214,15 +214,25 @@ def test_measured_range_stays_at_its_channels(panel, session, detections, qtbot)
 
 def test_lines_in_the_band_are_marked_at_their_place(panel, qtbot):
     panel.lines_menu.show_lines.setChecked(True)
-    assert "CO 2-1" not in {item.label.format for item in panel._lines}  # the band ends at 230.48 GHz
+    assert "CO 2-1" not in {item.label.format for item in panel.line_marks}  # the band ends at 230.48 GHz
     panel.lines_menu.redshift.setValue(0.0015)
-    names = {item.label.format: item.value() for item in panel._lines}
+    names = {item.label.format: item.value() for item in panel.line_marks}
     assert names["CO 2-1"] == pytest.approx(230.538 / 1.0015, abs=1e-3)
     panel.unit_choice.setCurrentText("channel")
-    names = {item.label.format: item.value() for item in panel._lines}
+    names = {item.label.format: item.value() for item in panel.line_marks}
     assert names["CO 2-1"] == pytest.approx((230.538 / 1.0015 - 230) / 0.01, abs=0.1)
     panel.lines_menu.show_lines.setChecked(False)
-    assert panel._lines == []
+    assert panel.line_marks == []
+
+
+def test_zoom_stays_until_another_candidate_is_selected(panel, session, detections):
+    panel.plot.setXRange(230.1, 230.2, padding=0)
+    panel.curves["residual"].setChecked(True)
+    session.set_note(detections.candidates[0], "zoomed")
+    assert panel.plot.viewRange()[0] == pytest.approx([230.1, 230.2])
+    session.select(detections.candidates[1])
+    low, high = panel.plot.viewRange()[0]
+    assert (low, high) == pytest.approx((230.0, 230.475), abs=0.02)
 
 
 def test_zeros_of_both_scales_are_level(panel):

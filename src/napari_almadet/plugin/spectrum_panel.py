@@ -45,6 +45,7 @@ APERTURES = {
     Aperture.PEAK: "Brightest pixel of the focused image inside the box",
     Aperture.BEAM: "Weighted with the beam about the candidate's centre: the flux density of a point source",
 }
+PEAK_TIP = "A peak of the denoised spectrum: click to focus on it"
 
 
 class SpectrumPanel(QWidget):
@@ -60,7 +61,8 @@ class SpectrumPanel(QWidget):
         self.spectrum: u.Quantity | None = None  # on show, in the unit of the vertical axis
         self.statistics: RangeStatistics | None = None
         self._baseline = (np.nan, np.nan)
-        self._lines: list[pg.InfiniteLine] = []
+        self._whole_band = True  # is to be shown; else the part that the user zoomed to
+        self.line_marks: list[pg.InfiniteLine] = []
         self._build_plot()
         self._build_bar()
         layout = QVBoxLayout(self)
@@ -73,7 +75,7 @@ class SpectrumPanel(QWidget):
         choice.changed.connect(self._axes_changed)
         cutouts.ready.connect(self._draw)
         session.detections_changed.connect(self._axes_changed)
-        session.selection_changed.connect(self._draw)
+        session.selection_changed.connect(self._selected)
         session.edited.connect(self._edited)
         session.channel_changed.connect(self._channel_changed)
         self._axes_changed()
@@ -113,7 +115,7 @@ class SpectrumPanel(QWidget):
             self.plot.addItem(item, ignoreBounds=True)
         self.denoised = pg.PlotCurveItem()
         self.fwhm = pg.PlotCurveItem()
-        self.peaks = pg.ScatterPlotItem(symbol="t", size=10, hoverable=True, tip=None)
+        self.peaks = pg.ScatterPlotItem(symbol="t", hoverable=True, tip=lambda x, y, data: PEAK_TIP)
         self.peaks.sigClicked.connect(self._peak_clicked)
         for item in (self.denoised, self.fwhm, self.peaks):
             self.right.addItem(item, ignoreBounds=True)
@@ -209,6 +211,10 @@ class SpectrumPanel(QWidget):
         self.aperture_choice.model().item(index).setEnabled(beam_known)
         if not beam_known and self.aperture_choice.currentIndex() == index:
             self.aperture_choice.setCurrentIndex(0)
+        self._selected()
+
+    def _selected(self, *_: object) -> None:
+        self._whole_band = True
         self._draw()
 
     @property
@@ -243,7 +249,7 @@ class SpectrumPanel(QWidget):
     def _peak_clicked(self, _, points) -> None:
         candidate = self.session.selected
         peak = candidate.peaks[points[0].data()]
-        self.session.refocus(candidate, peak.emission_range(len(candidate.denoised)))
+        self.session.refocus(candidate, peak.emission_range(len(self.spectrum)))
 
     def _edited(self, candidates: list[Candidate]) -> None:
         if any(candidate is self.session.selected for candidate in candidates):
@@ -254,7 +260,7 @@ class SpectrumPanel(QWidget):
     def _draw(self, *_: object) -> None:
         candidate, axis = self.session.selected, self.axis
         self.spectrum = None
-        if axis is not None:
+        if axis is not None and len(candidate.spectrum):
             aperture = self.aperture_choice.currentData()
             cutout = None if aperture is Aperture.BOX else self.cutouts.about(candidate)
             if aperture is Aperture.BOX or cutout is not None:
@@ -288,8 +294,9 @@ class SpectrumPanel(QWidget):
             self.noise.setVisible(True)
         self.dirty.setData(*steps(axis, values), stepMode="center", connect="finite")
         self.dirty.setVisible(on["dirty"])
-        self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
-        self.denoised.setVisible(on["denoised"])
+        if len(candidate.denoised) == n_channels:  # a candidate from elsewhere may have none
+            self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
+            self.denoised.setVisible(on["denoised"])
         if candidate.peaks and np.isfinite(values).any():
             model = LineModel.of(values, candidate.peaks)
             channel = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
@@ -304,7 +311,9 @@ class SpectrumPanel(QWidget):
         unit = unit_text(self.spectrum.unit)
         self.plot.setLabel("left", f"{what} ({unit})" if unit else what)
         self.plot.setLabel("bottom", axis.label)
-        self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
+        if self._whole_band:
+            self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
+            self._whole_band = False
         low, high = _span(values)
         self.plot.setYRange(low, high, padding=0)
         # Zero of both scales on one height, and the denoised spectrum's 1 near the top.
@@ -329,16 +338,15 @@ class SpectrumPanel(QWidget):
             data=list(range(len(candidate.peaks))),
             size=[8 if i == 0 else 12 for i in range(len(candidate.peaks))],
         )
-        self.peaks.setToolTip("A peak of the denoised spectrum: click to focus on it")
         primary = candidate.primary
         ends = self.axis.world(primary.centre + np.array([-0.5, 0.5]) * primary.fwhm)
         self.fwhm.setData(ends, np.full(2, primary.amplitude / 2))
 
     def _draw_lines(self, *_: object) -> None:
         """Labelled marks where the chosen redshift puts known lines."""
-        for item in self._lines:
+        for item in self.line_marks:
             self.plot.removeItem(item)
-        self._lines = []
+        self.line_marks = []
         if self.axis is None or self.spectrum is None:
             return
         frequency = self.choice.frequency
@@ -348,12 +356,12 @@ class SpectrumPanel(QWidget):
                 place,
                 pen=pg.mkPen(self._colours.range, style=Qt.PenStyle.DashLine),
                 label=line.name,
-                labelOpts={"position": 0.94 - 0.16 * (len(self._lines) % 3)},  # neighbours do not lie on each other
+                labelOpts={"position": 0.94 - 0.16 * (len(self.line_marks) % 3)},  # neighbours do not lie on each other
             )
             item.label.setColor(self._colours.range)
             item.setToolTip(f"{line.name}, rest frequency {line.rest_frequency:.6f} GHz ({line.source})")
             self.plot.addItem(item, ignoreBounds=True)
-            self._lines.append(item)
+            self.line_marks.append(item)
 
     def _align_views(self) -> None:
         self.right.setGeometry(self.plot.plotItem.vb.sceneBoundingRect())
