@@ -15,7 +15,10 @@ from napari_almadet.pipeline.detect import Networks
 from napari_almadet.simulation.dataset import SETS
 from napari_almadet.simulation.sky import STRATA
 
-FILES = {"catalog.ecsv", "probability.fits", "ds9.reg", "casa.crtf", "settings.json"}
+FILES = {
+    *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits"),
+    *("ds9.reg", "casa.crtf", "settings.json"),
+}
 
 
 @pytest.fixture

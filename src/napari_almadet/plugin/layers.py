@@ -139,21 +139,20 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
 
 
 def features(detections: Detections, candidates: Sequence[Candidate]) -> pd.DataFrame:
-    """The catalogue's columns (see ``docs/catalogue.md``) as plain numbers, of dropped candidates too, and ``fate``.
+    """The catalogue's columns (see ``docs/catalogue.md``) as plain numbers, of dropped candidates too.
 
     A dropped candidate may not have been measured: its place is then its box's, its line
     the peak's.
     """
     import pandas as pd
 
-    listed = []
+    placed = []
     for candidate in candidates:
         x, y = position(candidate)
         z = candidate.z if np.isfinite(candidate.z) else line_channel(candidate)
-        listed.append(replace(candidate, fate=Fate.KEPT, x=x, y=y, z=z))  # the catalogue lists kept ones only
-    table = replace(detections, candidates=listed).table()
-    columns = {name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames}
-    return pd.DataFrame({**columns, "fate": np.array([c.fate.value for c in candidates], dtype=str)})
+        placed.append(replace(candidate, x=x, y=y, z=z))
+    table = detections.table(placed)
+    return pd.DataFrame({name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames})
 
 
 def position(candidate: Candidate) -> tuple[float, float]:
