@@ -139,6 +139,7 @@ class Mouse:
 
     def __init__(self, position, button):
         self.type, self.button, self.position, self.pos = "mouse_press", button, position, (100, 100)
+        self.modifiers = ()
 
 
 def click(viewer, button: int, moved: int = 0) -> None:

@@ -11,7 +11,8 @@ from astropy.wcs import WCS
 from made_by_hand import Listener
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
-from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_almadet.inspection.apertures import Aperture
@@ -47,10 +48,16 @@ def pixel(panel, view, x: float, y: float) -> QPoint:
 def drag(qtbot, panel, start: QPoint, end: QPoint) -> None:
     """Drag with the mouse, as a user would: press, move in steps, release."""
     viewport = panel.plot.viewport()
-    qtbot.mouseMove(viewport, pos=start)
+
+    def move(place: QPoint, held: Qt.MouseButton) -> None:  # QTest's own moves hold no button
+        places = QPointF(place), QPointF(viewport.mapToGlobal(place))
+        none, no_key = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+        QApplication.sendEvent(viewport, QMouseEvent(QEvent.Type.MouseMove, *places, none, held, no_key))
+
+    move(start, Qt.MouseButton.NoButton)
     qtbot.mousePress(viewport, Qt.MouseButton.LeftButton, pos=start)
     for step in np.linspace(0, 1, 6)[1:]:
-        qtbot.mouseMove(viewport, pos=start + (end - start) * float(step))
+        move(start + (end - start) * float(step), Qt.MouseButton.LeftButton)
     qtbot.mouseRelease(viewport, Qt.MouseButton.LeftButton, pos=end)
 
 
@@ -175,7 +182,8 @@ def test_apertures(panel, detections, cube):
     assert panel.plot.getAxis("left").labelText == "Brightness (Jy/beam)"
     panel.aperture_choice.setCurrentText(Aperture.BEAM.value)
     beam = panel.dirty.getData()[1]
-    assert 1.0 < beam[20] < cube.data[20, 50, 60]  # the source is wider than the beam's minor axis
+    # the source is as wide (6 px) as the beam's major axis, and wider than its minor one (4 px)
+    assert beam[20] == pytest.approx(2.0 * np.sqrt((2 / 16) / (1 / 16 + 1 / 36)), rel=0.02)
 
 
 def test_noise_band_is_the_line_free_channels(panel, detections):
