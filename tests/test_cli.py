@@ -18,7 +18,10 @@ from napari_almadet.simulation.dataset import SETS
 from napari_almadet.simulation.observe import Observation
 from napari_almadet.simulation.strata import STRATA
 
-FILES = {"catalog.ecsv", "probability.fits", "ds9.reg", "casa.crtf", "settings.json"}
+FILES = {
+    *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits"),
+    *("ds9.reg", "casa.crtf", "settings.json"),
+}
 SMALL = Observation(size=96, n_channels=32, duration=600, integration=60)
 
 

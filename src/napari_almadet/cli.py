@@ -173,11 +173,16 @@ def detect(
 
     [bold]catalog.ecsv[/]: the catalogue, a table for astropy and others; its metadata say why candidates were dropped.
 
+    [bold]candidates.ecsv[/], [bold]lines.ecsv[/], [bold]spectra.fits[/]: the same of all candidates, the dropped
+    too, with their emission peaks, spectra and focused images.
+
     [bold]probability.fits[/]: where the network sees sources, with sky coordinates.
 
     [bold]ds9.reg[/], [bold]casa.crtf[/]: the sources' boxes, for DS9, CARTA and CASA.
 
     [bold]settings.json[/]: all that is needed to make the same again.
+
+    Dropped on napari, the folder opens as it would after a detection there.
     """
     try:
         settings = Settings(

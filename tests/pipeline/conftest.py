@@ -7,7 +7,8 @@ import pytest
 from astropy.io import fits
 from scipy import ndimage
 
-from napari_almadet import Cube, read_cube
+from napari_almadet import Cube, Settings, read_cube
+from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import Networks
 
 BEAM = 6.0  # FWHM in pixels
@@ -40,6 +41,44 @@ def planes_of():
             spectrum = continuum + line * np.exp(-4 * np.log(2) * ((z - z0) / fwhm) ** 2)
             planes += spectrum * np.exp(-((y - y0) ** 2 + (x - x0) ** 2) / (2 * STD**2))
         return planes.astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def planes(planes_of):
+    """Sixteen channels of noise."""
+    return planes_of(shape=(16, 80, 90))
+
+
+@pytest.fixture
+def detections_of():
+    """Make detections by hand in a cube of `planes`: one kept, one dropped before it was measured, one flagged."""
+
+    def make(cube, empty=False) -> Detections:
+        rng = np.random.default_rng(1)
+        peaks = (EmissionPeak(7, 0.8, 0.8, 7.2, 4.0), EmissionPeak(13, 0.3, 0.31, 13.1, 1.7))
+        kept = Candidate(1, Box(10, 21, 30, 45), 0.9, peaks=peaks, channels=(3, 12), reasons=["kept: it is there"])
+        kept.x, kept.y, kept.z, kept.f_sum, kept.err_f_sum = 37.3, 15.1, 7.25, 1.5, 0.1
+        dropped = Candidate(2, Box(0, 3, 0, 3), 0.2, fate=Fate.DROPPED, reasons=["dropped: it is not"])
+        flagged = Candidate(3, Box(50, 60, 2, 9), 0.4, fate=Fate.FLAGGED, blended=True, edge=True, note="ask µ")
+        for candidate in (kept, dropped, flagged):
+            candidate.spectrum = cube.read()[:, *candidate.box.slices].sum(axis=(1, 2))
+            candidate.denoised = rng.random(len(candidate.spectrum)).astype(np.float32)
+        for candidate, origin in ((kept, (-17, 5)), (flagged, (23, -27))):
+            candidate.focused, candidate.focus_origin = rng.normal(size=(64, 64)).astype(np.float32), origin
+            candidate.focused[:5] = np.nan
+        probability = rng.random(cube.shape[1:]).astype(np.float32)
+        probability[0, 0] = np.nan
+        return Detections(
+            cube,
+            Settings(min_snr=4),
+            [] if empty else [kept, dropped, flagged],
+            rng.normal(size=cube.shape[1:]).astype(np.float32),
+            probability,
+            {"version": "1", "cube": {"name": cube.name, "sha256": cube.sha256()}},
+            ["beware"],
+        )
 
     return make
 

@@ -236,3 +236,42 @@ def test_layers_that_can_be_searched(viewer, data):
     viewer.add_labels(np.zeros((4, 8, 8), dtype=int))
     assert [layer.name for layer in Session.of(viewer).cube_layers()] == ["cube"]
     assert isinstance(wanted, Image)
+
+
+def test_a_verdict_is_one_signal_a_candidate_and_one_undo(session, detections):
+    first, second, _ = session.candidates
+    session.set_note(first, "clear")
+    changed, edited = Listener(session.candidate_changed), Listener(session.edited)
+    session.set_verdict([first, second], "accepted")
+    session.set_verdict([first], "accepted")  # nothing new
+    assert changed.heard == [first, second]
+    assert edited.heard == [[first, second]]
+    assert [c.verdict for c in session.candidates] == ["accepted", "accepted", "unseen"]
+    session.undo()
+    assert [c.verdict for c in session.candidates] == ["unseen"] * 3
+    assert first.note == "clear"
+    session.undo()
+    session.undo()  # nothing left
+    assert first.note == ""
+
+
+def test_an_unknown_verdict_is_refused(session):
+    with pytest.raises(ValueError, match="accepted"):
+        session.set_verdict(session.candidates, "perhaps")
+
+
+def test_refocusing_measures_in_a_thread_and_can_be_undone(session, qtbot):
+    candidate = session.candidates[0]
+    before, flux = candidate.channels, candidate.f_sum
+    changed = Listener(session.candidate_changed)
+    session.refocus(candidate, (0, 3))
+    session.refocus(candidate, (18, 23))  # overtakes the first
+    qtbot.waitUntil(lambda: candidate.channels == (18, 23), timeout=10_000)
+    qtbot.wait(200)
+    assert changed.heard == [candidate]
+    assert candidate.channels == (18, 23)
+    assert candidate.f_sum != flux
+    row = session.features.set_index("id").loc[candidate.id]
+    assert (row["z_min"], row["z_max"], row["f_sum"]) == (18, 22, candidate.f_sum)
+    session.undo()
+    assert (candidate.channels, candidate.f_sum) == (before, flux)

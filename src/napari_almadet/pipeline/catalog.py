@@ -1,25 +1,20 @@
-"""What a detection run returns: candidates, the catalogue made of them, and the files they are written to."""
+"""What a detection run returns: candidates, and the catalogue made of them."""
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
-from astropy.io import fits
 from astropy.table import QTable
-from astropy.wcs.utils import wcs_to_celestial_frame
 
 from napari_almadet.pipeline.settings import Settings
 
 if TYPE_CHECKING:
-    from regions import Regions
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_almadet.cube import Cube
 
@@ -30,6 +25,10 @@ class Fate(StrEnum):
     KEPT = "kept"
     FLAGGED = "flagged"  # kept, but looks like a superposition that could not be taken apart
     DROPPED = "dropped"
+
+
+VERDICTS = ("unseen", "accepted", "rejected")
+ORIGINS = ("found", "edited", "drawn", "imported")  # by the pipeline; changed, made or brought by the astronomer
 
 
 @dataclass(frozen=True)
@@ -124,13 +123,22 @@ class Candidate:
     w20: float = np.nan
     w50: float = np.nan
     rms: float = np.nan
-    verdict: str = "unseen"  # "unseen", "accepted" or "rejected": the astronomer's
+    verdict: str = "unseen"  # one of VERDICTS: the astronomer's
     note: str = ""
+    origin: str = "found"  # one of ORIGINS: whose box and emission range these are
 
     @property
     def primary(self) -> EmissionPeak | None:
         """The highest peak, on which the candidate is focused."""
         return self.peaks[0] if self.peaks else None
+
+    @property
+    def position(self) -> tuple[float, float]:
+        """(x, y) in pixels: the flux-weighted centre, or the box's where that was not measured."""
+        if np.isfinite(self.x) and np.isfinite(self.y):
+            return self.x, self.y
+        y, x = self.box.centre
+        return x, y
 
     def is_at(self, centre: tuple[float, float], peaks: tuple[EmissionPeak, ...]) -> bool:
         """Whether (y, x) lies in the candidate's box and one of ``peaks`` is one of its lines."""
@@ -170,37 +178,40 @@ class Detections:
         """Unit of the candidates' ``w20`` and ``w50``."""
         return channel_width(self.cube).unit
 
-    def table(self) -> QTable:
-        """The catalogue: one row for each kept candidate, columns as in ``docs/catalogue.md``.
+    def table(self, candidates: Sequence[Candidate] | None = None) -> QTable:
+        """The catalogue: one row for each candidate, by default the kept ones; columns as in ``docs/catalogue.md``.
 
         All columns are always there; what the cube's header does not let know is NaN.
         The metadata holds settings, provenance, warnings and, for every candidate, the
         dropped too, the decisions taken about it.
         """
-        kept = self.kept
+        rows = self.kept if candidates is None else candidates
         flux, width, brightness = self.flux_unit, self.width_unit, brightness_unit(self.cube)
-        x, y, z = (np.array([getattr(c, axis) for c in kept], dtype=float) for axis in "xyz")
+        x, y, z = (np.array([getattr(c, axis) for c in rows], dtype=float) for axis in "xyz")
         sky = self.cube.sky(x, y)
         frequency, velocity = self.cube.frequency(z), self.cube.velocity(z)
-        unknown = np.full(len(kept), np.nan)
+        unknown = np.full(len(rows), np.nan)
 
         def numbers(name: str, unit: u.UnitBase) -> u.Quantity:
-            return u.Quantity([getattr(c, name) for c in kept], unit, dtype=float)
+            return u.Quantity([getattr(c, name) for c in rows], unit, dtype=float)
+
+        def plain(name: str, dtype: type) -> np.ndarray:
+            return np.array([getattr(c, name) for c in rows], dtype=dtype)
 
         def indices(values) -> np.ndarray:  # plain integers, fit to slice with
             return np.array(values, dtype=int)
 
         columns = {
-            "id": indices([c.id for c in kept]),
+            "id": plain("id", int),
             "x": x * u.pix,
             "y": y * u.pix,
             "z": z * u.chan,
-            "x_min": indices([c.box.x0 for c in kept]),
-            "x_max": indices([c.box.x1 - 1 for c in kept]),
-            "y_min": indices([c.box.y0 for c in kept]),
-            "y_max": indices([c.box.y1 - 1 for c in kept]),
-            "z_min": indices([c.channels[0] for c in kept]),
-            "z_max": indices([c.channels[1] - 1 for c in kept]),
+            "x_min": indices([c.box.x0 for c in rows]),
+            "x_max": indices([c.box.x1 - 1 for c in rows]),
+            "y_min": indices([c.box.y0 for c in rows]),
+            "y_max": indices([c.box.y1 - 1 for c in rows]),
+            "z_min": indices([c.channels[0] for c in rows]),
+            "z_max": indices([c.channels[1] - 1 for c in rows]),
             "ra": unknown * u.deg if sky is None else sky.icrs.ra.to(u.deg).view(u.Quantity),
             "dec": unknown * u.deg if sky is None else sky.icrs.dec.to(u.deg).view(u.Quantity),
             "freq": unknown * u.Hz if frequency is None else frequency.to(u.Hz),
@@ -211,85 +222,30 @@ class Detections:
             "w20": numbers("w20", width),
             "w50": numbers("w50", width),
             "rms": numbers("rms", brightness),
-            "prob": np.array([c.prob for c in kept], dtype=float),
-            "snr_global": np.array([c.snr_global for c in kept], dtype=float),
-            "snr_pixel": np.array([c.snr_pixel for c in kept], dtype=float),
-            "n_peaks": indices([len(c.peaks) for c in kept]),
-            "blended": np.array([c.blended for c in kept], dtype=bool),
-            "edge": np.array([c.edge for c in kept], dtype=bool),
-            "kind": np.array([c.kind for c in kept], dtype=str),
-            "verdict": np.array([c.verdict for c in kept], dtype=str),
-            "note": np.array([c.note for c in kept], dtype=str),
+            "prob": plain("prob", float),
+            "snr_global": plain("snr_global", float),
+            "snr_pixel": plain("snr_pixel", float),
+            "n_peaks": indices([len(c.peaks) for c in rows]),
+            "blended": plain("blended", bool),
+            "edge": plain("edge", bool),
+            "kind": plain("kind", str),
+            "verdict": plain("verdict", str),
+            "note": plain("note", str),
+            "origin": plain("origin", str),
+            "fate": plain("fate", str),
         }
         decisions = {str(c.id): {"fate": str(c.fate), "reasons": list(c.reasons)} for c in self.candidates}
-        return QTable(columns, meta={**self._about(), "decisions": decisions})
+        return QTable(columns, meta={**self.about(), "decisions": decisions})
 
-    def regions(self) -> Regions:
-        """The kept candidates' boxes as `regions`: on the sky where the cube has a WCS, else in pixels."""
-        from regions import PixCoord, RectanglePixelRegion, Regions
-
-        wcs = self.cube.celestial
-        boxes = []
-        for candidate in self.kept:
-            (y, x), (height, width) = candidate.box.centre, candidate.box.shape
-            box = RectanglePixelRegion(PixCoord(x, y), width, height)
-            box = box if wcs is None else box.to_sky(wcs)
-            box.meta.update(text=str(candidate.id), label=str(candidate.id))
-            boxes.append(box)
-        return Regions(boxes)
-
-    def write(self, folder: str | Path) -> Path:
-        """Write ``catalog.ecsv``, ``probability.fits``, ``ds9.reg``, ``casa.crtf`` and ``settings.json``.
-
-        All are written to temporary files beside their places first and then renamed, so
-        that whoever reads the folder sees whole files, and an error leaves the old ones.
-
-        Parameters
-        ----------
-        folder
-            Made if it does not exist.
-
-        Returns
-        -------
-        pathlib.Path
-            The folder.
-        """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        regions = self.regions()
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
-            beside = Path(name)
-            self.table().write(beside / "catalog.ecsv")
-            fits.writeto(beside / "probability.fits", self.probability.astype(np.float32), self._image_header())
-            regions.write(beside / "ds9.reg", format="ds9")
-            (beside / "casa.crtf").write_text(self._crtf(regions))
-            (beside / "settings.json").write_text(json.dumps(self._about(), indent=2) + "\n")
-            for file in sorted(beside.iterdir()):
-                os.replace(file, folder / file.name)
-        return folder
-
-    def _crtf(self, regions: Regions) -> str:
-        wcs = self.cube.celestial
-        if wcs is not None:
-            # in the cube's own frame: regions turns positions to another, but not the boxes' angles
-            return regions.serialize(format="crtf", coordsys=wcs_to_celestial_frame(wcs).name, fmt=".9f")
-        # regions 0.12 writes the pixels of a region as degrees
-        half = 0.5  # a pixel's centre is the integer, its edge half a pixel before
-        lines = ["#CRTFv0"]
-        for c in self.kept:
-            (y0, x0), (y1, x1) = (c.box.y0 - half, c.box.x0 - half), (c.box.y1 - half, c.box.x1 - half)
-            lines.append(f"box [[{x0}pix, {y0}pix], [{x1}pix, {y1}pix]], label='{c.id}'")
-        return "\n".join(lines) + "\n"
-
-    def _about(self) -> dict:
+    def about(self) -> dict:
         """Settings, provenance and warnings as plain values."""
         return {"settings": self.settings.as_dict(), "provenance": self.provenance, "warnings": list(self.warnings)}
 
-    def _image_header(self) -> fits.Header:
-        header = self.cube.celestial_header() or fits.Header()
-        header["BTYPE"] = "Probability"
-        header["ORIGIN"] = f"napari-almadet {self.provenance.get('version', '')}".rstrip()
-        return header
+    def write(self, folder: str | Path) -> Path:
+        """Write all there is to a folder, see :func:`napari_almadet.pipeline.folder.write`."""
+        from napari_almadet.pipeline.folder import write
+
+        return write(self, folder)
 
 
 def brightness_unit(cube: Cube) -> u.UnitBase:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,10 @@ from qtpy.QtWidgets import (
 from napari_almadet.cube import Cube, CubeError
 from napari_almadet.pipeline.catalog import Detections, Fate
 from napari_almadet.pipeline.settings import Settings
+from napari_almadet.plugin.background import Failure, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.inspector import Inspector
+from napari_almadet.plugin.layers import cube_of
 from napari_almadet.plugin.session import Session
 
 if TYPE_CHECKING:
@@ -55,13 +56,6 @@ class RunError(RuntimeError):
     """A run that cannot start here; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A run that ended in an error."""
-
-    error: Exception
-
-
 def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detections]:
     """The pipeline, loaded only now: torch takes seconds, and on Windows may refuse to come after Qt."""
     try:
@@ -75,33 +69,6 @@ def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detec
     except ValueError as error:
         raise RunError(str(error)) from error
     return (yield from detect_steps(cube, settings))
-
-
-def cautiously(run: Run, cube: Cube, settings: Settings) -> Generator[Progress, None, Detections | Failure]:
-    """A run that hands its error over instead of raising it.
-
-    napari would show the traceback of every error that a worker raises, and swallow a
-    `RuntimeError`, which is what torch raises when a GPU is out of memory.
-    """
-    try:
-        return (yield from run(cube, settings))
-    except Exception as error:  # whatever went wrong is told to the user, see DetectWidget._failed
-        return Failure(error)
-
-
-def cube_of(image: Image) -> Cube:
-    """The cube of a layer: the one it was read from, or its bare array in pixels and channels.
-
-    Raises
-    ------
-    CubeError
-        If the array is no cube, e.g. of complex numbers.
-    """
-    cube = image.metadata.get("cube")
-    data = image.data[0] if image.multiscale else image.data
-    if isinstance(cube, Cube) and cube.shape == data.shape:
-        return cube
-    return Cube.from_array(data, name=image.name)
 
 
 class DetectWidget(QWidget):

@@ -32,6 +32,21 @@ _SPECTRAL_WORDS = {
 }
 
 
+def cube_of(image: Image) -> Cube:
+    """The cube of a layer: the one it was read from, or its bare array in pixels and channels.
+
+    Raises
+    ------
+    CubeError
+        If the array is no cube, e.g. of complex numbers.
+    """
+    cube = image.metadata.get("cube")
+    data = image.data[0] if image.multiscale else image.data
+    if isinstance(cube, Cube) and cube.shape == data.shape:
+        return cube
+    return Cube.from_array(data, name=image.name)
+
+
 def cube_layer(cube: Cube) -> LayerDataTuple:
     """Image layer of a cube: lazy data, arcsec on the sky, limits that ignore blank planes.
 
@@ -124,29 +139,25 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
 
 
 def features(detections: Detections, candidates: Sequence[Candidate]) -> pd.DataFrame:
-    """The catalogue's columns (see ``docs/catalogue.md``) as plain numbers, of dropped candidates too, and ``fate``.
+    """The catalogue's columns (see ``docs/catalogue.md``) as plain numbers, of dropped candidates too.
 
     A dropped candidate may not have been measured: its place is then its box's, its line
     the peak's.
     """
     import pandas as pd
 
-    listed = []
+    placed = []
     for candidate in candidates:
         x, y = position(candidate)
         z = candidate.z if np.isfinite(candidate.z) else line_channel(candidate)
-        listed.append(replace(candidate, fate=Fate.KEPT, x=x, y=y, z=z))  # the catalogue lists kept ones only
-    table = replace(detections, candidates=listed).table()
-    columns = {name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames}
-    return pd.DataFrame({**columns, "fate": np.array([c.fate.value for c in candidates], dtype=str)})
+        placed.append(replace(candidate, x=x, y=y, z=z))
+    table = detections.table(placed)
+    return pd.DataFrame({name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames})
 
 
 def position(candidate: Candidate) -> tuple[float, float]:
     """(x, y) of a candidate in pixels: its flux-weighted centre, or its box's where that was not measured."""
-    if np.isfinite(candidate.x) and np.isfinite(candidate.y):
-        return candidate.x, candidate.y
-    y, x = candidate.box.centre
-    return x, y
+    return candidate.position
 
 
 def line_channel(candidate: Candidate) -> float:

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, WeakValueDictionary
 
 import numpy as np
 import pandas as pd
 from napari.layers import Image, Layer, Shapes
+from napari.utils.notifications import show_error
 from psygnal import Signal
 
 from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Candidate, Detections, Fate
+from napari_almadet.pipeline.catalog import VERDICTS, Box, Candidate, Detections, Fate
 from napari_almadet.plugin import layers
+from napari_almadet.plugin.background import in_background
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+    from napari_almadet.pipeline.detect import Networks
+    from napari_almadet.pipeline.settings import Settings
 
 CLICK_SLOP = 3  # pixels the mouse may move between press and release of a click
 
 # Weak values: a session lives as long as a panel holds it, and no longer.
 _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class Change:
+    """What :meth:`Session.undo` takes back: candidates, each with all it was; None if it was not there."""
+
+    detections: Detections
+    before: tuple[tuple[Candidate, dict[str, Any] | None], ...]
+
+
+@lru_cache(maxsize=1)
+def networks_of(settings: Settings) -> Networks:
+    """The networks that settings name, loaded once."""
+    from napari_almadet.pipeline.detect import load_networks
+
+    return load_networks(settings)
 
 
 class Session:
@@ -48,6 +71,17 @@ class Session:
         The candidate all panels show, or None.
     channel
         Channel under the slider (0-based), or None without a cube.
+    networks
+        Where the networks come from that re-measure a candidate: a function of the settings.
+
+    Signals
+    -------
+    candidate_changed
+        Anything about one candidate changed: verdict, note, box, emission range and what is
+        measured in it.  The candidate is the same object as before.  Also when it was added
+        or taken away; ``candidates_changed`` follows then.
+    edited
+        The same once for all candidates that one act of the user changed, as a list.
     """
 
     image_changed = Signal(object)
@@ -55,6 +89,8 @@ class Session:
     candidates_changed = Signal(list)
     selection_changed = Signal(object)
     channel_changed = Signal(object)
+    candidate_changed = Signal(object)
+    edited = Signal(list)
 
     @classmethod
     def of(cls, viewer: Viewer) -> Session:
@@ -73,6 +109,9 @@ class Session:
         self.selected: Candidate | None = None
         self.channel: int | None = None
         self.features: pd.DataFrame | None = None
+        self.networks: Callable[[Settings], Networks] = networks_of
+        self._changes: list[Change] = []
+        self._measuring: dict[int, object] = {}  # by id(): the latest request to measure each candidate
         self._order = ("id", False)
         self._show_dropped = False
         self._boxes: Shapes | None = None
@@ -80,16 +119,17 @@ class Session:
         viewer.layers.events.removed.connect(self._layer_removed)
         viewer.layers.selection.events.active.connect(self._layer_activated)
         viewer.dims.events.current_step.connect(self._slider_moved)
-        viewer.mouse_drag_callbacks.append(_weak(self._mouse_pressed))
+        viewer.mouse_drag_callbacks.append(weak(self._mouse_pressed))
         # Shift+N rather than P for "previous": P draws a polygon where a Shapes layer is active.
-        viewer.bind_key("N", _weak(self.next), overwrite=True)
-        viewer.bind_key("Shift-N", _weak(self.previous), overwrite=True)
+        viewer.bind_key("N", weak(self.next), overwrite=True)
+        viewer.bind_key("Shift-N", weak(self.previous), overwrite=True)
 
     # -- cubes and results ------------------------------------------------------------
 
     def cube_layers(self) -> list[Image]:
-        """Layers a detection can run on: three-dimensional images that are not RGB."""
-        return [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim == 3 and not layer.rgb]
+        """Layers a detection can run on: three-dimensional images that are neither RGB nor cut out of a cube."""
+        images = [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim == 3]
+        return [image for image in images if not image.rgb and not image.metadata.get("cut")]
 
     def inspect(self, image: Image | None) -> None:
         """Turn all panels to a cube's layer, and to what was found in it earlier."""
@@ -260,6 +300,116 @@ class Session:
         if hit:
             self.select(min(hit, key=lambda c: np.prod(c.box.shape)))
 
+    # -- what the user says of candidates ---------------------------------------------
+
+    def set_verdict(self, candidates: Sequence[Candidate], verdict: str) -> None:
+        """Give candidates a verdict, "unseen", "accepted" or "rejected"; one undo takes it back from all of them."""
+        if verdict not in VERDICTS:
+            raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
+        self._change([(candidate, {"verdict": verdict}) for candidate in candidates if candidate.verdict != verdict])
+
+    def set_note(self, candidate: Candidate, note: str) -> None:
+        """Write down what there is to say about a candidate."""
+        if note != candidate.note:
+            self._change([(candidate, {"note": note})])
+
+    def refocus(self, candidate: Candidate, channels: tuple[int, int]) -> None:
+        """Measure a candidate in another range of channels, half-open, in a thread.
+
+        Its focused image, signal-to-noise ratios and fluxes follow, then `candidate_changed`
+        is emitted.  Of several calls in quick succession the last one counts.
+        """
+        from napari_almadet.pipeline.remeasure import refocus
+
+        if tuple(channels) != candidate.channels:
+            self._measure(candidate, refocus, candidate, self.detections, tuple(channels))
+
+    def move(self, candidate: Candidate, box: Box) -> None:
+        """Measure a candidate in another box, in a thread; `candidate_changed` follows."""
+        self._measure(candidate, self._moved, candidate, self.detections, box)
+
+    def add(self, box: Box) -> None:
+        """Make a box the user's own candidate: it is measured in a thread, listed and selected."""
+        from napari_almadet.pipeline.remeasure import drawn
+
+        try:
+            candidate = drawn(self.detections, box)
+        except ValueError as error:
+            show_error(str(error))
+            return
+        self._measure(candidate, self._moved, candidate, self.detections, box)
+
+    def undo(self, *_: object) -> None:
+        """Take the user's last change in the present detections back."""
+        for change in reversed(self._changes):
+            if change.detections is self.detections:
+                self._changes.remove(change)
+                self._apply(change.before)
+                return
+
+    def _moved(self, candidate: Candidate, detections: Detections, box: Box) -> Candidate:
+        from napari_almadet.pipeline.remeasure import move
+
+        return move(candidate, detections, box, self.networks(detections.settings))
+
+    def _measure(self, candidate: Candidate, work: Callable[..., Candidate], *args: Any) -> None:
+        """Measure a candidate in a thread; what comes back is thrown away if a later request overtook it."""
+        detections = self.detections
+        self._measuring[id(candidate)] = request = object()
+
+        def done(measured: Candidate) -> None:
+            if self._measuring.get(id(candidate)) is request:
+                del self._measuring[id(candidate)]
+                if self.detections is detections:
+                    said = {"verdict": candidate.verdict, "note": candidate.note}  # may have come in the meantime
+                    self._change([(candidate, {**vars(measured), **said})])
+
+        def failed(error: Exception) -> None:
+            if self._measuring.get(id(candidate)) is request:
+                del self._measuring[id(candidate)]
+            show_error(f"Candidate {candidate.id} could not be measured: {error}")
+            self.edited.emit([candidate])
+
+        in_background(work, *args, done=done, failed=failed)
+
+    def _change(self, changes: list[tuple[Candidate, dict[str, Any]]]) -> None:
+        """Change candidates, or add those that are new, and remember what was."""
+        if not changes:
+            return
+        there = {id(candidate) for candidate in self.detections.candidates}
+        before = tuple((c, dict(vars(c)) if id(c) in there else None) for c, _ in changes)
+        self._changes.append(Change(self.detections, before))
+        self._apply([(candidate, {**vars(candidate), **values}) for candidate, values in changes])
+
+    def _apply(self, states: Sequence[tuple[Candidate, dict[str, Any] | None]]) -> None:
+        """Bring candidates into a state, None being that they are not there, and tell of it."""
+        listed = self.detections.candidates
+        there = {id(candidate) for candidate in listed}
+        for candidate, state in states:
+            if state is not None:
+                vars(candidate).update(state)
+                if id(candidate) not in there:
+                    listed.append(candidate)
+            else:
+                listed[:] = [c for c in listed if c is not candidate]
+        changed = [candidate for candidate, _ in states]
+        self._refresh_features(changed)
+        for candidate in changed:
+            self.candidate_changed.emit(candidate)
+        self.edited.emit(changed)
+        added = [c for c in changed if id(c) not in there]
+        if added or len(listed) < len(there):
+            self._list()
+        if added:
+            self.select(added[-1])
+
+    def _refresh_features(self, changed: list[Candidate]) -> None:
+        """Bring the rows of some candidates up to date."""
+        gone = {c.id for c in changed}
+        there = [c for c in changed if any(c is other for other in self.detections.candidates)]
+        rows = self.features[~self.features["id"].isin(gone)]
+        self.features = pd.concat([rows, layers.features(self.detections, there)], ignore_index=True)
+
     # -- the channel and the camera ---------------------------------------------------
 
     def set_channel(self, channel: int) -> None:
@@ -311,7 +461,7 @@ class Session:
                 self.inspect(image)
 
 
-def _weak(method: Callable) -> Callable:
+def weak(method: Callable) -> Callable:
     """A function that calls a bound method while its object lives.
 
     napari keeps mouse and key callbacks strongly, which would keep a session alive that no panel needs.

@@ -1,0 +1,137 @@
+"""One candidate measured anew, in a box or an emission range that the astronomer chose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.pipeline.blobs import at_edge
+from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
+from napari_almadet.pipeline.detect import focus_and_measure, frequency_denoising
+from napari_almadet.pipeline.focus import pixel_snr
+from napari_almadet.pipeline.steps import finish
+
+if TYPE_CHECKING:
+    from napari_almadet.pipeline.detect import Networks
+
+
+def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks) -> Candidate:
+    """Measure a candidate in another box: steps 5 to 10 of the paper, as if the blob had had that box.
+
+    Of the lines found in the new box the first is one that the candidate had before, if
+    it is there, so that a brighter neighbour does not take its place.  Whatever the
+    decision graph says is told in ``reasons``, but does not drop the candidate: the
+    astronomer wants it.
+
+    Parameters
+    ----------
+    candidate
+        It is left as it is.
+    detections
+        What it belongs to: cube, settings, stacked image and probability map.
+    box
+        At least partly inside the field.
+    networks
+        Their Deep GRU denoises the new spectrum.
+
+    Returns
+    -------
+    Candidate
+        A copy with the new box and all that is measured in it.
+
+    Raises
+    ------
+    ValueError
+        If the box lies outside the field.
+    """
+    box = clip(box, detections.cube.shape[1:])
+    (y0, x0), (height, width) = (box.y0, box.x0), box.shape
+    moved = replace(
+        candidate,
+        box=box,
+        # fmax: NaN, and no warning, where the map is NaN, as it is in a cube that was not searched
+        prob=float(np.fmax.reduce(detections.probability[box.slices], axis=None)),
+        edge=at_edge(box, detections.probability if np.isfinite(detections.probability).any() else detections.stacked),
+        blended=False,
+        peaks=(),
+        origin=_touched(candidate),
+        reasons=[*candidate.reasons, f"the astronomer's box: {width} x {height} pixels from x {x0}, y {y0}"],
+    )
+    settings = replace(detections.settings, require_line=False)
+    finish(frequency_denoising(detections.cube, [moved], settings, networks))
+    own = [peak for peak in moved.peaks if any(peak.same_line(known) for known in candidate.peaks)]
+    moved.peaks = (*own, *(peak for peak in moved.peaks if peak not in own))
+    if moved.primary:
+        moved.channels = moved.primary.emission_range(detections.cube.shape[0])
+    return _measured(moved, detections, moved.peaks)
+
+
+def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, int]) -> Candidate:
+    """Measure a candidate in another range of channels: steps 8 to 10 of the paper; box, spectra and fit stay.
+
+    Parameters
+    ----------
+    candidate
+        It is left as it is.
+    detections
+        What it belongs to.
+    channels
+        Half-open; clipped to the cube, one channel at least.
+
+    Returns
+    -------
+    Candidate
+        A copy with the new range, focused image, signal-to-noise ratios and measures.
+    """
+    n_channels = detections.cube.shape[0]
+    first = min(max(channels[0], 0), n_channels - 1)
+    last = min(max(channels[1], first + 1), n_channels)
+    told = [*candidate.reasons, f"the astronomer's emission range: channels {first} to {last - 1}"]
+    refocused = replace(candidate, channels=(first, last), reasons=told, origin=_touched(candidate))
+    # A line as wide as the range stands for it, so that noise and continuum are taken outside of it.
+    line = EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
+    return _measured(refocused, detections, (line, *candidate.peaks[1:]))
+
+
+def drawn(detections: Detections, box: Box, origin: str = "drawn") -> Candidate:
+    """A candidate of the astronomer's own, with the next free ``id``; `move` measures it.
+
+    Raises
+    ------
+    ValueError
+        If the box lies outside the field.
+    """
+    number = max((candidate.id for candidate in detections.candidates), default=0) + 1
+    return Candidate(number, clip(box, detections.cube.shape[1:]), np.nan, origin=origin)
+
+
+def clip(box: Box, shape: tuple[int, int]) -> Box:
+    """The part of a box inside a field of (height, width) pixels.
+
+    Raises
+    ------
+    ValueError
+        If nothing of it is.
+    """
+    ny, nx = shape
+    inside = Box(max(box.y0, 0), min(box.y1, ny), max(box.x0, 0), min(box.x1, nx))
+    if min(inside.shape) < 1:
+        raise ValueError(f"the box lies outside the field of {nx} x {ny} pixels")
+    return inside
+
+
+def _touched(candidate: Candidate) -> str:
+    return "edited" if candidate.origin == "found" else candidate.origin
+
+
+def _measured(candidate: Candidate, detections: Detections, lines: tuple[EmissionPeak, ...]) -> Candidate:
+    """Focus on a candidate and measure it, with noise and continuum from the channels outside ``lines``."""
+    peaks, candidate.peaks = candidate.peaks, lines
+    focus_and_measure(candidate, detections.cube, pixel_snr(detections.stacked), detections.settings)
+    candidate.peaks = peaks
+    if candidate.fate is not Fate.KEPT:
+        candidate.fate = Fate.KEPT
+        candidate.reasons.append("kept: the astronomer's own")
+    return candidate

@@ -1,0 +1,50 @@
+"""Work in a thread of its own, so that the window never waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from napari.qt.threading import WorkerBase, create_worker
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Work that ended in an error."""
+
+    error: Exception
+
+
+def cautiously(work: Callable[..., Generator], *args: Any) -> Generator:
+    """Work in steps that hands its error over as a `Failure` instead of raising it.
+
+    napari would show the traceback of every error that a worker raises, and swallow a
+    `RuntimeError`, which is what torch raises when a GPU is out of memory.
+    """
+    try:
+        return (yield from work(*args))
+    except Exception as error:  # whatever went wrong is told to the user
+        return Failure(error)
+
+
+def in_background(
+    work: Callable[..., Any], *args: Any, done: Callable[[Any], object], failed: Callable[[Exception], object]
+) -> WorkerBase:
+    """Call ``work(*args)`` in a thread; then ``done(result)`` or ``failed(error)`` in the window's thread."""
+
+    def careful() -> Any:
+        try:
+            return work(*args)
+        except Exception as error:  # as above
+            return Failure(error)
+
+    return create_worker(careful, _connect={"returned": partial(_hand_over, done, failed)})
+
+
+def _hand_over(done: Callable, failed: Callable, outcome: Any) -> None:
+    if isinstance(outcome, Failure):
+        failed(outcome.error)
+    else:
+        done(outcome)
