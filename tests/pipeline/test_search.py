@@ -110,7 +110,8 @@ def test_windows_change_nothing(monkeypatch):
     parts = found(cube)
     assert len(whole) == len(parts) == 3
     for a, b in zip(sorted(whole, key=lambda c: c.y), sorted(parts, key=lambda c: c.y), strict=True):
-        assert (a.x, a.y, a.kind) == (b.x, b.y, b.kind)
+        assert (a.x, a.y) == pytest.approx((b.x, b.y), abs=0.1)
+        assert a.kind == b.kind
         assert a.z == pytest.approx(b.z, abs=0.2)
 
 
@@ -242,3 +243,12 @@ def test_two_lines_of_one_source_stay_together():
     (source,) = found(beam_cube(add(add(planes(14), 60, 60, 40, 15.0), 60, 60, 40, 45.0)))
     assert len(source.peaks) == 2
     assert not source.blended
+
+
+def test_flux_is_the_whole_sources():
+    """A box that ends at a tenth of the peak and a range of twice the FWHM leave 8 % of a Gaussian outside."""
+    cube = beam_cube(add(planes(15), 60, 60, 120, 30.0))
+    (line,) = found(cube)
+    truth = 120 * np.sqrt(2 * 6 / 2.3548 * np.sqrt(np.pi))  # sum over channels of a Gaussian line of unit norm
+    width = abs(cube.velocity(30.5) - cube.velocity(29.5)).value
+    assert line.f_sum / width == pytest.approx(truth, rel=0.1)

@@ -22,6 +22,7 @@ from astropy.modeling.models import Gaussian1D
 from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
 from astropy.utils.exceptions import AstropyUserWarning
 from scipy.ndimage import map_coordinates
+from scipy.special import ndtr
 
 from napari_almadet.pipeline.blobs import at_edge, channel_blocks, stack
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
@@ -298,7 +299,7 @@ def search_window(
         chance = float(1 / (1 + np.exp(-row[0])))
         whole = np.zeros(len(planes), np.float32)
         whole[channels] = spectrum
-        y, x = ((row[i] + o + 0.5) * window.k - 0.5 for i, o in ((1, window.y), (2, window.x)))
+        y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
         candidate = Candidate(0, Box(0, 0, 0, 0), chance)
         candidate.reasons.append(
             f"found: SNR {2 * np.sinh(numbers[1]):.1f} in the stack, {2 * np.sinh(numbers[5]):.1f} in its best line; "
@@ -556,6 +557,15 @@ def place_of(
     return centre, snr
 
 
+def captured(find: Find) -> float:
+    """Share of a Gaussian source and line that lies in its candidate's box and emission range."""
+    candidate, box = find.candidate, find.candidate.box
+    sides = [(box.y0, box.y1, find.y, find.sigma_y), (box.x0, box.x1, find.x, find.sigma_x)]
+    if candidate.primary:
+        sides.append((*candidate.channels, candidate.primary.centre, candidate.primary.fwhm * gaussian_fwhm_to_sigma))
+    return float(np.prod([ndtr((b - 0.5 - c) / sigma) - ndtr((a - 0.5 - c) / sigma) for a, b, c, sigma in sides]))
+
+
 def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings) -> None:
     """Steps 8 to 10 for one find, in the cutout it is seen in."""
     candidate = find.candidate
@@ -570,6 +580,8 @@ def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings
     candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
     measure(candidate, cube, cutout)  # (10)
+    share = max(captured(find), 0.3)
+    candidate.f_sum, candidate.err_f_sum = candidate.f_sum / share, candidate.err_f_sum / share
     candidate.x, candidate.y = find.x, find.y
     if candidate.primary:
         candidate.z = candidate.primary.centre
