@@ -489,9 +489,9 @@ def seen_about(find: Find, cube: Cube, stacked: np.ndarray, crop: int) -> Cutout
 def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
     """Take a source apart whose lines come from different places (paper, step 9).
 
-    Each line is focused on, with the continuum taken off, and its place is the centroid of what is near the
-    candidate.  A line of which another find has the like at that place is that one's.  One that lies
-    further from the first line's place than its noise lets it stray is another source's.
+    A line that another find nearby has too is that one's.  Each other line is focused on, with the continuum
+    taken off, and its place is the centroid of what is near the candidate.  One that lies further from the
+    first line's place than its noise lets it stray is another source's.
 
     Returns
     -------
@@ -512,16 +512,16 @@ def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
         channels = peak.emission_range(n_channels)
         if overlap(channels, candidate.channels):
             continue
+        whose = next((f for f in finds if f is not find and has_line_near(f, peak, find, 2.5 * fwhm)), None)
+        if whose:
+            candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
+            candidate.reasons.append(f"the line at channel {peak.channel} is candidate {whose.candidate.id}'s")
+            continue
         own, own_snr = place_of(lines, channels, find, cutout.origin, fwhm, rms)
         apart = float(np.hypot(own[0] - place[0], own[1] - place[1]))
-        if own_snr < LINE_SNR or apart <= max(1.0, PLACE_ERRORS * fwhm / min(snr, own_snr)):
+        if own_snr < LINE_SNR or not max(1.0, PLACE_ERRORS * fwhm / min(snr, own_snr)) < apart < fwhm:
             continue
         candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
-        for known in finds:
-            near = np.hypot(known.y - own[0], known.x - own[1]) < fwhm / 2
-            if known is not find and near and any(peak.same_line(p) for p in known.candidate.peaks):
-                candidate.reasons.append(f"the line at channel {peak.channel} is candidate {known.candidate.id}'s")
-                return None
         other = Candidate(
             max(f.candidate.id for f in finds) + 1, candidate.box, candidate.prob, kind="line", blended=True
         )
@@ -534,6 +534,12 @@ def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
         find.y, find.x = place
         return replace(find, candidate=other, y=own[0], x=own[1])
     return None
+
+
+def has_line_near(other: Find, peak: EmissionPeak, find: Find, distance: float) -> bool:
+    """Whether another find, no further than ``distance`` from this one, shows the same line, and is there to stay."""
+    near = np.hypot(other.y - find.y, other.x - find.x) < distance
+    return near and other.candidate.fate is not Fate.DROPPED and any(peak.same_line(p) for p in other.candidate.peaks)
 
 
 def place_of(
