@@ -51,6 +51,7 @@ class Inspector(QWidget):
         self.setMinimumHeight(170)
 
         session.selection_changed.connect(self._describe)
+        session.candidate_changed.connect(self._changed)
         session.viewer.events.theme.connect(self._theme_changed)
         self._describe(session.selected)
 
@@ -63,6 +64,10 @@ class Inspector(QWidget):
         self.focus.setFixedWidth(max(120, min(self.height() - 24, self.width() // 4)))
         super().resizeEvent(event)
 
+    def _changed(self, candidate: Candidate) -> None:
+        if candidate is self.session.selected:
+            self._describe(candidate)
+
     def _describe(self, candidate: Candidate | None) -> None:
         self.pages.setCurrentIndex(0 if candidate is None else 1)
         if candidate is None:
@@ -73,7 +78,9 @@ class Inspector(QWidget):
         )
         reasons = "".join(f"<li>{escape(reason)}</li>" for reason in candidate.reasons)
         why = f"<p style='margin:4px 0 0 0'>Why</p><ul style='margin:0 0 0 -24px'>{reasons}</ul>" if reasons else ""
-        self.numbers.setText(f"<b>Candidate {candidate.id}, {candidate.fate.value}</b><table>{rows}</table>{why}")
+        head = f"Candidate {candidate.id}, {candidate.fate.value}, {candidate.verdict}"
+        note = f"<p style='margin:4px 0 0 0'><i>{escape(candidate.note)}</i></p>" if candidate.note else ""
+        self.numbers.setText(f"<b>{head}</b>{note}<table>{rows}</table>{why}")
 
     def _theme_changed(self, event) -> None:
         colours = Colours.of(event.value)
