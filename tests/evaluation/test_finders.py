@@ -35,6 +35,8 @@ def field_of(imager, amplitude=2e-3, continuum=1.0, line=3.0, blank=False):
         line=np.full(2, amplitude * line),
         line_centre=np.array([10.0, 22.0]),
         line_fwhm=np.full(2, 4.0),
+        gradient=np.zeros(2),
+        pair=np.zeros(2, dtype=int),
     )
     simulated = simulate_cube(4, "empty", imager=imager)
     dirty = simulated.dirty + imager.noise_free_cube(model).numpy()

@@ -21,12 +21,21 @@ from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
 from astropy.modeling.models import Gaussian1D
 from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
 from astropy.utils.exceptions import AstropyUserWarning
-from scipy.ndimage import map_coordinates
+from scipy import ndimage
 from scipy.special import ndtr
 
 from napari_almadet.pipeline.blobs import at_edge, channel_blocks, stack
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
-from napari_almadet.pipeline.evidence import average, binning, differences, in_noise_units, maps
+from napari_almadet.pipeline.evidence import (
+    MAPS,
+    PIXELS_PER_BEAM,
+    NoiseUnits,
+    average,
+    binning,
+    differences,
+    in_noise_units,
+    maps,
+)
 from napari_almadet.pipeline.focus import (
     Cutout,
     brightest_pixel,
@@ -40,12 +49,22 @@ from napari_almadet.pipeline.focus import (
 )
 from napari_almadet.pipeline.measure import measure
 from napari_almadet.pipeline.sidelobes import noise_beam, without_sidelobes
-from napari_almadet.pipeline.sources import MEASURES, centres, measures, own_lines, part_neighbours, spectra
+from napari_almadet.pipeline.sources import (
+    LEAST_CHANCE,
+    MEASURES,
+    centres,
+    measures,
+    own_lines,
+    part_neighbours,
+    spectra,
+)
 from napari_almadet.pipeline.spectra import extract_spectra, find_emission, off_line, overlap, remove_baseline
 from napari_almadet.pipeline.steps import Progress, in_steps, predict
 from napari_almadet.pipeline.tiling import cut, window_starts
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_almadet.cube import Cube
     from napari_almadet.pipeline.settings import Settings
 
@@ -55,6 +74,11 @@ BOX_LEVEL = 0.1  # of a source's peak, where its box ends
 LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
 LINE_SNR = 4.5  # that such a line has at least
 CONTINUUM_SNR = 4.0
+EVIDENT_SNR = 8.0
+EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
+PATCH_SNR = 5.0
+EXTENDED = 10.0  # beams
+BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
 PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
 
 # What the networks have learnt from, see napari_almadet.training.fields.
@@ -94,6 +118,7 @@ class Find:
     spectrum: np.ndarray
     measures: np.ndarray
     window: Window
+    box: Box | None = None  # of extended emission; others end where their Gaussian does
 
 
 @dataclass(frozen=True)
@@ -118,7 +143,9 @@ class Window:
             return 0.0
         y, x = ((origin[i] + np.arange(side) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
         grid = np.meshgrid(y, x, indexing="ij")
-        images = [map_coordinates(image * self.rms_map, grid, order=1, mode="nearest") for image in self.sidelobes]
+        images = [
+            ndimage.map_coordinates(image * self.rms_map, grid, order=1, mode="nearest") for image in self.sidelobes
+        ]
         return np.tensordot(self.spectra, np.stack(images), axes=(0, 0)).astype(np.float32)
 
 
@@ -170,7 +197,10 @@ def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
     size = min(ny, 256), min(nx, 256)
     middle = Window((ny - size[0]) // 2, (nx - size[1]) // 2, size, (slice(None), slice(None)), 1)
     planes = yield from read_averaged(cube, middle)
-    return max(1.5, noise_beam(in_noise_units(torch.from_numpy(planes), 4.0)))
+    try:
+        return max(1.5, noise_beam(in_noise_units(torch.from_numpy(planes), PIXELS_PER_BEAM)))
+    except ValueError:  # no data in the middle
+        return PIXELS_PER_BEAM
 
 
 def search_steps(
@@ -244,7 +274,10 @@ def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[s
             "may be missed or taken for noise."
         )
     if not noises:
-        return said
+        return [
+            *said,
+            "No noise can be told from this cube, since its channels do not differ: nothing was found.",
+        ]
     channels = max(noise.channels for noise in noises)
     if channels < LEAST_CHANNELS:
         said.append(
@@ -306,9 +339,65 @@ def search_window(
             f"Source Finder says {chance:.2f}"
         )
         finds.append(Find(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
+    finds = joined(finds, images, units, window, beam, len(planes))
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
     noise = NoiseKind(correlation, dips, len(channels))
     return torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy(), finds, noise
+
+
+def joined(
+    finds: list[Find], images: torch.Tensor, units: NoiseUnits, window: Window, beam: float, n_channels: int
+) -> list[Find]:
+    """Make one find of those that lie in one patch of extended emission.
+
+    Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
+    source; a patch of more than :data:`EXTENDED` beams over 5 sigma, and over a tenth of its own peak, is
+    taken for one, and its box is the patch's.  Its spectrum is the sum over the patch.
+    """
+    strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
+    patches = ndimage.label(strength >= PATCH_SNR, np.ones((3, 3)))[0]
+    (ny, nx), k = window.shape, window.k
+    for number, place in enumerate(ndimage.find_objects(patches), 1):
+        if place is None or (patches[place] == number).sum() < EXTENDED * BEAM_AREA * beam**2:
+            continue
+        inside = patches == number
+        peak = np.unravel_index(np.argmax(np.where(inside, strength, 0)), strength.shape)
+        parts = ndimage.label(inside & (strength >= strength[peak] / 10), np.ones((3, 3)))[0]
+        patch = parts == parts[peak]
+        members = [
+            f
+            for f in finds
+            if patch[
+                min(max(round((f.y + 0.5) / window.k - 0.5) - window.y, 0), ny - 1),
+                min(max(round((f.x + 0.5) / window.k - 0.5) - window.x, 0), nx - 1),
+            ]
+        ]
+        if not members or patch.sum() < EXTENDED * BEAM_AREA * beam**2:
+            continue
+        best = max(members, key=lambda f: f.measures[MEASURES.index("both")])
+        (y0, y1), (x0, x1) = ((int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
+        corners = Box(*(k * (o + i) for o, i in ((window.y, y0), (window.y, y1), (window.x, x0), (window.x, x1))))
+        centre = ndimage.center_of_mass(np.where(patch, strength, 0))
+        total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
+        spectrum = np.zeros(n_channels, np.float32)
+        spectrum[units.channels.cpu().numpy()] = total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)
+        beams = patch.sum() / (BEAM_AREA * beam**2)
+        candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, fate=Fate.FLAGGED, blended=len(members) > 1)
+        candidate.reasons.append(
+            f"found: a patch of {beams:.0f} beams, SNR up to {strength[peak]:.1f}, in which Source Finder sees "
+            f"{len(members)} place{'s' if len(members) > 1 else ''}"
+        )
+        one = Find(
+            candidate,
+            *(float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True)),
+            *(float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1))),
+            spectrum,
+            best.measures,
+            window,
+            corners,
+        )
+        finds = [f for f in finds if not any(f is member for member in members)] + [one]
+    return finds
 
 
 def resolutions(n_channels: int) -> list[int]:
@@ -443,8 +532,16 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
-        if chance >= settings.threshold:
+        if find.box:
+            candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
+        elif chance >= settings.threshold:
             candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
+        elif chance >= LEAST_CHANCE and evident(find.measures):
+            candidate.fate = Fate.FLAGGED
+            candidate.reasons.append(
+                f"flagged: Judge says {chance:.2f}, less than {settings.threshold:g}, but it is too bright for noise, "
+                "and for a sidelobe of anything in the field"
+            )
         else:
             candidate.fate = Fate.DROPPED
             candidate.reasons.append(f"dropped: Judge says {chance:.2f}, less than {settings.threshold:g}")
@@ -452,6 +549,12 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
             candidate.fate = Fate.DROPPED
             candidate.reasons.append("dropped: it shows no line")
     yield Progress("Judging candidates", 1, 1)
+
+
+def evident(measures: np.ndarray) -> bool:
+    """Whether a candidate's :data:`MEASURES` are those of emission, though maybe not of a kind that Judge knows."""
+    snr, brightest = (2 * np.sinh(measures[MEASURES.index(name)]) for name in ("both", "brightest"))
+    return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
 
 
 def source_spectral_focusing(
@@ -477,13 +580,19 @@ def source_spectral_focusing(
 def seen_about(find: Find, cube: Cube, stacked: np.ndarray, crop: int) -> Cutout:
     """Give a find's candidate its box, and cut the cube, without sidelobes, out about it."""
     candidate, (ny, nx) = find.candidate, stacked.shape
-    half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
-    y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
-    x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
-    candidate.box = Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
+    candidate.box = find.box or gaussian_box(find, (ny, nx))
     candidate.edge = at_edge(candidate.box, stacked)
     cutout = cut_out(cube, candidate.box, crop)
     return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
+
+
+def gaussian_box(find: Find, shape: tuple[int, int]) -> Box:
+    """The box in which a find's Gaussian is over a tenth of its peak, within a field of ``shape``."""
+    ny, nx = shape
+    half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
+    y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
+    x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
+    return Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
 
 
 def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
@@ -499,7 +608,7 @@ def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
         The other source; the find keeps the rest, and moves to its own line's place.
     """
     candidate = find.candidate
-    if len(candidate.peaks) < 2:
+    if len(candidate.peaks) < 2 or find.box:
         return None
     planes, n_channels = cutout.planes, len(cutout.planes)
     lines, rms = without_continuum(planes, candidate.peaks), voxel_noise(planes, candidate.peaks)
