@@ -17,10 +17,10 @@ DOCS = Path(__file__).parent
 
 
 def copy_picture(path: Path) -> str:
-    """Copy a picture to the documentation's, as a small PNG of 64 colours; returns the link to it."""
+    """Copy a picture to the documentation's, as a small PNG of 256 colours; returns the link to it."""
     link = f"images/validation-{path.name}"
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(64, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(DOCS / link, optimize=True)
     return link
 

@@ -53,5 +53,5 @@ def test_what_is_drawn_is_what_was_measured_and_every_finder_is_in_the_one_legen
 
 def test_finders_look_different():
     names = [*FINDERS, "almadet", "paper"]
-    looks = {(style["color"], style["marker"]) for style in plots.style_of(names).values()}
-    assert len(looks) == len(names)
+    styles = plots.style_of(names).values()
+    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == len(names)

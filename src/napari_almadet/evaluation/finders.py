@@ -123,6 +123,16 @@ def silence() -> Iterator[None]:
         logging.disable(level)
 
 
+@contextmanager
+def frozen_garbage() -> Iterator[None]:
+    """Keep what there is from the garbage collector; PyBDSF calls it at each step: seconds where torch is loaded."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def local_maxima(image: np.ndarray, threshold: float, separation: float) -> list[tuple[int, int]]:
     """(y, x) of the pixels over a threshold that are the highest within ``separation`` pixels, highest first."""
     reach = int(separation)
@@ -283,8 +293,7 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
     """Islands fitted with Gaussians that are grouped into sources, by PyBDSF."""
     import bdsf
 
-    gc.freeze()  # it collects garbage between its steps, which takes seconds where torch is loaded
-    with tempfile.TemporaryDirectory(prefix="almadet-") as folder, silence():
+    with tempfile.TemporaryDirectory(prefix="almadet-") as folder, silence(), frozen_garbage():
         image = bdsf.process_image(
             field.write_image(folder),
             thresh="hard",
@@ -298,7 +307,6 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
             ncores=1,
             quiet=True,
         )
-    gc.unfreeze()
     scale = field.cube.pixel_scale.to_value("deg")
     shape = field.stacked.shape
     found = []

@@ -14,9 +14,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from napari_almadet.evaluation.finders import FINDERS
 
-# Okabe & Ito's colours, which the colour-blind can tell apart, without the yellow that white swallows; markers differ
-# for those who print in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+# Okabe & Ito's colours, which the colour-blind can tell apart, with Tol's wine for the yellow that white swallows;
+# markers differ for those who print in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#882255")
 MARKERS = "osD^vP*Xh"
 LABELS = {
     "snr_stack": "SNR in the stacked image",

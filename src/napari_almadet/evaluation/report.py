@@ -21,7 +21,9 @@ def rate(row: Row, name: str) -> str:
 
 def below(row: Row, name: str) -> str:
     """A rate over its interval, on two lines."""
-    return rate(row, name).replace(" [", "\n").replace(", ", "–").removesuffix("]")
+    if not np.isfinite(row[name]):
+        return NOTHING
+    return f"{row[name]:.3f}\n{row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f}"
 
 
 def number(row: Row, name: str, form: str = ".2f", factor: float = 1.0) -> str:
@@ -57,8 +59,8 @@ DETECTION: Columns = {
 SHORT: Columns = {
     "finder": lambda row: row["finder"],
     "completeness": lambda row: below(row, "completeness"),
-    "stack SNR ≥ 5": lambda row: below(row, "completeness_stack5"),
-    "line SNR ≥ 6": lambda row: below(row, "completeness_line6"),
+    "stack\nSNR ≥ 5": lambda row: below(row, "completeness_stack5"),
+    "line\nSNR ≥ 6": lambda row: below(row, "completeness_line6"),
     "purity": lambda row: below(row, "purity"),
     "F1": lambda row: below(row, "f1"),
     "false": lambda row: str(row["false_positives"]),
@@ -73,7 +75,8 @@ MEASURES: Columns = {
     "flux (%)": lambda row: both(row, "flux_error", ".0f", 100),
     "calibration error of `prob`": lambda row: number(row, "calibration_error", ".3f"),
     "s per cube": lambda row: number(row, "seconds"),
-    "parameters": lambda row: row["parameters"],
+    # of an ECSV file, what is empty comes back as masked
+    "parameters": lambda row: NOTHING if np.ma.is_masked(row["parameters"]) else row["parameters"] or NOTHING,
 }
 PAPER_STYLE: Columns = {
     "finder": lambda row: row["finder"],
