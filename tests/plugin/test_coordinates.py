@@ -139,7 +139,7 @@ class Mouse:
 
     def __init__(self, position, button):
         self.type, self.button, self.position, self.pos = "mouse_press", button, position, (100, 100)
-        self.modifiers = ()
+        self.modifiers, self.is_dragging = (), False
 
 
 def click(viewer, button: int, moved: int = 0) -> None:
@@ -147,7 +147,7 @@ def click(viewer, button: int, moved: int = 0) -> None:
     model = viewer.__wrapped__
     event = Mouse(viewer.layers[0].data_to_world((3, 12, 90)), button)
     mouse_press_callbacks(model, event)
-    event.type, event.pos = "mouse_move", (100, 100 + moved)
+    event.type, event.pos, event.is_dragging = "mouse_move", (100, 100 + moved), True
     mouse_move_callbacks(model, event)
     event.type = "mouse_release"
     mouse_release_callbacks(model, event)

@@ -57,6 +57,7 @@ def drag(qtbot, panel, start: QPoint, end: QPoint) -> None:
     move(start, Qt.MouseButton.NoButton)
     qtbot.mousePress(viewport, Qt.MouseButton.LeftButton, pos=start)
     for step in np.linspace(0, 1, 6)[1:]:
+        qtbot.wait(20)  # pyqtgraph drops moves that come faster
         move(start + (end - start) * float(step), Qt.MouseButton.LeftButton)
     qtbot.mouseRelease(viewport, Qt.MouseButton.LeftButton, pos=end)
 

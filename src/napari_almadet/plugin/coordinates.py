@@ -61,18 +61,17 @@ def position_texts(sky: SkyCoord, pixel_scale: u.Quantity) -> tuple[str, str]:
 
 
 def describe_place(session: Session, choice: SpectralChoice, place: Place) -> str:
-    """The read-out: position, frequency and velocity with their frame, value with unit, pixel and channel."""
+    """The read-out: position, value with unit, frequency and velocity with their frame, pixel and channel."""
     cube, parts = choice.cube, []
     if cube is not None and (sky := cube.sky(place.x, place.y)) is not None and _known(sky):
         parts.append(position_texts(sky, cube.pixel_scale)[0])
+    parts.append(_value_text(session, cube, place))
     for axis, digits in ((choice.frequency, 5), (choice.velocity, 1)):
         if axis is not None:
-            parts.append(f"{float(axis.world(place.channel)):.{digits}f} {unit_text(axis.unit)}")
-    if choice.velocity is not None:
-        parts[-1] += f" {choice.velocity.name.split()[0].lower()}"
+            convention = f" {axis.name.split()[0].lower()}" if axis is choice.velocity else ""
+            parts.append(f"{float(axis.world(place.channel)):.{digits}f} {unit_text(axis.unit)}{convention}")
     if cube is not None and cube.spectral_frame and (choice.frequency or choice.velocity):
         parts[-1] += f", {cube.spectral_frame}"
-    parts.append(_value_text(session, cube, place))
     parts.append(f"x {place.x:.1f}  y {place.y:.1f}  channel {place.channel}")
     return "   ".join(parts)
 
@@ -122,6 +121,7 @@ class Readout(QWidget):
     def _moved(self, *_: object) -> None:
         place = place_at(self.session, self.session.viewer.cursor.position)
         self.text.setText(HINT if place is None else describe_place(self.session, self.choice, place))
+        self.text.setCursorPosition(0)
 
     def _selected(self, candidate: object) -> None:
         self.copy_button.setEnabled(candidate is not None)

@@ -6,6 +6,7 @@ from html import escape
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
+    QDockWidget,
     QHBoxLayout,
     QLabel,
     QMainWindow,
@@ -28,7 +29,7 @@ from napari_almadet.plugin.stretch_bar import StretchBar
 from napari_almadet.plugin.theme import Colours
 
 HINT = "Select a candidate (its box, its row in the table, or key N) to see its spectrum, image and numbers here."
-NUMBERS_WIDTH = 240
+NUMBERS_WIDTH = 210
 COLOUR_BAR_WIDTH = 60
 
 
@@ -63,6 +64,7 @@ class Inspector(QWidget):
             self.panels.setStretchFactor(i, int(i == 0))
         self.panels.splitterMoved.connect(self._panels_moved)
         self._arranged = False  # by the user
+        self._placed = False  # in the window
         self.focus.show_cut.toggled.connect(self._arrange)
         hint = QLabel(HINT)
         hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -93,8 +95,11 @@ class Inspector(QWidget):
     def showEvent(self, event) -> None:
         """Let the docks at the left reach down beside this one: above it, they would leave it 180 of 720 pixels."""
         super().showEvent(event)
-        if isinstance(window := self.window(), QMainWindow):
+        dock, window = self.parent(), self.window()
+        if not self._placed and isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
+            self._placed = True
             window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
+            window.resizeDocks([dock], [self.sizeHint().height()], Qt.Orientation.Vertical)
 
     def resizeEvent(self, event) -> None:
         """Keep the image about square, until the user has moved the panels' borders."""
@@ -104,9 +109,10 @@ class Inspector(QWidget):
 
     def _arrange(self, *_: object) -> None:
         """An image about square, as much again for a cut, the numbers, and what is left for the spectrum."""
-        side = min(self.height() - 54 + COLOUR_BAR_WIDTH, self.width() // 4)
-        focus = side * (2 if self.focus.show_cut.isChecked() else 1)
-        self.panels.setSizes([max(self.width() - focus - NUMBERS_WIDTH, 1), focus, NUMBERS_WIDTH])
+        side = self.height() - 54 + COLOUR_BAR_WIDTH
+        spectrum, rest = self.spectrum.minimumSizeHint().width(), self.width() - NUMBERS_WIDTH
+        focus = min(2 * side if self.focus.show_cut.isChecked() else min(side, rest // 2), rest - spectrum)
+        self.panels.setSizes([rest - focus, focus, NUMBERS_WIDTH])
 
     def _panels_moved(self, *_: object) -> None:
         self._arranged = True

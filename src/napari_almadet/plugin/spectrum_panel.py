@@ -68,7 +68,8 @@ class SpectrumPanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
-        layout.addLayout(self._bar)
+        for bar in self._bars:
+            layout.addLayout(bar)
         layout.addWidget(self.plot, 1)
         layout.addWidget(self._range_row)
         self.paint(colours)
@@ -121,15 +122,17 @@ class SpectrumPanel(QWidget):
             self.right.addItem(item, ignoreBounds=True)
 
     def _build_bar(self) -> None:
+        """Two short rows rather than a long one, so that the panel may be narrow."""
         self.curves = {}
-        self._bar = QHBoxLayout()
-        self._bar.setSpacing(3)
+        curves, choices = self._bars = QHBoxLayout(), QHBoxLayout()
+        for bar in self._bars:
+            bar.setSpacing(3)
         for name, tip in CURVES.items():
             button = self.curves[name] = _toggle(name, tip)
             button.setChecked(name != "residual")
             button.toggled.connect(self._draw)
-            self._bar.addWidget(button)
-        self._bar.addStretch(1)
+            curves.addWidget(button)
+        curves.addStretch(1)
         self.aperture_choice = QComboBox()
         for aperture, tip in APERTURES.items():
             self.aperture_choice.addItem(aperture.value, aperture)
@@ -148,11 +151,12 @@ class SpectrumPanel(QWidget):
         self.lines_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
         self.range_button.toggled.connect(self._range_toggled)
+        for button in (self.lines_button, self.range_button):
+            curves.addWidget(button)
         for box in (self.aperture_choice, self.unit_choice):
             box.setMinimumContentsLength(8)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        for widget in (self.aperture_choice, self.unit_choice, self.lines_button, self.range_button):
-            self._bar.addWidget(widget)
+            choices.addWidget(box, 1)
 
         self.range_text = QLineEdit()
         self.range_text.setReadOnly(True)
@@ -374,7 +378,7 @@ class SpectrumPanel(QWidget):
         self._draw()
 
     def _copy_statistics(self) -> None:
-        QApplication.clipboard().setText(statistics_text(self.statistics, self.axis, "\n"))
+        QApplication.clipboard().setText("\n".join(statistics_texts(self.statistics, self.axis)))
 
     def _place_range(self) -> None:
         """Put the range where it was, in channels; at first, over the emission range and as much on either side."""
@@ -392,7 +396,7 @@ class SpectrumPanel(QWidget):
             return
         self._range_channels = self.axis.channels(*self.range.getRegion())
         self.statistics = range_statistics(self.spectrum, self.axis, self._range_channels, *self._baseline)
-        self.range_text.setText(statistics_text(self.statistics, self.axis, "   "))
+        self.range_text.setText("   ".join(statistics_texts(self.statistics, self.axis)))
         self.range_text.setCursorPosition(0)
 
 
@@ -401,22 +405,23 @@ def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return (axis.edges, values) if axis.edges[0] < axis.edges[-1] else (axis.edges[::-1], values[::-1])
 
 
-def statistics_text(measured: RangeStatistics, axis: SpectralAxis, separator: str) -> str:
-    """The statistics of a range in words, numbers and units."""
+def statistics_texts(measured: RangeStatistics, axis: SpectralAxis) -> list[str]:
+    """The statistics of a range in words, numbers and units, those most looked for first."""
     first, last = measured.channels
     low, high = np.sort(axis.edges[[first, last]])
     unit = "" if axis.unit == u.chan else f" {unit_text(axis.unit)}"
-    return separator.join(
-        [
-            f"{low:.7g} to {high:.7g}{unit} (channels {first} to {last - 1})",
-            *(
-                f"{name} {number(value.value, '.4g')} {unit_text(value.unit)}"
-                for name, value in (("sum", measured.sum), ("mean", measured.mean), ("rms", measured.rms))
-            ),
-            f"S/N {number(measured.snr, '.1f')}",
-            f"centroid {number(measured.centroid.value, '.8g')}{unit}",
-        ]
-    )
+    return [
+        f"sum {_quantity_text(measured.sum)}",
+        f"S/N {number(measured.snr, '.1f')}",
+        f"centroid {number(measured.centroid.value, '.8g')}{unit}",
+        f"mean {_quantity_text(measured.mean)}",
+        f"rms {_quantity_text(measured.rms)}",
+        f"{low:.7g} to {high:.7g}{unit} (channels {first} to {last - 1})",
+    ]
+
+
+def _quantity_text(value: u.Quantity) -> str:
+    return f"{number(value.value, '.4g')} {unit_text(value.unit)}".rstrip()
 
 
 def _toggle(text: str, tip: str) -> QToolButton:
