@@ -135,7 +135,7 @@ class Session:
     candidate_changed
         Anything about one candidate changed: verdict, note, box, emission range and what is
         measured in it.  The candidate is the same object as before.  Also when it was added
-        or taken away; ``candidates_changed`` follows then.
+        or taken away, after ``candidates_changed``.
     measuring_changed
         How many candidates are being measured in the background.
     edited
@@ -755,14 +755,14 @@ class Session:
         elif self._boxes is not None:
             self._write_features(self._boxes.features["id"].to_numpy())
             self._paint_boxes()
+        if {id(candidate) for candidate in listed} != there:
+            self._list()
         for candidate in changed:
             self.candidate_changed.emit(candidate)
         self.edited.emit(changed)
-        if {id(candidate) for candidate in listed} != there:
-            self._list()
-            new = [c for c in listed if id(c) not in there]
-            if new:
-                self.select(new[-1])
+        new = [candidate for candidate in listed if id(candidate) not in there]
+        if new:
+            self.select(new[-1])
 
     def _refresh_features(self, changed: list[Candidate]) -> None:
         """Bring the rows of some candidates up to date."""
