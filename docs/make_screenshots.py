@@ -14,7 +14,7 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_almadet.plugin.demo import open_demo
-from napari_almadet.plugin.detect_widget import DetectWidget
+from napari_almadet.plugin.detect_widget import INSPECTOR, DetectWidget
 from napari_almadet.plugin.figure import write_figure
 
 IMAGES = Path(__file__).parent / "images"
@@ -94,8 +94,37 @@ def judged(viewer: napari.Viewer, widget: DetectWidget, name: str) -> None:
     shrink(path, width=1000)
 
 
+def in_the_inspector(width: int, height: int, theme: str) -> None:
+    """The brightest candidate with what the inspector can show beside its spectrum and focused image."""
+    viewer = napari.Viewer()
+    viewer.theme = theme
+    viewer.window.resize(width, height)
+    widget = open_demo(viewer)
+    wait(widget.detect_button.isEnabled)
+    session = widget.session
+    viewer.window.resize(width, height)
+    rest()
+    viewer.reset_view()
+    session.select(max(session.candidates, key=lambda candidate: candidate.snr_pixel))
+    inspector = viewer.window.dock_widgets[INSPECTOR]
+    inspector.stretch.stretch.setCurrentText("asinh")
+    inspector.stretch.stretch.activated.emit(inspector.stretch.stretch.currentIndex())
+    inspector.spectrum.unit_choice.setCurrentText("km/s radio")
+    inspector.spectrum.range_button.setChecked(True)
+    inspector.spectrum.lines_menu.redshift.setValue(0.0015)
+    inspector.focus.image_choice.setCurrentText("Moment 1")
+    for action in (inspector.focus.show_contours, inspector.focus.show_cut):
+        action.setChecked(True)
+    x, y = session.selected.position
+    viewer.cursor.position = session.image.data_to_world((session.channel, y, x))
+    rest()
+    picture(viewer, f"inspector-{width}x{height}-{theme}.png")
+    viewer.close()
+
+
 def main() -> None:
     """Two sizes, both themes."""
+    in_the_inspector(1280, 720, "dark")
     after_a_detection(1280, 720, "dark")
     after_a_detection(1920, 1080, "dark")
     after_a_detection(1280, 720, "light")

@@ -30,10 +30,11 @@ ARROWS = {
     "networks": set(),
     "simulation": {"cube"},
     "pipeline": {"cube", "networks"},
+    "inspection": {"cube", "pipeline"},
     "evaluation": {"cube", "networks", "pipeline", "simulation"},
     "training": {"cube", "networks", "pipeline", "simulation", "evaluation"},
-    "plugin": {"cube", "networks", "pipeline", "simulation"},
-    "cli": {"cube", "networks", "pipeline", "simulation", "evaluation", "training", "plugin"},
+    "plugin": {"cube", "networks", "pipeline", "simulation", "inspection"},
+    "cli": {"cube", "networks", "pipeline", "simulation", "inspection", "evaluation", "training", "plugin"},
 }
 WINDOWED = {"plugin", "cli"}  # cli opens the plugin's window in `almadet demo`
 GUI = {"napari", "magicgui", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "pyqtgraph", "vispy"}
@@ -182,5 +183,11 @@ def test_wheel_carries_what_runs_and_nothing_else(tmp_path):
         names = set(wheel.namelist())
     assert {name for name in names if ".dist-info/" not in name} == ours
     assert any(name.endswith("/licenses/LICENSE") for name in names)
-    for kind in ("napari.yaml", "py.typed", "networks/weights/*.safetensors", "simulation/antennas/*.ecsv"):
+    for kind in (
+        "napari.yaml",
+        "py.typed",
+        "networks/weights/*.safetensors",
+        "simulation/antennas/*.ecsv",
+        "inspection/lines.ecsv",
+    ):
         assert any(PurePath(name).match(f"{PACKAGE}/{kind}") for name in names), f"the wheel lacks {kind}"

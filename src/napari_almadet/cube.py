@@ -160,6 +160,11 @@ class Cube:
             return (constants.c / (self.wcs.wcs.restwav * u.m)).to(u.Hz)
         return None
 
+    @property
+    def spectral_frame(self) -> str:
+        """Standard of rest of the spectral axis as FITS writes it, e.g. LSRK or BARYCENT; empty where unknown."""
+        return "" if self.wcs is None else self.wcs.wcs.specsys.strip()
+
     def spectral_axis(self, unit=None) -> u.Quantity | None:
         """World coordinate of every channel centre, converted to ``unit`` (Hz, km/s radio, ...); None without WCS.
 

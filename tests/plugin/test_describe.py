@@ -9,7 +9,7 @@ from astropy.coordinates import Angle, SkyCoord
 from made_by_hand import make_detections
 
 from napari_almadet.cube import Cube
-from napari_almadet.plugin.describe import facts, sexagesimal, sky_text
+from napari_almadet.plugin.describe import facts, readable, sexagesimal, sky_text, unit_text
 
 
 def test_sexagesimal_text_is_the_position():
@@ -59,3 +59,34 @@ def test_sexagesimal_is_astropys():
         hours = Angle(abs(value), "hourangle")
         assert sexagesimal(abs(value), 2) == hours.to_string(sep=":", precision=2, pad=True)
     assert sexagesimal(np.nan, 2) == "–"
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("Jy / beam", "Jy/beam"),
+        ("km mJy / (beam s)", "mJy/beam km/s"),
+        ("chan Jy / beam", "Jy/beam chan"),
+        ("K pix", "K pix"),
+        ("uJy", "μJy"),
+        ("km / s", "km/s"),
+        ("GHz Jy", "Jy GHz"),
+        ("", ""),
+    ],
+)
+def test_units_are_said_as_astronomers_say_them(unit, text):
+    assert unit_text(u.Unit(unit)) == text
+
+
+@pytest.mark.parametrize(("peak", "text"), [(3.0, "Jy"), (0.02, "mJy"), (4e-5, "μJy"), (np.nan, "μJy")])
+@pytest.mark.parametrize("per", ["", "/beam", "/beam km/s"])
+def test_fluxes_are_in_a_readable_unit(peak, text, per):
+    flux = u.Jy * {"": 1, "/beam": 1 / u.beam, "/beam km/s": u.km / u.s / u.beam}[per]
+    values = np.array([0.0, -peak]) * flux
+    shown = readable(values)
+    assert unit_text(shown.unit) == text + per
+    np.testing.assert_allclose(shown.to_value(values.unit), values.value)
+
+
+def test_kelvin_stays_kelvin():
+    assert readable(np.array([1e-3]) * u.K).unit == u.K

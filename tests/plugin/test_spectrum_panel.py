@@ -1,19 +1,28 @@
-"""The plot's numbers are the cube's, and its line and the slider move each other."""
+"""The plot's numbers are the cube's, and what is dragged or clicked in it moves the session."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from astropy.modeling.models import Gaussian1D
+from astropy import units as u
 from astropy.wcs import WCS
 from made_by_hand import Listener
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
 
-from napari_almadet.cube import Cube
+from napari_almadet.inspection.apertures import Aperture
 from napari_almadet.pipeline.catalog import EmissionPeak
-from napari_almadet.plugin.spectrum_panel import SpectralAxis, SpectrumPanel, flux_spectrum, gaussian
+from napari_almadet.plugin.cutouts import Cutouts
+from napari_almadet.plugin.spectral_choice import SpectralChoice
+from napari_almadet.plugin.spectrum_panel import SpectrumPanel
 from napari_almadet.plugin.theme import Colours
+
+BEAM_AREA = np.pi / (4 * np.log(2)) * 24  # of a Gaussian beam of 6 x 4 px (FWHM)
 
 
 @pytest.fixture
@@ -23,33 +32,34 @@ def viewer():
 
 @pytest.fixture
 def panel(session, qtbot):
-    panel = SpectrumPanel(session, Colours.of("dark"))
+    panel = SpectrumPanel(session, SpectralChoice(session), Cutouts(session), Colours.of("dark"))
     qtbot.addWidget(panel)
-    panel.resize(600, 250)
+    panel.resize(700, 300)
     panel.show()
+    qtbot.waitExposed(panel)
     return panel
 
 
-def test_axes_a_cube_offers(cube, data, header):
-    assert [axis.unit for axis in SpectralAxis.of_cube(cube)] == ["GHz", "km/s", ""]
-    del header["RESTFRQ"]
-    assert [axis.unit for axis in SpectralAxis.of_cube(Cube(data, wcs=WCS(header)))] == ["GHz", ""]
-    assert [axis.name for axis in SpectralAxis.of_cube(Cube.from_array(data))] == ["Channel"]
+def pixel(panel, view, x: float, y: float) -> QPoint:
+    """Where a point of a plot's view lies in its widget."""
+    return panel.plot.mapFromScene(view.mapViewToScene(QPointF(x, y)))
 
 
-@pytest.mark.parametrize("which", [0, 1, 2])
-def test_there_and_back(cube, which):
-    axis = SpectralAxis.of_cube(cube)[which]  # frequency rises, velocity falls
-    channels = range(cube.shape[0])
-    assert [axis.channel(float(axis.world(c))) for c in channels] == list(channels)
-    assert axis.channel(float(axis.edges[0]) + 1e9) in (0, cube.shape[0] - 1)
+def drag(qtbot, panel, start: QPoint, end: QPoint) -> None:
+    """Drag with the mouse, as a user would: press, move in steps, release."""
+    viewport = panel.plot.viewport()
 
+    def move(place: QPoint, held: Qt.MouseButton) -> None:  # QTest's own moves hold no button
+        places = QPointF(place), QPointF(viewport.mapToGlobal(place))
+        none, no_key = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+        QApplication.sendEvent(viewport, QMouseEvent(QEvent.Type.MouseMove, *places, none, held, no_key))
 
-def test_gaussian_is_astropys(qtbot):
-    peak = EmissionPeak(channel=20, height=0.8, amplitude=0.7, centre=20.3, fwhm=4.2)
-    x = np.linspace(0, 48, 200)
-    expected = Gaussian1D(0.7, 20.3, 4.2 / np.sqrt(8 * np.log(2)))(x)
-    np.testing.assert_allclose(gaussian(peak, x), expected)
+    move(start, Qt.MouseButton.NoButton)
+    qtbot.mousePress(viewport, Qt.MouseButton.LeftButton, pos=start)
+    for step in np.linspace(0, 1, 6)[1:]:
+        qtbot.wait(20)  # pyqtgraph drops moves that come faster
+        move(start + (end - start) * float(step), Qt.MouseButton.LeftButton)
+    qtbot.mouseRelease(viewport, Qt.MouseButton.LeftButton, pos=end)
 
 
 def test_curves_are_the_candidates(panel, session, detections, header):
@@ -57,23 +67,41 @@ def test_curves_are_the_candidates(panel, session, detections, header):
     edges, values = panel.dirty.getData()
     frequency = WCS(header).sub(["spectral"]).pixel_to_world_values(np.arange(48)) / 1e9
     np.testing.assert_allclose((edges[1:] + edges[:-1]) / 2, frequency)
-    # a Gaussian beam of 6 x 4 px (FWHM) covers pi / (4 ln 2) * 24 px
-    flux = detections.candidates[1].spectrum / (np.pi / (4 * np.log(2)) * 24)
-    np.testing.assert_allclose(values, flux, rtol=1e-5)
+    np.testing.assert_allclose(values, detections.candidates[1].spectrum / BEAM_AREA, rtol=1e-5)
     low, high = panel.span.getRegion()
-    assert (low + high) / 2 == pytest.approx(frequency[34])
-    assert high - low == pytest.approx(4 * 0.01)
-    fit_x, fit_y = panel.fit.getData()
-    assert fit_x[np.argmax(fit_y)] == pytest.approx(frequency[34], abs=0.001)
+    first, last = detections.candidates[1].channels
+    assert (low, high) == pytest.approx((frequency[first] - 0.005, frequency[last - 1] + 0.005))
+    assert panel.plot.getAxis("left").labelText == "Flux density (Jy)"
+    assert panel.plot.getAxis("bottom").labelText == "Frequency, LSRK (GHz)"
 
 
-def test_falling_axis_is_drawn_rising_with_its_values(panel, session, detections):
-    panel.unit_choice.setCurrentText("km/s")
+def test_fit_lies_on_the_dirty_spectrum(panel, session, detections):
+    panel.curves["residual"].setChecked(True)
+    x, y = panel.fit.getData()
+    spectrum = detections.candidates[0].spectrum / BEAM_AREA
+    assert x[np.argmax(y)] == pytest.approx(detections.cube.frequency(20).to_value("GHz"), abs=0.001)
+    assert y.max() == pytest.approx(spectrum[20], rel=0.1)
+    residual = panel.residual.getData()[1]
+    assert abs(residual).max() < 0.2 * spectrum.max()
+    model = np.interp(np.arange(48), np.linspace(-0.5, 47.5, 384), y)
+    np.testing.assert_allclose(residual, spectrum - model, atol=0.02)
+
+
+def test_every_curve_has_its_switch(panel, qtbot):
+    for name in ("dirty", "denoised", "fit", "residual"):
+        item = getattr(panel, name)
+        before = item.isVisible()
+        qtbot.mouseClick(panel.curves[name], Qt.MouseButton.LeftButton)
+        assert item.isVisible() is not before
+
+
+def test_falling_axis_is_drawn_rising_with_its_values(panel, detections):
+    panel.unit_choice.setCurrentText("km/s radio")
     edges, values = panel.dirty.getData()
     assert (np.diff(edges) > 0).all()
     peak = int(np.argmax(values))
     assert edges[peak] < detections.cube.velocity(20).to_value("km/s") < edges[peak + 1]
-    assert panel.plot.getAxis("bottom").labelText == "Velocity (km/s)"
+    assert panel.plot.getAxis("bottom").labelText == "Radio velocity, LSRK (km/s)"
 
 
 def test_slider_moves_the_line(panel, viewer, detections):
@@ -88,12 +116,132 @@ def test_line_moves_the_slider_once(panel, session, viewer, detections):
     assert viewer.dims.current_step[0] == 9
 
 
+def test_dragging_the_line_scrolls_through_the_channels(panel, session, viewer, qtbot):
+    view = panel.plot.plotItem.vb
+    start = pixel(panel, view, panel.line.value(), np.mean(view.viewRange()[1]))
+    end = pixel(panel, view, float(panel.axis.world(33)), np.mean(view.viewRange()[1]))
+    drag(qtbot, panel, start, end)
+    assert viewer.dims.current_step[0] == session.channel == 33
+
+
 def test_new_unit_keeps_the_channel(panel, session, viewer):
     viewer.dims.set_current_step(0, 5)
     channels = Listener(session.channel_changed)
     panel.unit_choice.setCurrentText("channel")
     assert panel.line.value() == 5
     assert channels.heard == []
+
+
+@pytest.mark.parametrize("choice", ["GHz", "km/s optical"])  # rising, falling
+def test_dragging_the_emission_range_focuses_anew(panel, session, detections, qtbot, choice):
+    panel.unit_choice.setCurrentText(choice)
+    candidate, data = detections.candidates[0], detections.cube.data
+    view = panel.plot.plotItem.vb
+    height = view.viewRange()[1][1] * 0.9
+    end_channel = candidate.channels[1] - 0.5
+    start = pixel(panel, view, float(panel.axis.world(end_channel)), height)
+    end = pixel(panel, view, float(panel.axis.world(end_channel + 5)), height)
+    edited = Listener(session.edited)
+    first, last = candidate.channels
+    drag(qtbot, panel, start, end)
+    qtbot.waitUntil(lambda: bool(edited.heard), timeout=60_000)
+    assert candidate.channels == (first, last + 5)
+    y0, x0 = candidate.focus_origin
+    expected = data[first : last + 5, 40:60, 50:70].sum(axis=0)
+    np.testing.assert_allclose(candidate.focused[40 - y0 : 60 - y0, 50 - x0 : 70 - x0], expected, rtol=1e-4, atol=1e-4)
+    region = np.sort(panel.axis.world(np.array(candidate.channels) - 0.5))
+    assert panel.span.getRegion() == pytest.approx(tuple(region))
+    session.undo()
+    assert candidate.channels == (first, last)
+    assert panel.span.getRegion() == pytest.approx(tuple(np.sort(panel.axis.world(np.array([first, last]) - 0.5))))
+
+
+def test_a_nudge_within_the_channel_springs_back(panel, session, detections):
+    edited = Listener(session.edited)
+    before = panel.span.getRegion()
+    panel.span.setRegion(np.array(before) + 0.001)  # of a channel of 0.01 GHz
+    assert panel.span.getRegion() == pytest.approx(before)
+    assert edited.heard == []
+
+
+def test_click_on_a_secondary_peak_focuses_on_it(panel, session, detections, qtbot):
+    candidate = detections.candidates[0]
+    other = EmissionPeak(channel=38, height=0.5, amplitude=0.5, centre=38.0, fwhm=3.0)
+    candidate.peaks = (*candidate.peaks, other)
+    session.edited.emit([candidate])
+    assert len(panel.peaks.points()) == 2
+    edited = Listener(session.edited)
+    place = pixel(panel, panel.right, float(panel.axis.world(38)), 0.5)
+    qtbot.mouseClick(panel.plot.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.waitUntil(lambda: bool(edited.heard), timeout=60_000)
+    assert candidate.channels == other.emission_range(48)
+
+
+def test_apertures(panel, detections, cube):
+    panel.aperture_choice.setCurrentText(Aperture.PEAK.value)
+    np.testing.assert_allclose(panel.dirty.getData()[1], cube.data[:, 50, 60], rtol=1e-5)
+    assert panel.plot.getAxis("left").labelText == "Brightness (Jy/beam)"
+    panel.aperture_choice.setCurrentText(Aperture.BEAM.value)
+    beam = panel.dirty.getData()[1]
+    # the source is as wide (6 px) as the beam's major axis, and wider than its minor one (4 px)
+    assert beam[20] == pytest.approx(2.0 * np.sqrt((2 / 16) / (1 / 16 + 1 / 36)), rel=0.02)
+
+
+def test_noise_band_is_the_line_free_channels(panel, detections):
+    low, high = panel.noise.getRegion()
+    rest = detections.candidates[0].spectrum[35:] / BEAM_AREA
+    assert (high - low) / 2 == pytest.approx(rest.std(), rel=0.5)
+    assert low < 0 < high
+
+
+def test_measured_range(panel, session, detections, qtbot):
+    qtbot.mouseClick(panel.range_button, Qt.MouseButton.LeftButton)
+    panel.unit_choice.setCurrentText("km/s radio")
+    panel.range.setRegion(panel.axis.world(np.array([9.5, 30.5])))
+    flux = detections.candidates[0].spectrum / BEAM_AREA
+    velocity = detections.cube.velocity(np.arange(48)).value
+    width = abs(velocity[1] - velocity[0])
+    measured = panel.statistics
+    assert measured.channels == (10, 31)
+    assert measured.sum.to_value(u.Jy * u.km / u.s) == pytest.approx(flux[10:31].sum() * width, rel=1e-4)
+    assert measured.mean.to_value(u.Jy) == pytest.approx(flux[10:31].mean(), rel=1e-4)
+    assert measured.centroid.value == pytest.approx(velocity[20], abs=width)
+    assert measured.snr > 20
+    assert "channels 10 to 30" in panel.range_text.text()
+    assert "Jy km/s" in panel.range_text.text()
+    qtbot.mouseClick(panel.copy_button, Qt.MouseButton.LeftButton)
+    assert QApplication.clipboard().text().splitlines() == panel.range_text.text().split("   ")
+
+
+def test_measured_range_stays_at_its_channels(panel, session, detections, qtbot):
+    qtbot.mouseClick(panel.range_button, Qt.MouseButton.LeftButton)
+    panel.range.setRegion(panel.axis.world(np.array([9.5, 30.5])))
+    panel.unit_choice.setCurrentText("mm")
+    session.select(detections.candidates[1])
+    assert panel.statistics.channels == (10, 31)
+
+
+def test_lines_in_the_band_are_marked_at_their_place(panel, qtbot):
+    panel.lines_menu.show_lines.setChecked(True)
+    assert "CO 2-1" not in {item.label.format for item in panel.line_marks}  # the band ends at 230.48 GHz
+    panel.lines_menu.redshift.setValue(0.0015)
+    names = {item.label.format: item.value() for item in panel.line_marks}
+    assert names["CO 2-1"] == pytest.approx(230.538 / 1.0015, abs=1e-3)
+    panel.unit_choice.setCurrentText("channel")
+    names = {item.label.format: item.value() for item in panel.line_marks}
+    assert names["CO 2-1"] == pytest.approx((230.538 / 1.0015 - 230) / 0.01, abs=0.1)
+    panel.lines_menu.show_lines.setChecked(False)
+    assert panel.line_marks == []
+
+
+def test_zoom_stays_until_another_candidate_is_selected(panel, session, detections):
+    panel.plot.setXRange(230.1, 230.2, padding=0)
+    panel.curves["residual"].setChecked(True)
+    session.set_note(detections.candidates[0], "zoomed")
+    assert panel.plot.viewRange()[0] == pytest.approx([230.1, 230.2])
+    session.select(detections.candidates[1])
+    low, high = panel.plot.viewRange()[0]
+    assert (low, high) == pytest.approx((230.0, 230.475), abs=0.02)
 
 
 def test_zeros_of_both_scales_are_level(panel):
@@ -113,10 +261,10 @@ def test_missing_channels_are_gaps(panel, session, detections):
 def test_blank_spectrum_and_no_peak(panel, session, detections):
     candidate = detections.candidates[2]
     candidate.spectrum = np.full(48, np.nan)
-    candidate.peaks = ()
+    candidate.peaks, candidate.channels = (), (0, 0)
     session.select(candidate)
-    assert not panel.fit.isVisible()
-    assert not panel.span.isVisible()
+    for item in (panel.fit, panel.span, panel.residual, panel.peaks, panel.fwhm, panel.noise):
+        assert not item.isVisible()
 
 
 def test_nothing_selected_is_an_empty_plot(panel, session):
@@ -125,19 +273,15 @@ def test_nothing_selected_is_an_empty_plot(panel, session):
     assert not panel.line.isVisible()
 
 
-@pytest.mark.parametrize(("peak", "unit"), [(3.0, "Jy"), (0.02, "mJy"), (4e-5, "μJy")])
-def test_flux_is_in_a_readable_unit(cube, peak, unit):
-    values, words = flux_spectrum(cube, np.array([0.0, peak * cube.beam_area]))
-    assert words.replace("µ", "μ") == f"Flux ({unit})"
-    assert values[1] == pytest.approx(peak * {"Jy": 1, "mJy": 1e3, "μJy": 1e6}[unit])
+def test_array_without_coordinates(panel, session, viewer, data, detections):
+    from napari_almadet.cube import Cube
 
-
-def test_kelvin_is_summed_over_pixels(data):
-    from astropy import units as u
-
-    values, words = flux_spectrum(Cube(data, unit=u.K), np.array([1.0, 2.0]))
-    assert words == "Sum (K pix)"
-    np.testing.assert_array_equal(values, [1.0, 2.0])
+    image = viewer.add_image(data, name="bare")
+    bare = Cube.from_array(data)
+    session.present(image, replace(detections, cube=bare, candidates=[replace(c) for c in detections.candidates]))
+    assert panel.plot.getAxis("bottom").labelText == "Channel"
+    assert panel.plot.getAxis("left").labelText == "Sum (pix)"
+    assert not panel.aperture_choice.model().item(panel.aperture_choice.findData(Aperture.BEAM)).isEnabled()
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])

@@ -88,10 +88,6 @@ class EmissionPeak:
         """Whether two fits are of one line: their centres differ by no more than half the sum of their FWHMs."""
         return abs(self.centre - other.centre) <= (self.fwhm + other.fwhm) / 2
 
-    def profile(self, channel: np.ndarray) -> np.ndarray:
-        """The fitted Gaussian at fractional channels."""
-        return self.amplitude * np.exp(-4 * np.log(2) * ((channel - self.centre) / self.fwhm) ** 2)
-
     def emission_range(self, n_channels: int) -> tuple[int, int]:
         """Half-open channel range of the line, its centre -+ FWHM, clipped to the cube.
 
@@ -149,6 +145,14 @@ class Candidate:
     def primary(self) -> EmissionPeak | None:
         """The highest peak, on which the candidate is focused."""
         return self.peaks[0] if self.peaks else None
+
+    @property
+    def position(self) -> tuple[float, float]:
+        """(x, y) in pixels: the flux-weighted centre, or the box's where that was not measured."""
+        if np.isfinite(self.x) and np.isfinite(self.y):
+            return self.x, self.y
+        y, x = self.box.centre
+        return x, y
 
     def is_at(self, centre: tuple[float, float], peaks: tuple[EmissionPeak, ...]) -> bool:
         """Whether (y, x) lies in the candidate's box and one of ``peaks`` is one of its lines."""

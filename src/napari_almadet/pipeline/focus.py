@@ -141,16 +141,22 @@ def global_snr(image: np.ndarray, box: Box, sigma: float | None = None) -> float
     """
     y, x = np.indices(image.shape)
     distance = np.hypot(y - box.centre[0], x - box.centre[1])
-    radius = max(min(box.shape) / 2, SMALLEST_RADIUS)
+    inner, outer = source_radii(box)
     known = np.isfinite(image)
-    source = image[known & (distance <= radius)]
-    annulus = image[known & (distance > radius) & (distance <= np.sqrt(2) * radius)]
+    source = image[known & (distance <= inner)]
+    annulus = image[known & (distance > inner) & (distance <= outer)]
     if not source.size:
         return np.nan
     sigma = noise(image) if sigma is None else sigma
     if annulus.size:
         sigma = max(sigma, np.median(np.abs(annulus - np.median(image[known]))) / NORMAL_MAD)
     return float(np.median(source) / sigma)
+
+
+def source_radii(box: Box) -> tuple[float, float]:
+    """Radii in pixels about a box's centre: of the circle of a source, and of its annulus, which has the same area."""
+    radius = max(min(box.shape) / 2, SMALLEST_RADIUS)
+    return radius, float(np.sqrt(2) * radius)
 
 
 def brightest_pixel(snr: np.ndarray, box: Box) -> tuple[tuple[int, int], float]:

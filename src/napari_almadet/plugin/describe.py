@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy import units as u
 
 from napari_almadet.pipeline.catalog import Candidate, Detections
-from napari_almadet.plugin.layers import line_channel, position
+from napari_almadet.plugin.layers import line_channel
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -18,6 +19,33 @@ DASH = "–"  # stands for a number that is not known
 def number(value: float, form: str) -> str:
     """A number by a format specification, or a dash if it is not finite."""
     return format(value, form) if np.isfinite(value) else DASH
+
+
+def readable(values: u.Quantity) -> u.Quantity:
+    """Values of a flux density in Jy, mJy or μJy, so that the highest is 1 or more; others as they are."""
+    factors = zip(values.unit.bases, values.unit.powers, strict=True)
+    flux = next((base for base, power in factors if power == 1 and base.is_equivalent(u.Jy)), None)
+    if flux is None:
+        return values
+    peak = np.nanmax(np.abs(values.value), initial=0.0) * flux.to(u.Jy)
+    best = next((unit for unit in (u.Jy, u.mJy) if peak * u.Jy.to(unit) >= 1), u.uJy)
+    return values.to(values.unit / flux * best)
+
+
+# Units in the order in which they are said: what is measured, then what it was summed over.
+_UNIT_ORDER = ("Jy", "mJy", "uJy", "K", "beam", "pix", "km", "s")
+
+
+def unit_text(unit: u.UnitBase) -> str:
+    """A unit as astronomers write it, e.g. mJy/beam km/s; empty for a plain number."""
+    order = {name: place for place, name in enumerate(_UNIT_ORDER)}
+    factors = sorted(zip(unit.bases, unit.powers, strict=True), key=lambda f: order.get(f[0].to_string(), len(order)))
+    text = ""
+    for base, power in factors:
+        power = float(power)
+        exponent = "" if abs(power) == 1 else f"{abs(power):g}"
+        text += f"{'/' if power < 0 else ' '}{base.to_string().replace('uJy', 'μJy')}{exponent}"
+    return text.strip()
 
 
 def sky_text(sky: SkyCoord) -> tuple[str, str]:
@@ -46,7 +74,7 @@ def sexagesimal(value: float, decimals: int, sign: bool = False) -> str:
 def facts(detections: Detections, candidate: Candidate) -> list[tuple[str, str]]:
     """(name, value) of all that was measured, in reading order; what is not known is left out."""
     cube = detections.cube
-    x, y = position(candidate)
+    x, y = candidate.position
     sky = cube.sky(x, y)
     rows = [] if sky is None else [("Position", "  ".join(sky_text(sky)))]
     rows.append(("Pixel", f"x {x:.1f}, y {y:.1f}"))

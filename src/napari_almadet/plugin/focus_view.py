@@ -1,103 +1,217 @@
-"""The focused image of the selected candidate, as it stands on the sky."""
+"""The selected candidate as an image: focused, or a moment of its line; and a position-velocity cut through it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from astropy import units as u
+from napari.layers import Image
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtGui import QActionGroup
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget
+from skimage.measure import find_contours
 
 from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Candidate
-from napari_almadet.plugin.layers import FATE_COLOURS, position
+from napari_almadet.inspection.axes import SpectralAxis
+from napari_almadet.inspection.geometry import beam_outline, sky_vectors
+from napari_almadet.inspection.moments import Cut, contour_levels, cut_along, line_moments
+from napari_almadet.pipeline.catalog import Candidate, brightness_unit
+from napari_almadet.pipeline.focus import focused_noise, source_radii
+from napari_almadet.plugin.cutouts import Cutouts
+from napari_almadet.plugin.describe import readable, unit_text
+from napari_almadet.plugin.layers import FATE_COLOURS
 from napari_almadet.plugin.session import Session
+from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.theme import Colours
 
-SCALE_LENGTHS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # arcsec that a scale bar may stand for
+SCALE_LENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # arcsec
 NO_DATA = "#606068"  # shows through where there are no pixels: beyond the field, or blank
+FOCUSED, *MOMENTS = IMAGES = ("Focused image", "Moment 0", "Moment 1", "Moment 2")
+TIPS = (
+    "Sum over the emission range, as the pipeline sees it",
+    "Integrated over the emission range",
+    "Mean velocity, weighted with the intensity",
+    "Velocity dispersion (σ)",
+)
+COLOUR_MAPS = dict(zip(IMAGES, ("inferno", "inferno", "CET-D1A", "viridis"), strict=True))
+MASKS = (0, 2, 3, 4, 5)  # multiples of the noise under which voxels do not count in moments
 
 
-def sky_directions(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Unit vectors (x, y) on the pixel grid that point North and East at a pixel; None without WCS."""
-    from astropy import units as u
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image of a candidate: values with unit, and the pixel ``origin`` = (y, x) of the cube that is its [0, 0]."""
 
-    here = cube.sky(x, y)
-    if here is None:
-        return None
-    celestial = cube.wcs.celestial
-    ends = [here.directional_offset_by(angle, cube.pixel_scale) for angle in (0 * u.deg, 90 * u.deg)]
-    vectors = [np.array(celestial.world_to_pixel(end), dtype=float) - (x, y) for end in ends]
-    return tuple(v / np.linalg.norm(v) for v in vectors)
-
-
-def beam_outline(cube: Cube, x: float, y: float, points: int = 73) -> np.ndarray | None:
-    """The beam's half-power ellipse as (points, 2) pixel offsets (x, y), its angle from North through East."""
-    directions = sky_directions(cube, x, y)
-    if cube.beam is None or directions is None:
-        return None
-    north, east = directions
-    angle = cube.beam.pa.to_value("rad")
-    major = np.cos(angle) * north + np.sin(angle) * east
-    minor = -np.sin(angle) * north + np.cos(angle) * east
-    scale = cube.pixel_scale.to_value("arcsec")
-    a, b = (length.to_value("arcsec") / scale / 2 for length in (cube.beam.major, cube.beam.minor))
-    turn = np.linspace(0, 2 * np.pi, points)[:, None]
-    return a * np.cos(turn) * major + b * np.sin(turn) * minor
+    name: str
+    values: u.Quantity
+    origin: tuple[int, int]
 
 
 class FocusView(QWidget):
-    """Focused image with the candidate's box, the beam, North and East, and a scale bar."""
+    """Image with the candidate's box, beam, compass and scale bar; contours, SNR geometry and a cut on demand."""
 
-    def __init__(self, session: Session, colours: Colours):
+    def __init__(self, session: Session, choice: SpectralChoice, cutouts: Cutouts, colours: Colours):
         super().__init__()
-        self.session = session
-        self.plot = pg.PlotWidget()
-        self.plot.setMenuEnabled(False)
-        self.plot.hideButtons()
+        self.session, self.choice, self.cutouts = session, choice, cutouts
+        self.picture: Picture | None = None
+        self.cut: Cut | None = None  # of the cube, in its pixels
+        self._cut_channels = (0, 0)
+        self._build_bar()
+        self._build_plot()
+        self._build_cut()
+        plots = QHBoxLayout()
+        plots.setSpacing(2)
+        plots.addWidget(self.plot, 1)
+        plots.addWidget(self.cut_plot, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addLayout(self._bar)
+        layout.addLayout(plots, 1)
+        self.paint(colours)
+        choice.changed.connect(self._draw)
+        cutouts.ready.connect(self._draw)
+        session.edited.connect(self._edited)
+        session.selection_changed.connect(self._selected)
+        self._selected(session.selected)
+
+    def _build_bar(self) -> None:
+        self.image_choice = QComboBox()
+        for name, tip in zip(IMAGES, TIPS, strict=True):
+            self.image_choice.addItem(name)
+            self.image_choice.setItemData(self.image_choice.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self.image_choice.setMinimumContentsLength(8)
+        self.image_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.image_choice.currentIndexChanged.connect(self._draw)
+        menu = QMenu(self)
+        self.show_contours = _tick(menu, "Contours of the focused image", "±3, 6, 12 … times its noise")
+        self.show_radii = _tick(menu, "Circle and annulus", "Where the global S/N takes source and noise from")
+        self.show_cut = _tick(menu, "Position-velocity cut", "Along a line to drag over the image")
+        for action in (self.show_contours, self.show_radii):
+            action.toggled.connect(self._draw)
+        self.show_cut.toggled.connect(self._cut_toggled)
+        menu.addSection("Moments of voxels over")
+        masks = QActionGroup(menu)
+        for multiple in MASKS:
+            action = masks.addAction(f"{multiple} × rms" if multiple else "all, no mask")
+            action.setCheckable(True)
+            action.setChecked(multiple == 3)
+            action.setData(multiple)
+            menu.addAction(action)
+        masks.triggered.connect(self._mask_chosen)
+        self.masks = masks
+        self._least_snr = 3
+        view = _menu_button("View", "What is drawn on the image, and what counts in a moment", menu)
+        send = QMenu(self)
+        self.send_image = send.addAction("This image")
+        self.send_image.triggered.connect(self._send_image)
+        self.send_cut = send.addAction("The position-velocity cut")
+        self.send_cut.triggered.connect(self._send_cut)
+        self.send_cut.setEnabled(False)
+        self.send_button = _menu_button("To viewer", "Add as a layer, in its place over the cube", send)
+        self._bar = QHBoxLayout()
+        self._bar.setSpacing(3)
+        self._bar.addWidget(self.image_choice, 1)
+        self._bar.addWidget(view)
+        self._bar.addWidget(self.send_button)
+
+    def _build_plot(self) -> None:
+        self.plot = _bare_plot()
         self.plot.hideAxis("left")
         self.plot.hideAxis("bottom")
         self.plot.setMouseEnabled(x=False, y=False)
         self.plot.setAspectLocked(True)
         self.plot.getViewBox().setBackgroundColor(NO_DATA)
         self.image = pg.ImageItem(axisOrder="row-major")
-        self.image.setColorMap(pg.colormap.get("inferno"))
+        self.bar = _colour_bar(self.image, self.plot)
         self.box = pg.PlotCurveItem()
+        self.radii = pg.PlotCurveItem(connect="finite")
+        self.contours = pg.PlotCurveItem()
+        self.negative_contours = pg.PlotCurveItem()
         self.beam = pg.PlotCurveItem(fillLevel="enclosed")
         self.marks = pg.PlotCurveItem(connect="pairs")
         self.names = [pg.TextItem(anchor=(0.5, 0.5)) for _ in range(3)]
-        for item in (self.image, self.box, self.beam, self.marks, *self.names):
+        self.range_name = pg.TextItem(anchor=(0, 0))
+        self.cut_line = pg.LineSegmentROI([(0, 0), (1, 1)])
+        self.cut_line.sigRegionChanged.connect(self._draw_cut)
+        self._overlays = (
+            *(self.box, self.radii, self.contours, self.negative_contours, self.beam, self.marks),
+            *(*self.names, self.range_name),
+        )
+        for item in (self.image, *self._overlays, self.cut_line):
             self.plot.addItem(item, ignoreBounds=True)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.plot)
-        self.paint(colours)
-        session.selection_changed.connect(self._draw)
-        self._draw(session.selected)
+
+    def _build_cut(self) -> None:
+        self.cut_plot = _bare_plot()
+        self.cut_plot.getPlotItem().getViewBox().setBackgroundColor(NO_DATA)
+        self.cut_plot.setMouseEnabled(x=False, y=False)
+        self.cut_image = pg.ImageItem(axisOrder="row-major")
+        self.cut_bar = _colour_bar(self.cut_image, self.cut_plot)
+        self.cut_plot.addItem(self.cut_image, ignoreBounds=True)
+        self.cut_plot.hide()
 
     def paint(self, colours: Colours) -> None:
         """Take on the colours of a napari theme; what lies on the image is white on either."""
-        self.plot.setBackground(None)
-        self.plot.getPlotItem().titleLabel.setAttr("color", colours.text)
-        self.marks.setPen(pg.mkPen("white", width=1.5))
-        self.beam.setPen(pg.mkPen("white", width=1))
+        for plot in (self.plot, self.cut_plot):
+            plot.setBackground(None)
+        for axis in (self.bar.axis, self.cut_bar.axis, *(self.cut_plot.getAxis(side) for side in ("left", "bottom"))):
+            axis.setPen(colours.dim)
+            axis.setTextPen(colours.text)
+        for item, width in ((self.marks, 1.5), (self.beam, 1), (self.radii, 1), (self.contours, 1)):
+            item.setPen(pg.mkPen("white", width=width))
+        self.negative_contours.setPen(pg.mkPen("white", width=1, style=Qt.PenStyle.DashLine))
+        self.radii.setPen(pg.mkPen("#7fe0ff", width=1.5, style=Qt.PenStyle.DotLine))
         self.beam.setBrush(pg.mkBrush("#ffffff70"))
-        for name in self.names:
+        self.cut_line.setPen(pg.mkPen("#7fff9f", width=2))
+        for name in (*self.names, self.range_name):
             name.setColor("white")
 
-    def _draw(self, candidate: Candidate | None) -> None:
+    # -- listening --------------------------------------------------------------------
+
+    def _selected(self, candidate: Candidate | None) -> None:
+        """Lay the cut across the new candidate, then draw."""
+        if candidate is not None:
+            (x, y), reach = candidate.position, max(candidate.box.shape)
+            with QSignalBlocker(self.cut_line):
+                self.cut_line.setPos((0, 0))
+                for handle, place in zip(self.cut_line.getHandles(), ((x - reach, y), (x + reach, y)), strict=True):
+                    self.cut_line.movePoint(handle, place, coords="parent")
+        self._draw()
+
+    def _edited(self, candidates: list[Candidate]) -> None:
+        if any(candidate is self.session.selected for candidate in candidates):
+            self._draw()
+
+    def _mask_chosen(self, action) -> None:
+        self._least_snr = action.data()
+        self._draw()
+
+    def _cut_toggled(self, on: bool) -> None:
+        self.cut_plot.setVisible(on)
+        self._draw()
+
+    # -- drawing ----------------------------------------------------------------------
+
+    def _draw(self, *_: object) -> None:
+        candidate = self.session.selected
         shown = candidate is not None and candidate.focused is not None
-        for item in (self.image, self.box, self.beam, self.marks, *self.names):
-            item.setVisible(shown)
-        if not shown:
-            self.plot.setTitle("")
+        self.picture = self._picture(candidate) if shown else None
+        for item in (self.image, *self._overlays):
+            item.setVisible(self.picture is not None)
+        self.bar.setVisible(self.picture is not None)
+        self.cut_line.setVisible(shown and self.show_cut.isChecked())
+        self.send_button.setEnabled(self.picture is not None)
+        if self.picture is None:
             return
-        cube = self.session.detections.cube
-        ny, nx = candidate.focused.shape
-        y0, x0 = candidate.focus_origin
-        self.image.setImage(candidate.focused, autoLevels=False, levels=_levels(candidate.focused))
+        values, (y0, x0) = self.picture.values.value, self.picture.origin
+        ny, nx = values.shape
+        self.image.setImage(values, autoLevels=False)
         self.image.setRect(x0 - 0.5, y0 - 0.5, nx, ny)
+        _show_colours(self.bar, COLOUR_MAPS[self.picture.name], _levels(values), self.picture.values.unit)
         self.plot.setRange(xRange=(x0 - 0.5, x0 + nx - 0.5), yRange=(y0 - 0.5, y0 + ny - 0.5), padding=0)
-        first, last = candidate.channels[0], candidate.channels[1] - 1
-        self.plot.setTitle(f"Channels {first} to {last}", size="9pt")
+        self.range_name.setText(f"channels {candidate.channels[0]}–{candidate.channels[1] - 1}")
+        self.range_name.setPos(x0 - 0.5, y0 + ny - 0.5)
 
         box = candidate.box
         self.box.setPen(pg.mkPen(FATE_COLOURS[candidate.fate], width=1.5))
@@ -105,26 +219,68 @@ class FocusView(QWidget):
             np.array([box.x0, box.x1, box.x1, box.x0, box.x0]) - 0.5,
             np.array([box.y0, box.y0, box.y1, box.y1, box.y0]) - 0.5,
         )
-        self._draw_beam(cube, candidate, np.array([x0 + 0.12 * nx, y0 + 0.12 * ny]))
-        self._draw_marks(cube, candidate, np.array([x0, y0]), np.array([nx, ny]))
+        self._draw_radii(candidate)
+        self._draw_contours(candidate)
+        self._draw_beam(self.choice.cube, candidate, np.array([x0 + 0.12 * nx, y0 + 0.12 * ny]))
+        self._draw_marks(self.choice.cube, candidate, np.array([x0, y0]), np.array([nx, ny]))
+        self._draw_cut()
+        for plot in (self.plot, self.cut_plot):
+            plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
+
+    def _picture(self, candidate: Candidate) -> Picture | None:
+        """The image asked for; None while the cube is being read for it."""
+        name, brightness = self.image_choice.currentText(), brightness_unit(self.choice.cube)
+        if name == FOCUSED:
+            return Picture(name, readable(candidate.focused * brightness * u.chan), candidate.focus_origin)
+        cutout, axis = self.cutouts.about(candidate), self._velocity()
+        if cutout is None:
+            return None
+        order = MOMENTS.index(name)
+        values = line_moments(candidate, cutout, axis, self._least_snr)[order]
+        return Picture(
+            name, readable(values * brightness * axis.unit if order == 0 else values * axis.unit), cutout.origin
+        )
+
+    def _velocity(self) -> SpectralAxis:
+        """What moments and cuts are made of: a velocity, or what else the cube can be shown on."""
+        return self.choice.velocity or self.choice.axis
+
+    def _draw_radii(self, candidate: Candidate) -> None:
+        self.radii.setVisible(self.show_radii.isChecked())
+        turn = np.append(np.linspace(0, 2 * np.pi, 73), np.nan)
+        (y, x), radii = candidate.box.centre, np.array(source_radii(candidate.box))[:, None]
+        self.radii.setData((x + radii * np.cos(turn)).ravel(), (y + radii * np.sin(turn)).ravel())
+
+    def _draw_contours(self, candidate: Candidate) -> None:
+        image, (y0, x0) = candidate.focused, candidate.focus_origin
+        sigma = focused_noise(image, candidate.rms, candidate.channels)
+        levels = contour_levels(image, sigma) if self.show_contours.isChecked() else np.empty(0)
+        for item, wanted in ((self.contours, levels[levels > 0]), (self.negative_contours, levels[levels < 0])):
+            outlines = [outline for level in wanted for outline in find_contours(image, level * sigma)]
+            item.setVisible(bool(outlines))
+            if outlines:
+                y, x = np.concatenate(outlines).T
+                joined = np.ones(len(x), dtype=np.uint8)
+                joined[np.cumsum([len(outline) for outline in outlines]) - 1] = 0
+                item.setData(x + x0, y + y0, connect=joined)
 
     def _draw_beam(self, cube: Cube, candidate: Candidate, centre: np.ndarray) -> None:
-        outline = beam_outline(cube, *position(candidate))
+        outline = beam_outline(cube, *candidate.position)
         self.beam.setVisible(outline is not None)
         if outline is not None:
             self.beam.setData(*(centre + outline).T)
 
     def _draw_marks(self, cube: Cube, candidate: Candidate, origin: np.ndarray, size: np.ndarray) -> None:
         """North and East at the upper right, a scale bar at the lower right."""
-        directions = sky_directions(cube, *position(candidate))
+        vectors = sky_vectors(cube, *candidate.position)
         lines, texts = [], []
-        if directions is not None:
+        if vectors is not None:
             corner = origin + size * (0.93, 0.80)
-            for vector, word in zip(directions, "NE", strict=True):
-                lines += [corner, corner + 0.08 * size * vector]
-                texts.append((word, corner + 0.14 * size * vector))
-        scale = cube.pixel_scale.to_value("arcsec") if cube.pixel_scale is not None else None
-        if scale is not None:
+            for vector, word in zip(vectors, "NE", strict=True):
+                direction = vector / np.linalg.norm(vector)
+                lines += [corner, corner + 0.08 * size * direction]
+                texts.append((word, corner + 0.14 * size * direction))
+            scale = np.linalg.norm(np.linalg.solve(np.stack(vectors, axis=1), (1, 0)))  # arcsec of a pixel along x
             longest = 0.3 * size[0] * scale
             length = max((s for s in SCALE_LENGTHS if s <= longest), default=longest)
             word, pixels = f"{length:g}″", length / scale
@@ -138,9 +294,140 @@ class FocusView(QWidget):
             item.setText(text[0])
             item.setPos(*text[1])
 
+    # -- the cut ----------------------------------------------------------------------
+
+    def _draw_cut(self, *_: object) -> None:
+        """Cut the cube along the line, over the emission range and as many channels on either side."""
+        candidate = self.session.selected
+        self.cut = None
+        cutout = self.cutouts.about(candidate) if self.show_cut.isChecked() and self.picture is not None else None
+        self.cut_image.setVisible(cutout is not None)
+        self.send_cut.setEnabled(cutout is not None)
+        if cutout is None:
+            return
+        first, last = candidate.channels
+        first, last = self._cut_channels = max(0, 2 * first - last), min(len(cutout.planes), 2 * last - first)
+        y0, x0 = cutout.origin
+        start, end = ((p.x(), p.y()) for p in map(self.cut_line.mapToParent, self.cut_line.listPoints()))
+        local = cut_along(cutout.planes[first:last], *((x - x0, y - y0) for x, y in (start, end)))
+        self.cut = Cut(local.values, start, end)
+
+        axis, cube = self._velocity(), self.choice.cube
+        edges, values = axis.edges[first : last + 1], self.cut.values
+        values = values if edges[0] < edges[-1] else values[::-1]
+        if cube.celestial is not None:
+            length, unit = cube.sky(*start).separation(cube.sky(*end)).to_value("arcsec"), "arcsec"
+        else:
+            length, unit = np.hypot(*np.subtract(end, start)), "pixel"
+        half = length / 2 * values.shape[1] / (values.shape[1] - 1)  # the first and last sample are pixels, too
+        shown = readable(values * brightness_unit(cube))
+        self.cut_image.setImage(shown.value, autoLevels=False)
+        self.cut_image.setRect(-half, edges.min(), 2 * half, np.ptp(edges))
+        _show_colours(self.cut_bar, "inferno", _levels(shown.value), shown.unit)
+        self.cut_plot.setRange(xRange=(-half, half), yRange=(edges.min(), edges.max()), padding=0)
+        self.cut_plot.setLabel("bottom", f"Offset ({unit})")
+        self.cut_plot.setLabel("left", axis.label)
+
+    # -- to the viewer ----------------------------------------------------------------
+
+    def _send_image(self) -> None:
+        name = f"{self.session.image.name} {self.session.selected.id} {self.picture.name.lower()}"
+        limits = self.image.levels
+        layer = picture_layer(self.picture, self.session.image, name=name, limits=limits)
+        self._send(layer, COLOUR_MAPS[self.picture.name])
+
+    def _send_cut(self) -> None:
+        name = f"{self.session.image.name} {self.session.selected.id} cut"
+        layer = cut_layer(self.cut, self._cut_channels[0], self.session.image, name=name)
+        self._send(layer, "inferno")
+
+    def _send(self, layer: Image, colour_map: str) -> None:
+        from napari.utils.colormaps import Colormap
+
+        lut = pg.colormap.get(colour_map).getLookupTable(nPts=256, alpha=True, mode="float")
+        layer.colormap = Colormap(lut, name=colour_map)
+        self.session.viewer.add_layer(layer)
+
+
+def picture_layer(picture: Picture, image: Image, name: str, limits: tuple[float, float]) -> Image:
+    """A picture as a layer that lies over its pixels of the cube's layer ``image``."""
+    place = image.data_to_world((0, *picture.origin))
+    return Image(
+        picture.values.value,
+        name=name,
+        scale=image.scale[-2:],
+        translate=place[-2:],
+        units=image.units[-2:],
+        axis_labels=image.axis_labels[-2:],
+        contrast_limits=tuple(limits),
+        metadata={"unit": picture.values.unit.to_string()},
+    )
+
+
+def cut_layer(cut: Cut, first: int, image: Image, name: str) -> Image:
+    """A cut from channel ``first`` on as a layer of shape (channel, 1, sample), at its place in the cube's layer.
+
+    In two dimensions it is the line in the channel on screen, in three a standing plane.
+    """
+    (x0, y0), (x1, y1) = cut.start, cut.end
+    dx, dy = (x1 - x0) / (cut.values.shape[1] - 1), (y1 - y0) / (cut.values.shape[1] - 1)
+    length = np.hypot(dx, dy) or 1.0
+    corner = np.array([first, y0, x0])
+    steps = np.array([(1, 0, 0), (0, dx / length, -dy / length), (0, dy, dx)])  # of (channel, across, along)
+    origin = np.array(image.data_to_world(corner))
+    affine = np.eye(4)
+    affine[:3, 3] = origin
+    affine[:3, :3] = np.stack([np.array(image.data_to_world(corner + step)) - origin for step in steps], axis=1)
+    return Image(
+        cut.values[:, None, :],
+        name=name,
+        affine=affine,
+        units=image.units,
+        axis_labels=image.axis_labels,
+        contrast_limits=_levels(cut.values),
+        metadata={"cut": True},  # nothing to look for sources in
+    )
+
 
 def _levels(image: np.ndarray) -> tuple[float, float]:
     finite = image[np.isfinite(image)]
     if finite.size == 0 or np.ptp(finite) == 0:
         return 0.0, 1.0
     return float(np.percentile(finite, 1)), float(finite.max())
+
+
+def _bare_plot() -> pg.PlotWidget:
+    plot = pg.PlotWidget()
+    plot.setMenuEnabled(False)
+    plot.hideButtons()
+    return plot
+
+
+def _colour_bar(image: pg.ImageItem, plot: pg.PlotWidget) -> pg.ColorBarItem:
+    bar = pg.ColorBarItem(interactive=False, width=10, colorMap="inferno")
+    bar.setImageItem(image, insert_in=plot.getPlotItem())
+    bar.axis.enableAutoSIPrefix(False)
+    return bar
+
+
+def _show_colours(bar: pg.ColorBarItem, name: str, levels: tuple[float, float], unit: u.UnitBase) -> None:
+    bar.setColorMap(pg.colormap.get(name))
+    bar.setLevels(levels)
+    bar.axis.setLabel(unit_text(unit))
+
+
+def _tick(menu: QMenu, text: str, tip: str):
+    action = menu.addAction(text)
+    action.setCheckable(True)
+    action.setToolTip(tip)
+    menu.setToolTipsVisible(True)
+    return action
+
+
+def _menu_button(text: str, tip: str, menu: QMenu) -> QToolButton:
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tip)
+    button.setMenu(menu)
+    button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+    return button

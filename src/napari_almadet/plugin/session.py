@@ -199,7 +199,7 @@ class Session:
         viewer.layers.selection.events.active.connect(self._layer_activated)
         viewer.dims.events.current_step.connect(self._slider_moved)
         viewer.dims.events.ndisplay.connect(self._paint_boxes)
-        viewer.mouse_drag_callbacks.append(_weak(self._mouse_pressed))
+        viewer.mouse_drag_callbacks.append(weak(self._mouse_pressed))
         self._keys_on = False
         self.keys_on = True
 
@@ -213,13 +213,14 @@ class Session:
         if on != self._keys_on:
             self._keys_on = on
             for name, (key, _) in KEYS.items():
-                self.viewer.bind_key(key, _weak(getattr(self, name)) if on else None, overwrite=True)
+                self.viewer.bind_key(key, weak(getattr(self, name)) if on else None, overwrite=True)
 
     # -- cubes and results ------------------------------------------------------------
 
     def cube_layers(self) -> list[Image]:
-        """Layers a detection can run on: three-dimensional images that are not RGB."""
-        return [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim == 3 and not layer.rgb]
+        """Layers a detection can run on: three-dimensional images that are neither RGB nor cut out of a cube."""
+        images = [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim == 3]
+        return [image for image in images if not image.rgb and not image.metadata.get("cut")]
 
     def inspect(self, image: Image | None) -> None:
         """Turn all panels to a cube's layer, and to what was found in it earlier."""
@@ -492,7 +493,7 @@ class Session:
         """Call a method of this session once the present events are over; once, however often it is asked for."""
         if name not in self._later:
             self._later.add(name)
-            QTimer.singleShot(0, _weak(getattr(self, name)))
+            QTimer.singleShot(0, weak(getattr(self, name)))
 
     def _read_boxes(self) -> None:
         """Follow what the user did to the boxes in the layer.
@@ -796,7 +797,7 @@ class Session:
         if self.viewer.dims.ndisplay != 2:
             return
         camera = self.viewer.scene.camera
-        x, y = layers.position(candidate)
+        x, y = candidate.position
         centre = np.array(self.image.data_to_world((0, y, x))[-2:])
         half = np.array(self.viewer.canvas.size) / camera.zoom / 2
         if np.any(np.abs(centre - np.array(camera.center[-2:])) > 0.95 * half):
@@ -846,7 +847,7 @@ def _same(outline: np.ndarray, corners: np.ndarray) -> bool:
     return outline.shape == corners.shape and bool(np.abs(outline - corners).max() < 1e-3)
 
 
-def _weak(method: Callable) -> Callable:
+def weak(method: Callable) -> Callable:
     """A function that calls a bound method while its object lives.
 
     napari keeps mouse and key callbacks strongly, which would keep a session alive that no panel needs.

@@ -1,82 +1,94 @@
-"""The spectrum of the selected candidate: dirty and denoised, the fit, its FWHM, and the channel on screen."""
+"""The spectrum of the selected candidate, its emission range, and the channel on screen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyqtgraph as pg
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QLabel, QVBoxLayout, QWidget
+from astropy import units as u
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QHBoxLayout,
+    QLineEdit,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Candidate, EmissionPeak, flux_factor
+from napari_almadet.inspection.apertures import (
+    Aperture,
+    LineModel,
+    RangeStatistics,
+    baseline,
+    extract,
+    line_free,
+    range_statistics,
+)
+from napari_almadet.inspection.axes import SpectralAxis
+from napari_almadet.pipeline.catalog import Candidate
+from napari_almadet.plugin.cutouts import Cutouts
+from napari_almadet.plugin.describe import number, readable, unit_text
+from napari_almadet.plugin.lines_menu import LinesMenu
 from napari_almadet.plugin.session import Session
-from napari_almadet.plugin.theme import Colours, transparent
+from napari_almadet.plugin.spectral_choice import SpectralChoice
+from napari_almadet.plugin.theme import QUIET_LINE, Colours, transparent
 
-FWHM_PER_SIGMA = 2 * np.sqrt(2 * np.log(2))
-
-
-@dataclass(frozen=True)
-class SpectralAxis:
-    """What the channels of a cube are called on an axis.
-
-    ``edges`` are the world coordinates of the n + 1 channel edges, in ``unit``.
-    """
-
-    name: str
-    unit: str
-    edges: np.ndarray
-
-    @classmethod
-    def of_cube(cls, cube: Cube) -> list[SpectralAxis]:
-        """The axes a cube can be shown on, the best first; channels always."""
-        n_channels = cube.shape[0]
-        edges = np.arange(n_channels + 1) - 0.5
-        axes = []
-        if (frequency := cube.frequency(edges)) is not None:
-            axes.append(cls("Frequency", "GHz", frequency.to_value("GHz")))
-        if (velocity := cube.velocity(edges)) is not None:
-            axes.append(cls("Velocity", "km/s", velocity.to_value("km/s")))
-        return [*axes, cls("Channel", "", edges)]
-
-    def world(self, channel) -> np.ndarray:
-        """World coordinate of fractional channel(s)."""
-        return np.interp(channel, np.arange(len(self.edges)) - 0.5, self.edges)
-
-    def channel(self, world: float) -> int:
-        """Channel (0-based) that holds a world coordinate, the nearest if none does."""
-        order = np.argsort(self.edges)
-        fractional = np.interp(world, self.edges[order], order - 0.5)
-        return int(np.clip(np.round(fractional), 0, len(self.edges) - 2))
-
-
-def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges (n + 1) and values (n) of a step plot that rises from left to right, whatever way the cube runs."""
-    return (axis.edges, values) if axis.edges[0] < axis.edges[-1] else (axis.edges[::-1], values[::-1])
-
-
-def gaussian(peak: EmissionPeak, channel: np.ndarray) -> np.ndarray:
-    """The Gaussian fitted to a peak of the denoised spectrum, at fractional channels."""
-    return peak.amplitude * np.exp(-0.5 * ((channel - peak.centre) * FWHM_PER_SIGMA / peak.fwhm) ** 2)
+CURVES = {
+    "dirty": "Spectrum of the dirty cube through the aperture",
+    "denoised": "Deep GRU's answer, 0 to 1; its scale is at the right",
+    "fit": "The Gaussians fitted to the denoised spectrum, their heights scaled to the dirty one",
+    "residual": "Dirty spectrum minus the fit",
+}
+APERTURES = {
+    Aperture.BOX: "Sum over the candidate's box",
+    Aperture.PEAK: "Brightest pixel of the focused image inside the box",
+    Aperture.BEAM: "Weighted with the beam about the candidate's centre: the flux density of a point source",
+}
+PEAK_TIP = "A peak of the denoised spectrum: click to focus on it"
 
 
 class SpectrumPanel(QWidget):
-    """Plot of the selected candidate's spectra; its vertical line and napari's slider move each other."""
+    """Plot of the selected candidate's spectra.
 
-    def __init__(self, session: Session, colours: Colours):
+    Its vertical line and napari's slider move each other; dragging the shaded emission
+    range focuses the candidate anew.
+    """
+
+    def __init__(self, session: Session, choice: SpectralChoice, cutouts: Cutouts, colours: Colours):
         super().__init__()
-        self.session = session
-        self.axis: SpectralAxis | None = None
-        self._axes: list[SpectralAxis] = []
+        self.session, self.choice, self.cutouts = session, choice, cutouts
+        self.spectrum: u.Quantity | None = None  # on show, in the unit of the vertical axis
+        self.statistics: RangeStatistics | None = None
+        self._baseline = (np.nan, np.nan)
+        self._whole_band = True  # is to be shown; else the part that the user zoomed to
+        self.line_marks: list[pg.InfiniteLine] = []
+        self._build_plot()
+        self._build_bar()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        for bar in self._bars:
+            layout.addLayout(bar)
+        layout.addWidget(self.plot, 1)
+        layout.addWidget(self._range_row)
+        self.paint(colours)
+        choice.changed.connect(self._axes_changed)
+        cutouts.ready.connect(self._draw)
+        session.detections_changed.connect(self._axes_changed)
+        session.selection_changed.connect(self._selected)
+        session.edited.connect(self._edited)
+        session.channel_changed.connect(self._channel_changed)
+        self._axes_changed()
 
+    def _build_plot(self) -> None:
         self.plot = pg.PlotWidget()
         self.plot.setMenuEnabled(False)
         self.plot.hideButtons()
         self.plot.setMouseEnabled(x=True, y=False)
         self.plot.showAxis("right")
         self.plot.setLabel("right", "Denoised")
-        self.plot.getAxis("bottom").setHeight(52)  # its own guess cuts the label's descenders off
+        self.plot.getAxis("bottom").setHeight(36)  # its own guess cuts the label's descenders off
         self.plot.scene().sigMouseClicked.connect(self._clicked)
         # The denoised spectrum has a scale of its own, 0 to 1, on the right.
         self.right = pg.ViewBox(enableMenu=False)
@@ -86,39 +98,80 @@ class SpectrumPanel(QWidget):
         self.right.setXLink(self.plot.plotItem)
         self.plot.plotItem.vb.sigResized.connect(self._align_views)
 
-        self.span = pg.LinearRegionItem(movable=False)
+        self.noise = pg.LinearRegionItem(orientation="horizontal", movable=False)
+        self.noise.setZValue(-20)
+        self.span = pg.LinearRegionItem()
         self.span.setZValue(-10)
+        self.span.sigRegionChangeFinished.connect(self._span_dragged)
+        self.range = pg.LinearRegionItem()
+        self.range.setZValue(-5)
+        self.range.sigRegionChanged.connect(self._measure_range)
         self.dirty = pg.PlotCurveItem()
+        self.fit = pg.PlotCurveItem()
+        self.residual = pg.PlotCurveItem()
         self.zero = pg.InfiniteLine(pos=0, angle=0)
         self.line = pg.InfiniteLine(movable=True)
         self.line.sigPositionChanged.connect(self._line_moved)
-        for item in (self.span, self.zero, self.dirty, self.line):
+        for item in (self.noise, self.span, self.range, self.zero, self.residual, self.dirty, self.fit, self.line):
             self.plot.addItem(item, ignoreBounds=True)
         self.denoised = pg.PlotCurveItem()
-        self.fit = pg.PlotCurveItem()
-        for item in (self.denoised, self.fit):
+        self.fwhm = pg.PlotCurveItem()
+        self.peaks = pg.ScatterPlotItem(symbol="t", hoverable=True, tip=lambda x, y, data: PEAK_TIP)
+        self.peaks.sigClicked.connect(self._peak_clicked)
+        for item in (self.denoised, self.fwhm, self.peaks):
             self.right.addItem(item, ignoreBounds=True)
 
+    def _build_bar(self) -> None:
+        """Two short rows rather than a long one, so that the panel may be narrow."""
+        self.curves = {}
+        curves, choices = self._bars = QHBoxLayout(), QHBoxLayout()
+        for bar in self._bars:
+            bar.setSpacing(3)
+        for name, tip in CURVES.items():
+            button = self.curves[name] = _toggle(name, tip)
+            button.setChecked(name != "residual")
+            button.toggled.connect(self._draw)
+            curves.addWidget(button)
+        curves.addStretch(1)
+        self.aperture_choice = QComboBox()
+        for aperture, tip in APERTURES.items():
+            self.aperture_choice.addItem(aperture.value, aperture)
+            self.aperture_choice.setItemData(self.aperture_choice.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
+        self.aperture_choice.setToolTip("What of the sky goes into the dirty spectrum")
+        self.aperture_choice.currentIndexChanged.connect(self._draw)
         self.unit_choice = QComboBox()
         self.unit_choice.setToolTip("Coordinate of the horizontal axis")
-        self.unit_choice.currentIndexChanged.connect(self._draw)
-        self.legend = QLabel()
-        self.legend.setTextFormat(Qt.TextFormat.RichText)
+        self.unit_choice.currentTextChanged.connect(self.choice.choose)
+        self.lines_menu = LinesMenu(self.session, self.choice)
+        self.lines_menu.changed.connect(self._draw_lines)
+        self.lines_button = QToolButton()
+        self.lines_button.setText("Lines")
+        self.lines_button.setToolTip("Rest frequency, redshift and the lines that fall into the band")
+        self.lines_button.setMenu(self.lines_menu)
+        self.lines_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
+        self.range_button.toggled.connect(self._range_toggled)
+        for button in (self.lines_button, self.range_button):
+            curves.addWidget(button)
+        for box in (self.aperture_choice, self.unit_choice):
+            box.setMinimumContentsLength(8)
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            choices.addWidget(box, 1)
 
-        bar = QHBoxLayout()
-        bar.addWidget(self.legend, 1)
-        bar.addWidget(self.unit_choice)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        layout.addLayout(bar)
-        layout.addWidget(self.plot, 1)
-
-        self.paint(colours)
-        session.detections_changed.connect(self._detections_changed)
-        session.selection_changed.connect(self._draw)
-        session.channel_changed.connect(self._channel_changed)
-        self._detections_changed(session.detections)
+        self.range_text = QLineEdit()
+        self.range_text.setReadOnly(True)
+        self.range_text.setFrame(False)
+        self.range_text.setStyleSheet(QUIET_LINE)
+        self.copy_button = QToolButton()
+        self.copy_button.setText("Copy")
+        self.copy_button.setToolTip("Copy these numbers, one a line")
+        self.copy_button.clicked.connect(self._copy_statistics)
+        self._range_row = QWidget()
+        row = QHBoxLayout(self._range_row)
+        row.setContentsMargins(4, 0, 0, 0)
+        row.addWidget(self.range_text, 1)
+        row.addWidget(self.copy_button)
+        self._range_row.hide()
 
     def paint(self, colours: Colours) -> None:
         """Take on the colours of a napari theme."""
@@ -130,26 +183,48 @@ class SpectrumPanel(QWidget):
         self.dirty.setPen(pg.mkPen(colours.text, width=1))
         self.denoised.setPen(pg.mkPen(colours.denoised, width=2))
         self.fit.setPen(pg.mkPen(colours.fit, width=2, style=Qt.PenStyle.DashLine))
+        self.fwhm.setPen(pg.mkPen(colours.denoised, width=3))
+        self.residual.setPen(pg.mkPen(colours.residual, width=1))
         self.zero.setPen(pg.mkPen(colours.dim, width=1, style=Qt.PenStyle.DotLine))
         self.line.setPen(pg.mkPen(colours.line, width=1))
         self.line.setHoverPen(pg.mkPen(colours.line, width=3))
-        self.span.setBrush(pg.mkBrush(transparent(colours.fit, 45)))
-        for edge in self.span.lines:
-            edge.setPen(pg.mkPen(None))
-        words = (("dirty", colours.text), ("denoised", colours.denoised), ("fit and FWHM", colours.fit))
-        self.legend.setText("&nbsp;&nbsp;".join(f'<span style="color:{c}">▬</span> {w}' for w, c in words))
+        self.peaks.setPen(pg.mkPen(colours.denoised, width=1.5))
+        self.peaks.setBrush(pg.mkBrush(transparent(colours.denoised, 90)))
+        self._colours = colours
+        for region, colour in ((self.span, colours.fit), (self.range, colours.range), (self.noise, colours.dim)):
+            region.setBrush(pg.mkBrush(transparent(colour, 110 if region is self.noise else 45)))
+            region.setHoverBrush(pg.mkBrush(transparent(colour, 70)))
+            for edge in region.lines:
+                edge.setPen(pg.mkPen(transparent(colour, 160) if region is not self.noise else None))
+                edge.setHoverPen(pg.mkPen(colour, width=3))
+        own = {"dirty": colours.text, "denoised": colours.denoised, "fit": colours.fit, "residual": colours.residual}
+        for name, button in self.curves.items():
+            button.setStyleSheet(f"QToolButton {{ color: {colours.dim} }} QToolButton:checked {{ color: {own[name]} }}")
+        self._draw_lines()
 
     # -- listening --------------------------------------------------------------------
 
-    def _detections_changed(self, detections) -> None:
-        self._axes = SpectralAxis.of_cube(detections.cube) if detections is not None else []
-        previous = self.unit_choice.currentText()
-        self.unit_choice.blockSignals(True)
-        self.unit_choice.clear()
-        self.unit_choice.addItems([axis.unit or "channel" for axis in self._axes])
-        self.unit_choice.setCurrentIndex(max(0, self.unit_choice.findText(previous)))
-        self.unit_choice.blockSignals(False)
+    def _axes_changed(self, *_: object) -> None:
+        with QSignalBlocker(self.unit_choice):
+            self.unit_choice.clear()
+            self.unit_choice.addItems([axis.choice for axis in self.choice.axes])
+            if self.choice.axis is not None:
+                self.unit_choice.setCurrentText(self.choice.axis.choice)
+        beam_known = self.choice.cube is not None and bool(self.choice.cube.beam_area)
+        index = self.aperture_choice.findData(Aperture.BEAM)
+        self.aperture_choice.model().item(index).setEnabled(beam_known)
+        if not beam_known and self.aperture_choice.currentIndex() == index:
+            self.aperture_choice.setCurrentIndex(0)
+        self._selected()
+
+    def _selected(self, *_: object) -> None:
+        self._whole_band = True
         self._draw()
+
+    @property
+    def axis(self) -> SpectralAxis | None:
+        """The horizontal axis; None while no candidate is on show."""
+        return self.choice.axis if self.session.selected is not None else None
 
     def _channel_changed(self, channel: int | None) -> None:
         if self.axis is not None and channel is not None:
@@ -164,62 +239,197 @@ class SpectrumPanel(QWidget):
         if self.axis is not None and view.sceneBoundingRect().contains(event.scenePos()):
             self.session.set_channel(self.axis.channel(view.mapSceneToView(event.scenePos()).x()))
 
+    def _span_dragged(self) -> None:
+        """Focus on the range that was dragged; one that the panel drew itself is the candidate's already."""
+        candidate = self.session.selected
+        if self.axis is None or not candidate.channels[1]:
+            return
+        channels = self.axis.channels(*self.span.getRegion())
+        if channels == candidate.channels:
+            self._draw_span(candidate)  # back to the channels' edges
+        else:
+            self.session.refocus(candidate, channels)
+
+    def _peak_clicked(self, _, points) -> None:
+        candidate = self.session.selected
+        peak = candidate.peaks[points[0].data()]
+        self.session.refocus(candidate, peak.emission_range(len(self.spectrum)))
+
+    def _edited(self, candidates: list[Candidate]) -> None:
+        if any(candidate is self.session.selected for candidate in candidates):
+            self._draw()
+
     # -- drawing ----------------------------------------------------------------------
 
     def _draw(self, *_: object) -> None:
-        candidate = self.session.selected
-        shown = candidate is not None and bool(self._axes)
-        self.axis = self._axes[max(0, self.unit_choice.currentIndex())] if shown else None
-        for item in (self.span, self.dirty, self.denoised, self.fit, self.line, self.zero):
+        candidate, axis = self.session.selected, self.axis
+        self.spectrum = None
+        if axis is not None and len(candidate.spectrum):
+            aperture = self.aperture_choice.currentData()
+            cutout = None if aperture is Aperture.BOX else self.cutouts.about(candidate)
+            if aperture is Aperture.BOX or cutout is not None:
+                self.spectrum = readable(extract(self.choice.cube, candidate, aperture, cutout))
+        shown = self.spectrum is not None
+        for item in (self.zero, self.line):
             item.setVisible(shown)
+        for item in (self.noise, self.span, self.dirty, self.denoised, self.fit, self.fwhm, self.residual, self.peaks):
+            item.setVisible(False)
+        self.range.setVisible(shown and self.range_button.isChecked())
         if not shown:
-            self.plot.setLabel("left", "")
+            self.plot.setLabel("left", "" if axis is None else "reading …")
+            self._draw_lines()
             return
         self._draw_spectra(candidate)
-        self._draw_fit(candidate)
+        self._draw_span(candidate)
+        self._draw_peaks(candidate)
+        self._draw_lines()
         self._channel_changed(self.session.channel)
+        if self.range_button.isChecked():
+            self._place_range()
+        self.plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
 
     def _draw_spectra(self, candidate: Candidate) -> None:
-        axis = self.axis
-        cube = self.session.detections.cube
-        flux, label = flux_spectrum(cube, candidate.spectrum)
-        self.dirty.setData(*steps(axis, flux), stepMode="center", connect="finite")
-        self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
-        self.plot.setLabel("left", label)
-        self.plot.setLabel("bottom", f"{axis.name} ({axis.unit})" if axis.unit else axis.name)
-        self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
-        low, high = _span(flux)
+        axis, values = self.axis, self.spectrum.value
+        n_channels = len(values)
+        on = {name: button.isChecked() for name, button in self.curves.items()}
+        level, sigma = self._baseline = baseline(values, line_free(candidate, n_channels))
+        if np.isfinite(sigma):
+            self.noise.setRegion((level - sigma, level + sigma))
+            self.noise.setVisible(True)
+        self.dirty.setData(*steps(axis, values), stepMode="center", connect="finite")
+        self.dirty.setVisible(on["dirty"])
+        if len(candidate.denoised) == n_channels:  # a candidate from elsewhere may have none
+            self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
+            self.denoised.setVisible(on["denoised"])
+        if candidate.peaks and np.isfinite(values).any():
+            model = LineModel.of(values, candidate.peaks)
+            channel = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
+            self.fit.setData(axis.world(channel), model(channel))
+            self.fit.setVisible(on["fit"])
+            residual = values - model(np.arange(n_channels))
+            self.residual.setData(*steps(axis, residual), stepMode="center", connect="finite")
+            self.residual.setVisible(on["residual"])
+        what = "Flux density" if self.spectrum.unit.is_equivalent(u.Jy) else "Brightness"
+        if self.aperture_choice.currentData() is Aperture.BOX and what == "Brightness":
+            what = "Sum"
+        unit = unit_text(self.spectrum.unit)
+        self.plot.setLabel("left", f"{what} ({unit})" if unit else what)
+        self.plot.setLabel("bottom", axis.label)
+        if self._whole_band:
+            self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
+            self._whole_band = False
+        low, high = _span(values)
         self.plot.setYRange(low, high, padding=0)
         # Zero of both scales on one height, and the denoised spectrum's 1 near the top.
         self.right.setYRange(1.05 * low / high, 1.05, padding=0)
 
-    def _draw_fit(self, candidate: Candidate) -> None:
-        peak = candidate.primary
-        self.fit.setVisible(peak is not None)
-        self.span.setVisible(peak is not None)
-        if peak is None:
+    def _draw_span(self, candidate: Candidate) -> None:
+        first, last = candidate.channels
+        self.span.setVisible(last > first)
+        if last > first:
+            self.span.setRegion(np.sort(self.axis.world(np.array([first, last]) - 0.5)))
+
+    def _draw_peaks(self, candidate: Candidate) -> None:
+        """Every peak as a mark to click, the secondary ones too, and the primary's FWHM at its half height."""
+        on = self.curves["denoised"].isChecked()
+        self.peaks.setVisible(on and bool(candidate.peaks))
+        self.fwhm.setVisible(on and bool(candidate.peaks))
+        if not candidate.peaks:
             return
-        n_channels = len(candidate.denoised)
-        channel = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
-        self.fit.setData(self.axis.world(channel), gaussian(peak, channel))
-        self.span.setRegion(self.axis.world(peak.centre + np.array([-0.5, 0.5]) * peak.fwhm))
+        self.peaks.setData(
+            x=[float(self.axis.world(p.centre)) for p in candidate.peaks],
+            y=[min(p.amplitude, 1.0) for p in candidate.peaks],
+            data=list(range(len(candidate.peaks))),
+            size=[8 if i == 0 else 12 for i in range(len(candidate.peaks))],
+        )
+        primary = candidate.primary
+        ends = self.axis.world(primary.centre + np.array([-0.5, 0.5]) * primary.fwhm)
+        self.fwhm.setData(ends, np.full(2, primary.amplitude / 2))
+
+    def _draw_lines(self, *_: object) -> None:
+        """Labelled marks where the chosen redshift puts known lines."""
+        for item in self.line_marks:
+            self.plot.removeItem(item)
+        self.line_marks = []
+        if self.axis is None or self.spectrum is None:
+            return
+        frequency = self.choice.frequency
+        for line, observed in self.lines_menu.in_band():
+            place = float(self.axis.world(frequency.fractional(observed)))
+            item = pg.InfiniteLine(
+                place,
+                pen=pg.mkPen(self._colours.range, style=Qt.PenStyle.DashLine),
+                label=line.name,
+                labelOpts={"position": 0.94 - 0.16 * (len(self.line_marks) % 3)},  # neighbours do not lie on each other
+            )
+            item.label.setColor(self._colours.range)
+            item.setToolTip(f"{line.name}, rest frequency {line.rest_frequency:.6f} GHz ({line.source})")
+            self.plot.addItem(item, ignoreBounds=True)
+            self.line_marks.append(item)
 
     def _align_views(self) -> None:
         self.right.setGeometry(self.plot.plotItem.vb.sceneBoundingRect())
 
+    # -- the measured range -----------------------------------------------------------
 
-def flux_spectrum(cube: Cube, spectrum: np.ndarray) -> tuple[np.ndarray, str]:
-    """A box's spectrum as flux density in Jy, mJy or μJy where that can be known, else as a sum; and its axis label."""
-    from astropy import units as u
+    def _range_toggled(self, on: bool) -> None:
+        self._range_row.setVisible(on)
+        self._range_channels = None
+        self._draw()
 
-    factor, unit = flux_factor(cube)
-    values = factor * np.asarray(spectrum, dtype=float)
-    if not unit.is_equivalent(u.Jy):
-        return values, f"Sum ({unit.to_string('unicode')})"
-    values *= unit.to(u.Jy)
-    peak = np.nanmax(np.abs(values), initial=0.0)
-    unit, prefix = next(((p, s) for p, s in ((u.Jy, 1.0), (u.mJy, 1e3)) if s * peak >= 1), (u.uJy, 1e6))
-    return prefix * values, f"Flux ({unit.to_string('unicode')})"
+    def _copy_statistics(self) -> None:
+        QApplication.clipboard().setText("\n".join(statistics_texts(self.statistics, self.axis)))
+
+    def _place_range(self) -> None:
+        """Put the range where it was, in channels; at first, over the emission range and as much on either side."""
+        if self._range_channels is None or self._range_channels[1] > len(self.spectrum):
+            first, last = self.session.selected.channels
+            width = max(last - first, 1)
+            self._range_channels = max(first - width, 0), min(last + width, len(self.spectrum))
+        region = np.sort(self.axis.world(np.array(self._range_channels) - 0.5))
+        with QSignalBlocker(self.range):
+            self.range.setRegion(region)
+        self._measure_range()
+
+    def _measure_range(self) -> None:
+        if self.spectrum is None or not self.range_button.isChecked():
+            return
+        self._range_channels = self.axis.channels(*self.range.getRegion())
+        self.statistics = range_statistics(self.spectrum, self.axis, self._range_channels, *self._baseline)
+        self.range_text.setText("   ".join(statistics_texts(self.statistics, self.axis)))
+        self.range_text.setCursorPosition(0)
+
+
+def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges (n + 1) and values (n) of a step plot that rises from left to right, whatever way the cube runs."""
+    return (axis.edges, values) if axis.edges[0] < axis.edges[-1] else (axis.edges[::-1], values[::-1])
+
+
+def statistics_texts(measured: RangeStatistics, axis: SpectralAxis) -> list[str]:
+    """The statistics of a range in words, numbers and units, those most looked for first."""
+    first, last = measured.channels
+    low, high = np.sort(axis.edges[[first, last]])
+    unit = "" if axis.unit == u.chan else f" {unit_text(axis.unit)}"
+    return [
+        f"sum {_quantity_text(measured.sum)}",
+        f"S/N {number(measured.snr, '.1f')}",
+        f"centroid {number(measured.centroid.value, '.8g')}{unit}",
+        f"mean {_quantity_text(measured.mean)}",
+        f"rms {_quantity_text(measured.rms)}",
+        f"{low:.7g} to {high:.7g}{unit} (channels {first} to {last - 1})",
+    ]
+
+
+def _quantity_text(value: u.Quantity) -> str:
+    return f"{number(value.value, '.4g')} {unit_text(value.unit)}".rstrip()
+
+
+def _toggle(text: str, tip: str) -> QToolButton:
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tip)
+    button.setCheckable(True)
+    return button
 
 
 def _span(values: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,173 @@
+"""Spectra of a candidate through several apertures, and what can be read off a range of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units as u
+from astropy.stats import gaussian_fwhm_to_sigma
+
+from napari_almadet.inspection.geometry import beam_pattern
+from napari_almadet.pipeline.catalog import Candidate, EmissionPeak, brightness_unit, flux_factor
+from napari_almadet.pipeline.focus import Cutout, brightest_pixel, focus, noise
+from napari_almadet.pipeline.spectra import off_line
+
+if TYPE_CHECKING:
+    from napari_almadet.cube import Cube
+    from napari_almadet.inspection.axes import SpectralAxis
+
+
+class Aperture(StrEnum):
+    """What of the sky goes into a spectrum."""
+
+    BOX = "box sum"
+    PEAK = "peak pixel"
+    BEAM = "beam-weighted"
+
+
+def extract(cube: Cube, candidate: Candidate, aperture: Aperture, cutout: Cutout | None = None) -> u.Quantity:
+    """The dirty spectrum of a candidate through an aperture, shape (channels,); NaN where a channel has no data.
+
+    * Box: the sum over the candidate's box, in Jy where the beam is known.
+    * Peak: the brightest pixel of the focused image inside the box, in the cube's unit.
+    * Beam: ``sum(B I) / sum(B**2)`` with B the beam, 1 at the candidate's centre; of a
+      source smaller than the beam this is the flux density with the least noise, if
+      pixels were independent (Naylor 1998, MNRAS 296, 339).  Its unit is the cube's, and
+      a Jy/beam of a point source is a Jy.
+
+    Parameters
+    ----------
+    cutout
+        About the candidate's box; not needed for the box, whose sum the candidate carries.
+
+    Raises
+    ------
+    ValueError
+        If the beam is asked for and not known.
+    """
+    if aperture is Aperture.BOX:
+        factor, unit = flux_factor(cube)
+        return factor * np.asarray(candidate.spectrum, dtype=float) * unit
+    planes, box = cutout.planes, cutout.local(candidate.box)
+    if aperture is Aperture.PEAK:
+        (y, x), _ = brightest_pixel(focus(planes, candidate.channels), box)
+        return planes[:, y, x].astype(float) * brightness_unit(cube)
+    (y0, x0), (x, y) = cutout.origin, candidate.position
+    pattern = beam_pattern(cube, x, y, planes.shape[1:], (x - x0, y - y0))
+    if pattern is None:
+        raise ValueError(f"{cube.name}: the beam is not known, so a spectrum cannot be weighted with it.")
+    valid = np.isfinite(planes)
+    weighted = np.where(valid, planes, 0).reshape(len(planes), -1) @ pattern.ravel()
+    weights = valid.reshape(len(planes), -1) @ (pattern**2).ravel()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(weights > 0, weighted / weights, np.nan) * brightness_unit(cube)
+
+
+def line_free(candidate: Candidate, n_channels: int) -> np.ndarray:
+    """Mask of the channels outside the candidate's emission range and those of its other peaks."""
+    free = off_line(candidate.peaks, n_channels)
+    free[slice(*candidate.channels)] = False
+    return free
+
+
+def baseline(spectrum: np.ndarray, free: np.ndarray) -> tuple[float, float]:
+    """Level and noise of a spectrum in its line-free channels: median, and standard deviation by the MAD.
+
+    Where fewer than two of them have data the level is 0 and the noise that of all channels;
+    the noise is NaN where there is no spread.
+    """
+    rest = spectrum[free & np.isfinite(spectrum)]
+    if len(rest) < 2:
+        return 0.0, noise(spectrum)
+    return float(np.median(rest)), noise(rest)
+
+
+def gaussian(peak: EmissionPeak, channel) -> np.ndarray:
+    """The Gaussian fitted to a peak of the denoised spectrum, at fractional channels."""
+    sigma = peak.fwhm * gaussian_fwhm_to_sigma
+    return peak.amplitude * np.exp(-0.5 * ((np.asarray(channel) - peak.centre) / sigma) ** 2)
+
+
+@dataclass(frozen=True)
+class LineModel:
+    """The fitted Gaussians on the scale of a dirty spectrum: a constant and one height for each peak.
+
+    Centres and widths are those fitted to the denoised spectrum, whose own scale of 0 to 1 means no flux.
+    """
+
+    level: float
+    heights: tuple[float, ...]
+    peaks: tuple[EmissionPeak, ...]
+
+    @classmethod
+    def of(cls, spectrum: np.ndarray, peaks: tuple[EmissionPeak, ...]) -> LineModel:
+        """Scale the peaks to a spectrum by linear least squares over the channels that have data."""
+        channel = np.flatnonzero(np.isfinite(spectrum))
+        shapes = [np.ones(len(channel)), *(gaussian(p, channel) / p.amplitude for p in peaks)]
+        level, *heights = np.linalg.lstsq(np.stack(shapes, axis=1), spectrum[channel], rcond=None)[0]
+        return cls(float(level), tuple(float(h) for h in heights), peaks)
+
+    def __call__(self, channel) -> np.ndarray:
+        """The model at fractional channels."""
+        lines = (h / p.amplitude * gaussian(p, channel) for h, p in zip(self.heights, self.peaks, strict=True))
+        return self.level + sum(lines, np.zeros(np.shape(channel)))
+
+
+@dataclass(frozen=True)
+class RangeStatistics:
+    """What a range of channels holds.
+
+    Attributes
+    ----------
+    channels
+        Half-open.
+    sum
+        Of the spectrum times the channel width, in the spectrum's unit times the axis's.
+    mean, rms
+        In the spectrum's unit; the rms is about the mean, hence the noise of a range without lines.
+    snr
+        Sum above the continuum, over the noise of as many independent channels.
+    centroid
+        Mean position in the axis's unit, weighted with the spectrum above the continuum;
+        NaN where that sums to nothing positive or lands outside the range.
+    """
+
+    channels: tuple[int, int]
+    sum: u.Quantity
+    mean: u.Quantity
+    rms: u.Quantity
+    snr: float
+    centroid: u.Quantity
+
+
+def range_statistics(
+    spectrum: u.Quantity, axis: SpectralAxis, channels: tuple[int, int], level: float, sigma: float
+) -> RangeStatistics:
+    """Measure a half-open range of channels; channels without data do not count.
+
+    Parameters
+    ----------
+    level, sigma
+        Continuum and noise of one channel in the spectrum's unit, see :func:`baseline`.
+    """
+    part = slice(*channels)
+    known = np.isfinite(spectrum.value[part])
+    values, widths, places = (a[part][known] for a in (spectrum.value, axis.widths, axis.centres))
+    if not values.size:
+        nothing = np.nan * spectrum.unit
+        return RangeStatistics(channels, nothing * axis.unit, nothing, nothing, np.nan, np.nan * axis.unit)
+    above = (values - level) * widths
+    centroid = (above * places).sum() / above.sum() if above.sum() > 0 else np.nan
+    if not axis.edges[part.start : part.stop + 1].min() <= centroid <= axis.edges[part.start : part.stop + 1].max():
+        centroid = np.nan
+    return RangeStatistics(
+        channels,
+        (values * widths).sum() * spectrum.unit * axis.unit,
+        values.mean() * spectrum.unit,
+        values.std() * spectrum.unit,
+        float(above.sum() / (sigma * np.sqrt((widths**2).sum()))),
+        centroid * axis.unit,
+    )

@@ -1,0 +1,68 @@
+"""How the sky and the beam lie on a cube's pixels, whatever their rotation and shape."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_almadet.cube import Cube
+
+
+def sky_vectors(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """Displacements (x, y) in pixels that lead 1 arcsec to the North and 1 arcsec to the East; None without WCS.
+
+    North is that of the cube's own frame, from which FITS counts the beam's angle too.
+    """
+    if cube.celestial is None:
+        return None
+    xs, ys = np.full(5, x, float), np.full(5, y, float)
+    xs[1:3] += 0.5, -0.5
+    ys[3:5] += 0.5, -0.5
+    lon, lat = np.radians(cube.celestial.wcs_pix2world(xs, ys, 0))
+    there = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+    lon, lat = lon[0], lat[0]
+    north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
+    east = np.array([-np.sin(lon), np.cos(lon), 0])
+    per_pixel = np.stack([north, east]) @ (there[:, 1::2] - there[:, 2::2])  # radians to the North and East
+    vectors = np.linalg.inv(np.degrees(per_pixel) * 3600)
+    return vectors[:, 0], vectors[:, 1]
+
+
+def beam_outline(cube: Cube, x: float, y: float, points: int = 73) -> np.ndarray | None:
+    """The beam's half-power ellipse as (points, 2) pixel offsets (x, y), its angle from North through East."""
+    axes = _beam_axes(cube, x, y)
+    if axes is None:
+        return None
+    major, minor = axes
+    turn = np.linspace(0, 2 * np.pi, points)[:, None]
+    return np.cos(turn) * major / 2 + np.sin(turn) * minor / 2
+
+
+def beam_pattern(
+    cube: Cube, x: float, y: float, shape: tuple[int, int], centre: tuple[float, float]
+) -> np.ndarray | None:
+    """The Gaussian beam at pixel (x, y) of the cube, drawn with its peak of 1 at ``centre`` = (x, y) of an image.
+
+    Returns
+    -------
+    numpy.ndarray or None
+        Image of ``shape`` (ny, nx); None where the beam or the pixels' size is not known.
+    """
+    axes = _beam_axes(cube, x, y)
+    if axes is None:
+        return None
+    rows, columns = np.indices(shape)
+    offsets = np.stack([columns - centre[0], rows - centre[1]]).reshape(2, -1)
+    in_fwhm = np.linalg.solve(np.stack(axes, axis=1), offsets)  # offsets in units of the two axes
+    return np.exp(-4 * np.log(2) * (in_fwhm**2).sum(axis=0)).reshape(shape)
+
+
+def _beam_axes(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """The beam's major and minor axes (FWHM) as vectors (x, y) in pixels."""
+    vectors = sky_vectors(cube, x, y)
+    if cube.beam is None or vectors is None:
+        return None
+    north, east = vectors
+    angle = cube.beam.pa.to_value("rad")
+    major, minor = (axis.to_value("arcsec") for axis in (cube.beam.major, cube.beam.minor))
+    along, across = np.cos(angle) * north + np.sin(angle) * east, np.cos(angle) * east - np.sin(angle) * north
+    return major * along, minor * across

@@ -1,0 +1,159 @@
+"""What is under the pointer: position, frequency, velocity and value; and positions as text to paste elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy import units as u
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QCursor
+from qtpy.QtWidgets import QApplication, QHBoxLayout, QLineEdit, QMenu, QToolButton, QWidget
+
+from napari_almadet.pipeline.catalog import brightness_unit
+from napari_almadet.plugin.describe import readable, unit_text
+from napari_almadet.plugin.session import CLICK_SLOP, Session, weak
+from napari_almadet.plugin.spectral_choice import SpectralChoice
+from napari_almadet.plugin.theme import QUIET_LINE
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+
+    from napari_almadet.cube import Cube
+
+RIGHT_BUTTON = 2
+HINT = "Point at the cube to read its coordinates; right-click to copy a position."
+
+
+@dataclass(frozen=True)
+class Place:
+    """A voxel of the cube under the pointer: fractional pixel x, y, and the channel."""
+
+    x: float
+    y: float
+    channel: int
+
+
+def place_at(session: Session, position: tuple[float, ...]) -> Place | None:
+    """The place in the session's cube of a position on the canvas; None beside the cube, and in three dimensions."""
+    dims = session.viewer.dims
+    if session.image is None or dims.ndisplay == 3:
+        return None
+    # What the sliders say is right also before the pointer moves again.
+    world = [position[axis] if axis in dims.displayed else dims.point[axis] for axis in range(dims.ndim)]
+    data = np.array(session.image.world_to_data(world))[-3:]
+    channel, row, column = np.round(data)
+    n_channels, ny, nx = session.image.data.shape
+    if not (0 <= channel < n_channels and 0 <= row < ny and 0 <= column < nx):
+        return None
+    return Place(float(data[2]), float(data[1]), int(channel))
+
+
+def position_texts(sky: SkyCoord, pixel_scale: u.Quantity) -> tuple[str, str]:
+    """ICRS right ascension and declination: sexagesimal and in degrees, to about a tenth of a pixel."""
+    icrs = sky.icrs
+    digits = max(0, int(np.ceil(1 - np.log10(pixel_scale.to_value(u.arcsec)))))
+    ra = icrs.ra.to_string(unit="hourangle", sep=":", precision=digits + 1, pad=True)
+    dec = icrs.dec.to_string(unit="deg", sep=":", precision=digits, pad=True, alwayssign=True)
+    return f"{ra} {dec}", f"{icrs.ra.deg:.{digits + 4}f} {icrs.dec.deg:+.{digits + 4}f}"
+
+
+def describe_place(session: Session, choice: SpectralChoice, place: Place) -> str:
+    """The read-out: position, value with unit, frequency and velocity with their frame, pixel and channel."""
+    cube, parts = choice.cube, []
+    if cube is not None and (sky := cube.sky(place.x, place.y)) is not None and _known(sky):
+        parts.append(position_texts(sky, cube.pixel_scale)[0])
+    parts.append(_value_text(session, cube, place))
+    for axis, digits in ((choice.frequency, 5), (choice.velocity, 1)):
+        if axis is not None:
+            convention = f" {axis.name.split()[0].lower()}" if axis is choice.velocity else ""
+            parts.append(f"{float(axis.world(place.channel)):.{digits}f} {unit_text(axis.unit)}{convention}")
+    if cube is not None and cube.spectral_frame and (choice.frequency or choice.velocity):
+        parts[-1] += f", {cube.spectral_frame}"
+    parts.append(f"x {place.x:.1f}  y {place.y:.1f}  channel {place.channel}")
+    return "   ".join(parts)
+
+
+def _value_text(session: Session, cube: Cube | None, place: Place) -> str:
+    value = float(np.asarray(session.image.data[place.channel, round(place.y), round(place.x)]))
+    if not np.isfinite(value):
+        return "no data"
+    shown = readable(value * (brightness_unit(cube) if cube is not None else u.dimensionless_unscaled))
+    return f"{shown.value:.4g} {unit_text(shown.unit)}".rstrip()
+
+
+def _known(sky: SkyCoord) -> bool:
+    """Whether a pixel lies on the sky at all; those beyond an all-sky map's rim do not."""
+    return bool(np.isfinite(sky.spherical.lon) and np.isfinite(sky.spherical.lat))
+
+
+class Readout(QWidget):
+    """A line that tells what is under the pointer, a button and a menu of the canvas that copy positions."""
+
+    def __init__(self, session: Session, choice: SpectralChoice):
+        super().__init__()
+        self.session, self.choice = session, choice
+        self.text = QLineEdit(HINT)
+        self.text.setReadOnly(True)
+        self.text.setFrame(False)
+        self.text.setStyleSheet(QUIET_LINE)
+        self.copy_button = QToolButton()
+        self.copy_button.setText("Copy position")
+        self.copy_button.setToolTip("Copy the selected candidate's position; right-click the image for any other")
+        self.copy_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.candidate_menu = QMenu(self)
+        self.candidate_menu.aboutToShow.connect(self._fill_candidate_menu)
+        self.copy_button.setMenu(self.candidate_menu)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.text, 1)
+        layout.addWidget(self.copy_button)
+        viewer = session.viewer
+        viewer.cursor.events.position.connect(self._moved)
+        viewer.dims.events.current_step.connect(self._moved)
+        viewer.mouse_drag_callbacks.append(weak(self._pressed))
+        choice.changed.connect(self._moved)
+        session.selection_changed.connect(self._selected)
+        self._selected(session.selected)
+
+    def _moved(self, *_: object) -> None:
+        place = place_at(self.session, self.session.viewer.cursor.position)
+        self.text.setText(HINT if place is None else describe_place(self.session, self.choice, place))
+        self.text.setCursorPosition(0)
+
+    def _selected(self, candidate: object) -> None:
+        self.copy_button.setEnabled(candidate is not None)
+
+    def _fill_candidate_menu(self) -> None:
+        self.candidate_menu.clear()
+        self._offer(self.candidate_menu, *self.session.selected.position)
+
+    def _offer(self, menu: QMenu, x: float, y: float) -> None:
+        """Fill a menu with the ways to copy a pixel's position."""
+        cube = self.choice.cube
+        sky = cube.sky(x, y) if cube is not None else None
+        texts = position_texts(sky, cube.pixel_scale) if sky is not None and _known(sky) else ()
+        for text in (*texts, f"{x:.2f} {y:.2f}"):
+            what = "pixel x y" if text not in texts else "ICRS" if ":" in text else "ICRS, degrees"
+            action = menu.addAction(f"Copy  {text}  ({what})")
+            action.triggered.connect(lambda _=False, text=text: QApplication.clipboard().setText(text))
+
+    def _pressed(self, viewer: Any, event: Any) -> Iterator[None]:
+        """A right click (not a drag, which zooms) on the cube offers its position."""
+        if event.button != RIGHT_BUTTON:
+            return
+        pressed = np.array(event.pos)
+        yield
+        while event.type == "mouse_move":
+            if np.abs(np.array(event.pos) - pressed).max() > CLICK_SLOP:
+                return
+            yield
+        place = place_at(self.session, event.position)
+        if place is not None:
+            menu = QMenu(self)
+            menu.setObjectName("position")
+            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+            self._offer(menu, place.x, place.y)
+            menu.popup(QCursor.pos())

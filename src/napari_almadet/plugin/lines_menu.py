@@ -1,0 +1,138 @@
+"""Which line is it: rest frequency, redshift, and the known lines in the band."""
+
+from __future__ import annotations
+
+from astropy import units as u
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QHBoxLayout,
+    QMenu,
+    QToolButton,
+    QWidget,
+    QWidgetAction,
+)
+
+from napari_almadet.inspection.lines import Line, known_lines, lines_in_band, redshift_of
+from napari_almadet.plugin.session import Session
+from napari_almadet.plugin.spectral_choice import SpectralChoice
+
+LEAST_REDSHIFT = -0.01  # as far as anything in the Local Group comes towards us, and more
+
+
+class LinesMenu(QMenu):
+    """A small form in a menu: the rest frequency velocities count from, and the redshift lines are marked at."""
+
+    changed = Signal()
+
+    def __init__(self, session: Session, choice: SpectralChoice):
+        super().__init__()
+        self.session, self.choice = session, choice
+        self.rest = _spin(0.0, 10_000.0, 6, " GHz")
+        self.rest.setSpecialValueText("unknown")
+        self.rest.setToolTip("Velocities count from this rest frequency; at first the header's")
+        self.rest.setKeyboardTracking(False)
+        self.rest.valueChanged.connect(self._rest_changed)
+        self.header_button = _button("Header's", "Back to the header's rest frequency", self._rest_from_header)
+        self.peak_button = _button("Peak's", "Velocity 0 at the selected candidate's line", self._rest_from_peak)
+        self.show_lines = QCheckBox("Mark lines in the band")
+        self.show_lines.toggled.connect(self._tell)
+        self.redshift = _spin(LEAST_REDSHIFT, 20.0, 6, "")
+        self.redshift.setSingleStep(0.001)
+        self.redshift.setToolTip("Lines are marked at their rest frequency / (1 + z)")
+        self.redshift.valueChanged.connect(self._redshift_changed)
+        self.identity = QComboBox()
+        self.identity.setToolTip("Taking the selected candidate's line for this one sets the redshift")
+        self.identity.activated.connect(self._identified)
+
+        rest = QHBoxLayout()
+        for widget in (self.rest, self.header_button, self.peak_button):
+            rest.addWidget(widget)
+        content = QWidget()
+        form = QFormLayout(content)
+        form.addRow("Rest frequency", rest)
+        form.addRow("Redshift z", self.redshift)
+        form.addRow("The line is", self.identity)
+        form.addRow("", self.show_lines)
+        action = QWidgetAction(self)
+        action.setDefaultWidget(content)
+        self.addAction(action)
+        self.aboutToShow.connect(self._fill)
+        choice.changed.connect(self._axes_changed)
+        self._axes_changed()
+
+    def in_band(self) -> list[tuple[Line, float]]:
+        """The lines to mark, each with its observed frequency in GHz."""
+        frequency = self.choice.frequency
+        if frequency is None or not self.show_lines.isChecked():
+            return []
+        return lines_in_band(frequency.edges.min(), frequency.edges.max(), self.redshift.value())
+
+    def _observed(self) -> float | None:
+        """Frequency in GHz of the selected candidate's line."""
+        candidate, frequency = self.session.selected, self.choice.frequency
+        if candidate is None or candidate.primary is None or frequency is None:
+            return None
+        return float(frequency.world(candidate.primary.centre))
+
+    def _axes_changed(self) -> None:
+        with QSignalBlocker(self.rest):
+            rest = self.choice.rest_frequency
+            self.rest.setValue(0.0 if rest is None else rest.to_value(u.GHz))
+        self.header_button.setEnabled(self.choice.cube is not None and self.choice.cube.rest_frequency is not None)
+
+    def _fill(self) -> None:
+        """Offer what the line could be, the nearest first."""
+        observed = self._observed()
+        self.identity.clear()
+        self.identity.setEnabled(observed is not None)
+        self.peak_button.setEnabled(observed is not None)
+        if observed is None:
+            self.identity.addItem("no line selected")
+            return
+        self.identity.addItem("choose …")
+        offered = [(redshift_of(line, observed), line) for line in known_lines()]
+        for z, line in sorted((pair for pair in offered if pair[0] >= LEAST_REDSHIFT), key=lambda pair: abs(pair[0])):
+            self.identity.addItem(f"{line.name}   z = {z:.5f}", z)
+
+    def _identified(self, index: int) -> None:
+        z = self.identity.itemData(index)
+        if z is not None:
+            self.show_lines.setChecked(True)
+            self.redshift.setValue(z)
+
+    def _redshift_changed(self, *_: object) -> None:
+        self.show_lines.setChecked(True)
+        self.changed.emit()
+
+    def _tell(self, *_: object) -> None:
+        self.changed.emit()
+
+    def _rest_changed(self, value: float) -> None:
+        self.choice.set_rest_frequency(value * u.GHz if value > 0 else None)
+
+    def _rest_from_header(self) -> None:
+        self.choice.set_rest_frequency(None)
+
+    def _rest_from_peak(self) -> None:
+        self.choice.set_rest_frequency(self._observed() * u.GHz)
+
+
+def _spin(low: float, high: float, decimals: int, suffix: str) -> QDoubleSpinBox:
+    box = QDoubleSpinBox()
+    box.setRange(low, high)
+    box.setDecimals(decimals)
+    box.setSuffix(suffix)
+    box.setMinimumWidth(130)
+    return box
+
+
+def _button(text: str, tip: str, clicked) -> QToolButton:
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tip)
+    button.clicked.connect(clicked)
+    return button

@@ -1,0 +1,77 @@
+"""On which spectral axis the panels show the cube, and relative to which rest frequency."""
+
+from __future__ import annotations
+
+from astropy import units as u
+from psygnal import Signal
+
+from napari_almadet.cube import Cube
+from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
+from napari_almadet.plugin.session import Session
+
+
+class SpectralChoice:
+    """The axis that the inspector's panels share; it follows the session to other cubes.
+
+    Attributes
+    ----------
+    cube
+        The cube under inspection, or None.
+    axes
+        What it can be shown on; empty without a cube.
+    axis
+        The one chosen, or None without a cube.
+    rest_frequency
+        The user's, the header's, or None where neither is known.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: Session):
+        self.session = session
+        self.cube: Cube | None = None
+        self.axes: list[SpectralAxis] = []
+        self.axis: SpectralAxis | None = None
+        self.rest_frequency: u.Quantity | None = None
+        self._wanted: str | None = None  # by the user, and kept for cubes that have it
+        session.image_changed.connect(self._follow)
+        session.detections_changed.connect(self._follow)
+        self._follow()
+
+    @property
+    def velocity(self) -> SpectralAxis | None:
+        """The axis in km/s: the one chosen, else the radio convention's; None where no velocity is known."""
+        velocities = [axis for axis in self.axes if axis.unit == u.km / u.s]
+        return self.axis if self.axis in velocities else next(iter(velocities), None)
+
+    @property
+    def frequency(self) -> SpectralAxis | None:
+        """The axis in GHz, or None where no frequency is known."""
+        return next((axis for axis in self.axes if axis.unit == u.GHz), None)
+
+    def choose(self, choice: str) -> None:
+        """Show another axis, by its :attr:`SpectralAxis.choice`."""
+        axis = next((axis for axis in self.axes if axis.choice == choice), self.axis)
+        if axis is not self.axis:
+            self.axis, self._wanted = axis, choice
+            self.changed.emit()
+
+    def set_rest_frequency(self, rest: u.Quantity | None) -> None:
+        """Count velocities from another rest frequency; None is the header's."""
+        rest = rest if rest is not None or self.cube is None else self.cube.rest_frequency
+        if rest != self.rest_frequency:
+            self.rest_frequency = rest
+            self._list()
+
+    def _follow(self, *_: object) -> None:
+        detections, image = self.session.detections, self.session.image
+        cube = detections.cube if detections is not None else image.metadata.get("cube") if image is not None else None
+        if cube is not self.cube:
+            self.cube = cube
+            self.rest_frequency = cube.rest_frequency if cube is not None else None
+            self._list()
+
+    def _list(self) -> None:
+        self.axes = spectral_axes(self.cube, self.rest_frequency) if self.cube is not None else []
+        self.axis = next((axis for axis in self.axes if axis.choice == self._wanted), next(iter(self.axes), None))
+        self.changed.emit()

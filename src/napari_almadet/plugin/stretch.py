@@ -1,0 +1,142 @@
+"""How brightness becomes colour: limits that blank and noisy channels do not spoil, and exact stretches; no Qt.
+
+A stretch is made by a colour map with unevenly spaced control points, so that the
+layer's data, its contrast limits and its colour bar stay what they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.visualization import (
+    AsinhStretch,
+    BaseInterval,
+    BaseStretch,
+    LinearStretch,
+    LogStretch,
+    MinMaxInterval,
+    PercentileInterval,
+    SqrtStretch,
+    ZScaleInterval,
+)
+from napari.layers import Image
+from napari.utils.colormaps import Colormap
+
+from napari_almadet.cube import Cube
+from napari_almadet.pipeline.focus import noise
+from napari_almadet.plugin.layers import contrast_limits
+
+AUTOMATIC = "automatic"  # as when the cube was opened
+INTERVALS: dict[str, BaseInterval | None] = {
+    AUTOMATIC: None,
+    "min to max": MinMaxInterval(),
+    "99.9 %": PercentileInterval(99.9),
+    "99.5 %": PercentileInterval(99.5),
+    "98 %": PercentileInterval(98),
+    "95 %": PercentileInterval(95),
+    "zscale": ZScaleInterval(),
+}
+STRETCHES: dict[str, BaseStretch] = {
+    "linear": LinearStretch(),
+    "asinh": AsinhStretch(0.1),
+    "log": LogStretch(1000),
+    "sqrt": SqrtStretch(),
+}
+COLOURS = 256
+SAMPLE = 100_000  # pixels of a plane, or of all planes together, that limits are taken from
+PLANES = 64  # planes that are looked at
+NOISY = 3.0  # times the typical noise of a plane: one noisier than that does not count
+
+
+@dataclass(frozen=True)
+class Display:
+    """What was chosen for a layer; kept in its metadata under ``display``."""
+
+    interval: str = AUTOMATIC
+    stretch: str = "linear"
+    per_channel: bool = False
+    colours: Colormap | None = None  # the colour map before it was stretched
+
+    @classmethod
+    def of(cls, image: Image) -> Display:
+        """What was chosen for a layer, or how it was opened."""
+        return image.metadata.get("display", cls())
+
+
+def stretched(colours: Colormap, stretch: str) -> Colormap:
+    """A colour map that shows a value x between the limits, 0 to 1, as ``colours`` does ``stretch(x)``."""
+    shown = np.linspace(0, 1, COLOURS)
+    controls = np.asarray(STRETCHES[stretch].inverse(shown.copy()), dtype=float)
+    controls[[0, -1]] = 0, 1
+    return Colormap(colours.map(shown), controls=controls, name=f"{colours.name} {stretch}")
+
+
+def limits(cube: Cube, interval: str, channel: int | None = None) -> tuple[float, float] | None:
+    """Values shown darkest and brightest, of one channel or of the whole cube; None where nothing is to be seen.
+
+    For a whole cube, planes that are blank or hold a single value do not count, nor do
+    those whose noise is over `NOISY` times the planes' median, as edge channels' may be.
+    The least and highest value are sought in all pixels, the other intervals are taken
+    from a sample.
+
+    Parameters
+    ----------
+    interval
+        One of `INTERVALS`.
+    """
+    chosen = INTERVALS[interval]
+    if channel is not None:
+        planes = [_sample(cube, channel, np.inf if isinstance(chosen, MinMaxInterval) else SAMPLE)]
+        if chosen is None:
+            return contrast_limits(cube) if planes[0].size else None
+    elif chosen is None:
+        return contrast_limits(cube)
+    elif isinstance(chosen, MinMaxInterval):
+        return _extremes(cube)
+    else:
+        planes = [plane for _, plane in _quiet_planes(cube)]
+    values = np.concatenate(planes) if planes else np.empty(0)
+    return _pair(*chosen.get_limits(values)) if values.size else None
+
+
+def _pair(low: float, high: float) -> tuple[float, float] | None:
+    return (float(low), float(high)) if high > low else None
+
+
+def _extremes(cube: Cube) -> tuple[float, float] | None:
+    """The least and highest value of all planes that are not noisy, each read as a whole, one after the other."""
+    ceiling = NOISY * _typical_noise(_planes(cube))
+    low, high = np.inf, -np.inf
+    for channel in range(cube.shape[0]):
+        plane = cube.read(channel)
+        values = plane[np.isfinite(plane)]
+        if values.size and np.ptp(values) > 0 and not noise(values[:: max(1, values.size // 10_000)]) > ceiling:
+            low, high = min(low, values.min()), max(high, values.max())
+    return _pair(low, high)
+
+
+def _quiet_planes(cube: Cube) -> list[tuple[int, np.ndarray]]:
+    planes = _planes(cube)
+    ceiling = NOISY * _typical_noise(planes)
+    return [(channel, plane) for channel, plane in planes if not noise(plane) > ceiling]
+
+
+def _planes(cube: Cube) -> list[tuple[int, np.ndarray]]:
+    """Samples of planes spread over the band; blank ones are left out."""
+    n_channels = cube.shape[0]
+    channels = np.unique(np.linspace(0, n_channels - 1, min(n_channels, PLANES)).round().astype(int))
+    sampled = ((int(channel), _sample(cube, channel, SAMPLE // len(channels) * 4)) for channel in channels)
+    return [(channel, plane) for channel, plane in sampled if plane.size]
+
+
+def _typical_noise(planes: list[tuple[int, np.ndarray]]) -> float:
+    return float(np.nanmedian([noise(plane) for _, plane in planes])) if planes else np.nan
+
+
+def _sample(cube: Cube, channel: int, pixels: float) -> np.ndarray:
+    """Finite values of a plane, about ``pixels`` of them on a grid; none if they are all the same."""
+    step = max(1, int(np.ceil(np.sqrt(np.prod(cube.shape[1:]) / pixels))))
+    plane = cube.read(channel, slice(None, None, step), slice(None, None, step))
+    values = plane[np.isfinite(plane)]
+    return values if values.size and np.ptp(values) > 0 else values[:0]
