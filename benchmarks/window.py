@@ -19,6 +19,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_almadet.inspection.apertures import gaussian
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.plugin.reader import PLUGIN, WIDGET
@@ -62,7 +63,7 @@ def made_up(cube, number: int, seed: int = 0) -> Detections:
                 box=box,
                 prob=float(rng.uniform(0.1, 1)),
                 spectrum=data[:, *box.slices].sum(axis=(1, 2)),
-                denoised=peak.profile(channels).astype(np.float32),
+                denoised=gaussian(peak, channels).astype(np.float32),
                 peaks=(peak,),
                 channels=(first, last),
                 reasons=["kept: made up"],

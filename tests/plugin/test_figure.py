@@ -21,7 +21,7 @@ def test_a_page_shows_the_candidates_own_data(detections, data, bare):
     images = [axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()]
     assert len(images) == 2
     first, last = candidate.channels
-    expected = data[first:last].sum(axis=0)[18:82, 28:92]  # 64 pixels about the middle of the box
+    expected = data[first:last].sum(axis=0)[19:83, 29:93]  # 64 pixels about the middle of the box
     np.testing.assert_allclose(np.asarray(images[0]), expected, rtol=1e-4, atol=1e-4)
     texts = "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert "kept: made by hand" in texts

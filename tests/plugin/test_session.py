@@ -371,59 +371,58 @@ def measured(session):
     return session
 
 
-def drag(viewer, MouseEvent, start, end, layer):
-    """Press at a place of the canvas (y, x in pixels of the cube), move, and release."""
-    from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
-
-    steps = [np.array(start, float), (np.array(start) + end) / 2, np.array(end, float)]
-    for kind, call, (y, x) in (
-        ("mouse_press", mouse_press_callbacks, steps[0]),
-        ("mouse_move", mouse_move_callbacks, steps[1]),
-        ("mouse_move", mouse_move_callbacks, steps[2]),
-        ("mouse_release", mouse_release_callbacks, steps[2]),
-    ):
-        event = MouseEvent(kind, position=(0.0, 0.1 * y, 0.1 * x), pos=(10 * x, 10 * y))
-        event.modifiers = ()
-        for provider in (viewer.__wrapped__, layer.__wrapped__):  # what napari itself calls with
-            call(provider, event)
-
-
-def test_a_box_that_is_dragged_is_measured_there(measured, viewer, MouseEvent, qtbot):
-    first = measured.candidates[0]
-    measured.edit_boxes()
-    drag(viewer, MouseEvent, (50, 60), (52, 63), boxes_of(viewer))
+def test_a_box_that_is_moved_is_measured_there(measured, viewer, qtbot):
+    first, boxes = measured.candidates[0], boxes_of(viewer)
+    outlines = boxes.data
+    outlines[0] = outlines[0] + np.array([2.2, 2.8])  # not by whole pixels
+    boxes.data = outlines
     qtbot.waitUntil(lambda: first.origin == "edited", timeout=10_000)
     assert first.box == Box(46, 59, 57, 70)
     assert np.hypot(first.x - 60, first.y - 50) < 1.5  # the source is still in it
     np.testing.assert_allclose(first.spectrum, measured.detections.cube.read()[:, 46:59, 57:70].sum((1, 2)), rtol=1e-4)
-    row = boxes_of(viewer).features.set_index("id").loc[1]
+    row = boxes.features.set_index("id").loc[1]
     assert (row["x_min"], row["origin"]) == (57, "edited")
+    np.testing.assert_allclose(outline_of(boxes, 1), layers.corners(first.box))  # it snapped to the pixels
     measured.undo()
     assert first.box == Box(44, 57, 54, 67)
-    shapes = dict(zip(boxes_of(viewer).features["id"], boxes_of(viewer).data, strict=True))
-    np.testing.assert_allclose(shapes[1], layers.corners(first.box))
+    np.testing.assert_allclose(outline_of(boxes, 1), layers.corners(first.box))
 
 
-def test_a_box_drawn_on_the_sky_becomes_a_candidate(measured, viewer, MouseEvent, qtbot):
-    measured.draw_box()
-    drag(viewer, MouseEvent, (73.6, 89.6), (86.4, 104.4), boxes_of(viewer))
+def outline_of(boxes, number) -> np.ndarray:
+    return boxes.data[boxes.features["id"].tolist().index(number)]
+
+
+@pytest.mark.parametrize("add", ["add_rectangles", "add_ellipses", "add_polygons"])
+def test_a_box_drawn_on_the_sky_becomes_a_candidate(measured, viewer, qtbot, add):
+    outline = [[73.6, 89.6], [73.6, 104.4], [86.4, 104.4], [86.4, 89.6]]
+    getattr(boxes_of(viewer), add)(np.array(outline))
     qtbot.waitUntil(lambda: len(measured.detections.candidates) == 5, timeout=10_000)
     mine = measured.detections.candidates[-1]
     assert (mine.id, mine.origin, mine.box) == (5, "drawn", Box(74, 87, 90, 105))
     assert measured.selected is mine
     assert boxes_of(viewer).features["id"].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(boxes_of(viewer).data[-1], layers.corners(mine.box))
     measured.undo()
     assert [c.id for c in measured.detections.candidates] == [1, 2, 3, 4]
     assert boxes_of(viewer).features["id"].tolist() == [1, 2, 3, 4]
 
 
-def test_a_box_outside_the_field_is_refused(measured, viewer, MouseEvent, qtbot, monkeypatch):
+def test_a_box_outside_the_field_is_refused(measured, viewer, qtbot, monkeypatch):
     told = []
     monkeypatch.setattr("napari_almadet.plugin.session.show_error", told.append)
-    measured.draw_box()
-    drag(viewer, MouseEvent, (-30, -30), (-10, -10), boxes_of(viewer))
+    boxes_of(viewer).add_rectangles(np.array([[-30, -30], [-10, -10]]))
     qtbot.waitUntil(lambda: boxes_of(viewer).nshapes == 4)
+    assert len(told) == 1
     assert "outside the field" in told[0]
+
+
+def test_the_buttons_choose_napari_s_tools(measured, viewer):
+    measured.draw_box()
+    assert viewer.layers.selection.active == boxes_of(viewer)
+    assert boxes_of(viewer).mode == "add_rectangle"
+    measured.edit_boxes()
+    assert boxes_of(viewer).mode == "select"
+    assert set(boxes_of(viewer).selected_data) == {0}
 
 
 def test_deleting_a_box_rejects_what_was_found(measured, viewer, qtbot):

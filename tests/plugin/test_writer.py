@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from astropy.table import Table
+from napari.layers import Shapes
 from regions import Regions
+
+from napari_almadet.plugin.writer import write_boxes
 
 
 def test_the_boxes_are_saved_by_their_ending(viewer, session, plugin, tmp_path):
@@ -15,7 +17,11 @@ def test_the_boxes_are_saved_by_their_ending(viewer, session, plugin, tmp_path):
         assert len(read) == 3
 
 
-def test_other_shapes_are_no_candidates(viewer, plugin, tmp_path):
-    layer = viewer.add_shapes([[[0, 0], [5, 5]]], shape_type="line")
-    with pytest.raises(ValueError, match="no candidates"):
-        layer.save(str(tmp_path / "mine.ecsv"), plugin=plugin)
+def test_other_shapes_are_no_candidates(monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr("napari_almadet.plugin.writer.show_error", told.append)
+    layer = Shapes([[[0, 0], [5, 5]]], shape_type="line", name="mine")
+    data, meta, _ = layer.as_layer_data_tuple()
+    assert write_boxes(str(tmp_path / "mine.ecsv"), data, meta) == []
+    assert "mine holds no candidates" in told[0]
+    assert list(tmp_path.glob("*.ecsv")) == []

@@ -26,7 +26,6 @@ from napari_almadet.networks.weights import pick_device
 from napari_almadet.pipeline.catalog import Candidate, Detections
 from napari_almadet.pipeline.detect import detect, load_networks
 from napari_almadet.pipeline.settings import Settings
-from napari_almadet.simulation.array import primary_beam
 from napari_almadet.simulation.dataset import SimulatedCube, cube_of, seed_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 
@@ -188,7 +187,7 @@ def truth_record(simulated: SimulatedCube) -> dict:
                 f"{axis}1": np.asarray(truth[f"{axis}_max"]) + (np.asarray(truth[f"{axis}_max"]) >= 0) for axis in "yxz"
             },
             "flux": truth["flux"].to_value(u.Jy * u.Hz) * seen[y, x],
-            "pair": np.asarray(truth["pair"]) if "pair" in truth.colnames else np.zeros(len(truth), int),
+            "pair": np.asarray(truth["pair"]),
         },
     }
 
@@ -196,11 +195,9 @@ def truth_record(simulated: SimulatedCube) -> dict:
 @lru_cache(maxsize=1)  # most strata have one observation for all their cubes
 def attenuation(observation: Observation) -> np.ndarray:
     """What the primary beam leaves of a source's flux in the cube, (size, size)."""
-    if getattr(observation, "pb_corrected", False):
+    if observation.pb_corrected:
         return np.ones((observation.size, observation.size))
-    if hasattr(observation, "primary_beam"):
-        return observation.primary_beam()
-    return primary_beam(observation.size, observation.cell, observation.frequency)
+    return observation.primary_beam()
 
 
 class _Worker:

@@ -88,10 +88,6 @@ class EmissionPeak:
         """Whether two fits are of one line: their centres differ by no more than half the sum of their FWHMs."""
         return abs(self.centre - other.centre) <= (self.fwhm + other.fwhm) / 2
 
-    def profile(self, channel: np.ndarray) -> np.ndarray:
-        """The fitted Gaussian at fractional channels."""
-        return self.amplitude * np.exp(-4 * np.log(2) * ((channel - self.centre) / self.fwhm) ** 2)
-
     def emission_range(self, n_channels: int) -> tuple[int, int]:
         """Half-open channel range of the line, its centre -+ FWHM, clipped to the cube.
 

@@ -142,12 +142,13 @@ def belongs(folder: str | Path, cube: Cube) -> bool:
     """Whether a folder's result was made from a cube: by the file's path, or, if it had none, by its contents."""
     try:
         about = json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8"))
-        reference, sha256 = about["cube"], about["provenance"]["cube"]["sha256"]
+        reference = about["cube"]
+        if cube.path is not None:
+            return reference["path"] == str(cube.path.resolve())
+        known = (reference["path"], reference["name"]) == ("", cube.name)
+        return known and cube.sha256() == about["provenance"]["cube"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    if cube.path is not None:
-        return reference["path"] == str(cube.path.resolve())
-    return (reference["path"], reference["name"]) == ("", cube.name) and cube.sha256() == sha256
 
 
 def read(folder: str | Path, cube: Cube | None = None) -> Detections:

@@ -8,7 +8,7 @@ import numpy as np
 from astropy import units as u
 
 from napari_almadet.pipeline.catalog import Candidate, Detections
-from napari_almadet.plugin.layers import line_channel, position
+from napari_almadet.plugin.layers import line_channel
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -74,7 +74,7 @@ def sexagesimal(value: float, decimals: int, sign: bool = False) -> str:
 def facts(detections: Detections, candidate: Candidate) -> list[tuple[str, str]]:
     """(name, value) of all that was measured, in reading order; what is not known is left out."""
     cube = detections.cube
-    x, y = position(candidate)
+    x, y = candidate.position
     sky = cube.sky(x, y)
     rows = [] if sky is None else [("Position", "  ".join(sky_text(sky)))]
     rows.append(("Pixel", f"x {x:.1f}, y {y:.1f}"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_almadet.inspection.apertures import gaussian
 from napari_almadet.pipeline.catalog import Candidate, Detections, flux_factor
 from napari_almadet.pipeline.exchange import ExchangeError, replacing
 from napari_almadet.pipeline.focus import cut_out, focus, without_continuum
@@ -106,7 +107,9 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate) -> 
     scale.stairs(candidate.denoised, x, color=DENOISED, linewidth=1.2, label="denoised")
     if candidate.primary:
         fine = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
-        scale.plot(world(fine), candidate.primary.profile(fine), color=FIT, linewidth=1.2, linestyle="--", label="fit")
+        scale.plot(
+            world(fine), gaussian(candidate.primary, fine), color=FIT, linewidth=1.2, linestyle="--", label="fit"
+        )
     low, high = axes.get_ylim()
     scale.set_ylim(1.1 * low / high if high > 0 else -1, 1.1)  # zero at one height
     scale.set_ylabel("Denoised", color=DENOISED)

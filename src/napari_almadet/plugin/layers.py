@@ -191,7 +191,7 @@ def features(detections: Detections, candidates: Sequence[Candidate]) -> pd.Data
 
     placed = []
     for candidate in candidates:
-        x, y = position(candidate)
+        x, y = candidate.position
         z = candidate.z if np.isfinite(candidate.z) else line_channel(candidate)
         placed.append(replace(candidate, x=x, y=y, z=z))
     table = detections.table(placed)
@@ -205,11 +205,6 @@ def rows_of(features: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
     if (numbers == UNKNOWN).any():
         rows = rows.fillna({name: _blank(features[name].dtype) for name in features}).astype(features.dtypes)
     return rows
-
-
-def position(candidate: Candidate) -> tuple[float, float]:
-    """(x, y) of a candidate in pixels: its flux-weighted centre, or its box's where that was not measured."""
-    return candidate.position
 
 
 def line_channel(candidate: Candidate) -> float:

@@ -89,8 +89,14 @@ def open_panels(viewer: Viewer | None) -> None:
 
     from napari_almadet.plugin.session import Session
 
+    def opened() -> None:
+        viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+        session = Session.of(viewer)
+        if session.selected is None and session.candidates:
+            session.select(session.candidates[0])
+
     if hasattr(viewer, "window") and not Session.is_open(viewer):
-        QTimer.singleShot(0, lambda: viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET))
+        QTimer.singleShot(0, opened)
 
 
 def north_up() -> None:

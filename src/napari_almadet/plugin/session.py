@@ -135,7 +135,7 @@ class Session:
     candidate_changed
         Anything about one candidate changed: verdict, note, box, emission range and what is
         measured in it.  The candidate is the same object as before.  Also when it was added
-        or taken away; ``candidates_changed`` follows then.
+        or taken away, after ``candidates_changed``.
     measuring_changed
         How many candidates are being measured in the background.
     edited
@@ -756,14 +756,14 @@ class Session:
         elif self._boxes is not None:
             self._write_features(self._boxes.features["id"].to_numpy())
             self._paint_boxes()
+        if {id(candidate) for candidate in listed} != there:
+            self._list()
         for candidate in changed:
             self.candidate_changed.emit(candidate)
         self.edited.emit(changed)
-        if {id(candidate) for candidate in listed} != there:
-            self._list()
-            new = [c for c in listed if id(c) not in there]
-            if new:
-                self.select(new[-1])
+        new = [candidate for candidate in listed if id(candidate) not in there]
+        if new:
+            self.select(new[-1])
 
     def _refresh_features(self, changed: list[Candidate]) -> None:
         """Bring the rows of some candidates up to date."""
@@ -797,7 +797,7 @@ class Session:
         if self.viewer.dims.ndisplay != 2:
             return
         camera = self.viewer.scene.camera
-        x, y = layers.position(candidate)
+        x, y = candidate.position
         centre = np.array(self.image.data_to_world((0, y, x))[-2:])
         half = np.array(self.viewer.canvas.size) / camera.zoom / 2
         if np.any(np.abs(centre - np.array(camera.center[-2:])) > 0.95 * half):
