@@ -74,10 +74,11 @@ class Recipe:
 
 BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
 DEEP_GRU = Recipe()
-SOURCE_FINDER = Recipe(fields=10_000, validation_fields=480, epochs=12, batch_size=16, precision="bf16-mixed")
+SOURCE_FINDER = Recipe(fields=6400, validation_fields=480, epochs=10, batch_size=16, precision="bf16-mixed")
 LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
-JUDGE = Recipe(fields=2400, validation_fields=600, epochs=30, patience=6, batch_size=128)
+JUDGE = Recipe(fields=2800, validation_fields=480, epochs=30, patience=6, batch_size=128)
 
+STACKED = "{fields} fields ({validation_fields} for validation) from napari_almadet.training.data"
 NAMES = {
     BlobsFinder: "blobs_finder",
     DeepGRU: "deep_gru",
@@ -247,7 +248,7 @@ def train_blobs_finder(folder: Path, recipe: Recipe = BLOBS_FINDER, progress: Ca
     data = Images(fields[0], recipe.seed), Images(fields[1], recipe.seed, augment=False)
     tied = TiedBlobsFinder(BlobsFinder()).to(memory_format=torch.channels_last)
     network, scores = fit_in_two_stages(tied, (image_loss, image_loss), data, recipe, folder)
-    return finish(network, folder, recipe, scores | blob_scores(network, data[1]), started)
+    return finish(network, folder, recipe, scores | blob_scores(network, data[1]), started, STACKED)
 
 
 def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable | None = None) -> Path:
@@ -258,7 +259,7 @@ def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable |
     # l1 alone does not find the way out of "no line", which is right for nine channels in ten.
     losses = F.binary_cross_entropy, F.l1_loss
     network, scores = fit_in_two_stages(TiedDeepGRU(DeepGRU()), losses, data, recipe, folder)
-    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started)
+    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started, STACKED)
 
 
 def train_source_finder(folder: Path, recipe: Recipe = SOURCE_FINDER, progress: Callable | None = None) -> Path:
@@ -272,7 +273,8 @@ def train_source_finder(folder: Path, recipe: Recipe = SOURCE_FINDER, progress: 
     )
     network = SourceFinder().to(memory_format=torch.channels_last)
     scores = fit(network, centre_loss, data, recipe, folder)
-    return finish(network, folder, recipe, scores, started)
+    about = "{fields} fields in noise units ({validation_fields} for validation) from napari_almadet.training.fields"
+    return finish(network, folder, recipe, scores, started, about)
 
 
 def train_line_finder(folder: Path, recipe: Recipe = LINE_FINDER, progress: Callable | None = None) -> Path:
@@ -284,7 +286,8 @@ def train_line_finder(folder: Path, recipe: Recipe = LINE_FINDER, progress: Call
     )
     network = LineFinder()
     scores = fit(network, F.binary_cross_entropy, data, recipe, folder)
-    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started)
+    about = "{fields} spectra an epoch ({validation_fields} for validation) from napari_almadet.training.lines"
+    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started, about)
 
 
 def train_judge(
@@ -312,7 +315,11 @@ def train_judge(
     network.scale.copy_(torch.from_numpy(data[0].measures.std(axis=0).clip(1e-3)))
     scores = fit(network, F.binary_cross_entropy_with_logits, data, recipe, folder)
     calibrate(network, data[1])
-    return finish(network, folder, recipe, scores, started)
+    about = (
+        "candidates in {fields} fields ({validation_fields} for validation and calibration) from "
+        "napari_almadet.training.candidates"
+    )
+    return finish(network, folder, recipe, scores, started, about)
 
 
 def fit_in_two_stages(
@@ -373,12 +380,11 @@ def blob_scores(network: nn.Module, images: Images, threshold: float = 0.1) -> d
     }
 
 
-def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, started: float) -> Path:
-    """Write the weights with their card."""
+def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, started: float, data: str) -> Path:
+    """Write the weights with their card; ``data`` says what they learnt from, with places for the recipe's numbers."""
     path = folder / f"{NAMES[type(network)]}.safetensors"
     card = {
-        "data": f"{recipe.fields} fields simulated by napari_almadet.training.data from seed {2 * recipe.seed}, "
-        f"{recipe.validation_fields} for validation from seed {2 * recipe.seed + 1}",
+        "data": data.format(**asdict(recipe)),
         "recipe": asdict(recipe),
         "version": __version__,
         "commit": commit(),
