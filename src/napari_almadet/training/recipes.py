@@ -33,11 +33,11 @@ from napari_almadet.networks.line_finder import LineFinder
 from napari_almadet.networks.source_finder import SourceFinder
 from napari_almadet.pipeline.blobs import find_blobs
 from napari_almadet.pipeline.sources import MEASURES
-from napari_almadet.training.candidates import Candidates, calibrate, write_candidates
 from napari_almadet.training.data import FieldSet, Images, Spectra
 from napari_almadet.training.fields import Fields, write_set
-from napari_almadet.training.lines import LineSpectra
+from napari_almadet.training.judging import Candidates, calibrate, write_candidates
 from napari_almadet.training.losses import centre_loss, image_loss
+from napari_almadet.training.noisy_lines import LineSpectra
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def train_line_finder(folder: Path, recipe: Recipe = LINE_FINDER, progress: Call
     )
     network = LineFinder()
     scores = fit(network, F.binary_cross_entropy, data, recipe, folder)
-    about = "{fields} spectra an epoch ({validation_fields} for validation) from napari_almadet.training.lines"
+    about = "{fields} spectra an epoch ({validation_fields} for validation) from napari_almadet.training.noisy_lines"
     return finish(network, folder, recipe, scores | line_scores(network, data[1]), started, about)
 
 
@@ -317,7 +317,7 @@ def train_judge(
     calibrate(network, data[1])
     about = (
         "candidates in {fields} fields ({validation_fields} for validation and calibration) from "
-        "napari_almadet.training.candidates"
+        "napari_almadet.training.judging"
     )
     return finish(network, folder, recipe, scores, started, about)
 

@@ -7,7 +7,7 @@ import torch
 
 from napari_almadet.networks.judge import Judge
 from napari_almadet.pipeline.sources import MEASURES
-from napari_almadet.training.candidates import Candidates, calibrate
+from napari_almadet.training.judging import Candidates, calibrate
 
 
 def write(path, measures, true):

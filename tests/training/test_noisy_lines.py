@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_almadet.pipeline.spectra import remove_baseline
-from napari_almadet.training.lines import CHANNELS, LineSpectra
+from napari_almadet.training.noisy_lines import CHANNELS, LineSpectra
 
 
 @pytest.fixture(scope="module")
