@@ -12,11 +12,12 @@ from astropy import units as u
 from radio_beam import Beam
 
 from napari_almadet.cube import Cube
-from napari_almadet.pipeline import search
+from napari_almadet.pipeline import windows as field
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import detect
-from napari_almadet.pipeline.search import SearchNetworks, look_again, refined, resolutions, windows
+from napari_almadet.pipeline.search import SearchNetworks, look_again, refined, resolutions
 from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.windows import windows
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 
@@ -104,8 +105,8 @@ def test_nothing_is_found_in_noise():
 def test_windows_change_nothing(monkeypatch):
     cube = beam_cube(add(add(add(planes(4), 40, 80, 30, 20.0), 85, 30, 30, None), 62, 60, 25, 40.0))
     whole = found(cube)
-    monkeypatch.setattr(search, "WINDOW_VOXELS", 64 * 40**2)
-    monkeypatch.setattr(search, "OVERLAP", 4)
+    monkeypatch.setattr(field, "WINDOW_VOXELS", 64 * 40**2)
+    monkeypatch.setattr(field, "OVERLAP", 4)
     assert len(windows(cube.shape, 2, 4.0)) > 1
     parts = found(cube)
     assert len(whole) == len(parts) == 3
@@ -117,7 +118,7 @@ def test_windows_change_nothing(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(64, 120, 90), (64, 250, 31), (4000, 300, 300)])
 def test_every_pixel_is_one_windows_own(shape, monkeypatch):
-    monkeypatch.setattr(search, "WINDOW_VOXELS", shape[0] * 50**2)
+    monkeypatch.setattr(field, "WINDOW_VOXELS", shape[0] * 50**2)
     count = np.zeros([-(-n // 2) for n in shape[1:]], int)
     for window in windows(shape, 2, 2.0):
         inside = count[window.y : window.y + window.shape[0], window.x : window.x + window.shape[1]]
@@ -252,3 +253,36 @@ def test_flux_is_the_whole_sources():
     truth = 120 * np.sqrt(2 * 6 / 2.3548 * np.sqrt(np.pi))  # sum over channels of a Gaussian line of unit norm
     width = abs(cube.velocity(30.5) - cube.velocity(29.5)).value
     assert line.f_sum / width == pytest.approx(truth, rel=0.1)
+
+
+def galaxy(seed: int, snr: float = 25) -> np.ndarray:
+    """A disc 50 pixels long, six beams, whose line moves along it: SNR ``snr`` a beam in its own channels."""
+    y, x = np.indices((120, 120))
+    disc = np.exp(-0.5 * (((x - 60) / 20) ** 2 + ((y - 60) / 8) ** 4))
+    channel = np.arange(64)[:, None, None]
+    line = np.exp(-0.5 * ((channel - 32 - (x - 60) / 5) / 3) ** 2)
+    return planes(seed) + (snr / 2.3 * disc * line).astype(np.float32)  # 2.3 is the norm of such a line
+
+
+def test_extended_emission_is_one_candidate():
+    kept = found(beam_cube(galaxy(16)))
+    (one,) = [c for c in kept if c.fate is Fate.FLAGGED]
+    assert (one.x, one.y) == pytest.approx((60, 60), abs=4)
+    assert one.box.shape[1] > 2 * one.box.shape[0] > 30
+    assert "patch" in one.reasons[0]
+    inside = [c for c in kept if one.box.x0 <= c.x < one.box.x1 and one.box.y0 <= c.y < one.box.y1]
+    assert inside == [one]
+
+
+def test_a_bright_point_is_no_patch():
+    (source,) = found(beam_cube(add(planes(17), 60, 60, 300, 30.0)))
+    assert source.fate is Fate.KEPT
+
+
+def test_what_is_too_bright_for_noise_is_flagged_whatever_judge_says():
+    doubtful = SearchNetworks(source_finder, line_finder, lambda measures: measures[:, 0] * 0 - 0.5)
+    for snr, fate in ((30, Fate.FLAGGED), (7, Fate.DROPPED)):
+        cube = beam_cube(add(planes(18), 60, 60, snr, 30.0))
+        detections = detect(cube, Settings(), networks=doubtful)
+        source = min(detections.candidates, key=lambda c: np.hypot(c.x - 60, c.y - 60))
+        assert source.fate is fate

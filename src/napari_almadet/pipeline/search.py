@@ -13,7 +13,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,16 +20,12 @@ from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
 from astropy.modeling.models import Gaussian1D
 from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
 from astropy.utils.exceptions import AstropyUserWarning
-from scipy import ndimage
 from scipy.special import ndtr
 
-from napari_almadet.pipeline.blobs import at_edge, channel_blocks, stack
+from napari_almadet.pipeline.blends import joined, part_by_lines
+from napari_almadet.pipeline.blobs import at_edge, stack
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.evidence import (
-    MAPS,
-    PIXELS_PER_BEAM,
-    NoiseUnits,
-    average,
     binning,
     differences,
     in_noise_units,
@@ -45,12 +40,13 @@ from napari_almadet.pipeline.focus import (
     global_snr,
     pixel_snr,
     voxel_noise,
-    without_continuum,
 )
 from napari_almadet.pipeline.measure import measure
-from napari_almadet.pipeline.sidelobes import noise_beam, without_sidelobes
+from napari_almadet.pipeline.sidelobes import without_sidelobes
 from napari_almadet.pipeline.sources import (
+    BOX_LEVEL,
     LEAST_CHANCE,
+    LINE_SNR,
     MEASURES,
     centres,
     measures,
@@ -58,28 +54,19 @@ from napari_almadet.pipeline.sources import (
     part_neighbours,
     spectra,
 )
-from napari_almadet.pipeline.spectra import extract_spectra, find_emission, off_line, overlap, remove_baseline
+from napari_almadet.pipeline.spectra import extract_spectra, find_emission, off_line, remove_baseline
 from napari_almadet.pipeline.steps import Progress, in_steps, predict
-from napari_almadet.pipeline.tiling import cut, window_starts
+from napari_almadet.pipeline.tiling import cut
+from napari_almadet.pipeline.windows import Find, Window, beam_fwhm, read_averaged, windows
 
 if TYPE_CHECKING:
-    import torch
-
     from napari_almadet.cube import Cube
     from napari_almadet.pipeline.settings import Settings
 
-WINDOW_VOXELS = 2**26  # of averaged pixels held at a time: 256 MB
-OVERLAP = 8  # beams by which windows overlap
-BOX_LEVEL = 0.1  # of a source's peak, where its box ends
 LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
-LINE_SNR = 4.5  # that such a line has at least
 CONTINUUM_SNR = 4.0
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
-PATCH_SNR = 5.0
-EXTENDED = 10.0  # beams
-BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
-PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
 
 # What the networks have learnt from, see napari_almadet.training.fields.
 BEAMS = (2.5, 6.5)  # averaged pixels
@@ -101,106 +88,6 @@ class SearchNetworks:
     judge: Any
     device: Any = "cpu"
     cards: tuple[dict, ...] = ({}, {}, {})
-
-
-@dataclass
-class Find:
-    """A candidate as the search knows it: where and how large, its spectrum in noise units, its measures, its window.
-
-    ``y``, ``x``, ``sigma_y`` and ``sigma_x`` are in the cube's pixels; ``spectrum`` has 0 in channels without data.
-    """
-
-    candidate: Candidate
-    y: float
-    x: float
-    sigma_y: float
-    sigma_x: float
-    spectrum: np.ndarray
-    measures: np.ndarray
-    window: Window
-    box: Box | None = None  # of extended emission; others end where their Gaussian does
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of the field that is searched at once; ``y`` and ``x`` are its first averaged pixel.
-
-    ``owned`` are the averaged pixels, in the window, whose sources are this window's rather than a neighbour's.
-    """
-
-    y: int
-    x: int
-    shape: tuple[int, int]
-    owned: tuple[slice, slice]
-    k: int
-    sidelobes: np.ndarray | None = None  # (n, ny, nx) images of what is taken off
-    spectra: np.ndarray | None = None  # (n, channels) in the cube's unit
-    rms_map: np.ndarray | None = None
-
-    def sidelobes_in(self, origin: tuple[int, int], side: int) -> np.ndarray | float:
-        """Sidelobes in a square of the cube, (channels, side, side) in the cube's unit; 0 where there are none."""
-        if self.sidelobes is None:
-            return 0.0
-        y, x = ((origin[i] + np.arange(side) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
-        grid = np.meshgrid(y, x, indexing="ij")
-        images = [
-            ndimage.map_coordinates(image * self.rms_map, grid, order=1, mode="nearest") for image in self.sidelobes
-        ]
-        return np.tensordot(self.spectra, np.stack(images), axes=(0, 0)).astype(np.float32)
-
-
-def windows(shape: tuple[int, int, int], k: int, beam: float) -> list[Window]:
-    """Windows that cover a cube's field, as large as :data:`WINDOW_VOXELS` lets them be.
-
-    Parameters
-    ----------
-    shape
-        Of the cube.
-    k
-        Pixels averaged on a side.
-    beam
-        FWHM in averaged pixels.
-    """
-    sides = [-(-n // k) for n in shape[1:]]
-    overlap = int(np.ceil(OVERLAP * beam))
-    side = max(int(np.sqrt(WINDOW_VOXELS / shape[0])), 2 * overlap)
-    cuts = []
-    for length in sides:
-        size = min(side, length)
-        starts = window_starts(length, size, min(overlap, size - 1)) if length > size else [0]
-        borders = [0, *((a + size + b) // 2 for a, b in pairwise(starts)), length]
-        cuts.append(
-            [(s, size, slice(lo - s, hi - s)) for s, lo, hi in zip(starts, borders[:-1], borders[1:], strict=True)]
-        )
-    return [Window(y, x, (ny, nx), (own_y, own_x), k) for y, ny, own_y in cuts[0] for x, nx, own_x in cuts[1]]
-
-
-def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, np.ndarray]:
-    """A window's planes averaged over blocks of pixels, (channels, ny, nx), read a few channels at a time."""
-    n_channels, k = cube.shape[0], window.k
-    y = slice(window.y * k, min((window.y + window.shape[0]) * k, cube.shape[1]))
-    x = slice(window.x * k, min((window.x + window.shape[1]) * k, cube.shape[2]))
-    planes = np.empty((n_channels, *window.shape), np.float32)
-    for block in channel_blocks(n_channels, (y.stop - y.start) * (x.stop - x.start)):
-        planes[block] = average(cube.read(block, y, x), k)
-        yield Progress("Reading the cube", block.stop, n_channels)
-    return planes
-
-
-def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
-    """Geometric mean of the beam's FWHM in pixels: the header's, or else what the noise's correlation says."""
-    import torch
-
-    if cube.beam_area:
-        return float(np.sqrt(4 * np.log(2) / np.pi * cube.beam_area))
-    ny, nx = cube.shape[1:]
-    size = min(ny, 256), min(nx, 256)
-    middle = Window((ny - size[0]) // 2, (nx - size[1]) // 2, size, (slice(None), slice(None)), 1)
-    planes = yield from read_averaged(cube, middle)
-    try:
-        return max(1.5, noise_beam(in_noise_units(torch.from_numpy(planes), PIXELS_PER_BEAM)))
-    except ValueError:  # no data in the middle
-        return PIXELS_PER_BEAM
 
 
 def search_steps(
@@ -343,61 +230,6 @@ def search_window(
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
     noise = NoiseKind(correlation, dips, len(channels))
     return torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy(), finds, noise
-
-
-def joined(
-    finds: list[Find], images: torch.Tensor, units: NoiseUnits, window: Window, beam: float, n_channels: int
-) -> list[Find]:
-    """Make one find of those that lie in one patch of extended emission.
-
-    Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
-    source; a patch of more than :data:`EXTENDED` beams over 5 sigma, and over a tenth of its own peak, is
-    taken for one, and its box is the patch's.  Its spectrum is the sum over the patch.
-    """
-    strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
-    patches = ndimage.label(strength >= PATCH_SNR, np.ones((3, 3)))[0]
-    (ny, nx), k = window.shape, window.k
-    for number, place in enumerate(ndimage.find_objects(patches), 1):
-        if place is None or (patches[place] == number).sum() < EXTENDED * BEAM_AREA * beam**2:
-            continue
-        inside = patches == number
-        peak = np.unravel_index(np.argmax(np.where(inside, strength, 0)), strength.shape)
-        parts = ndimage.label(inside & (strength >= strength[peak] / 10), np.ones((3, 3)))[0]
-        patch = parts == parts[peak]
-        members = [
-            f
-            for f in finds
-            if patch[
-                min(max(round((f.y + 0.5) / window.k - 0.5) - window.y, 0), ny - 1),
-                min(max(round((f.x + 0.5) / window.k - 0.5) - window.x, 0), nx - 1),
-            ]
-        ]
-        if not members or patch.sum() < EXTENDED * BEAM_AREA * beam**2:
-            continue
-        best = max(members, key=lambda f: f.measures[MEASURES.index("both")])
-        (y0, y1), (x0, x1) = ((int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
-        corners = Box(*(k * (o + i) for o, i in ((window.y, y0), (window.y, y1), (window.x, x0), (window.x, x1))))
-        centre = ndimage.center_of_mass(np.where(patch, strength, 0))
-        total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
-        spectrum = np.zeros(n_channels, np.float32)
-        spectrum[units.channels.cpu().numpy()] = total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)
-        beams = patch.sum() / (BEAM_AREA * beam**2)
-        candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, fate=Fate.FLAGGED, blended=len(members) > 1)
-        candidate.reasons.append(
-            f"found: a patch of {beams:.0f} beams, SNR up to {strength[peak]:.1f}, in which Source Finder sees "
-            f"{len(members)} place{'s' if len(members) > 1 else ''}"
-        )
-        one = Find(
-            candidate,
-            *(float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True)),
-            *(float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1))),
-            spectrum,
-            best.measures,
-            window,
-            corners,
-        )
-        finds = [f for f in finds if not any(f is member for member in members)] + [one]
-    return finds
 
 
 def resolutions(n_channels: int) -> list[int]:
@@ -593,83 +425,6 @@ def gaussian_box(find: Find, shape: tuple[int, int]) -> Box:
     y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
     x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
     return Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
-
-
-def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
-    """Take a source apart whose lines come from different places (paper, step 9).
-
-    A line that another find nearby has too is that one's.  Each other line is focused on, with the continuum
-    taken off, and its place is the centroid of what is near the candidate.  One that lies further from the
-    first line's place than its noise lets it stray is another source's.
-
-    Returns
-    -------
-    Find or None
-        The other source; the find keeps the rest, and moves to its own line's place.
-    """
-    candidate = find.candidate
-    if len(candidate.peaks) < 2 or find.box:
-        return None
-    planes, n_channels = cutout.planes, len(cutout.planes)
-    lines, rms = without_continuum(planes, candidate.peaks), voxel_noise(planes, candidate.peaks)
-    fwhm = gaussian_sigma_to_fwhm * np.sqrt(find.sigma_y * find.sigma_x)
-    first, *rest = candidate.peaks
-    place, snr = place_of(lines, first.emission_range(n_channels), find, cutout.origin, fwhm, rms)
-    if snr < LINE_SNR:
-        return None
-    for peak in rest:
-        channels = peak.emission_range(n_channels)
-        if overlap(channels, candidate.channels):
-            continue
-        whose = next((f for f in finds if f is not find and has_line_near(f, peak, find, 2.5 * fwhm)), None)
-        if whose:
-            candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
-            candidate.reasons.append(f"the line at channel {peak.channel} is candidate {whose.candidate.id}'s")
-            continue
-        own, own_snr = place_of(lines, channels, find, cutout.origin, fwhm, rms)
-        apart = float(np.hypot(own[0] - place[0], own[1] - place[1]))
-        if own_snr < LINE_SNR or not max(1.0, PLACE_ERRORS * fwhm / min(snr, own_snr)) < apart < fwhm:
-            continue
-        candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
-        other = Candidate(
-            max(f.candidate.id for f in finds) + 1, candidate.box, candidate.prob, kind="line", blended=True
-        )
-        other.peaks, other.channels, other.denoised = (peak,), channels, candidate.denoised
-        other.reasons.append(
-            f"found: the line at channel {peak.channel} of candidate {candidate.id} comes from {apart:.1f} px away"
-        )
-        candidate.blended = True
-        candidate.reasons.append(f"the line at channel {peak.channel} is another source's, {apart:.1f} px away")
-        find.y, find.x = place
-        return replace(find, candidate=other, y=own[0], x=own[1])
-    return None
-
-
-def has_line_near(other: Find, peak: EmissionPeak, find: Find, distance: float) -> bool:
-    """Whether another find, no further than ``distance`` from this one, shows the same line, and is there to stay."""
-    near = np.hypot(other.y - find.y, other.x - find.x) < distance
-    return near and other.candidate.fate is not Fate.DROPPED and any(peak.same_line(p) for p in other.candidate.peaks)
-
-
-def place_of(
-    lines: np.ndarray, channels: tuple[int, int], find: Find, origin: tuple[int, int], fwhm: float, rms: float
-) -> tuple[tuple[float, float], float]:
-    """Where a line comes from, (y, x) in the cube's pixels, and its SNR there.
-
-    The peak of the image focused on it, within half a width of the find, then the centroid of what is over half of
-    the peak about it.
-    """
-    image = np.nan_to_num(focus(lines, channels))
-    y, x = np.indices(image.shape)
-    about = np.hypot(y + origin[0] - find.y, x + origin[1] - find.x) <= fwhm / 2
-    if not about.any():
-        return (find.y, find.x), 0.0
-    peak = np.unravel_index(np.argmax(np.where(about, image, -np.inf)), image.shape)
-    bright = (np.hypot(y - peak[0], x - peak[1]) <= fwhm / 2) & (image > image[peak] / 2)
-    weight = np.where(bright, image, 0).astype(float)
-    snr = float(image[peak] / (rms * np.sqrt(channels[1] - channels[0])))
-    centre = tuple(float((weight * grid).sum() / weight.sum()) + o for grid, o in zip((y, x), origin, strict=True))
-    return centre, snr
 
 
 def captured(find: Find) -> float:

@@ -11,6 +11,8 @@ from napari_almadet.pipeline.evidence import MAPS, NORMAL_MAD, NoiseUnits, templ
 if TYPE_CHECKING:
     import torch
 
+BOX_LEVEL = 0.1  # of a source's peak, where its box ends
+LINE_SNR = 4.5  # that a line has at least
 LEAST_CHANCE = 0.1  # of Source Finder; what is less likely is not looked at
 MEASURES = (
     "logit",  # Source Finder's
