@@ -14,7 +14,8 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_almadet.plugin.demo import open_demo
-from napari_almadet.plugin.detect_widget import INSPECTOR
+from napari_almadet.plugin.detect_widget import INSPECTOR, DetectWidget
+from napari_almadet.plugin.figure import write_figure
 
 IMAGES = Path(__file__).parent / "images"
 
@@ -40,8 +41,16 @@ def picture(viewer: napari.Viewer, name: str) -> None:
     IMAGES.mkdir(exist_ok=True)
     path = IMAGES / name
     viewer.window.screenshot(str(path), flash=False, canvas_only=False)
+    shrink(path)
+
+
+def shrink(path: Path, width: int | None = None) -> None:
+    """Make an image one of 256 colours, and no wider than ``width``."""
     with Image.open(path) as image:
-        small = image.convert("RGB").quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small = image.convert("RGB")
+        if width is not None:
+            small = small.resize((width, round(width * image.height / image.width)))
+        small = small.quantize(256, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small.save(path, optimize=True)
     print(f"{path} {path.stat().st_size // 1000} kB")
 
@@ -62,7 +71,27 @@ def after_a_detection(width: int, height: int, theme: str) -> None:
     viewer.reset_view()
     rest()
     picture(viewer, f"found-{width}x{height}-{theme}.png")
+    if theme == "dark":
+        judged(viewer, widget, f"judged-{width}x{height}-{theme}.png")
     viewer.close()
+
+
+def judged(viewer: napari.Viewer, widget: DetectWidget, name: str) -> None:
+    """The window while candidates are gone through; and the page on one of them."""
+    session = widget.session
+    session.boxes_everywhere = True
+    widget.table.everywhere.setChecked(True)
+    session.accept()
+    session.next()
+    session.reject()
+    session.set_note(session.selected, "no line in the raw spectrum")
+    session.next()
+    session.accept()
+    widget.table.filters.more.setChecked(True)
+    rest()
+    picture(viewer, name)
+    path = write_figure(session.detections, session.detections.kept[-1], IMAGES / "candidate.png")
+    shrink(path, width=1000)
 
 
 def in_the_inspector(width: int, height: int, theme: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from napari_almadet.pipeline.catalog import Box, Fate
 from napari_almadet.pipeline.detect import detect
-from napari_almadet.pipeline.remeasure import drawn, move, refocus
+from napari_almadet.pipeline.remeasure import move, refocus, take_in, unsearched
 from napari_almadet.pipeline.settings import Settings
 
 SOURCES = [(30, 40, 50, 8, 14, 0), (55, 70, 90, 6, 14, 0)]
@@ -80,7 +80,7 @@ def test_a_box_drawn_on_a_source_measures_it(detections, oracles):
     """As if Blobs Finder had missed it: the box alone leads to its line and place."""
     missed = at(detections, 55, 70)
     rest = replace(detections, candidates=[c for c in detections.candidates if c is not missed])
-    mine = drawn(rest, Box(49, 62, 64, 77))
+    mine = rest.drawn(Box(49, 62, 64, 77))
     assert mine.id not in {c.id for c in rest.candidates}
     mine = move(mine, rest, mine.box, oracles)
     assert (mine.origin, mine.fate) == ("drawn", Fate.KEPT)
@@ -89,7 +89,7 @@ def test_a_box_drawn_on_a_source_measures_it(detections, oracles):
 
 
 def test_a_box_on_empty_sky_is_kept_and_says_that_nothing_is_there(detections, oracles):
-    mine = drawn(detections, Box(5, 12, 75, 82))
+    mine = detections.drawn(Box(5, 12, 75, 82))
     mine = move(mine, detections, mine.box, oracles)
     assert mine.fate is Fate.KEPT
     assert mine.reasons[-1] == "kept: the astronomer's own"
@@ -113,9 +113,19 @@ def test_boxes_and_ranges_are_clipped_to_the_cube(detections, oracles):
 
 
 def test_a_cube_that_was_not_searched_has_no_probability(detections, oracles):
-    unsearched = replace(detections, candidates=[], probability=np.full_like(detections.probability, np.nan))
-    mine = drawn(unsearched, Box(24, 37, 34, 47), "imported")
+    bare = unsearched(detections.cube, SMALL, oracles)
+    np.testing.assert_array_equal(bare.stacked, detections.stacked)
+    mine = bare.drawn(Box(24, 37, 34, 47), "imported")
     with np.errstate(all="raise"):
-        mine = move(mine, unsearched, mine.box, oracles)
+        mine = move(mine, bare, mine.box, oracles)
     assert np.isnan(mine.prob)
     assert (mine.edge, mine.origin) == (False, "imported")
+
+
+def test_other_programs_sources_are_measured_where_they_are(detections, oracles):
+    first, second = take_in(detections, [(Box(24, 37, 34, 47), None), (Box(49, 62, 64, 77), (85, 96))], oracles)
+    assert [first.id, second.id] == [len(detections.candidates) + 1, len(detections.candidates) + 2]
+    assert first.origin == second.origin == "imported"
+    assert first.primary.centre == pytest.approx(50, abs=1)
+    assert second.channels == (85, 96)
+    assert len(detections.candidates) + 2 == second.id  # they are not added yet

@@ -22,6 +22,14 @@ from napari_almadet.plugin.detect_widget import DetectWidget
 from napari_almadet.plugin.session import Session
 
 
+@pytest.fixture(autouse=True)
+def unsaved(tmp_path, monkeypatch) -> Path:
+    """Sessions that nobody saved go to a folder of the test's own."""
+    folder = tmp_path / "unsaved"
+    monkeypatch.setattr("napari_almadet.plugin.keeper.unsaved_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture
 def header() -> fits.Header:
     """A header of CASA's kind: 0.1" pixels, frequency rising by 10 MHz a channel, a beam of 0.6" x 0.4"."""

@@ -33,7 +33,8 @@ def make_detections(cube: Cube, settings: Settings = Settings(), sources=SOURCES
         box = Box(y - half, y + half + 1, x - half, x + half + 1)
         peak = EmissionPeak(channel=round(channel), height=0.9, amplitude=0.9, centre=channel, fwhm=width)
         low, high = peak.emission_range(N_CHANNELS)
-        origin = (max(0, y - 32), max(0, x - 32))
+        origin = (y - 32, x - 32)
+        padded = np.pad(data[low:high].sum(axis=0), 32, constant_values=np.nan)
         candidates.append(
             Candidate(
                 id=number,
@@ -45,7 +46,7 @@ def make_detections(cube: Cube, settings: Settings = Settings(), sources=SOURCES
                 channels=(low, high),
                 fate=fate,
                 reasons=[f"{fate.value}: made by hand"],
-                focused=data[low:high, origin[0] : y + 32, origin[1] : x + 32].sum(axis=0),
+                focused=padded[y : y + 64, x : x + 64],
                 focus_origin=origin,
                 snr_global=40.0 - 8 * number,
                 snr_pixel=20.0 - 3 * number,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -10,11 +12,12 @@ from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QLineEdit
 
 from napari_almadet.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.candidates import CandidateTable
-from napari_almadet.plugin.session import Session
+from napari_almadet.plugin.session import Filter, Session
 
 
 @pytest.fixture
@@ -106,11 +109,11 @@ def test_sorting_by_a_header_keeps_the_selection(table, session):
 
 
 def test_dropped_are_listed_with_their_reason(table, qtbot):
-    table.show_dropped.setChecked(True)
+    table.filters.dropped.setChecked(True)
     assert table.model.rowCount() == 4
     assert cell(table, 3, "decision") == "dropped"
     assert table.model.data(table.model.index(3, 0), Qt.ItemDataRole.ToolTipRole) == "dropped: made by hand"
-    table.show_dropped.setChecked(False)
+    table.filters.dropped.setChecked(False)
     assert table.model.rowCount() == 3
 
 
@@ -139,3 +142,113 @@ def test_what_is_not_known_is_a_dash(qtbot, viewer, cube_image, cube):
     table = CandidateTable(session)
     qtbot.addWidget(table)
     assert cell(table, 0, "S/N") == "–"
+
+
+def index_of(table, row: int, title: str):
+    return table.model.index(row, [column.title for column in table.model.columns].index(title))
+
+
+def test_keys_in_the_table_do_what_they_do_on_the_canvas(table, session, qtbot):
+    click(qtbot, table, 0)
+    qtbot.keyClick(table.view, Qt.Key.Key_N)
+    assert session.selected.id == 2
+    qtbot.keyClick(table.view, Qt.Key.Key_K)
+    qtbot.keyClick(table.view, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
+    qtbot.keyClick(table.view, Qt.Key.Key_J)
+    assert [c.verdict for c in session.candidates] == ["rejected", "accepted", "unseen"]
+    qtbot.keyClick(table.view, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert [cell(table, row, "verdict") for row in range(3)] == ["unseen", "accepted", "unseen"]
+    session.keys_on = False
+    qtbot.keyClick(table.view, Qt.Key.Key_J)
+    assert session.selected.verdict == "unseen"
+
+
+def test_a_verdict_is_chosen_in_its_cell(table, session, qtbot):
+    index = index_of(table, 1, "verdict")
+    place = table.view.visualRect(index).center()
+    qtbot.mouseClick(table.view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.mouseDClick(table.view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    (editor,) = table.view.findChildren(QComboBox)
+    qtbot.keyClick(editor.view(), Qt.Key.Key_Down)
+    qtbot.keyClick(editor.view(), Qt.Key.Key_Return)
+    assert session.candidates[1].verdict == "accepted"
+    assert cell(table, 1, "verdict") == "accepted"
+
+
+def test_a_note_is_written_in_its_cell_and_its_letters_are_no_keys(table, session, qtbot):
+    table.resize(1200, 300)
+    index = index_of(table, 1, "note")
+    place = table.view.visualRect(index).center()
+    qtbot.mouseClick(table.view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.mouseDClick(table.view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    (editor,) = table.view.findChildren(QLineEdit)
+    qtbot.keyClicks(editor, "junk?")
+    qtbot.keyClick(editor, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: session.candidates[1].note != "")
+    assert (session.candidates[1].note, session.candidates[1].verdict) == ("junk?", "unseen")
+    assert session.selected.id == 2
+
+
+def test_several_rows_are_judged_at_once(table, session, qtbot):
+    click(qtbot, table, 0)
+    place = table.view.visualRect(table.model.index(2, 1)).center()
+    selections = Listener(session.selection_changed)
+    qtbot.mouseClick(table.view.viewport(), Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, place)
+    assert [c.id for c in session.chosen] == [1, 3]
+    assert [c.id for c in selections.heard] == [3]
+    qtbot.mouseClick(table.accept_button, Qt.MouseButton.LeftButton)
+    assert [c.verdict for c in session.candidates] == ["accepted", "unseen", "accepted"]
+    qtbot.mouseClick(table.undo_button, Qt.MouseButton.LeftButton)
+    assert [c.verdict for c in session.candidates] == ["unseen"] * 3
+
+
+def test_filters_and_counts(table, session, qtbot):
+    session.set_verdict(session.candidates[:1], "rejected")
+    assert "3 of 4 listed: 2 unseen, 0 accepted, 1 rejected" in table.counts.text()
+    assert "Purity about 75 %" in table.counts.text()  # 0.85, 0.75, 0.65
+    qtbot.mouseClick(table.filters.more, Qt.MouseButton.LeftButton)
+    assert table.filters.row.isVisible()
+    table.filters.min_prob.setValue(0.7)
+    assert [c.id for c in session.candidates] == [1, 2]
+    assert "Purity about 80 %" in table.counts.text()
+    table.filters.verdict.setCurrentText("unseen")
+    assert [c.id for c in session.candidates] == [2]
+    qtbot.keyClicks(table.filters.text, "nothing like it")
+    assert table.model.rowCount() == 0
+    assert "Purity" not in table.counts.text()
+    table.filters.text.clear()
+    assert session.filter_by == Filter(min_prob=0.7, verdict="unseen")
+
+
+def test_hidden_columns_stay_hidden(table, session):
+    section = index_of(table, 0, "kind").column()
+    table.show_column(section, False)
+    session.filter_by = Filter(dropped=True)
+    assert table.view.isColumnHidden(section)
+    table.show_column(section, True)
+    assert not table.view.isColumnHidden(section)
+
+
+def test_keys_are_shown_in_the_tooltips(table):
+    for button, key in ((table.next_button, "(N)"), (table.accept_button, "(K)"), (table.undo_button, "(Ctrl+Z)")):
+        assert key in button.toolTip()
+
+
+def test_thousands_of_rows_are_put_into_words_only_when_seen(session, qtbot, monkeypatch):
+    detections = session.detections
+    template = detections.candidates[0]
+    detections.candidates[:] = [replace(template, id=number) for number in range(1, 3001)]
+    session._adopt()
+    table = CandidateTable(session)
+    qtbot.addWidget(table)
+    asked = []
+    original = type(table.model).data
+    monkeypatch.setattr(
+        type(table.model), "data", lambda self, index, role=0: asked.append(index.row()) or original(self, index, role)
+    )
+    table.resize(500, 300)
+    table.show()
+    table.view.sortByColumn(index_of(table, 0, "S/N").column(), Qt.SortOrder.DescendingOrder)
+    qtbot.wait(50)
+    assert table.model.rowCount() == 3000
+    assert len(set(asked)) < 100

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from made_by_hand import make_detections
 
 from napari_almadet.cube import Cube
-from napari_almadet.plugin.describe import facts, readable, sky_text, unit_text
+from napari_almadet.plugin.describe import facts, readable, sexagesimal, sky_text, unit_text
 
 
 def test_sexagesimal_text_is_the_position():
@@ -47,6 +47,18 @@ def test_what_was_not_measured_is_left_out(detections, number):
     assert {"FWHM", "Flux", "Channel"}.isdisjoint(told)
     y, x = candidate.box.centre
     assert told["Pixel"] == f"x {x:.1f}, y {y:.1f}"
+
+
+def test_sexagesimal_is_astropys():
+    rng = np.random.default_rng(2)
+    values = [*rng.uniform(-90, 90, 300), 0.0, -1e-9, 59.9999999, -0.5, 12.5]
+    for value in values:
+        angle = Angle(value, "deg")
+        expected = angle.to_string(sep=":", precision=1, pad=True, alwayssign=True)
+        assert sexagesimal(value, 1, sign=True) in (expected, expected.replace("-00:00:00.0", "+00:00:00.0"))
+        hours = Angle(abs(value), "hourangle")
+        assert sexagesimal(abs(value), 2) == hours.to_string(sep=":", precision=2, pad=True)
+    assert sexagesimal(np.nan, 2) == "–"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 
 from napari_almadet.cube import Cube, CubeError
-from napari_almadet.plugin.detect_widget import RunError, cautiously, cube_of, detection, summary
+from napari_almadet.plugin.background import cautiously
+from napari_almadet.plugin.detect_widget import RunError, detection, summary
+from napari_almadet.plugin.layers import cube_of
 
 
 def press(qtbot, button) -> None:
@@ -257,3 +259,13 @@ def test_plugin_imports_no_torch():
 def test_from_array_of_a_layer_keeps_its_name(viewer, data):
     assert isinstance(cube_of(viewer.add_image(data, name="mine")), Cube)
     assert cube_of(viewer.layers["mine"]).name == "mine"
+
+
+def test_settings_make_room_for_what_was_found(cube_image, make_widget, qtbot):
+    widget = make_widget(FakeRun())
+    assert widget.options.isVisibleTo(widget)
+    qtbot.mouseClick(widget.detect_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(widget.detect_button.isEnabled, timeout=10_000)
+    assert not widget.options.isVisibleTo(widget)
+    qtbot.mouseClick(widget.options_button, Qt.MouseButton.LeftButton)
+    assert widget.options.isVisibleTo(widget)

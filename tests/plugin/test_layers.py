@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.wcs import WCS
@@ -9,6 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Layer, Shapes
 
 from napari_almadet.cube import Cube
+from napari_almadet.pipeline.catalog import Box
 from napari_almadet.plugin import layers
 
 
@@ -18,8 +21,8 @@ def image(cube) -> Image:
 
 
 def boxes(detections, candidates, image) -> Shapes:
-    rows = layers.features(detections, candidates)
-    return Layer.create(*layers.boxes_layer(detections, candidates, rows, image))
+    detections = replace(detections, candidates=candidates)
+    return Layer.create(*layers.boxes_layer(detections, layers.features(detections, candidates), image))
 
 
 def test_cube_layer_has_arcsec_on_the_sky_and_words_on_its_axes(image, cube):
@@ -140,3 +143,23 @@ def test_box_that_the_user_draws_is_no_candidate(detections, image):
     layer = boxes(detections, detections.kept, image)
     layer.add_rectangles(np.array([[0, 0], [5, 5]]))
     assert layer.features["id"].tolist() == [1, 2, 3, layers.UNKNOWN]
+
+
+def test_a_box_is_what_its_outline_encloses(detections):
+    for candidate in detections.candidates:
+        outline = layers.corners(candidate.box)
+        assert layers.box_of(outline) == candidate.box
+        assert layers.box_of(outline + 0.4) == candidate.box
+        y, x = 1, -2
+        moved = Box(candidate.box.y0 + y, candidate.box.y1 + y, candidate.box.x0 + x, candidate.box.x1 + x)
+        assert layers.box_of(outline + np.array([y, x])) == moved
+    assert layers.box_of(np.array([[3.0, 4.0], [3.1, 4.1]])) == Box(4, 5, 4, 5)  # one pixel at least
+
+
+def test_rows_of_boxes_without_a_candidate_are_blank(detections):
+    features = layers.features(detections, detections.candidates)
+    rows = layers.rows_of(features, np.array([3, layers.UNKNOWN, 1]))
+    assert rows["id"].tolist() == [3, layers.UNKNOWN, 1]
+    assert rows["fate"].tolist() == ["flagged", "", "kept"]
+    assert np.isnan(rows["f_sum"][1])
+    assert (rows.dtypes == features.dtypes).all()

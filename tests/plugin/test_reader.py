@@ -8,10 +8,14 @@ import sys
 import numpy as np
 import pytest
 from astropy.io import fits
+from made_by_hand import make_detections
 from napari.layers import Image, Layer
 from napari.utils.notifications import notification_manager
 
+from napari_almadet.cube import read_cube
+from napari_almadet.pipeline.folder import read as read_result_folder
 from napari_almadet.plugin.reader import napari_get_reader
+from napari_almadet.plugin.session import Session
 
 
 @pytest.fixture
@@ -90,3 +94,38 @@ def test_reading_imports_neither_torch_nor_spectral_cube(fits_file):
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_a_folder_of_results_opens_with_its_cube(viewer, fits_file, plugin, tmp_path, qtbot):
+    detections = make_detections(read_cube(fits_file))
+    detections.candidates[1].verdict = "accepted"
+    folder = detections.write(tmp_path / "results")
+    viewer.open(str(folder), plugin=plugin)
+    assert [layer.name for layer in viewer.layers] == ["toy", "toy probability", "toy candidates"]
+    qtbot.waitUntil(lambda: "Candidate inspector" in viewer.window.dock_widgets, timeout=10_000)
+    session = Session.of(viewer)
+    qtbot.waitUntil(lambda: session.selected is not None)
+    assert [c.verdict for c in session.candidates] == ["unseen", "accepted", "unseen"]
+    session.set_verdict(session.candidates[:1], "rejected")
+    assert [c.verdict for c in read_result_folder(folder).kept] == ["rejected", "accepted", "unseen"]
+
+
+def test_a_result_is_shown_in_the_cube_that_is_open(viewer, fits_file, plugin, tmp_path):
+    viewer.open(str(fits_file), plugin=plugin)
+    folder = make_detections(viewer.layers["toy"].metadata["cube"]).write(tmp_path / "results")
+    viewer.open(str(folder), plugin=plugin)
+    assert [layer.name for layer in viewer.layers] == ["toy", "toy probability", "toy candidates"]
+
+
+def test_other_folders_are_left_to_others(tmp_path):
+    assert napari_get_reader(str(tmp_path)) is None
+    (tmp_path / "settings.json").write_text("{}")
+    assert napari_get_reader(str(tmp_path)) is None
+
+
+def test_a_result_without_its_cube_is_refused_in_a_sentence(fits_file, tmp_path, messages):
+    folder = make_detections(read_cube(fits_file)).write(tmp_path / "results")
+    fits_file.unlink()
+    assert napari_get_reader(str(folder))(str(folder)) == [(None,)]
+    (message,) = messages()
+    assert "toy.fits" in message.message

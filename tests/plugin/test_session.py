@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gc
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
 from made_by_hand import Listener, make_detections
+from matplotlib import colormaps
 from napari.components import ViewerModel
 from napari.layers import Image, Shapes
 from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.cube import Cube
+from napari_almadet.pipeline.catalog import Box
+from napari_almadet.pipeline.detect import Networks
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.session import Session
+from napari_almadet.plugin.session import KEYS, Filter, Session
 
 
 @pytest.fixture
@@ -70,20 +74,14 @@ def test_losing_the_layers_selection_keeps_the_candidate(session, viewer, detect
     assert session.selected is detections.candidates[0]
 
 
-def test_box_that_the_user_drew_selects_nothing(session, viewer):
+def test_a_line_that_the_user_drew_selects_nothing(session, viewer, qtbot):
     boxes = boxes_of(viewer)
-    boxes.add_rectangles(np.array([[0, 0], [5, 5]]))
+    boxes.add_lines(np.array([[0, 0], [5, 5]]))
+    qtbot.wait(20)
     selections = Listener(session.selection_changed)
-    boxes.selected_data = {3}
+    boxes.selected_data = {4}
     assert selections.heard == []
-
-
-def test_right_candidate_after_the_user_deleted_a_box(session, viewer, detections):
-    boxes = boxes_of(viewer)
-    boxes.selected_data = {0}
-    boxes.remove_selected()
-    boxes.selected_data = {1}
-    assert session.selected is detections.candidates[2]
+    assert len(session.detections.candidates) == 4
 
 
 def test_next_and_previous_go_round(session):
@@ -97,6 +95,19 @@ def test_next_and_previous_go_round(session):
     assert session.selected.id == 3
 
 
+def press_key(viewer, key, modifiers=()):
+    from vispy.util import keys
+
+    viewer.window._qt_viewer.canvas._scene_canvas.events.key_press(key=keys.Key(key), modifiers=modifiers)
+
+
+def test_no_key_is_napari_s_own():
+    from napari.utils.shortcuts import default_shortcuts
+
+    taken = {str(binding) for bindings in default_shortcuts.values() for binding in bindings}
+    assert not taken & {shown for _, shown in KEYS.values()}
+
+
 def test_keys(make_napari_viewer, cube, qtbot):
     from napari.layers import Layer
     from vispy.util import keys
@@ -106,9 +117,19 @@ def test_keys(make_napari_viewer, cube, qtbot):
     session = Session.of(viewer)
     session.inspect(image)
     session.present(image, make_detections(cube))
+    press = partial(press_key, viewer)
     for modifiers, expected in (((), 2), ((), 3), ((keys.SHIFT,), 2)):
-        viewer.window._qt_viewer.canvas._scene_canvas.events.key_press(key=keys.Key("N"), modifiers=modifiers)
+        press("N", modifiers)
         assert session.selected.id == expected
+    for key, expected in (("K", "accepted"), ("J", "rejected"), ("U", "unseen")):
+        press(key)
+        assert session.selected.verdict == expected
+    press("Z", (keys.CONTROL,))
+    assert session.selected.verdict == "rejected"
+    session.keys_on = False
+    press("N")
+    press("K")
+    assert (session.selected.id, session.selected.verdict) == (2, "rejected")
 
 
 def test_next_follows_the_order(session):
@@ -118,17 +139,74 @@ def test_next_follows_the_order(session):
     assert session.selected.id == 3
 
 
-def test_dropped_are_shown_and_hidden(session, viewer):
+def seen_boxes(viewer) -> list[int]:
+    """Candidates whose boxes are to be seen on the canvas."""
     boxes = boxes_of(viewer)
-    boxes.add_rectangles(np.array([[0, 0], [5, 5]]))  # the user's own
-    session.show_dropped = True
-    assert [c.id for c in session.candidates] == [1, 2, 3, 4]
-    assert boxes.features["id"].tolist() == [1, 2, 3, layers.UNKNOWN, 4]
+    return boxes.features["id"][boxes.edge_color[:, 3] > 0].tolist()
+
+
+def test_boxes_are_seen_in_the_channels_they_live_in(session, viewer):
+    # emission ranges, from made_by_hand.SOURCES: 14 to 26, 30 to 38, 7 to 17
+    for channel, expected in ((20, [1]), (15, [1, 3]), (30, [2]), (28, [])):
+        session.set_channel(channel)
+        assert seen_boxes(viewer) == expected
+    session.boxes_everywhere = True
+    assert seen_boxes(viewer) == [1, 2, 3]
+    session.boxes_everywhere = False
+    viewer.dims.ndisplay = 3
+    assert seen_boxes(viewer) == [1, 2, 3]
+
+
+def test_filters_hide_rows_and_boxes(session, viewer):
+    session.boxes_everywhere = True
+    session.filter_by = Filter(dropped=True)
+    assert [c.id for c in session.candidates] == seen_boxes(viewer) == [1, 2, 3, 4]
     session.select(session.candidates[3])
-    assert set(boxes.selected_data) == {4}
-    session.show_dropped = False
-    assert boxes.features["id"].tolist() == [1, 2, 3, layers.UNKNOWN]
+    assert set(boxes_of(viewer).selected_data) == {3}
+    session.filter_by = Filter()
+    assert seen_boxes(viewer) == [1, 2, 3]
     assert session.selected is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (Filter(min_snr=12), [1, 2]),  # the S/N are 17, 14, 11, 8
+        (Filter(min_prob=0.7), [1, 2]),  # the probabilities 0.85, 0.75, 0.65, 0.55
+        (Filter(kind="continuum"), [2]),
+        (Filter(verdict="accepted"), [3]),
+        (Filter(text="MAYBE"), [1]),
+        (Filter(text="flagged"), [3]),
+        (Filter(text="(", min_snr=1), []),
+        (Filter(text="made", dropped=True), []),
+        (Filter(min_snr=5, dropped=True), [1, 2, 3, 4]),
+    ],
+)
+def test_what_filters_let_through(session, wanted, expected):
+    first, second, third = session.candidates
+    session.set_note(first, "maybe two")
+    second.kind = "continuum"
+    session.set_note(second, "x")
+    session.set_verdict([third], "accepted")
+    session.filter_by = wanted
+    assert [c.id for c in session.candidates] == expected
+
+
+def test_colours_tell_verdict_decision_or_probability(session, viewer):
+    session.boxes_everywhere = True
+    boxes = boxes_of(viewer)
+
+    def colours():
+        return ["#" + bytes((255 * c[:3]).round().astype("u1")).hex() for c in boxes.edge_color]
+
+    session.set_verdict(session.candidates[:1], "accepted")
+    session.set_verdict(session.candidates[1:2], "rejected")
+    verdicts = layers.VERDICT_COLOURS
+    assert colours()[:3] == [verdicts["accepted"], verdicts["rejected"], verdicts["unseen"]]
+    session.colour_by = "fate"
+    assert colours() == [layers.FATE_COLOURS[c.fate] for c in session.detections.candidates]
+    session.colour_by = "prob"
+    np.testing.assert_allclose(boxes.edge_color[0, :3], colormaps["viridis"](0.85)[:3], atol=0.02)
 
 
 def test_slider_tells_the_channel_once(session, viewer):
@@ -170,6 +248,7 @@ def test_camera_goes_to_what_is_out_of_view_only(session, viewer, detections):
 
 @pytest.mark.parametrize(("drag", "expected"), [(0, 2), (40, 1)])
 def test_click_on_a_box_selects_and_a_drag_does_not(session, MouseEvent, drag, expected):
+    session.boxes_everywhere = True
     event = MouseEvent("mouse_press", position=(0.0, 7.2, 3.0), pos=(100, 100))
     steps = session._mouse_pressed(None, event)
     next(steps)
@@ -204,7 +283,7 @@ def test_without_its_boxes_the_rest_goes_on(session, viewer, detections):
     viewer.layers.remove(boxes_of(viewer))
     session.select(detections.candidates[1])
     assert viewer.dims.current_step[0] == 34
-    session.show_dropped = True
+    session.filter_by = Filter(dropped=True)
     session.next()
 
 
@@ -275,3 +354,128 @@ def test_refocusing_measures_in_a_thread_and_can_be_undone(session, qtbot):
     assert (row["z_min"], row["z_max"], row["f_sum"]) == (18, 22, candidate.f_sum)
     session.undo()
     assert (candidate.channels, candidate.f_sum) == (before, flux)
+
+
+@pytest.fixture
+def measured(session):
+    """The session with a stand-in for Deep GRU: what is high after a blur."""
+
+    def deep_gru(spectra):
+        import torch
+        from scipy.ndimage import gaussian_filter1d
+
+        smooth = gaussian_filter1d(spectra.numpy(), 1.5, axis=-1)
+        return torch.from_numpy(np.where(smooth > 1, smooth / smooth.max(axis=-1, keepdims=True), 0).astype("f4"))
+
+    session.networks = lambda settings: Networks(None, deep_gru)
+    return session
+
+
+def test_a_box_that_is_moved_is_measured_there(measured, viewer, qtbot):
+    first, boxes = measured.candidates[0], boxes_of(viewer)
+    outlines = boxes.data
+    outlines[0] = outlines[0] + np.array([2.2, 2.8])  # not by whole pixels
+    boxes.data = outlines
+    qtbot.waitUntil(lambda: first.origin == "edited", timeout=10_000)
+    assert first.box == Box(46, 59, 57, 70)
+    assert np.hypot(first.x - 60, first.y - 50) < 1.5  # the source is still in it
+    np.testing.assert_allclose(first.spectrum, measured.detections.cube.read()[:, 46:59, 57:70].sum((1, 2)), rtol=1e-4)
+    row = boxes.features.set_index("id").loc[1]
+    assert (row["x_min"], row["origin"]) == (57, "edited")
+    np.testing.assert_allclose(outline_of(boxes, 1), layers.corners(first.box))  # it snapped to the pixels
+    measured.undo()
+    assert first.box == Box(44, 57, 54, 67)
+    np.testing.assert_allclose(outline_of(boxes, 1), layers.corners(first.box))
+
+
+def outline_of(boxes, number) -> np.ndarray:
+    return boxes.data[boxes.features["id"].tolist().index(number)]
+
+
+@pytest.mark.parametrize("add", ["add_rectangles", "add_ellipses", "add_polygons"])
+def test_a_box_drawn_on_the_sky_becomes_a_candidate(measured, viewer, qtbot, add):
+    outline = [[73.6, 89.6], [73.6, 104.4], [86.4, 104.4], [86.4, 89.6]]
+    getattr(boxes_of(viewer), add)(np.array(outline))
+    qtbot.waitUntil(lambda: len(measured.detections.candidates) == 5, timeout=10_000)
+    mine = measured.detections.candidates[-1]
+    assert (mine.id, mine.origin, mine.box) == (5, "drawn", Box(74, 87, 90, 105))
+    assert measured.selected is mine
+    assert boxes_of(viewer).features["id"].tolist() == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(boxes_of(viewer).data[-1], layers.corners(mine.box))
+    measured.undo()
+    assert [c.id for c in measured.detections.candidates] == [1, 2, 3, 4]
+    assert boxes_of(viewer).features["id"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_box_outside_the_field_is_refused(measured, viewer, qtbot, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_almadet.plugin.session.show_error", told.append)
+    boxes_of(viewer).add_rectangles(np.array([[-30, -30], [-10, -10]]))
+    qtbot.waitUntil(lambda: boxes_of(viewer).nshapes == 4)
+    assert len(told) == 1
+    assert "outside the field" in told[0]
+
+
+def test_the_buttons_choose_napari_s_tools(measured, viewer):
+    measured.draw_box()
+    assert viewer.layers.selection.active == boxes_of(viewer)
+    assert boxes_of(viewer).mode == "add_rectangle"
+    measured.edit_boxes()
+    assert boxes_of(viewer).mode == "select"
+    assert set(boxes_of(viewer).selected_data) == {0}
+
+
+def test_deleting_a_box_rejects_what_was_found(measured, viewer, qtbot):
+    boxes = boxes_of(viewer)
+    boxes.selected_data = {1}
+    boxes.remove_selected()
+    qtbot.waitUntil(lambda: measured.detections.candidates[1].verdict == "rejected")
+    assert sorted(boxes.features["id"]) == [1, 2, 3, 4]  # it is still there, as rejected
+    measured.undo()
+    assert measured.detections.candidates[1].verdict == "unseen"
+
+
+def test_deleting_a_box_of_ones_own_takes_it_away(measured, viewer, qtbot):
+    assert measured.add(Box(74, 87, 90, 105)) is not None
+    qtbot.waitUntil(lambda: len(measured.detections.candidates) == 5, timeout=10_000)
+    boxes = boxes_of(viewer)
+    assert set(boxes.selected_data) == {4}
+    boxes.remove_selected()
+    qtbot.waitUntil(lambda: len(measured.detections.candidates) == 4)
+    measured.undo()
+    assert len(measured.detections.candidates) == boxes.nshapes == 5
+
+
+def test_what_was_judged_stays_in_sight_until_one_goes_on(session):
+    session.filter_by = Filter(verdict="unseen")
+    session.accept()
+    assert [c.id for c in session.candidates] == [1, 2, 3]
+    session.next()
+    assert [c.id for c in session.candidates] == [2, 3]
+    assert session.selected.id == 2
+
+
+def test_a_verdict_can_lead_on(session):
+    session.advance = True
+    session.reject()
+    assert session.selected.id == 2
+
+
+def test_several_are_judged_at_once(session):
+    first, _, third = session.candidates
+    selections = Listener(session.selection_changed)
+    session.choose([first, third], first)
+    session.reject()
+    assert [c.verdict for c in session.candidates] == ["rejected", "unseen", "rejected"]
+    assert selections.heard == []
+
+
+def test_a_measurement_that_fails_is_told_and_changes_nothing(measured, qtbot, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_almadet.plugin.session.show_error", told.append)
+    measured.networks = lambda settings: 1 / 0
+    before = dict(vars(measured.selected))
+    measured.move(measured.selected, Box(40, 60, 50, 70))
+    qtbot.waitUntil(lambda: told != [], timeout=10_000)
+    assert "division by zero" in told[0]
+    assert all(vars(measured.selected)[name] is value for name, value in before.items())

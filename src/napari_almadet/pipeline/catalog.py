@@ -55,6 +55,20 @@ class Box:
         """(height, width) in pixels."""
         return self.y1 - self.y0, self.x1 - self.x0
 
+    def inside(self, field: tuple[int, int]) -> Box:
+        """The part of the box in a field of (height, width) pixels.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        ny, nx = field
+        part = Box(max(self.y0, 0), min(self.y1, ny), max(self.x0, 0), min(self.x1, nx))
+        if min(part.shape) < 1:
+            raise ValueError(f"the box lies outside the field of {nx} x {ny} pixels")
+        return part
+
 
 @dataclass(frozen=True)
 class EmissionPeak:
@@ -177,6 +191,17 @@ class Detections:
     def width_unit(self) -> u.UnitBase:
         """Unit of the candidates' ``w20`` and ``w50``."""
         return channel_width(self.cube).unit
+
+    def drawn(self, box: Box, origin: str = "drawn") -> Candidate:
+        """A candidate of the astronomer's own, with the next free ``id``; it is neither measured nor added yet.
+
+        Raises
+        ------
+        ValueError
+            If the box lies outside the field.
+        """
+        number = max((candidate.id for candidate in self.candidates), default=0) + 1
+        return Candidate(number, box.inside(self.cube.shape[1:]), np.nan, origin=origin)
 
     def table(self, candidates: Sequence[Candidate] | None = None) -> QTable:
         """The catalogue: one row for each candidate, by default the kept ones; columns as in ``docs/catalogue.md``.

@@ -138,6 +138,19 @@ def is_result(folder: str | Path) -> bool:
     return all((folder / name).is_file() for name in ("settings.json", "candidates.ecsv", "spectra.fits"))
 
 
+def belongs(folder: str | Path, cube: Cube) -> bool:
+    """Whether a folder's result was made from a cube: by the file's path, or, if it had none, by its contents."""
+    try:
+        about = json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8"))
+        reference = about["cube"]
+        if cube.path is not None:
+            return reference["path"] == str(cube.path.resolve())
+        known = (reference["path"], reference["name"]) == ("", cube.name)
+        return known and cube.sha256() == about["provenance"]["cube"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def read(folder: str | Path, cube: Cube | None = None) -> Detections:
     """Make a result again from its folder, with all that the journal holds beyond it.
 
@@ -301,9 +314,11 @@ class Journal:
             return {"id": candidate.id, "verdict": candidate.verdict, "note": candidate.note}
         return {name: _plain(value) for name, value in now.items()}
 
-    def know(self, detections: Detections) -> None:
-        """Take it that the folder holds the candidates as they are now."""
-        self._known = {id(candidate): dict(vars(candidate)) for candidate in detections.candidates}
+    def know(self, written: Detections, candidates: list[Candidate] | None = None) -> None:
+        """Take it that the folder holds what was written; ``candidates`` are the originals, if that was a copy."""
+        originals = written.candidates if candidates is None else candidates
+        pairs = zip(originals, written.candidates, strict=True)
+        self._known = {id(original): dict(vars(candidate)) for original, candidate in pairs}
 
     def replay(self, detections: Detections) -> None:
         """Bring the candidates of the folder to where the journal ends."""

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_almadet.pipeline.blobs import at_edge
+from napari_almadet.pipeline.blobs import at_edge, stack
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
-from napari_almadet.pipeline.detect import focus_and_measure, frequency_denoising
+from napari_almadet.pipeline.detect import caveats, focus_and_measure, frequency_denoising, provenance
 from napari_almadet.pipeline.focus import pixel_snr
 from napari_almadet.pipeline.steps import finish
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_almadet.cube import Cube
     from napari_almadet.pipeline.detect import Networks
+    from napari_almadet.pipeline.settings import Settings
 
 
 def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks) -> Candidate:
@@ -46,7 +50,7 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
     ValueError
         If the box lies outside the field.
     """
-    box = clip(box, detections.cube.shape[1:])
+    box = box.inside(detections.cube.shape[1:])
     (y0, x0), (height, width) = (box.y0, box.x0), box.shape
     moved = replace(
         candidate,
@@ -95,31 +99,30 @@ def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, i
     return _measured(refocused, detections, (line, *candidate.peaks[1:]))
 
 
-def drawn(detections: Detections, box: Box, origin: str = "drawn") -> Candidate:
-    """A candidate of the astronomer's own, with the next free ``id``; `move` measures it.
+def take_in(
+    detections: Detections, sources: Sequence[tuple[Box, tuple[int, int] | None]], networks: Networks
+) -> list[Candidate]:
+    """Candidates measured at the places another program names, see `napari_almadet.pipeline.exchange.read_boxes`.
 
-    Raises
-    ------
-    ValueError
-        If the box lies outside the field.
+    A source with a channel range of its own is measured in that, any other at the line
+    that is found in its box.
     """
-    number = max((candidate.id for candidate in detections.candidates), default=0) + 1
-    return Candidate(number, clip(box, detections.cube.shape[1:]), np.nan, origin=origin)
+    taken: list[Candidate] = []
+    for box, channels in sources:
+        known = replace(detections, candidates=[*detections.candidates, *taken])
+        candidate = known.drawn(box, "imported")
+        candidate = move(candidate, detections, candidate.box, networks)
+        taken.append(candidate if channels is None else refocus(candidate, detections, channels))
+    return taken
 
 
-def clip(box: Box, shape: tuple[int, int]) -> Box:
-    """The part of a box inside a field of (height, width) pixels.
-
-    Raises
-    ------
-    ValueError
-        If nothing of it is.
-    """
-    ny, nx = shape
-    inside = Box(max(box.y0, 0), min(box.y1, ny), max(box.x0, 0), min(box.x1, nx))
-    if min(inside.shape) < 1:
-        raise ValueError(f"the box lies outside the field of {nx} x {ny} pixels")
-    return inside
+def unsearched(cube: Cube, settings: Settings, networks: Networks) -> Detections:
+    """What a run would return for a cube that was not searched: no candidates, a probability map of NaN."""
+    stacked = stack(cube)
+    nowhere = np.full_like(stacked, np.nan)
+    return Detections(
+        cube, settings, [], stacked, nowhere, provenance(cube, settings, networks), caveats(cube, settings)
+    )
 
 
 def _touched(candidate: Candidate) -> str:

@@ -1,39 +1,51 @@
-"""The table of candidates, and the buttons that go through it."""
+"""The table of candidates: what is on show, in which order, and what the user says of each."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
-from qtpy.QtGui import QColor
+from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, Qt
+from qtpy.QtGui import QColor, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
     QHBoxLayout,
     QHeaderView,
+    QLabel,
+    QLineEdit,
+    QMenu,
     QPushButton,
+    QStyledItemDelegate,
     QTableView,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_almadet.pipeline.catalog import Candidate, Fate
-from napari_almadet.plugin.describe import number, sky_text
-from napari_almadet.plugin.layers import FATE_COLOURS
-from napari_almadet.plugin.session import Session
+from napari_almadet.pipeline.catalog import VERDICTS, Candidate, Fate
+from napari_almadet.plugin.describe import number, sexagesimal
+from napari_almadet.plugin.layers import COLOURINGS, FATE_COLOURS, box_colours
+from napari_almadet.plugin.session import KEYS, Filter, Session
+
+KINDS = ("line", "continuum", "both")
+FONT = "font-size: 8pt"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: what it is called, what it is sorted by, how its cells read."""
+    """A column of the table: what it is called, what it is sorted by, how its cells read, how wide they are."""
 
     title: str
     tip: str
     sort_by: str  # column of Session.features
     text: Callable[[Any], str]
+    widest: str
     world: bool | None = None  # True: only with such coordinates; False: only without; None: always
 
 
@@ -41,52 +53,88 @@ def _form(form: str) -> Callable[[float], str]:
     return lambda value: number(value, form)
 
 
+def _ra(degrees: float) -> str:
+    text = sexagesimal(degrees / 15, 2)
+    return text.replace("24:00:00", "00:00:00")  # rounded up to the full circle
+
+
+def _dec(degrees: float) -> str:
+    return sexagesimal(degrees, 1, sign=True)
+
+
 COLUMNS = (
-    Column("#", "Number of the candidate", "id", str),
-    Column("RA", "Right ascension (ICRS)", "ra", str, world=True),
-    Column("Dec", "Declination (ICRS)", "dec", str, world=True),
-    Column("x", "Column of the centre, pixels from 0", "x", _form(".1f"), world=False),
-    Column("y", "Row of the centre, pixels from 0", "y", _form(".1f"), world=False),
-    Column("GHz", "Frequency of the line", "freq", lambda hertz: number(hertz / 1e9, ".4f"), world=True),
-    Column("km/s", "Radio velocity of the line", "v_rad", _form(".1f"), world=True),
-    Column("chan.", "Channel of the line, from 0", "z", _form(".1f"), world=False),
-    Column("S/N", "Highest signal-to-noise of a pixel in the box, in the focused image", "snr_pixel", _form(".1f")),
-    Column("prob.", "Peak of the probability map in the box", "prob", _form(".2f")),
-    Column("kind", "Seen by its line, its continuum, or both", "kind", str),
-    Column("global", "Global signal-to-noise of the focused image (paper, eq. 3)", "snr_global", _form(".1f")),
-    Column("decision", "Kept, flagged or dropped; hover for the reasons", "fate", str),
+    Column("#", "Number of the candidate", "id", str, "■ 0000"),
+    Column("verdict", "Yours: double-click to change it, or K, J and U", "verdict", str, "accepted ▾"),
+    Column(
+        "S/N", "Highest signal-to-noise of a pixel in the box, in the focused image", "snr_pixel", _form(".1f"), "000.0"
+    ),
+    Column("prob.", "Peak of the probability map in the box", "prob", _form(".2f"), "prob. 0"),
+    Column("GHz", "Frequency of the line", "freq", lambda hertz: number(hertz / 1e9, ".4f"), "000.0000", world=True),
+    Column("km/s", "Radio velocity of the line", "v_rad", _form(".1f"), "−0000.0", world=True),
+    Column("chan.", "Channel of the line, from 0", "z", _form(".1f"), "0000.0", world=False),
+    Column("RA", "Right ascension (ICRS)", "ra", _ra, "00:00:00.00", world=True),
+    Column("Dec", "Declination (ICRS)", "dec", _dec, "+00:00:00.0", world=True),
+    Column("x", "Column of the centre, pixels from 0", "x", _form(".1f"), "0000.0", world=False),
+    Column("y", "Row of the centre, pixels from 0", "y", _form(".1f"), "0000.0", world=False),
+    Column("kind", "Seen by its line, its continuum, or both", "kind", str, "continuum"),
+    Column("note", "Yours: double-click to write one", "note", str, "a note of some words"),
+    Column(
+        "global", "Global signal-to-noise of the focused image (paper, eq. 3)", "snr_global", _form(".1f"), "global"
+    ),
+    Column("decision", "Kept, flagged or dropped; hover for the reasons", "fate", str, "decision"),
+    Column("origin", "Whose box it is: found, or edited, drawn, imported by you", "origin", str, "imported"),
 )
 
 
 class CandidateModel(QAbstractTableModel):
-    """The session's candidates as rows, in the session's order."""
+    """The session's candidates as rows, in the session's order.
+
+    Filtering and sorting is done in the session, on columns of numbers: next and previous,
+    the boxes on the canvas and what is exported follow the same list, and 5000 rows take
+    milliseconds where a `QSortFilterProxyModel` would call Python for each comparison.
+    Cells are put into words when they come into sight.
+    """
 
     def __init__(self, session: Session):
         super().__init__()
         self.session = session
         self.columns: list[Column] = []
         self.candidates: list[Candidate] = []
-        self.cells: list[list[str]] = []
+        self._places: dict[int, int] = {}  # row of each candidate, by id()
         self.refresh()
 
     def refresh(self) -> None:
         """Read the session anew."""
         self.beginResetModel()
-        self.candidates = candidates = self.session.candidates
-        self.columns = _columns(self.session.features)
-        self.cells = []
-        if candidates:
-            rows = self.session.features.set_index("id", drop=False).loc[[c.id for c in candidates]]
-            texts = {column.title: [column.text(value) for value in rows[column.sort_by]] for column in self.columns}
-            sky = self.session.detections.cube.sky(rows["x"].to_numpy(), rows["y"].to_numpy())
-            if sky is not None:
-                texts["RA"], texts["Dec"] = sky_text(sky)
-            self.cells = [list(row) for row in zip(*(texts[c.title] for c in self.columns), strict=True)]
+        self.candidates = list(self.session.candidates)
+        self._places = {id(candidate): row for row, candidate in enumerate(self.candidates)}
+        self.columns = columns_of(self.session.features)
+        self._read()
         self.endResetModel()
+
+    def update(self, changed: list[Candidate]) -> None:
+        """Show what is new of some candidates."""
+        rows = [row for row in map(self.row, changed) if row is not None]
+        if rows:
+            self._read()
+            self.dataChanged.emit(self.index(min(rows), 0), self.index(max(rows), len(self.columns) - 1))
+
+    def row(self, candidate: Candidate | None) -> int | None:
+        """Where a candidate stands, or None."""
+        return self._places.get(id(candidate))
+
+    def _read(self) -> None:
+        features = self.session.features
+        if features is None:
+            self._values, self._colours = {}, []
+            return
+        rows = features.set_index("id", drop=False).reindex([c.id for c in self.candidates])
+        self._values = {column.sort_by: rows[column.sort_by].tolist() for column in self.columns}
+        self._colours = (255 * box_colours(rows, self.session.colour_by)).astype(int).tolist()
 
     def rowCount(self, parent=QModelIndex()) -> int:  # noqa: B008 - Qt's name
         """Number of candidates on show."""
-        return len(self.cells)
+        return len(self.candidates)
 
     def columnCount(self, parent=QModelIndex()) -> int:  # noqa: B008 - Qt's name
         """Number of columns that this cube has values for."""
@@ -94,27 +142,40 @@ class CandidateModel(QAbstractTableModel):
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Text, colour, alignment or tooltip of a cell."""
-        candidate = self.candidates[index.row()]
-        column = self.columns[index.column()]
-        if role == Qt.ItemDataRole.DisplayRole:
-            return self.cells[index.row()][index.column()]
+        candidate, column = self.candidates[index.row()], self.columns[index.column()]
+        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.EditRole):
+            return column.text(self._values[column.sort_by][index.row()])
         if role == Qt.ItemDataRole.ToolTipRole:
             return "\n".join(candidate.reasons) or None
         if role == Qt.ItemDataRole.DecorationRole and column.title == "#":
-            return QColor(FATE_COLOURS[candidate.fate])
+            return QColor(*self._colours[index.row()])
         if role == Qt.ItemDataRole.ForegroundRole and candidate.fate is Fate.DROPPED:
             return QColor(FATE_COLOURS[Fate.DROPPED])
         if role == Qt.ItemDataRole.TextAlignmentRole and column.text is not str:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
 
+    def flags(self, index: QModelIndex) -> Qt.ItemFlag:
+        """Verdict and note can be edited."""
+        editable = self.columns[index.column()].title in ("verdict", "note")
+        return super().flags(index) | (Qt.ItemFlag.ItemIsEditable if editable else Qt.ItemFlag.NoItemFlags)
+
+    def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
+        """Give a candidate the verdict or the note that was put in."""
+        candidate = self.candidates[index.row()]
+        if self.columns[index.column()].title == "verdict":
+            self.session.set_verdict([candidate], value)
+        else:
+            self.session.set_note(candidate, value)
+        return True
+
     def headerData(self, section, orientation, role=Qt.ItemDataRole.DisplayRole):
         """Title and tooltip of a column."""
-        if orientation == Qt.Orientation.Horizontal:
+        if orientation == Qt.Orientation.Horizontal and section < len(self.columns):
             if role == Qt.ItemDataRole.DisplayRole:
                 return self.columns[section].title
             if role == Qt.ItemDataRole.ToolTipRole:
-                return self.columns[section].tip
+                return f"{self.columns[section].tip}. Click to sort; right-click to hide columns"
         return None
 
     def sort(self, section: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
@@ -123,86 +184,305 @@ class CandidateModel(QAbstractTableModel):
             self.session.sort(self.columns[section].sort_by, order == Qt.SortOrder.DescendingOrder)
 
 
+class VerdictDelegate(QStyledItemDelegate):
+    """A list of the verdicts in place of a cell; a choice is taken at once."""
+
+    def createEditor(self, parent: QWidget, option, index: QModelIndex) -> QWidget:
+        """The list, already open."""
+        editor = QComboBox(parent)
+        editor.addItems(VERDICTS)
+        editor.activated.connect(lambda _: (self.commitData.emit(editor), self.closeEditor.emit(editor)))
+        return editor
+
+    def setEditorData(self, editor: QComboBox, index: QModelIndex) -> None:
+        """Start from the verdict as it is."""
+        editor.setCurrentText(index.data())
+        editor.showPopup()
+
+    def setModelData(self, editor: QComboBox, model: CandidateModel, index: QModelIndex) -> None:
+        """Hand the choice over."""
+        model.setData(index, editor.currentText())
+
+
 class RowView(QTableView):
-    """A table that leaves the key N to the viewer, where it means the next candidate; Qt would search rows for it."""
+    """A table in which the session's keys do what they do on the canvas; Qt would search rows for the letters."""
+
+    def __init__(self, session: Session):
+        super().__init__()
+        self.session = session
 
     def keyPressEvent(self, event) -> None:
-        """Pass N on, keep the rest."""
-        if event.key() == Qt.Key.Key_N:
+        """Follow the session's keys, leave the rest to Qt."""
+        pressed = QKeySequence(event.keyCombination()).toString()
+        name = next((name for name, (_, shown) in KEYS.items() if shown == pressed), None)
+        if name is not None and self.session.keys_on:
+            getattr(self.session, name)()
+        elif name is not None:
             event.ignore()
         else:
             super().keyPressEvent(event)
 
 
-class CandidateTable(QWidget):
-    """Table of candidates; its selected row is the session's selected candidate."""
+class FilterBar(QWidget):
+    """What a candidate must be like to be on show."""
 
     def __init__(self, session: Session):
         super().__init__()
         self.session = session
+        self.text = QLineEdit()
+        self.text.setPlaceholderText("Filter by number, note, kind …")
+        self.text.setClearButtonEnabled(True)
+        self.more = QToolButton()
+        self.more.setText("S/N …")
+        self.more.setToolTip("Filter by signal-to-noise, probability, kind and verdict")
+        self.more.setCheckable(True)
+        self.dropped = QCheckBox("Show dropped")
+        self.dropped.setToolTip("List and draw the candidates that were dropped, and why each was")
+        self.min_snr = _least("S/N ≥ ", 100.0, 1.0, 1)
+        self.min_prob = _least("prob ≥ ", 1.0, 0.05, 2)
+        self.kind = _choice("any kind", KINDS)
+        self.verdict = _choice("any verdict", VERDICTS)
+        first, second = QHBoxLayout(), QHBoxLayout()
+        self.row = QWidget()
+        self.row.setLayout(second)
+        self.row.setVisible(False)
+        second.setContentsMargins(0, 0, 0, 0)
+        for line, widgets in (
+            (first, (self.text, self.more, self.dropped)),
+            (second, (self.min_snr, self.min_prob, self.kind, self.verdict)),
+        ):
+            for widget in widgets:
+                line.addWidget(widget, 1 if widget is self.text else 0)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addLayout(first)
+        layout.addWidget(self.row)
+
+        self.show_filter()
+        self.more.toggled.connect(self.row.setVisible)
+        self.text.textChanged.connect(self._apply)
+        self.dropped.toggled.connect(self._apply)
+        for box in (self.min_snr, self.min_prob):
+            box.valueChanged.connect(self._apply)
+        for choice in (self.kind, self.verdict):
+            choice.currentIndexChanged.connect(self._apply)
+
+    def show_filter(self) -> None:
+        """Show the session's filter, which another panel may have set."""
+        wanted = self.session.filter_by
+        self.text.setText(wanted.text)
+        self.min_snr.setValue(wanted.min_snr)
+        self.min_prob.setValue(wanted.min_prob)
+        for choice, word in ((self.kind, wanted.kind), (self.verdict, wanted.verdict)):
+            choice.setCurrentIndex(max(0, choice.findData(word)))
+        self.dropped.setChecked(wanted.dropped)
+        self.more.setChecked(replace(wanted, text="", dropped=False) != Filter())
+
+    def _apply(self, *_: object) -> None:
+        self.session.filter_by = Filter(
+            text=self.text.text(),
+            min_snr=self.min_snr.value(),
+            min_prob=self.min_prob.value(),
+            kind=self.kind.currentData(),
+            verdict=self.verdict.currentData(),
+            dropped=self.dropped.isChecked(),
+        )
+
+
+class CandidateTable(QWidget):
+    """Counts, verdict buttons, filters and the table; its rows and the session's selection are one."""
+
+    def __init__(self, session: Session):
+        super().__init__()
+        self.session = session
+        self._marking = False
+        self._laid_out: list[Column] = []
+        self.hidden: set[str] = set()  # titles of columns
         self.model = CandidateModel(session)
-        self.view = RowView()
+        self.view = RowView(session)
         self.view.setModel(self.model)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        triggers = QAbstractItemView.EditTrigger
+        self.view.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
         self.view.setShowGrid(False)
         self.view.setWordWrap(False)
-        self.view.setStyleSheet("QTableView { font-size: 8pt } QHeaderView::section { font-size: 8pt; padding: 2px }")
+        self.view.setStyleSheet(f"QTableView {{ {FONT} }} QHeaderView::section {{ {FONT}; padding: 2px }}")
         self.view.verticalHeader().hide()
+        self.view.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         self.view.verticalHeader().setDefaultSectionSize(22)
+        self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.view.customContextMenuRequested.connect(self._offer_verdicts)
+        self.verdicts = VerdictDelegate(self.view)
         header = self.view.horizontalHeader()
-        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSortIndicator(0, Qt.SortOrder.AscendingOrder)
+        header.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        header.customContextMenuRequested.connect(self._offer_columns)
         self.view.setSortingEnabled(True)
-        self.view.selectionModel().currentRowChanged.connect(self._row_changed)
+        self.view.selectionModel().selectionChanged.connect(self._rows_selected)
 
-        self.previous_button = QPushButton("◀ Previous")
-        self.previous_button.setToolTip("Previous candidate (Shift+N)")
-        self.previous_button.clicked.connect(session.previous)
-        self.next_button = QPushButton("Next ▶")
-        self.next_button.setToolTip("Next candidate (N)")
-        self.next_button.clicked.connect(session.next)
-        self.show_dropped = QCheckBox("Show dropped")
-        self.show_dropped.setToolTip("List and draw the candidates that were dropped, and why each was")
-        self.show_dropped.setChecked(session.show_dropped)
-        self.show_dropped.toggled.connect(self._dropped_toggled)
-        bar = QHBoxLayout()
-        bar.addWidget(self.previous_button)
-        bar.addWidget(self.next_button)
-        bar.addStretch(1)
-        bar.addWidget(self.show_dropped)
+        self.counts = QLabel()
+        self.counts.setStyleSheet(FONT)
+        self.counts.setWordWrap(True)
+        self.counts.setToolTip(
+            "Purity is the share of true sources. Its estimate is the mean of the column prob. over the rows listed, "
+            "which is right as far as the network's probabilities are; those rejected count with theirs"
+        )
+        self.previous_button = _button("◀", "Previous candidate", "previous", session)
+        self.next_button = _button("▶", "Next candidate", "next", session)
+        self.accept_button = _button("✓ Accept", "Accept the selected candidates", "accept", session)
+        self.reject_button = _button("✕ Reject", "Reject the selected candidates", "reject", session)
+        self.undo_button = _button("Undo", "Take back the last verdict, note or change of a box", "undo", session)
+        self.filters = FilterBar(session)
+        self.bar = QHBoxLayout()
+        for button in (self.previous_button, self.next_button):
+            button.setFixedWidth(34)
+        for button in self._buttons():
+            self.bar.addWidget(button)
+        self.bar.addStretch(1)
+
+        self.colour_by = QComboBox()
+        for column, words in COLOURINGS.items():
+            self.colour_by.addItem(f"colour: {words}", column)
+        self.colour_by.setToolTip("What the colours of boxes and rows tell")
+        self.colour_by.setCurrentIndex(self.colour_by.findData(session.colour_by))
+        self.colour_by.activated.connect(lambda _: setattr(session, "colour_by", self.colour_by.currentData()))
+        self.everywhere = QCheckBox("all channels")
+        self.everywhere.setToolTip("Draw each box in all channels, not only in those of its emission range")
+        self.everywhere.setChecked(session.boxes_everywhere)
+        self.everywhere.toggled.connect(lambda on: setattr(session, "boxes_everywhere", on))
+        self.draw_button = QPushButton("Draw box")
+        self.draw_button.setToolTip("Draw a box on the canvas: it is measured and becomes a candidate of yours")
+        self.draw_button.clicked.connect(session.draw_box)
+        self.edit_button = QPushButton("Edit boxes")
+        self.edit_button.setToolTip("Move boxes and drag their corners: each is measured again")
+        self.edit_button.clicked.connect(session.edit_boxes)
+        boxes = QHBoxLayout()
+        for widget in (self.colour_by, self.everywhere, self.draw_button, self.edit_button):
+            boxes.addWidget(widget)
 
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(bar)
+        layout.setSpacing(4)
+        layout.addWidget(self.counts)
+        layout.addLayout(self.bar)
+        layout.addWidget(self.filters)
         layout.addWidget(self.view, 1)
+        layout.addLayout(boxes)
 
         session.candidates_changed.connect(self._refresh)
-        session.selection_changed.connect(self._mark_row)
+        session.chosen_changed.connect(self._mark_rows)
+        session.selection_changed.connect(self._mark_rows)
+        session.edited.connect(self._edited)
+        session.measuring_changed.connect(self._count)
         self._refresh()
+
+    def _buttons(self) -> tuple[QPushButton, ...]:
+        return self.previous_button, self.next_button, self.accept_button, self.reject_button, self.undo_button
 
     def _refresh(self, *_: object) -> None:
         self.model.refresh()
-        self.previous_button.setEnabled(bool(self.session.candidates))
-        self.next_button.setEnabled(bool(self.session.candidates))
-        self._mark_row(self.session.selected)
+        if self.model.columns != self._laid_out:
+            self._lay_out()
+        for widget in (*self._buttons(), self.draw_button, self.edit_button):
+            widget.setEnabled(self.session.detections is not None)
+        self._mark_rows()
+        self._count()
 
-    def _mark_row(self, candidate: Candidate | None) -> None:
-        row = next((i for i, c in enumerate(self.model.candidates) if c is candidate), None)
-        if row is None:
-            self.view.selectionModel().clear()
-        else:
-            self.view.setCurrentIndex(self.model.index(row, 0))
+    def _lay_out(self) -> None:
+        """Widths by what the widest cell says, so that no row need be looked at; the hidden stay hidden."""
+        self._laid_out = self.model.columns
+        metrics = self.view.fontMetrics()
+        for section, column in enumerate(self.model.columns):
+            widest = max(metrics.horizontalAdvance(text) for text in (column.title + " ▾", column.widest))
+            self.view.setColumnWidth(section, widest + 12)
+            self.view.setColumnHidden(section, column.title in self.hidden)
+            delegate = self.verdicts if column.title == "verdict" else None
+            self.view.setItemDelegateForColumn(section, delegate)
 
-    def _row_changed(self, current: QModelIndex, previous: QModelIndex) -> None:
-        if current.isValid():
-            self.session.select(self.model.candidates[current.row()])
+    def _edited(self, changed: list[Candidate]) -> None:
+        self.model.update(changed)
+        self._count()
 
-    def _dropped_toggled(self, on: bool) -> None:
-        self.session.show_dropped = on
+    def _count(self, *_: object) -> None:
+        """How many are listed, what was said of them, and how pure they are likely to be."""
+        detections, listed = self.session.detections, self.session.candidates
+        if detections is None:
+            self.counts.setText("No candidates yet.")
+            return
+        said = Counter(candidate.verdict for candidate in listed)
+        text = f"{len(listed)} of {len(detections.candidates)} listed: " + ", ".join(f"{said[v]} {v}" for v in VERDICTS)
+        probabilities = [c.prob for c in listed if np.isfinite(c.prob)]
+        if probabilities:
+            text += f". Purity about {100 * np.mean(probabilities):.0f} % (mean probability)"
+        if self.session.measuring:
+            text += ". Measuring …"
+        self.counts.setText(text)
+
+    def _mark_rows(self, *_: object) -> None:
+        """Select the rows of the chosen candidates, the selected one's being the current."""
+        if self._marking:  # they are: the user selected them here
+            return
+        model, wanted = self.model, QItemSelection()
+        for row in filter(lambda row: row is not None, map(model.row, self.session.chosen)):
+            wanted.select(model.index(row, 0), model.index(row, model.columnCount() - 1))
+        current = model.row(self.session.selected)
+        self._marking = True
+        try:
+            selection = self.view.selectionModel()
+            flags = QItemSelectionModel.SelectionFlag
+            index = (
+                QModelIndex() if current is None else model.index(current, max(0, self.view.currentIndex().column()))
+            )
+            if index != self.view.currentIndex():
+                selection.setCurrentIndex(index, flags.NoUpdate)
+            selection.select(wanted, flags.ClearAndSelect)
+            if index.isValid():
+                self.view.scrollTo(index.siblingAtColumn(0))
+        finally:
+            self._marking = False
+
+    def _rows_selected(self, *_: object) -> None:
+        if self._marking:
+            return
+        rows = sorted(index.row() for index in self.view.selectionModel().selectedRows())
+        chosen = [self.model.candidates[row] for row in rows]
+        if chosen:
+            current = self.view.currentIndex().row()
+            selected = self.model.candidates[current] if current in rows else chosen[-1]
+            self._marking = True
+            try:
+                self.session.choose(chosen, selected)
+            finally:
+                self._marking = False
+
+    def _offer_verdicts(self, place: QPoint) -> None:
+        if self.session.chosen:
+            menu = QMenu(self)
+            for name, words in (("accept", "Accept"), ("reject", "Reject"), ("unsee", "Take the verdict off")):
+                count = f" {len(self.session.chosen)} candidates" if len(self.session.chosen) > 1 else ""
+                menu.addAction(f"{words}{count}\t{KEYS[name][1]}", getattr(self.session, name))
+            menu.popup(self.view.viewport().mapToGlobal(place))
+
+    def _offer_columns(self, place: QPoint) -> None:
+        menu = QMenu(self)
+        for section, column in enumerate(self.model.columns):
+            action = menu.addAction(column.title)
+            action.setCheckable(True)
+            action.setChecked(column.title not in self.hidden)
+            action.setEnabled(column.title != "#")
+            action.toggled.connect(lambda on, s=section: self.show_column(s, on))
+        menu.popup(self.view.horizontalHeader().mapToGlobal(place))
+
+    def show_column(self, section: int, shown: bool) -> None:
+        """Show or hide a column, in this and any later table of candidates."""
+        self.view.setColumnHidden(section, not shown)
+        change = self.hidden.discard if shown else self.hidden.add
+        change(self.model.columns[section].title)
 
 
-def _columns(features) -> list[Column]:
+def columns_of(features) -> list[Column]:
     """The columns that a cube has values for: world coordinates where it has them, else pixels and channels."""
     if features is None:
         return [c for c in COLUMNS if c.world is not True]
@@ -220,3 +500,27 @@ def _columns(features) -> list[Column]:
     elif "v_rad" in known:
         chosen = [c for c in chosen if c.sort_by != "z"]
     return chosen
+
+
+def _button(text: str, tip: str, name: str, session: Session) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(f"{tip} ({KEYS[name][1]})")
+    button.clicked.connect(lambda _: getattr(session, name)())
+    return button
+
+
+def _least(prefix: str, most: float, step: float, decimals: int) -> QDoubleSpinBox:
+    box = QDoubleSpinBox()
+    box.setRange(0.0, most)
+    box.setSingleStep(step)
+    box.setDecimals(decimals)
+    box.setPrefix(prefix)
+    return box
+
+
+def _choice(everything: str, words: tuple[str, ...]) -> QComboBox:
+    choice = QComboBox()
+    choice.addItem(everything, "")
+    for word in words:
+        choice.addItem(word, word)
+    return choice

@@ -5,9 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import QTimer
 
 from napari_almadet.plugin.detect_widget import DetectWidget
+from napari_almadet.plugin.reader import PLUGIN, WIDGET
 
-PLUGIN = "napari-almadet"
-WIDGET = "Detect sources"
 FIT_AFTER_MS = 300  # by then the docks have taken their room, and the canvas has its size
 
 

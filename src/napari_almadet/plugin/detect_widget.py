@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Generator
+from datetime import datetime
 from functools import partial
+from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
@@ -20,6 +23,7 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -29,7 +33,9 @@ from napari_almadet.pipeline.catalog import Detections, Fate
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.plugin.background import Failure, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
+from napari_almadet.plugin.file_menu import FileMenu
 from napari_almadet.plugin.inspector import Inspector
+from napari_almadet.plugin.keeper import Keeper, unsaved_of
 from napari_almadet.plugin.layers import cube_of
 from napari_almadet.plugin.session import Session
 
@@ -82,14 +88,20 @@ class DetectWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.session = Session.of(napari_viewer)
+        self.keeper = Keeper.of(self.session)
         self._run = run
         self._worker = None
+        self._showing = False  # whether a result is being put into the viewer
         self._build()
         layers = napari_viewer.layers
         for event in (layers.events.inserted, layers.events.removed, layers.events.reordered, layers.events.renamed):
             event.connect(self._offer_layers)
         self.session.image_changed.connect(self._show_choice)
+        self.session.detections_changed.connect(self._make_room)
+        self.options_button.toggled.connect(self.options.setVisible)
+        self.status.linkActivated.connect(lambda folder: self.files.open_folder(Path(folder)))
         self._offer_layers()
+        self._make_room(self.session.detections)
         self.open_inspector()
 
     def _build(self) -> None:
@@ -124,14 +136,30 @@ class DetectWidget(QWidget):
         self.status = QLabel("Open a cube and press “Detect sources”.")
         self.status.setWordWrap(True)
         self.table = CandidateTable(self.session)
+        self.files = FileMenu(self.session, self.keeper)
+        self.file_button = QToolButton()
+        self.file_button.setText("File")
+        self.file_button.setToolTip("Save and open sessions, export, import")
+        self.file_button.setMenu(self.files)
+        self.file_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.table.bar.addWidget(self.file_button)
+        self.options_button = QToolButton()
+        self.options_button.setText("Settings")
+        self.options_button.setToolTip("Show or hide the settings of a detection")
+        self.options_button.setCheckable(True)
+        self.options_button.setChecked(True)
 
         numbers = QHBoxLayout()
         numbers.addWidget(self.threshold, 1)
         numbers.addWidget(QLabel("Least S/N"))
         numbers.addWidget(self.min_snr, 1)
-        form = QFormLayout()
+        cube = QHBoxLayout()
+        cube.addWidget(self.image_choice, 1)
+        cube.addWidget(self.options_button)
+        self.options = QWidget()
+        form = QFormLayout(self.options)
+        form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Cube", self.image_choice)
         form.addRow("Device", self.device)
         form.addRow("Threshold", numbers)
         form.addRow("", self.keep_continuum)
@@ -139,7 +167,9 @@ class DetectWidget(QWidget):
         buttons.addWidget(self.detect_button, 3)
         buttons.addWidget(self.cancel_button, 1)
         layout = QVBoxLayout(self)
-        layout.addLayout(form)
+        layout.setSpacing(5)
+        layout.addLayout(cube)
+        layout.addWidget(self.options)
         layout.addLayout(buttons)
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
@@ -167,6 +197,19 @@ class DetectWidget(QWidget):
     def _show_choice(self, image: Image | None) -> None:
         self.image_choice.setCurrentIndex(self._images.index(image) if image in self._images else -1)
         self._enable()
+
+    def _make_room(self, detections: Detections | None) -> None:
+        """Give the settings' room to the table once there is something in it; offer what was never saved."""
+        self.options_button.setChecked(detections is None)
+        if detections is None and self.session.image is not None and self._worker is None:
+            cube = self.session.image.metadata.get("cube")
+            folders = unsaved_of(cube) if isinstance(cube, Cube) else []
+            if folders:
+                when = datetime.fromtimestamp(folders[0].stat().st_mtime)
+                self.status.setText(
+                    f"A session on this cube, last changed {when:%d %b %Y %H:%M}, was never saved: "
+                    f'<a href="{escape(str(folders[0]), quote=True)}">open it</a>.'
+                )
 
     def _choose(self, index: int) -> None:
         self.session.inspect(self._images[index])
@@ -220,9 +263,15 @@ class DetectWidget(QWidget):
         elif image not in self.viewer.layers:
             self.status.setText("The layer was removed during the run, so its result was let go.")
         else:
-            self.session.present(image, outcome)
-            self.open_inspector()
-            self.status.setText(summary(outcome, time.perf_counter() - started))
+            self._showing = True
+            text = summary(outcome, time.perf_counter() - started)
+            self.session.present_in_turns(image, outcome, partial(self._shown, text))
+
+    def _shown(self, text: str) -> None:
+        self._showing = False
+        self.open_inspector()
+        self.status.setText(text)
+        self._enable()
 
     def _aborted(self) -> None:
         self.status.setText("Cancelled. Nothing was changed.")
@@ -244,9 +293,9 @@ class DetectWidget(QWidget):
         self._enable()
 
     def _enable(self) -> None:
-        running = self._worker is not None
+        running = self._worker is not None or self._showing
         self.detect_button.setEnabled(not running and self.session.image is not None)
-        self.cancel_button.setEnabled(running)
+        self.cancel_button.setEnabled(self._worker is not None)
         self.progress.setVisible(running)
         for field in (self.image_choice, self.device, self.threshold, self.min_snr, self.keep_continuum):
             field.setEnabled(not running)

@@ -131,7 +131,9 @@ class Inspector(QWidget):
         )
         reasons = "".join(f"<li>{escape(reason)}</li>" for reason in candidate.reasons)
         why = f"<p style='margin:4px 0 0 0'>Why</p><ul style='margin:0 0 0 -24px'>{reasons}</ul>" if reasons else ""
-        self.numbers.setText(f"<b>Candidate {candidate.id}, {candidate.fate.value}</b><table>{rows}</table>{why}")
+        head = f"Candidate {candidate.id}, {candidate.fate.value}, {candidate.verdict}"
+        note = f"<p style='margin:4px 0 0 0'><i>{escape(candidate.note)}</i></p>" if candidate.note else ""
+        self.numbers.setText(f"<b>{head}</b>{note}<table>{rows}</table>{why}")
 
     def _theme_changed(self, event) -> None:
         colours = Colours.of(event.value)

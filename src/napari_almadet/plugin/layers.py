@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.colormaps import ensure_colormap
+from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Candidate, Detections, Fate
+from napari_almadet.pipeline.catalog import Box, Candidate, Detections, Fate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +19,16 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.types import LayerDataTuple
 
+    from napari_almadet.pipeline.folder import Journal
+
 FATE_COLOURS = {Fate.KEPT: "#5dff8f", Fate.FLAGGED: "#ffb000", Fate.DROPPED: "#9a9a9a"}
+VERDICT_COLOURS = {"unseen": "#5ec8ff", "accepted": "#5dff8f", "rejected": "#ff5ea8"}
+PROB_COLOURS = "viridis"  # from 0 to 1
+COLOURINGS = {
+    "verdict": "verdict",
+    "fate": "decision",
+    "prob": "probability",
+}  # column of `features`: what it is called
 UNKNOWN = -1  # id of a box that the user drew and that is no candidate
 
 # Words for the spectral axis types of FITS (WCS paper III) and AIPS; the sky's types are their own words.
@@ -89,34 +100,67 @@ def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
     return np.stack([truth["y"].value, truth["x"].value], axis=1), meta, "points"
 
 
-def boxes_layer(
-    detections: Detections, candidates: Sequence[Candidate], rows: pd.DataFrame, image: Image
-) -> LayerDataTuple:
-    """Shapes layer with one box a candidate, drawn over all channels of ``image``; ``rows`` are its `features`.
+def result_layers(detections: Detections, image: Image, journal: Journal | None = None) -> list[LayerDataTuple]:
+    """The layers of a result over a cube's layer; they carry it, and the journal of its changes, in their metadata."""
+    found = [
+        probability_layer(detections, image),
+        boxes_layer(detections, features(detections, detections.candidates), image),
+    ]
+    for _, meta, _ in found:
+        meta["metadata"] = {"detections": detections, "journal": journal}
+    return found
 
-    Two-dimensional, so that napari shows the boxes whatever the channel; without text,
-    which is what makes a Shapes layer slow.
+
+def boxes_layer(detections: Detections, rows: pd.DataFrame, image: Image) -> LayerDataTuple:
+    """Shapes layer with a box for each candidate, over all channels of ``image``; ``rows`` are the `features` of all.
+
+    Two-dimensional, so that one box does for all channels; which are seen is a matter of
+    their colours' opacity, see `Session`.  A three-dimensional layer would need a box for
+    each channel of each candidate.  Without text, which is what makes a Shapes layer slow.
     """
     meta = {
         "name": f"{image.name} candidates",
         **_sky_plane(image),
         "features": rows,
         "feature_defaults": {name: _blank(rows[name].dtype) for name in rows},
-        "edge_color": [FATE_COLOURS[c.fate] for c in candidates] or "white",
+        "edge_color": box_colours(rows, "verdict") if len(rows) else "white",
         "edge_width": edge_width(detections.cube),
         "ndim": 2,
         "face_color": "transparent",
         "opacity": 1.0,
-        "metadata": {"detections": detections},
     }
-    return box_corners(candidates), meta, "shapes"
+    return [corners(c.box) for c in detections.candidates], meta, "shapes"
 
 
-def box_corners(candidates: Sequence[Candidate]) -> list[np.ndarray]:
-    """Corners (4, 2) of the boxes in data coordinates, at the outer edges of their pixels."""
-    return [
-        np.array([(b.y0, b.x0), (b.y0, b.x1), (b.y1, b.x1), (b.y1, b.x0)]) - 0.5 for b in (c.box for c in candidates)
-    ]
+def corners(box: Box) -> np.ndarray:
+    """Corners (4, 2) of a box in data coordinates, at the outer edges of its pixels."""
+    return np.array([(box.y0, box.x0), (box.y0, box.x1), (box.y1, box.x1), (box.y1, box.x0)]) - 0.5
+
+
+def box_of(outline: np.ndarray) -> Box:
+    """The box whose `corners` come closest to an outline (n, 2) in data coordinates; one pixel at least."""
+    (y0, x0), (y1, x1) = (
+        np.round(outline.min(axis=0) + 0.5).astype(int),
+        np.round(outline.max(axis=0) + 0.5).astype(int),
+    )
+    return Box(int(y0), int(max(y1, y0 + 1)), int(x0), int(max(x1, x0 + 1)))
+
+
+def box_colours(rows: pd.DataFrame, by: str) -> np.ndarray:
+    """RGBA (n, 4) of the boxes of candidates, by a column of their `features` that `COLOURINGS` names."""
+    if by == "prob":
+        return ensure_colormap(PROB_COLOURS).map(rows["prob"].fillna(0).to_numpy())
+    if by == "fate":
+        return _painted(rows["fate"], FATE_COLOURS)
+    dropped = (rows["verdict"] == "unseen") & (rows["fate"] == Fate.DROPPED)
+    return _painted(
+        rows["verdict"].mask(dropped, "dropped"), {**VERDICT_COLOURS, "dropped": FATE_COLOURS[Fate.DROPPED]}
+    )
+
+
+def _painted(words: pd.Series, palette: dict[str, str]) -> np.ndarray:
+    colours = dict(zip(palette, transform_color(list(palette.values())), strict=True))
+    return np.array([colours[word] for word in words], dtype=float).reshape(-1, 4)
 
 
 def edge_width(cube: Cube) -> float:
@@ -133,7 +177,6 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
         "blending": "additive",
         "contrast_limits": (0.0, 1.0),
         "visible": False,
-        "metadata": {"detections": detections},
     }
     return detections.probability, meta, "image"
 
@@ -148,16 +191,20 @@ def features(detections: Detections, candidates: Sequence[Candidate]) -> pd.Data
 
     placed = []
     for candidate in candidates:
-        x, y = position(candidate)
+        x, y = candidate.position
         z = candidate.z if np.isfinite(candidate.z) else line_channel(candidate)
         placed.append(replace(candidate, x=x, y=y, z=z))
     table = detections.table(placed)
     return pd.DataFrame({name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames})
 
 
-def position(candidate: Candidate) -> tuple[float, float]:
-    """(x, y) of a candidate in pixels: its flux-weighted centre, or its box's where that was not measured."""
-    return candidate.position
+def rows_of(features: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
+    """The rows of candidates by their ``id``, in the order of ``numbers``; blank where a number is `UNKNOWN`."""
+    rows = features.set_index("id", drop=False).reindex(numbers).reset_index(drop=True)
+    rows["id"] = numbers
+    if (numbers == UNKNOWN).any():
+        rows = rows.fillna({name: _blank(features[name].dtype) for name in features}).astype(features.dtypes)
+    return rows
 
 
 def line_channel(candidate: Candidate) -> float:

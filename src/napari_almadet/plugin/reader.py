@@ -1,25 +1,36 @@
-"""napari's way to a FITS cube."""
+"""napari's way to a FITS cube, and to a folder of results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import napari
+from napari.layers import Layer
 from napari.utils.notifications import show_error, show_info
 
-from napari_almadet.cube import CubeError, read_cube
-from napari_almadet.plugin.layers import cube_layer
+from napari_almadet.cube import Cube, CubeError, read_cube
+from napari_almadet.plugin.layers import cube_layer, result_layers
 
 if TYPE_CHECKING:
+    from napari import Viewer
     from napari.types import LayerDataTuple
 
+PLUGIN, WIDGET = "napari-almadet", "Detect sources"  # as in napari.yaml
 SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fit.fz")
 
 
 def napari_get_reader(path: str | Sequence[str]) -> Callable[..., list[LayerDataTuple]] | None:
-    """The reader of a path or of several, or None if one is no FITS file by its name."""
+    """The reader of FITS files, by their names, or of one folder of results; None for anything else.
+
+    napari asks about every folder that is opened, so the answer must come at once.
+    """
     paths = [path] if isinstance(path, str) else list(path)
+    if len(paths) == 1 and Path(paths[0]).is_dir():
+        from napari_almadet.pipeline.folder import is_result
+
+        return read_result if is_result(paths[0]) else None
     if all(str(p).lower().endswith(SUFFIXES) for p in paths):
         return read
     return None
@@ -41,6 +52,51 @@ def read(path: str | Sequence[str]) -> list[LayerDataTuple]:
     if layers:
         north_up()
     return layers or [(None,)]  # napari's way to say "read, and nothing to show"
+
+
+def read_result(path: str | Sequence[str]) -> list[LayerDataTuple]:
+    """A folder of results as layers: the cube, the probability map, the boxes; and the panels to inspect them.
+
+    Where the cube is open already, the result is shown in its layer.
+    """
+    from napari_almadet.pipeline.folder import FolderError, Journal, belongs, read
+
+    folder = path if isinstance(path, str) else path[0]
+    viewer = napari.current_viewer()
+    images = [] if viewer is None else [x for x in viewer.layers if isinstance(x.metadata.get("cube"), Cube)]
+    image = next((x for x in images if belongs(folder, x.metadata["cube"])), None)
+    try:
+        detections = read(folder, None if image is None else image.metadata["cube"])
+    except (FolderError, CubeError) as error:
+        show_error(str(error))
+        return [(None,)]
+    journal = Journal(folder)
+    journal.know(detections)
+    open_panels(viewer)
+    if image is not None:
+        from napari_almadet.plugin.session import Session
+
+        Session.of(viewer).present(image, detections, journal)
+        return [(None,)]
+    north_up()
+    cube = cube_layer(detections.cube)
+    return [cube, *result_layers(detections, Layer.create(*cube), journal)]
+
+
+def open_panels(viewer: Viewer | None) -> None:
+    """Open the plugin's panels in a viewer's window, if they are not open, as soon as the layers are there."""
+    from qtpy.QtCore import QTimer
+
+    from napari_almadet.plugin.session import Session
+
+    def opened() -> None:
+        viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+        session = Session.of(viewer)
+        if session.selected is None and session.candidates:
+            session.select(session.candidates[0])
+
+    if hasattr(viewer, "window") and not Session.is_open(viewer):
+        QTimer.singleShot(0, opened)
 
 
 def north_up() -> None:

@@ -1,0 +1,152 @@
+"""How long the window takes: from a click to everything redrawn, a verdict, a scroll; and its longest stalls.
+
+Run it under a display, or without one as ``xvfb-run -a -s "-screen 0 1920x1080x24" python benchmarks/window.py``.
+It opens the real window on a cube of 128 x 360 x 360 with ``--candidates`` candidates made up in it, and works it
+through Qt events.  A click counts until Qt and the canvas have drawn all that it changed.  The stall of a detection is
+the longest time between two beats of a timer of 5 ms, while the shipped networks search the sample cube.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import napari
+import numpy as np
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_almadet.inspection.apertures import gaussian
+from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak
+from napari_almadet.pipeline.settings import Settings
+from napari_almadet.plugin.reader import PLUGIN, WIDGET
+
+SHAPE = (128, 360, 360)
+
+
+class Beat:
+    """A timer that remembers the longest time between two of its beats, in ms."""
+
+    def __init__(self):
+        self.timer = QTimer()
+        self.timer.timeout.connect(self._beat)
+        self.timer.start(5)
+        self.start()
+
+    def start(self) -> None:
+        """Forget what was."""
+        self.last, self.longest = time.perf_counter(), 0.0
+
+    def _beat(self) -> None:
+        now = time.perf_counter()
+        self.longest, self.last = max(self.longest, 1e3 * (now - self.last)), now
+
+
+def made_up(cube, number: int, seed: int = 0) -> Detections:
+    """Detections with spectra and images from the cube, at random places: the window does not mind."""
+    rng = np.random.default_rng(seed)
+    data, channels = cube.read(), np.arange(SHAPE[0])
+    candidates = []
+    for i in range(1, number + 1):
+        y, x = rng.integers(40, SHAPE[1] - 40, 2)
+        z, fwhm = rng.uniform(10, SHAPE[0] - 10), rng.uniform(3, 12)
+        peak = EmissionPeak(int(z), 0.9, 0.9, z, fwhm)
+        first, last = peak.emission_range(SHAPE[0])
+        box = Box(int(y - 6), int(y + 7), int(x - 6), int(x + 7))
+        corner = (int(y - 32), int(x - 32))
+        candidates.append(
+            Candidate(
+                id=i,
+                box=box,
+                prob=float(rng.uniform(0.1, 1)),
+                spectrum=data[:, *box.slices].sum(axis=(1, 2)),
+                denoised=gaussian(peak, channels).astype(np.float32),
+                peaks=(peak,),
+                channels=(first, last),
+                reasons=["kept: made up"],
+                focused=data[first:last, corner[0] : corner[0] + 64, corner[1] : corner[1] + 64].sum(axis=0),
+                focus_origin=corner,
+                snr_global=float(rng.uniform(2, 20)),
+                snr_pixel=float(rng.uniform(5, 30)),
+                x=float(x),
+                y=float(y),
+                z=z,
+                f_sum=1.0,
+                err_f_sum=0.1,
+            )
+        )
+    return Detections(cube, Settings(), candidates, data.sum(axis=0), data.max(axis=0), {"device": "cpu"})
+
+
+def settle() -> None:
+    """Let everything be drawn, Qt's widgets and napari's canvas: what is drawn may ask for more to be drawn."""
+    for _ in range(4):
+        QApplication.processEvents()
+
+
+def timed(act: Callable[[int], object], times: int = 20) -> str:
+    """Median and longest time in ms of an act and all the drawing it brings."""
+    spent = []
+    for i in range(times):
+        start = time.perf_counter()
+        act(i)
+        settle()
+        spent.append(1e3 * (time.perf_counter() - start))
+    return f"{statistics.median(spent):5.0f} ms, longest {max(spent):4.0f} ms"
+
+
+def inspect(widget, number: int) -> None:
+    """Click, judge, sort, filter, scroll and step through the channels with many candidates."""
+    session, table = widget.session, widget.table
+    found = made_up(session.image.metadata["cube"], number)
+    start = time.perf_counter()
+    session.present(session.image, found)
+    settle()
+    print(f"\n{number} candidates: shown in {1e3 * (time.perf_counter() - start):.0f} ms")
+    view = table.view
+    rows = view.viewport().height() // 22 - 1
+
+    def click(i: int) -> None:
+        place = view.visualRect(table.model.index(view.rowAt(0) + i % rows, 2)).center()
+        QTest.mouseClick(view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+
+    bar = view.verticalScrollBar()
+    print("  click on a row, all redrawn ", timed(click))
+    print("  key N                       ", timed(lambda i: QTest.keyClick(view, Qt.Key.Key_N)))
+    print("  verdict by key              ", timed(lambda i: QTest.keyClick(view, "KJ"[i % 2])))
+    print("  undo                        ", timed(lambda i: table.undo_button.click()))
+    print("  scroll by a page            ", timed(lambda i: bar.setValue(bar.value() + bar.pageStep())))
+    print("  sort by a column            ", timed(lambda i: view.sortByColumn(2, Qt.SortOrder(i % 2)), 6))
+    print("  filter by S/N               ", timed(lambda i: table.filters.min_snr.setValue(5 + i), 6))
+    table.filters.min_snr.setValue(0)
+    print("  step of the channel slider  ", timed(lambda i: session.set_channel(20 + i)))
+
+
+def main() -> None:
+    """Print all figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--candidates", type=int, nargs="+", default=[100, 1000, 5000])
+    options = parser.parse_args()
+    viewer = napari.Viewer()
+    viewer.window.resize(1280, 720)
+    viewer.open_sample(PLUGIN, "simulated_sources")
+    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    settle()
+    beat = Beat()
+    for run in ("first", "second"):
+        beat.start()
+        widget.detect_button.click()
+        while not widget.detect_button.isEnabled():
+            QApplication.processEvents()
+        settle()
+        print(f"{run} detection: longest stall of the event loop {beat.longest:.0f} ms")
+    for number in options.candidates:
+        inspect(widget, number)
+    viewer.close()
+
+
+if __name__ == "__main__":
+    main()

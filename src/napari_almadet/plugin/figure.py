@@ -1,0 +1,183 @@
+"""One page for each candidate: spectrum, focused image, moment 0 and numbers, as PNG or PDF; no Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.inspection.apertures import gaussian
+from napari_almadet.pipeline.catalog import Candidate, Detections, flux_factor
+from napari_almadet.pipeline.exchange import ExchangeError, replacing
+from napari_almadet.pipeline.focus import cut_out, focus, without_continuum
+from napari_almadet.plugin.describe import facts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".pdf")
+SIZE = (11.0, 7.5)  # inches
+DIRTY, DENOISED, FIT = "#333333", "#0067b0", "#b85c00"
+
+
+def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
+    """A page on one candidate.
+
+    The moment 0 is that of the emission range, with each pixel's continuum taken off where
+    the candidate has lines; the focused image is the paper's, with the continuum in it.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=SIZE, layout="constrained")
+    rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.25))
+    _draw_spectrum(figure.add_subplot(rows[0]), detections, candidate)
+    below = rows[1].subgridspec(1, 3, width_ratios=(1, 1, 0.95))
+    cutout = cut_out(detections.cube, candidate.box, detections.settings.crop)
+    focused = focus(cutout.planes, candidate.channels)
+    moment = focus(without_continuum(cutout.planes, candidate.peaks), candidate.channels)
+    for place, image, name in ((below[0], focused, "Focused image"), (below[1], moment, "Moment 0, continuum off")):
+        axes = _image_axes(figure, place, detections, cutout.origin)
+        _draw_image(axes, image, detections, candidate, cutout.origin)
+        axes.set_title(name, fontsize=10)
+    _write_facts(figure.add_subplot(below[2]), detections, candidate)
+    figure.suptitle(f"{detections.cube.name}, candidate {candidate.id}", fontsize=13, fontweight="bold")
+    return figure
+
+
+def write_figure(detections: Detections, candidate: Candidate, path: str | Path) -> Path:
+    """Write the page on one candidate as PNG or PDF, by the ending of ``path``.
+
+    Raises
+    ------
+    ExchangeError
+        If the ending is neither .png nor .pdf.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise ExchangeError(f"{path.name}: the name must end in {' or '.join(FORMATS)}.")
+    with replacing(path) as beside:
+        candidate_figure(detections, candidate).savefig(beside, format=path.suffix.lower()[1:], dpi=150)
+    return path
+
+
+def write_report(detections: Detections, path: str | Path, candidates: Sequence[Candidate]) -> Path:
+    """Write a PDF with a page for each of some candidates.
+
+    Raises
+    ------
+    ExchangeError
+        If the ending is not .pdf, or there are no candidates.
+    """
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    path = Path(path)
+    if path.suffix.lower() != ".pdf":
+        raise ExchangeError(f"{path.name}: a report is a PDF, its name must end in .pdf.")
+    if not candidates:
+        raise ExchangeError("There are no candidates to report on.")
+    with replacing(path) as beside, PdfPages(beside) as pages:
+        for candidate in candidates:
+            pages.savefig(candidate_figure(detections, candidate))
+    return path
+
+
+def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate) -> None:
+    cube, n_channels = detections.cube, detections.cube.shape[0]
+    edges = np.arange(n_channels + 1) - 0.5
+    frequency = cube.frequency(edges)
+    x = edges if frequency is None else frequency.to_value("GHz")
+
+    def world(channel) -> np.ndarray:
+        return np.interp(channel, edges, x)
+
+    factor, unit = flux_factor(cube)
+    axes.stairs(factor * candidate.spectrum, x, color=DIRTY, linewidth=0.8, label="dirty")
+    axes.axhline(0, color="grey", linewidth=0.6, linestyle=":")
+    first, last = candidate.channels
+    if (first, last) != (0, n_channels):
+        axes.axvspan(*world([first - 0.5, last - 0.5]), color=FIT, alpha=0.15, linewidth=0, label="emission range")
+    axes.set_xlim(x.min(), x.max())
+    axes.set_xlabel("Channel" if frequency is None else f"Frequency (GHz{_frame(cube)})")
+    axes.set_ylabel(f"Flux density ({unit.to_string('unicode')})")
+    scale = axes.twinx()
+    scale.stairs(candidate.denoised, x, color=DENOISED, linewidth=1.2, label="denoised")
+    if candidate.primary:
+        fine = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
+        scale.plot(
+            world(fine), gaussian(candidate.primary, fine), color=FIT, linewidth=1.2, linestyle="--", label="fit"
+        )
+    low, high = axes.get_ylim()
+    scale.set_ylim(1.1 * low / high if high > 0 else -1, 1.1)  # zero at one height
+    scale.set_ylabel("Denoised", color=DENOISED)
+    handles = [line for one in (axes, scale) for line in one.get_legend_handles_labels()[0]]
+    axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=False, ncols=4)
+    if (velocity := cube.velocity(edges)) is not None and frequency is not None:
+        v = velocity.to_value("km/s")
+        up = np.argsort(x)
+        across = np.argsort(v)
+        second = axes.secondary_xaxis(
+            "top",
+            functions=(
+                lambda f: np.interp(f, x[up], v[up]),
+                lambda k: np.interp(k, v[across], x[across]),
+            ),
+        )
+        second.set_xlabel("Radio velocity (km/s)")
+
+
+def _frame(cube) -> str:
+    frame = cube.wcs.wcs.specsys if cube.wcs is not None else ""
+    return f", {frame}" if frame else ""
+
+
+def _image_axes(figure: Figure, place, detections: Detections, origin: tuple[int, int]) -> Axes:
+    """Axes with sky coordinates where the cube has them."""
+    wcs = detections.cube.celestial
+    if wcs is None:
+        axes = figure.add_subplot(place)
+        axes.set_xlabel("x (pixel)")
+        axes.set_ylabel("y (pixel)")
+        return axes
+    axes = figure.add_subplot(place, projection=wcs)
+    for coordinate in axes.coords:
+        coordinate.set_ticklabel(size=7, exclude_overlapping=True)
+        coordinate.set_ticks(number=3)
+    return axes
+
+
+def _draw_image(axes: Axes, image: np.ndarray, detections: Detections, candidate: Candidate, origin) -> None:
+    from matplotlib.patches import Rectangle
+
+    y0, x0 = origin
+    ny, nx = image.shape
+    finite = image[np.isfinite(image)]
+    low, high = (np.percentile(finite, 1), finite.max()) if finite.size else (0, 1)
+    extent = (x0 - 0.5, x0 + nx - 0.5, y0 - 0.5, y0 + ny - 0.5)
+    shown = axes.imshow(image, origin="lower", extent=extent, cmap="inferno", vmin=low, vmax=high)
+    axes.set_facecolor("grey")
+    box = candidate.box
+    corner, (height, width) = (box.x0 - 0.5, box.y0 - 0.5), box.shape
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.2))
+    unit = "" if detections.cube.unit is None else (detections.cube.unit).to_string("unicode")
+    axes.figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, pad=0.02).set_label(
+        f"Sum over channels {candidate.channels[0]} to {candidate.channels[1] - 1} ({unit})", fontsize=8
+    )
+
+
+def _write_facts(axes: Axes, detections: Detections, candidate: Candidate) -> None:
+    axes.axis("off")
+    rows = [*facts(detections, candidate), ("Verdict", candidate.verdict)]
+    if candidate.note:
+        rows.append(("Note", fill(candidate.note, 34)))
+    lines = [f"{name:<12}{value}".replace("\n", "\n" + 12 * " ") for name, value in rows]
+    why = [fill(reason, 48, initial_indent="· ", subsequent_indent="  ") for reason in candidate.reasons]
+    axes.text(
+        0, 1, "\n".join(lines), family="monospace", fontsize=7.5, va="top", parse_math=False, transform=axes.transAxes
+    )
+    axes.text(
+        0, 0, "\n".join(why), fontsize=6.5, va="bottom", color="#555555", parse_math=False, transform=axes.transAxes
+    )

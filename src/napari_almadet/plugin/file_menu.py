@@ -1,0 +1,194 @@
+"""The menu "File": a session's folder, exports for other programs, imports, and how the panels behave."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtWidgets import QFileDialog, QMenu
+
+from napari_almadet.pipeline.catalog import Candidate
+from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.session import KEYS, Session
+
+if TYPE_CHECKING:
+    from napari_almadet.plugin.keeper import Keeper
+
+CATALOGUE = "ECSV (*.ecsv);;VOTable (*.vot);;FITS table (*.fits);;CSV (*.csv)"
+REGIONS = "DS9 regions (*.reg);;CASA and CARTA regions (*.crtf)"
+SPECTRA = "FITS tables (*.fits);;ECSV (*.ecsv)"
+FIGURE = "PNG (*.png);;PDF (*.pdf)"
+REPORT = "PDF (*.pdf)"
+IMPORT = "Catalogues and regions (*.ecsv *.vot *.xml *.fits *.csv *.txt *.cat *.reg *.crtf);;All files (*)"
+
+
+class FileMenu(QMenu):
+    """Saves, exports and imports; whatever takes long is done in a thread, and told of at the lower right."""
+
+    def __init__(self, session: Session, keeper: Keeper):
+        super().__init__("File")
+        self.session, self.keeper = session, keeper
+        self.setToolTipsVisible(True)
+        self.open_action = self.addAction("Open session …", self.open_session)
+        self.save_action = self.addAction("Save session", self.save)
+        self.save_as_action = self.addAction("Save session as …", self.save_as)
+        self.addSeparator()
+        self.exports = [
+            self._exports("Export the accepted", lambda: [c for c in self._everyone() if c.verdict == "accepted"]),
+            self._exports("Export those listed", lambda: list(session.candidates)),
+        ]
+        self.figure_action = self.addAction("Figure of this candidate …", self.export_figure)
+        self.import_action = self.addAction("Import candidates …", self.import_candidates)
+        self.import_action.setToolTip("From a catalogue with SoFiA-2's column names, or DS9 or CRTF regions")
+        self.addSeparator()
+        self.keys_action = self._switch(
+            "Keys N, K, J, U and Ctrl+Z", session.keys_on, partial(setattr, session, "keys_on")
+        )
+        self.keys_action.setToolTip(", ".join(f"{shown}: {name}" for name, (_, shown) in KEYS.items()))
+        self.advance_action = self._switch(
+            "Next candidate after a verdict", session.advance, partial(setattr, session, "advance")
+        )
+        self.aboutToShow.connect(self._enable)
+
+    def _exports(self, title: str, chosen: Callable[[], list[Candidate]]) -> QMenu:
+        menu = self.addMenu(title)
+        menu.addAction("Catalogue …", partial(self._export, "write_catalogue", "catalogue", CATALOGUE, chosen))
+        menu.addAction("Regions …", partial(self._export, "write_regions", "regions", REGIONS, chosen))
+        menu.addAction("Spectra …", partial(self._export, "write_spectra", "spectra", SPECTRA, chosen))
+        menu.addAction("Report with a page each …", partial(self._export, "write_report", "report", REPORT, chosen))
+        return menu
+
+    def _switch(self, words: str, on: bool, switched: Callable[[bool], Any]):
+        action = self.addAction(words)
+        action.setCheckable(True)
+        action.setChecked(on)
+        action.toggled.connect(switched)
+        return action
+
+    def _enable(self) -> None:
+        found = self.session.detections is not None
+        for item in (self.save_action, self.save_as_action, *(menu.menuAction() for menu in self.exports)):
+            item.setEnabled(found)
+        self.figure_action.setEnabled(self.session.selected is not None)
+        self.import_action.setEnabled(self.session.image is not None)
+        self.save_action.setText(
+            f"Save session to {self.keeper.folder.name}" if self.keeper.saved else "Save session …"
+        )
+
+    def _everyone(self) -> list[Candidate]:
+        return [] if self.session.detections is None else self.session.detections.candidates
+
+    # -- sessions ---------------------------------------------------------------------
+
+    def open_session(self) -> None:
+        """Ask for a folder and open it, as if it had been dropped on napari."""
+        folder = QFileDialog.getExistingDirectory(self, "Open a session", self._home())
+        if folder:
+            self.open_folder(Path(folder))
+
+    def open_folder(self, folder: Path) -> None:
+        """Open a folder of results."""
+        from napari.layers import Layer
+
+        from napari_almadet.plugin.reader import napari_get_reader
+
+        reader = napari_get_reader(str(folder))
+        if reader is None:
+            show_error(f"{folder} is no session: settings.json, candidates.ecsv or spectra.fits is missing.")
+            return
+        for data in reader(str(folder)):
+            if data[0] is not None:
+                self.session.viewer.add_layer(Layer.create(*data))
+
+    def save(self) -> None:
+        """Save to the session's folder, or ask for one."""
+        if self.keeper.saved:
+            self.keeper.save(self.keeper.folder, _tell)
+        else:
+            self.save_as()
+
+    def save_as(self) -> None:
+        """Ask for a folder and save to it."""
+        suggested = str(Path(self._home()) / f"{self.session.detections.cube.name} session")
+        # a name that need not exist: the folder is made
+        folder, _ = QFileDialog.getSaveFileName(
+            self,
+            "Save the session as a folder",
+            suggested,
+            "Folder (*)",
+            options=QFileDialog.Option.DontConfirmOverwrite,
+        )
+        if not folder:
+            return
+        from napari_almadet.pipeline.folder import is_result
+
+        folder = Path(folder)
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not is_result(folder)):
+            show_error(f"{folder} holds other things. Choose a new name for the session's folder.")
+            return
+        self.keeper.save(folder, _tell)
+
+    def _home(self) -> str:
+        cube = self.session.image.metadata.get("cube") if self.session.image is not None else None
+        return str(cube.path.resolve().parent) if getattr(cube, "path", None) else str(Path.home())
+
+    # -- exports and imports ----------------------------------------------------------
+
+    def _export(self, writer: str, what: str, forms: str, chosen: Callable[[], list[Candidate]]) -> None:
+        candidates = chosen()
+        if not candidates:
+            show_error("There is nothing to export: no candidate is accepted yet, or none is listed.")
+            return
+        path = self._ask(f"Export {len(candidates)} candidates: {what}", f"{self._name()} {what}", forms)
+        if path is not None:
+            self._write(writer, candidates, path)
+
+    def export_figure(self) -> None:
+        """Ask for a file and write the page on the selected candidate."""
+        candidate = self.session.selected
+        path = self._ask("Figure of this candidate", f"{self._name()} candidate {candidate.id}", FIGURE)
+        if path is not None:
+            self._write("write_figure", candidate, path)
+
+    def _write(self, writer: str, candidates: Sequence[Candidate] | Candidate, path: Path) -> None:
+        detections = self.session.detections
+
+        def work() -> Path:
+            from napari_almadet.pipeline import exchange
+            from napari_almadet.plugin import figure
+
+            if writer == "write_figure":
+                return figure.write_figure(detections, candidates, path)
+            return getattr(figure if writer == "write_report" else exchange, writer)(detections, path, candidates)
+
+        in_background(work, done=_tell, failed=_complain)
+
+    def _ask(self, title: str, name: str, forms: str) -> Path | None:
+        path, form = QFileDialog.getSaveFileName(self, title, str(Path(self._home()) / name), forms)
+        if not path:
+            return None
+        known = re.findall(r"\*(\.\w+)", forms)
+        if Path(path).suffix.lower() in known:
+            return Path(path)
+        return Path(path + (re.findall(r"\*(\.\w+)", form) or known)[0])
+
+    def _name(self) -> str:
+        return self.session.detections.cube.name
+
+    def import_candidates(self) -> None:
+        """Ask for a catalogue or a region file and take its sources in, to be inspected like the others."""
+        path, _ = QFileDialog.getOpenFileName(self, "Import candidates", self._home(), IMPORT)
+        if path:
+            self.session.take_in(path)
+
+
+def _tell(path: Path) -> None:
+    show_info(f"Written: {path}")
+
+
+def _complain(error: Exception) -> None:
+    show_error(str(error))

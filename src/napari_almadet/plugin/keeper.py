@@ -1,0 +1,141 @@
+"""Nothing the user says is lost: where a session is saved, its journal, and what was never saved."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from napari.utils.notifications import show_error, show_warning
+from platformdirs import user_data_path
+from psygnal import Signal
+
+from napari_almadet.cube import Cube
+from napari_almadet.pipeline.catalog import Candidate, Detections
+from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.session import Session
+
+KEPT_UNSAVED = 3  # folders of unsaved sessions that are kept for each cube
+
+
+def unsaved_folder() -> Path:
+    """Where sessions are kept that the user has not saved."""
+    return user_data_path("napari-almadet") / "unsaved"
+
+
+def unsaved_of(cube: Cube) -> list[Path]:
+    """Folders of the unsaved sessions of a cube in which something was said, the latest first."""
+    from napari_almadet.pipeline.folder import JOURNAL, is_result
+
+    return [folder for folder in _folders(cube) if is_result(folder) and (folder / JOURNAL).exists()]
+
+
+def _folders(cube: Cube) -> list[Path]:
+    return sorted(unsaved_folder().glob(f"{_name(cube)}-*"), reverse=True)
+
+
+def _name(cube: Cube) -> str:
+    """What the folders of a cube's unsaved sessions begin with: its name, and what tells it from its namesakes."""
+    origin = str(cube.path.resolve()) if cube.path is not None else f"array {cube.shape}"
+    return f"{re.sub(r'[^A-Za-z0-9]+', '_', cube.name)[:60]}-{hashlib.sha256(origin.encode()).hexdigest()[:8]}"
+
+
+class Keeper:
+    """Writes a session's detections to a folder, and every later change to the journal in it.
+
+    Detections that were just made are written to a folder of their own among the user's
+    data, so that verdicts are safe before anybody thought of saving; `save` moves on to
+    the user's folder.  Writing is done in a thread, on a copy of the candidates; what is
+    changed meanwhile is taken down when it has ended.
+    """
+
+    changed = Signal(object)  # the folder the present detections are kept in, or None
+
+    @classmethod
+    def of(cls, session: Session) -> Keeper:
+        """The keeper of a session: the one its panels share, or a new one."""
+        if session.keeper is None:
+            session.keeper = cls(session)
+        return session.keeper
+
+    def __init__(self, session: Session):
+        self.session = session
+        self._writing: dict[int, list[Candidate]] = {}  # by id() of detections: what was changed since the copy
+        self._said = False
+        session.edited.connect(self._record)
+        session.detections_changed.connect(self._detections_changed)
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder the present detections are kept in; None while it is first written."""
+        return self.session.journal.path.parent if self.session.journal is not None else None
+
+    @property
+    def saved(self) -> bool:
+        """Whether that folder is one of the user's."""
+        return self.folder is not None and self.folder.parent != unsaved_folder()
+
+    def save(self, folder: Path, done: Callable[[Path], object] = lambda folder: None) -> None:
+        """Write all to a folder of the user's, and keep to it from now on."""
+        before = self.folder
+        if before == folder:
+            before = None
+
+        def written(folder: Path) -> None:
+            if before is not None and before.parent == unsaved_folder():
+                shutil.rmtree(before, ignore_errors=True)
+            done(folder)
+
+        self._write(folder, keep_cube=True, done=written)
+
+    def _detections_changed(self, detections: Detections | None) -> None:
+        if detections is not None and self.session.journal is None and id(detections) not in self._writing:
+            home, name = unsaved_folder(), _name(detections.cube)
+            for old in _folders(detections.cube)[KEPT_UNSAVED - 1 :]:
+                shutil.rmtree(old, ignore_errors=True)
+            self._write(home / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}", keep_cube=False)
+        self.changed.emit(self.folder)
+
+    def _write(self, folder: Path, keep_cube: bool, done: Callable[[Path], object] = lambda folder: None) -> None:
+        from napari_almadet.pipeline.folder import Journal, write
+
+        detections = self.session.detections
+        originals = list(detections.candidates)
+        still = replace(detections, candidates=[copy(candidate) for candidate in originals])
+        meanwhile = self._writing[id(detections)] = []
+
+        def written(folder: Path) -> None:
+            self._writing.pop(id(detections), None)
+            journal = Journal(folder)
+            journal.know(still, originals)
+            self.session.keep_in(detections, journal)
+            if meanwhile:
+                self._take_down(journal, detections, meanwhile)
+            self.changed.emit(self.folder)
+            done(folder)
+
+        def failed(error: Exception) -> None:
+            self._writing.pop(id(detections), None)
+            show_error(f"The session could not be written to {folder}: {error}")
+
+        in_background(write, still, folder, keep_cube, done=written, failed=failed)
+
+    def _record(self, changed: list[Candidate]) -> None:
+        detections = self.session.detections
+        if id(detections) in self._writing:
+            self._writing[id(detections)] += changed
+        if self.session.journal is not None:
+            self._take_down(self.session.journal, detections, changed)
+
+    def _take_down(self, journal, detections: Detections, changed: list[Candidate]) -> None:
+        try:
+            journal.record(detections, changed)
+        except OSError as error:
+            if not self._said:  # once; the next save tells again
+                show_warning(f"Changes are not being kept in {journal.path}: {error}. Save the session elsewhere.")
+            self._said = True

@@ -1,0 +1,22 @@
+"""napari's way to save the boxes: File > Save Selected Layers, as a catalogue or as regions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.utils.notifications import show_error
+
+from napari_almadet.pipeline.catalog import Detections
+from napari_almadet.pipeline.exchange import REGIONS, write_catalogue, write_regions
+
+
+def write_boxes(path: str, data: Any, meta: dict) -> list[str]:
+    """Write the kept candidates whose boxes a layer shows, in the format that the name's ending says."""
+    detections = meta.get("metadata", {}).get("detections")
+    if not isinstance(detections, Detections):
+        # napari takes an error for a writer that does not exist
+        show_error(f"The layer {meta.get('name', '')} holds no candidates of a detection: choose another format.")
+        return []
+    write = write_regions if Path(path).suffix.lower() in REGIONS else write_catalogue
+    return [str(write(detections, path))]

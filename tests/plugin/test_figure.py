@@ -1,0 +1,56 @@
+"""A page holds what it says: spectrum, images with the box, numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from made_by_hand import make_detections
+from PIL import Image
+
+from napari_almadet.cube import Cube
+from napari_almadet.pipeline.exchange import ExchangeError
+from napari_almadet.plugin.figure import candidate_figure, write_figure, write_report
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_page_shows_the_candidates_own_data(detections, data, bare):
+    if bare:
+        detections = make_detections(Cube.from_array(data))
+    candidate = detections.candidates[0]
+    figure = candidate_figure(detections, candidate)
+    images = [axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()]
+    assert len(images) == 2
+    first, last = candidate.channels
+    expected = data[first:last].sum(axis=0)[19:83, 29:93]  # 64 pixels about the middle of the box
+    np.testing.assert_allclose(np.asarray(images[0]), expected, rtol=1e-4, atol=1e-4)
+    texts = "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    assert "kept: made by hand" in texts
+    assert "unseen" in texts
+    labels = {axes.get_xlabel() for axes in figure.axes}
+    assert ("Channel" if bare else "Frequency (GHz, LSRK)") in labels
+
+
+def test_a_candidate_at_the_edge_and_without_a_line(detections):
+    candidate = detections.candidates[1]
+    candidate.peaks, candidate.note = (), "one $ sign, _ and µ"
+    candidate.channels = (0, 48)
+    candidate_figure(detections, candidate).canvas.draw()
+
+
+def test_files(detections, tmp_path):
+    with Image.open(write_figure(detections, detections.candidates[0], tmp_path / "one.png")) as image:
+        assert image.width > 1000
+    report = write_report(detections, tmp_path / "all.pdf", detections.kept)
+    assert report.read_bytes().count(b"/Type /Page ") == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["all.pdf", "one.png"]
+    for write, name, what in (
+        (write_figure, "a.gif", detections.candidates[0]),
+        (write_report, "a.png", detections.kept),
+    ):
+        with pytest.raises(ExchangeError, match="must end in"):
+            if write is write_report:
+                write(detections, tmp_path / name, what)
+            else:
+                write(detections, what, tmp_path / name)
+    with pytest.raises(ExchangeError, match="no candidates"):
+        write_report(detections, tmp_path / "none.pdf", [])

@@ -1,0 +1,134 @@
+"""Whatever happens, what the user said is on the disk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from made_by_hand import make_detections
+from napari.components import ViewerModel
+from napari.utils._proxies import PublicOnlyProxy
+
+from napari_almadet.pipeline.catalog import Box
+from napari_almadet.pipeline.folder import JOURNAL, read
+from napari_almadet.plugin.keeper import KEPT_UNSAVED, Keeper, unsaved_of
+
+
+@pytest.fixture
+def viewer():
+    return PublicOnlyProxy(ViewerModel())
+
+
+@pytest.fixture
+def keeper(session, cube_image, detections, qtbot):
+    """A keeper of the hand-made detections, once it has written them."""
+    keeper = Keeper(session)
+    session.present(cube_image, detections)
+    qtbot.waitUntil(lambda: keeper.folder is not None, timeout=20_000)
+    return keeper
+
+
+def verdicts(folder, cube) -> list[str]:
+    return [candidate.verdict for candidate in read(folder, cube).candidates]
+
+
+def test_verdicts_are_kept_before_anybody_saved(keeper, session, cube, unsaved):
+    assert keeper.folder.parent == unsaved
+    assert not keeper.saved
+    assert unsaved_of(cube) == []  # nothing was said yet
+    session.set_verdict(session.candidates[:2], "accepted")
+    session.set_note(session.candidates[2], "why?")
+    assert unsaved_of(cube) == [keeper.folder]
+    assert verdicts(keeper.folder, cube) == ["accepted", "accepted", "unseen", "unseen"]
+    assert read(keeper.folder, cube).candidates[2].note == "why?"
+    session.undo()
+    session.undo()
+    assert verdicts(keeper.folder, cube) == ["unseen"] * 4
+
+
+def test_what_is_said_while_it_is_written_is_not_lost(session, cube_image, cube, qtbot):
+    keeper = Keeper(session)
+    session.present(cube_image, make_detections(cube))
+    assert keeper.folder is None
+    session.set_verdict(session.candidates[:1], "rejected")
+    qtbot.waitUntil(lambda: keeper.folder is not None, timeout=20_000)
+    assert verdicts(keeper.folder, cube)[0] == "rejected"
+
+
+def test_saving_moves_on_to_the_users_folder(keeper, session, cube, tmp_path, qtbot):
+    session.set_verdict(session.candidates[:1], "accepted")
+    before = keeper.folder
+    keeper.save(tmp_path / "mine")
+    qtbot.waitUntil(lambda: keeper.saved, timeout=20_000)
+    assert keeper.folder == tmp_path / "mine"
+    assert not before.exists()
+    assert not (keeper.folder / JOURNAL).exists()
+    session.set_verdict(session.candidates[1:2], "rejected")
+    assert verdicts(keeper.folder, None) == ["accepted", "rejected", "unseen", "unseen"]  # cube.fits is with it
+
+
+def test_boxes_of_ones_own_are_kept_too(keeper, session, cube, qtbot):
+    mine = make_detections(cube).candidates[3]
+    mine.id, mine.box, mine.origin = 5, Box(70, 80, 90, 100), "drawn"
+    session._change([(mine, {})])
+    assert read(keeper.folder, cube).candidates[-1].box == mine.box
+    session.undo()
+    assert len(read(keeper.folder, cube).candidates) == 4
+
+
+def test_a_full_disk_is_told_once(keeper, session, monkeypatch):
+    told = []
+    monkeypatch.setattr("napari_almadet.plugin.keeper.show_warning", told.append)
+    monkeypatch.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError("No space left on device")))
+    session.set_verdict(session.candidates[:1], "accepted")
+    session.set_verdict(session.candidates[:1], "rejected")
+    assert len(told) == 1
+    assert "No space left" in told[0]
+    assert session.candidates[0].verdict == "rejected"
+
+
+def test_old_unsaved_sessions_are_cleared_away(session, cube_image, cube, unsaved, qtbot):
+    keeper = Keeper(session)
+    for count in range(1, KEPT_UNSAVED + 2):
+        session.present(cube_image, make_detections(cube))
+        qtbot.waitUntil(lambda: keeper.folder is not None, timeout=20_000)
+        assert len(list(unsaved.iterdir())) == min(count, KEPT_UNSAVED)
+
+
+def test_the_program_is_killed_right_after_a_click(tmp_path, data, header):
+    """The real window, in a process of its own, killed without notice after the button was pressed."""
+    from astropy.io import fits
+
+    from napari_almadet.cube import read_cube
+
+    fits.writeto(tmp_path / "toy.fits", data, header)
+    folder = make_detections(read_cube(tmp_path / "toy.fits")).write(tmp_path / "results")
+    code = """
+        import sys
+        import napari
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+        from napari_almadet.plugin.detect_widget import DetectWidget
+
+        viewer = napari.Viewer(show=False)
+        widget = DetectWidget(viewer)
+        widget.files.open_folder(sys.argv[1])
+        for _ in range(100):
+            QTest.qWait(20)
+        QTest.mouseClick(widget.table.reject_button, Qt.MouseButton.LeftButton)
+        print("given", flush=True)
+        while True:
+            pass
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(folder)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline().strip() == b"given"
+    finally:
+        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        process.wait()
+        process.stdout.close()
+    assert verdicts(folder, None) == ["rejected", "unseen", "unseen", "unseen"]
