@@ -42,6 +42,7 @@ def panel(session, qtbot):
 
 def pixel(panel, view, x: float, y: float) -> QPoint:
     """Where a point of a plot's view lies in its widget."""
+    QApplication.processEvents()  # the axes take their room while the plot is painted
     return panel.plot.mapFromScene(view.mapViewToScene(QPointF(x, y)))
 
 

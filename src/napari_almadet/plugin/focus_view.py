@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyqtgraph as pg
@@ -35,6 +35,7 @@ TIPS = (
     "Mean velocity, weighted with the intensity",
     "Velocity dispersion (σ)",
 )
+VELOCITIES = MOMENTS[1:]
 COLOUR_MAPS = dict(zip(IMAGES, ("inferno", "inferno", "CET-D1A", "viridis"), strict=True))
 MASKS = (0, 2, 3, 4, 5)  # multiples of the noise under which voxels do not count in moments
 
@@ -208,7 +209,8 @@ class FocusView(QWidget):
         ny, nx = values.shape
         self.image.setImage(values, autoLevels=False)
         self.image.setRect(x0 - 0.5, y0 - 0.5, nx, ny)
-        _show_colours(self.bar, COLOUR_MAPS[self.picture.name], _levels(values), self.picture.values.unit)
+        levels = _levels(values[self._box_in_picture(candidate)] if self.picture.name in VELOCITIES else values)
+        _show_colours(self.bar, COLOUR_MAPS[self.picture.name], levels, self.picture.values.unit)
         self.plot.setRange(xRange=(x0 - 0.5, x0 + nx - 0.5), yRange=(y0 - 0.5, y0 + ny - 0.5), padding=0)
         self.range_name.setText(f"channels {candidate.channels[0]}–{candidate.channels[1] - 1}")
         self.range_name.setPos(x0 - 0.5, y0 + ny - 0.5)
@@ -240,6 +242,11 @@ class FocusView(QWidget):
         return Picture(
             name, readable(values * brightness * axis.unit if order == 0 else values * axis.unit), cutout.origin
         )
+
+    def _box_in_picture(self, candidate: Candidate) -> tuple[slice, slice]:
+        """Where the box lies in the picture; what little noise is left beside it has any velocity."""
+        (y0, x0), box = self.picture.origin, candidate.box
+        return slice(max(box.y0 - y0, 0), box.y1 - y0), slice(max(box.x0 - x0, 0), box.x1 - x0)
 
     def _velocity(self) -> SpectralAxis:
         """What moments and cuts are made of: a velocity, or what else the cube can be shown on."""
@@ -326,7 +333,7 @@ class FocusView(QWidget):
         _show_colours(self.cut_bar, "inferno", _levels(shown.value), shown.unit)
         self.cut_plot.setRange(xRange=(-half, half), yRange=(edges.min(), edges.max()), padding=0)
         self.cut_plot.setLabel("bottom", f"Offset ({unit})")
-        self.cut_plot.setLabel("left", axis.label)
+        self.cut_plot.setLabel("left", replace(axis, frame="").label)  # there is not the room for more
 
     # -- to the viewer ----------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class SpectrumPanel(QWidget):
         self.plot.setMouseEnabled(x=True, y=False)
         self.plot.showAxis("right")
         self.plot.setLabel("right", "Denoised")
-        self.plot.getAxis("bottom").setHeight(36)  # its own guess cuts the label's descenders off
+        self.plot.getAxis("bottom").setHeight(40)  # its own guess cuts the label's descenders off
         self.plot.scene().sigMouseClicked.connect(self._clicked)
         # The denoised spectrum has a scale of its own, 0 to 1, on the right.
         self.right = pg.ViewBox(enableMenu=False)
