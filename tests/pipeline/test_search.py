@@ -15,6 +15,7 @@ from napari_almadet.cube import Cube
 from napari_almadet.pipeline import windows as field
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import detect
+from napari_almadet.pipeline.remeasure import move
 from napari_almadet.pipeline.search import SearchNetworks, look_again, refined, resolutions
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.windows import windows
@@ -286,3 +287,14 @@ def test_what_is_too_bright_for_noise_is_flagged_whatever_judge_says():
         detections = detect(cube, Settings(), networks=doubtful)
         source = min(detections.candidates, key=lambda c: np.hypot(c.x - 60, c.y - 60))
         assert source.fate is fate
+
+
+def test_a_moved_box_is_measured_anew_and_keeps_judges_word():
+    cube = beam_cube(add(planes(19), 60, 60, 40, 30.0))
+    detections = detect(cube, Settings(threshold=0.5), networks=NETWORKS)
+    (source,) = detections.kept
+    box = Box(source.box.y0 - 2, source.box.y1 + 2, source.box.x0 - 2, source.box.x1 + 2)
+    moved = move(source, detections, box, NETWORKS)
+    assert moved.box == box
+    assert moved.prob == source.prob
+    assert moved.primary.centre == pytest.approx(source.primary.centre, abs=0.5)

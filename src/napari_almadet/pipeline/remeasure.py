@@ -53,11 +53,13 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
     """
     box = box.inside(detections.cube.shape[1:])
     (y0, x0), (height, width) = (box.y0, box.x0), box.shape
+    # fmax: NaN, and no warning, where the map is NaN, as it is in a cube that was not searched
+    highest = float(np.fmax.reduce(detections.probability[box.slices], axis=None))
     moved = replace(
         candidate,
         box=box,
-        # fmax: NaN, and no warning, where the map is NaN, as it is in a cube that was not searched
-        prob=float(np.fmax.reduce(detections.probability[box.slices], axis=None)),
+        # Judge has seen what was found, not the box; the paper's probability is the map's
+        prob=candidate.prob if isinstance(networks, SearchNetworks) else highest,
         edge=at_edge(box, detections.probability if np.isfinite(detections.probability).any() else detections.stacked),
         blended=False,
         peaks=(),
