@@ -58,7 +58,7 @@ def test_the_accepted_are_exported(widget, session, answer, told, qtbot, tmp_pat
         answer(tmp_path / name.split(".")[0], form)  # the ending follows the format that was chosen
         told.clear()
         choose(widget.files, "Export the accepted", words)
-        qtbot.waitUntil(lambda: told != [], timeout=60_000)
+        qtbot.waitUntil(lambda: told != [], timeout=200_000)
         assert told == [f"Written: {tmp_path / name}"]
     assert Table.read(tmp_path / "mine.vot", format="votable")["id"].tolist() == [2, 3]
     assert len(Regions.read(tmp_path / "mine.reg")) == 2
@@ -69,7 +69,7 @@ def test_those_listed_are_exported(widget, session, answer, told, qtbot, tmp_pat
     session.filter_by = Filter(dropped=True, min_prob=0.6)
     answer(tmp_path / "listed.csv", "CSV (*.csv)")
     choose(widget.files, "Export those listed", "Catalogue")
-    qtbot.waitUntil(lambda: told != [], timeout=10_000)
+    qtbot.waitUntil(lambda: told != [], timeout=200_000)
     assert Table.read(tmp_path / "listed.csv")["id"].tolist() == [1, 2, 3]
 
 
@@ -82,11 +82,11 @@ def test_a_session_is_saved_and_opened_again(widget, viewer, session, answer, to
     session.set_verdict(session.candidates[:1], "rejected")
     answer(tmp_path / "my session")
     choose(widget.files, "Save session as")
-    qtbot.waitUntil(lambda: widget.keeper.saved, timeout=20_000)
+    qtbot.waitUntil(lambda: widget.keeper.saved, timeout=60_000)
     viewer.layers.clear()
     assert session.detections is None
     choose(widget.files, "Open session")
-    qtbot.waitUntil(lambda: session.detections is not None, timeout=10_000)
+    qtbot.waitUntil(lambda: session.detections is not None, timeout=60_000)
     assert [c.verdict for c in session.candidates] == ["rejected", "unseen", "unseen"]
     assert session.selected is session.candidates[0]
 
@@ -113,7 +113,7 @@ def test_a_catalogue_is_taken_in(widget, session, answer, qtbot, tmp_path):
     )
     answer(tmp_path / "theirs.csv")
     choose(widget.files, "Import")
-    qtbot.waitUntil(lambda: len(session.detections.candidates) == 5, timeout=20_000)
+    qtbot.waitUntil(lambda: len(session.detections.candidates) == 5, timeout=60_000)
     taken = session.detections.candidates[-1]
     assert (taken.origin, taken.channels, taken.box.x0) == ("imported", (38, 43), 90)
     assert np.isfinite(taken.f_sum)
@@ -127,7 +127,7 @@ def test_a_catalogue_is_taken_into_a_cube_that_was_not_searched(widget, viewer, 
     Table(rows=[(60.0, 50.0), (30.0, 72.0)], names=["x", "y"]).write(tmp_path / "theirs.ecsv")
     answer(tmp_path / "theirs.ecsv")
     choose(widget.files, "Import")
-    qtbot.waitUntil(lambda: session.detections is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: session.detections is not None, timeout=60_000)
     assert [c.box.centre for c in session.candidates] == [(50, 60), (72, 30)]
     assert session.image == image
 

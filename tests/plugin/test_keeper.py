@@ -28,7 +28,7 @@ def keeper(session, cube_image, detections, qtbot):
     """A keeper of the hand-made detections, once it has written them."""
     keeper = Keeper(session)
     session.present(cube_image, detections)
-    qtbot.waitUntil(lambda: keeper.folder is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: keeper.folder is not None, timeout=60_000)
     return keeper
 
 
@@ -55,7 +55,7 @@ def test_what_is_said_while_it_is_written_is_not_lost(session, cube_image, cube,
     session.present(cube_image, make_detections(cube))
     assert keeper.folder is None
     session.set_verdict(session.candidates[:1], "rejected")
-    qtbot.waitUntil(lambda: keeper.folder is not None, timeout=20_000)
+    qtbot.waitUntil(lambda: keeper.folder is not None, timeout=60_000)
     assert verdicts(keeper.folder, cube)[0] == "rejected"
 
 
@@ -63,7 +63,7 @@ def test_saving_moves_on_to_the_users_folder(keeper, session, cube, tmp_path, qt
     session.set_verdict(session.candidates[:1], "accepted")
     before = keeper.folder
     keeper.save(tmp_path / "mine")
-    qtbot.waitUntil(lambda: keeper.saved, timeout=20_000)
+    qtbot.waitUntil(lambda: keeper.saved, timeout=60_000)
     assert keeper.folder == tmp_path / "mine"
     assert not before.exists()
     assert not (keeper.folder / JOURNAL).exists()
@@ -95,7 +95,7 @@ def test_old_unsaved_sessions_are_cleared_away(session, cube_image, cube, unsave
     keeper = Keeper(session)
     for count in range(1, KEPT_UNSAVED + 2):
         session.present(cube_image, make_detections(cube))
-        qtbot.waitUntil(lambda: keeper.folder is not None, timeout=20_000)
+        qtbot.waitUntil(lambda: keeper.folder is not None, timeout=60_000)
         assert len(list(unsaved.iterdir())) == min(count, KEPT_UNSAVED)
 
 

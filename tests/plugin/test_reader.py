@@ -102,7 +102,7 @@ def test_a_folder_of_results_opens_with_its_cube(viewer, fits_file, plugin, tmp_
     folder = detections.write(tmp_path / "results")
     viewer.open(str(folder), plugin=plugin)
     assert [layer.name for layer in viewer.layers] == ["toy", "toy probability", "toy candidates"]
-    qtbot.waitUntil(lambda: "Candidate inspector" in viewer.window.dock_widgets, timeout=10_000)
+    qtbot.waitUntil(lambda: "Candidate inspector" in viewer.window.dock_widgets, timeout=60_000)
     session = Session.of(viewer)
     qtbot.waitUntil(lambda: session.selected is not None)
     assert [c.verdict for c in session.candidates] == ["unseen", "accepted", "unseen"]

@@ -345,7 +345,7 @@ def test_refocusing_measures_in_a_thread_and_can_be_undone(session, qtbot):
     changed = Listener(session.candidate_changed)
     session.refocus(candidate, (0, 3))
     session.refocus(candidate, (18, 23))  # overtakes the first
-    qtbot.waitUntil(lambda: candidate.channels == (18, 23), timeout=10_000)
+    qtbot.waitUntil(lambda: candidate.channels == (18, 23), timeout=60_000)
     qtbot.wait(200)
     assert changed.heard == [candidate]
     assert candidate.channels == (18, 23)
@@ -376,10 +376,10 @@ def test_a_box_that_is_moved_is_measured_there(measured, viewer, qtbot):
     outlines = boxes.data
     outlines[0] = outlines[0] + np.array([2.2, 2.8])  # not by whole pixels
     boxes.data = outlines
-    qtbot.waitUntil(lambda: first.origin == "edited", timeout=10_000)
+    qtbot.waitUntil(lambda: first.origin == "edited", timeout=60_000)
     assert first.box == Box(46, 59, 57, 70)
     assert np.hypot(first.x - 60, first.y - 50) < 1.5  # the source is still in it
-    np.testing.assert_allclose(first.spectrum, measured.detections.cube.read()[:, 46:59, 57:70].sum((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(first.spectrum, measured.detections.cube.read()[:, 46:59, 57:70].sum((1, 2)), atol=1e-2)
     row = boxes.features.set_index("id").loc[1]
     assert (row["x_min"], row["origin"]) == (57, "edited")
     np.testing.assert_allclose(outline_of(boxes, 1), layers.corners(first.box))  # it snapped to the pixels
@@ -396,7 +396,7 @@ def outline_of(boxes, number) -> np.ndarray:
 def test_a_box_drawn_on_the_sky_becomes_a_candidate(measured, viewer, qtbot, add):
     outline = [[73.6, 89.6], [73.6, 104.4], [86.4, 104.4], [86.4, 89.6]]
     getattr(boxes_of(viewer), add)(np.array(outline))
-    qtbot.waitUntil(lambda: len(measured.detections.candidates) == 5, timeout=10_000)
+    qtbot.waitUntil(lambda: len(measured.detections.candidates) == 5, timeout=60_000)
     mine = measured.detections.candidates[-1]
     assert (mine.id, mine.origin, mine.box) == (5, "drawn", Box(74, 87, 90, 105))
     assert measured.selected is mine
@@ -437,7 +437,7 @@ def test_deleting_a_box_rejects_what_was_found(measured, viewer, qtbot):
 
 def test_deleting_a_box_of_ones_own_takes_it_away(measured, viewer, qtbot):
     assert measured.add(Box(74, 87, 90, 105)) is not None
-    qtbot.waitUntil(lambda: len(measured.detections.candidates) == 5, timeout=10_000)
+    qtbot.waitUntil(lambda: len(measured.detections.candidates) == 5, timeout=60_000)
     boxes = boxes_of(viewer)
     assert set(boxes.selected_data) == {4}
     boxes.remove_selected()
@@ -476,6 +476,6 @@ def test_a_measurement_that_fails_is_told_and_changes_nothing(measured, qtbot, m
     measured.networks = lambda settings: 1 / 0
     before = dict(vars(measured.selected))
     measured.move(measured.selected, Box(40, 60, 50, 70))
-    qtbot.waitUntil(lambda: told != [], timeout=10_000)
+    qtbot.waitUntil(lambda: told != [], timeout=60_000)
     assert "division by zero" in told[0]
     assert all(vars(measured.selected)[name] is value for name, value in before.items())
