@@ -84,5 +84,5 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(PIP) install -c constraints.txt -e ".[pyqt6,train]" --group dev
+	@$(PIP) install -c constraints.txt -e ".[pyqt6,train,evaluate]" --group dev
 	@touch $@

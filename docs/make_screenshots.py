@@ -76,24 +76,6 @@ def after_a_detection(width: int, height: int, theme: str) -> None:
     viewer.close()
 
 
-def judged(viewer: napari.Viewer, widget: DetectWidget, name: str) -> None:
-    """The window while candidates are gone through; and the page on one of them."""
-    session = widget.session
-    session.boxes_everywhere = True
-    widget.table.everywhere.setChecked(True)
-    session.accept()
-    session.next()
-    session.reject()
-    session.set_note(session.selected, "no line in the raw spectrum")
-    session.next()
-    session.accept()
-    widget.table.filters.more.setChecked(True)
-    rest()
-    picture(viewer, name)
-    path = write_figure(session.detections, session.detections.kept[-1], IMAGES / "candidate.png")
-    shrink(path, width=1000)
-
-
 def in_the_inspector(width: int, height: int, theme: str) -> None:
     """The brightest candidate with what the inspector can show beside its spectrum and focused image."""
     viewer = napari.Viewer()
@@ -120,6 +102,24 @@ def in_the_inspector(width: int, height: int, theme: str) -> None:
     rest()
     picture(viewer, f"inspector-{width}x{height}-{theme}.png")
     viewer.close()
+
+
+def judged(viewer: napari.Viewer, widget: DetectWidget, name: str) -> None:
+    """The window while candidates are gone through; and the page on one of them."""
+    session = widget.session
+    session.boxes_everywhere = True
+    widget.table.everywhere.setChecked(True)
+    session.accept()
+    session.next()
+    session.reject()
+    session.set_note(session.selected, "no line in the raw spectrum")
+    session.next()
+    session.accept()
+    widget.table.filters.more.setChecked(True)
+    rest()
+    picture(viewer, name)
+    path = write_figure(session.detections, session.detections.kept[-1], IMAGES / "candidate.png")
+    shrink(path, width=1000)
 
 
 def main() -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -9,16 +10,19 @@ from astropy.table import QTable, Table
 from typer.testing import CliRunner
 
 from napari_almadet import Cube, __version__, cli, read_cube
-from napari_almadet.evaluation import scores
+from napari_almadet.evaluation import run
+from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.pipeline import detect as pipeline
 from napari_almadet.pipeline.detect import Networks
 from napari_almadet.simulation.dataset import SETS
-from napari_almadet.simulation.sky import STRATA
+from napari_almadet.simulation.observe import Observation
+from napari_almadet.simulation.strata import STRATA
 
 FILES = {
     *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits"),
     *("ds9.reg", "casa.crtf", "settings.json"),
 }
+SMALL = Observation(size=96, n_channels=32, duration=600, integration=60)
 
 
 @pytest.fixture
@@ -167,24 +171,82 @@ def test_simulated_cubes_can_be_opened(almadet, tmp_path):
     assert len(QTable.read(folders[0] / "truth.ecsv")) == 0
 
 
+@pytest.mark.parametrize("stratum", STRATA)
+def test_every_stratum_can_be_simulated(almadet, tmp_path, stratum):
+    arguments = ["--n", 1, "--set", "validation", "--stratum", stratum, "--size", 96, "--channels", 16, "-j", 1]
+    result = almadet("simulate", tmp_path, *arguments)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / f"{stratum}-00000"
+    cube, truth = read_cube(folder / "dirty.fits"), QTable.read(folder / "truth.ecsv")
+    assert len(truth) == 0 if stratum == "empty" else len(truth) > 1
+    about = json.loads((folder / "simulation.json").read_text())
+    assert about["stratum"] == stratum
+    # what the header says of the beam is what the truth says
+    beam = np.sqrt(truth.meta["clean_beam"]["major"] * truth.meta["clean_beam"]["minor"])
+    assert np.sqrt(cube.beam_area * 4 * np.log(2) / np.pi) == pytest.approx(beam, rel=1e-4)
+    assert cube.sky(48, 48).dec.deg == pytest.approx(about["observation"]["declination"], abs=1e-6)
+
+
 def test_choices_are_those_of_the_simulation():
-    """The command line names them itself, so that its help imports no torch."""
+    """The command line takes them from elsewhere, so that its help imports no torch."""
     assert [str(s) for s in cli.Stratum] == list(STRATA)
     assert [str(s) for s in cli.SetName] == list(SETS)
+    assert [str(s) for s in cli.FinderName] == list(FINDERS)
 
 
-def test_evaluation_counts_what_is_there(almadet, tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "load_networks", lambda settings: Networks(lambda b: b * 0, lambda b: b * 0))
-    result = almadet("evaluate", "--n", 1, "--stratum", "paper", "--stratum", "empty", "-o", tmp_path / "s.ecsv")
+@pytest.fixture
+def evaluate(almadet, tmp_path, monkeypatch):
+    """Run `almadet evaluate` on small cubes with networks that see nothing."""
+    monkeypatch.setattr(run, "load_networks", lambda settings: Networks(lambda b: b * 0, lambda b: b * 0))
+    monkeypatch.setattr(run, "Observation", lambda: SMALL)
+    return lambda *arguments: almadet("evaluate", "-o", tmp_path / "out", "-j", 1, "--device", "cpu", *arguments)
+
+
+def test_evaluation_counts_what_is_there(evaluate, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = evaluate("-n", 1, "--stratum", "paper", "--stratum", "empty")
     assert result.exit_code == 0, result.output
-    table = Table.read(tmp_path / "s.ecsv")
+    table = Table.read(tmp_path / "out" / "scores.ecsv")
     assert list(table["stratum"]) == ["paper", "empty"]
+    assert list(table["finder"]) == ["almadet"] * 2
     assert 3 <= table["sources"][0] <= 6
     assert table["completeness"][0] == table["sources"][1] == table["false_positives"].sum() == 0
-    assert "completeness             0.000" in result.stdout
+    assert re.search(r"paper, 1 cubes, [3-6] sources", result.stdout)
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"curves.ecsv", "errors.ecsv", "calibration.ecsv", "curves-paper.png", "summary.png", "test"} <= made
+
+
+def test_evaluation_is_shown_again_without_running(evaluate, tmp_path, monkeypatch):
+    assert evaluate("--render").exit_code == 1  # nothing there yet
+    evaluate("-n", 2, "--stratum", "empty", "--finder", "peaks")
+    (tmp_path / "out" / "scores.ecsv").unlink()
+    monkeypatch.setattr(run, "simulate_cube", None)
+    assert evaluate("--render").exit_code == 0
+    table = Table.read(tmp_path / "out" / "scores.ecsv")
+    assert (table["finder"][0], table["parameters"][0], table["cubes"][0]) == ("peaks", "threshold=4.5", 2)
+
+
+def test_parameters_chosen_on_validation_cubes_are_used_on_others(evaluate, tmp_path):
+    result = evaluate("-n", 2, "--stratum", "paper", "--finder", "peaks", "--tune")
+    assert result.exit_code == 0, result.output
+    best = json.loads((tmp_path / "out" / "tuned.json").read_text())["peaks"]
+    assert f"peaks: threshold {best['parameters']['threshold']:g}; F1 {best['f1']:.3f}" in result.stdout
+    evaluate("-n", 1, "--stratum", "paper", "--finder", "peaks")
+    table = Table.read(tmp_path / "out" / "scores.ecsv")
+    assert table["parameters"][0] == f"threshold={best['parameters']['threshold']:g}"
+    assert evaluate("--tune").exit_code == 2
+
+
+def test_results_of_something_else_stop_the_evaluation(evaluate):
+    assert evaluate("-n", 1, "--stratum", "empty").exit_code == 0
+    result = evaluate("-n", 1, "--stratum", "empty", "--seed", 1)
+    assert result.exit_code == 1
+    assert "Stopped:" in result.stderr and "another seed" in result.stderr
 
 
 def test_weights_that_do_not_exist_are_named(tmp_path, cube):
-    result = CliRunner().invoke(cli.app, ["detect", str(cube()), "-o", str(tmp_path), "--blobs-finder", "nobody"])
+    result = CliRunner().invoke(
+        cli.app, ["detect", str(cube()), "-o", str(tmp_path), "--weights", "judge=nobody.safetensors"]
+    )
     assert result.exit_code == 1
-    assert "no weights 'nobody'" in result.stderr
+    assert "no weights 'nobody.safetensors'" in result.stderr

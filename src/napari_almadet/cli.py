@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from napari_almadet import __version__
-from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.settings import PRESETS, Settings
+from napari_almadet.simulation import STRATA_ABOUT
 
 if TYPE_CHECKING:
+    from astropy.table import Table as AstropyTable
     from rich.table import Table
 
     from napari_almadet.cube import Cube
@@ -40,8 +42,18 @@ class Device(StrEnum):
 class NetworkName(StrEnum):
     """What can be trained."""
 
+    SOURCE_FINDER = "source-finder"
+    LINE_FINDER = "line-finder"
+    JUDGE = "judge"
     BLOBS_FINDER = "blobs-finder"
     DEEP_GRU = "deep-gru"
+
+
+class Preset(StrEnum):
+    """Keys of `napari_almadet.pipeline.settings.PRESETS`."""
+
+    ALMADET = "almadet"
+    PAPER = "paper"
 
 
 class SetName(StrEnum):
@@ -52,13 +64,19 @@ class SetName(StrEnum):
     TEST = "test"
 
 
-class Stratum(StrEnum):
-    """Keys of `napari_almadet.simulation.sky.STRATA`, said again so that help need not import torch."""
+Stratum = StrEnum("Stratum", {name.upper().replace("-", "_"): name for name in STRATA_ABOUT})
 
-    PAPER = "paper"
-    EMPTY = "empty"
-    LINE_ONLY = "line-only"
-    CONTINUUM_ONLY = "continuum-only"
+
+class FinderName(StrEnum):
+    """Keys of `napari_almadet.evaluation.finders.FINDERS`, said again so that help need not import torch."""
+
+    PEAKS = "peaks"
+    MATCHED_FILTER = "matched-filter"
+    SEP = "sep"
+    PHOTUTILS = "photutils"
+    AEGEAN = "aegean"
+    PYBDSF = "pybdsf"
+    DENDROGRAM = "dendrogram"
 
 
 def show_version(wanted: bool) -> None:
@@ -81,11 +99,27 @@ def main(
     """
 
 
+def own_weights(given: list[str]) -> dict[str, str]:
+    """Files by the setting they are for, from options such as ``judge=FILE``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network.
+    """
+    files = dict(text.partition("=")[::2] for text in given)
+    names = [name.replace("-", "_") for name in NetworkName]
+    for name, file in files.items():
+        if name not in names or not file:
+            raise ValueError(f"--weights {name}={file}: give NETWORK=FILE, with a network of {', '.join(names)}")
+    return files
+
+
 @app.command(
     epilog="""[bold]Examples[/]\n
 almadet detect cube.fits\n
 almadet detect night1/*.fits.gz -o results/ --device cuda\n
-almadet detect continuum.fits --keep-continuum --min-snr 6\n
+almadet detect cube.fits --preset paper --keep-continuum\n
 [bold]Exit code[/]\n
 0: all cubes were searched; 1: some cube could not be; 2: the command was not understood."""
 )
@@ -100,24 +134,37 @@ def detect(
     device: Annotated[
         Device, typer.Option(help="Where the networks run; auto takes CUDA, then Apple's MPS, then the CPU.")
     ] = Device.AUTO,
+    preset: Annotated[
+        Preset, typer.Option(help="The search in units of the noise, or the networks and rules as the paper has them.")
+    ] = Preset.ALMADET,
     threshold: Annotated[
-        float, typer.Option(help="Level, from 0 to 1, at which the probability map is cut into blobs.")
-    ] = Settings.threshold,
+        float | None,
+        typer.Option(
+            help="From 0 to 1: least probability of a source; with the preset paper, the level at which the "
+            "probability map is cut into blobs.",
+            show_default=", ".join(f"{value['threshold']:g} with {name}" for name, value in PRESETS.items()),
+        ),
+    ] = None,
     min_snr: Annotated[
         float,
-        typer.Option(help="Least signal-to-noise ratio of a source, in the stacked image or at its line."),
+        typer.Option(help="With the preset paper: least SNR of a source, in the stacked image or at its line."),
     ] = Settings.min_snr,
     require_line: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--require-line/--keep-continuum",
-            help="Drop candidates without an emission line, as the paper does, or keep them.",
+            help="Drop candidates without an emission line, as the preset paper does, or keep them.",
+            show_default=False,
         ),
-    ] = Settings.require_line,
-    blobs_finder: Annotated[
-        str, typer.Option(help="Weights of Blobs Finder: shipped ones, or a .safetensors file of your training.")
-    ] = Settings.blobs_finder,
-    deep_gru: Annotated[str, typer.Option(help="Weights of Deep GRU, likewise.")] = Settings.deep_gru,
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Weights of your training for one of the networks: source_finder=FILE.safetensors, likewise "
+            "line_finder, judge, blobs_finder, deep_gru. May be given more than once.",
+            metavar="NETWORK=FILE",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find the sources of one or more cubes.
@@ -129,7 +176,7 @@ def detect(
     [bold]candidates.ecsv[/], [bold]lines.ecsv[/], [bold]spectra.fits[/]: the same of all candidates, the dropped
     too, with their emission peaks, spectra and focused images.
 
-    [bold]probability.fits[/]: where Blobs Finder sees sources, with sky coordinates.
+    [bold]probability.fits[/]: where the network sees sources, with sky coordinates.
 
     [bold]ds9.reg[/], [bold]casa.crtf[/]: the sources' boxes, for DS9, CARTA and CASA.
 
@@ -139,12 +186,12 @@ def detect(
     """
     try:
         settings = Settings(
+            preset=str(preset),
             threshold=threshold,
             min_snr=min_snr,
             require_line=require_line,
             device=str(device),
-            blobs_finder=blobs_finder,
-            deep_gru=deep_gru,
+            **own_weights(weights or []),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -198,7 +245,7 @@ def demo(
         run_demo()
 
 
-@app.command()
+@app.command(epilog="\n\n".join(f"[bold]{name}[/]: {about}" for name, about in STRATA_ABOUT.items()))
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder for the cubes, in which each gets one.", show_default=False)],
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many cubes.")] = 10,
@@ -206,15 +253,17 @@ def simulate(
         SetName, typer.Option("--set", help="Which set; each is a stream of seeds that no other shares.")
     ] = SetName.TRAIN,
     stratum: Annotated[
-        Stratum, typer.Option(help="What the sky holds: the paper's sources, or what its set lacks.")
+        Stratum, typer.Option(help="What kind of cubes; those below are what the paper's set lacks.")
     ] = Stratum.PAPER,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same cubes.")] = 0,
-    size: Annotated[int, typer.Option(min=32, help="Pixels on a side, of 0.1 arcsec.")] = 360,
-    channels: Annotated[int, typer.Option(min=2, help="Channels, of 10 MHz.")] = 128,
+    size: Annotated[
+        int, typer.Option(min=64, help="Pixels on a side; of 0.1 arcsec, unless the stratum varies them.")
+    ] = 360,
+    channels: Annotated[int, typer.Option(min=2, help="Channels, of 10 MHz at 230 GHz.")] = 128,
     sky: Annotated[bool, typer.Option("--sky/--no-sky", help="Also write the sky model cube.")] = True,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core.")] = None,
 ) -> None:
-    """Simulate ALMA observations (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
+    """Simulate observations, by default of ALMA (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
 
     Each cube gets a folder with dirty.fits, sky.fits, psf.fits, truth.ecsv and simulation.json.  An interrupted
     run goes on where it stopped.
@@ -226,8 +275,12 @@ def simulate(
 
     observation = Observation(size=size, n_channels=channels)
     made = write_set(out, n, which=which, stratum=stratum, seed=seed, observation=observation, sky=sky, jobs=jobs)
-    for _ in track(made, "Simulating", total=n, console=messages):
-        pass
+    try:
+        for _ in track(made, "Simulating", total=n, console=messages):
+            pass
+    except ValueError as error:  # the field is too small for what the stratum asks for
+        messages.print(f"[red]{escape(str(error))}[/]")
+        raise typer.Exit(1) from error
     output.print(f"{n} cubes in {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
 
 
@@ -245,7 +298,8 @@ def train(
     """Train a network from fields simulated on the spot; needs the extra "train".
 
     An interrupted training goes on from its last epoch when the same command is given again.  The weights it ends
-    with are a .safetensors file in OUT, which detect takes with --blobs-finder or --deep-gru.
+    with are a .safetensors file in OUT, which detect takes with --weights. Judge learns from what the shipped Source
+    Finder and Line Finder find.
     """
     from rich.progress import Progress
 
@@ -255,6 +309,9 @@ def train(
         messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[train]"')
         raise typer.Exit(1) from error
     start, recipe = {
+        NetworkName.SOURCE_FINDER: (recipes.train_source_finder, recipes.SOURCE_FINDER),
+        NetworkName.LINE_FINDER: (recipes.train_line_finder, recipes.LINE_FINDER),
+        NetworkName.JUDGE: (recipes.train_judge, recipes.JUDGE),
         NetworkName.BLOBS_FINDER: (recipes.train_blobs_finder, recipes.BLOBS_FINDER),
         NetworkName.DEEP_GRU: (recipes.train_deep_gru, recipes.DEEP_GRU),
     }[network]
@@ -270,51 +327,141 @@ def train(
     output.print(f"Weights: {escape(str(weights))}", highlight=False, soft_wrap=True)
 
 
-@app.command()
+@app.command(
+    epilog="""[bold]Examples[/]\n
+almadet evaluate -n 60\n
+almadet evaluate --tune --finder peaks --finder matched-filter -n 20 -o scores/\n
+almadet evaluate --preset paper --preset almadet --finder peaks --finder matched-filter -n 300 -o scores/"""
+)
 def evaluate(
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Also write the numbers to this .ecsv file.")] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Cubes of each stratum.")] = 100,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.", file_okay=False)] = Path(
+        "evaluation"
+    ),
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=1, help="Cubes of each stratum; default: 100, of --render all.")
+    ] = None,
+    presets: Annotated[
+        list[Preset] | None, typer.Option("--preset", help="May be given more than once; default: almadet.")
+    ] = None,
+    finders: Annotated[
+        list[FinderName] | None,
+        typer.Option("--finder", help="Also a classical finder; may be given more than once. Alone: without presets."),
+    ] = None,
     strata: Annotated[
         list[Stratum] | None, typer.Option("--stratum", help="May be given more than once; default: all.")
     ] = None,
     which: Annotated[SetName, typer.Option("--set", help="Which set of cubes.")] = SetName.TEST,
     seed: Annotated[int, typer.Option(min=0, help="Of the set.")] = 0,
     device: Annotated[Device, typer.Option(help="Where to simulate and where the networks run.")] = Device.AUTO,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core, or one on a GPU.")
+    ] = None,
     require_line: Annotated[
-        bool, typer.Option("--require-line/--keep-continuum", help="As for detect.")
-    ] = Settings.require_line,
+        bool | None, typer.Option("--require-line/--keep-continuum", help="As for detect; default: the preset's.")
+    ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Choose the finders' parameters on the validation set, and stop; runs with the same OUT use them.",
+        ),
+    ] = False,
+    render: Annotated[
+        bool, typer.Option("--render", help="Run nothing; make tables and pictures of the results in OUT anew.")
+    ] = False,
 ) -> None:
-    """Measure completeness and purity on simulated cubes, one to one within 3 pixels.
+    """Measure presets and classical finders on simulated cubes, one to one within 3 pixels.
 
-    The cubes are those "almadet simulate" writes for the same set and seed; they are made here and not kept.
+    The cubes are those "almadet simulate" writes for the same set and seed; they are made here and not kept. What
+    was found in each is, in OUT/SET/STRATUM/, so that an interrupted or extended run only does what is missing.
+
+    [bold]OUT/scores.ecsv[/]: all rates and errors, a row for each stratum and finder in OUT.
+
+    [bold]OUT/curves.ecsv[/], [bold]errors.ecsv[/], [bold]calibration.ecsv[/]: against SNR, and of the probabilities.
+
+    [bold]OUT/*.png[/]: the same as pictures, where matplotlib is installed.
     """
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
-    from napari_almadet.evaluation.scores import evaluate as run
-    from napari_almadet.evaluation.scores import scores_table
+    from napari_almadet.evaluation import run, tuning
+    from napari_almadet.evaluation.scores import tables
 
+    if tune and (presets or not finders):
+        raise typer.BadParameter("--tune chooses parameters of classical finders: name them with --finder")
     names = [str(s) for s in strata or Stratum]
-    tally = {}
-    with Progress(console=messages, transient=True) as bar:
-        task = bar.add_task("", total=n * len(names))
-        settings = Settings(device=str(device), require_line=require_line)
-        for name, scores in run(n, names, which=which, seed=seed, settings=settings):
-            tally[name] = scores
-            bar.update(task, advance=1, description=name)
-    for name, scores in tally.items():
-        output.print(f"[bold]{name}[/], {scores.cubes} cubes, {scores.true} sources", highlight=False)
-        output.print(f"  completeness             {escape(str(scores.completeness))}", highlight=False)
-        output.print(f"  completeness, SNR >= 5   {escape(str(scores.completeness_bright))}", highlight=False)
-        output.print(f"  purity                   {escape(str(scores.purity))}", highlight=False)
-        output.print(f"  false positives          {scores.false_positives}", highlight=False)
-        row = scores.row()
-        output.print(
-            f"  mean IoU {row['mean_iou']:.2f} (boxes), {row['mean_iou_channels']:.2f} (channels); median error "
-            f"{row['median_offset_px']:.2f} px, {row['median_line_offset_channels']:.2f} channels",
-            highlight=False,
-        )
-    if out:
-        scores_table(tally).write(out, overwrite=True)
+    set_name = str(SetName.VALIDATION if tune else which)
+    cubes = n or 100
+    if tune:
+        contenders = [variant for finder in finders for variant in tuning.variants(str(finder))]
+    else:
+        contenders = [
+            run.Preset(*preset_with(preset, str(device), require_line))
+            for preset in presets or ([] if finders else [Preset.ALMADET])
+        ]
+        contenders += [tuning.at_its_best(out, str(finder)) for finder in finders or []]
+    if not render:
+        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        try:
+            with Progress(*columns, console=messages, transient=True) as bar:
+                task = bar.add_task("", total=None)
+                steps = run.run(out, contenders, names, cubes, which=set_name, seed=seed, device=str(device), jobs=jobs)
+                for done, total in steps:
+                    bar.update(task, completed=done, total=total)
+        except ModuleNotFoundError as error:
+            messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[evaluate]"')
+            raise typer.Exit(1) from error
+        except (OSError, RuntimeError, ValueError) as error:
+            messages.print(f"[red]Stopped:[/] {escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(1) from error
+    if tune:
+        for finder, best in tuning.choose(out, set_name, [str(f) for f in finders], names, cubes).items():
+            values = ", ".join(f"{key} {value:g}" for key, value in best["parameters"].items())
+            output.print(f"[bold]{finder}[/]: {values}; F1 {best['f1']:.3f}", highlight=False)
+        return
+    made = tables(out / set_name, n)
+    if not len(made["scores"]):
+        messages.print(f"[red]No results in[/] {escape(str(out / set_name))}")
+        raise typer.Exit(1)
+    for name, table in made.items():
+        table.write(out / f"{name}.ecsv", overwrite=True)
+    try:
+        from napari_almadet.evaluation.plots import save_all
+    except ModuleNotFoundError as error:
+        messages.print(f'No pictures, {error.name} is missing: pip install "napari-almadet\\[evaluate]"')
+    else:
+        save_all(made, out)
+    print_scores(made["scores"])
+    output.print(f"Written to {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
+
+
+def preset_with(preset: Preset, device: str, require_line: bool | None) -> tuple[str, Settings]:
+    """A preset's settings, and a name that says what was changed in them."""
+    if require_line is None:
+        return str(preset), Settings(preset=str(preset), device=device)
+    name = f"{preset}-{'require-line' if require_line else 'keep-continuum'}"
+    return name, Settings(preset=str(preset), device=device, require_line=require_line)
+
+
+def print_scores(scores: AstropyTable) -> None:
+    """Print what matters most of a table of scores, a short table for each stratum."""
+    from rich.table import Table
+
+    from napari_almadet.evaluation.report import SHORT
+
+    for stratum in dict.fromkeys(scores["stratum"]):
+        rows = scores[scores["stratum"] == stratum]
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+        for k, name in enumerate(SHORT):
+            table.add_column(name, justify="right" if k else "left", no_wrap=bool(k))
+        for row in rows:
+            table.add_row(*(cell(row) for cell in SHORT.values()))
+        count = f"{max(rows['cubes'])} cubes, {max(rows['sources'])} sources"
+        output.print(f"\n[bold]{stratum}[/], {count}", highlight=False)
+        output.print(table)
+        for row in rows[rows["failures"] > 0]:
+            failed = f"{row['finder']} failed on {row['failures']} of {row['cubes']} cubes: {row['failure']}"
+            messages.print(f"[red]{escape(failed)}[/]", soft_wrap=True)
+    output.print()
 
 
 def no_display() -> bool:

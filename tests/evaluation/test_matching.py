@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_almadet.evaluation.matching import Rate, match
+from napari_almadet.evaluation.matching import Rate, box_iou, match, range_iou
 
 
 def test_nothing_is_claimed_twice():
@@ -48,3 +48,10 @@ def test_rate_has_the_wilson_interval():
     assert Rate(81, 263).interval == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert Rate(15, 148).interval == pytest.approx((0.0624, 0.1605), abs=1e-4)
     assert np.isnan(Rate(0, 0).value)
+
+
+def test_overlaps():
+    boxes = box_iou([[0, 10, 0, 10], [0, 4, 0, 4]], [[5, 15, 0, 10], [4, 8, 4, 8], [0, 4, 0, 4]])
+    np.testing.assert_allclose(boxes, [[50 / 150, 16 / 100, 16 / 100], [0, 0, 1]])
+    np.testing.assert_allclose(range_iou([[0, 10]], [[5, 15], [10, 15], [0, 10], [-1, -1]]), [[1 / 3, 0, 1, 0]])
+    assert box_iou(np.zeros((0, 4)), [[0, 1, 0, 1]]).shape == (0, 1)

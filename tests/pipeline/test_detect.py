@@ -9,7 +9,7 @@ from napari_almadet import Settings, __version__, detect, read_cube
 from napari_almadet.pipeline.catalog import Fate
 from napari_almadet.pipeline.detect import Networks, detect_steps
 
-SMALL = Settings(window=64, overlap=16, batch_size=2)
+SMALL = Settings(preset="paper", window=64, overlap=16, batch_size=2)
 SOURCES = [  # y, x, line centre, line FWHM, line peak, continuum
     (20, 25, 30, 6, 8, 0.8),
     (60, 70, 90, 8, 10, 0.0),
@@ -69,7 +69,7 @@ def test_the_focused_image_is_the_cubes_integral_over_the_line(planes_of, cube_o
 def test_noise_holds_nothing(planes_of, cube_of, oracles, seed, require_line):
     """One in 120 such cubes (seed 2 is one) holds a true 5 sigma peak among those these networks let through."""
     eager = Networks(lambda batch: batch, oracles.deep_gru)  # takes half of the noise for sources
-    settings = Settings(window=64, overlap=16, threshold=0.7, require_line=require_line)
+    settings = Settings(preset="paper", window=64, overlap=16, threshold=0.7, require_line=require_line)
     detections = detect(cube_of(planes_of(seed=seed)), settings, networks=eager)
     assert detections.candidates
     assert detections.kept == []
@@ -98,7 +98,7 @@ def test_without_a_line_a_source_is_dropped_unless_continuum_is_wanted(planes_of
     (candidate,) = detect(cube, SMALL, networks=blind).candidates
     assert candidate.fate is Fate.DROPPED
     assert candidate.reasons[-1] == "dropped: no emission peak above 0.10 (highest 0.04)"
-    wanted = Settings(window=64, overlap=16, require_line=False)
+    wanted = Settings(preset="paper", window=64, overlap=16, require_line=False)
     (candidate,) = detect(cube, wanted, networks=blind).kept
     assert candidate.kind == "continuum"
     assert candidate.channels == (0, 128)

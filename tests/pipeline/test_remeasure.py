@@ -13,7 +13,8 @@ from napari_almadet.pipeline.remeasure import move, refocus, take_in, unsearched
 from napari_almadet.pipeline.settings import Settings
 
 SOURCES = [(30, 40, 50, 8, 14, 0), (55, 70, 90, 6, 14, 0)]
-SMALL = Settings(window=64, overlap=16, crop=48)  # windows no larger than the field, which padding would mislead
+# windows no larger than the field, which padding would mislead
+SMALL = Settings(preset="paper", window=64, overlap=16, crop=48)
 MEASURES = ("x", "y", "z", "f_sum", "err_f_sum", "f_max", "w20", "w50", "rms", "snr_global", "snr_pixel")
 
 

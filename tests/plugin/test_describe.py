@@ -49,18 +49,6 @@ def test_what_was_not_measured_is_left_out(detections, number):
     assert told["Pixel"] == f"x {x:.1f}, y {y:.1f}"
 
 
-def test_sexagesimal_is_astropys():
-    rng = np.random.default_rng(2)
-    values = [*rng.uniform(-90, 90, 300), 0.0, -1e-9, 59.9999999, -0.5, 12.5]
-    for value in values:
-        angle = Angle(value, "deg")
-        expected = angle.to_string(sep=":", precision=1, pad=True, alwayssign=True)
-        assert sexagesimal(value, 1, sign=True) in (expected, expected.replace("-00:00:00.0", "+00:00:00.0"))
-        hours = Angle(abs(value), "hourangle")
-        assert sexagesimal(abs(value), 2) == hours.to_string(sep=":", precision=2, pad=True)
-    assert sexagesimal(np.nan, 2) == "–"
-
-
 @pytest.mark.parametrize(
     ("unit", "text"),
     [
@@ -90,3 +78,15 @@ def test_fluxes_are_in_a_readable_unit(peak, text, per):
 
 def test_kelvin_stays_kelvin():
     assert readable(np.array([1e-3]) * u.K).unit == u.K
+
+
+def test_sexagesimal_is_astropys():
+    rng = np.random.default_rng(2)
+    values = [*rng.uniform(-90, 90, 300), 0.0, -1e-9, 59.9999999, -0.5, 12.5]
+    for value in values:
+        angle = Angle(value, "deg")
+        expected = angle.to_string(sep=":", precision=1, pad=True, alwayssign=True)
+        assert sexagesimal(value, 1, sign=True) in (expected, expected.replace("-00:00:00.0", "+00:00:00.0"))
+        hours = Angle(abs(value), "hourangle")
+        assert sexagesimal(abs(value), 2) == hours.to_string(sep=":", precision=2, pad=True)
+    assert sexagesimal(np.nan, 2) == "–"

@@ -65,3 +65,24 @@ class Rate:
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.value:.3f} [{low:.3f}, {high:.3f}] ({self.hits}/{self.total})"
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes with boxes: (n, 4) and (m, 4), half-open y0, y1, x0, x1, give (n, m)."""
+    a, b = np.reshape(a, (-1, 4)), np.reshape(b, (-1, 4))
+    shared = _shared(a[:, :2], b[:, :2]) * _shared(a[:, 2:], b[:, 2:])
+    area_a, area_b = ((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) for box in (a, b))
+    return shared / (area_a[:, None] + area_b - shared)
+
+
+def range_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of half-open ranges with ranges: (n, 2) and (m, 2) give (n, m)."""
+    a, b = np.reshape(a, (-1, 2)), np.reshape(b, (-1, 2))
+    shared = _shared(a, b)
+    union = (a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0]) - shared
+    return np.divide(shared, union, out=np.zeros(union.shape), where=union > 0)
+
+
+def _shared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    first, last = np.maximum(a[:, None, 0], b[:, 0]), np.minimum(a[:, None, 1], b[:, 1])
+    return np.maximum(last - first, 0)

@@ -1,161 +1,321 @@
-"""What a detection run is worth: completeness, purity, overlaps and errors against the truth of simulated cubes."""
+"""What the detections are worth: rates, overlaps, errors and calibration, from stored results.
+
+The protocol is that of ``docs/validation.md``.  All rates come with 95 % intervals.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
-from astropy.table import QTable, Table
+import pandas as pd
+from astropy.stats import poisson_conf_interval
+from astropy.table import Table
 
-from napari_almadet.evaluation.matching import Rate, match
-from napari_almadet.pipeline.catalog import Box, Candidate
-from napari_almadet.pipeline.detect import Networks, detect, load_networks
-from napari_almadet.pipeline.settings import Settings
-from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
-from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.evaluation.finders import FINDERS
+from napari_almadet.evaluation.matching import Rate, box_iou, match, range_iou
+from napari_almadet.evaluation.results import TRUTH, Results
+from napari_almadet.simulation.dataset import STRATA
 
-BRIGHT = 5.0  # SNR in the stacked image above which completeness is also given
-# An overlap of boxes is counted, beside the protocol's match by distance, as the paper counts it.
-PAPER_IOU = 0.8
-
-
-@dataclass
-class Scores:
-    """Tally of matches over any number of cubes; lists have one entry a matched pair."""
-
-    cubes: int = 0
-    true: int = 0
-    bright: int = 0
-    found: int = 0
-    bright_found: int = 0
-    candidates: int = 0
-    iou: list[float] = field(default_factory=list)
-    iou_channels: list[float] = field(default_factory=list)
-    offset: list[float] = field(default_factory=list)
-    line_offset: list[float] = field(default_factory=list)
-    line_width_ratio: list[float] = field(default_factory=list)
-
-    def add(self, truth: QTable, candidates: list[Candidate]) -> None:
-        """Count one cube: its truth, as `truth_table` gives it, and the kept candidates."""
-        x, y = truth["x"].value, truth["y"].value
-        lines = np.asarray(truth["z_min"]) >= 0
-        overlaps = np.array(
-            [
-                [
-                    range_iou((t["z_min"], t["z_max"] + 1), c.channels)
-                    if t["z_min"] >= 0 and c.kind != "continuum"
-                    else 1
-                    for c in candidates
-                ]
-                for t in truth
-            ]
-        ).reshape(len(truth), len(candidates))
-        pairs = match(np.stack([x, y], axis=1), np.array([(c.x, c.y) for c in candidates]), overlaps > 0)
-        is_bright = np.asarray(truth["snr_stack"]) >= BRIGHT
-        self.cubes += 1
-        self.true += len(truth)
-        self.bright += int(is_bright.sum())
-        self.candidates += len(candidates)
-        self.found += len(pairs)
-        self.bright_found += int(is_bright[pairs[:, 0]].sum())
-        for i, j in pairs:
-            row, candidate = truth[int(i)], candidates[j]
-            self.offset.append(float(np.hypot(x[i] - candidate.x, y[i] - candidate.y)))
-            box = Box(row["y_min"], row["y_max"] + 1, row["x_min"], row["x_max"] + 1)
-            self.iou.append(box_iou(box, candidate.box))
-            if lines[i] and candidate.primary:
-                self.iou_channels.append(float(overlaps[i, j]))
-                self.line_offset.append(abs(candidate.primary.centre - row["z"]))
-                self.line_width_ratio.append(candidate.primary.fwhm / row["fwhm_line"])
-
-    @property
-    def completeness(self) -> Rate:
-        """Share of the true sources that were found."""
-        return Rate(self.found, self.true)
-
-    @property
-    def completeness_bright(self) -> Rate:
-        """The same of those whose SNR in the stacked image is 5 or more."""
-        return Rate(self.bright_found, self.bright)
-
-    @property
-    def purity(self) -> Rate:
-        """Share of the candidates that are true sources."""
-        return Rate(self.found, self.candidates)
-
-    @property
-    def false_positives(self) -> int:
-        """Candidates without a truth."""
-        return self.candidates - self.found
-
-    @property
-    def f1(self) -> float:
-        """Harmonic mean of completeness and purity."""
-        return 2 * self.found / (self.true + self.candidates) if self.true + self.candidates else float("nan")
-
-    def row(self) -> dict:
-        """The scores as one row of a table."""
-
-        def middle(values):
-            return float(np.median(values)) if values else float("nan")
-
-        def mean(values):
-            return float(np.mean(values)) if values else float("nan")
-
-        row = {"cubes": self.cubes, "sources": self.true, "false_positives": self.false_positives}
-        for name in ("completeness", "completeness_bright", "purity"):
-            rate = getattr(self, name)
-            row |= {name: rate.value, f"{name}_low": rate.interval[0], f"{name}_high": rate.interval[1]}
-        return row | {
-            "f1": self.f1,
-            "completeness_paper_style": Rate(sum(i >= PAPER_IOU for i in self.iou), self.true).value,
-            "mean_iou": mean(self.iou),
-            "mean_iou_channels": mean(self.iou_channels),
-            "median_offset_px": middle(self.offset),
-            "median_line_offset_channels": middle(self.line_offset),
-            "median_line_width_ratio": middle(self.line_width_ratio),
-        }
+BRIGHT_STACK = 5.0  # SNR in the stacked image, and at the line, over which completeness is also given
+BRIGHT_LINE = 6.0
+STRONG = 10.0  # SNR over which errors are also given
+PAIR_SNR = 8.0
+PAIR_BEAMS = (1.0, 2.0)
+PAPER_IOU = 0.8  # overlap of boxes the paper asks for
+SNR_EDGES = (0.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0, 100.0, np.inf)
+PROB_EDGES = np.linspace(0, 1, 11)
+SNRS = ("snr_stack", "snr_line")
+ERRORS = ("position", "line_centre", "line_width", "flux")  # px, channels, relative, relative
+BOX = ("y0", "y1", "x0", "x1")
 
 
-def range_iou(a: tuple[int, int], b: tuple[int, int]) -> float:
-    """Intersection over union of two half-open ranges."""
-    shared = max(0, min(a[1], b[1]) - max(a[0], b[0]))
-    return shared / (a[1] - a[0] + b[1] - b[0] - shared)
+@dataclass(frozen=True)
+class Outcome:
+    """What one finder made of one stratum.
 
-
-def box_iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes."""
-    shared = max(0, min(a.y1, b.y1) - max(a.y0, b.y0)) * max(0, min(a.x1, b.x1) - max(a.x0, b.x0))
-    return shared / (np.prod(a.shape) + np.prod(b.shape) - shared)
-
-
-def evaluate(
-    n: int,
-    strata: list[str],
-    *,
-    which: str = "test",
-    seed: int = 0,
-    settings: Settings | None = None,
-    networks: Networks | None = None,
-    observation: Observation | None = None,
-) -> Iterator[tuple[str, Scores]]:
-    """Simulate ``n`` cubes of each stratum of a set, detect, and score; yields the tally after every cube.
-
-    The cubes are those that ``almadet simulate`` writes for the same set and seed.
+    Attributes
+    ----------
+    cubes
+        One row a cube: ``cube``, ``seconds``, ``error`` (None, or why the finder failed),
+        ``sources`` and ``found``, the numbers of true sources and of candidates.
+    true
+        One row a true source: its truth and, where ``matched``, ``iou`` and ``iou_channels`` of
+        its candidate and the errors :data:`ERRORS`, candidate minus truth.  ``matched_boxes`` is the
+        match with the paper's overlap required.
+    found
+        One row a candidate, with ``matched`` and ``matched_boxes``.
     """
-    settings = settings or Settings()
-    networks = networks or load_networks(settings)
-    imager = Imager(observation or Observation(), device=networks.device)
-    for stratum in strata:
-        scores = Scores()
-        for index in range(n):
-            simulated = simulate_cube(seed_of(which, index, stratum, seed), stratum, imager=imager)
-            detections = detect(cube_of(simulated, f"{stratum}-{index:05d}"), settings, networks=networks)
-            scores.add(simulated.truth, detections.kept)
-            yield stratum, scores
+
+    cubes: pd.DataFrame
+    true: pd.DataFrame
+    found: pd.DataFrame
+
+    @classmethod
+    def load(cls, folder: Path, finder: str, n: int | None = None) -> Outcome:
+        """Match what a finder found with the truth, both from the folder of a stratum; the first ``n`` cubes."""
+        truths, results = (Results(folder / f"{name}.jsonl").read() for name in (TRUTH, finder))
+        numbers = [i for i in results if i in truths and (n is None or i < n)]
+        return cls.of([truths[i] for i in numbers], [results[i] for i in numbers])
+
+    @classmethod
+    def of(cls, truths: list[dict], results: list[dict]) -> Outcome:
+        """Match records of truth with records of what was found in the same cubes."""
+        cubes, true, found = [], [], []
+        for truth, result in zip(truths, results, strict=True):
+            t, f = _columns(truth["sources"]), _columns(result["sources"])
+            t["beam"] = np.full(len(t["x"]), truth["beam"])
+            _compare(t, f)
+            for columns, frames in ((t, true), (f, found)):
+                columns["cube"] = np.full(len(columns["x"]), truth["cube"])
+                frames.append(columns)
+            cubes.append((truth["cube"], result["seconds"], result["error"], len(t["x"]), len(f["x"])))
+        names = ["cube", "seconds", "error", "sources", "found"]
+        return cls(pd.DataFrame(cubes, columns=names), _frame(true), _frame(found))
+
+    @classmethod
+    def joined(cls, outcomes: Iterable[Outcome]) -> Outcome:
+        """Those of several strata as one."""
+        parts = zip(*((o.cubes, o.true, o.found) for o in outcomes), strict=True)
+        return cls(*(pd.concat(frames, ignore_index=True) for frames in parts))
 
 
-def scores_table(scores: dict[str, Scores]) -> Table:
-    """One row a stratum."""
-    return Table([{"stratum": name, **tally.row()} for name, tally in scores.items()])
+def _columns(sources: dict) -> dict[str, np.ndarray]:
+    """Arrays of a record's columns; null is NaN."""
+    return {key: np.array(v, dtype=str if key == "kind" else float) for key, v in sources.items()}
+
+
+def _frame(parts: list[dict]) -> pd.DataFrame:
+    return pd.DataFrame({key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {})
+
+
+def _compare(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> None:
+    """Match the sources of one cube; adds columns to both."""
+    places = [np.stack([columns["x"], columns["y"]], axis=1) for columns in (t, f)]
+    boxes = box_iou(*(np.stack([columns[c] for c in BOX], axis=1) for columns in (t, f)))
+    ranges = range_iou(*(np.stack([columns["z0"], columns["z1"]], axis=1) for columns in (t, f)))
+    has_line = t["z0"] >= 0
+    allowed = (ranges > 0) | ~has_line[:, None] | (f["kind"] != "line")
+    for name, condition in (("matched_boxes", allowed & (boxes >= PAPER_IOU)), ("matched", allowed)):
+        pairs = match(*places, condition)
+        for columns, side in ((t, 0), (f, 1)):
+            columns[name] = np.isin(np.arange(len(columns["x"])), pairs[:, side])
+    i, j = pairs.T  # of the protocol's own match
+    lines = has_line[i] & (f["kind"][j] != "continuum")
+    for name, values, counts in (
+        ("iou", boxes[i, j], True),
+        ("iou_channels", ranges[i, j], lines),
+        ("position", np.hypot(f["x"][j] - t["x"][i], f["y"][j] - t["y"][i]), True),
+        ("line_centre", f["z"][j] - t["z"][i], lines),
+        ("line_width", f["fwhm"][j] / t["fwhm_line"][i] - 1, lines),
+        ("flux", f["flux"][j] / np.where(lines, t["flux"][i], np.nan) - 1, lines),
+    ):
+        t[f"{name}_error" if name in ERRORS else name] = column = np.full(len(t["x"]), np.nan)
+        column[i] = np.where(counts, values, np.nan)
+
+
+def f1_interval(hits: int, true: int, found: int) -> tuple[float, float, float]:
+    """F1 and its 95 % interval.
+
+    The share J of all objects, true or reported, that are both is a binomial rate, and
+    F1 = 2 J / (1 + J) rises with it, so the interval of J gives that of F1.
+    """
+    rate = Rate(hits, true + found - hits)
+    return tuple(2 * j / (1 + j) for j in (rate.value, *rate.interval))
+
+
+def close_pairs(true: pd.DataFrame) -> Rate:
+    """Of the pairs 1 to 2 beams apart, both over SNR 8 in the stacked image, those of which both were found."""
+    hits = total = 0
+    for _, two in true[true["pair"] > 0].groupby(["cube", "pair"]):
+        if len(two) != 2 or two["snr_stack"].min() < PAIR_SNR:
+            continue
+        beams = np.hypot(np.diff(two["x"]), np.diff(two["y"]))[0] / two["beam"].iloc[0]
+        if PAIR_BEAMS[0] <= beams <= PAIR_BEAMS[1]:
+            total += 1
+            hits += bool(two["matched"].all())
+    return Rate(hits, total)
+
+
+def error_snr(true: pd.DataFrame, error: str) -> pd.Series:
+    """The SNR that limits an error: of a position the higher of the two, of the rest the line's."""
+    return true[list(SNRS)].max(axis=1) if error == "position" else true["snr_line"]
+
+
+def summary(outcome: Outcome) -> dict:
+    """One row of the table of scores; what there is nothing of is NaN."""
+    cubes, true, found = outcome.cubes, outcome.true, outcome.found
+    hits, extra = int(found["matched"].sum()), int((~found["matched"]).sum())
+    row = {"cubes": len(cubes), "sources": len(true), "candidates": len(found)}
+    bright, strong_line = true["snr_stack"] >= BRIGHT_STACK, true["snr_line"] >= BRIGHT_LINE
+    wrong = found[~found["matched"]]
+    rates = {
+        "completeness": _rate(true["matched"]),
+        "completeness_stack5": _rate(true["matched"][bright]),
+        "completeness_line6": _rate(true["matched"][strong_line]),
+        "purity": _rate(found["matched"]),
+        "close_pairs": close_pairs(true),
+        "cubes_with_false_positives": Rate(wrong["cube"].nunique(), len(cubes)),
+        "completeness_boxes": _rate(true["matched_boxes"]),
+        "purity_boxes": _rate(found["matched_boxes"]),
+    }
+    for name, rate in rates.items():
+        row |= _rate_columns(rate, f"{name}_")
+        row[name] = row.pop(f"{name}_value")
+    row["f1"], row["f1_low"], row["f1_high"] = f1_interval(hits, len(true), len(found))
+    low, high = poisson_conf_interval(extra, "frequentist-confidence", sigma=1.959964)
+    per_cube = 1 / len(cubes) if len(cubes) else np.nan
+    row |= {
+        "false_positives": extra,
+        "false_positives_per_cube": extra * per_cube,
+        "false_positives_per_cube_low": float(low) * per_cube,
+        "false_positives_per_cube_high": float(high) * per_cube,
+        # the paper's count: what an image has too many
+        "surplus": int((cubes["found"] - cubes["sources"]).clip(lower=0).sum()),
+        "mean_iou": _of(np.mean, true["iou"]),
+        "mean_iou_channels": _of(np.mean, true["iou_channels"]),
+    }
+    for error in ERRORS:
+        values = true[f"{error}_error"]
+        strong = error_snr(true, error) >= STRONG
+        for suffix, chosen in (("", values), ("_snr10", values[strong])):
+            row |= _spread(chosen, f"{error}_error{suffix}")
+    row["calibration_error"] = calibration_error(found)
+    return row | {
+        "failures": int(cubes["error"].notna().sum()),
+        "failure": next(iter(cubes["error"].dropna()), ""),
+        "seconds": _of(np.median, cubes["seconds"]),
+    }
+
+
+def curves(outcome: Outcome) -> list[dict]:
+    """Completeness against the true SNR and purity against the measured one, in bins; rows of a table."""
+    rows = []
+    true = outcome.true
+    for quantity, frame in (("completeness", true), ("purity", outcome.found)):
+        for against in SNRS:
+            if quantity == "completeness" and against == "snr_line":
+                frame = true[true["z0"] >= 0]  # a source without a line has no SNR there
+            for low, high, part in _bins(frame, frame[against]):
+                rate = _rate(part["matched"])
+                rows.append({"quantity": quantity, "against": against, "snr_low": low, "snr_high": high})
+                rows[-1] |= {"median_snr": _of(np.median, part[against]), **_rate_columns(rate)}
+    return rows
+
+
+def errors(outcome: Outcome) -> list[dict]:
+    """Median and 68 % range of each error in bins of the true SNR; rows of a table."""
+    rows = []
+    for error in ERRORS:
+        snr = error_snr(outcome.true, error)
+        for low, high, part in _bins(outcome.true, snr):
+            row = {"quantity": error, "snr_low": low, "snr_high": high, "median_snr": _of(np.median, snr[part.index])}
+            rows.append(row | _spread(part[f"{error}_error"], "error"))
+    return [row for row in rows if row["error_n"]]
+
+
+def calibration(found: pd.DataFrame) -> list[dict]:
+    """How many candidates of a probability are sources: the reliability curve, rows of a table."""
+    rows = []
+    judged = found[found["prob"].notna()]
+    bins = np.clip(np.digitize(judged["prob"], PROB_EDGES) - 1, 0, len(PROB_EDGES) - 2)
+    for k, part in judged.groupby(bins):
+        row = {"prob_low": PROB_EDGES[k], "prob_high": PROB_EDGES[k + 1], "mean_prob": part["prob"].mean()}
+        rows.append(row | _rate_columns(_rate(part["matched"])))
+    return rows
+
+
+def calibration_error(found: pd.DataFrame) -> float:
+    """Expected calibration error: |mean probability - share of sources| over the bins, weighted by their candidates."""
+    rows = calibration(found)
+    total = sum(row["total"] for row in rows)
+    gaps = (abs(row["mean_prob"] - row["value"]) * row["total"] for row in rows)
+    return sum(gaps) / total if total else float("nan")
+
+
+def _rate(matched: pd.Series) -> Rate:
+    return Rate(int(matched.sum()), len(matched))
+
+
+def _rate_columns(rate: Rate, prefix: str = "") -> dict:
+    low, high = rate.interval
+    values = {"value": rate.value, "low": low, "high": high, "hits": rate.hits, "total": rate.total}
+    return {prefix + key: value for key, value in values.items()}
+
+
+def _of(function, values: pd.Series) -> float:
+    values = values.dropna()
+    return float(function(values)) if len(values) else float("nan")
+
+
+def _spread(values: pd.Series, name: str) -> dict:
+    """Median size of an error, and the median and 68 % range of the error with its sign."""
+    values = values.dropna()
+    low, middle, high = np.percentile(values, [16, 50, 84]) if len(values) else (np.nan,) * 3
+    size = _of(np.median, values.abs())
+    return {name: size, f"{name}_bias": middle, f"{name}_low": low, f"{name}_high": high, f"{name}_n": len(values)}
+
+
+def _bins(frame: pd.DataFrame, snr: pd.Series) -> Iterator[tuple[float, float, pd.DataFrame]]:
+    """(low, high, rows) of the bins of SNR that hold something."""
+    for low, high in pairwise(SNR_EDGES):
+        part = frame[(snr >= low) & (snr < high)]
+        if len(part):
+            yield low, high, part
+
+
+def stored(folder: Path) -> list[tuple[str, str]]:
+    """Which (stratum, finder) the folder of a set has results of: strata as the simulation has them, presets first."""
+    order = list(FINDERS)
+
+    def place(name: str) -> tuple[int, str]:
+        finder = name.split(" ")[0]
+        return (order.index(finder) if finder in order else -1), name
+
+    return [
+        (stratum, name)
+        for stratum in STRATA
+        for name in sorted((path.stem for path in (folder / stratum).glob("*.jsonl")), key=place)
+        if name != TRUTH
+    ]
+
+
+def labels(names: list[str]) -> dict[str, str]:
+    """A finder's name without its parameters where no other of the names begins likewise."""
+    short = Counter(name.split(" ")[0] for name in names)
+    return {name: name.split(" ")[0] if short[name.split(" ")[0]] == 1 else name for name in names}
+
+
+def tables(folder: Path, n: int | None = None) -> dict[str, Table]:
+    """All of the protocol from the results in the folder of a set, as tables.
+
+    ``scores`` has one row for each stratum and finder; ``curves``, ``errors`` and ``calibration`` one a
+    bin, the last also for all strata together, called "all".
+
+    Parameters
+    ----------
+    folder
+        ``OUT/SET`` of a run.
+    n
+        Count the first ``n`` cubes of a stratum only; default: all there are.
+    """
+    outcomes = {(stratum, name): Outcome.load(folder / stratum, name, n) for stratum, name in stored(folder)}
+    outcomes = {key: outcome for key, outcome in outcomes.items() if len(outcome.cubes)}
+    label = labels(list(dict.fromkeys(name for _, name in outcomes)))
+    rows = {name: [] for name in ("scores", "curves", "errors", "calibration")}
+    for (stratum, name), outcome in outcomes.items():
+        key = {"stratum": stratum, "finder": label[name]}
+        rows["scores"].append(key | {"parameters": name.partition(" ")[2]} | summary(outcome))
+        rows["curves"] += [key | row for row in curves(outcome)]
+        rows["errors"] += [key | row for row in errors(outcome)]
+        rows["calibration"] += [key | row for row in calibration(outcome.found)]
+    for name in label:
+        everything = Outcome.joined(outcome for (_, other), outcome in outcomes.items() if other == name)
+        rows["calibration"] += [
+            {"stratum": "all", "finder": label[name]} | row for row in calibration(everything.found)
+        ]
+    return {name: Table(rows=part) if part else Table() for name, part in rows.items()}

@@ -15,8 +15,11 @@ from torch import nn
 
 from napari_almadet.networks.blobs_finder import BlobsFinder
 from napari_almadet.networks.deep_gru import DeepGRU
+from napari_almadet.networks.judge import Judge
+from napari_almadet.networks.line_finder import LineFinder
+from napari_almadet.networks.source_finder import SourceFinder
 
-NETWORKS = {"BlobsFinder": BlobsFinder, "DeepGRU": DeepGRU}
+NETWORKS = {network.__name__: network for network in (BlobsFinder, DeepGRU, SourceFinder, LineFinder, Judge)}
 SHIPPED = files(__package__) / "weights"
 
 

@@ -1,7 +1,8 @@
 """The paper's pipeline: three logical blocks of ten steps, in the paper's order (its section 2.3 and figure 1).
 
 Each numbered step is one function, and lives in the room of its block: `blobs`
-(1 to 4), `spectra` (5 to 7), `focus` (8 and 9), `measure` (10, with `focus`).
+(1 to 4), `spectra` (5 to 7), `focus` (8 and 9), `measure` (10, with `focus`).  The preset
+``almadet`` takes the same steps in the same order, in `search`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from napari_almadet.pipeline.focus import (
     voxel_noise,
 )
 from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.search import SearchNetworks, search_steps
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
 from napari_almadet.pipeline.steps import Progress, finish
@@ -43,7 +45,7 @@ __all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
 
 @dataclass(frozen=True)
 class Networks:
-    """The two networks, as :func:`load_networks` loads them or of one's own making.
+    """The two networks of the paper, as :func:`load_networks` loads them or of one's own making.
 
     ``blobs_finder`` takes tensors (batch, 1, window, window) from 0 to 1, ``deep_gru``
     (batch, 128) of standardised spectra; both answer with the same shape, from 0 to 1.
@@ -56,21 +58,27 @@ class Networks:
     cards: tuple[dict, dict] = ({}, {})
 
 
-def load_networks(settings: Settings) -> Networks:
-    """Load the networks a run's settings name onto the device they name."""
+NETWORKS = {
+    "almadet": (SearchNetworks, ("source_finder", "line_finder", "judge")),
+    "paper": (Networks, ("blobs_finder", "deep_gru")),
+}
+
+
+def load_networks(settings: Settings) -> Networks | SearchNetworks:
+    """Load the networks of a run's preset, by the weights its settings name, onto the device they name."""
     from napari_almadet.networks.weights import load, pick_device
 
     device = pick_device(settings.device)
-    blobs_finder, blobs_card = load(settings.blobs_finder, device)
-    deep_gru, gru_card = load(settings.deep_gru, device)
-    return Networks(blobs_finder, deep_gru, device, (blobs_card, gru_card))
+    kind, names = NETWORKS[settings.preset]
+    networks, cards = zip(*(load(getattr(settings, name), device) for name in names), strict=True)
+    return kind(*networks, device, cards)
 
 
 def detect(
     cube: Cube,
     settings: Settings | None = None,
     progress: Callable[[Progress], object] | None = None,
-    networks: Networks | None = None,
+    networks: Networks | SearchNetworks | None = None,
 ) -> Detections:
     """Find the sources of a cube.
 
@@ -79,7 +87,7 @@ def detect(
     cube
         From :func:`napari_almadet.read_cube` or :meth:`napari_almadet.Cube.from_array`.
     settings
-        Default: the paper's.
+        Default: the preset ``almadet``.
     progress
         Called with every :class:`Progress`.
     networks
@@ -94,7 +102,7 @@ def detect(
 
 
 def detect_steps(
-    cube: Cube, settings: Settings | None = None, networks: Networks | None = None
+    cube: Cube, settings: Settings | None = None, networks: Networks | SearchNetworks | None = None
 ) -> Generator[Progress, None, Detections]:
     """Find the sources of a cube step by step: yields :class:`Progress`, returns :class:`Detections`.
 
@@ -104,13 +112,17 @@ def detect_steps(
     yield Progress("Loading the networks", 0, 1)
     networks = networks or load_networks(settings)
 
-    stacked, probability, candidates = yield from source_detection(cube, settings, networks)
-    yield from frequency_denoising(cube, candidates, settings, networks)
-    yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
+    if isinstance(networks, SearchNetworks):
+        stacked, probability, candidates, said = yield from search_steps(cube, settings, networks)
+    else:
+        said = padded(cube, settings)
+        stacked, probability, candidates = yield from source_detection(cube, settings, networks)
+        yield from frequency_denoising(cube, candidates, settings, networks)
+        yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
 
     yield Progress("Writing down the provenance", 0, 1)
     return Detections(
-        cube, settings, candidates, stacked, probability, provenance(cube, settings, networks), caveats(cube, settings)
+        cube, settings, candidates, stacked, probability, provenance(cube, settings, networks), said + caveats(cube)
     )
 
 
@@ -233,30 +245,34 @@ def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray,
     return cutout
 
 
-def provenance(cube: Cube, settings: Settings, networks: Networks) -> dict:
+def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> dict:
     """Where a result comes from: program, networks, device, cube and date, as plain values."""
+    names = next(names for kind, names in NETWORKS.values() if isinstance(networks, kind))
     return {
         "version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(networks.device),
         "networks": {
             name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
-            for name, card in zip(("blobs_finder", "deep_gru"), networks.cards, strict=True)
+            for name, card in zip(names, networks.cards, strict=True)
         },
         "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": cube.sha256()},
     }
 
 
-def caveats(cube: Cube, settings: Settings) -> list[str]:
-    """What about a cube makes its result less sure than usual, one sentence each."""
+def padded(cube: Cube, settings: Settings) -> list[str]:
+    """What of a cube had to be padded for the paper's networks, one sentence each."""
     n_channels, ny, nx = cube.shape
     said = []
     if n_channels < WINDOW:
         said.append(f"The cube has {n_channels} channels; its spectra were padded to the {WINDOW} Deep GRU expects.")
     if min(ny, nx) < settings.window:
         said.append(f"The field of {nx} x {ny} pixels was padded to the {settings.window} Blobs Finder expects.")
-    if not cube.beam_area:
-        said.append(
-            "The beam is unknown: fluxes are sums over pixels, and their errors take the pixels' noise as independent."
-        )
     return said
+
+
+def caveats(cube: Cube) -> list[str]:
+    """What about a cube makes its measures less sure than usual, one sentence each."""
+    if cube.beam_area:
+        return []
+    return ["The beam is unknown: fluxes are sums over pixels, and their errors take the pixels' noise as independent."]

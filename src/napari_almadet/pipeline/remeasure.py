@@ -11,6 +11,7 @@ from napari_almadet.pipeline.blobs import at_edge, stack
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import caveats, focus_and_measure, frequency_denoising, provenance
 from napari_almadet.pipeline.focus import pixel_snr
+from napari_almadet.pipeline.search import SearchNetworks, look_again
 from napari_almadet.pipeline.steps import finish
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from napari_almadet.pipeline.settings import Settings
 
 
-def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks) -> Candidate:
+def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks | SearchNetworks) -> Candidate:
     """Measure a candidate in another box: steps 5 to 10 of the paper, as if the blob had had that box.
 
     Of the lines found in the new box the first is one that the candidate had before, if
@@ -38,7 +39,7 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
     box
         At least partly inside the field.
     networks
-        Their Deep GRU denoises the new spectrum.
+        Deep GRU or Line Finder denoises the new spectrum.
 
     Returns
     -------
@@ -52,11 +53,13 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
     """
     box = box.inside(detections.cube.shape[1:])
     (y0, x0), (height, width) = (box.y0, box.x0), box.shape
+    # fmax: NaN, and no warning, where the map is NaN, as it is in a cube that was not searched
+    highest = float(np.fmax.reduce(detections.probability[box.slices], axis=None))
     moved = replace(
         candidate,
         box=box,
-        # fmax: NaN, and no warning, where the map is NaN, as it is in a cube that was not searched
-        prob=float(np.fmax.reduce(detections.probability[box.slices], axis=None)),
+        # Judge has seen what was found, not the box; the paper's probability is the map's
+        prob=candidate.prob if isinstance(networks, SearchNetworks) else highest,
         edge=at_edge(box, detections.probability if np.isfinite(detections.probability).any() else detections.stacked),
         blended=False,
         peaks=(),
@@ -64,7 +67,10 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
         reasons=[*candidate.reasons, f"the astronomer's box: {width} x {height} pixels from x {x0}, y {y0}"],
     )
     settings = replace(detections.settings, require_line=False)
-    finish(frequency_denoising(detections.cube, [moved], settings, networks))
+    if isinstance(networks, SearchNetworks):
+        look_again(moved, detections.cube, settings, networks)
+    else:
+        finish(frequency_denoising(detections.cube, [moved], settings, networks))
     own = [peak for peak in moved.peaks if any(peak.same_line(known) for known in candidate.peaks)]
     moved.peaks = (*own, *(peak for peak in moved.peaks if peak not in own))
     if moved.primary:
@@ -116,13 +122,11 @@ def take_in(
     return taken
 
 
-def unsearched(cube: Cube, settings: Settings, networks: Networks) -> Detections:
+def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> Detections:
     """What a run would return for a cube that was not searched: no candidates, a probability map of NaN."""
     stacked = stack(cube)
     nowhere = np.full_like(stacked, np.nan)
-    return Detections(
-        cube, settings, [], stacked, nowhere, provenance(cube, settings, networks), caveats(cube, settings)
-    )
+    return Detections(cube, settings, [], stacked, nowhere, provenance(cube, settings, networks), caveats(cube))
 
 
 def _touched(candidate: Candidate) -> str:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+# What a setting is where it is not told: the paper's own, or what was chosen on validation cubes.
+PRESETS = {
+    "almadet": {"threshold": 0.85, "require_line": False},
+    "paper": {"threshold": 0.1, "require_line": True},
+}
+
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of :func:`napari_almadet.detect`; the defaults are the paper's where it gives them.
+    """Settings of :func:`napari_almadet.detect`.
 
     Attributes
     ----------
+    preset
+        ``"almadet"``: the search in units of the noise, :mod:`napari_almadet.pipeline.search`.
+        ``"paper"``: the two networks and the rules as published.
     threshold
-        Level at which the probability map is cut into blobs (paper, step 4).
-    peak_height
-        Least height of a peak in a denoised spectrum, which runs from 0 to 1 (step 7).
+        With ``almadet``, the probability a candidate must have to be kept (0.85).  With ``paper``, the
+        level at which the probability map is cut into blobs (step 4; 0.1).
     require_line
-        Drop candidates without an emission peak (the paper's rule).  Switch off to keep
-        sources that show in the continuum only.
+        Drop candidates without an emission line: the paper's rule, so that this is on with ``paper``
+        and off with ``almadet`` unless it is told.
+    peak_height
+        ``paper`` only: least height of a peak in a denoised spectrum, which runs from 0 to 1 (step 7).
     min_snr
-        Least pixel signal-to-noise a candidate must show in its focused or in the stacked
+        ``paper`` only: least pixel signal-to-noise a candidate must show in its focused or in the stacked
         image (step 9), see :func:`napari_almadet.pipeline.focus.reject`.
     window, overlap
-        Side of the square field Blobs Finder sees, and by how much neighbouring fields
+        ``paper`` only: side of the square field Blobs Finder sees, and by how much neighbouring fields
         overlap in cubes larger than that, in pixels.
     crop
         Side of a focused image in pixels (step 8).
@@ -30,8 +40,10 @@ class Settings:
         Windows or spectra that go through a network at a time.
     device
         ``"auto"`` (CUDA, then Apple MPS, then CPU), ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    source_finder, line_finder, judge
+        Weights of the networks of ``almadet``: name of shipped ones, or path of a ``.safetensors`` file.
     blobs_finder, deep_gru
-        Name of shipped weights, or path of a ``.safetensors`` file.
+        The same of ``paper``.
 
     Raises
     ------
@@ -39,19 +51,28 @@ class Settings:
         If a value makes no sense; the message says which and what it may be.
     """
 
-    threshold: float = 0.1
+    preset: str = "almadet"
+    threshold: float | None = None
+    require_line: bool | None = None
     peak_height: float = 0.1
-    require_line: bool = True
     min_snr: float = 5.0
     window: int = 256
     overlap: int = 64
     crop: int = 64
     batch_size: int = 16
     device: str = "auto"
+    source_finder: str = "source_finder"
+    line_finder: str = "line_finder"
+    judge: str = "judge"
     blobs_finder: str = "blobs_finder"
     deep_gru: str = "deep_gru"
 
     def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}, but must be one of {', '.join(PRESETS)}")
+        for name, value in PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)  # frozen for everybody else
         for name in ("threshold", "peak_height"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")

@@ -11,6 +11,7 @@ from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
 from astropy.modeling.models import Gaussian1D
 from astropy.stats import gaussian_sigma_to_fwhm
 from astropy.utils.exceptions import AstropyUserWarning
+from scipy import ndimage
 from scipy.signal import find_peaks, peak_widths
 
 from napari_almadet.pipeline import tiling
@@ -88,6 +89,34 @@ def standardise(spectra: np.ndarray) -> np.ndarray:
     # a constant spectrum keeps a deviation of rounding errors, which must not be blown up to 1
     constant = deviation <= 1e-12 * scale
     return np.where(constant, 0, centred / np.where(constant, 1, deviation)).astype(np.float32)
+
+
+def remove_baseline(spectra: np.ndarray) -> np.ndarray:
+    """Take off each spectrum's continuum, a straight line through the channels without lines.
+
+    The line is fitted three times, each time without the channels that stood more than 2.5 standard
+    deviations above it, or within two of such a channel.
+
+    Parameters
+    ----------
+    spectra
+        Shape (n, channels), no NaN.
+    """
+    n_channels = spectra.shape[1]
+    x = np.linspace(-1, 1, n_channels)
+    weight = np.ones_like(spectra, dtype=float)
+    for _ in range(4):
+        total = np.maximum(weight.sum(axis=1, keepdims=True), 1e-9)
+        middle = (weight * x).sum(axis=1, keepdims=True) / total
+        level = (weight * spectra).sum(axis=1, keepdims=True) / total
+        spread = (weight * (x - middle) ** 2).sum(axis=1, keepdims=True)
+        slope = (weight * (x - middle) * (spectra - level)).sum(axis=1, keepdims=True) / np.maximum(spread, 1e-9)
+        rest = spectra - level - slope * (x - middle)
+        sigma = np.sqrt((weight * rest**2).sum(axis=1, keepdims=True) / total)
+        bright = ndimage.maximum_filter1d((rest > 2.5 * sigma).astype(np.int8), 5, axis=1) > 0
+        few = bright.mean(axis=1, keepdims=True) > 0.6  # too little would be left
+        weight = np.where(bright & ~few, 0.0, 1.0)
+    return rest.astype(np.float32)
 
 
 @in_steps

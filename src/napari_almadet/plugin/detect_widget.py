@@ -30,7 +30,7 @@ from qtpy.QtWidgets import (
 
 from napari_almadet.cube import Cube, CubeError
 from napari_almadet.pipeline.catalog import Detections, Fate
-from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.settings import PRESETS, Settings
 from napari_almadet.plugin.background import Failure, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
@@ -109,18 +109,24 @@ class DetectWidget(QWidget):
         self.image_choice.setToolTip("Any three-dimensional image layer: channel, y, x")
         self.image_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.image_choice.activated.connect(self._choose)
+        self.preset = QComboBox()
+        self.preset.setToolTip(
+            "almadet searches in units of the noise, at every place and line width, and gives probabilities.\n"
+            "paper has the networks and rules of Delli Veneri et al. (2022) as published."
+        )
+        self.preset.addItems(PRESETS)
+        self.preset.currentTextChanged.connect(self._follow_preset)
         self.device = QComboBox()
         self.device.setToolTip("Where the networks run; automatic takes a GPU if there is one")
         for name, words in DEVICES.items():
             self.device.addItem(words, name)
         defaults = Settings()
         self.threshold = _number(defaults.threshold, 0.01, 0.99, 0.05)
-        self.threshold.setToolTip("Level at which the probability map is cut into blobs (0.1 in the paper)")
         self.min_snr = _number(defaults.min_snr, 0.0, 100.0, 0.5)
-        self.min_snr.setToolTip("Least signal-to-noise a candidate must show in its focused image")
+        self.min_snr.setToolTip("Preset paper only: least signal-to-noise of a candidate in its focused image")
         self.keep_continuum = QCheckBox("Keep sources without a line")
         self.keep_continuum.setToolTip("The paper drops candidates without an emission peak; this keeps them")
-        self.keep_continuum.setChecked(not defaults.require_line)
+        self._follow_preset(defaults.preset)
 
         self.detect_button = QPushButton("Detect sources")
         self.detect_button.setObjectName("detect")
@@ -160,6 +166,7 @@ class DetectWidget(QWidget):
         form = QFormLayout(self.options)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Preset", self.preset)
         form.addRow("Device", self.device)
         form.addRow("Threshold", numbers)
         form.addRow("", self.keep_continuum)
@@ -176,6 +183,18 @@ class DetectWidget(QWidget):
         layout.addWidget(self.table, 1)
         self.setMinimumWidth(390)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+
+    def _follow_preset(self, preset: str) -> None:
+        """Show what a preset's settings are where they are not told, and what they mean there."""
+        defaults, paper = Settings(preset=preset), preset == "paper"
+        self.threshold.setValue(defaults.threshold)
+        self.threshold.setToolTip(
+            "Level at which the probability map is cut into blobs (0.1 in the paper)"
+            if paper
+            else "Least probability of a source"
+        )
+        self.keep_continuum.setChecked(not defaults.require_line)
+        self.min_snr.setEnabled(paper)
 
     def open_inspector(self) -> None:
         """Show the inspector below the canvas, unless it is there."""
@@ -219,6 +238,7 @@ class DetectWidget(QWidget):
     def settings(self) -> Settings:
         """What the form says."""
         return Settings(
+            preset=self.preset.currentText(),
             threshold=self.threshold.value(),
             min_snr=self.min_snr.value(),
             require_line=not self.keep_continuum.isChecked(),
@@ -297,8 +317,9 @@ class DetectWidget(QWidget):
         self.detect_button.setEnabled(not running and self.session.image is not None)
         self.cancel_button.setEnabled(self._worker is not None)
         self.progress.setVisible(running)
-        for field in (self.image_choice, self.device, self.threshold, self.min_snr, self.keep_continuum):
+        for field in (self.image_choice, self.preset, self.device, self.threshold, self.keep_continuum):
             field.setEnabled(not running)
+        self.min_snr.setEnabled(not running and self.preset.currentText() == "paper")
 
 
 def summary(detections: Detections, seconds: float) -> str:

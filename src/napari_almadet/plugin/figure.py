@@ -32,18 +32,21 @@ def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=SIZE, layout="constrained")
-    rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.25))
-    _draw_spectrum(figure.add_subplot(rows[0]), detections, candidate)
-    below = rows[1].subgridspec(1, 3, width_ratios=(1, 1, 0.95))
+    # by hand: matplotlib's own layouts do not know how much room the labels of sky coordinates take
+    figure = Figure(figsize=SIZE)
+    _draw_spectrum(figure.add_axes((0.075, 0.58, 0.85, 0.29)), detections, candidate)
+    below = ((0.075, 0.12, 0.27, 0.33), (0.41, 0.12, 0.27, 0.33))
     cutout = cut_out(detections.cube, candidate.box, detections.settings.crop)
     focused = focus(cutout.planes, candidate.channels)
     moment = focus(without_continuum(cutout.planes, candidate.peaks), candidate.channels)
-    for place, image, name in ((below[0], focused, "Focused image"), (below[1], moment, "Moment 0, continuum off")):
+    for place, image, name in zip(below, (focused, moment), ("Focused image", "Moment 0, continuum off"), strict=True):
         axes = _image_axes(figure, place, detections, cutout.origin)
         _draw_image(axes, image, detections, candidate, cutout.origin)
         axes.set_title(name, fontsize=10)
-    _write_facts(figure.add_subplot(below[2]), detections, candidate)
+    if detections.cube.celestial is not None:  # the same for both images
+        axes.coords[1].set_ticklabel_visible(False)
+        axes.coords[1].set_axislabel(" ")
+    _write_facts(figure.add_axes((0.755, 0.08, 0.23, 0.39)), detections, candidate)
     figure.suptitle(f"{detections.cube.name}, candidate {candidate.id}", fontsize=13, fontweight="bold")
     return figure
 
@@ -117,14 +120,9 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate) -> 
     axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=False, ncols=4)
     if (velocity := cube.velocity(edges)) is not None and frequency is not None:
         v = velocity.to_value("km/s")
-        up = np.argsort(x)
-        across = np.argsort(v)
+        slope = (v[-1] - v[0]) / (x[-1] - x[0])  # a radio velocity is linear in frequency
         second = axes.secondary_xaxis(
-            "top",
-            functions=(
-                lambda f: np.interp(f, x[up], v[up]),
-                lambda k: np.interp(k, v[across], x[across]),
-            ),
+            "top", functions=(lambda f: v[0] + slope * (f - x[0]), lambda k: x[0] + (k - v[0]) / slope)
         )
         second.set_xlabel("Radio velocity (km/s)")
 
@@ -138,14 +136,15 @@ def _image_axes(figure: Figure, place, detections: Detections, origin: tuple[int
     """Axes with sky coordinates where the cube has them."""
     wcs = detections.cube.celestial
     if wcs is None:
-        axes = figure.add_subplot(place)
+        axes = figure.add_axes(place)
         axes.set_xlabel("x (pixel)")
         axes.set_ylabel("y (pixel)")
         return axes
-    axes = figure.add_subplot(place, projection=wcs)
-    for coordinate in axes.coords:
+    axes = figure.add_axes(place, projection=wcs)
+    for coordinate, name in zip(axes.coords, wcs.wcs.ctype, strict=True):
         coordinate.set_ticklabel(size=7, exclude_overlapping=True)
         coordinate.set_ticks(number=3)
+        coordinate.set_axislabel(name.split("-")[0].title().replace("Ra", "RA"), size=8)
     return axes
 
 
@@ -163,9 +162,9 @@ def _draw_image(axes: Axes, image: np.ndarray, detections: Detections, candidate
     corner, (height, width) = (box.x0 - 0.5, box.y0 - 0.5), box.shape
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.2))
     unit = "" if detections.cube.unit is None else (detections.cube.unit).to_string("unicode")
-    axes.figure.colorbar(shown, ax=axes, location="bottom", shrink=0.9, pad=0.02).set_label(
-        f"Sum over channels {candidate.channels[0]} to {candidate.channels[1] - 1} ({unit})", fontsize=8
-    )
+    bar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
+    bar.set_label(f"Sum over channels {candidate.channels[0]} to {candidate.channels[1] - 1} ({unit})", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
 
 
 def _write_facts(axes: Axes, detections: Detections, candidate: Candidate) -> None:

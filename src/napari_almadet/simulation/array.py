@@ -9,24 +9,30 @@ from importlib.resources import files
 import numpy as np
 from astropy import units as u
 from astropy.constants import c as SPEED_OF_LIGHT
+from scipy.fft import ifft, irfft
 from scipy.special import j1
 
 SIDEREAL_DAY = 86164.0905  # s
 
-# CASA's model of an ALMA 12-m dish: a uniformly lit disc of 10.7 m with a hole of 0.75 m.
-EFFECTIVE_DISH = 10.7  # m
-BLOCKAGE = 0.75  # m
+# CASA's models of the 12-m and the 7-m dishes: a uniformly lit disc with a hole, their diameters in
+# metres by the dish's.  Other dishes are taken as lit to their rim, without a hole.
+LIT_DISCS = {12.0: (10.7, 0.75), 7.0: (6.25, 0.75)}
 
 
 @dataclass(frozen=True, eq=False)
 class AntennaArray:
-    """Antenna positions: ``enu`` of shape (n, 3), local east, north, up in metres; ``latitude`` in radians."""
+    """Antennas of one kind: where they stand and how large they are.
+
+    ``enu`` has shape (n, 3), local east, north, up in metres; ``latitude`` is in radians, ``diameter`` in metres.
+    """
 
     enu: np.ndarray
     latitude: float
     name: str = "array"
+    diameter: float = 12.0
 
     @classmethod
+    @lru_cache
     def load(cls, name: str = "alma_cycle9_c3") -> AntennaArray:
         """Read one of the configurations in ``simulation/antennas``.
 
@@ -46,7 +52,8 @@ class AntennaArray:
             raise ValueError(f"no antenna configuration {name!r}; there are: {known}")
         table = QTable.read(str(path), format="ascii.ecsv")
         enu = np.stack([table[axis].to_value(u.m) for axis in ("east", "north", "up")], axis=1)
-        return cls(enu, u.Quantity(table.meta["latitude"]).to_value(u.rad), table.meta["name"])
+        latitude = u.Quantity(table.meta["latitude"]).to_value(u.rad)
+        return cls(enu, latitude, table.meta["name"], float(table["diameter"][0].to_value(u.m)))
 
     @cached_property
     def baselines(self) -> np.ndarray:
@@ -80,9 +87,14 @@ class AntennaArray:
         along_v = np.sin(declination) * (np.sin(h) * y - np.cos(h) * x) + np.cos(declination) * z
         return np.stack([along_u.ravel(), along_v.ravel()], axis=1)
 
+    def elevation(self, declination: float, hour_angles: np.ndarray) -> np.ndarray:
+        """Height of a source over the horizon; all angles in radians."""
+        along = np.cos(self.latitude) * np.cos(declination) * np.cos(hour_angles)
+        return np.arcsin(np.sin(self.latitude) * np.sin(declination) + along)
 
-def grid_weights(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
-    """Count visibilities in the nearest cells of a uv grid (natural weights).
+
+def cells(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
+    """The nearest cells of a uv grid, as indices into the flattened grid.
 
     Parameters
     ----------
@@ -95,9 +107,8 @@ def grid_weights(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
     Returns
     -------
     ndarray
-        Shape (n, n), the grid that belongs to an image with East left: zero frequency at
-        [0, 0] as `numpy.fft` has it, -u along the second axis, with the conjugate points; it
-        sums to 2 m.
+        Shape (m,), for the grid that belongs to an image with East left: zero frequency at
+        [0, 0] as `numpy.fft` has it, -u along the second axis.
 
     Raises
     ------
@@ -111,22 +122,86 @@ def grid_weights(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
             f"pixels of {np.degrees(cell) * 3600:.3g} arcsec are too large for the longest baseline: "
             f"take less than {np.degrees(0.5 / np.abs(uv).max()) * 3600:.3g} arcsec"
         )
-    index = np.concatenate([index, -index]) % n
-    return np.bincount(index[:, 1] * n + index[:, 0], minlength=n * n).reshape(n, n).astype(float)
+    index %= n
+    return index[:, 1] * n + index[:, 0]
 
 
-def point_spread_function(weights: np.ndarray, size: int) -> np.ndarray:
-    """The dirty beam: Fourier transform of the gridded weights, with its peak of 1 at ``[size // 2, size // 2]``.
+def grid_visibilities(uv: np.ndarray, n: int, cell: float, values: np.ndarray | None = None) -> np.ndarray:
+    """Add visibilities into the nearest cells of a uv grid, and their conjugates into the opposite ones.
+
+    Parameters
+    ----------
+    uv, n, cell
+        As for `cells`.
+    values
+        Weights or complex visibilities, shape (m,); default: 1 each, the natural weights.
+
+    Returns
+    -------
+    ndarray
+        Shape (n, n), Hermitian; of real values real.
+    """
+    index = np.concatenate([cells(uv, n, cell), cells(-uv, n, cell)])
+
+    def add(part, opposite):
+        return np.bincount(index, np.concatenate([part, opposite]), minlength=n * n).reshape(n, n)
+
+    values = np.ones(len(uv)) if values is None else values
+    if not np.iscomplexobj(values):
+        return add(values, values)
+    grid = np.empty((n, n), dtype=complex)
+    grid.real, grid.imag = add(values.real, values.real), add(values.imag, -values.imag)
+    return grid
+
+
+def briggs_weights(uv: np.ndarray, n: int, cell: float, robust: float) -> np.ndarray:
+    """Robust weights of visibilities of equal noise (Briggs 1995, as CASA has them).
+
+    A visibility in a cell that holds W of them gets 1 / (1 + W f^2), where f^2 = (5 10^-R)^2
+    over the mean W a visibility sees.
+
+    Parameters
+    ----------
+    uv, n, cell
+        As for `cells`; the grid is that of the image itself.
+    robust
+        R, from -2 (nearly uniform) to 2 (nearly natural).
+
+    Returns
+    -------
+    ndarray
+        Shape (m,).
+    """
+    index, half = cells(uv, n, cell), len(uv)
+    opposite = cells(-uv, n, cell)
+    count = np.bincount(np.concatenate([index, opposite]), minlength=n * n)
+    mean = count[index].sum() / half
+    return 1 / (1 + count[index] * (5 * 10**-robust) ** 2 / mean)
+
+
+def point_spread_function(grid: np.ndarray, size: int, total: float | None = None) -> np.ndarray:
+    """The dirty beam: Fourier transform of gridded weights, with its peak of 1 at ``[size // 2, size // 2]``.
+
+    Parameters
+    ----------
+    grid
+        Shape (n, n), see `grid_visibilities`; complex if the antennas' phases are wrong.
+    total
+        What the weights sum to; default: the sum of the grid.
 
     Returns
     -------
     ndarray
         The central (size, size) pixels.
     """
-    n = len(weights)
-    psf = np.fft.fftshift(np.fft.ifft2(weights).real)
-    first = n // 2 - size // 2
-    return psf[first : first + size, first : first + size] / psf[n // 2, n // 2]
+    n = len(grid)
+    pixels = np.arange(size) - size // 2
+    # The same as irfft2, of the columns alone that hold a visibility and for the pixels alone that are asked for.
+    half = grid[:, : n // 2 + 1]
+    filled = half.any(axis=0)
+    columns = np.zeros((size, half.shape[1]), dtype=complex)
+    columns[:, filled] = ifft(half[:, filled], axis=0)[pixels]
+    return irfft(columns, n)[:, pixels] * (n * n / (grid.sum().real if total is None else total))
 
 
 @dataclass(frozen=True)
@@ -136,6 +211,26 @@ class CleanBeam:
     major: float
     minor: float
     angle: float
+
+    @property
+    def fwhm(self) -> float:
+        """Geometric mean of the two axes, in pixels."""
+        return float(np.sqrt(self.major * self.minor))
+
+    def image(self, n: int) -> np.ndarray:
+        """Shape (n, n), with its peak of 1 at ``[n // 2, n // 2]``."""
+        offset = np.arange(n) - n // 2
+        return np.exp(-4 * np.log(2) * self._radius2(offset[None, :], offset[:, None]))
+
+    def width_along(self, angle: float) -> float:
+        """FWHM of a cut through the centre at a position angle in degrees, in pixels."""
+        return float(self._radius2(-np.sin(np.radians(angle)), np.cos(np.radians(angle))) ** -0.5)
+
+    def _radius2(self, x, y):
+        """Squared distance from the centre, in FWHM of the beam in that direction."""
+        sin, cos = np.sin(np.radians(self.angle)), np.cos(np.radians(self.angle))
+        # Position angle runs from north (+y) to east (-x).
+        return ((y * cos - x * sin) / self.major) ** 2 + ((x * cos + y * sin) / self.minor) ** 2
 
 
 def fit_clean_beam(psf: np.ndarray, level: float = 0.35) -> CleanBeam:
@@ -168,29 +263,42 @@ def fit_clean_beam(psf: np.ndarray, level: float = 0.35) -> CleanBeam:
     return CleanBeam(float(major), float(minor), float(angle))
 
 
-@lru_cache(maxsize=8)
-def primary_beam(n: int, cell: float, frequency: float) -> np.ndarray:
-    """Power pattern of a 12-m ALMA antenna, the squared Airy pattern of a disc with a central hole.
+def dish_pattern(angle: np.ndarray, frequency: float, diameter: float = 12.0) -> np.ndarray:
+    """Power pattern of a dish, the squared Airy pattern of a disc with a central hole (see `LIT_DISCS`).
 
     Parameters
     ----------
-    n, cell
-        Pixels on a side and their size in radians; the pointing centre is ``[n // 2, n // 2]``.
+    angle
+        From the pointing centre, in radians.
     frequency
         In Hz.
+    diameter
+        Of the dish, in metres.
 
     Returns
     -------
     ndarray
-        Shape (n, n), 1 in the centre.  CASA interpolates the same pattern in a table and
-        comes out up to 1.1 % higher within the half-power radius.
+        Of the angles' shape, 1 in the centre.  For ALMA's dishes CASA interpolates the same
+        pattern in a table and comes out up to 1.1 % higher within the half-power radius.
     """
-    offset = (np.arange(n) - n // 2) * cell
-    radius = np.pi * np.hypot(offset[:, None], offset[None, :]) * frequency / SPEED_OF_LIGHT.value
+    lit, hole = LIT_DISCS.get(diameter, (diameter, 0.0))
 
-    def disc(diameter):
-        z = np.maximum(radius * diameter, 1e-9)
+    def disc(d):
+        z = np.maximum(np.pi * angle * (d * frequency / SPEED_OF_LIGHT.value), 1e-9)
         return 2 * j1(z) / z
 
-    hole = (BLOCKAGE / EFFECTIVE_DISH) ** 2
-    return (((disc(EFFECTIVE_DISH) - hole * disc(BLOCKAGE)) / (1 - hole)) ** 2).astype(np.float32)
+    share = (hole / lit) ** 2
+    return ((disc(lit) - share * disc(hole)) / (1 - share)) ** 2
+
+
+@lru_cache(maxsize=8)
+def primary_beam(n: int, cell: float, frequency: float, diameter: float = 12.0) -> np.ndarray:
+    """Power pattern over an image of n pixels of ``cell`` radians, its centre at ``[n // 2, n // 2]``; see above."""
+    offset = (np.arange(n) - n // 2) * cell
+    return dish_pattern(np.hypot(offset[:, None], offset[None, :]), frequency, diameter).astype(np.float32)
+
+
+def primary_beam_radius(level: float, frequency: float, diameter: float = 12.0) -> float:
+    """Angle in radians at which the primary beam has fallen to ``level``."""
+    angles = np.linspace(0, 1.2 * SPEED_OF_LIGHT.value / frequency / diameter, 2000)
+    return float(np.interp(-level, -dish_pattern(angles, frequency, diameter), angles))

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,7 +27,8 @@ from radio_beam import Beam
 
 from napari_almadet.cube import Cube
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.sky import STRATA, SkyModel
+from napari_almadet.simulation.sky import PAPER_BEAM, SkyModel
+from napari_almadet.simulation.strata import STRATA, Coverage
 
 BOX_LEVEL = 0.1
 # Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
@@ -38,7 +40,10 @@ SETS = {"train": 0, "validation": 1, "test": 2}
 
 @dataclass(frozen=True, eq=False)
 class SimulatedCube:
-    """A dirty cube (channel, y, x) in Jy/beam, what it was made from, and what is true of it."""
+    """A dirty cube (channel, y, x) in Jy/beam, what it was made from, and what is true of it.
+
+    NaN where there is no data.
+    """
 
     dirty: np.ndarray
     model: SkyModel
@@ -49,8 +54,8 @@ class SimulatedCube:
 
     def sky(self) -> np.ndarray:
         """The sky model cube, (channel, y, x) in Jy/pixel."""
-        images = self.model.images(self.observation.size)
-        return np.einsum("sc,syx->cyx", self.model.spectra(self.observation.frequencies).astype(np.float32), images)
+        images, spectra, _ = self.model.components(self.observation.size, self.observation.frequencies)
+        return np.einsum("sc,syx->cyx", spectra.astype(np.float32), images)
 
 
 def simulate_cube(
@@ -63,9 +68,10 @@ def simulate_cube(
     seed
         Of everything that is drawn.
     stratum
-        A key of :data:`~napari_almadet.simulation.sky.STRATA`.
+        A key of :data:`~napari_almadet.simulation.strata.STRATA`.
     observation, imager
-        What to observe with; the paper's set-up if neither is given.
+        What to observe with; the paper's set-up if neither is given.  Some strata draw an
+        observation of their own, which has the size and the channels of this one.
 
     Raises
     ------
@@ -74,19 +80,30 @@ def simulate_cube(
     """
     if stratum not in STRATA:
         raise ValueError(f"no stratum {stratum!r}; there are: {', '.join(STRATA)}")
-    imager = imager or Imager(observation or Observation())
-    observation = imager.observation
+    kind = STRATA[stratum]
+    asked = imager.observation if imager else observation or Observation()
+    # streams of their own: the sky of a seed does not depend on how much the observation draws
+    observation = kind.observe(np.random.default_rng([seed, 1]), asked) if kind.observe else asked
+    if imager is None or observation != asked:
+        imager = Imager(observation, device=imager.device if imager else "cpu")
+    coverage = kind.blank(np.random.default_rng([seed, 2]), observation) if kind.blank else full_coverage(observation)
     rng = np.random.default_rng(seed)
+    brightest = kind.brightness * rng.uniform(*BRIGHTEST)
+    if kind.sky.in_beams:
+        brightest *= (PAPER_BEAM.fwhm / observation.clean_beam.fwhm) ** 2
     model = SkyModel.sample(
         rng,
-        STRATA[stratum],
+        kind.sky,
         size=observation.size,
         n_channels=observation.n_channels,
-        brightest=rng.uniform(*BRIGHTEST),
+        brightest=brightest,
+        beam=observation.clean_beam,
+        where=kind.place(observation, coverage.pixels) if kind.place else None,
     )
-    generator = torch.Generator().manual_seed(seed)
-    dirty = imager.cube(model, generator).cpu().numpy()
-    return SimulatedCube(dirty, model, truth_table(model, imager), observation, stratum, seed)
+    dirty = imager.cube(model, torch.Generator().manual_seed(seed)).cpu().numpy()
+    dirty[~coverage.channels] = np.nan
+    dirty[:, ~coverage.pixels] = np.nan
+    return SimulatedCube(dirty, model, truth_table(model, imager, coverage), observation, stratum, seed)
 
 
 def truth_boxes(model: SkyModel, imager: Imager) -> np.ndarray:
@@ -100,24 +117,42 @@ def truth_boxes(model: SkyModel, imager: Imager) -> np.ndarray:
     return boxes
 
 
-def truth_table(model: SkyModel, imager: Imager) -> QTable:
+def full_coverage(observation: Observation) -> Coverage:
+    """Nothing is missing."""
+    return Coverage(np.ones((observation.size, observation.size), bool), np.ones(observation.n_channels, bool))
+
+
+def truth_table(model: SkyModel, imager: Imager, coverage: Coverage | None = None) -> QTable:
     """What is true of each source, one row a source.
 
     Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a
     line.  ``snr_stack`` is the peak of the source's own noise-free stacked image over the
-    rms of a noise-only one; ``snr_line`` the same for the sum over channels weighted with
-    the line's own profile.  ``flux`` is integrated over the source and its line.
+    rms of a noise-only one at that place; ``snr_line`` the same for the sum over channels
+    weighted with the source's own line profile; both of what ``coverage`` leaves.  ``flux`` is
+    integrated over the source and its line, ``fwhm_line`` the width of that integrated line.
     """
     observation = imager.observation
     n_channels = observation.n_channels
+    coverage = coverage or full_coverage(observation)
+    seen = coverage.channels
     boxes = truth_boxes(model, imager)
-    responses = imager.dirty(torch.as_tensor(model.images(observation.size))).flatten(1)
-    peak = responses.amax(dim=1).cpu().numpy() if len(model) else np.zeros(0)  # Jy/beam per Jy/pixel
-    spectra, lines = model.spectra(observation.frequencies), model.line_profiles(n_channels)
-    power = np.sqrt((lines**2).sum(axis=1))
+    images, spectra, owner = model.components(observation.size, observation.frequencies)
+    responses = imager.dirty(torch.as_tensor(images)).cpu().numpy()[:, coverage.pixels]  # Jy/beam per Jy/pixel
+    # a corrected primary beam raises signal and noise alike, so that both SNRs are those of the flat image
+    lines, widths = model.line_profiles(n_channels), model.line_widths()
+    line_spectra = spectra.copy()
+    line_spectra[: len(model)] -= model.continuum_spectra(observation.frequencies)
+    snr_stack, snr_line = np.zeros((2, len(model)))
+    for i, line in enumerate(lines[:, seen]):
+        own = owner == i
+        norm = np.sqrt((line**2).sum())
+        stack = (spectra[own][:, seen].sum(axis=1) @ responses[own]).max()
+        snr_stack[i] = stack / (observation.noise * np.sqrt(seen.sum()))
+        if norm > 0:
+            snr_line[i] = (line_spectra[own][:, seen] @ line @ responses[own]).max() / (observation.noise * norm)
     has_line = model.line > 0
-    low = np.clip(np.rint(model.line_centre - model.line_fwhm), 0, n_channels - 1)
-    high = np.clip(np.rint(model.line_centre + model.line_fwhm), 0, n_channels - 1)
+    low = np.clip(np.rint(model.line_centre - widths), 0, n_channels - 1)
+    high = np.clip(np.rint(model.line_centre + widths), 0, n_channels - 1)
     area = np.pi * model.major * model.minor / (4 * np.log(2))
     truth = QTable(
         {
@@ -134,13 +169,14 @@ def truth_table(model: SkyModel, imager: Imager) -> QTable:
             "fwhm_major": model.major * u.pix,
             "fwhm_minor": model.minor * u.pix,
             "angle": model.angle * u.deg,
-            "fwhm_line": np.where(has_line, model.line_fwhm, np.nan),
+            "fwhm_line": np.where(has_line, widths, np.nan),
             "continuum": model.continuum * u.Jy / u.pix,
             "line": model.line * u.Jy / u.pix,
             "spectral_index": model.spectral_index,
             "flux": area * lines.sum(axis=1) * observation.channel_width * u.Jy * u.Hz,
-            "snr_stack": peak * spectra.sum(axis=1) / (observation.noise * np.sqrt(n_channels)),
-            "snr_line": peak * power / observation.noise,
+            "snr_stack": snr_stack,
+            "snr_line": snr_line,
+            "pair": model.pair,
         }
     )
     truth.meta["clean_beam"] = asdict(observation.clean_beam)
@@ -172,7 +208,7 @@ def header(observation: Observation, unit: str) -> fits.Header:
             "RADESYS": "ICRS",
             "SPECSYS": "LSRK",
             "RESTFRQ": observation.frequency,
-            "TELESCOP": "ALMA",
+            "TELESCOP": observation.array.split("_")[0].upper(),
             "ORIGIN": "napari-almadet simulation",
         }
     )
@@ -224,7 +260,14 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
     psf_header.update(CRPIX1=observation.size + 1, CRPIX2=observation.size + 1)
     fits.writeto(partial / "psf.fits", observation.dirty_beam.astype(np.float32), psf_header)
     simulated.truth.write(partial / "truth.ecsv")
-    about = {"seed": simulated.seed, "stratum": simulated.stratum, "observation": asdict(observation)}
+    missing = np.isnan(simulated.dirty)
+    about = {
+        "seed": simulated.seed,
+        "stratum": simulated.stratum,
+        "observation": asdict(observation),
+        "blank_share": float(missing.all(axis=0).mean()),
+        "blank_channels": np.flatnonzero(missing.all(axis=(1, 2))).tolist(),
+    }
     (partial / "simulation.json").write_text(json.dumps(about, indent=1))
     partial.rename(folder)
     return folder
@@ -261,19 +304,24 @@ def write_set(
     if not targets:
         return
     jobs = min(jobs or os.cpu_count() or 1, len(targets))
+    if jobs == 1:
+        for target, s in targets.items():
+            yield _simulate_one(target, s, stratum, observation, sky)
+        return
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(observation,)
+        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        futures = [pool.submit(_simulate_one, target, s, stratum, sky) for target, s in targets.items()]
+        futures = [pool.submit(_simulate_one, target, s, stratum, observation, sky) for target, s in targets.items()]
         for future in as_completed(futures):
             yield future.result()
 
 
-def _start_worker(observation: Observation) -> None:
-    global _imager
-    torch.set_num_threads(1)
-    _imager = Imager(observation)
+@lru_cache(maxsize=1)
+def _imager(observation: Observation) -> Imager:
+    return Imager(observation)
 
 
-def _simulate_one(folder: Path, seed: int, stratum: str, sky: bool) -> Path:
-    return write_cube(simulate_cube(seed, stratum, imager=_imager), folder, sky=sky)
+def _simulate_one(folder: Path, seed: int, stratum: str, observation: Observation, sky: bool) -> Path:
+    # a stratum that draws its observations would not use this one
+    imager = _imager(observation) if STRATA[stratum].observe is None else None
+    return write_cube(simulate_cube(seed, stratum, observation, imager), folder, sky=sky)

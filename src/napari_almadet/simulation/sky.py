@@ -1,4 +1,7 @@
-"""Sky models: elliptical Gaussians on the sky times a continuum and a Gaussian line in frequency (paper, table 1)."""
+"""Sky models: elliptical Gaussians on the sky times a continuum and a Gaussian line in frequency (paper, table 1).
+
+A source may rotate: the centre of its line then runs along its major axis.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,14 @@ class SkyRecipe:
         Number of sources beside the first, both ends included; None for an empty sky.
     continuum, line
         Whether sources have the one and the other.
+    in_beams
+        Whether ``fwhm`` is in clean beams (geometric mean of its axes) and not in pixels.
+    pairs
+        Number of close pairs, both ends included, which the field then holds and nothing else.
+    separation
+        Of the two sources of a pair, in FWHM of the clean beam along the line that joins them.
+    gradient
+        Channels by which a rotating source's line shifts from one end of its FWHM to the other.
     """
 
     companions: tuple[int, int] | None = (2, 5)
@@ -39,17 +50,27 @@ class SkyRecipe:
     line_fwhm: tuple[float, float] = (3.0, 10.0)
     continuum: bool = True
     line: bool = True
+    in_beams: bool = False
+    pairs: tuple[int, int] | None = None
+    separation: tuple[float, float] = (1.0, 2.0)
+    gradient: tuple[float, float] | None = None
 
 
 PAPER = SkyRecipe()
 
-# Skies the paper's set does not hold and real data does.
-STRATA = {
-    "paper": PAPER,
-    "empty": replace(PAPER, companions=None),
-    "line-only": replace(PAPER, continuum=False),
-    "continuum-only": replace(PAPER, line=False),
-}
+PAPER_BEAM = CleanBeam(8.93, 7.60, 84.6)  # of its set-up, in pixels
+PAIRS_APART = 3.0  # beams, between sources of different pairs
+
+
+ROTATION_AT_FWHM = np.tanh(2.0)
+
+
+def rotation(along: np.ndarray) -> np.ndarray:
+    """Rotation curve, rising within the half-power radius and flat beyond: 1 at 0.5, antisymmetric.
+
+    ``along`` is the distance from the centre along the major axis, in FWHM.
+    """
+    return np.tanh(4 * along) / ROTATION_AT_FWHM
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +80,9 @@ class SkyModel:
     ``x``, ``y`` in 0-based pixels; ``major``, ``minor`` FWHM in pixels; ``angle`` in degrees
     from north through east (East left); ``continuum`` and ``line`` the peak brightness of
     the two at the reference frequency, in Jy/pixel; ``line_centre`` and ``line_fwhm`` in
-    channels.
+    channels, the latter at one place of the source.  ``gradient`` is by how many channels the
+    line of a rotating source shifts across its FWHM, towards the position angle; 0 if it
+    does not rotate.  ``pair`` is the number of the close pair a source belongs to, or 0.
     """
 
     x: np.ndarray
@@ -72,6 +95,8 @@ class SkyModel:
     line: np.ndarray
     line_centre: np.ndarray
     line_fwhm: np.ndarray
+    gradient: np.ndarray
+    pair: np.ndarray
 
     def __len__(self) -> int:
         return len(self.x)
@@ -85,6 +110,8 @@ class SkyModel:
         size: int = 360,
         n_channels: int = 128,
         brightest: float = 2.5e-4,
+        beam: CleanBeam = PAPER_BEAM,
+        where: np.ndarray | None = None,
     ) -> SkyModel:
         """Draw the sources of one field.
 
@@ -94,8 +121,16 @@ class SkyModel:
             Of the cube, pixels on a side and channels.
         brightest
             Brightness of the brightest voxel, in Jy/pixel.
+        beam
+            The clean beam, by which sizes and separations go in a recipe that says so.
+        where
+            Chance of each pixel to hold a source's centre, shape (size, size), in any unit;
+            positions are then drawn from it and not from the recipe.
         """
-        n = 0 if recipe.companions is None else 1 + int(rng.integers(recipe.companions[0], recipe.companions[1] + 1))
+        if recipe.pairs is not None:
+            n = 2 * int(rng.integers(recipe.pairs[0], recipe.pairs[1] + 1))
+        else:
+            n = 0 if recipe.companions is None else 1 + int(rng.integers(*recipe.companions, endpoint=True))
         amplitude, line_amplitude = rng.uniform(*recipe.amplitude, n), rng.uniform(*recipe.line_amplitude, n)
         # What a source emits where it is brightest decides which is the first.
         peak = amplitude * (recipe.continuum + recipe.line * line_amplitude)
@@ -105,10 +140,15 @@ class SkyModel:
         scale = size / 360
         x, y = rng.uniform(*recipe.position, (2, n)) * scale
         x[:1], y[:1] = size / 2 + scale * rng.uniform(-recipe.centre_scatter, recipe.centre_scatter, (2, min(n, 1)))
+        if where is not None and n:
+            if not where.any():
+                raise ValueError(f"no place for a source in a field of {size} pixels")
+            pixels = rng.choice(where.size, n, p=where.ravel() / where.sum())
+            y, x = np.divmod(pixels, size) + rng.uniform(-0.5, 0.5, (2, n))
         unit = brightest / peak.max(initial=1e-30)
         channels = n_channels / 128
-        axes = np.sort(rng.uniform(*recipe.fwhm, (2, n)) * scale, axis=0)
-        return cls(
+        axes = np.sort(rng.uniform(*recipe.fwhm, (2, n)) * (beam.fwhm if recipe.in_beams else scale), axis=0)
+        model = cls(
             x=x,
             y=y,
             major=axes[1],
@@ -119,7 +159,32 @@ class SkyModel:
             line=amplitude * line_amplitude * unit * recipe.line,
             line_centre=rng.uniform(*recipe.line_centre, n) * channels,
             line_fwhm=rng.uniform(*recipe.line_fwhm, n) * channels,
+            gradient=np.zeros(n),
+            pair=np.zeros(n, dtype=int),
         )
+        if recipe.gradient is not None:
+            gradient = rng.uniform(*recipe.gradient, n) * rng.choice([-1, 1], n) * channels
+            model = replace(model, gradient=gradient)
+        return model._paired(rng, recipe.separation, size, beam) if recipe.pairs is not None else model
+
+    def _paired(self, rng, separation, size, beam) -> SkyModel:
+        """Sources 2k and 2k + 1 side by side, the pairs apart from each other as far as there is room."""
+        x, y = self.x.copy(), self.y.copy()
+        others = np.zeros(len(self), dtype=bool)
+        for first in range(0, len(self), 2):
+            for room in np.linspace(PAIRS_APART, 0, 100):
+                angle = rng.uniform(0, 360)
+                distance = rng.uniform(*separation) * beam.width_along(angle)
+                x[first + 1] = x[first] - distance * np.sin(np.radians(angle))
+                y[first + 1] = y[first] + distance * np.cos(np.radians(angle))
+                both = slice(first, first + 2)
+                inside = min(x[both].min(), y[both].min()) >= 0 and max(x[both].max(), y[both].max()) <= size - 1
+                gap = np.hypot(x[both, None] - x[others], y[both, None] - y[others]).min(initial=np.inf)
+                if inside and gap > room * beam.fwhm:
+                    break
+                x[first], y[first] = rng.uniform(0.15, 0.85, 2) * size
+            others[both] = True
+        return replace(self, x=x, y=y, pair=np.arange(len(self)) // 2 + 1)
 
     def images(self, size: int, beam: CleanBeam | None = None) -> np.ndarray:
         """Each source alone, with a peak of 1, sampled at pixel centres.
@@ -164,14 +229,71 @@ class SkyModel:
         ndarray
             Shape (n, c), in Jy/pixel.
         """
+        return self.continuum_spectra(frequencies) + self.line_profiles(len(frequencies))
+
+    def continuum_spectra(self, frequencies: np.ndarray) -> np.ndarray:
+        """The continuum alone, as `spectra`."""
         ratio = frequencies / frequencies[len(frequencies) // 2]
-        return self.continuum[:, None] * ratio ** self.spectral_index[:, None] + self.line_profiles(len(frequencies))
+        return self.continuum[:, None] * ratio ** self.spectral_index[:, None]
 
     def line_profiles(self, n_channels: int) -> np.ndarray:
-        """The lines alone, shape (n, n_channels), in Jy/pixel."""
-        sigma = self.line_fwhm[:, None] * gaussian_fwhm_to_sigma
-        offset = np.arange(n_channels) - self.line_centre[:, None]
-        return self.line[:, None] * np.exp(-0.5 * (offset / sigma) ** 2)
+        """The lines alone, shape (n, n_channels), in Jy/pixel.
+
+        Of a rotating source: the mean over the source, weighted with its brightness.
+        """
+        return np.array([self._profile(i, np.arange(n_channels)) for i in range(len(self))]).reshape(-1, n_channels)
+
+    def line_widths(self) -> np.ndarray:
+        """FWHM of the lines of whole sources in channels, shape (n,): of a rotating source between its outer flanks."""
+        widths = self.line_fwhm.astype(float)
+        for i in np.flatnonzero(self.gradient * self.line):
+            reach = abs(self.gradient[i]) + 2 * self.line_fwhm[i]
+            profile = self._profile(i, self.line_centre[i] + np.linspace(0, reach, 2000))
+            widths[i] = 2 * reach * np.flatnonzero(profile >= 0.5 * profile.max())[-1] / 1999
+        return widths
+
+    def _profile(self, i: int, channels: np.ndarray) -> np.ndarray:
+        along = np.linspace(-1.5, 1.5, 301) if self.gradient[i] else np.zeros(1)
+        weights = np.exp(-4 * np.log(2) * along**2)
+        return weights @ self._lines(i, rotation(along), channels) / weights.sum()
+
+    def _lines(self, i: int, shift: np.ndarray, channels: np.ndarray) -> np.ndarray:
+        """Line of one source where rotation shifts it by so many half gradients; shape (len(shift), len(channels))."""
+        centre = self.line_centre[i] + 0.5 * self.gradient[i] * shift[:, None]
+        return self.line[i] * np.exp(-0.5 * ((channels - centre) / (self.line_fwhm[i] * gaussian_fwhm_to_sigma)) ** 2)
+
+    def components(self, size: int, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The sky as a sum of images times spectra.
+
+        Sources that do not rotate have one component, `images` times `spectra`.  The line of a
+        rotating one has several: the singular vectors of its spectra at all shifts, down to
+        0.3 % of the first.
+
+        Returns
+        -------
+        images : ndarray
+            Shape (k, size, size), float32; the first n are the sources' own.
+        spectra : ndarray
+            Shape (k, c), in Jy/pixel.
+        owner : ndarray
+            Index of the source of each, shape (k,).
+        """
+        images, spectra, owner = [self.images(size)], [self.spectra(frequencies)], [np.arange(len(self))]
+        for i in np.flatnonzero(self.gradient * self.line):
+            spectra[0][i] = self.continuum_spectra(frequencies)[i]
+            shifts = np.linspace(-1, 1, 401) / ROTATION_AT_FWHM
+            left, weight, right = np.linalg.svd(
+                self._lines(i, shifts, np.arange(len(frequencies))), full_matrices=False
+            )
+            kept = np.flatnonzero(weight > 3e-3 * weight[0])
+            angle = np.radians(self.angle[i])
+            pixels = np.arange(size)
+            north, east = (pixels - self.y[i])[:, None], (self.x[i] - pixels)[None, :]
+            shift = rotation((north * np.cos(angle) + east * np.sin(angle)) / self.major[i])
+            images.append(np.array([images[0][i] * np.interp(shift, shifts, left[:, k]) for k in kept], np.float32))
+            spectra.append(weight[kept, None] * right[kept])
+            owner.append(np.full(len(kept), i))
+        return np.concatenate(images), np.concatenate(spectra), np.concatenate(owner)
 
 
 def _covariance(major, minor, angle) -> np.ndarray:

@@ -31,3 +31,24 @@ def dssim(prediction: torch.Tensor, target: torch.Tensor, window: int = 3) -> to
 def image_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """l1 + DSSIM with equal weights, the loss of Blobs Finder (paper, section 2.1)."""
     return F.l1_loss(prediction, target) + dssim(prediction, target)
+
+
+def centre_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """CenterNet's loss (Zhou et al. 2019, eq. 1): a focal loss of the centres, and l1 of offsets and sizes in them.
+
+    Parameters
+    ----------
+    prediction
+        Of :class:`~napari_almadet.networks.source_finder.SourceFinder`, shape (batch, 5, y, x).
+    target
+        Of :class:`~napari_almadet.training.fields.Fields`, shape (batch, 6, y, x).
+    """
+    near, weight = target[:, 0], target[:, 5]
+    is_centre = (near == 1).float() * weight
+    logit = prediction[:, 0]
+    chance = torch.sigmoid(logit)
+    hit = (1 - chance) ** 2 * F.logsigmoid(logit) * is_centre
+    miss = chance**2 * (1 - near) ** 4 * F.logsigmoid(-logit) * (1 - is_centre) * weight
+    number = is_centre.sum().clamp(min=1)
+    shape = ((prediction[:, 1:5] - target[:, 1:5]).abs() * is_centre[:, None]).sum()
+    return (-(hit + miss).sum() + shape) / number

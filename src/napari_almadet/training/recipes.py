@@ -28,9 +28,16 @@ from napari_almadet.evaluation.matching import Rate, match
 from napari_almadet.networks import weights
 from napari_almadet.networks.blobs_finder import FIELD, BlobsFinder
 from napari_almadet.networks.deep_gru import DeepGRU
+from napari_almadet.networks.judge import Judge
+from napari_almadet.networks.line_finder import LineFinder
+from napari_almadet.networks.source_finder import SourceFinder
 from napari_almadet.pipeline.blobs import find_blobs
+from napari_almadet.pipeline.sources import MEASURES
 from napari_almadet.training.data import FieldSet, Images, Spectra
-from napari_almadet.training.losses import image_loss
+from napari_almadet.training.fields import Fields, write_set
+from napari_almadet.training.judging import Candidates, calibrate, write_candidates
+from napari_almadet.training.losses import centre_loss, image_loss
+from napari_almadet.training.noisy_lines import LineSpectra
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,18 @@ class Recipe:
 
 BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
 DEEP_GRU = Recipe()
+SOURCE_FINDER = Recipe(fields=6400, validation_fields=480, epochs=10, batch_size=16, precision="bf16-mixed")
+LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
+JUDGE = Recipe(fields=2800, validation_fields=480, epochs=30, patience=6, batch_size=128)
+
+STACKED = "{fields} fields ({validation_fields} for validation) from napari_almadet.training.data"
+NAMES = {
+    BlobsFinder: "blobs_finder",
+    DeepGRU: "deep_gru",
+    SourceFinder: "source_finder",
+    LineFinder: "line_finder",
+    Judge: "judge",
+}
 
 
 class TiedBlobsFinder(nn.Module):
@@ -229,7 +248,7 @@ def train_blobs_finder(folder: Path, recipe: Recipe = BLOBS_FINDER, progress: Ca
     data = Images(fields[0], recipe.seed), Images(fields[1], recipe.seed, augment=False)
     tied = TiedBlobsFinder(BlobsFinder()).to(memory_format=torch.channels_last)
     network, scores = fit_in_two_stages(tied, (image_loss, image_loss), data, recipe, folder)
-    return finish(network, folder, recipe, scores | blob_scores(network, data[1]), started)
+    return finish(network, folder, recipe, scores | blob_scores(network, data[1]), started, STACKED)
 
 
 def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable | None = None) -> Path:
@@ -240,7 +259,67 @@ def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable |
     # l1 alone does not find the way out of "no line", which is right for nine channels in ten.
     losses = F.binary_cross_entropy, F.l1_loss
     network, scores = fit_in_two_stages(TiedDeepGRU(DeepGRU()), losses, data, recipe, folder)
-    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started)
+    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started, STACKED)
+
+
+def train_source_finder(folder: Path, recipe: Recipe = SOURCE_FINDER, progress: Callable | None = None) -> Path:
+    """Train Source Finder; returns the weights' file."""
+    started = time.time()
+    write_set(folder / "fields", recipe.fields, "train", recipe.seed, recipe.jobs, progress)
+    write_set(folder / "fields", recipe.validation_fields, "validation", recipe.seed, recipe.jobs)
+    data = (
+        Fields(folder / "fields", "train", recipe.seed),
+        Fields(folder / "fields", "validation", recipe.seed, augment=False),
+    )
+    network = SourceFinder().to(memory_format=torch.channels_last)
+    scores = fit(network, centre_loss, data, recipe, folder)
+    about = "{fields} fields in noise units ({validation_fields} for validation) from napari_almadet.training.fields"
+    return finish(network, folder, recipe, scores, started, about)
+
+
+def train_line_finder(folder: Path, recipe: Recipe = LINE_FINDER, progress: Callable | None = None) -> Path:
+    """Train Line Finder; returns the weights' file."""
+    started = time.time()
+    data = (
+        LineSpectra(recipe.fields, recipe.seed),
+        LineSpectra(recipe.validation_fields, recipe.seed + 1, augment=False),
+    )
+    network = LineFinder()
+    scores = fit(network, F.binary_cross_entropy, data, recipe, folder)
+    about = "{fields} spectra an epoch ({validation_fields} for validation) from napari_almadet.training.noisy_lines"
+    return finish(network, folder, recipe, scores | line_scores(network, data[1]), started, about)
+
+
+def train_judge(
+    folder: Path,
+    recipe: Recipe = JUDGE,
+    progress: Callable | None = None,
+    networks: tuple[str, str] = ("source_finder", "line_finder"),
+) -> Path:
+    """Train Judge on what the other two networks of its preset find; returns the weights' file.
+
+    ``networks`` are the weights of Source Finder and Line Finder, shipped ones by name or files by path.
+    """
+    started = time.time()
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = (("train", recipe.fields, progress), ("validation", recipe.validation_fields, None))
+    data = tuple(
+        Candidates(
+            write_candidates(folder / f"{which}.npz", n, which, recipe.seed, networks, recipe.jobs, report),
+            augment=which == "train",
+        )
+        for which, n, report in numbers
+    )
+    network = Judge(len(MEASURES))
+    network.mean.copy_(torch.from_numpy(data[0].measures.mean(axis=0)))
+    network.scale.copy_(torch.from_numpy(data[0].measures.std(axis=0).clip(1e-3)))
+    scores = fit(network, F.binary_cross_entropy_with_logits, data, recipe, folder)
+    calibrate(network, data[1])
+    about = (
+        "candidates in {fields} fields ({validation_fields} for validation and calibration) from "
+        "napari_almadet.training.judging"
+    )
+    return finish(network, folder, recipe, scores, started, about)
 
 
 def fit_in_two_stages(
@@ -301,12 +380,11 @@ def blob_scores(network: nn.Module, images: Images, threshold: float = 0.1) -> d
     }
 
 
-def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, started: float) -> Path:
-    """Write the weights with their card."""
-    path = folder / f"{'blobs_finder' if isinstance(network, BlobsFinder) else 'deep_gru'}.safetensors"
+def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, started: float, data: str) -> Path:
+    """Write the weights with their card; ``data`` says what they learnt from, with places for the recipe's numbers."""
+    path = folder / f"{NAMES[type(network)]}.safetensors"
     card = {
-        "data": f"{recipe.fields} fields simulated by napari_almadet.training.data from seed {2 * recipe.seed}, "
-        f"{recipe.validation_fields} for validation from seed {2 * recipe.seed + 1}",
+        "data": data.format(**asdict(recipe)),
         "recipe": asdict(recipe),
         "version": __version__,
         "commit": commit(),

@@ -1,0 +1,351 @@
+"""Classical source finders behind one interface, to be measured on the same cubes as the networks.
+
+A finder is a function of a :class:`Field` and its parameters that returns a list of
+:class:`Source`.  All but the matched filter search the image stacked over all channels, in
+units of its local noise.  Libraries are imported when a finder is called; the extra
+``evaluate`` brings them.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.stats import mad_std
+from scipy import ndimage
+
+from napari_almadet.cube import Cube
+from napari_almadet.evaluation.matched_filter import Lines, find_lines, subtract_continuum
+from napari_almadet.pipeline.blobs import integrate
+from napari_almadet.pipeline.catalog import Box
+
+# A Gaussian falls to a tenth, where a truth box ends, this many half widths at half maximum from its centre.
+TENTH = float(np.sqrt(np.log(10) / np.log(2)))
+
+NOISE_BEAMS = 8  # side of the square about a pixel in which its noise is measured: 2 % from 43 channels
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a finder says of one source; pixels and channels are 0-based, ranges half-open.
+
+    ``kind`` is "line", "continuum" or "both".  ``score`` is what the finder ranks by, in
+    sigma; ``prob`` the probability, of finders that give one.  ``channels``, ``z`` (centre)
+    and ``fwhm`` are the line's, in channels; ``flux`` is the line's in Jy Hz, as it is
+    in the cube.
+    """
+
+    x: float
+    y: float
+    box: Box
+    kind: str
+    score: float
+    prob: float = np.nan
+    channels: tuple[int, int] | None = None
+    z: float = np.nan
+    fwhm: float = np.nan
+    flux: float = np.nan
+
+
+class Field:
+    """A cube, and what several finders need of it, each made when first asked for."""
+
+    def __init__(self, cube: Cube):
+        self.cube = cube
+
+    @cached_property
+    def beam_fwhm(self) -> float:
+        """Geometric mean of the beam's axes in pixels; 3 where the beam is unknown."""
+        return float(np.sqrt(4 * np.log(2) / np.pi * (self.cube.beam_area or 0))) or 3.0
+
+    @cached_property
+    def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Stacked image, cube without continuum, and the noise of a channel."""
+        planes = self.cube.read()
+        stacked = integrate(planes)
+        return stacked, *subtract_continuum(planes, reach=NOISE_BEAMS * self.beam_fwhm)
+
+    @cached_property
+    def stacked(self) -> np.ndarray:
+        """The image summed over channels, (y, x), in units of its local noise; NaN where there is no data.
+
+        The noise follows that of the channels over the field; its level is the stacked image's own, in which
+        sidelobes count too.
+        """
+        stacked, _, noise = self._parts
+        relative = stacked / noise
+        return relative / mad_std(relative, ignore_nan=True)
+
+    @cached_property
+    def lines(self) -> Lines:
+        """Matched-filter peak of every pixel."""
+        _, planes, noise = self._parts
+        return find_lines(planes, noise)
+
+    @cached_property
+    def filled(self) -> np.ndarray:
+        """``stacked`` with 0 where there is no data, for libraries that know no NaN; contiguous float64."""
+        return np.ascontiguousarray(np.nan_to_num(self.stacked), dtype=float)
+
+    def write_image(self, folder: str) -> str:
+        """Write ``stacked`` with the sky coordinates and the beam, for libraries that read FITS; returns the path."""
+        header, beam = self.cube.celestial_header(), self.cube.beam
+        if header is None or beam is None:
+            raise ValueError("this finder needs a cube with sky coordinates and a beam")
+        header.update(BMAJ=beam.major.to_value("deg"), BMIN=beam.minor.to_value("deg"), BPA=beam.pa.to_value("deg"))
+        header["BUNIT"] = "Jy/beam"  # it is none, but they want one
+        path = str(Path(folder) / "stacked.fits")
+        fits.writeto(path, self.stacked.astype(np.float32), header)
+        return path
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Let a library neither log nor warn."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+@contextmanager
+def frozen_garbage() -> Iterator[None]:
+    """Keep what there is from the garbage collector; PyBDSF calls it at each step: seconds where torch is loaded."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def local_maxima(image: np.ndarray, threshold: float, separation: float) -> list[tuple[int, int]]:
+    """(y, x) of the pixels over a threshold that are the highest within ``separation`` pixels, highest first."""
+    reach = int(separation)
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    image = np.where(np.isfinite(image), image, -np.inf)
+    tops = ndimage.maximum_filter(image, footprint=dy**2 + dx**2 <= separation**2, mode="nearest")
+    y, x = np.nonzero((image == tops) & (image > threshold))
+    order = np.argsort(-image[y, x], kind="stable")
+    return [(int(y[i]), int(x[i])) for i in order]
+
+
+def centre_of(image: np.ndarray, y: int, x: int) -> tuple[float, float]:
+    """(y, x) of a maximum from a parabola through it and its neighbours in each axis."""
+    centre = [float(y), float(x)]
+    for axis, (low, high) in enumerate((((y - 1, x), (y + 1, x)), ((y, x - 1), (y, x + 1)))):
+        if min(low) < 0 or high[0] >= image.shape[0] or high[1] >= image.shape[1]:
+            continue
+        before, top, after = image[low], image[y, x], image[high]
+        bend = before - 2 * top + after
+        if np.isfinite(bend) and bend < 0:
+            centre[axis] += float(np.clip(0.5 * (before - after) / bend, -0.5, 0.5))
+    return centre[0], centre[1]
+
+
+def box_of(image: np.ndarray, y: int, x: int) -> Box:
+    """Box where a Gaussian source with its maximum at (y, x) falls to a tenth, from its widths at half maximum."""
+    half = image[y, x] / 2
+    limits = []
+    for profile, place in ((image[:, x], y), (image[y], x)):
+        low = np.flatnonzero(~(profile[:place] > half))
+        high = np.flatnonzero(~(profile[place + 1 :] > half))
+        down = place - low[-1] if low.size else place + 1
+        up = high[0] + 1 if high.size else len(profile) - place
+        reach = TENTH * (down + up - 1) / 2
+        limits += [max(0, round(place - reach)), min(len(profile), round(place + reach) + 1)]
+    return Box(*limits)
+
+
+def ellipse_box(x: float, y: float, half_x: float, half_y: float, shape: tuple[int, int]) -> Box:
+    """Box about (x, y), cut at the image's borders."""
+    ny, nx = shape
+    y0, x0 = (int(np.clip(round(c - h), 0, n - 1)) for c, h, n in ((y, half_y, ny), (x, half_x, nx)))
+    y1, x1 = (int(np.clip(round(c + h) + 1, 1, n)) for c, h, n in ((y, half_y, ny), (x, half_x, nx)))
+    return Box(y0, max(y1, y0 + 1), x0, max(x1, x0 + 1))
+
+
+def gaussian_box(x: float, y: float, major: float, minor: float, angle: float, shape: tuple[int, int]) -> Box:
+    """Box where an elliptical Gaussian, FWHM in pixels, ``angle`` in degrees from +y to -x, falls to a tenth."""
+    sin, cos = np.sin(np.radians(angle)), np.cos(np.radians(angle))
+    half_x, half_y = TENTH / 2 * np.hypot(major * sin, minor * cos), TENTH / 2 * np.hypot(major * cos, minor * sin)
+    return ellipse_box(x, y, half_x, half_y, shape)
+
+
+def peaks(field: Field, *, threshold: float = 4.5) -> list[Source]:
+    """Local maxima of the stacked image, one within a beam: what a page of NumPy does."""
+    image = field.stacked
+    found = []
+    for y, x in local_maxima(image, threshold, field.beam_fwhm):
+        cy, cx = centre_of(image, y, x)
+        found.append(Source(cx, cy, box_of(image, y, x), "continuum", float(image[y, x])))
+    return found
+
+
+def matched_filter(field: Field, *, threshold: float = 5.5, continuum: float = 4.5) -> list[Source]:
+    """Lines from a 3-D matched filter, as MF3D and LineSeeker find them, and continuum from the stacked image.
+
+    Of the peaks in (x, y, channel, line width) over ``threshold``, and those of the stacked image over
+    ``continuum``, the single highest within a beam is kept; its kind tells which of the two it was found in.
+    """
+    lines, stacked = field.lines, field.stacked
+    both = np.fmax(lines.snr / threshold, stacked / continuum)  # in units of what is asked of each
+    found = []
+    for y, x in local_maxima(both, 1.0, field.beam_fwhm):
+        has_line, has_continuum = lines.snr[y, x] > threshold, stacked[y, x] > continuum
+        image = lines.snr if has_line and lines.snr[y, x] >= stacked[y, x] else stacked
+        kind = "both" if has_line and has_continuum else "line" if has_line else "continuum"
+        cy, cx = centre_of(image, y, x)
+        line = {}
+        if has_line:
+            z, fwhm = lines.line(y, x)
+            line = {"z": z, "fwhm": fwhm, "channels": lines.range(y, x)}
+        found.append(Source(cx, cy, box_of(image, y, x), kind, float(image[y, x]), **line))
+    return found
+
+
+def sep(field: Field, *, threshold: float = 3.0, minarea: int = 20) -> list[Source]:
+    """SExtractor's segmentation and deblending, by ``sep``."""
+    import sep as library
+
+    objects = library.extract(field.filled, threshold, err=1.0, minarea=int(minarea), mask=np.isnan(field.stacked))
+    return [
+        Source(
+            float(o["x"]),
+            float(o["y"]),
+            Box(int(o["ymin"]), int(o["ymax"]) + 1, int(o["xmin"]), int(o["xmax"]) + 1),
+            "continuum",
+            float(o["peak"]),
+        )
+        for o in objects
+    ]
+
+
+def photutils(field: Field, *, threshold: float = 3.0, npixels: int = 20) -> list[Source]:
+    """Segmentation with multi-threshold deblending, by ``photutils``."""
+    from photutils.segmentation import SourceCatalog, deblend_sources, detect_sources
+
+    with silence():  # also where there is nothing to find
+        segments = detect_sources(field.filled, threshold, int(npixels), mask=np.isnan(field.stacked))
+        if segments is None:
+            return []
+        segments = deblend_sources(field.filled, segments, int(npixels), progress_bar=False)
+    return [
+        Source(
+            *(float(c) for c in s.centroid),
+            Box(s.bbox.iymin, s.bbox.iymax, s.bbox.ixmin, s.bbox.ixmax),
+            "continuum",
+            float(s.max_value),
+        )
+        for s in SourceCatalog(field.filled, segments)
+    ]
+
+
+def dendrogram(field: Field, *, threshold: float = 3.0, delta: float = 1.5, npix: int = 20) -> list[Source]:
+    """Leaves of the dendrogram of the stacked image, by ``astrodendro``."""
+    from astrodendro import Dendrogram
+
+    tree = Dendrogram.compute(field.filled, min_value=threshold, min_delta=delta, min_npix=int(npix))
+    found = []
+    for leaf in tree.leaves:
+        (y, x), score = leaf.get_peak()[0], float(leaf.vmax)
+        rows, columns = leaf.indices()
+        box = Box(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+        cy, cx = centre_of(field.filled, int(y), int(x))
+        found.append(Source(cx, cy, box, "continuum", score))
+    return found
+
+
+def aegean(field: Field, *, threshold: float = 4.5, flood: float = 3.5) -> list[Source]:
+    """Islands fitted with Gaussians, their number from the curvature, by AegeanTools."""
+    from AegeanTools.source_finder import SourceFinder
+
+    with tempfile.TemporaryDirectory(prefix="almadet-") as folder, silence():
+        found = SourceFinder().find_sources_in_image(
+            field.write_image(folder), rms=1.0, bkg=0.0, innerclip=threshold, outerclip=flood, cores=1, progress=False
+        )
+    scale = field.cube.pixel_scale.to_value("arcsec")
+    ra, dec = np.array([s.ra for s in found]), np.array([s.dec for s in found])
+    xs, ys = field.cube.celestial.all_world2pix(ra, dec, 0) if found else ((), ())
+    shape = field.stacked.shape
+    return [
+        Source(float(x), float(y), gaussian_box(x, y, s.a / scale, s.b / scale, s.pa, shape), "continuum", s.peak_flux)
+        for s, x, y in zip(found, xs, ys, strict=True)
+        if np.isfinite([x, y, s.a, s.b]).all()
+    ]
+
+
+def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list[Source]:
+    """Islands fitted with Gaussians that are grouped into sources, by PyBDSF."""
+    import bdsf
+
+    with tempfile.TemporaryDirectory(prefix="almadet-") as folder, silence(), frozen_garbage():
+        image = bdsf.process_image(
+            field.write_image(folder),
+            thresh="hard",
+            thresh_pix=threshold,
+            thresh_isl=island,
+            rms_map=False,
+            rms_value=1.0,
+            mean_map="zero",
+            frequency=1e9,  # of no consequence, but it asks for one
+            outdir=folder,
+            ncores=1,
+            quiet=True,
+        )
+    scale = field.cube.pixel_scale.to_value("deg")
+    shape = field.stacked.shape
+    found = []
+    for s in image.sources:
+        x, y = field.cube.celestial.all_world2pix(*s.posn_sky_centroid, 0)
+        major, minor, angle = s.size_sky
+        box = gaussian_box(x, y, major / scale, minor / scale, angle, shape)
+        found.append(Source(float(x), float(y), box, "continuum", float(s.peak_flux_max)))
+    return found
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A finder with the package it needs and the values of its parameters that are tried on validation cubes."""
+
+    find: Callable[..., list[Source]]
+    grid: dict[str, tuple[float, ...]]
+    package: str = "scipy"
+
+    @property
+    def defaults(self) -> dict[str, float]:
+        """Parameters when none were chosen."""
+        return {name: p.default for name, p in signature(self.find).parameters.items() if p.kind == p.KEYWORD_ONLY}
+
+    def combinations(self) -> list[dict[str, float]]:
+        """All of the grid."""
+        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+
+
+FINDERS = {
+    "peaks": Finder(peaks, {"threshold": (3.5, 4.0, 4.5, 5.0, 5.5)}),
+    "matched-filter": Finder(
+        matched_filter, {"threshold": (4.5, 5.0, 5.5, 6.0, 6.5), "continuum": (4.0, 4.5, 5.0, 5.5)}
+    ),
+    "sep": Finder(sep, {"threshold": (2.0, 2.5, 3.0, 3.5, 4.0), "minarea": (5, 20, 40)}, "sep"),
+    "photutils": Finder(photutils, {"threshold": (2.5, 3.0, 3.5, 4.0), "npixels": (5, 20, 40)}, "photutils"),
+    "aegean": Finder(aegean, {"threshold": (4.0, 4.5, 5.0, 5.5), "flood": (3.0, 4.0)}, "AegeanTools"),
+    "pybdsf": Finder(pybdsf, {"threshold": (4.0, 4.5, 5.0, 5.5), "island": (2.5, 3.5)}, "bdsf"),
+    "dendrogram": Finder(
+        dendrogram, {"threshold": (2.5, 3.0, 3.5), "delta": (1.0, 1.5, 2.0), "npix": (10, 20)}, "astrodendro"
+    ),
+}

@@ -1,0 +1,185 @@
+"""Pictures of the scores, for matplotlib, which the extra ``evaluate`` brings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from napari_almadet.evaluation.finders import FINDERS
+
+# Okabe & Ito's colours, which the colour-blind can tell apart, with Tol's wine for the yellow that white swallows;
+# markers differ for those who print in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#882255")
+MARKERS = "osD^vP*Xh"
+LABELS = {
+    "snr_stack": "SNR in the stacked image",
+    "snr_line": "SNR matched to the line",
+    "position": "position error (px)",
+    "line_centre": "line centre − true (channels)",
+    "line_width": "line FWHM / true − 1",
+    "flux": "line flux / true − 1",
+}
+SNR_TICKS = (3, 5, 10, 20, 50, 100, 300)
+
+
+def style_of(finders: list[str]) -> dict[str, dict]:
+    """Colour and marker of each finder, the same in all pictures; classical ones thinner."""
+    return {
+        finder: {
+            "color": colour,
+            "marker": marker,
+            "markersize": 4,
+            "linewidth": 0.8 if finder.split(" ")[0] in FINDERS else 2.0,
+            "capsize": 2,
+            "elinewidth": 0.8,
+            "zorder": 2 if finder.split(" ")[0] in FINDERS else 3,
+        }
+        for finder, colour, marker in zip(finders, cycle(COLOURS), cycle(MARKERS), strict=False)
+    }
+
+
+def save_all(tables: dict[str, Table], folder: Path) -> list[Path]:
+    """Draw all there is in the tables of :func:`napari_almadet.evaluation.scores.tables`; returns the PNG files.
+
+    ``summary.png``; ``reliability.png`` over all strata; ``curves-STRATUM.png`` and ``errors-STRATUM.png`` where there
+    are sources.
+    """
+    scores = tables["scores"]
+    styles = style_of(list(dict.fromkeys(scores["finder"])))
+    figures = {"summary": summary(scores, styles)}
+    if len(tables["calibration"]):
+        figures["reliability"] = reliability(_of(tables["calibration"], "all"), styles)
+    for stratum in dict.fromkeys(scores["stratum"]):
+        if sum(_of(scores, stratum)["sources"]):
+            figures[f"curves-{stratum}"] = curves(_of(tables["curves"], stratum), styles, stratum)
+            if len(part := _of(tables["errors"], stratum)):
+                figures[f"errors-{stratum}"] = errors(part, styles, stratum)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png" for name in figures]
+    for path, figure in zip(paths, figures.values(), strict=True):
+        figure.savefig(path, dpi=120)
+    return paths
+
+
+def _of(table: Table, stratum: str) -> Table:
+    return table[table["stratum"] == stratum] if len(table) else table
+
+
+def _finders(table: Table, styles: dict) -> Iterator[tuple[str, Table, dict, float]]:
+    """Finder, its rows, its style, and its place among the others from -0.5 to 0.5, by which it steps aside."""
+    for k, (finder, style) in enumerate(styles.items()):
+        if len(table) and len(rows := table[table["finder"] == finder]):
+            yield finder, rows, style, (k + 0.5) / len(styles) - 0.5
+
+
+def _bars(rows: Table, value: str, low: str, high: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values, and how far the ends of their intervals are from them."""
+    values = np.array(rows[value], dtype=float)
+    return values, np.array([values - rows[low], rows[high] - values]).clip(min=0)
+
+
+def _against_snr(axes: Axes, table: Table, styles: dict, columns: tuple[str, str, str]) -> None:
+    for finder, rows, style, aside in _finders(table, styles):
+        values, bars = _bars(rows, *columns)
+        axes.errorbar(np.array(rows["median_snr"]).clip(min=1) * 1.1**aside, values, bars, label=finder, **style)
+
+
+def _one_legend(figure: Figure) -> None:
+    """Below all panels, each finder once."""
+    handles = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False
+    )
+
+
+def _snr_axis(axes: Axes, label: str) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(FixedLocator(SNR_TICKS))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel(label)
+    axes.grid(alpha=0.3)
+
+
+def curves(table: Table, styles: dict, title: str) -> Figure:
+    """Completeness against the true SNR, purity against the measured one; stack and line."""
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    for axes, (quantity, against) in zip(
+        figure.subplots(2, 2, sharey=True).flat,
+        [(quantity, against) for quantity in ("completeness", "purity") for against in ("snr_stack", "snr_line")],
+        strict=True,
+    ):
+        part = table[(table["quantity"] == quantity) & (table["against"] == against)]
+        _against_snr(axes, part, styles, ("value", "low", "high"))
+        _snr_axis(axes, f"{'true' if quantity == 'completeness' else 'measured'} {LABELS[against]}")
+        axes.set_ylabel(quantity)
+        axes.set_ylim(-0.02, 1.02)
+    figure.suptitle(f"{title}: completeness and purity, with 95 % intervals")
+    _one_legend(figure)
+    return figure
+
+
+def errors(table: Table, styles: dict, title: str) -> Figure:
+    """Median and 68 % range of the errors against SNR."""
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    for axes, error in zip(figure.subplots(2, 2).flat, ("position", "line_centre", "line_width", "flux"), strict=True):
+        part = table[table["quantity"] == error]
+        _against_snr(axes, part, styles, ("error_bias", "error_low", "error_high"))
+        _snr_axis(
+            axes, "true SNR, the higher of stack and line" if error == "position" else f"true {LABELS['snr_line']}"
+        )
+        axes.set_ylabel(LABELS[error])
+        axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
+    figure.suptitle(f"{title}: errors, median and 68 % range")
+    _one_legend(figure)
+    return figure
+
+
+def reliability(table: Table, styles: dict) -> Figure:
+    """Share of sources against the probability said, over how many candidates had it."""
+    figure = Figure(figsize=(6, 6.5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle="--", zorder=0)
+    for finder, rows, style, _ in _finders(table, styles):
+        values, bars = _bars(rows, "value", "low", "high")
+        upper.errorbar(rows["mean_prob"], values, bars, label=finder, **style)
+        lower.plot(rows["mean_prob"], rows["total"], color=style["color"], marker=style["marker"], markersize=4)
+    upper.set(ylabel="share that are sources", xlim=(0, 1), ylim=(-0.02, 1.02))
+    lower.set(xlabel="probability given", ylabel="candidates", yscale="log")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    upper.set_title("Is prob a probability? All strata, with 95 % intervals")
+    _one_legend(figure)
+    return figure
+
+
+def summary(scores: Table, styles: dict) -> Figure:
+    """Completeness, purity and F1 of all finders in all strata."""
+    strata = list(dict.fromkeys(scores["stratum"]))
+    figure = Figure(figsize=(10, 1.6 + len(strata) * max(0.5, 0.16 * len(styles))), layout="constrained")
+    quantities = ("completeness", "purity", "f1")
+    for axes, quantity in zip(figure.subplots(1, 3, sharey=True), quantities, strict=True):
+        for finder, rows, style, aside in _finders(scores, styles):
+            y = np.array([strata.index(s) for s in rows["stratum"]]) + 0.8 * aside
+            values, bars = _bars(rows, quantity, f"{quantity}_low", f"{quantity}_high")
+            axes.errorbar(values, y, xerr=bars, label=finder, **(style | {"linestyle": "none"}))
+        for line in range(1, len(strata)):
+            axes.axhline(line - 0.5, color="0.85", linewidth=0.8, zorder=0)
+        axes.set_xlabel("F1" if quantity == "f1" else quantity)
+        axes.set_xlim(-0.02, 1.02)
+        axes.grid(axis="x", alpha=0.3)
+    axes.set_yticks(range(len(strata)), strata)
+    axes.set_ylim(len(strata) - 0.5, -0.5)
+    figure.suptitle("All strata, with 95 % intervals")
+    _one_legend(figure)
+    return figure

@@ -1,0 +1,81 @@
+"""What finders found in simulated cubes, kept on disk as it comes, so that no run is ever begun anew.
+
+A folder holds ``SET/STRATUM/truth.jsonl`` and ``SET/STRATUM/FINDER.jsonl``.  The first line
+of such a file says what it is of; each further line is one cube, appended in a single write once
+it is complete.  A line that an interruption cut short counts as not written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+TRUTH = "truth"  # name of the file that holds it
+
+
+class StaleResults(ValueError):
+    """The results in a folder are of something else than what is to be evaluated now."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """One file of results: the truth of a stratum, or what one finder found in it."""
+
+    path: Path
+
+    def prepare(self, about: dict) -> None:
+        """Begin the file, or take off a line that was cut short.
+
+        Raises
+        ------
+        StaleResults
+            If the file is of something else; it stays as it is.
+        """
+        about = json.loads(json.dumps(about))  # tuples become lists, as they come back
+        if not self.path.exists() or b"\n" not in (content := self.path.read_bytes()):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(about) + "\n", encoding="utf-8")
+            return
+        there = json.loads(content[: content.index(b"\n")])
+        if there != about:
+            keys = sorted(k for k in there.keys() | about.keys() if there.get(k) != about.get(k))
+            raise StaleResults(
+                f"{self.path} was made with another {', '.join(keys)}: remove it, or choose another folder"
+            )
+        whole = content.rindex(b"\n") + 1
+        if whole < len(content):
+            with self.path.open("r+b") as file:
+                file.truncate(whole)
+
+    def append(self, record: dict) -> None:
+        """Add one cube: a dictionary with the key ``cube``, its number."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(record)) + "\n")
+
+    def about(self) -> dict:
+        """The first line."""
+        with self.path.open(encoding="utf-8") as file:
+            return json.loads(file.readline())
+
+    def read(self) -> dict[int, dict]:
+        """Records by number of the cube, in its order; of several of one cube the last."""
+        if not self.path.exists():
+            return {}
+        *whole, _ = self.path.read_text(encoding="utf-8").split("\n")
+        records = [json.loads(line) for line in whole[1:]]
+        return {record["cube"]: record for record in sorted(records, key=lambda record: record["cube"])}
+
+
+def _plain(value):
+    """Numbers as JSON knows them: what is not finite is null."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,339 @@
+"""Give simulated cubes to finders, each cube to all of them, and keep what they find."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy import units as u
+from astropy.stats import mad_std
+
+from napari_almadet import __version__
+from napari_almadet.cube import Cube
+from napari_almadet.evaluation.finders import FINDERS, Field, Source
+from napari_almadet.evaluation.matched_filter import gaussian_profile
+from napari_almadet.evaluation.results import TRUTH, Results, StaleResults
+from napari_almadet.networks.weights import pick_device
+from napari_almadet.pipeline.catalog import Candidate, Detections
+from napari_almadet.pipeline.detect import detect, load_networks
+from napari_almadet.pipeline.settings import Settings
+from napari_almadet.simulation.dataset import SimulatedCube, cube_of, seed_of, simulate_cube
+from napari_almadet.simulation.observe import Imager, Observation
+
+NOISE_WINDOW = 48  # pixels on a side about a source, in which the noise is measured
+# Of the truth table, as `simulation.dataset.truth_table` describes it.
+TRUTH_COLUMNS = ("x", "y", "z", "fwhm_line", "snr_stack", "snr_line")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The pipeline with the settings of a preset."""
+
+    name: str
+    settings: Settings
+
+    def about(self) -> dict:
+        """What makes its results differ from another's: settings and weights."""
+        settings = {k: v for k, v in self.settings.as_dict().items() if k not in ("device", "batch_size")}
+        weights = [card.get("sha256", "") for card in load_networks(self.settings).cards]
+        return {"finder": self.name, "settings": settings, "weights": weights, "version": __version__}
+
+    def ready(self) -> Callable[[Field], list[Source]]:
+        """Load the networks; what is returned searches a field with them."""
+        networks = load_networks(self.settings)
+
+        def search(field: Field) -> list[Source]:
+            return candidates_of(detect(field.cube, self.settings, networks=networks))
+
+        return search
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A finder of :data:`~napari_almadet.evaluation.finders.FINDERS` with its parameters."""
+
+    finder: str
+    parameters: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """With all parameters, such as ``"sep threshold=3 minarea=5"``."""
+        parameters = FINDERS[self.finder].defaults | self.parameters
+        return " ".join([self.finder, *(f"{k}={v:g}" for k, v in parameters.items())])
+
+    def about(self) -> dict:
+        """What makes its results differ from another's: parameters and the library's version.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            If the library is not installed.
+        """
+        package = FINDERS[self.finder].package
+        try:
+            return {"finder": self.name, package: version(package), "version": __version__}
+        except PackageNotFoundError as error:
+            raise ModuleNotFoundError(f"{package} is not installed", name=package) from error
+
+    def ready(self) -> Callable[[Field], list[Source]]:
+        """What searches a field."""
+        return lambda field: FINDERS[self.finder].find(field, **self.parameters)
+
+
+def candidates_of(detections: Detections) -> list[Source]:
+    """The kept candidates as other finders' sources; the flux in Jy Hz, NaN where the cube's units do not allow it."""
+    to_hertz = flux_in_hertz(detections.flux_unit, detections.cube.rest_frequency)
+    return [_source(candidate, to_hertz) for candidate in detections.kept]
+
+
+def _source(candidate: Candidate, to_hertz: float) -> Source:
+    primary = candidate.primary
+    line = {"channels": candidate.channels, "z": primary.centre, "fwhm": primary.fwhm} if primary else {}
+    if candidate.kind != "continuum":
+        line["flux"] = candidate.f_sum * to_hertz
+    return Source(candidate.x, candidate.y, candidate.box, candidate.kind, candidate.snr_pixel, candidate.prob, **line)
+
+
+def flux_in_hertz(unit: u.UnitBase, rest: u.Quantity | None) -> float:
+    """Factor from a catalogue's flux unit to Jy Hz; radio velocities are linear in frequency, so there is one."""
+    try:
+        return (1 * unit).to_value(u.Jy * u.Hz)
+    except u.UnitConversionError:
+        pass
+    try:
+        per_velocity = (1 * unit / (u.km / u.s)).to_value(u.Jy)
+    except u.UnitConversionError:
+        return np.nan
+    if rest is None:
+        return np.nan
+    return per_velocity * (rest - (1 * u.km / u.s).to(u.Hz, u.doppler_radio(rest))).to_value(u.Hz)
+
+
+def measured_snr(cube: Cube, source: Source) -> tuple[float, float]:
+    """SNR of a source in the stacked image and at its line, as the truth table defines it, measured in the cube.
+
+    The highest pixel of the box, over the noise of the channels about it: in the sum over all
+    channels, and in the sum weighted with a Gaussian of the line's centre and width; the latter is NaN
+    without a line.
+    """
+    n_channels, ny, nx = cube.shape
+    y, x = round(source.y), round(source.x)
+    box, half = source.box, NOISE_WINDOW // 2
+    y0, x0 = max(0, min(box.y0, y - half)), max(0, min(box.x0, x - half))
+    y1, x1 = min(ny, max(box.y1, y + half)), min(nx, max(box.x1, x + half))
+    planes = cube.read(slice(None), slice(y0, y1), slice(x0, x1))
+    np.nan_to_num(planes, copy=False)
+    known = planes.any(axis=(1, 2))
+    rest = known.copy()
+    if source.channels:
+        rest[slice(*source.channels)] = False
+    if rest.sum() < 2:
+        rest = known
+    continuum = planes[rest].mean(axis=0)
+    noise = mad_std((planes[rest][::2, ::2, ::2] - continuum[::2, ::2])[:, continuum[::2, ::2] != 0])
+    inside = (slice(max(box.y0, 0) - y0, box.y1 - y0), slice(max(box.x0, 0) - x0, box.x1 - x0))
+    stack = planes[:, *inside].sum(axis=0).max() / (noise * np.sqrt(known.sum()))
+    if not source.channels:
+        return float(stack), np.nan
+    profile = gaussian_profile(n_channels, source.z, source.fwhm)
+    line = np.tensordot(profile, planes[:, *inside] - continuum[inside], 1).max() / noise
+    return float(stack), float(line)
+
+
+def found_record(sources: list[Source], cube: Cube) -> dict[str, list]:
+    """Sources as columns, with their measured SNRs; ranges are half-open."""
+    snr = [measured_snr(cube, s) for s in sources]
+    boxes = np.array([(s.box.y0, s.box.y1, s.box.x0, s.box.x1) for s in sources], dtype=int).reshape(-1, 4)
+    ranges = [s.channels or (-1, -1) for s in sources]
+    return {
+        **{
+            name: [getattr(s, name) for s in sources]
+            for name in ("x", "y", "kind", "score", "prob", "z", "fwhm", "flux")
+        },
+        **dict(zip(("y0", "y1", "x0", "x1"), boxes.T, strict=True)),
+        "z0": [int(z0) for z0, _ in ranges],
+        "z1": [int(z1) for _, z1 in ranges],
+        "snr_stack": [stack for stack, _ in snr],
+        "snr_line": [line for _, line in snr],
+    }
+
+
+def truth_record(simulated: SimulatedCube) -> dict:
+    """Truth as columns; ranges are half-open, -1 without a line; the flux is that which reaches the dirty cube.
+
+    The truth table's is the sky's; the cube sees it through the primary beam, and no finder
+    corrects for that.
+    """
+    truth, observation = simulated.truth, simulated.observation
+    columns = {name: u.Quantity(truth[name]).value for name in TRUTH_COLUMNS}
+    seen = attenuation(observation)
+    y, x = (np.clip(np.rint(columns[c]).astype(int), 0, observation.size - 1) for c in "yx")
+    clean_beam = truth.meta["clean_beam"]
+    return {
+        "beam": float(np.sqrt(clean_beam["major"] * clean_beam["minor"])),
+        "sources": {
+            **columns,
+            **{f"{axis}0": np.asarray(truth[f"{axis}_min"]) for axis in "yxz"},
+            **{
+                f"{axis}1": np.asarray(truth[f"{axis}_max"]) + (np.asarray(truth[f"{axis}_max"]) >= 0) for axis in "yxz"
+            },
+            "flux": truth["flux"].to_value(u.Jy * u.Hz) * seen[y, x],
+            "pair": np.asarray(truth["pair"]),
+        },
+    }
+
+
+@lru_cache(maxsize=1)  # most strata have one observation for all their cubes
+def attenuation(observation: Observation) -> np.ndarray:
+    """What the primary beam leaves of a source's flux in the cube, (size, size)."""
+    if observation.pb_corrected:
+        return np.ones((observation.size, observation.size))
+    return observation.primary_beam()
+
+
+class _Worker:
+    """Simulates cubes and gives each to the contenders that have not seen it; lives in a process of its own."""
+
+    def __init__(self, contenders: dict, observation: Observation, device: str):
+        self.contenders = contenders
+        self.searches = {name: contender.ready() for name, contender in contenders.items()}
+        self.imager = Imager(observation, device=pick_device(device))
+
+    def __call__(self, stratum: str, index: int, seed: int, missing: list[str]) -> dict[str, dict]:
+        simulated = simulate_cube(seed, stratum, imager=self.imager)
+        field = Field(cube_of(simulated, f"{stratum}-{index:05d}"))
+        records = {TRUTH: {"cube": index, "seed": seed, **truth_record(simulated)}}
+        for name in missing:
+            if name == TRUTH:
+                continue
+            seconds, error = np.nan, None
+            try:
+                if isinstance(self.contenders[name], Classical):
+                    _ = field.stacked  # one image for all of them, on the time of none
+                begin = time.perf_counter()
+                sources = self.searches[name](field)
+                seconds = round(time.perf_counter() - begin, 4)
+                columns = found_record(sources, field.cube)
+            except Exception as problem:  # a finder that fails finds nothing; the others go on
+                columns, error = found_record([], field.cube), f"{type(problem).__name__}: {problem}"
+            records[name] = {"cube": index, "seconds": seconds, "error": error, "sources": columns}
+        return records
+
+
+def _start_worker(*arguments) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    _worker = _Worker(*arguments)
+
+
+def _work(*arguments) -> dict[str, dict]:
+    return _worker(*arguments)
+
+
+def run(
+    folder: Path,
+    contenders: list[Preset | Classical],
+    strata: list[str],
+    n: int,
+    *,
+    which: str = "test",
+    seed: int = 0,
+    observation: Observation | None = None,
+    device: str = "auto",
+    jobs: int | None = None,
+) -> Iterator[tuple[int, int]]:
+    """Let contenders search the first ``n`` cubes of each stratum; yields (done, total) after each cube.
+
+    The cubes are those that ``almadet simulate`` writes for the same set and seed.  Each is made once
+    and given to all contenders that have not searched it; what is in ``folder`` is not done again, but
+    for cubes on which a finder failed.
+
+    Parameters
+    ----------
+    folder
+        For the results, see :mod:`napari_almadet.evaluation.results`.
+    observation
+        Default: the paper's set-up.
+    jobs
+        Processes; default: one a core, or one where the networks run on a GPU.
+
+    Raises
+    ------
+    StaleResults
+        If ``folder`` holds results of other cubes, weights or parameters.
+    """
+    observation = observation or Observation()
+    by_name = {contender.name: contender for contender in contenders}
+    abouts = {name: contender.about() for name, contender in by_name.items()}
+    tasks, files, truths = [], {}, {}
+    for stratum in strata:
+        place = folder / which / stratum
+        cubes = {"set": which, "stratum": stratum, "seed": seed}
+        abouts[TRUTH] = cubes | {"observation": asdict(observation), "version": __version__}
+        missing = {index: [] for index in range(n)}
+        for name in abouts:
+            files[stratum, name] = file = Results(place / f"{name}.jsonl")
+            file.prepare(abouts[name])
+            records = file.read()
+            if name == TRUTH:
+                truths |= {(stratum, index): record for index, record in records.items()}
+            for index, names in missing.items():
+                if index not in records or records[index].get("error"):
+                    names.append(name)
+        tasks += [(stratum, i, seed_of(which, i, stratum, seed), names) for i, names in missing.items() if names]
+    total = n * len(strata)
+    done = total - len(tasks)
+    yield done, total
+    for stratum, records in _each(tasks, (by_name, observation, device), jobs or default_jobs(device)):
+        truth = records.pop(TRUTH)
+        known = truths.setdefault((stratum, truth["cube"]), truth)
+        if known is truth:
+            files[stratum, TRUTH].append(truth)
+        elif not _same(known, truth):
+            raise StaleResults(
+                f"the simulation now makes other cubes than those in {folder / which / stratum}: "
+                "remove that folder, or choose another"
+            )
+        for name, record in records.items():
+            files[stratum, name].append(record)
+        done += 1
+        yield done, total
+
+
+def _same(stored: dict, truth: dict) -> bool:
+    """Whether two records of a cube's truth are of one sky."""
+    ours, theirs = (np.array([record["sources"][axis] for axis in "xy"], dtype=float) for record in (stored, truth))
+    return stored["seed"] == truth["seed"] and ours.shape == theirs.shape and np.allclose(ours, theirs, atol=0.01)
+
+
+def default_jobs(device: str) -> int:
+    """Processes that make sense: one a core, but one alone on a GPU."""
+    return 1 if pick_device(device).type != "cpu" else os.cpu_count() or 1
+
+
+def _each(tasks: list[tuple], worker: tuple, jobs: int) -> Iterator[tuple[str, dict[str, dict]]]:
+    if not tasks:
+        return
+    if jobs == 1:
+        work = _Worker(*worker)
+        for task in tasks:
+            yield task[0], work(*task)
+        return
+    pool = ProcessPoolExecutor(
+        min(jobs, len(tasks)), mp_context=get_context("spawn"), initializer=_start_worker, initargs=worker
+    )
+    try:
+        futures = {pool.submit(_work, *task): task[0] for task in tasks}
+        for future in as_completed(futures):
+            yield futures.pop(future), future.result()
+    finally:  # also when the caller stops asking
+        pool.shutdown(cancel_futures=True)

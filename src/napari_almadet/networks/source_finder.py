@@ -1,0 +1,70 @@
+"""Source Finder, a fully convolutional network from images in noise units to places and sizes of sources.
+
+It has the encoder and decoder of a U-Net (Ronneberger et al. 2015): skips keep the
+places and nothing is fully connected, so that an image of any size will do and no place is
+special.  Its answer is CenterNet's (Zhou et al. 2019): at each pixel whether a source's
+centre is there, where in the pixel, and how large the source is.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class SourceFinder(nn.Module):
+    """From (batch, inputs, y, x) images to five maps (batch, 5, y, x).
+
+    The first is the logit of a source's centre being in the pixel; then the centre's offset
+    (y, x) from the pixel's, and the logarithms of the source's standard deviations along y and x, all in pixels.
+
+    Parameters
+    ----------
+    inputs
+        Images shown.
+    widths
+        Channels at each scale; each scale is half as fine as the one before.
+    """
+
+    OUTPUTS = 5
+
+    def __init__(self, inputs: int = 8, widths=(16, 32, 64, 96)):
+        super().__init__()
+        self.config = {"inputs": inputs, "widths": list(widths)}
+        self.down = nn.ModuleList(Block(i, o) for i, o in zip((inputs, *widths), widths, strict=False))
+        self.up = nn.ModuleList(Block(low + skip, skip) for skip, low in pairwise(widths))
+        self.head = nn.Conv2d(widths[0], self.OUTPUTS, kernel_size=1)
+        with torch.no_grad():
+            self.head.bias.zero_()
+            self.head.bias[0] = -4.0  # most pixels hold no centre: begin there
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The five maps, of the images' size."""
+        ny, nx = images.shape[-2:]
+        step = 2 ** (len(self.down) - 1)
+        x = F.pad(images, (0, -nx % step, 0, -ny % step))
+        skips = []
+        for i, block in enumerate(self.down):
+            x = block(x if i == 0 else F.max_pool2d(x, 2))
+            skips.append(x)
+        for block, skip in zip(reversed(self.up), reversed(skips[:-1]), strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, skip], dim=1))
+        return self.head(x)[..., :ny, :nx]
+
+
+class Block(nn.Module):
+    """Two convolutions of 3 x 3, the second beside a short cut."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+        self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same size, ``outputs`` channels."""
+        x = F.leaky_relu(self.first(x), 0.1)
+        return F.leaky_relu(x + self.second(x), 0.1)

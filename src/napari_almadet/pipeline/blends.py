@@ -1,0 +1,157 @@
+"""Several finds that are one source, and one that is several: extended emission, and blends told by their lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.stats import gaussian_sigma_to_fwhm, mad_std
+from scipy import ndimage
+
+from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
+from napari_almadet.pipeline.evidence import MAPS, NoiseUnits, differences
+from napari_almadet.pipeline.focus import Cutout, focus, voxel_noise, without_continuum
+from napari_almadet.pipeline.sources import BOX_LEVEL, LINE_SNR, MEASURES
+from napari_almadet.pipeline.spectra import overlap
+from napari_almadet.pipeline.windows import Find, Window
+
+if TYPE_CHECKING:
+    import torch
+
+PATCH_SNR = 5.0
+EXTENDED = 10.0  # beams
+BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
+PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
+
+
+def joined(
+    finds: list[Find], images: torch.Tensor, units: NoiseUnits, window: Window, beam: float, n_channels: int
+) -> list[Find]:
+    """Make one find of those that lie in one patch of extended emission.
+
+    Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
+    source; a patch of more than :data:`EXTENDED` beams over 5 sigma, and over a tenth of its own peak, is
+    taken for one, and its box is the patch's.  Its spectrum is the sum over the patch.
+    """
+    strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
+    patches = ndimage.label(strength >= PATCH_SNR, np.ones((3, 3)))[0]
+    (ny, nx), k = window.shape, window.k
+    for number, place in enumerate(ndimage.find_objects(patches), 1):
+        if place is None or (patches[place] == number).sum() < EXTENDED * BEAM_AREA * beam**2:
+            continue
+        inside = patches == number
+        peak = np.unravel_index(np.argmax(np.where(inside, strength, 0)), strength.shape)
+        parts = ndimage.label(inside & (strength >= strength[peak] / 10), np.ones((3, 3)))[0]
+        patch = parts == parts[peak]
+        members = [
+            f
+            for f in finds
+            if patch[
+                min(max(round((f.y + 0.5) / window.k - 0.5) - window.y, 0), ny - 1),
+                min(max(round((f.x + 0.5) / window.k - 0.5) - window.x, 0), nx - 1),
+            ]
+        ]
+        if not members or patch.sum() < EXTENDED * BEAM_AREA * beam**2:
+            continue
+        best = max(members, key=lambda f: f.measures[MEASURES.index("both")])
+        (y0, y1), (x0, x1) = ((int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
+        corners = Box(*(k * (o + i) for o, i in ((window.y, y0), (window.y, y1), (window.x, x0), (window.x, x1))))
+        centre = ndimage.center_of_mass(np.where(patch, strength, 0))
+        total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
+        spectrum = np.zeros(n_channels, np.float32)
+        spectrum[units.channels.cpu().numpy()] = total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)
+        beams = patch.sum() / (BEAM_AREA * beam**2)
+        candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, fate=Fate.FLAGGED, blended=len(members) > 1)
+        candidate.reasons.append(
+            f"found: a patch of {beams:.0f} beams, SNR up to {strength[peak]:.1f}, in which Source Finder sees "
+            f"{len(members)} place{'s' if len(members) > 1 else ''}"
+        )
+        one = Find(
+            candidate,
+            *(float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True)),
+            *(float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1))),
+            spectrum,
+            best.measures,
+            window,
+            corners,
+        )
+        finds = [f for f in finds if not any(f is member for member in members)] + [one]
+    return finds
+
+
+def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
+    """Take a source apart whose lines come from different places (paper, step 9).
+
+    A line that another find nearby has too is that one's.  Each other line is focused on, with the continuum
+    taken off, and its place is the centroid of what is near the candidate.  One that lies further from the
+    first line's place than its noise lets it stray is another source's.
+
+    Returns
+    -------
+    Find or None
+        The other source; the find keeps the rest, and moves to its own line's place.
+    """
+    candidate = find.candidate
+    if len(candidate.peaks) < 2 or find.box:
+        return None
+    planes, n_channels = cutout.planes, len(cutout.planes)
+    lines, rms = without_continuum(planes, candidate.peaks), voxel_noise(planes, candidate.peaks)
+    fwhm = gaussian_sigma_to_fwhm * np.sqrt(find.sigma_y * find.sigma_x)
+    first, *rest = candidate.peaks
+    place, snr = place_of(lines, first.emission_range(n_channels), find, cutout.origin, fwhm, rms)
+    if snr < LINE_SNR:
+        return None
+    for peak in rest:
+        channels = peak.emission_range(n_channels)
+        if overlap(channels, candidate.channels):
+            continue
+        whose = next((f for f in finds if f is not find and has_line_near(f, peak, find, 2.5 * fwhm)), None)
+        if whose:
+            candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
+            candidate.reasons.append(f"the line at channel {peak.channel} is candidate {whose.candidate.id}'s")
+            continue
+        own, own_snr = place_of(lines, channels, find, cutout.origin, fwhm, rms)
+        apart = float(np.hypot(own[0] - place[0], own[1] - place[1]))
+        if own_snr < LINE_SNR or not max(1.0, PLACE_ERRORS * fwhm / min(snr, own_snr)) < apart < fwhm:
+            continue
+        candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
+        other = Candidate(
+            max(f.candidate.id for f in finds) + 1, candidate.box, candidate.prob, kind="line", blended=True
+        )
+        other.peaks, other.channels, other.denoised = (peak,), channels, candidate.denoised
+        other.reasons.append(
+            f"found: the line at channel {peak.channel} of candidate {candidate.id} comes from {apart:.1f} px away"
+        )
+        candidate.blended = True
+        candidate.reasons.append(f"the line at channel {peak.channel} is another source's, {apart:.1f} px away")
+        find.y, find.x = place
+        return replace(find, candidate=other, y=own[0], x=own[1])
+    return None
+
+
+def has_line_near(other: Find, peak: EmissionPeak, find: Find, distance: float) -> bool:
+    """Whether another find, no further than ``distance`` from this one, shows the same line, and is there to stay."""
+    near = np.hypot(other.y - find.y, other.x - find.x) < distance
+    return near and other.candidate.fate is not Fate.DROPPED and any(peak.same_line(p) for p in other.candidate.peaks)
+
+
+def place_of(
+    lines: np.ndarray, channels: tuple[int, int], find: Find, origin: tuple[int, int], fwhm: float, rms: float
+) -> tuple[tuple[float, float], float]:
+    """Where a line comes from, (y, x) in the cube's pixels, and its SNR there.
+
+    The peak of the image focused on it, within half a width of the find, then the centroid of what is over half of
+    the peak about it.
+    """
+    image = np.nan_to_num(focus(lines, channels))
+    y, x = np.indices(image.shape)
+    about = np.hypot(y + origin[0] - find.y, x + origin[1] - find.x) <= fwhm / 2
+    if not about.any():
+        return (find.y, find.x), 0.0
+    peak = np.unravel_index(np.argmax(np.where(about, image, -np.inf)), image.shape)
+    bright = (np.hypot(y - peak[0], x - peak[1]) <= fwhm / 2) & (image > image[peak] / 2)
+    weight = np.where(bright, image, 0).astype(float)
+    snr = float(image[peak] / (rms * np.sqrt(channels[1] - channels[0])))
+    centre = tuple(float((weight * grid).sum() / weight.sum()) + o for grid, o in zip((y, x), origin, strict=True))
+    return centre, snr

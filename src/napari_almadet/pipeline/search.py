@@ -1,0 +1,457 @@
+"""The preset ``almadet``: the paper's decision graph, each step in units of the noise.
+
+The blocks and their order are the paper's; what differs, and why, is told in
+``docs/architecture.md``.  Step 1 makes, beside the stacked image, maps of the best line at
+each place; steps 2 to 4 leave places and sizes to Source Finder; steps 5 to 7 ask Line Finder of the
+sources' own spectra; steps 8 to 10 focus and measure as the paper does, without
+the sidelobes of bright sources; and what all this amounts to, Judge says in one
+probability.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
+from astropy.modeling.models import Gaussian1D
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
+from astropy.utils.exceptions import AstropyUserWarning
+from scipy.special import ndtr
+
+from napari_almadet.pipeline.blends import joined, part_by_lines
+from napari_almadet.pipeline.blobs import at_edge, stack
+from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
+from napari_almadet.pipeline.evidence import (
+    binning,
+    differences,
+    in_noise_units,
+    maps,
+)
+from napari_almadet.pipeline.focus import (
+    Cutout,
+    brightest_pixel,
+    cut_out,
+    focus,
+    focused_noise,
+    global_snr,
+    pixel_snr,
+    voxel_noise,
+)
+from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.sidelobes import without_sidelobes
+from napari_almadet.pipeline.sources import (
+    BOX_LEVEL,
+    LEAST_CHANCE,
+    LINE_SNR,
+    MEASURES,
+    centres,
+    measures,
+    own_lines,
+    part_neighbours,
+    spectra,
+)
+from napari_almadet.pipeline.spectra import extract_spectra, find_emission, off_line, remove_baseline
+from napari_almadet.pipeline.steps import Progress, in_steps, predict
+from napari_almadet.pipeline.tiling import cut
+from napari_almadet.pipeline.windows import Find, Window, beam_fwhm, read_averaged, windows
+
+if TYPE_CHECKING:
+    from napari_almadet.cube import Cube
+    from napari_almadet.pipeline.settings import Settings
+
+LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
+CONTINUUM_SNR = 4.0
+EVIDENT_SNR = 8.0
+EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
+
+# What the networks have learnt from, see napari_almadet.training.fields.
+BEAMS = (2.5, 6.5)  # averaged pixels
+LEAST_CHANNELS = 24
+MOST_CORRELATION = 1.8
+MOST_DIPS = 1e-4
+
+
+@dataclass(frozen=True)
+class SearchNetworks:
+    """The networks of this preset, see :func:`napari_almadet.pipeline.detect.load_networks`.
+
+    ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
+    ``judge`` (batch, 17) measures.
+    """
+
+    source_finder: Any
+    line_finder: Any
+    judge: Any
+    device: Any = "cpu"
+    cards: tuple[dict, ...] = ({}, {}, {})
+
+
+def search_steps(
+    cube: Cube, settings: Settings, networks: SearchNetworks
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, list[Candidate], list[str]]]:
+    """Find the sources of a cube.
+
+    Returns
+    -------
+    stacked, probability
+        Images of the field, (ny, nx).
+    candidates
+        All of them, the dropped too.
+    warnings
+        What about the cube the networks have not learnt, one sentence each.
+    """
+    stacked = yield from stack.steps(cube)  # (1)
+    probability, finds, said = yield from source_detection(cube, networks)
+    probability[np.isnan(stacked)] = np.nan
+    yield from frequency_denoising(finds, settings, networks)
+    yield from judgement(finds, settings, networks)
+    yield from source_spectral_focusing(cube, finds, stacked, settings)
+    return stacked, probability, [find.candidate for find in finds], said
+
+
+def source_detection(
+    cube: Cube, networks: SearchNetworks
+) -> Generator[Progress, None, tuple[np.ndarray, list[Find], list[str]]]:
+    """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks."""
+    fwhm = yield from beam_fwhm(cube)
+    k = binning(fwhm)
+    ny, nx = cube.shape[1:]
+    probability = np.zeros((-(-ny // k), -(-nx // k)), np.float32)
+    finds: list[Find] = []
+    noises: list[NoiseKind] = []
+    parts = windows(cube.shape, k, fwhm / k)
+    for done, window in enumerate(parts):
+        planes = yield from read_averaged(cube, window)
+        yield Progress("Looking for sources", done, len(parts))
+        chance, found, noise = search_window(planes, window, fwhm / k, networks)
+        noises += [noise] if noise else []
+        place = tuple(slice(o + s.start, o + s.stop) for o, s in zip((window.y, window.x), window.owned, strict=True))
+        probability[place] = chance[window.owned]
+        finds += found
+        yield Progress("Looking for sources", done + 1, len(parts))
+    for number, find in enumerate(finds, 1):
+        find.candidate.id = number
+    full = np.repeat(np.repeat(probability, k, axis=0), k, axis=1)[:ny, :nx]
+    return full, finds, unlearnt(cube, fwhm, k, noises)
+
+
+@dataclass(frozen=True)
+class NoiseKind:
+    """What the noise of a window is like.
+
+    ``correlation`` is how much noisier a wide line is than independent channels would make it, ``dips`` the share of
+    values under -5 sigma, which is 3e-7 in Gaussian noise, ``channels`` how many of them have data.
+    """
+
+    correlation: float
+    dips: float
+    channels: int
+
+
+def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[str]:
+    """What about a cube lies outside of what the networks have learnt from, one sentence each."""
+    said = []
+    if not BEAMS[0] <= fwhm / k <= BEAMS[1]:
+        said.append(
+            f"The beam is {fwhm:.1f} pixels wide; the networks have learnt from {BEAMS[0]:g} and more, and sources "
+            "may be missed or taken for noise."
+        )
+    if not noises:
+        return [
+            *said,
+            "No noise can be told from this cube, since its channels do not differ: nothing was found.",
+        ]
+    channels = max(noise.channels for noise in noises)
+    if channels < LEAST_CHANNELS:
+        said.append(
+            f"The cube has {channels} channels with data; the networks have learnt from {LEAST_CHANNELS} and more."
+        )
+    correlation = max(noise.correlation for noise in noises)
+    if correlation > MOST_CORRELATION:
+        said.append(
+            f"Wide lines are {correlation:.1f} times as noisy as independent channels would make them: channels share "
+            "their noise, or something other than noise fills the field. Faint sources may be missed."
+        )
+    dips = max(noise.dips for noise in noises)
+    if dips > MOST_DIPS:
+        said.append(
+            f"{dips:.2%} of the values lie under -5 sigma, as around bright extended emission or where the calibration "
+            "is off: what is found near them needs a closer look."
+        )
+    return said
+
+
+def search_window(
+    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks
+) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
+    """Search one window: Source Finder's probabilities (ny, nx), this window's sources, its noise if it has data."""
+    import torch
+
+    nothing = np.zeros(window.shape, np.float32)
+    try:
+        raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
+    except ValueError:  # no data here
+        return nothing, [], None
+    units, sidelobes = without_sidelobes(raw, beam)
+    with torch.inference_mode():
+        images, correlation = maps(units, raw, beam)
+        answer = networks.source_finder(images[None])[0].float()
+    rows = centres(answer, units.valid, beam)
+    own_y, own_x = window.owned
+    inside = (rows[:, 1] >= own_y.start - 0.5) & (rows[:, 1] < own_y.stop - 0.5)
+    inside &= (rows[:, 2] >= own_x.start - 0.5) & (rows[:, 2] < own_x.stop - 0.5)
+    own = part_neighbours(rows, spectra(units, rows, beam), beam)
+    flat = remove_baseline(own) if len(own) else own
+    judged_by = measures(rows, images, units, own_lines(flat, units.rms), np.zeros(len(rows)), beam)
+    channels = units.channels.cpu().numpy()
+    if sidelobes is not None:
+        in_unit = np.zeros((len(sidelobes.spectra), len(planes)), np.float32)
+        in_unit[:, channels] = (sidelobes.spectra * units.rms).cpu().numpy()
+        window = replace(
+            window, sidelobes=sidelobes.images.cpu().numpy(), spectra=in_unit, rms_map=units.rms_map.cpu().numpy()
+        )
+    finds = []
+    for row, spectrum, numbers in zip(rows[inside], own[inside], judged_by[inside], strict=True):
+        chance = float(1 / (1 + np.exp(-row[0])))
+        whole = np.zeros(len(planes), np.float32)
+        whole[channels] = spectrum
+        y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
+        candidate = Candidate(0, Box(0, 0, 0, 0), chance)
+        candidate.reasons.append(
+            f"found: SNR {2 * np.sinh(numbers[1]):.1f} in the stack, {2 * np.sinh(numbers[5]):.1f} in its best line; "
+            f"Source Finder says {chance:.2f}"
+        )
+        finds.append(Find(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
+    finds = joined(finds, images, units, window, beam, len(planes))
+    dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
+    noise = NoiseKind(correlation, dips, len(channels))
+    return torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy(), finds, noise
+
+
+def resolutions(n_channels: int) -> list[int]:
+    """By how many channels spectra are averaged for Line Finder: 1, then 4, 16 ... as long as 64 are left."""
+    return [4**i for i in range(8) if i == 0 or n_channels // 4**i >= 64]
+
+
+def frequency_denoising(
+    finds: list[Find], settings: Settings, networks: SearchNetworks
+) -> Generator[Progress, None, None]:
+    """Frequency denoising (5 - 7): Line Finder's answer to each source's own spectrum, and the lines in it."""
+    if not finds:
+        return
+    own = np.stack([find.spectrum for find in finds])
+    flat, answer = yield from denoise_own.steps(own, settings, networks)
+    for done, find in enumerate(finds):
+        yield Progress("Finding emission lines", done, len(finds))
+        candidate = find.candidate
+        candidate.denoised = answer[done]
+        find.measures[MEASURES.index("line chance")] = answer[done].max()
+        set_lines(candidate, flat[done], 2 * np.sinh(find.measures[MEASURES.index("own line")]))
+        rest = own[done][off_line(candidate.peaks, own.shape[1]) & (own[done] != 0)]
+        continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
+        candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"
+
+
+@in_steps
+def denoise_own(own: np.ndarray, settings: Settings, networks: SearchNetworks):
+    """Line Finder's answer to spectra in noise units, looked at with several resolutions.
+
+    Parameters
+    ----------
+    own
+        Shape (n, channels), continuum and all; 0 in channels without data.
+
+    Returns
+    -------
+    flat, answer
+        The spectra without their baselines, and where the lines are, from 0 to 1: float32, (n, channels).
+    """
+    n, n_channels = own.shape
+    known = own.any(axis=0)
+    flat, answer = np.zeros((2, n, n_channels), np.float32)
+    flat[:, known] = remove_baseline(own[:, known])
+    for factor in resolutions(n_channels):
+        padded = np.pad(flat, ((0, 0), (0, -n_channels % factor)))
+        coarse = padded.reshape(n, -1, factor).sum(axis=2) / np.sqrt(factor)
+        said = yield from predict.steps(
+            networks.line_finder, coarse, "Denoising spectra", settings.batch_size, networks.device
+        )
+        answer = np.maximum(answer, np.repeat(said, factor, axis=1)[:, :n_channels])
+    return flat, answer
+
+
+def set_lines(candidate: Candidate, flat: np.ndarray, line_snr: float) -> None:
+    """Give a candidate the lines that its ``denoised`` spectrum shows, if Line Finder and the SNR agree that there are.
+
+    Parameters
+    ----------
+    flat
+        Its spectrum in noise units without the baseline, (channels,).
+    line_snr
+        Of the best line in it.
+    """
+    denoised, n_channels = candidate.denoised, len(flat)
+    candidate.peaks, candidate.channels = (), (0, n_channels)
+    if denoised.max() >= LINE_CHANCE and line_snr >= LINE_SNR:
+        peaks, reasons = find_emission(denoised, flat, LINE_CHANCE)
+        candidate.peaks = tuple(refined(peak, flat) for peak in peaks)
+        candidate.reasons += reasons
+    if candidate.primary:
+        candidate.channels = candidate.primary.emission_range(n_channels)
+        candidate.reasons += [
+            f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, chance {p.height:.2f}"
+            for p in candidate.peaks
+        ]
+    else:
+        candidate.reasons.append(f"no line (highest chance {denoised.max():.2f}, best SNR {line_snr:.1f})")
+
+
+def look_again(candidate: Candidate, cube: Cube, settings: Settings, networks: SearchNetworks) -> None:
+    """Steps 5 to 7 for a candidate in a box that was not found but drawn: its spectrum is the sum over the box."""
+    import torch
+
+    candidate.spectrum = extract_spectra(cube, [candidate.box])[0]
+    known = np.isfinite(candidate.spectrum)
+    own = np.zeros((1, len(known)), np.float32)
+    values = candidate.spectrum[known]
+    steps = differences(values) if len(values) > 1 else np.zeros(1)
+    sigma = float(mad_std(steps)) / np.sqrt(2)
+    if sigma > 0:
+        own[0, known] = values / sigma
+    flat, answer = denoise_own(own, settings, networks)
+    candidate.denoised = answer[0]
+    set_lines(candidate, flat[0], own_lines(flat[:, known], torch.ones(known.sum()))[0] if sigma > 0 else 0.0)
+
+
+def refined(peak: EmissionPeak, spectrum: np.ndarray) -> EmissionPeak:
+    """A peak with centre and FWHM fitted to the dirty spectrum, as long as the fit stays near the peak."""
+    reach = int(np.ceil(2.5 * peak.fwhm)) + 2
+    low, high = max(0, peak.channel - reach), min(len(spectrum), peak.channel + reach + 1)
+    if high - low < 5:
+        return peak
+    start = Gaussian1D(
+        amplitude=float(spectrum[peak.channel]), mean=peak.centre, stddev=peak.fwhm * gaussian_fwhm_to_sigma
+    )
+    fitter = LevMarLSQFitter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a covariance nobody asks for
+            fit = fitter(start, np.arange(low, high), spectrum[low:high], maxiter=500)
+    except NonFiniteValueError:
+        return peak
+    fwhm = abs(float(fit.stddev.value)) * gaussian_sigma_to_fwhm
+    near = abs(fit.mean.value - peak.centre) <= 0.7 * peak.fwhm and 0.5 <= fwhm / peak.fwhm <= 2
+    if fitter.fit_info["ierr"] not in (1, 2, 3, 4) or not near or fit.amplitude.value <= 0:
+        return peak
+    return replace(peak, centre=float(fit.mean.value), fwhm=max(fwhm, 1.0))
+
+
+def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -> Generator[Progress, None, None]:
+    """Judge's probability of each candidate; those under the threshold are dropped."""
+    import torch
+
+    if not finds:
+        return
+    yield Progress("Judging candidates", 0, 1)
+    with torch.inference_mode():
+        numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
+        chances = torch.sigmoid(networks.judge(numbers)).cpu().numpy()
+    for find, chance in zip(finds, chances, strict=True):
+        candidate = find.candidate
+        candidate.prob = float(chance)
+        if find.box:
+            candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
+        elif chance >= settings.threshold:
+            candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
+        elif chance >= LEAST_CHANCE and evident(find.measures):
+            candidate.fate = Fate.FLAGGED
+            candidate.reasons.append(
+                f"flagged: Judge says {chance:.2f}, less than {settings.threshold:g}, but it is too bright for noise, "
+                "and for a sidelobe of anything in the field"
+            )
+        else:
+            candidate.fate = Fate.DROPPED
+            candidate.reasons.append(f"dropped: Judge says {chance:.2f}, less than {settings.threshold:g}")
+        if settings.require_line and candidate.fate is not Fate.DROPPED and not candidate.peaks:
+            candidate.fate = Fate.DROPPED
+            candidate.reasons.append("dropped: it shows no line")
+    yield Progress("Judging candidates", 1, 1)
+
+
+def evident(measures: np.ndarray) -> bool:
+    """Whether a candidate's :data:`MEASURES` are those of emission, though maybe not of a kind that Judge knows."""
+    snr, brightest = (2 * np.sinh(measures[MEASURES.index(name)]) for name in ("both", "brightest"))
+    return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
+
+
+def source_spectral_focusing(
+    cube: Cube, finds: list[Find], stacked: np.ndarray, settings: Settings
+) -> Generator[Progress, None, None]:
+    """Source spectral focusing (8 - 10): box, focused image, SNRs and measures of each candidate.
+
+    Sources that lie so close that only their lines tell them apart join ``finds``.
+    """
+    for done, find in enumerate(list(finds)):
+        yield Progress("Focusing on sources", done, len(finds))
+        cutout = seen_about(find, cube, stacked, settings.crop)
+        other = None
+        if find.candidate.fate is not Fate.DROPPED:
+            other = part_by_lines(find, finds, cutout)  # (9)
+        if other:
+            finds.append(other)
+            focus_and_measure(other, cube, seen_about(other, cube, stacked, settings.crop), settings)
+            cutout = seen_about(find, cube, stacked, settings.crop)
+        focus_and_measure(find, cube, cutout, settings)
+
+
+def seen_about(find: Find, cube: Cube, stacked: np.ndarray, crop: int) -> Cutout:
+    """Give a find's candidate its box, and cut the cube, without sidelobes, out about it."""
+    candidate, (ny, nx) = find.candidate, stacked.shape
+    candidate.box = find.box or gaussian_box(find, (ny, nx))
+    candidate.edge = at_edge(candidate.box, stacked)
+    cutout = cut_out(cube, candidate.box, crop)
+    return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
+
+
+def gaussian_box(find: Find, shape: tuple[int, int]) -> Box:
+    """The box in which a find's Gaussian is over a tenth of its peak, within a field of ``shape``."""
+    ny, nx = shape
+    half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
+    y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
+    x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
+    return Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
+
+
+def captured(find: Find) -> float:
+    """Share of a Gaussian source and line that lies in its candidate's box and emission range."""
+    candidate, box = find.candidate, find.candidate.box
+    sides = [(box.y0, box.y1, find.y, find.sigma_y), (box.x0, box.x1, find.x, find.sigma_x)]
+    if candidate.primary:
+        sides.append((*candidate.channels, candidate.primary.centre, candidate.primary.fwhm * gaussian_fwhm_to_sigma))
+    return float(np.prod([ndtr((b - 0.5 - c) / sigma) - ndtr((a - 0.5 - c) / sigma) for a, b, c, sigma in sides]))
+
+
+def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings) -> None:
+    """Steps 8 to 10 for one find, in the cutout it is seen in."""
+    candidate = find.candidate
+    box = cutout.local(candidate.box)
+    candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)
+    candidate.spectrum[~np.isfinite(cutout.planes[:, *box.slices]).any(axis=(1, 2))] = np.nan
+    focused = focus(cutout.planes, candidate.channels)  # (8)
+    sigma = focused_noise(focused, voxel_noise(cutout.planes, candidate.peaks), candidate.channels)
+    candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
+    candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
+    margin = (len(focused) - settings.crop) // 2
+    candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
+    candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
+    measure(candidate, cube, cutout)  # (10)
+    share = max(captured(find), 0.3)
+    candidate.f_sum, candidate.err_f_sum = candidate.f_sum / share, candidate.err_f_sum / share
+    candidate.x, candidate.y = find.x, find.y
+    if candidate.primary:
+        candidate.z = candidate.primary.centre

@@ -1,0 +1,308 @@
+"""Bright sources without their sidelobes, so that these are not taken for sources, nor hide any.
+
+A dirty cube tells its dirty beam twice.  With natural weights the autocorrelation of its noise is
+the beam.  And a bright source shows it, beside whatever else is there; but a beam is the same
+turned by 180 degrees, and what is seen on one side only is no sidelobe.  Bright sources are taken
+apart into components, each a spectrum at a place convolved with that beam, and put back with
+the clean beam, as CLEAN (Högbom 1974) does, but only as deep as sidelobes would show.  Where taking
+them off makes the image worse, nothing is taken off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_almadet.pipeline.evidence import NoiseUnits, line_maps, stack_snr
+
+if TYPE_CHECKING:
+    import torch
+
+LEAST_SNR = 8.0  # of a source whose sidelobes are worth taking off
+VISIBLE = 0.7  # SNR that a sidelobe may have
+DEPTH = 0.05  # of the brightest source: fainter ones are hardly told from what the beam's errors leave of it
+CYCLES = 12
+SCALES = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.6)  # FWHM of a component in beams
+MAIN_LOBE = 1.2  # beams from a component's place: as far reaches the source itself
+COARSE_WIDTHS = (1.0, 4.0, 16.0)  # channels: a bright line is seen with any width like its own
+WIDE = 0.35  # beams: a source wider than that does not show the dirty beam
+NOISE_FLOOR = 0.01  # by which the noise's autocorrelation may differ from the beam, whose weights need not be natural
+SOURCE_FLOOR = 0.003  # by which a bright source's image may, for what it is not alone
+PLANES = 128  # of differences are enough: they tell the beam to half a percent of its peak
+
+
+@dataclass(frozen=True)
+class Sidelobes:
+    """What was taken off a cube: the sum of ``spectra`` (n, channels) times ``images`` (n, ny, nx), in noise units.
+
+    ``places`` are the components', (n, 2) as (y, x); those of one source lie close together.
+    """
+
+    spectra: torch.Tensor
+    images: torch.Tensor
+    places: torch.Tensor
+
+    def cube(self) -> torch.Tensor:
+        """The sidelobes, shape (channels, ny, nx)."""
+        return (self.spectra.T @ self.images.flatten(1)).reshape(-1, *self.images.shape[1:])
+
+
+def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The dirty beam as the noise shows it: its autocorrelation.
+
+    Returns
+    -------
+    psf, variance
+        Shape (2 ny, 2 nx), the PSF's peak of 1 at [0, 0], lags as `numpy.fft` has them.  Values that
+        are hardly told from 0 are drawn towards it, as Wiener's filter does.
+    """
+    import torch
+
+    steps = units.differences()
+    power = (steps**2).flatten(1).mean(dim=1)
+    quiet = torch.nonzero(power <= 1.1 * power.median())[:, 0]  # those without lines
+    quiet = quiet[:: max(1, len(quiet) // PLANES)]
+    ny, nx = units.valid.shape
+    shape = (2 * ny, 2 * nx)
+    total = torch.zeros(2 * ny, nx + 1, device=steps.device)
+    for block in quiet.split(8):
+        total += (torch.fft.rfft2(steps[block], s=shape).abs() ** 2).sum(dim=0)
+    autocorrelation = torch.fft.irfft2(total, s=shape)
+    pairs = torch.fft.irfft2(torch.fft.rfft2(units.valid.float(), s=shape).abs() ** 2, s=shape).clamp(min=0)
+    few = pairs < 0.02 * pairs[0, 0]
+    psf = torch.where(few, 0, autocorrelation / pairs.clamp(min=1))
+    psf = psf / psf[0, 0].clamp(min=1e-30)
+    # each pair of planes is independent, and so is each beam in it
+    variance = 1 / (pairs / (1.1 * beam**2) * len(quiet) / 2).clamp(min=1)
+    return psf * psf**2 / (psf**2 + variance), variance
+
+
+def source_psf(
+    units: NoiseUnits,
+    psf: torch.Tensor,
+    variance: torch.Tensor,
+    sources: Sidelobes,
+    scales: list[int],
+    beam: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A better PSF from what bright sources show around them.
+
+    Each source's own image, the others taken off, is the PSF plus whatever else is there.  Of a pair of
+    places opposite each other the lower absolute value counts, or 0 if the signs differ, so that a source
+    on one side does not become a sidelobe.
+
+    Parameters
+    ----------
+    psf, variance
+        As :func:`noise_psf` gives them.
+    sources
+        With ``images`` of the full responses.
+    scales
+        Of the sources; those wider than :data:`WIDE` tell nothing.
+
+    Returns
+    -------
+    psf, variance
+        Weighted with their variances; the main lobe remains as it was.
+    """
+    import torch
+
+    ny, nx = units.valid.shape
+    y, x = (torch.fft.fftfreq(n, 1 / n, device=psf.device) for n in psf.shape)
+    far = y[:, None] ** 2 + x**2 > (MAIN_LOBE * beam) ** 2
+    variance = variance + NOISE_FLOOR**2
+    residual = units.cube - sources.cube()
+    for place, spectrum, image, scale in zip(
+        sources.places.tolist(), sources.spectra, sources.images, scales, strict=True
+    ):
+        if SCALES[scale] > WIDE:
+            continue
+        power = spectrum @ spectrum
+        seen = torch.einsum("c,cyx->yx", spectrum, residual) / power + image
+        shown, known = torch.zeros_like(psf), torch.zeros_like(psf, dtype=torch.bool)
+        lag_y, lag_x = torch.arange(ny, device=psf.device) - place[0], torch.arange(nx, device=psf.device) - place[1]
+        shown[lag_y[:, None], lag_x] = seen
+        known[lag_y[:, None], lag_x] = units.valid
+        opposite = torch.roll(shown.flip(0, 1), (1, 1), (0, 1))
+        known &= torch.roll(known.flip(0, 1), (1, 1), (0, 1)) & far
+        even = torch.where(shown * opposite > 0, shown.sign() * torch.minimum(shown.abs(), opposite.abs()), 0)
+        own = torch.where(known, 1 / power + SOURCE_FLOOR**2, torch.inf)
+        psf = (psf / variance + even / own) / (1 / variance + 1 / own)
+        variance = 1 / (1 / variance + 1 / own)
+    return psf, variance
+
+
+def noise_beam(units: NoiseUnits, side: int = 33) -> float:
+    """FWHM in pixels of a beam no header tells, from the noise: of a disc as large as its main lobe over a half."""
+    import torch
+
+    psf = torch.fft.fftshift(noise_psf(units, 1.0)[0])
+    middle = psf.shape[0] // 2, psf.shape[1] // 2
+    half = min(side // 2, *middle)
+    lobe = psf[middle[0] - half : middle[0] + half + 1, middle[1] - half : middle[1] + half + 1] >= 0.5
+    labels = ndimage.label(lobe.cpu().numpy())[0]
+    return float(2 * np.sqrt((labels == labels[half, half]).sum() / np.pi))
+
+
+def gaussian(shape: tuple[int, int], fwhm: float, device=None) -> torch.Tensor:
+    """Round Gaussian with a peak of 1 at [0, 0] of a periodic grid."""
+    import torch
+
+    y, x = (torch.fft.fftfreq(n, 1 / n, device=device) for n in shape)
+    return torch.exp(-4 * np.log(2) * (y[:, None] ** 2 + x**2) / fwhm**2)
+
+
+def without_sidelobes(
+    units: NoiseUnits, beam: float, psf: torch.Tensor | None = None
+) -> tuple[NoiseUnits, Sidelobes | None]:
+    """Take the sidelobes of bright sources off a cube.
+
+    In each cycle the brightest places get a spectrum and a size, all of them in the presence of
+    each other, until nothing is left whose sidelobes would show.
+
+    Parameters
+    ----------
+    units
+        The dirty cube in noise units.
+    beam
+        FWHM in pixels.
+    psf
+        As :func:`noise_psf` gives it, which is the default.
+
+    Returns
+    -------
+    NoiseUnits
+        The same cube with every bright source as the clean beam would show it.
+    Sidelobes or None
+        What was taken off; None if nothing is bright, or taking it off made the image worse.
+    """
+    import torch
+
+    brightest = float(peak_snr(units).max())
+    if brightest < LEAST_SNR:
+        return units, None
+    if psf is None:
+        psf, variance = noise_psf(units, beam)
+        places = peaks(peak_snr(units), max(LEAST_SNR, 0.3 * brightest), beam)
+        responses = [widened(psf, scale * beam) for scale in SCALES]
+        scales, found = fit_components(units, places, responses, beam)
+        images = seen_at(places, [responses[scale] for scale in scales], units)
+        first = Sidelobes(found, images, torch.tensor(places, device=psf.device))
+        psf, _ = source_psf(units, psf, variance, first, scales, beam)
+    limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
+    if brightest < limit:
+        return units, None
+    responses = [widened(psf, scale * beam) for scale in SCALES]
+    residual, places, scales, found = units, [], [], []
+    for _ in range(CYCLES):
+        snr = peak_snr(residual)
+        peak = float(snr.max())
+        if peak < limit:
+            break
+        new = peaks(snr, max(limit, 0.3 * peak), beam)
+        new_scales, new_spectra = fit_components(residual, new, responses, beam)
+        images = seen_at(new, [responses[scale] for scale in new_scales], units)
+        less = replace(residual, cube=residual.cube - Sidelobes(new_spectra, images, None).cube())
+        if not improves(stack_snr(residual), stack_snr(less), places + new, beam):
+            break  # what is left is not of this beam's shape
+        residual, places, scales, found = less, places + new, scales + new_scales, [*found, new_spectra]
+    if not places:
+        return units, None
+    dirty = seen_at(places, [responses[scale] for scale in scales], units)
+    clean = seen_at(places, [gaussian(psf.shape, beam * np.hypot(1, SCALES[s]), psf.device) for s in scales], units)
+    sidelobes = Sidelobes(torch.cat(found), dirty - clean, torch.tensor(places, device=psf.device))
+    return replace(units, cube=units.cube - sidelobes.cube() * units.valid), sidelobes
+
+
+def widened(psf: torch.Tensor, fwhm: float) -> torch.Tensor:
+    """How the PSF shows a round Gaussian source of ``fwhm`` pixels, its peak 1; the PSF itself for 0."""
+    import torch
+
+    if not fwhm:
+        return psf
+    shape = tuple(psf.shape)
+    response = torch.fft.irfft2(torch.fft.rfft2(psf) * torch.fft.rfft2(gaussian(shape, fwhm, psf.device)), s=shape)
+    return response / response[0, 0]
+
+
+def seen_at(places: list[tuple[int, int]], responses: list[torch.Tensor], units: NoiseUnits) -> torch.Tensor:
+    """Each response moved to its place, shape (n, ny, nx)."""
+    import torch
+
+    ny, nx = units.valid.shape
+    y, x = torch.arange(ny, device=units.cube.device), torch.arange(nx, device=units.cube.device)
+    moved = [r[(y - py)[:, None], x - px] for (py, px), r in zip(places, responses, strict=True)]
+    return torch.stack(moved)
+
+
+def peak_snr(units: NoiseUnits) -> torch.Tensor:
+    """The higher of a place's SNRs in the stack and in its best line."""
+    import torch
+
+    return torch.maximum(stack_snr(units), line_maps(units, COARSE_WIDTHS).snr)
+
+
+def sidelobe_level(psf: torch.Tensor, beam: float) -> float:
+    """Highest absolute value of a PSF outside its main lobe."""
+    import torch
+
+    y, x = (torch.fft.fftfreq(n, 1 / n, device=psf.device) for n in psf.shape)
+    outside = y[:, None] ** 2 + x**2 > (MAIN_LOBE * beam) ** 2
+    return float(psf[outside].abs().max())
+
+
+def peaks(snr: torch.Tensor, threshold: float, beam: float) -> list[tuple[int, int]]:
+    """Places of local maxima over a threshold, no two within a beam."""
+    import torch
+
+    reach = max(1, round(beam))
+    highest = torch.nn.functional.max_pool2d(snr[None, None], 2 * reach + 1, stride=1, padding=reach)[0, 0]
+    return [tuple(place) for place in torch.nonzero((snr == highest) & (snr >= threshold)).tolist()]
+
+
+def fit_components(
+    units: NoiseUnits, places: list[tuple[int, int]], responses: list[torch.Tensor], beam: float
+) -> tuple[list[int], torch.Tensor]:
+    """Sizes and spectra of sources at some places, each fitted in the presence of the others.
+
+    Returns
+    -------
+    scales, spectra
+        Which of the responses fits each main lobe best; shape (n, channels).
+    """
+    import torch
+
+    cube = units.cube
+    ny, nx = cube.shape[1:]
+    reach = max(2, round(MAIN_LOBE * beam))
+    scales = []
+    for y, x in places:
+        spectrum = cube[:, y, x]
+        ys = torch.arange(max(0, y - reach), min(ny, y + reach + 1), device=cube.device)
+        xs = torch.arange(max(0, x - reach), min(nx, x + reach + 1), device=cube.device)
+        image = torch.einsum("c,cyx->yx", spectrum, cube[:, ys[:, None], xs]) / (spectrum @ spectrum).clamp(min=1e-9)
+        known = units.valid[ys[:, None], xs]
+        errors = [float(((image - r[(ys - y)[:, None], xs - x]) * known).square().sum()) for r in responses]
+        scales.append(int(np.argmin(errors)))
+    index = torch.tensor(places, device=cube.device)
+    lag_y, lag_x = (index[:, None, i] - index[None, :, i] for i in (0, 1))
+    mixing = torch.stack([responses[s][lag_y[:, j], lag_x[:, j]] for j, s in enumerate(scales)], dim=1)
+    mixing = mixing + 1e-3 * torch.eye(len(places), device=cube.device)
+    return scales, torch.linalg.solve(mixing, cube[:, index[:, 0], index[:, 1]].T)
+
+
+def improves(before: torch.Tensor, after: torch.Tensor, places: list[tuple[int, int]], beam: float) -> bool:
+    """Whether the stack has less power outside the sources' main lobes than before."""
+    import torch
+
+    ny, nx = before.shape
+    y, x = torch.arange(ny, device=before.device)[:, None], torch.arange(nx, device=before.device)
+    outside = torch.ones_like(before, dtype=torch.bool)
+    for cy, cx in places:
+        outside &= (y - cy) ** 2 + (x - cx) ** 2 > (1.5 * beam) ** 2
+    if not outside.any():
+        return True
+    return bool((after[outside] ** 2).mean() < (before[outside] ** 2).mean())

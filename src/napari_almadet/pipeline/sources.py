@@ -1,0 +1,199 @@
+"""Sources of one window of the sky: Source Finder's centres, their spectra, and the measures they are judged by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.pipeline.evidence import MAPS, NORMAL_MAD, NoiseUnits, templates
+
+if TYPE_CHECKING:
+    import torch
+
+BOX_LEVEL = 0.1  # of a source's peak, where its box ends
+LINE_SNR = 4.5  # that a line has at least
+LEAST_CHANCE = 0.1  # of Source Finder; what is less likely is not looked at
+MEASURES = (
+    "logit",  # Source Finder's
+    "stack",  # SNR at the centre, compressed as the maps are
+    "stack, sidelobes included",
+    "line",
+    "negative line",
+    "own line",  # SNR of the best line in the source's own spectrum
+    "line chance",  # Line Finder's highest answer
+    "both",  # stack and own line together
+    "brighter neighbour",  # the highest stack or line SNR within eight beams
+    "distance",  # to it, in beams
+    "height",  # extent along y and x over the beam's
+    "width",
+    "field",  # spread of the stack over its noise: over 1 where sidelobes are left in it
+    "brightest",  # of all candidates
+    "valid",  # share of valid pixels about the centre
+    "beam",
+    "trials",  # how many lines were looked for
+)
+
+
+def centres(answer: torch.Tensor, valid: torch.Tensor, beam: float, least: float = LEAST_CHANCE) -> np.ndarray:
+    """Places where Source Finder's answer peaks.
+
+    Parameters
+    ----------
+    answer
+        Its five maps, (5, ny, nx).
+    valid
+        Where there is data, (ny, nx).
+    beam
+        FWHM in pixels: of peaks within a third of it the highest counts.
+    least
+        Lowest probability.
+
+    Returns
+    -------
+    numpy.ndarray
+        Rows of logit, y, x, sigma_y, sigma_x, the most likely first.
+    """
+    import torch
+
+    logit = torch.where(valid, answer[0], -torch.inf)
+    highest = torch.nn.functional.max_pool2d(logit[None, None], 3, stride=1, padding=1)[0, 0]
+    iy, ix = torch.nonzero((logit == highest) & (logit >= float(np.log(least / (1 - least)))), as_tuple=True)
+    at = answer[:, iy, ix]
+    rows = torch.stack([at[0], iy + at[1].clamp(-1, 1), ix + at[2].clamp(-1, 1), at[3].exp(), at[4].exp()], dim=1)
+    rows = rows[rows[:, 0].argsort(descending=True)].cpu().numpy()
+    kept: list[np.ndarray] = []
+    for row in rows:
+        if all(np.hypot(row[1] - k[1], row[2] - k[2]) > beam / 3 for k in kept):
+            kept.append(row)
+    return np.array(kept).reshape(-1, 5)
+
+
+def spectra(units: NoiseUnits, rows: np.ndarray, beam: float) -> np.ndarray:
+    """Spectra of sources in units of their noise, each averaged over its source's own extent.
+
+    The noise of a dirty image has the shape of its beam, and then the value in one pixel tells all there is to
+    tell of a point source; of an extended one, the mean weighted with its shape before the beam.
+
+    Parameters
+    ----------
+    rows
+        As :func:`centres` gives them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, channels).
+    """
+    import torch
+
+    cube = units.cube
+    ny, nx = cube.shape[1:]
+    beam_variance = (beam / 2.3548) ** 2
+    made = np.zeros((len(rows), len(cube)), np.float32)
+    for i, (_, cy, cx, sy, sx) in enumerate(rows):
+        vy, vx = (max(s * s - beam_variance, 0.15) for s in (sy, sx))
+        reach = int(np.ceil(2.5 * np.sqrt(max(vy, vx)))) + 1
+        y = torch.arange(max(0, round(cy) - reach), min(ny, round(cy) + reach + 1), device=cube.device)
+        x = torch.arange(max(0, round(cx) - reach), min(nx, round(cx) + reach + 1), device=cube.device)
+        if not len(y) or not len(x):
+            continue
+        weight = torch.exp(-0.5 * ((y - cy) ** 2 / vy)[:, None] - 0.5 * (x - cx) ** 2 / vx)
+        weight = weight * units.valid[y[:, None], x]
+        distance = (y[:, None] - y)[:, None, :, None] ** 2 + (x[:, None] - x)[None, :, None, :] ** 2
+        correlation = torch.exp(-distance / (2 * beam_variance)).flatten(2).flatten(0, 1)
+        flat = weight.flatten()
+        norm = (flat @ correlation @ flat).clamp(min=1e-12).sqrt()
+        made[i] = (torch.einsum("cyx,yx->c", cube[:, y[:, None], x], weight) / norm).cpu().numpy()
+    return made
+
+
+def part_neighbours(rows: np.ndarray, spectra: np.ndarray, beam: float) -> np.ndarray:
+    """Take out of each source's spectrum what its neighbours' main lobes put there.
+
+    The spectra at the sources' centres are mixtures, source j showing at i as much as its Gaussian
+    has fallen there; the mixture is undone, and the spectra are in units of their noise again.
+
+    Parameters
+    ----------
+    rows, spectra
+        As :func:`centres` and :func:`spectra` give them.
+    """
+    if len(rows) < 2:
+        return spectra
+    _, y, x, sigma_y, sigma_x = rows.T
+    mixing = np.exp(-0.5 * (((y[:, None] - y) / sigma_y) ** 2 + ((x[:, None] - x) / sigma_x) ** 2))
+    mixing[mixing < 1e-3] = 0
+    noise = np.exp(-0.5 * ((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2) / (beam / 2.3548) ** 2)
+    inverse = np.linalg.inv(mixing + 0.02 * np.eye(len(rows)))
+    sigma = np.sqrt(np.maximum(np.diag(inverse @ noise @ inverse.T), 1e-9))
+    return ((inverse @ spectra) / sigma[:, None]).astype(np.float32)
+
+
+def own_lines(spectrum: np.ndarray, rms: torch.Tensor) -> np.ndarray:
+    """SNR of the best line in each spectrum (n, channels): shape (n,)."""
+    import torch
+
+    bank, _, _ = templates(len(rms), rms)
+    return (torch.as_tensor(spectrum, device=rms.device) @ bank.T).amax(dim=1).cpu().numpy()
+
+
+def measures(
+    rows: np.ndarray,
+    images: torch.Tensor,
+    units: NoiseUnits,
+    own_line: np.ndarray,
+    line_chance: np.ndarray,
+    beam: float,
+) -> np.ndarray:
+    """What each candidate is judged by, :data:`MEASURES`: shape (n, 17)."""
+    import torch
+
+    if not len(rows):
+        return np.zeros((0, len(MEASURES)), np.float32)
+    logit, y, x, sigma_y, sigma_x = rows.T
+    ny, nx = units.valid.shape
+    grid = torch.as_tensor(
+        np.stack([2 * x / max(nx - 1, 1) - 1, 2 * y / max(ny - 1, 1) - 1], axis=1), dtype=torch.float32
+    )
+    at = (
+        torch.nn.functional.grid_sample(
+            images[None], grid[None, None].to(images.device), align_corners=True, padding_mode="border"
+        )[0, :, 0]
+        .cpu()
+        .numpy()
+    )
+    value = dict(zip(MAPS, at, strict=True))
+    strength = np.maximum(value["stack"], np.arcsinh(own_line / 2))
+    apart = np.hypot(y[:, None] - y, x[:, None] - x) / beam
+    brighter = np.where((strength > strength[:, None]) & (apart < 8), strength, -1)
+    nearest = brighter.argmax(axis=1)
+    neighbour = brighter.max(axis=1)
+    distance = np.where(neighbour > 0, apart[np.arange(len(y)), nearest], 8)
+    near = torch.nn.functional.avg_pool2d(units.valid.float()[None, None], 9, stride=1, padding=4)[0, 0]
+    iy, ix = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
+    stack = 2 * np.sinh(value["stack"])
+    field = images[MAPS.index("stack")][units.valid].flatten()
+    spread = 2 * np.sinh(float(field[:: max(1, len(field) // 20000)].abs().median())) / NORMAL_MAD
+    return np.stack(
+        [
+            logit,
+            value["stack"],
+            value["stack, sidelobes included"],
+            value["line"],
+            value["negative line"],
+            np.arcsinh(own_line / 2),
+            line_chance,
+            np.arcsinh(np.hypot(np.maximum(stack, 0), np.maximum(own_line, 0)) / 2),
+            neighbour.clip(0),
+            distance,
+            np.log(sigma_y * 2.3548 / beam),
+            np.log(sigma_x * 2.3548 / beam),
+            np.full(len(y), np.log(max(spread, 0.5))),
+            np.full(len(y), strength.max()),
+            near.cpu().numpy()[iy, ix],
+            np.full(len(y), beam / 4 - 1),
+            np.full(len(y), np.log(len(units.cube) / 100)),
+        ],
+        axis=1,
+    ).astype(np.float32)

@@ -1,0 +1,163 @@
+"""The strata of simulated data: what the sky holds, how it is observed, and what is missing of the cube.
+
+The first is the paper's set; the others are what that set does not hold and real data does.
+What each is for the reader, `napari_almadet.simulation.STRATA_ABOUT` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+from napari_almadet.simulation.array import AntennaArray, fit_clean_beam, primary_beam_radius
+from napari_almadet.simulation.observe import PB_LIMIT, Observation, draw_observation
+from napari_almadet.simulation.sky import PAPER, SkyRecipe
+
+# Sources are placed where the primary beam is above this.
+SEEN = 0.3
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Which pixels, shape (size, size), and which channels, shape (n_channels,), hold data."""
+
+    pixels: np.ndarray
+    channels: np.ndarray
+
+
+def other_beam(rng: np.random.Generator, observation: Observation) -> Observation:
+    """Pixels of another size: a clean beam of 3 to 10 of them."""
+    return observation.with_beam(float(rng.uniform(3.1, 9.9)))
+
+
+def other_array(rng: np.random.Generator, observation: Observation) -> Observation:
+    """Everything else: see `draw_observation`."""
+    return draw_observation(rng, observation.size, observation.n_channels)
+
+
+def primary_beam_corrected(rng: np.random.Generator, observation: Observation) -> Observation:
+    """Corrected for the primary beam, which falls to `PB_LIMIT` at 0.8 to 1.3 times half the field's side.
+
+    A compact array, the first of a random order whose clean beam then has 3 to 10 pixels.
+    """
+    reach = rng.uniform(0.8, 1.3) * observation.size / 2
+    for name in rng.permutation([*(f"alma_cycle9_c{k}" for k in range(1, 5)), "aca_cycle9"]):
+        array = AntennaArray.load(str(name))
+        radius = np.degrees(primary_beam_radius(PB_LIMIT, observation.frequency, array.diameter)) * 3600
+        drawn = replace(observation, array=str(name), pixel=float(radius / reach), pb_corrected=True)
+        if drawn.pixel <= drawn.largest_pixel and 3 <= fit_clean_beam(drawn.psf(size=48)).fwhm <= 10:
+            return drawn
+    raise ValueError(f"a field of {observation.size} pixels is too small for the primary beam of any array")
+
+
+def phase_errors(rng: np.random.Generator, observation: Observation) -> Observation:
+    """Antennas' phases wrong by 10 to 30 degrees rms; in one half of the cubes they come and go in 10 to 60 minutes."""
+    return replace(
+        observation,
+        phase_error=float(rng.uniform(10, 30)),
+        phase_period=float(rng.uniform(600, 3600)) if rng.random() < 0.5 else None,
+        phase_seed=int(rng.integers(2**32)),
+    )
+
+
+def cleaned(rng: np.random.Generator, observation: Observation) -> Observation:
+    """Restored with the clean beam; up to 15 % of the sidelobes are left."""
+    return replace(observation, residual=float(rng.uniform(0, 0.15)))
+
+
+def blank_borders(rng: np.random.Generator, observation: Observation) -> Coverage:
+    """Blank a tenth to two fifths of the field, a frame or an irregular edge, and up to 5 % of channels at each end."""
+    size, n = observation.size, observation.n_channels
+    pixels = np.arange(size)
+    # how far inside of the four sides, each of which counts in a unit of its own
+    y, x = (np.minimum((pixels + 1) / rng.uniform(0.2, 1), (size - pixels) / rng.uniform(0.2, 1)) for _ in range(2))
+    depth = np.minimum(y[:, None], x[None, :])
+    if rng.random() < 0.5:
+        rough = gaussian_filter(rng.normal(size=(size, size)), size / 15, mode="wrap")
+        depth = depth / size + rng.uniform(0.1, 0.3) * rough / rough.std()
+    channels = np.ones(n, dtype=bool)
+    low, high = rng.integers(0, max(n // 20, 1), 2, endpoint=True)
+    channels[:low] = channels[n - high :] = False
+    return Coverage(depth > np.quantile(depth, rng.uniform(0.1, 0.4)), channels)
+
+
+def anywhere(observation: Observation, covered: np.ndarray) -> np.ndarray:
+    """Where the primary beam sees and there is data, half a beam inside the field."""
+    margin = int(np.ceil(0.5 * observation.clean_beam.fwhm))
+    inside = np.zeros_like(covered)
+    inside[margin:-margin, margin:-margin] = True
+    return (inside & covered & (observation.primary_beam() >= SEEN)).astype(float)
+
+
+def near_blank(observation: Observation, covered: np.ndarray) -> np.ndarray:
+    """Anywhere there is data, at least half of the sources within two beams of what is blank or of the edge."""
+    near = covered & (distance_transform_edt(np.pad(covered, 1))[1:-1, 1:-1] <= 2 * observation.clean_beam.fwhm)
+    return near / near.sum() + covered / covered.sum()
+
+
+def edge(observation: Observation, covered: np.ndarray) -> np.ndarray:
+    """Within one beam of the field's edge."""
+    pixels = np.arange(observation.size)
+    depth = np.minimum(pixels, observation.size - 1 - pixels) + 0.5
+    return (np.minimum(depth[:, None], depth[None, :]) <= observation.clean_beam.fwhm).astype(float)
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One kind of simulated cube.
+
+    Attributes
+    ----------
+    sky
+        What sources there are.
+    brightness
+        How many times brighter than the paper's; in Jy/beam where sizes go in beams.
+    observe
+        Draws the observation from the one that is asked for, of which it keeps size and channels;
+        None for that one itself.
+    place
+        Chance of each pixel to hold a source; None for the recipe's positions.
+    blank
+        Draws what is missing; None for nothing.
+    """
+
+    sky: SkyRecipe = PAPER
+    brightness: float = 1.0
+    observe: Callable[[np.random.Generator, Observation], Observation] | None = None
+    place: Callable[[Observation, np.ndarray], np.ndarray] | None = None
+    blank: Callable[[np.random.Generator, Observation], Coverage] | None = None
+
+
+# the paper's sizes over its beam
+SCALED = replace(PAPER, in_beams=True, fwhm=(0.25, 1.0))
+
+STRATA = {
+    "paper": Stratum(),
+    "empty": Stratum(replace(PAPER, companions=None)),
+    "line-only": Stratum(replace(PAPER, continuum=False), brightness=1.5),
+    "continuum-only": Stratum(replace(PAPER, line=False)),
+    "bright": Stratum(brightness=6.0),
+    "pairs": Stratum(replace(PAPER, pairs=(2, 3))),
+    "beams": Stratum(SCALED, brightness=1.5, observe=other_beam, place=anywhere),
+    "arrays": Stratum(SCALED, brightness=1.5, observe=other_array, place=anywhere),
+    "rising": Stratum(SCALED, brightness=1.5, observe=primary_beam_corrected, place=anywhere),
+    "borders": Stratum(SCALED, brightness=2.0, place=near_blank, blank=blank_borders),
+    "discs": Stratum(
+        replace(
+            SCALED,
+            companions=(1, 3),
+            fwhm=(1.5, 4.0),
+            line_fwhm=(3.0, 6.0),
+            line_centre=(20.0, 108.0),
+            gradient=(8.0, 20.0),
+        ),
+        brightness=0.35,
+        place=anywhere,
+    ),
+    "edges": Stratum(SCALED, brightness=5.0, place=edge),
+    "phase-errors": Stratum(observe=phase_errors),
+    "cleaned": Stratum(observe=cleaned),
+}

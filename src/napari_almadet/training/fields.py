@@ -1,0 +1,346 @@
+"""What Source Finder learns from: simulated fields as the pipeline shows them to the network, without any cube on disk.
+
+A field is made where the network sees it, with three to six pixels a beam and in units of
+its noise: a source is drawn by its SNR rather than its flux, and its image is the
+dirty beam's transform times that of a Gaussian.  All else is the pipeline's own code, from the
+noise to the maps, so that the network learns from what it will be shown, mistakes included.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from astropy.stats import gaussian_fwhm_to_sigma
+
+from napari_almadet.pipeline.evidence import in_noise_units, maps
+from napari_almadet.pipeline.sidelobes import without_sidelobes
+from napari_almadet.simulation.array import SPEED_OF_LIGHT, AntennaArray
+from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.training.data import Shown
+
+SIDE = 96  # px of a field
+CHANNELS = 128
+ARRAYS = (*(f"alma_cycle9_c{i}" for i in range(1, 7)), "aca_cycle9", "vla_c", "vla_d")
+FIELDS = 40  # of one observation
+NOISE_CUBES = 2  # of 2 SIDE pixels a side, from which windows are cut for the fields
+FAINTEST = 3.0  # SNR, stack and line together, of a source that can be asked for
+COLUMNS = ("field", "y", "x", "sigma_y", "sigma_x", "snr_stack", "snr_line", "channel", "width")
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """One observation: transforms of what a source looks like, noise to cut from, and the beam's covariance."""
+
+    response: torch.Tensor  # rfft2 of the dirty beam on a grid of 2 SIDE
+    clean: np.ndarray  # covariance (y, x) of the clean beam, px²
+    noise: np.ndarray  # (cubes, channels, 2 SIDE, 2 SIDE), float16
+    beam: float  # px
+
+
+def draw_observation(rng: np.random.Generator, paper: bool) -> Observation:
+    """An observation with 2.6 to 6.2 pixels a beam: with the paper's array and natural weights, or with any."""
+    array = Observation.array if paper else str(rng.choice(ARRAYS))
+    robust = None if paper or rng.random() < 0.5 else float(rng.uniform(-2, 2))
+    observation = Observation(
+        array=array,
+        size=SIDE,
+        n_channels=CHANNELS,
+        declination=float(np.degrees(AntennaArray.load(array).latitude) + rng.uniform(-50, 45)),
+        hour_angle=float(rng.uniform(-2, 2)),
+        duration=float(np.exp(rng.uniform(np.log(600), np.log(7200)))),
+        integration=30.0,
+        robust=robust,
+    )
+    longest = np.hypot(*observation.uv.T).max() * observation.frequency / SPEED_OF_LIGHT.value
+    finest = float(np.degrees(1 / longest) * 3600)  # arcsec
+    observation = replace(observation, pixel=finest / 4)
+    beam = observation.clean_beam
+    pixel = observation.pixel * np.sqrt(beam.major * beam.minor) / rng.uniform(2.6, 6.2)
+    return replace(observation, pixel=min(pixel, 0.45 * finest))  # Nyquist's is half
+
+
+def instrument(rng: np.random.Generator, paper: bool) -> Instrument:
+    """Draw an observation and make what its fields share."""
+    observation = draw_observation(rng, paper)
+    beam = observation.clean_beam
+    psf = torch.as_tensor(np.fft.ifftshift(observation.dirty_beam), dtype=torch.float32)
+    response = torch.fft.rfft2(psf)
+    imager = Imager(replace(observation, size=2 * SIDE), band_ends=False)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    noise = [imager.noise(CHANNELS, generator).half().numpy() for _ in range(NOISE_CUBES)]
+    return Instrument(
+        response, covariance(beam.major, beam.minor, beam.angle), np.stack(noise), np.sqrt(beam.major * beam.minor)
+    )
+
+
+def covariance(major: float, minor: float, angle: float) -> np.ndarray:
+    """Covariance in (y, x) of a Gaussian of given FWHM in px and position angle in degrees, North up and East left."""
+    along = np.array([np.cos(np.radians(angle)), -np.sin(np.radians(angle))])
+    across = np.array([-along[1], along[0]])
+    a, b = (major * gaussian_fwhm_to_sigma) ** 2, (minor * gaussian_fwhm_to_sigma) ** 2
+    return a * np.outer(along, along) + b * np.outer(across, across)
+
+
+def source_image(transfer: torch.Tensor, centre: np.ndarray, shape: np.ndarray) -> torch.Tensor:
+    """A Gaussian of covariance ``shape`` at ``centre`` (y, x), seen through ``transfer``; (SIDE, SIDE), peak near 1.
+
+    Its total flux is such that the peak of the same source in the middle of a pixel is 1.
+    """
+    n = 2 * SIDE
+    v, u = torch.fft.fftfreq(n)[:, None], torch.fft.rfftfreq(n)
+    a, b, c = float(shape[0, 0]), float(shape[0, 1]), float(shape[1, 1])
+    blur = torch.exp(-2 * np.pi**2 * (a * v**2 + 2 * b * v * u + c * u**2))
+    image = torch.fft.irfft2(transfer * blur, s=(n, n))
+    shift = torch.exp(-2j * np.pi * (v * float(centre[0]) + u * float(centre[1])))
+    return torch.fft.irfft2(transfer * blur * shift, s=(n, n))[:SIDE, :SIDE] / image[0, 0]
+
+
+@dataclass
+class Source:
+    """One source: centre (y, x) and covariance in px; SNRs in stack and line; the line in channels."""
+
+    centre: np.ndarray
+    shape: np.ndarray
+    snr_stack: float
+    snr_line: float
+    channel: float
+    width: float
+    gradient: float = 0.0  # channels by which the line moves over one standard deviation of the major axis
+
+
+def draw_sources(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
+    """The sources of one field: none, a few, close pairs, resolved rotating ones; faint, ordinary or bright."""
+    if rng.random() < 0.15:
+        return []
+    n = int(rng.integers(1, 7))
+    bright = rng.random() < 0.2
+    kind = rng.choice(["both", "line", "continuum", "mixed"], p=[0.5, 0.25, 0.1, 0.15])
+    margin = rng.choice([0, 0.15]) * SIDE
+    sources = []
+    while len(sources) < n:
+        mine = rng.choice(["both", "line", "continuum"]) if kind == "mixed" else kind
+        width = np.exp(rng.uniform(np.log(1.5), np.log(30))) if rng.random() < 0.3 else rng.uniform(3, 10)
+        level = np.exp(rng.uniform(np.log(10), np.log(320))) if bright else np.exp(rng.uniform(np.log(2), np.log(50)))
+        # what a continuum of level SNR and a line one to five times as high add up to (table 1)
+        relative = rng.uniform(0.5, 5) * np.sqrt(0.75 * width / n_channels)
+        snr_stack, snr_line = {"both": (level, level * relative), "line": (0, level), "continuum": (level, 0)}[mine]
+        resolved = rng.random() < 0.12
+        size = rng.uniform(0.8, 3.0, 2) if resolved else rng.uniform(0.0, 1.0, 2)
+        shape = covariance(*(beam * np.sort(size)[::-1]), rng.uniform(0, 180))
+        centre = rng.uniform(margin, SIDE - 1 - margin, 2)
+        if sources and rng.random() < 0.25:
+            angle, distance = rng.uniform(0, 2 * np.pi), beam * rng.uniform(0.6, 2.5)
+            centre = sources[-1].centre + distance * np.array([np.sin(angle), np.cos(angle)])
+            if not (centre >= 0).all() or not (centre <= SIDE - 1).all():
+                continue
+        gradient = rng.uniform(-3, 3) * width / 6 if resolved and rng.random() < 0.7 else 0.0
+        sources.append(Source(centre, shape, snr_stack, snr_line, rng.uniform(0, n_channels - 1), width, gradient))
+    return sources
+
+
+def emission(source: Source, transfer: torch.Tensor, n_channels: int) -> torch.Tensor:
+    """A source's cube in units of the noise of a channel, (n_channels, SIDE, SIDE)."""
+    channel = np.arange(n_channels)
+    if source.gradient:
+        values, axes = np.linalg.eigh(source.shape)
+        steps = np.linspace(-1.5, 1.5, 5)
+        parts = np.exp(-0.5 * steps**2)
+        thin = source.shape - 0.8 * values[1] * np.outer(axes[:, 1], axes[:, 1])
+        offsets = steps[:, None] * np.sqrt(values[1]) * axes[:, 1] * 0.9
+    else:
+        steps, parts, thin, offsets = np.zeros(1), np.ones(1), source.shape, np.zeros((1, 2))
+    images = torch.stack([source_image(transfer, source.centre + offset, thin) for offset in offsets]).flatten(1)
+    lines = np.exp(
+        -0.5
+        * ((channel - source.channel - source.gradient * steps[:, None]) / (source.width * gaussian_fwhm_to_sigma)) ** 2
+    )
+    norm = np.sqrt(
+        (np.exp(-0.5 * (channel - n_channels // 2) ** 2 / (source.width * gaussian_fwhm_to_sigma) ** 2) ** 2).sum()
+    )
+    spectra = parts[:, None] / parts.sum() * (source.snr_stack / np.sqrt(n_channels) + source.snr_line * lines / norm)
+    return (torch.as_tensor(spectra.T, dtype=torch.float32) @ images).reshape(n_channels, SIDE, SIDE)
+
+
+def noise_window(rng: np.random.Generator, noise: np.ndarray, n_channels: int) -> torch.Tensor:
+    """A cube of noise cut from a larger one, turned round, with its channels rolled and its sign drawn."""
+    cube = noise[rng.integers(len(noise))]
+    y, x = rng.integers(0, cube.shape[1] - SIDE + 1, 2)
+    window = np.roll(cube[:, y : y + SIDE, x : x + SIDE], rng.integers(len(cube)), axis=0)[:n_channels]
+    if rng.integers(2):
+        window = window[:, ::-1, ::-1]  # a dirty beam is the same turned by 180 degrees
+    if rng.integers(2):
+        window = window[::-1]
+    return torch.from_numpy(np.ascontiguousarray(window, np.float32) * rng.choice([-1, 1]).astype(np.float32))
+
+
+def phase_errors(rng: np.random.Generator, response: torch.Tensor) -> torch.Tensor:
+    """The transform of a dirty beam whose visibilities have smooth phase errors of 5 to 30 degrees."""
+    n = 2 * SIDE
+    rough = torch.from_numpy(rng.normal(size=(n, n)).astype(np.float32))
+    scale = float(rng.uniform(2, 12))
+    v, u = torch.fft.fftfreq(n)[:, None], torch.fft.rfftfreq(n)
+    field = torch.fft.irfft2(torch.fft.rfft2(rough) * torch.exp(-2 * (np.pi * scale) ** 2 * (u**2 + v**2)), s=(n, n))
+    field = field - torch.roll(field.flip(0, 1), (1, 1), (0, 1))  # odd, so that the image is real
+    field = field / field.std() * float(np.radians(rng.uniform(5, 30)))
+    return response * torch.exp(1j * field[:, : n // 2 + 1])
+
+
+def simulate_field(rng: np.random.Generator, instrument: Instrument) -> tuple[torch.Tensor, np.ndarray]:
+    """One field: its dirty cube (channels, SIDE, SIDE) and its sources, rows of :data:`COLUMNS` but the first."""
+    n_channels = CHANNELS if rng.random() < 0.6 else int(rng.integers(24, CHANNELS + 1))
+    sources = draw_sources(rng, instrument.beam, n_channels)
+    transfer = instrument.response
+    effect = rng.choice(["none", "phases", "cleaned"], p=[0.76, 0.12, 0.12])
+    if effect == "phases":
+        transfer = phase_errors(rng, transfer)
+    elif effect == "cleaned":
+        n = 2 * SIDE
+        v, u = torch.fft.fftfreq(n)[:, None], torch.fft.rfftfreq(n)
+        (a, b), (_, c) = instrument.clean
+        restored = torch.exp(-2 * np.pi**2 * (a * v**2 + 2 * b * v * u + c * u**2)) * (
+            2 * np.pi * np.sqrt(a * c - b * b)
+        )
+        left = rng.uniform(0, 0.2)
+        transfer = (1 - left) * restored + left * transfer
+    cube = noise_window(rng, instrument.noise, n_channels)
+    if rng.random() < 0.15:  # channels that share their noise, as Hanning smoothing leaves them
+        wide = torch.cat([cube[:1], cube, cube[-1:]])
+        cube = (0.25 * wide[:-2] + 0.5 * wide[1:-1] + 0.25 * wide[2:]) / 0.375**0.5
+    for source in sources:
+        cube += emission(source, transfer, n_channels)
+    cube, blank = blemish(rng, cube)
+    sources = [s for s in sources if not blank[tuple(np.rint(s.centre).astype(int).clip(0, SIDE - 1))]]
+    truth = np.array(
+        [
+            (*s.centre, *np.sqrt(np.diag(s.shape + instrument.clean)), s.snr_stack, s.snr_line, s.channel, s.width)
+            for s in sources
+        ]
+    ).reshape(-1, len(COLUMNS) - 1)
+    return cube, truth
+
+
+def shown_maps(cube: torch.Tensor, beam: float) -> torch.Tensor:
+    """What Source Finder sees of a cube."""
+    raw = in_noise_units(cube, beam)
+    clean, _ = without_sidelobes(raw, beam)
+    return maps(clean, raw, beam)[0]
+
+
+def blemish(rng: np.random.Generator, cube: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
+    """Noise that rises outward, noisy or blank channels, blank borders; returns the cube and where it is blank."""
+    y, x = np.indices((SIDE, SIDE)) - (SIDE - 1) / 2
+    blank = np.zeros((SIDE, SIDE), bool)
+    if rng.random() < 0.2:
+        beam = np.exp(
+            -(np.hypot(y - rng.normal(0, 5), x - rng.normal(0, 5)) ** 2) / (2 * (SIDE * rng.uniform(0.3, 0.6)) ** 2)
+        )
+        cube = cube / torch.from_numpy(beam.clip(0.1).astype(np.float32))
+        blank |= beam < rng.choice([0.1, 0.2, 0.4])
+    if rng.random() < 0.2:
+        (y0, y1), (x0, x1) = (sorted(rng.integers(-20, SIDE + 20, 2)) for _ in range(2))
+        if min(y1, SIDE) - max(y0, 0) > 40 and min(x1, SIDE) - max(x0, 0) > 40:
+            outside = np.ones_like(blank)
+            outside[max(y0, 0) : y1, max(x0, 0) : x1] = False
+            blank |= outside
+    if rng.random() < 0.1:
+        edge = int(rng.integers(1, 6))
+        cube[:edge] *= float(rng.uniform(1, 4))
+        if rng.random() < 0.5:
+            cube[-edge:] = torch.nan
+    cube[:, torch.from_numpy(blank)] = torch.nan
+    return cube, blank
+
+
+def write_fields(folder: Path, which: str, index: int, seed: int = 1) -> Path:
+    """Simulate the fields of one observation into ``folder``, unless they are there; the same seed gives the same.
+
+    The file holds ``maps`` (fields, 8, SIDE, SIDE) as float16 and ``sources``, rows of :data:`COLUMNS`.
+    """
+    path = folder / f"{which}-{index:05d}.npz"
+    if path.is_file():
+        return path
+    torch.set_num_threads(1)
+    rng = np.random.default_rng([seed, {"train": 0, "validation": 1}[which], index])
+    shared = instrument(rng, paper=index % 5 < 2)
+    images, rows = [], []
+    for i in range(FIELDS):
+        cube, truth = simulate_field(rng, shared)
+        images.append(shown_maps(cube, shared.beam).half().numpy())
+        rows.append(np.insert(truth, 0, i, axis=1))
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, maps=np.stack(images), sources=np.concatenate(rows).astype(np.float32))
+    partial.rename(path)
+    return path
+
+
+def write_set(
+    folder: Path, n: int, which: str, seed: int, jobs: int | None = None, progress: Callable | None = None
+) -> None:
+    """Simulate ``n`` fields or a few more into ``folder``, in ``jobs`` processes; those that are there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = -(-n // FIELDS)
+    with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, count), mp_context=get_context("spawn")) as pool:
+        made = pool.map(write_fields, repeat(folder), repeat(which), range(count), repeat(seed))
+        for done, _ in enumerate(made, 1):
+            if progress:
+                progress(done, count)
+
+
+class Fields(Shown):
+    """(maps, targets) of simulated fields: tensors (8, SIDE, SIDE) and (6, SIDE, SIDE).
+
+    The targets are, map by map: how near a source's centre is (1 in its pixel, falling as a
+    Gaussian of standard deviation 1 px); the four numbers of :class:`SourceFinder` in the
+    centres' pixels; and the weight, 0 about sources too faint to be seen, or where there is
+    no data, else 1.
+    """
+
+    def __init__(self, folder: Path, which: str, seed: int, augment: bool = True):
+        super().__init__(seed, augment)
+        files = [np.load(path) for path in sorted(folder.glob(f"{which}-*.npz")) if "partial" not in path.name]
+        self.maps = np.concatenate([file["maps"] for file in files])
+        self.sources = []
+        for file in files:
+            rows = file["sources"]
+            self.sources += [rows[rows[:, 0] == i, 1:] for i in range(len(file["maps"]))]
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rng = self._draws(index)
+        images, sources = self.maps[index].astype(np.float32), self.sources[index].copy()
+        if self.augment:
+            if rng.integers(2):
+                images, sources[:, :4] = images.swapaxes(1, 2), sources[:, [1, 0, 3, 2]]
+            for axis in (0, 1):
+                if rng.integers(2):
+                    images = np.flip(images, axis + 1)
+                    sources[:, axis] = SIDE - 1 - sources[:, axis]
+        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(targets(sources, images[6]))
+
+
+def targets(sources: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Targets of one field, see :class:`Fields`; ``sources`` are rows of :data:`COLUMNS` but the first."""
+    made = np.zeros((6, SIDE, SIDE), np.float32)
+    made[5] = valid
+    y, x = np.indices((SIDE, SIDE))
+    strength = np.hypot(sources[:, 4], sources[:, 5])
+    for source in sources[np.argsort(strength)]:  # the brighter of two in one pixel is its source
+        iy, ix = np.rint(source[:2]).astype(int).clip(0, SIDE - 1)
+        near = np.exp(-0.5 * ((y - iy) ** 2 + (x - ix) ** 2))
+        if np.hypot(source[4], source[5]) < FAINTEST:
+            made[5] *= near < 0.1
+            continue
+        made[5] = np.where(near >= 0.1, valid, made[5])
+        made[0] = np.maximum(made[0], near)
+        made[1:5, iy, ix] = source[0] - iy, source[1] - ix, *np.log(source[2:4])
+    return made

@@ -1,0 +1,112 @@
+"""What Judge learns from: candidates the search itself found in simulated fields, and which of them are sources."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+
+from napari_almadet.evaluation.matching import match
+from napari_almadet.networks.judge import Judge
+from napari_almadet.pipeline.search import SearchNetworks, frequency_denoising, search_window
+from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.sources import MEASURES
+from napari_almadet.pipeline.steps import finish
+from napari_almadet.pipeline.windows import Window
+from napari_almadet.training.data import Shown
+from napari_almadet.training.fields import FIELDS, SIDE, instrument, simulate_field
+
+RADIUS = 0.4  # beams within which a candidate is a source
+
+
+def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates of one simulated field: their measures (n, 17), and which are sources (n,)."""
+    cube, truth = simulate_field(rng, shared)
+    whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+    _, finds, _ = search_window(cube.numpy(), whole, shared.beam, networks)
+    finish(frequency_denoising(finds, Settings(), networks))
+    numbers = np.array([find.measures for find in finds], np.float32).reshape(-1, len(MEASURES))
+    places = np.array([(find.y, find.x) for find in finds]).reshape(-1, 2)
+    true = np.zeros(len(finds), np.float32)
+    true[match(truth[:, :2], places, radius=RADIUS * shared.beam)[:, 1]] = 1
+    return numbers, true
+
+
+def judge_observation(index: int, which: str, seed: int, weights: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Candidates of all the fields of one observation; ``weights`` are those of Source Finder and Line Finder."""
+    from napari_almadet.networks.weights import load
+
+    torch.set_num_threads(1)
+    networks = SearchNetworks(load(weights[0])[0], load(weights[1])[0], None)
+    rng = np.random.default_rng([seed, {"train": 2, "validation": 3}[which], index])
+    shared = instrument(rng, paper=index % 5 < 2)
+    numbers, true = zip(*(judge_field(rng, shared, networks) for _ in range(FIELDS)), strict=True)
+    return np.concatenate(numbers), np.concatenate(true)
+
+
+def write_candidates(
+    path: Path,
+    n: int,
+    which: str,
+    seed: int,
+    weights: tuple[str, str],
+    jobs: int | None = None,
+    progress: Callable | None = None,
+) -> Path:
+    """Candidates of ``n`` simulated fields or a few more: ``measures`` and ``true`` in an .npz, kept if there."""
+    if path.is_file():
+        return path
+    count = -(-n // FIELDS)
+    parts = []
+    with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, count), mp_context=get_context("spawn")) as pool:
+        for done, part in enumerate(
+            pool.map(judge_observation, range(count), repeat(which), repeat(seed), repeat(weights)), 1
+        ):
+            parts.append(part)
+            if progress:
+                progress(done, count)
+    partial = path.with_name(path.stem + ".partial.npz")
+    np.savez(
+        partial,
+        measures=np.concatenate([part[0] for part in parts]),
+        true=np.concatenate([part[1] for part in parts]),
+    )
+    partial.rename(path)
+    return path
+
+
+class Candidates(Shown):
+    """(measures, is a source) pairs, of shapes (17,) and (), from the file that :func:`write_candidates` wrote."""
+
+    def __init__(self, path: Path, augment: bool):
+        super().__init__(0, augment)
+        with np.load(path) as file:
+            self.measures, self.true = file["measures"], file["true"]
+
+    def __len__(self) -> int:
+        return len(self.true)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(self.measures[index]), torch.tensor(self.true[index])
+
+
+def calibrate(network: Judge, candidates: Candidates) -> None:
+    """Set the slope and shift of a judge's logits that make its probabilities those of the candidates (Platt 1999)."""
+    network.eval()
+    with torch.no_grad():
+        logit = network(torch.from_numpy(candidates.measures)).double().numpy()
+
+    def surprise(line: np.ndarray) -> float:
+        answer = line[0] * logit + line[1]
+        return float(np.logaddexp(0, np.where(candidates.true > 0, -answer, answer)).mean())
+
+    slope, shift = minimize(surprise, (1.0, 0.0), method="Nelder-Mead").x
+    network.slope.fill_(float(slope))
+    network.shift.fill_(float(shift))

@@ -1,0 +1,65 @@
+"""What Line Finder learns from: spectra in noise units, drawn anew each time one is shown."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from astropy.stats import gaussian_fwhm_to_sigma
+
+from napari_almadet.pipeline.spectra import remove_baseline
+from napari_almadet.training.data import Shown
+
+CHANNELS = 128
+FAINTEST = 2.0  # matched SNR of a line that is asked for
+
+
+class LineSpectra(Shown):
+    """(spectrum, lines) pairs of shape (128,): noise of standard deviation 1 with none to three lines, and the lines.
+
+    Each line of the answer has a peak of 1.  Lines are 1 to 40 channels wide; noise may be
+    shared by neighbouring channels, its level misjudged by a tenth; some spectra are shorter and
+    padded with zeros; others hold the dip that a neighbour's sidelobe leaves.
+    """
+
+    def __init__(self, n: int, seed: int, augment: bool = True):
+        super().__init__(seed, augment)
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return draw_spectrum(self._draws(index))
+
+
+def draw_spectrum(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """One pair, see :class:`LineSpectra`."""
+    spectrum, answer = rng.standard_normal(CHANNELS + 2), np.zeros(CHANNELS)
+    if rng.random() < 0.15:  # Hanning smoothing
+        spectrum[1:-1] = (0.25 * spectrum[:-2] + 0.5 * spectrum[1:-1] + 0.25 * spectrum[2:]) / 0.375**0.5
+    spectrum = spectrum[1:-1] * rng.normal(1, 0.05)
+    length = CHANNELS if rng.random() < 0.7 else int(rng.integers(24, CHANNELS + 1))
+    first = int(rng.integers(CHANNELS - length + 1))
+    inside = np.zeros(CHANNELS, bool)
+    inside[first : first + length] = True
+    channel = np.arange(CHANNELS)
+    for _ in range(rng.choice(4, p=[0.3, 0.5, 0.15, 0.05])):
+        fwhm = np.exp(rng.uniform(0, np.log(40))) if rng.random() < 0.5 else rng.uniform(3, 10)
+        if fwhm > length / 3:
+            continue
+        snr = np.exp(rng.uniform(np.log(FAINTEST), np.log(12 if rng.random() < 0.7 else 150)))
+        sigma = fwhm * gaussian_fwhm_to_sigma
+        centre = rng.uniform(first - 0.5, first + length - 0.5)
+        line = np.exp(-0.5 * ((channel - centre) / sigma) ** 2)
+        norm = np.sqrt((np.exp(-0.5 * (np.arange(-200, 201) / sigma) ** 2) ** 2).sum())
+        if rng.random() < 0.07:
+            spectrum -= snr * line / norm
+            continue
+        spectrum += snr * line / norm
+        answer = np.maximum(answer, line)
+    spectrum += rng.normal(0, 3) + rng.normal(0, 0.3) * (channel / CHANNELS - 0.5)
+    spectrum[inside] = remove_baseline(spectrum[inside][None])[0]
+    spectrum, answer = np.where(inside, spectrum, 0), np.where(inside, answer, 0)
+    if rng.integers(2):
+        spectrum, answer = spectrum[::-1], answer[::-1]
+    return torch.from_numpy(spectrum.astype(np.float32)), torch.from_numpy(answer.astype(np.float32))

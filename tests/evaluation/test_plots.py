@@ -1,0 +1,57 @@
+"""Pictures are drawn of whatever there is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from stored_by_hand import found_sources, records, true_sources
+
+from napari_almadet.evaluation.scores import Outcome, calibration, curves, errors, summary
+
+pytest.importorskip("matplotlib")
+from napari_almadet.evaluation import plots
+from napari_almadet.evaluation.finders import FINDERS
+
+
+def made(strata, finders):
+    rows = {name: [] for name in ("scores", "curves", "errors", "calibration")}
+    for stratum in strata:
+        true = true_sources() if stratum == "empty" else true_sources((20, 20), (60, 60))
+        for finder in finders:
+            prob = np.nan if finder in FINDERS else 0.7
+            outcome = Outcome.of(*[[r] for r in records(true, found_sources((20, 21), prob=prob))])
+            key = {"stratum": stratum, "finder": finder}
+            rows["scores"].append(key | summary(outcome))
+            rows["curves"] += [key | row for row in curves(outcome)]
+            rows["errors"] += [key | row for row in errors(outcome)]
+            rows["calibration"] += [key | {"stratum": "all"} | row for row in calibration(outcome.found)]
+    return {name: Table(rows=part) if part else Table() for name, part in rows.items()}
+
+
+def test_a_picture_for_each_stratum_with_sources(tmp_path):
+    paths = plots.save_all(made(["paper", "empty"], ["almadet", "peaks"]), tmp_path / "new")
+    assert {p.name for p in paths} == {"summary.png", "reliability.png", "curves-paper.png", "errors-paper.png"}
+    assert all(p.read_bytes().startswith(b"\x89PNG") and p.stat().st_size > 10_000 for p in paths)
+
+
+def test_only_empty_fields_and_no_probabilities(tmp_path):
+    assert [p.name for p in plots.save_all(made(["empty"], ["peaks"]), tmp_path)] == ["summary.png"]
+
+
+def test_what_is_drawn_is_what_was_measured_and_every_finder_is_in_the_one_legend():
+    tables = made(["paper"], ["almadet", "peaks"])
+    figure = plots.curves(tables["curves"], plots.style_of(["almadet", "peaks"]), "paper")
+    upper_left = figure.axes[0]
+    assert {tuple(c.lines[0].get_ydata()) for c in upper_left.containers} == {(0.5,)}
+    assert "SNR" in upper_left.get_xlabel() and upper_left.get_ylabel() == "completeness"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["almadet", "peaks"]
+    drawn = plots.errors(tables["errors"], plots.style_of(["almadet", "peaks"]), "paper").axes[0]
+    assert {tuple(c.lines[0].get_ydata()) for c in drawn.containers} == {(1.0,)}
+
+
+def test_finders_look_different():
+    names = [*FINDERS, "almadet", "paper"]
+    styles = plots.style_of(names).values()
+    assert len({style["color"] for style in styles}) == len({style["marker"] for style in styles}) == len(names)

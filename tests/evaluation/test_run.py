@@ -1,0 +1,198 @@
+"""Runs: what is done, kept, gone on with and refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from astropy import units as u
+
+from napari_almadet.evaluation import run as module
+from napari_almadet.evaluation.finders import Source
+from napari_almadet.evaluation.results import Results, StaleResults
+from napari_almadet.evaluation.run import (
+    Classical,
+    Preset,
+    flux_in_hertz,
+    found_record,
+    measured_snr,
+    run,
+    truth_record,
+)
+from napari_almadet.pipeline.catalog import Box
+from napari_almadet.pipeline.detect import Networks
+from napari_almadet.pipeline.settings import Settings
+from napari_almadet.simulation.array import primary_beam
+from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
+
+
+@dataclass
+class Everywhere:
+    """Finds one source in each cube, and counts."""
+
+    name: str = "everywhere"
+    version: int = 1
+
+    def about(self):
+        return {"version": self.version}
+
+    def ready(self):
+        return self.search
+
+    def search(self, field):
+        return [Source(20.0, 21.0, Box(15, 26, 15, 26), "continuum", 7.0)]
+
+
+class Broken(Everywhere):
+    def search(self, field):
+        raise ArithmeticError("no")
+
+
+def everything(*arguments, **options):
+    return list(run(*arguments, **{"jobs": 1, "device": "cpu"} | options))
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Seeds of the cubes that were simulated."""
+    seeds = []
+
+    def simulate(seed, *arguments, **options):
+        seeds.append(seed)
+        return simulate_cube(seed, *arguments, **options)
+
+    monkeypatch.setattr(module, "simulate_cube", simulate)
+    return seeds
+
+
+def test_each_cube_is_made_once_and_a_run_goes_on_where_it_stopped(tmp_path, small, made):
+    finders = [Everywhere("a"), Everywhere("b")]
+    steps = run(tmp_path, finders, ["paper", "empty"], 1, observation=small, jobs=1, device="cpu")
+    assert next(steps) == (0, 2)
+    assert next(steps) == (1, 2)
+    steps.close()  # interrupted
+    assert made == [seed_of("test", 0, "paper", 0)]
+    assert everything(tmp_path, finders, ["paper", "empty"], 2, observation=small)[-1] == (4, 4)
+    assert sorted(made) == sorted(seed_of("test", i, s, 0) for i in range(2) for s in ("paper", "empty"))
+    whole = tmp_path / "whole"
+    everything(whole, finders, ["paper", "empty"], 2, observation=small)
+    for stratum in ("paper", "empty"):
+        for name in ("a", "b", "truth"):
+            ours, theirs = (Results(f / "test" / stratum / f"{name}.jsonl").read() for f in (tmp_path, whole))
+            for record in (*ours.values(), *theirs.values()):
+                record.pop("seconds", None)
+            assert ours == theirs
+    made.clear()
+    assert everything(tmp_path, finders, ["paper", "empty"], 2, observation=small) == [(4, 4)]
+    everything(tmp_path, [Everywhere("c")], ["paper"], 1, observation=small)
+    assert made == [seed_of("test", 0, "paper", 0)]
+
+
+def test_processes_give_what_one_gives(tmp_path, small):
+    finders = [Classical("peaks"), Classical("peaks", {"threshold": 4.0})]
+    for jobs in (1, 2):
+        everything(tmp_path / str(jobs), finders, ["paper"], 2, observation=small, jobs=jobs)
+    one, two = (Results(tmp_path / j / "test" / "paper" / "peaks threshold=4.jsonl").read() for j in "12")
+    for i in range(2):
+        for column in ("x", "y", "score", "snr_stack"):
+            np.testing.assert_allclose(one[i]["sources"][column], two[i]["sources"][column], rtol=1e-3)
+
+
+def test_a_finder_that_fails_finds_nothing_and_may_try_again(tmp_path, small):
+    everything(tmp_path, [Broken("x"), Everywhere("a")], ["paper"], 1, observation=small)
+    file = Results(tmp_path / "test" / "paper" / "x.jsonl")
+    assert file.read()[0]["error"] == "ArithmeticError: no"
+    assert file.read()[0]["sources"]["x"] == []
+    assert Results(tmp_path / "test" / "paper" / "a.jsonl").read()[0]["error"] is None
+    everything(tmp_path, [Everywhere("x")], ["paper"], 1, observation=small)
+    assert file.read()[0]["error"] is None
+
+
+def test_results_of_other_weights_or_cubes_are_not_mixed(tmp_path, small, monkeypatch):
+    everything(tmp_path, [Everywhere()], ["paper"], 1, observation=small)
+    with pytest.raises(StaleResults, match="another version"):
+        everything(tmp_path, [Everywhere(version=2)], ["paper"], 1, observation=small)
+    with pytest.raises(StaleResults, match="another seed"):
+        everything(tmp_path, [Everywhere()], ["paper"], 1, observation=small, seed=1)
+    with pytest.raises(StaleResults, match="another observation"):
+        everything(tmp_path, [Everywhere()], ["paper"], 1, observation=replace(small, noise=1.0))
+    monkeypatch.setattr(module, "simulate_cube", lambda seed, *a, **k: simulate_cube(seed + 1, *a, **k))
+    with pytest.raises(StaleResults, match="now makes other cubes"):
+        everything(tmp_path, [Everywhere("new")], ["paper"], 1, observation=small)
+    assert list(Results(tmp_path / "test" / "paper" / "new.jsonl").read()) == []
+
+
+def test_presets_are_told_by_settings_and_weights(monkeypatch):
+    cards = ({"sha256": "1"}, {"sha256": "2"})
+    monkeypatch.setattr(module, "load_networks", lambda settings: Networks(None, None, cards=cards))
+    about = Preset("paper", Settings(device="cpu")).about()
+    assert about["weights"] == ["1", "2"]
+    assert about == Preset("paper", Settings(device="cuda", batch_size=2)).about()
+    assert about != Preset("paper", Settings(min_snr=6)).about()
+    json.dumps(about)
+
+
+def test_a_preset_finds_candidates_with_all_that_is_scored(tmp_path, small, monkeypatch):
+    simple = Networks(lambda batch: batch, lambda batch: (batch / 10).clamp(0, 1))
+    monkeypatch.setattr(module, "load_networks", lambda settings: simple)
+    settings = Settings(device="cpu", threshold=0.6, require_line=False, min_snr=3)
+    everything(tmp_path, [Preset("simple", settings)], ["paper"], 2, observation=small)
+    records = Results(tmp_path / "test" / "paper" / "simple.jsonl").read()
+    assert not [record["error"] for record in records.values() if record["error"]]
+    sources = {key: [v for r in records.values() for v in r["sources"][key]] for key in records[0]["sources"]}
+    assert len(sources["x"]) > 0
+    assert all(0 <= p <= 1 for p in sources["prob"])
+    for kind, z0, z1, fwhm in zip(*(sources[key] for key in ("kind", "z0", "z1", "fwhm")), strict=True):
+        assert (z0 < z1 and fwhm > 0) or (kind == "continuum" and z0 == z1 == -1 and fwhm is None)
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    assert Classical("sep", {"threshold": 2.5}).name == "sep threshold=2.5 minarea=20"
+    monkeypatch.setitem(module.FINDERS, "sep", replace(module.FINDERS["sep"], package="no-such-thing"))
+    with pytest.raises(ModuleNotFoundError, match="no-such-thing is not installed"):
+        Classical("sep").about()
+
+
+def test_flux_of_velocities_is_that_of_frequencies():
+    """At 230 GHz one km/s is 767.2 kHz wide."""
+    rest = 230 * u.GHz
+    assert flux_in_hertz(u.Jy * u.km / u.s, rest) == pytest.approx(230e9 / 299792.458)
+    assert flux_in_hertz(u.mJy * u.m / u.s, rest) == pytest.approx(230e9 / 299792.458 * 1e-6)
+    assert flux_in_hertz(u.Jy * u.kHz, None) == pytest.approx(1e3)
+    assert np.isnan(flux_in_hertz(u.Jy * u.km / u.s, None))
+    assert np.isnan(flux_in_hertz(u.K * u.pix * u.km / u.s, rest))
+
+
+def test_truth_is_stored_as_the_cube_sees_it(small, imager):
+    simulated = simulate_cube(1, imager=imager)
+    record = truth_record(simulated)
+    truth, sources = simulated.truth, record["sources"]
+    assert record["beam"] ** 2 == pytest.approx(small.clean_beam.major * small.clean_beam.minor)
+    np.testing.assert_array_equal(sources["x1"] - sources["x0"], truth["x_max"] - truth["x_min"] + 1)
+    np.testing.assert_array_equal(sources["z1"] - sources["z0"], truth["z_max"] - truth["z_min"] + 1)
+    seen = primary_beam(small.size, small.cell, small.frequency)
+    for flux, t in zip(sources["flux"], truth, strict=True):
+        assert flux == pytest.approx(t["flux"].value * seen[round(t["y"].value), round(t["x"].value)])
+    bare = truth_record(simulate_cube(1, "continuum-only", imager=imager))["sources"]
+    assert set(bare["z0"]) == set(bare["z1"]) == {-1}
+    assert set(bare["pair"]) == {0}
+
+
+def test_measured_snr_is_that_of_the_truth(imager):
+    """With the true box and line, within the noise itself (1) and what the highest of noisy pixels adds."""
+    for seed in range(4):
+        simulated = simulate_cube(seed, imager=imager)
+        truth = simulated.truth
+        strongest = truth[int(np.argmax(truth["snr_stack"]))]
+        place = strongest["x"].value, strongest["y"].value
+        box = Box(*(int(place[1] + d) for d in (-4, 5)), *(int(place[0] + d) for d in (-4, 5)))
+        channels = (int(strongest["z_min"]), int(strongest["z_max"]) + 1)
+        source = Source(*place, box, "both", 1.0, channels=channels, z=strongest["z"], fwhm=strongest["fwhm_line"])
+        stack, line = measured_snr(cube_of(simulated, "x"), source)
+        assert stack == pytest.approx(strongest["snr_stack"], rel=0.25, abs=3)
+        assert line == pytest.approx(strongest["snr_line"], rel=0.25, abs=3)
+        record = found_record([source], cube_of(simulated, "x"))
+        assert record["snr_line"] == [line]
+        assert (record["z0"], record["z1"]) == ([channels[0]], [channels[1]])

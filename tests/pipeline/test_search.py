@@ -1,0 +1,300 @@
+"""The preset ``almadet`` from cube to candidates, with stand-ins for the networks whose answers are known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from astropy import units as u
+from radio_beam import Beam
+
+from napari_almadet.cube import Cube
+from napari_almadet.pipeline import windows as field
+from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
+from napari_almadet.pipeline.detect import detect
+from napari_almadet.pipeline.remeasure import move
+from napari_almadet.pipeline.search import SearchNetworks, look_again, refined, resolutions
+from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.windows import windows
+from napari_almadet.simulation.dataset import cube_of, simulate_cube
+from napari_almadet.simulation.observe import Imager, Observation
+
+SMALL = Observation(size=120, n_channels=64, pixel=0.1)
+
+
+def source_finder(maps: torch.Tensor) -> torch.Tensor:
+    """A threshold of 6.5 on the higher of the stack's and the line's SNR; the size is a beam of four pixels."""
+    snr = 2 * torch.sinh(torch.maximum(maps[:, 0], maps[:, 2]))
+    answer = torch.zeros(len(maps), 5, *maps.shape[2:])
+    answer[:, 0] = 2 * (snr - 6.5)
+    answer[:, 3:] = float(np.log(4.2 / 2.3548))
+    return answer
+
+
+def line_finder(spectra: torch.Tensor) -> torch.Tensor:
+    smooth = torch.nn.functional.avg_pool1d(spectra[:, None], 5, 1, 2)[:, 0] * 5**0.5
+    return torch.sigmoid(smooth - 4)
+
+
+def judge(measures: torch.Tensor) -> torch.Tensor:
+    return measures[:, 0]  # believes Source Finder
+
+
+NETWORKS = SearchNetworks(source_finder, line_finder, judge)
+
+
+def planes(seed: int = 0, shape=(64, 120, 120)) -> np.ndarray:
+    """Noise as a beam of eight pixels leaves it, of unit variance."""
+    white = np.random.default_rng(seed).normal(size=shape)
+    v, u = np.fft.fftfreq(shape[1])[:, None], np.fft.rfftfreq(shape[2])
+    image = np.fft.irfft2(
+        np.fft.rfft2(white) * np.exp(-((np.pi * 8) ** 2) * (u**2 + v**2) / (8 * np.log(2))), shape[1:]
+    )
+    return (image / image.std()).astype(np.float32)
+
+
+def add(cube: np.ndarray, y: float, x: float, snr: float, channel: float | None, fwhm: float = 6) -> np.ndarray:
+    """Add a source of FWHM 8 px: in a line of matched SNR ``snr``, or in the continuum with that SNR in the stack."""
+    n, ny, nx = cube.shape
+    line = np.full(n, 1.0) if channel is None else np.exp(-4 * np.log(2) * ((np.arange(n) - channel) / fwhm) ** 2)
+    iy, ix = np.indices((ny, nx))
+    image = np.exp(-4 * np.log(2) * ((iy - y) ** 2 + (ix - x) ** 2) / 8**2)
+    return cube + (snr * line / np.linalg.norm(line))[:, None, None].astype(np.float32) * image.astype(np.float32)
+
+
+def beam_cube(array: np.ndarray, fwhm: float = 8.0) -> Cube:
+    """A cube whose header tells a round beam of so many pixels."""
+    return replace(
+        cube_of(simulate_cube(1, "empty", SMALL), "made"), data=array, beams=Beam(fwhm * SMALL.pixel * u.arcsec)
+    )
+
+
+def found(cube: Cube, **settings) -> list:
+    return detect(cube, Settings(threshold=0.5, **settings), networks=NETWORKS).kept
+
+
+def test_a_line_and_a_continuum_source_are_found_for_what_they_are():
+    cube = add(add(planes(), 40, 80, 30, 20.0), 85, 30, 30, None)
+    line, continuum = sorted(found(beam_cube(cube)), key=lambda c: c.y)
+    assert (line.kind, continuum.kind) == ("line", "continuum")
+    assert (line.x, line.y) == pytest.approx((80, 40), abs=1.1)
+    assert line.z == pytest.approx(20, abs=0.3)
+    assert line.primary.fwhm == pytest.approx(6, rel=0.15)
+    assert line.channels == line.primary.emission_range(64)
+    assert continuum.channels == (0, 64)
+    assert (continuum.x, continuum.y) == pytest.approx((30, 85), abs=1.1)
+
+
+def test_a_box_ends_at_a_tenth_of_the_peak():
+    (line,) = found(beam_cube(add(planes(), 40, 80, 30, 20.0)))
+    half = 4.2 * 2 / 2.3548 * np.sqrt(2 * np.log(10))  # what the stand-in says, in the cube's pixels
+    height, width = line.box.shape
+    assert abs(height - 2 * half) <= 1
+    assert abs(width - 2 * half) <= 1
+    assert line.box.centre == pytest.approx((line.y, line.x), abs=1)
+
+
+def test_nothing_is_found_in_noise():
+    detections = detect(beam_cube(planes(3)), Settings(threshold=0.9), networks=NETWORKS)
+    assert detections.kept == []
+    assert detections.probability.shape == (120, 120)
+
+
+def test_windows_change_nothing(monkeypatch):
+    cube = beam_cube(add(add(add(planes(4), 40, 80, 30, 20.0), 85, 30, 30, None), 62, 60, 25, 40.0))
+    whole = found(cube)
+    monkeypatch.setattr(field, "WINDOW_VOXELS", 64 * 40**2)
+    monkeypatch.setattr(field, "OVERLAP", 4)
+    assert len(windows(cube.shape, 2, 4.0)) > 1
+    parts = found(cube)
+    assert len(whole) == len(parts) == 3
+    for a, b in zip(sorted(whole, key=lambda c: c.y), sorted(parts, key=lambda c: c.y), strict=True):
+        assert (a.x, a.y) == pytest.approx((b.x, b.y), abs=0.1)
+        assert a.kind == b.kind
+        assert a.z == pytest.approx(b.z, abs=0.2)
+
+
+@pytest.mark.parametrize("shape", [(64, 120, 90), (64, 250, 31), (4000, 300, 300)])
+def test_every_pixel_is_one_windows_own(shape, monkeypatch):
+    monkeypatch.setattr(field, "WINDOW_VOXELS", shape[0] * 50**2)
+    count = np.zeros([-(-n // 2) for n in shape[1:]], int)
+    for window in windows(shape, 2, 2.0):
+        inside = count[window.y : window.y + window.shape[0], window.x : window.x + window.shape[1]]
+        assert inside.shape == window.shape
+        inside[window.owned] += 1
+    assert (count == 1).all()
+
+
+def test_a_shifted_cube_has_a_shifted_catalogue():
+    """By whole blocks of averaged pixels and whole channels: nothing else changes."""
+    cube = add(add(planes(5), 40, 80, 30, 20.0), 70, 34, 30, 40.0)
+    moved = np.roll(cube, (3, 4, -6), axis=(0, 1, 2))
+    for a, b in zip(*(sorted(found(beam_cube(c)), key=lambda c: c.y) for c in (cube, moved)), strict=True):
+        assert (b.x - a.x, b.y - a.y) == pytest.approx((-6, 4), abs=0.01)
+        assert b.z - a.z == pytest.approx(3, abs=0.1)
+        assert (b.box.y0 - a.box.y0, b.box.x0 - a.box.x0) == (4, -6)
+
+
+def test_the_unit_does_not_matter():
+    cube = add(planes(6), 40, 80, 30, 20.0)
+    for a, b in zip(found(beam_cube(cube)), found(beam_cube(cube * 1e-3)), strict=True):
+        assert (a.box, a.channels, a.kind) == (b.box, b.channels, b.kind)
+        assert b.f_sum == pytest.approx(a.f_sum * 1e-3, rel=1e-3)
+
+
+def test_blank_borders_and_channels_hold_nothing():
+    cube = add(planes(7), 60, 60, 30, 20.0)
+    cube[:4] = np.nan
+    cube[:, :, :30] = np.nan
+    cube[:, :20] = 0
+    (line,) = found(beam_cube(cube))
+    assert (line.x, line.y) == pytest.approx((60, 60), abs=1.1)
+    assert line.z == pytest.approx(20, abs=0.4)
+    assert np.isnan(line.spectrum[:4]).all()
+
+
+def test_a_cube_without_data_has_no_sources():
+    cube = np.full((8, 40, 40), np.nan, np.float32)
+    cube[:, :2, :2] = 1
+    assert found(beam_cube(cube)) == []
+
+
+def test_a_beam_no_header_tells_is_told_from_the_noise():
+    cube = Cube.from_array(add(planes(8), 40, 80, 30, 20.0), name="bare")
+    (line,) = found(cube)
+    assert (line.x, line.y) == pytest.approx((80, 40), abs=1.1)
+
+
+def test_every_candidate_says_why():
+    detections = detect(beam_cube(add(planes(9), 40, 80, 30, 20.0)), Settings(threshold=0.5), networks=NETWORKS)
+    for candidate in detections.candidates:
+        assert candidate.reasons[0].startswith("found: SNR")
+        assert any(r.startswith(("kept", "dropped")) for r in candidate.reasons)
+        assert (candidate.fate is Fate.DROPPED) == (candidate.prob < 0.5)
+
+
+def test_lines_can_be_required():
+    cube = beam_cube(add(add(planes(10), 40, 80, 30, 20.0), 85, 30, 30, None))
+    assert [c.kind for c in found(cube, require_line=True)] == ["line"]
+
+
+def test_sidelobes_of_a_bright_source_are_not_sources():
+    """A field of one source of SNR 100, whose sidelobes stand at up to 8 sigma in the stack."""
+    simulated = simulate_cube(3, "empty", SMALL)
+    y, x = np.indices((120, 120))
+    sky = torch.from_numpy((np.hypot(y - 60, x - 60) < 0.5).astype(np.float32))[None]
+    image = Imager(SMALL, band_ends=False).dirty(sky)[0].numpy()
+    bright = image / image.max() * SMALL.noise * 100 / np.sqrt(64)
+    cube = replace(cube_of(simulated, "bright"), data=simulated.dirty + bright)
+    assert cube.data.sum(axis=0)[:40].max() / (SMALL.noise * 8) > 5
+    (source,) = found(cube)
+    assert (source.x, source.y) == pytest.approx((60, 60), abs=1.1)
+
+
+def test_refined_line_is_the_dirty_spectrums():
+    rng = np.random.default_rng(2)
+    line = np.exp(-4 * np.log(2) * ((np.arange(100) - 41.3) / 7) ** 2)
+    peak = refined(EmissionPeak(41, 0.9, 0.9, 40.5, 9.0), (20 * line + rng.normal(size=100)).astype(np.float32))
+    assert peak.centre == pytest.approx(41.3, abs=0.3)
+    assert peak.fwhm == pytest.approx(7, rel=0.1)
+
+
+def test_a_fit_that_strays_is_not_taken():
+    peak = EmissionPeak(41, 0.9, 0.9, 41.0, 5.0)
+    assert refined(peak, np.zeros(100, np.float32)) == peak
+
+
+@pytest.mark.parametrize(("n", "factors"), [(40, [1]), (128, [1]), (300, [1, 4]), (4000, [1, 4, 16])])
+def test_long_spectra_are_looked_at_coarsely_too(n, factors):
+    assert resolutions(n) == factors
+
+
+def test_settings_are_written_down_with_the_networks():
+    detections = detect(beam_cube(planes(11)), Settings(), networks=NETWORKS)
+    about = json.loads(json.dumps(detections.provenance))
+    assert set(about["networks"]) == {"source_finder", "line_finder", "judge"}
+
+
+def test_a_drawn_box_is_looked_at_again():
+    cube = beam_cube(add(planes(12), 40, 80, 30, 20.0))
+    candidate = Candidate(1, Box(32, 49, 72, 89), np.nan)
+    look_again(candidate, cube, Settings(), NETWORKS)
+    assert candidate.primary.centre == pytest.approx(20, abs=0.5)
+    assert candidate.channels == candidate.primary.emission_range(64)
+    empty = Candidate(2, Box(80, 97, 10, 27), np.nan)
+    look_again(empty, cube, Settings(), NETWORKS)
+    assert empty.peaks == ()
+    assert empty.channels == (0, 64)
+
+
+def test_sources_a_quarter_of_a_beam_apart_are_told_by_their_lines():
+    """Three pixels apart with a beam of eight: one blob, two lines from two places."""
+    cube = add(add(planes(13), 60, 60, 40, 15.0), 60, 63, 40, 45.0)
+    one, other = sorted(found(beam_cube(cube)), key=lambda c: c.z)
+    assert (one.z, other.z) == pytest.approx((15, 45), abs=0.5)
+    assert (one.x, one.y) == pytest.approx((60, 60), abs=1)
+    assert (other.x, other.y) == pytest.approx((63, 60), abs=1)
+    assert one.blended
+    assert other.blended
+
+
+def test_two_lines_of_one_source_stay_together():
+    (source,) = found(beam_cube(add(add(planes(14), 60, 60, 40, 15.0), 60, 60, 40, 45.0)))
+    assert len(source.peaks) == 2
+    assert not source.blended
+
+
+def test_flux_is_the_whole_sources():
+    """A box that ends at a tenth of the peak and a range of twice the FWHM leave 8 % of a Gaussian outside."""
+    cube = beam_cube(add(planes(15), 60, 60, 120, 30.0))
+    (line,) = found(cube)
+    truth = 120 * np.sqrt(2 * 6 / 2.3548 * np.sqrt(np.pi))  # sum over channels of a Gaussian line of unit norm
+    width = abs(cube.velocity(30.5) - cube.velocity(29.5)).value
+    assert line.f_sum / width == pytest.approx(truth, rel=0.1)
+
+
+def galaxy(seed: int, snr: float = 25) -> np.ndarray:
+    """A disc 50 pixels long, six beams, whose line moves along it: SNR ``snr`` a beam in its own channels."""
+    y, x = np.indices((120, 120))
+    disc = np.exp(-0.5 * (((x - 60) / 20) ** 2 + ((y - 60) / 8) ** 4))
+    channel = np.arange(64)[:, None, None]
+    line = np.exp(-0.5 * ((channel - 32 - (x - 60) / 5) / 3) ** 2)
+    return planes(seed) + (snr / 2.3 * disc * line).astype(np.float32)  # 2.3 is the norm of such a line
+
+
+def test_extended_emission_is_one_candidate():
+    kept = found(beam_cube(galaxy(16)))
+    (one,) = [c for c in kept if c.fate is Fate.FLAGGED]
+    assert (one.x, one.y) == pytest.approx((60, 60), abs=4)
+    assert one.box.shape[1] > 2 * one.box.shape[0] > 30
+    assert "patch" in one.reasons[0]
+    inside = [c for c in kept if one.box.x0 <= c.x < one.box.x1 and one.box.y0 <= c.y < one.box.y1]
+    assert inside == [one]
+
+
+def test_a_bright_point_is_no_patch():
+    (source,) = found(beam_cube(add(planes(17), 60, 60, 300, 30.0)))
+    assert source.fate is Fate.KEPT
+
+
+def test_what_is_too_bright_for_noise_is_flagged_whatever_judge_says():
+    doubtful = SearchNetworks(source_finder, line_finder, lambda measures: measures[:, 0] * 0 - 0.5)
+    for snr, fate in ((30, Fate.FLAGGED), (7, Fate.DROPPED)):
+        cube = beam_cube(add(planes(18), 60, 60, snr, 30.0))
+        detections = detect(cube, Settings(), networks=doubtful)
+        source = min(detections.candidates, key=lambda c: np.hypot(c.x - 60, c.y - 60))
+        assert source.fate is fate
+
+
+def test_a_moved_box_is_measured_anew_and_keeps_judges_word():
+    cube = beam_cube(add(planes(19), 60, 60, 40, 30.0))
+    detections = detect(cube, Settings(threshold=0.5), networks=NETWORKS)
+    (source,) = detections.kept
+    box = Box(source.box.y0 - 2, source.box.y1 + 2, source.box.x0 - 2, source.box.x1 + 2)
+    moved = move(source, detections, box, NETWORKS)
+    assert moved.box == box
+    assert moved.prob == source.prob
+    assert moved.primary.centre == pytest.approx(source.primary.centre, abs=0.5)

@@ -1,0 +1,141 @@
+"""Each stratum holds what its description promises; the SNRs of its truth are those of its cubes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_almadet.simulation import STRATA_ABOUT
+from napari_almadet.simulation.dataset import BRIGHTEST, cube_of, simulate_cube, truth_table
+from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.sky import SkyModel
+from napari_almadet.simulation.strata import STRATA, blank_borders
+
+SMALL = Observation(size=96, n_channels=32, duration=600, integration=60)
+
+
+@pytest.fixture(scope="module")
+def imager():
+    return Imager(SMALL)
+
+
+def test_every_stratum_is_described():
+    assert list(STRATA_ABOUT) == list(STRATA)
+
+
+def test_the_sky_of_a_seed_is_the_papers_whatever_the_observation(imager):
+    paper = simulate_cube(7, imager=imager)
+    for stratum in ("phase-errors", "cleaned", "bright"):
+        other = simulate_cube(7, stratum, imager=imager)
+        np.testing.assert_array_equal(other.model.x, paper.model.x)
+        factor = other.model.line / paper.model.line
+        np.testing.assert_allclose(factor, STRATA[stratum].brightness)
+
+
+@pytest.mark.parametrize(
+    "stratum", ["beams", "arrays", "rising", "borders", "discs", "edges", "phase-errors", "cleaned"]
+)
+def test_snr_is_that_of_the_cube(stratum, imager):
+    """One source alone, without noise, over the rms of noise at the same place, both stacked over what is not blank."""
+    simulated = simulate_cube(21, stratum, imager=imager)
+    observation = simulated.observation
+    own = Imager(observation)
+    channels = ~np.isnan(simulated.dirty).all(axis=(1, 2))
+    pixels = ~np.isnan(simulated.dirty).all(axis=0)
+    nothing = SkyModel.sample(np.random.default_rng(0), STRATA["empty"].sky)
+    generator = torch.Generator().manual_seed(5)
+    stacks = np.array([own.cube(nothing, generator).numpy()[channels].sum(axis=0) for _ in range(60)])
+    # Without the correction for the primary beam the rms is the same everywhere; at one place 60 stacks give it to 9 %.
+    pattern = observation.primary_beam() if observation.pb_corrected else np.ones((96, 96))
+    rms = np.nanmean(stacks.std(axis=0) * pattern)
+    for i in range(len(simulated.model)):
+        one = SkyModel(**{name: values[i : i + 1] for name, values in vars(simulated.model).items()})
+        alone = own.noise_free_cube(one).numpy()[channels].sum(axis=0) * pattern
+        assert alone[pixels].max() / rms == pytest.approx(simulated.truth["snr_stack"][i], rel=0.05)
+
+
+def test_line_snr_of_a_disc_is_matched_to_its_own_profile(imager):
+    simulated = simulate_cube(4, "discs", imager=imager)
+    model = replace(simulated.model, continuum=np.zeros(len(simulated.model)))
+    for i, profile in enumerate(model.line_profiles(32)):
+        one = SkyModel(**{name: values[i : i + 1] for name, values in vars(model).items()})
+        cube = imager.noise_free_cube(one).numpy()
+        matched = np.tensordot(profile, cube, axes=1).max() / (SMALL.noise * np.sqrt((profile**2).sum()))
+        assert matched == pytest.approx(simulated.truth["snr_line"][i], rel=0.02)
+
+
+def test_borders_blank_what_they_say():
+    shares, ends = [], []
+    for seed in range(40):
+        coverage = blank_borders(np.random.default_rng(seed), replace(SMALL, n_channels=128))
+        shares.append(1 - coverage.pixels.mean())
+        ends.append(np.flatnonzero(coverage.channels)[[0, -1]])
+        assert coverage.channels.sum() == ends[-1][1] - ends[-1][0] + 1  # only at the ends
+    assert 0.1 <= min(shares) < 0.15
+    assert 0.35 < max(shares) <= 0.41
+    assert max(low for low, _ in ends) in range(4, 7)
+    assert min(high for _, high in ends) in range(121, 124)
+
+
+def test_borders_are_nan_in_the_cube_and_sources_lie_beside_them(imager):
+    distances = []
+    for seed in range(6):
+        simulated = simulate_cube(seed, "borders", imager=imager)
+        blank = np.isnan(simulated.dirty).all(axis=0)
+        assert 0.09 < blank.mean() < 0.42
+        assert np.isfinite(simulated.dirty[5:-5][:, ~blank]).all()
+        y, x = np.rint([simulated.truth["y"].value, simulated.truth["x"].value]).astype(int)
+        assert not blank[y, x].any()
+        by, bx = np.nonzero(np.pad(blank, 1, constant_values=True))
+        distances += [np.hypot(by - 1 - b, bx - 1 - a).min() for b, a in zip(y, x, strict=True)]
+    assert min(distances) < SMALL.clean_beam.fwhm < max(distances)
+
+
+def test_edges_are_where_all_sources_lie(imager):
+    for seed in range(5):
+        truth = simulate_cube(seed, "edges", imager=imager).truth
+        x, y = truth["x"].value, truth["y"].value
+        depth = np.min([x, y, 95 - x, 95 - y], axis=0)
+        assert depth.min() >= -0.5
+        assert depth.max() <= SMALL.clean_beam.fwhm
+
+
+def test_rising_cubes_have_no_data_beyond_a_fifth_and_sources_inside(imager):
+    simulated = simulate_cube(3, "rising", imager=imager)
+    blank = np.isnan(simulated.dirty).all(axis=0)
+    np.testing.assert_array_equal(blank, simulated.observation.primary_beam() < 0.2)
+    y, x = np.rint([simulated.truth["y"].value, simulated.truth["x"].value]).astype(int)
+    assert not blank[y, x].any()
+    assert blank.mean() > 0.02
+
+
+def test_beams_are_those_of_the_header(imager):
+    fwhm = []
+    for seed in range(12):
+        simulated = simulate_cube(seed, "beams", imager=imager)
+        beam = cube_of(simulated, "beams").beam
+        pixels = np.sqrt(beam.major.to_value("arcsec") * beam.minor.to_value("arcsec")) / simulated.observation.pixel
+        assert pixels == pytest.approx(simulated.observation.clean_beam.fwhm)
+        fwhm.append(pixels)
+    assert min(fwhm) >= 3
+    assert max(fwhm) <= 10
+    assert np.ptp(fwhm) > 4
+
+
+def test_only_pairs_have_partners(imager):
+    assert (simulate_cube(2, imager=imager).truth["pair"] == 0).all()
+    pair = simulate_cube(2, "pairs", imager=imager).truth["pair"]
+    assert sorted(pair)[:4] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("stratum", "column", "median"), [("line-only", "snr_line", 10), ("bright", "snr_stack", 80)])
+def test_brightness_is_what_the_stratum_is_for(stratum, column, median):
+    imager = Imager(Observation(), band_ends=False)
+    kind, found = STRATA[stratum], []
+    for seed in range(20):
+        model = SkyModel.sample(np.random.default_rng(seed), kind.sky, brightest=kind.brightness * np.mean(BRIGHTEST))
+        found.extend(truth_table(model, imager)[column])
+    assert median / 1.5 < np.median(found) < median * 1.5
