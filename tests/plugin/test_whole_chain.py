@@ -63,7 +63,17 @@ def test_shipped_networks_behind_the_button(viewer, cube_image, make_widget, qtb
     widget = make_widget(detection)
     press_and_wait(widget, qtbot)
     assert widget.session.detections is not None
-    assert widget.session.detections.provenance["networks"]["blobs_finder"]["sha256"]
+    networks = widget.session.detections.provenance["networks"]
+    assert set(networks) == {"source_finder", "line_finder", "judge"}
+    assert all(network["sha256"] for network in networks.values())
+
+
+def test_the_papers_networks_behind_the_button(viewer, cube_image, make_widget, qtbot):
+    widget = make_widget(detection)
+    widget.preset.setCurrentText("paper")
+    assert (widget.threshold.value(), widget.keep_continuum.isChecked()) == (0.1, False)
+    press_and_wait(widget, qtbot)
+    assert set(widget.session.detections.provenance["networks"]) == {"blobs_finder", "deep_gru"}
 
 
 def test_sample_cubes_open_from_the_menu(viewer, plugin):
