@@ -221,9 +221,9 @@ def search_window(
         whole[channels] = spectrum
         y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
         candidate = Candidate(0, Box(0, 0, 0, 0), chance)
+        stack_snr, line_snr = (2 * np.sinh(numbers[MEASURES.index(name)]) for name in ("stack", "own line"))
         candidate.reasons.append(
-            f"found: SNR {2 * np.sinh(numbers[1]):.1f} in the stack, {2 * np.sinh(numbers[5]):.1f} in its best line; "
-            f"Source Finder says {chance:.2f}"
+            f"found: SNR {stack_snr:.1f} in the stack, {line_snr:.1f} in its best line; Source Finder says {chance:.2f}"
         )
         finds.append(Find(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
     finds = joined(finds, images, units, window, beam, len(planes))

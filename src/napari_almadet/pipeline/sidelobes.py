@@ -87,7 +87,7 @@ def source_psf(
     sources: Sidelobes,
     scales: list[int],
     beam: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """A better PSF from what bright sources show around them.
 
     Each source's own image, the others taken off, is the PSF plus whatever else is there.  Of a pair of
@@ -105,8 +105,8 @@ def source_psf(
 
     Returns
     -------
-    psf, variance
-        Weighted with their variances; the main lobe remains as it was.
+    torch.Tensor
+        The PSF, weighted with the variances; the main lobe remains as it was.
     """
     import torch
 
@@ -132,7 +132,7 @@ def source_psf(
         own = torch.where(known, 1 / power + SOURCE_FLOOR**2, torch.inf)
         psf = (psf / variance + even / own) / (1 / variance + 1 / own)
         variance = 1 / (1 / variance + 1 / own)
-    return psf, variance
+    return psf
 
 
 def noise_beam(units: NoiseUnits, side: int = 33) -> float:
@@ -155,9 +155,7 @@ def gaussian(shape: tuple[int, int], fwhm: float, device=None) -> torch.Tensor:
     return torch.exp(-4 * np.log(2) * (y[:, None] ** 2 + x**2) / fwhm**2)
 
 
-def without_sidelobes(
-    units: NoiseUnits, beam: float, psf: torch.Tensor | None = None
-) -> tuple[NoiseUnits, Sidelobes | None]:
+def without_sidelobes(units: NoiseUnits, beam: float) -> tuple[NoiseUnits, Sidelobes | None]:
     """Take the sidelobes of bright sources off a cube.
 
     In each cycle the brightest places get a spectrum and a size, all of them in the presence of
@@ -169,8 +167,6 @@ def without_sidelobes(
         The dirty cube in noise units.
     beam
         FWHM in pixels.
-    psf
-        As :func:`noise_psf` gives it, which is the default.
 
     Returns
     -------
@@ -181,17 +177,17 @@ def without_sidelobes(
     """
     import torch
 
-    brightest = float(peak_snr(units).max())
+    snr = peak_snr(units)
+    brightest = float(snr.max())
     if brightest < LEAST_SNR:
         return units, None
-    if psf is None:
-        psf, variance = noise_psf(units, beam)
-        places = peaks(peak_snr(units), max(LEAST_SNR, 0.3 * brightest), beam)
-        responses = [widened(psf, scale * beam) for scale in SCALES]
-        scales, found = fit_components(units, places, responses, beam)
-        images = seen_at(places, [responses[scale] for scale in scales], units)
-        first = Sidelobes(found, images, torch.tensor(places, device=psf.device))
-        psf, _ = source_psf(units, psf, variance, first, scales, beam)
+    psf, variance = noise_psf(units, beam)
+    places = peaks(snr, max(LEAST_SNR, 0.3 * brightest), beam)
+    responses = [widened(psf, scale * beam) for scale in SCALES]
+    scales, found = fit_components(units, places, responses, beam)
+    images = seen_at(places, [responses[scale] for scale in scales], units)
+    first = Sidelobes(found, images, torch.tensor(places, device=psf.device))
+    psf = source_psf(units, psf, variance, first, scales, beam)
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return units, None
