@@ -42,7 +42,10 @@ def panel(session, qtbot):
 
 def pixel(panel, view, x: float, y: float) -> QPoint:
     """Where a point of a plot's view lies in its widget."""
-    QApplication.processEvents()  # the axes take their room while the plot is painted
+    rect = None
+    while rect != (rect := view.sceneBoundingRect()):
+        panel.grab()  # the axes take their room while the plot is painted
+        QApplication.processEvents()
     return panel.plot.mapFromScene(view.mapViewToScene(QPointF(x, y)))
 
 
