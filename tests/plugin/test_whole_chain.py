@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 import napari_almadet
@@ -110,3 +110,18 @@ def test_demo_loads_the_sample_and_starts(viewer, plugin, qtbot, monkeypatch):
         "candidates",
     ]
     qtbot.wait(demo.FIT_AFTER_MS)
+
+
+def test_a_second_run_replaces_the_first_in_one_turn(viewer, cube_image, make_widget, qtbot):
+    """A canvas drawn between the removal of result layers and the coming of new ones has crashed in OpenGL."""
+    widget = make_widget(detection)
+    press_and_wait(widget, qtbot)
+    shown = []
+
+    def look() -> None:
+        shown.append(any("detections" in layer.metadata for layer in viewer.layers))
+
+    viewer.layers.events.removed.connect(lambda event: QTimer.singleShot(0, look))
+    press_and_wait(widget, qtbot)
+    qtbot.waitUntil(lambda: len(shown) >= 2, timeout=5000)
+    assert all(shown)

@@ -256,8 +256,8 @@ class Session:
         image.metadata["cube"] = detections.cube
         for layer in self._results(detections.cube):
             self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
+            # no turn in between: a canvas drawn while they are half gone crashes in OpenGL (napari 0.9.2, vispy, Mesa)
             self.viewer.layers.remove(layer)
-            yield
         for data in layers.result_layers(detections, image, journal):
             self._presenting = True
             try:
