@@ -152,7 +152,7 @@ def test_bare_array(viewer, data, make_widget, qtbot):
     wait(qtbot, widget)
     assert run.asked[0][0].wcs is None
     titles = [widget.table.model.headerData(i, Qt.Orientation.Horizontal) for i in range(4)]
-    assert titles == ["#", "x", "y", "chan."]
+    assert titles == ["#", "verdict", "S/N", "prob."]
     assert viewer.layers.extent.units is not None
     press(qtbot, widget.detect_button)  # the array is the same cube the second time
     wait(qtbot, widget)

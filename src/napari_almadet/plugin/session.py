@@ -255,9 +255,9 @@ class Session:
     def _presenting_steps(self, image: Image, detections: Detections, journal: Journal | None) -> Iterator[None]:
         image.metadata["cube"] = detections.cube
         for layer in self._results(detections.cube):
+            # No turn in between: with Mesa's llvmpipe napari 0.9.2 crashes when it draws after both are gone.
             self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
             self.viewer.layers.remove(layer)
-            yield
         for data in layers.result_layers(detections, image, journal):
             self._presenting = True
             try:
