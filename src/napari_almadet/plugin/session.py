@@ -255,8 +255,8 @@ class Session:
     def _presenting_steps(self, image: Image, detections: Detections, journal: Journal | None) -> Iterator[None]:
         image.metadata["cube"] = detections.cube
         for layer in self._results(detections.cube):
+            # No turn in between: with Mesa's llvmpipe napari 0.9.2 crashes when it draws after both are gone.
             self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
-            # no turn in between: a canvas drawn while they are half gone crashes in OpenGL (napari 0.9.2, vispy, Mesa)
             self.viewer.layers.remove(layer)
         for data in layers.result_layers(detections, image, journal):
             self._presenting = True
