@@ -280,6 +280,14 @@ def simulate(
     ] = 360,
     channels: Annotated[int, typer.Option(min=2, help="Channels, of 10 MHz at 230 GHz.")] = 128,
     sky: Annotated[bool, typer.Option("--sky/--no-sky", help="Also write the sky model cube.")] = True,
+    mosaic: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="So many fields on a side as one cube with a flat primary beam, of any size: it is written channel by "
+            "channel, without a sky model cube.",
+        ),
+    ] = 1,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core.")] = None,
 ) -> None:
     """Simulate observations, by default of ALMA (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
@@ -293,7 +301,8 @@ def simulate(
     from napari_almadet.simulation.observe import Observation
 
     observation = Observation(size=size, n_channels=channels)
-    made = write_set(out, n, which=which, stratum=stratum, seed=seed, observation=observation, sky=sky, jobs=jobs)
+    options = {"observation": observation, "sky": sky, "mosaic": mosaic, "jobs": jobs}
+    made = write_set(out, n, which=which, stratum=stratum, seed=seed, **options)
     try:
         for _ in track(made, "Simulating", total=n, console=messages):
             pass

@@ -75,6 +75,7 @@ LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
 CONTINUUM_SNR = 4.0
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
+PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
 
 CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
 
@@ -167,6 +168,7 @@ def search_steps(
     probability[np.isnan(stacked)] = np.nan
     finds = met(parts, fwhm)
     if len(parts) > 1:
+        drop_overshadowed(finds, parts, settings)
         finds, across = joined_across(finds, strength, field_of(cube.shape, k), fwhm / k)
         finds += yield from each(
             search_patch, across, there, settings, networks, stage="Measuring extended emission", client=client
@@ -505,6 +507,26 @@ def evident(measures: np.ndarray) -> bool:
     """Whether a candidate's :data:`MEASURES` are those of emission, though maybe not of a kind that Judge knows."""
     snr, brightest = (2 * np.sinh(measures[MEASURES.index(name)]) for name in ("both", "brightest"))
     return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
+
+
+def drop_overshadowed(finds: list[Find], parts: list[Part], settings: Settings) -> None:
+    """Drop what was flagged for being bright in its window, if a source in a window that meets it may explain it.
+
+    Only sidelobes of a window's own sources are taken off, but a dirty beam reaches further.
+    """
+    lights = [
+        (part.window, part.finds[0].measures[MEASURES.index("brightest")]) for part in parts if part.finds
+    ]  # the same in all finds of a window
+    for find in finds:
+        if find.candidate.fate is not Fate.FLAGGED or find.candidate.prob >= settings.threshold:
+            continue
+        brightest = 2 * np.sinh(max(light for window, light in lights if window.meets(find.window)))
+        snr = 2 * np.sinh(find.measures[MEASURES.index("both")])
+        if snr < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
+            find.candidate.fate = Fate.DROPPED
+            find.candidate.reasons.append(
+                f"dropped: it may be a sidelobe of a source of SNR {brightest:.0f} in a window nearby"
+            )
 
 
 def source_spectral_focusing(

@@ -90,6 +90,13 @@ class Window:
             for first, own, length in zip((self.y, self.x), self.owned, field, strict=True)
         )
 
+    def meets(self, other: Window) -> bool:
+        """Whether two windows share pixels."""
+        return all(
+            a < b + n and b < a + m
+            for a, m, b, n in zip((self.y, self.x), self.shape, (other.y, other.x), other.shape, strict=True)
+        )
+
     def owns(self, y: float, x: float, margin: float = 0.0) -> bool:
         """Whether a place in the cube's pixels lies in what is its own, or within ``margin`` averaged pixels of it."""
         return all(
