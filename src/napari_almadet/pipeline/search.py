@@ -47,7 +47,7 @@ from napari_almadet.pipeline.focus import (
 )
 from napari_almadet.pipeline.measure import measure
 from napari_almadet.pipeline.seams import TWINS, NoiseKind, Part, composed, field_of, met
-from napari_almadet.pipeline.sidelobes import without_sidelobes
+from napari_almadet.pipeline.sidelobes import averaged_psf, read_psf, without_sidelobes
 from napari_almadet.pipeline.sources import (
     BOX_LEVEL,
     LEAST_CHANCE,
@@ -194,7 +194,7 @@ def search_part(
         FWHM in the window's pixels.
     """
     networks = networks or load_once(settings)
-    images, finds, noise, stacked = yield from source_detection(cube, window, beam, networks)
+    images, finds, noise, stacked = yield from source_detection(cube, window, beam, settings, networks)
     yield from frequency_denoising(finds, settings, networks)
     yield from judgement(finds, settings, networks)
     near = [find for find in finds if window.owns(find.y, find.x, TWINS * beam)]
@@ -207,15 +207,17 @@ def search_part(
 
 
 def source_detection(
-    cube: Cube, window: Window, beam: float, networks: SearchNetworks
+    cube: Cube, window: Window, beam: float, settings: Settings, networks: SearchNetworks
 ) -> Generator[Progress, None, tuple[np.ndarray, list[Find], NoiseKind | None, np.ndarray]]:
     """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks.
 
     Returns what :func:`search_window` does, and the dirty image of the window.
     """
+    psf = read_psf(settings.psf, cube) if settings.psf else None
     planes, stacked = yield from read_averaged(cube, window)
     yield Progress("Looking for sources", 0, 1)
-    images, finds, noise = search_window(planes, window, beam, networks)
+    images, finds, noise = search_window(planes, window, beam, networks, psf)
+    del planes
     for number, find in enumerate(finds, 1):
         find.candidate.id = number
     yield Progress("Looking for sources", 1, 1)
@@ -295,9 +297,14 @@ def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[s
 
 
 def search_window(
-    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks
+    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks, psf: np.ndarray | None = None
 ) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
     """Search one window.
+
+    Parameters
+    ----------
+    psf
+        As :func:`~napari_almadet.pipeline.sidelobes.read_psf` gives it.
 
     Returns
     -------
@@ -316,8 +323,8 @@ def search_window(
         raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
     except ValueError:  # no data here
         return nothing, [], None
-    del planes
-    units, sidelobes = without_sidelobes(raw, beam)
+    seen = None if psf is None else averaged_psf(psf, window.k, window.shape, networks.device)
+    units, sidelobes = without_sidelobes(raw, beam, seen)
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)
         answer = networks.source_finder(images[None])[0].float()
