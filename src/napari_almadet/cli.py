@@ -19,6 +19,7 @@ from napari_almadet.simulation import STRATA_ABOUT
 
 if TYPE_CHECKING:
     from astropy.table import Table as AstropyTable
+    from distributed import Client
     from rich.table import Table
 
     from napari_almadet.cube import Cube
@@ -120,6 +121,8 @@ def own_weights(given: list[str]) -> dict[str, str]:
 almadet detect cube.fits\n
 almadet detect night1/*.fits.gz -o results/ --device cuda\n
 almadet detect cube.fits --preset paper --keep-continuum\n
+almadet detect huge.fits --memory 16\n
+almadet detect huge.fits --scheduler tcp://login1:8786\n
 [bold]Exit code[/]\n
 0: all cubes were searched; 1: some cube could not be; 2: the command was not understood."""
 )
@@ -174,6 +177,20 @@ def detect(
             metavar="NETWORK=FILE",
         ),
     ] = None,
+    memory: Annotated[
+        float,
+        typer.Option(
+            help="GB that a run may use; larger fields are searched in windows. With --scheduler, of each worker."
+        ),
+    ] = Settings.memory,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Search on the workers of a running dask.distributed cluster, at tcp://HOST:PORT or in a scheduler "
+            "file; they must see the cubes under the same paths.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find the sources of one or more cubes.
@@ -201,6 +218,7 @@ def detect(
             require_line=require_line,
             device=str(device),
             psf=str(psf) if psf else None,
+            memory=memory,
             **own_weights(weights or []),
         )
     except ValueError as error:
@@ -209,8 +227,9 @@ def detect(
     from napari_almadet.cube import CubeError, read_cube
     from napari_almadet.pipeline.detect import load_networks
 
+    client = connected(scheduler) if scheduler else None
     try:
-        networks = load_networks(settings)
+        networks = None if client else load_networks(settings)
     except (OSError, RuntimeError, ValueError) as error:
         messages.print(f"[red]Cannot load the networks:[/] {escape(str(error))}")
         raise typer.Exit(1) from error
@@ -219,7 +238,7 @@ def detect(
         try:
             cube = read_cube(path)
             folder = free_folder(out, cube.name, taken)
-            detections = watch(cube, settings, networks, quiet)
+            detections = watch(cube, settings, networks, quiet, client)
             detections.write(folder)
         except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
             failed += 1
@@ -271,6 +290,14 @@ def simulate(
     ] = 360,
     channels: Annotated[int, typer.Option(min=2, help="Channels, of 10 MHz at 230 GHz.")] = 128,
     sky: Annotated[bool, typer.Option("--sky/--no-sky", help="Also write the sky model cube.")] = True,
+    mosaic: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="So many fields on a side as one cube with a flat primary beam, of any size: it is written channel by "
+            "channel, without a sky model cube.",
+        ),
+    ] = 1,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core.")] = None,
 ) -> None:
     """Simulate observations, by default of ALMA (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
@@ -284,7 +311,8 @@ def simulate(
     from napari_almadet.simulation.observe import Observation
 
     observation = Observation(size=size, n_channels=channels)
-    made = write_set(out, n, which=which, stratum=stratum, seed=seed, observation=observation, sky=sky, jobs=jobs)
+    options = {"observation": observation, "sky": sky, "mosaic": mosaic, "jobs": jobs}
+    made = write_set(out, n, which=which, stratum=stratum, seed=seed, **options)
     try:
         for _ in track(made, "Simulating", total=n, console=messages):
             pass
@@ -491,7 +519,31 @@ def free_folder(out: Path, name: str, taken: set[Path]) -> Path:
     return folder
 
 
-def watch(cube: Cube, settings: Settings, networks: Networks | None = None, quiet: bool = False) -> Detections:
+def connected(scheduler: str) -> Client:
+    """A client of the cluster at an address, or of the one that a scheduler file tells of; ends the program if none."""
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[distributed]"')
+        raise typer.Exit(1) from error
+    place = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
+    try:
+        client = Client(**place, timeout=30)
+    except (OSError, TimeoutError, ValueError) as error:
+        messages.print(
+            f"[red]No cluster:[/] {escape(scheduler)} does not answer ({escape(str(error))})", soft_wrap=True
+        )
+        raise typer.Exit(1) from error
+    return client
+
+
+def watch(
+    cube: Cube,
+    settings: Settings,
+    networks: Networks | None = None,
+    quiet: bool = False,
+    client: Client | None = None,
+) -> Detections:
     """Run a detection with a progress bar."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -507,6 +559,7 @@ def watch(cube: Cube, settings: Settings, networks: Networks | None = None, quie
                 task, description=f"{escape(cube.name)}: {step.stage}", completed=step.done, total=step.total
             ),
             networks,
+            client,
         )
 
 

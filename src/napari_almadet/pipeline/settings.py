@@ -41,6 +41,9 @@ class Settings:
         Side of a focused image in pixels (step 8).
     batch_size
         Windows or spectra that go through a network at a time.
+    memory
+        ``almadet`` only: what a run may use, in GB (1e9 bytes): larger fields are searched in windows.  On a
+        cluster, what a worker may use.
     device
         ``"auto"`` (CUDA, then Apple MPS, then CPU), ``"cpu"``, ``"cuda"`` or ``"mps"``.
     source_finder, line_finder, judge
@@ -64,6 +67,7 @@ class Settings:
     overlap: int = 64
     crop: int = 64
     batch_size: int = 16
+    memory: float = 4.0
     device: str = "auto"
     source_finder: str = "source_finder"
     line_finder: str = "line_finder"
@@ -82,6 +86,8 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
         if not self.min_snr >= 0:
             raise ValueError(f"min_snr is {self.min_snr}, but must not be negative")
+        if not self.memory > 0:
+            raise ValueError(f"memory is {self.memory} GB, but must be more than none")
         for name in ("window", "crop", "batch_size"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
