@@ -11,12 +11,12 @@ import torch
 from napari_almadet.cube import CubeError
 from napari_almadet.pipeline.evidence import in_noise_units, stack_snr
 from napari_almadet.pipeline.sidelobes import (
-    averaged_psf,
     gaussian,
     noise_beam,
     noise_psf,
     peaks,
     read_psf,
+    resampled_psf,
     sidelobe_level,
     weighted_psf,
     widened,
@@ -155,7 +155,7 @@ def test_a_given_beam_is_seen_as_an_averaged_cube_shows_it(k):
     if k % 2 == 0:  # a block's middle lies between pixels
         image = (image + np.roll(image, -1, 0) + np.roll(image, -1, 1) + np.roll(image, (-1, -1), (0, 1))) / 4
     averaged = image.reshape(n, k, n, k).mean(axis=(1, 3))
-    psf = averaged_psf(truth[1:, 1:].astype(np.float32), k, (n, n)).numpy()
+    psf = resampled_psf(truth[1:, 1:].astype(np.float32), k, (n, n)).numpy()
     seen = psf[np.arange(n)[:, None] - block, np.arange(n) - block]
     assert np.abs(seen - averaged / averaged[block, block])[: n - 2, : n - 2].max() < 0.03
 
@@ -176,7 +176,7 @@ def test_a_dirty_beam_is_read_and_one_of_other_pixels_refused(tmp_path):
 def test_with_the_beam_given_the_sidelobes_go():
     dirty = observed()[0].dirty_beam
     units = in_noise_units(with_source(dirty, 300.0), BEAM)
-    psf = averaged_psf(dirty[1:, 1:].astype(np.float32), 1, (SIZE, SIZE))
+    psf = resampled_psf(dirty[1:, 1:].astype(np.float32), 1, (SIZE, SIZE))
     clean, sidelobes = without_sidelobes(units, BEAM, psf)
     assert sidelobes is not None
     assert float(stack_snr(clean)[far_from((40, 52))].std()) == pytest.approx(1, abs=0.1)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from napari_almadet.pipeline.evidence import MAPS, in_noise_units
 from napari_almadet.pipeline.sidelobes import gaussian
-from napari_almadet.pipeline.sources import MEASURES, centres, measures, own_lines, part_neighbours, spectra
+from napari_almadet.pipeline.sources import (
+    MEASURES,
+    centres,
+    measures,
+    own_lines,
+    part_neighbours,
+    spectra,
+    twins_and_kin,
+)
 
 BEAM = 4.0
 SIGMA = BEAM / 2.3548
@@ -91,7 +101,15 @@ def test_measures_say_what_their_names_say():
     images[MAPS.index("stack"), 10, 10] = float(np.arcsinh(3.0))  # SNR 6
     images[MAPS.index("stack"), 10, 20] = float(np.arcsinh(10.0))
     rows = np.array([(1.5, 10, 10, SIGMA, 2 * SIGMA), (3, 10, 20, SIGMA, SIGMA)])
-    table = measures(rows, images, units, np.array([8.0, 0.0]), np.array([0.9, 0.1]), BEAM)
+    table = measures(
+        rows,
+        images,
+        units,
+        np.zeros((2, len(units.cube)), np.float32) + 0.1,
+        np.array([8.0, 0.0]),
+        np.array([0.9, 0.1]),
+        BEAM,
+    )
     assert table.shape == (2, len(MEASURES))
     first = dict(zip(MEASURES, table[0], strict=True))
     assert first["logit"] == 1.5
@@ -109,5 +127,27 @@ def test_measures_say_what_their_names_say():
 
 def test_no_candidates_have_no_measures():
     units = in_noise_units(correlated(3, 16), BEAM)
-    empty = measures(np.zeros((0, 5)), torch.zeros(len(MAPS), 40, 40), units, np.zeros(0), np.zeros(0), BEAM)
+    images, none = torch.zeros(len(MAPS), 40, 40), np.zeros(0)
+    empty = measures(np.zeros((0, 5)), images, units, np.zeros((0, 16)), none, none, BEAM)
     assert empty.shape == (0, len(MEASURES))
+
+
+def test_sidelobes_have_twins_and_kin_and_sources_do_not():
+    """Of three places about a bright source, one is a sidelobe, mirrored and with its spectrum; one a source."""
+    rng = np.random.default_rng(5)
+    cube = torch.from_numpy(rng.normal(size=(64, 41, 41)).astype(np.float32))
+    bright, other = np.zeros((2, 64), np.float32)
+    bright[20:30], other[45:50] = 30, 5
+    cube[:, 20, 20] += torch.from_numpy(bright)
+    for y, x in ((26, 25), (14, 15)):
+        cube[:, y, x] += torch.from_numpy(0.2 * bright)
+    cube[:, 30, 12] += torch.from_numpy(other)
+    units = replace(in_noise_units(correlated(3, 64), BEAM), cube=cube)
+    rows = np.array([(0, y, x, SIGMA, SIGMA) for y, x in ((20, 20), (26, 25), (30, 12))], float)
+    spectra = np.stack([cube[:, int(y), int(x)].numpy() for _, y, x, _, _ in rows])
+    twin, kinship = twins_and_kin(rows, spectra, np.array([90.0, 18.0, 11.0]), units)
+    assert twin[0] == kinship[0] == 0
+    assert twin[1] > 0.7
+    assert kinship[1] > 0.7
+    assert twin[2] < 0.5
+    assert kinship[2] < 0.4

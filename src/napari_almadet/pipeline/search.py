@@ -21,6 +21,7 @@ from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
 from astropy.modeling.models import Gaussian1D
 from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
 from astropy.utils.exceptions import AstropyUserWarning
+from scipy import ndimage
 from scipy.special import ndtr
 
 from napari_almadet.pipeline.blends import in_own_noise, joined, joined_across, part_by_lines
@@ -47,7 +48,7 @@ from napari_almadet.pipeline.focus import (
 )
 from napari_almadet.pipeline.measure import measure
 from napari_almadet.pipeline.seams import TWINS, NoiseKind, Part, composed, field_of, met
-from napari_almadet.pipeline.sidelobes import averaged_psf, read_psf, without_sidelobes
+from napari_almadet.pipeline.sidelobes import read_psf, resampled_psf, without_sidelobes
 from napari_almadet.pipeline.sources import (
     BOX_LEVEL,
     LEAST_CHANCE,
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
 
 LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
 CONTINUUM_SNR = 4.0
+ALONE = 1.5  # beams to the next source, for a place to be refined
+RECENTRE = 0.3  # beams by which it may move
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
 PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
@@ -92,7 +95,7 @@ class SearchNetworks:
     """The networks of this preset, see :func:`napari_almadet.pipeline.detect.load_networks`.
 
     ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
-    ``judge`` (batch, 17) measures.
+    ``judge`` (batch, 19) measures.
     """
 
     source_finder: Any
@@ -323,7 +326,7 @@ def search_window(
         raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
     except ValueError:  # no data here
         return nothing, [], None
-    seen = None if psf is None else averaged_psf(psf, window.k, window.shape, networks.device)
+    seen = None if psf is None else resampled_psf(psf, window.k, window.shape, networks.device)
     units, sidelobes = without_sidelobes(raw, beam, seen)
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)
@@ -331,7 +334,7 @@ def search_window(
     rows = centres(answer, units.valid, beam)
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own
-    judged_by = measures(rows, images, units, own_lines(flat, units.rms), np.zeros(len(rows)), beam)
+    judged_by = measures(rows, images, units, own, own_lines(flat, units.rms), np.zeros(len(rows)), beam)
     channels = units.channels.cpu().numpy()
     if sidelobes is not None:
         in_unit = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
@@ -556,7 +559,59 @@ def source_spectral_focusing(
             finds.append(other)
             focus_and_measure(other, cube, seen_about(other, cube, stacked, settings), settings)
             cutout = seen_about(find, cube, stacked, settings)
+        elif find.candidate.fate is not Fate.DROPPED and not find.box and stands_alone(find, finds):
+            find.y, find.x = best_place(find, cutout)
+            find.candidate.box = gaussian_box(find, cube.shape[1:])
         focus_and_measure(find, cube, cutout, settings)
+
+
+def beam_of(find: Find) -> np.ndarray:
+    """The beam's standard deviation, along y and x in the cube's pixels, as the find's measures have it."""
+    wider = find.measures[[MEASURES.index("height"), MEASURES.index("width")]]
+    return np.array([find.sigma_y, find.sigma_x]) / np.exp(wider)
+
+
+def stands_alone(find: Find, finds: list[Find]) -> bool:
+    """Whether no other find that was kept lies within :data:`ALONE` beams."""
+    reach = ALONE * beam_of(find).mean() * gaussian_sigma_to_fwhm
+    others = (other for other in finds if other is not find and other.candidate.fate is not Fate.DROPPED)
+    return all(np.hypot(other.y - find.y, other.x - find.x) > reach for other in others)
+
+
+def best_place(find: Find, cutout: Cutout) -> tuple[float, float]:
+    """Where a source's own spectrum and extent fit best, (y, x) to a fortieth of a beam.
+
+    Where noise has the shape of the beam, the most likely place of a source is the highest value of the channels' sum
+    weighted with its spectrum, smoothed with its extent before the beam.  It is looked for about Source Finder's,
+    which stays where there is no such maximum.
+    """
+    noise = mad_std(cutout.planes, axis=(1, 2), ignore_nan=True)
+    known = noise > 0
+    expected = expected_spectrum(find)[known] / noise[known]
+    image = np.tensordot(expected, np.nan_to_num(cutout.planes[known] / noise[known, None, None]), axes=1)
+    beam = beam_of(find)
+    extent = np.sqrt(np.maximum(np.square([find.sigma_y, find.sigma_x]) - beam**2, 0))
+    reach = RECENTRE * beam.mean() * gaussian_sigma_to_fwhm
+    steps = np.linspace(-reach, reach, 2 * round(40 * RECENTRE) + 1)
+    place = np.array([find.y, find.x]) - cutout.origin
+    grid = np.meshgrid(place[0] + steps, place[1] + steps, indexing="ij")
+    values = ndimage.map_coordinates(ndimage.gaussian_filter(image, extent, mode="nearest"), grid, order=3)
+    at = np.unravel_index(values.argmax(), values.shape)
+    if {0, len(steps) - 1} & set(at):
+        return find.y, find.x
+    return find.y + steps[at[0]], find.x + steps[at[1]]
+
+
+def expected_spectrum(find: Find) -> np.ndarray:
+    """A find's spectrum (channels,) as its continuum and its lines would be without noise; at least flat."""
+    spectrum, peaks = find.spectrum, find.candidate.peaks
+    known, channel = spectrum != 0, np.arange(len(find.spectrum))
+    rest = known & off_line(peaks, len(spectrum))
+    level = spectrum[rest].mean() if find.candidate.kind != "line" and rest.any() else 0.0
+    lines = [np.exp(-0.5 * ((channel - p.centre) / (p.fwhm * gaussian_fwhm_to_sigma)) ** 2) for p in peaks]
+    heights = [line[known] @ (spectrum[known] - level) / (line[known] @ line[known]) for line in lines]
+    expected = level + sum((h * line for h, line in zip(heights, lines, strict=True)), np.zeros(len(spectrum)))
+    return expected if expected.any() else np.ones(len(spectrum))
 
 
 def seen_about(find: Find, cube: Cube, stacked: np.ndarray, settings: Settings) -> Cutout | None:

@@ -260,25 +260,21 @@ def read_psf(path: str, cube: Cube) -> np.ndarray:
     return plane[y - half_y : y + half_y + 1, x - half_x : x + half_x + 1] / plane.max()
 
 
-def averaged_psf(psf: np.ndarray, k: int | float, shape: tuple[int, int], device=None) -> torch.Tensor:
-    """A PSF as a cube averaged over blocks of k x k pixels shows it: (2 ny, 2 nx) for a window (ny, nx), 0 far out.
+def resampled_psf(psf: np.ndarray, k: int | float, shape: tuple[int, int], device=None) -> torch.Tensor:
+    """A PSF as a cube shows it that was brought to pixels ``k`` times as wide, for a window of ``shape`` (ny, nx).
 
-    ``psf`` has its peak in the middle; the answer has its peak of 1 at [0, 0], lags as `numpy.fft` has them.
+    ``psf`` has its peak in the middle; the answer has shape (2 ny, 2 nx), its peak of 1 at [0, 0], lags as `numpy.fft`
+    has them, and 0 where the PSF is not known.
     """
     import torch
 
-    if k < 1:  # between the cube's pixels too
-        psf, k = ndimage.zoom(psf, [(2 * n - 1) / n for n in psf.shape], order=3), 1
-    kernel = np.ones(k) / k
-    if k % 2 == 0:  # centred on a pixel, half of the outer two
-        kernel = np.concatenate([[0.5], np.ones(k - 1), [0.5]]) / k
-    blurred = ndimage.convolve1d(ndimage.convolve1d(psf, kernel, 0, mode="constant"), kernel, 1, mode="constant")
-    grids = []
-    for n, size in zip(shape, psf.shape, strict=True):
-        at = size // 2 + k * np.fft.fftfreq(2 * n, 1 / (2 * n)).astype(int)
-        grids.append((np.clip(at, 0, size - 1), (at >= 0) & (at < size)))
-    (rows, known_y), (columns, known_x) = grids
-    image = np.where(known_y[:, None] & known_x, blurred[rows[:, None], columns], 0)
+    if k > 1:
+        # centred on a pixel: of an even number the outer two count half
+        kernel = np.ones(k) / k if k % 2 else np.r_[0.5, np.ones(k - 1), 0.5] / k
+        for axis in (0, 1):
+            psf = ndimage.convolve1d(psf, kernel, axis, mode="constant")
+    at = [size // 2 + k * np.fft.fftfreq(2 * n, 1 / (2 * n)) for n, size in zip(shape, psf.shape, strict=True)]
+    image = ndimage.map_coordinates(psf, np.meshgrid(*at, indexing="ij"), order=3 if k < 1 else 1)
     return torch.as_tensor(image / image[0, 0], dtype=torch.float32, device=device)
 
 
@@ -297,7 +293,7 @@ def without_sidelobes(
     beam
         FWHM in pixels.
     psf
-        The dirty beam where it is known, as :func:`averaged_psf` gives it; else it is told from the cube.
+        The dirty beam where it is known, as :func:`resampled_psf` gives it; else it is told from the cube.
 
     Returns
     -------

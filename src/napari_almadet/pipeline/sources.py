@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BOX_LEVEL = 0.1  # of a source's peak, where its box ends
 LINE_SNR = 4.5  # that a line has at least
+PARENTS = 3  # brightest candidates, of which another may be a sidelobe
 LEAST_CHANCE = 0.1  # of Source Finder; what is less likely is not looked at
 MEASURES = (
     "logit",  # Source Finder's
@@ -33,6 +34,8 @@ MEASURES = (
     "both",  # stack and own line together
     "brighter neighbour",  # the highest stack or line SNR within eight beams
     "distance",  # to it, in beams
+    "twin",  # how much of it is seen opposite of it about a brighter one, as of a sidelobe: 1 for all
+    "kinship",  # how much of its spectrum is that of a brighter one
     "height",  # extent along y and x over the beam's
     "width",
     "field",  # spread of the stack over its noise: over 1 where sidelobes are left in it
@@ -150,15 +153,58 @@ def own_lines(spectrum: np.ndarray, rms: torch.Tensor) -> np.ndarray:
     return as_in_one_band(torch.stack(best).amax(dim=0), len(rms)).cpu().numpy()
 
 
+def twins_and_kin(rows: np.ndarray, spectra: np.ndarray, strength: np.ndarray, units: NoiseUnits) -> np.ndarray:
+    """How much a candidate is like a sidelobe of one of the brightest others.
+
+    A dirty beam is the same turned by 180 degrees, whatever the weights, and its sidelobes have their
+    source's spectrum.
+
+    Parameters
+    ----------
+    rows, spectra
+        As :func:`centres` and :func:`spectra` give them.
+    strength
+        SNR of each, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (2, n): the share of a candidate's emission that is seen opposite of it about one at least twice as
+        bright, and the correlation of its spectrum with that of such a one; each the highest of
+        :data:`PARENTS` of them, 0 if there is none.
+    """
+    import torch
+
+    n, channels = spectra.shape
+    made = np.zeros((2, n), np.float32)
+    power = (spectra**2).sum(axis=1)
+    own = np.sqrt(np.maximum(power - channels, 1))  # SNR of the whole spectrum, without the noise's part
+    ny, nx = units.valid.shape
+    bright = np.argsort(-strength)[:PARENTS]
+    for i, (_, y, x, _, _) in enumerate(rows):
+        for j in bright[strength[bright] >= 2 * strength[i]]:
+            made[1, i] = max(made[1, i], spectra[i] @ spectra[j] / np.sqrt(power[j]) / own[i])
+            iy, ix = round(2 * rows[j, 1] - y), round(2 * rows[j, 2] - x)
+            if 0 <= iy < ny and 0 <= ix < nx:
+                about = units.cube[:, max(0, iy - 1) : iy + 2, max(0, ix - 1) : ix + 2].flatten(1)
+                seen = float((torch.as_tensor(spectra[i], device=about.device) @ about).max()) / own[i] ** 2
+                made[0, i] = max(made[0, i], seen)
+    return made.clip(0, 1.5)
+
+
 def measures(
     rows: np.ndarray,
     images: torch.Tensor,
     units: NoiseUnits,
+    own: np.ndarray,
     own_line: np.ndarray,
     line_chance: np.ndarray,
     beam: float,
 ) -> np.ndarray:
-    """What each candidate is judged by, :data:`MEASURES`: shape (n, 17)."""
+    """What each candidate is judged by, :data:`MEASURES`: shape (n, 19).
+
+    ``own`` are the sources' spectra, (n, channels), and ``own_line`` the SNRs of the best line in each.
+    """
     import torch
 
     if not len(rows):
@@ -182,6 +228,7 @@ def measures(
     nearest = brighter.argmax(axis=1)
     neighbour = brighter.max(axis=1)
     distance = np.where(neighbour > 0, apart[np.arange(len(y)), nearest], 8)
+    twin, kinship = twins_and_kin(rows, own, 2 * np.sinh(strength), units)
     near = torch.nn.functional.avg_pool2d(units.valid.float()[None, None], 9, stride=1, padding=4)[0, 0]
     iy, ix = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
     stack = 2 * np.sinh(value["stack"])
@@ -199,6 +246,8 @@ def measures(
             np.arcsinh(np.hypot(np.maximum(stack, 0), np.maximum(own_line, 0)) / 2),
             neighbour.clip(0),
             distance,
+            twin,
+            kinship,
             np.log(sigma_y * 2.3548 / beam),
             np.log(sigma_x * 2.3548 / beam),
             np.full(len(y), np.log(max(spread, 0.5))),

@@ -27,7 +27,7 @@ RADIUS = 0.4  # beams within which a candidate is a source
 
 
 def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates of one simulated field: their measures (n, 17), and which are sources (n,)."""
+    """Candidates of one simulated field: their measures (n, 19), and which are sources (n,)."""
     cube, truth = simulate_field(rng, shared)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
     _, finds, _ = search_window(cube.numpy(), whole, shared.beam, networks)
@@ -83,7 +83,7 @@ def write_candidates(
 
 
 class Candidates(Shown):
-    """(measures, is a source) pairs, of shapes (17,) and (), from the file that :func:`write_candidates` wrote."""
+    """(measures, is a source) pairs, of shapes (19,) and (), from the file that :func:`write_candidates` wrote."""
 
     def __init__(self, path: Path, augment: bool):
         super().__init__(0, augment)
