@@ -126,7 +126,7 @@ almadet detect cube.fits --preset paper --keep-continuum\n
 def detect(
     cubes: Annotated[
         list[Path],
-        typer.Argument(help="FITS cubes (.fits, .fits.gz, .fits.fz).", metavar="CUBE", show_default=False),
+        typer.Argument(help="Cubes: FITS, also packed; CASA images; CARTA's HDF5.", metavar="CUBE", show_default=False),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the results, in which each cube gets one.", file_okay=False)

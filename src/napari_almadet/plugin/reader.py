@@ -1,4 +1,4 @@
-"""napari's way to a FITS cube, and to a folder of results."""
+"""napari's way to a cube, in a file or a folder, and to a folder of results."""
 
 from __future__ import annotations
 
@@ -12,28 +12,35 @@ from napari.utils.notifications import show_error, show_info
 
 from napari_almadet.cube import Cube, CubeError, read_cube
 from napari_almadet.plugin.layers import cube_layer, result_layers
+from napari_almadet.storage import is_casa_image, split_address
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.types import LayerDataTuple
 
 PLUGIN, WIDGET = "napari-almadet", "Detect sources"  # as in napari.yaml
-SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fit.fz")
+FITS = (".fits", ".fit", ".fts")
+SUFFIXES = (*(fits + packed for fits in FITS for packed in ("", ".gz", ".fz", ".bz2", ".xz")), ".hdf5")
 
 
 def napari_get_reader(path: str | Sequence[str]) -> Callable[..., list[LayerDataTuple]] | None:
-    """The reader of FITS files, by their names, or of one folder of results; None for anything else.
+    """The reader of cubes, by their names, or of one folder of results; None for anything else.
 
-    napari asks about every folder that is opened, so the answer must come at once.
+    A folder is a cube if it is a CASA image.  napari asks about every folder that is opened, so the answer must
+    come at once.
     """
     paths = [path] if isinstance(path, str) else list(path)
     if len(paths) == 1 and Path(paths[0]).is_dir():
         from napari_almadet.pipeline.folder import is_result
 
-        return read_result if is_result(paths[0]) else None
-    if all(str(p).lower().endswith(SUFFIXES) for p in paths):
-        return read
-    return None
+        if is_result(paths[0]):
+            return read_result
+    return read if paths and all(_is_cube(split_address(p)[0]) for p in paths) else None
+
+
+def _is_cube(path: Path) -> bool:
+    """Whether a path looks like a cube: a folder by what is in it, a file by its name."""
+    return is_casa_image(path) if path.is_dir() else path.name.lower().endswith(SUFFIXES)
 
 
 def read(path: str | Sequence[str]) -> list[LayerDataTuple]:
