@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, WCSSUB_SPECTRAL, WcsError
 from astropy.wcs.utils import proj_plane_pixel_area, proj_plane_pixel_scales
 
-from napari_almadet.storage import Lazy, StorageError, opened, split_address
+from napari_almadet.storage import CubeError, Lazy, opened, split_address
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 SAMPLE = 32  # channels that are looked at where looking at all would take long
 LOOK_BYTES = 2**28  # read at most to see whether a cube is empty
-
-
-class CubeError(ValueError):
-    """A file that cannot be used as a spectral cube; the message says why and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +53,9 @@ class Cube:
         The file or folder, or None for an array in memory.
     hdu
         Which image of the file it is, where that was told.
+    flagged
+        Mask (channel,) of channels that :meth:`read` gives no data of, or None, see
+        :mod:`napari_almadet.pipeline.flags`.
     notes
         What was chosen or mended while reading, one sentence each, for the user to see.
     """
@@ -69,6 +68,7 @@ class Cube:
     name: str = "cube"
     path: Path | None = None
     hdu: str | None = None
+    flagged: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
 
     @classmethod
@@ -101,8 +101,8 @@ class Cube:
     def read(self, channel=slice(None), y=slice(None), x=slice(None)) -> np.ndarray:
         """A writable, native-endian float32 copy of a part of the cube; NaN where there is no data.
 
-        There is no data where a value is not finite, nor, in a cube from a file, in the
-        pixels marked by :attr:`blank`.
+        There is no data where a value is not finite, in channels that are :attr:`flagged`, nor,
+        in a cube from a file, in the pixels marked by :attr:`blank`.
 
         Parameters
         ----------
@@ -116,6 +116,8 @@ class Cube:
         part[~np.isfinite(part)] = np.nan
         if self.blank is not None:
             np.copyto(part, np.nan, where=self.blank[y, x] & (part == 0))
+        if self.flagged is not None:
+            part[self.flagged[channel]] = np.nan
         return part
 
     @cached_property
@@ -319,7 +321,7 @@ def read_cube(path: str | Path) -> Cube:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of them is said in the notes
             return _read(path, hdu)
-    except (CubeError, StorageError) as error:
+    except CubeError as error:
         raise CubeError(f"{path.name} {error}") from error.__cause__
     except FileNotFoundError:
         raise CubeError(f"{path.name} is not there: no file {path}.") from None
@@ -660,7 +662,8 @@ def _implausible(cube: Cube) -> list[str]:
     if not likely:
         said.append(ends)
     if cube.celestial is None:
-        return said
+        y_x = " and ".join(kind or "none" for kind in cube.wcs.wcs.ctype[1::-1])
+        return [*said, f"There are no sky coordinates: the types of the image's axes are {y_x}."]
     latitude = cube.wcs.wcs.crval[1]
     if abs(latitude) > 90:
         raise CubeError(

@@ -17,7 +17,7 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,13 +30,14 @@ PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # b
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-class StorageError(ValueError):
-    """A file of which no image can be read; the message goes on from the file's name."""
+class CubeError(ValueError):
+    """A file that cannot be used as a spectral cube; the message says why and what to do."""
 
 
 class Source(Protocol):
     """Where an array lies: its shape and type, and how to read a part that slices of step 1 bound."""
 
+    path: Path
     shape: tuple[int, ...]
     dtype: np.dtype
 
@@ -201,7 +202,11 @@ class Lazy:
         if 0 in shape:
             return np.empty(shape, self.dtype)
         others = [axis for axis in range(len(part)) if axis not in self.kept]
-        return self.source.read(tuple(part)).transpose(*self.kept, *others).reshape(shape)
+        try:
+            values = self.source.read(tuple(part))
+        except Exception as error:  # a file damaged in its middle can fail anywhere inside the libraries
+            raise CubeError(f"{self.source.path.name} cannot be read on, it may be damaged: {error}") from error
+        return values.transpose(*self.kept, *others).reshape(shape)
 
 
 def _bounds(index, n: int) -> tuple[slice, Any]:
@@ -274,15 +279,15 @@ def opened(path: Path, hdu: str | None = None) -> Generator[Stored, None, None]:
 
     Raises
     ------
-    StorageError
-        If there is no such image, or the library to read it is missing.
+    CubeError
+        If there is no such image, or the library to read it is missing; its message goes on from the file's name.
     """
     if path.is_dir() and not is_casa_image(path):
-        raise StorageError("is a folder, but no CASA image.")
+        raise CubeError("is a folder, but no CASA image.")
     start = b"" if path.is_dir() else _start(path)
     if path.is_dir() or start.startswith(HDF5):
         if hdu is not None:
-            raise StorageError(f"has no [{hdu}]: it is no FITS file, and holds one image only.")
+            raise CubeError(f"has no [{hdu}]: it is no FITS file, and holds one image only.")
         yield _casa(path) if path.is_dir() else _hdf5(path)
         return
     unpack = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
@@ -315,9 +320,9 @@ def _unpacked(path: Path, opener) -> Path:
     except BaseException as error:
         _remove(Path(name))
         if isinstance(error, EOFError | zlib.error | lzma.LZMAError | gzip.BadGzipFile):
-            raise StorageError(f"is damaged or cut short, it cannot be unpacked: {error}; fetch it again.") from error
+            raise CubeError(f"is damaged or cut short, it cannot be unpacked: {error}; fetch it again.") from error
         if isinstance(error, OSError):
-            raise StorageError(f"cannot be unpacked into {tempfile.gettempdir()}: {error}.") from error
+            raise CubeError(f"cannot be unpacked into {tempfile.gettempdir()}: {error}.") from error
         raise
     return Path(name)
 
@@ -334,20 +339,22 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None) -> Stored:
     number = _find_image(hdus, wanted, notes)
     hdu = hdus[number]
     header = hdu.header.copy()  # astropy edits the header of an integer image when its data are read
-    if isinstance(hdu, fits.CompImageHDU):
+    start = hdus.fileinfo(number)["datLoc"]
+    tiled = isinstance(hdu, fits.CompImageHDU)
+    with fits.open(path, memmap=False, disable_image_compression=True) if tiled else nullcontext(hdus) as raw:
+        size, needed = path.stat().st_size, start + raw[number].size
+    if size < needed:
+        raise CubeError(f"is cut short: it has {size} of {needed} bytes; fetch it again.")
+    if tiled:
         source: Source = Tiled(path, number, hdu.shape)
     else:
-        start = hdu.fileinfo()["datLoc"]
-        size, needed = path.stat().st_size, start + hdu.size
-        if size < needed:
-            raise StorageError(f"is cut short: it has {size} of {needed} bytes; fetch it again.")
         integer = header["BITPIX"] > 0
         stored = np.dtype(fits.BITPIX2DTYPE[header["BITPIX"]]).newbyteorder(">")
         scale, zero, blank = (
             header.get(key, default) for key, default in (("BSCALE", 1), ("BZERO", 0), ("BLANK", None))
         )
         if isinstance(scale, str) or isinstance(zero, str) or not np.isfinite(scale * zero) or scale == 0:
-            raise StorageError(f"has values that cannot be scaled: BSCALE is {scale!r}, BZERO {zero!r}.")
+            raise CubeError(f"has values that cannot be scaled: BSCALE is {scale!r}, BZERO {zero!r}.")
         source = Plain(path, start, stored, hdu.shape, float(scale), float(zero), blank if integer else None)
     if "BLANK" in header and header["BITPIX"] < 0:
         notes.append("BLANK was ignored: it means nothing for floating-point values.")
@@ -364,12 +371,12 @@ def _find_image(hdus: fits.HDUList, wanted: str | None, notes: list[str]) -> int
         try:
             number = hdus.index_of(_hdu_key(wanted))
         except (KeyError, IndexError):
-            raise StorageError(f"has no [{wanted}]; its images of three or more axes: {names}.") from None
+            raise CubeError(f"has no [{wanted}]; its images of three or more axes: {names}.") from None
         if number not in cubes:
-            raise StorageError(f"has no image of three or more axes in [{wanted}]; those that are: {names}.")
+            raise CubeError(f"has no image of three or more axes in [{wanted}]; those that are: {names}.")
         return number
     if not cubes:
-        raise StorageError("is a single plane: its image has two axes." if images else "holds no image.")
+        raise CubeError("is a single plane: its image has two axes." if images else "holds no image.")
     if len(cubes) > 1:
         taken = hdus[cubes[0]].name or cubes[0]
         notes.append(
@@ -399,7 +406,7 @@ def _casa(path: Path) -> Stored:
     try:
         from casa_formats_io import coordsys_to_astropy_wcs, getdesc
     except ModuleNotFoundError as error:
-        raise StorageError(
+        raise CubeError(
             f'is a CASA image, and {error.name} is missing to read it: pip install "napari-almadet[casa]".'
         ) from error
     about = getdesc(str(path))["_keywords_"]
@@ -475,15 +482,15 @@ def _hdf5(path: Path) -> Stored:
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise StorageError(
+        raise CubeError(
             'is an HDF5 image, and h5py is missing to read it: pip install "napari-almadet[hdf5]".'
         ) from error
     with h5py.File(path, "r") as file:
         group = file.get("0")
         if group is None or not isinstance(data := group.get("DATA"), h5py.Dataset):
-            raise StorageError("is HDF5, but not an image as CARTA's fits2idia writes it: it has no 0/DATA.")
+            raise CubeError("is HDF5, but not an image as CARTA's fits2idia writes it: it has no 0/DATA.")
         if len(data.shape) < 3:
-            raise StorageError("is a single plane: its image has two axes.")
+            raise CubeError("is a single plane: its image has two axes.")
         header = fits.Header()
         for key, value in group.attrs.items():
             if len(key) <= 8 and np.ndim(value) == 0:
