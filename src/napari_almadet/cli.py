@@ -165,6 +165,17 @@ def detect(
             metavar="NETWORK=FILE",
         ),
     ] = None,
+    pb: Annotated[
+        Path | None,
+        typer.Option(help="Image of the primary beam, for fluxes and noise; it must be the cube's.", metavar="FILE"),
+    ] = None,
+    flag_channels: Annotated[
+        bool,
+        typer.Option(
+            "--flag-channels/--all-channels",
+            help="Leave out channels that hold no sky: blank, constant, noisy, striped or shifted ones.",
+        ),
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find the sources of one or more cubes.
@@ -190,6 +201,8 @@ def detect(
             threshold=threshold,
             min_snr=min_snr,
             require_line=require_line,
+            primary_beam=None if pb is None else str(pb),
+            flag_channels=flag_channels,
             device=str(device),
             **own_weights(weights or []),
         )
@@ -506,7 +519,8 @@ def report(detections: Detections) -> None:
     output.print(f"[bold]{escape(cube.name)}[/]: {count} found{why}.", highlight=False)
     if kept:
         output.print(summary(detections))
-    for note in (*cube.notes, *detections.warnings):
+    continuum = detections.provenance.get("cube", {}).get("continuum")
+    for note in (*cube.notes, *detections.warnings, *([continuum] if continuum else [])):
         output.print(f"Note: {escape(note)}", style="dim", highlight=False)
 
 

@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, WCSSUB_SPECTRAL, WcsError
 from astropy.wcs.utils import proj_plane_pixel_area, proj_plane_pixel_scales
 
-from napari_almadet.storage import CubeError, Lazy, opened, split_address
+from napari_almadet.storage import CubeError, Lazy, Stored, opened, split_address
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -26,6 +26,39 @@ if TYPE_CHECKING:
 
 SAMPLE = 32  # channels that are looked at where looking at all would take long
 LOOK_BYTES = 2**28  # read at most to see whether a cube is empty
+
+
+@dataclass(frozen=True, eq=False)
+class PrimaryBeam:
+    """The response of the antennas across a cube's field, from 0 to 1.
+
+    Attributes
+    ----------
+    data
+        Shape (1, ny, nx), or (channels, ny, nx) where it is known for each channel.
+    path
+        The file it is from.
+    corrected
+        Whether the cube has been divided by it, so that its noise rises as one over it.
+    """
+
+    data: Any
+    path: Path
+    corrected: bool = False
+
+    def plane(self, channel: int = 0, y=slice(None), x=slice(None)) -> np.ndarray:
+        """The response at one channel of the cube, float32; NaN where there is none, as beyond the image's cut-off."""
+        plane = np.array(self.data[channel if len(self.data) > 1 else 0, y, x], dtype=np.float32)
+        plane[~(plane > 0)] = np.nan
+        return plane
+
+    def at(self, x: float, y: float, channel: float) -> float:
+        """The response at a pixel and channel, of the nearest voxel; NaN where there is none, or outside."""
+        n_channels, ny, nx = self.data.shape
+        k, j, i = (int(np.rint(v)) if np.isfinite(v) else -1 for v in (channel, y, x))
+        if not (0 <= j < ny and 0 <= i < nx) or (n_channels > 1 and not 0 <= k < n_channels):
+            return np.nan
+        return float(self.plane(k, j, i))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +89,8 @@ class Cube:
     flagged
         Mask (channel,) of channels that :meth:`read` gives no data of, or None, see
         :mod:`napari_almadet.pipeline.flags`.
+    primary_beam
+        See :func:`read_primary_beam`, or None where it was not given.
     notes
         What was chosen or mended while reading, one sentence each, for the user to see.
     """
@@ -69,6 +104,7 @@ class Cube:
     path: Path | None = None
     hdu: str | None = None
     flagged: np.ndarray | None = None
+    primary_beam: PrimaryBeam | None = None
     notes: tuple[str, ...] = field(default=())
 
     @classmethod
@@ -328,6 +364,61 @@ def read_cube(path: str | Path) -> Cube:
     except Exception as error:  # a damaged file can fail anywhere inside the libraries
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
+
+
+def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
+    """The primary beam that belongs to a cube, from an image as imagers write it (``.pb``), of one or all channels.
+
+    Whether the cube was corrected for it, its file's name is taken to say (``pbcor``).
+
+    Raises
+    ------
+    CubeError
+        If it cannot be read, has other pixels or channels than the cube, lies elsewhere on the sky, or holds values
+        that are no response.
+    """
+    address, (path, hdu) = path, split_address(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with opened(path, hdu, axes=2) as stored:
+                data, celestial = _response(stored)
+    except CubeError as error:
+        raise CubeError(f"{path.name} {error}") from error.__cause__
+    except FileNotFoundError:
+        raise CubeError(f"{path.name} is not there: no file {address}.") from None
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
+    n_channels, ny, nx = cube.shape
+    if data.shape[1:] != (ny, nx) or len(data) not in (1, n_channels):
+        sizes = " x ".join(map(str, data.shape)), " x ".join(map(str, cube.shape))
+        raise CubeError(f"{path.name} measures {sizes[0]} and the cube {sizes[1]}: it is another image's primary beam.")
+    if celestial is not None and cube.celestial is not None:
+        x, y = np.array([0, nx - 1, (nx - 1) / 2]), np.array([0, ny - 1, (ny - 1) / 2])
+        apart = np.nanmax(cube.sky(x, y).separation(celestial.pixel_to_world(x, y))) / cube.pixel_scale
+        if (apart := float(apart.to_value(u.dimensionless_unscaled))) > 0.5:
+            raise CubeError(f"{path.name} lies {apart:.3g} pixels from the cube on the sky: it is another field's.")
+    beam = PrimaryBeam(data, Path(path), "pbcor" in cube.name.lower())
+    plane = beam.plane(n_channels // 2)
+    if not 0 < np.nanmax(plane, initial=-1) < 1.1:
+        raise CubeError(f"{path.name} holds no response: its highest value is {np.nanmax(plane, initial=-1):.3g}.")
+    return beam
+
+
+def _response(stored: Stored) -> tuple[Any, WCS | None]:
+    """(channel, y, x) of an image, with one channel where it has no spectral axis, and its sky coordinates."""
+    shape, last = stored.source.shape, len(stored.source.shape) - 1
+    wcs = WCS(_mended(stored.header, []), stored.hdus)
+    x, y, spectral = wcs.wcs.lng, wcs.wcs.lat, wcs.wcs.spec
+    x, y = (x, y) if 0 <= x <= last and 0 <= y <= last else (0, 1)
+    celestial = wcs.sub([x + 1, y + 1]) if wcs.has_celestial else None
+    if 0 <= spectral <= last:
+        return stored.cube((last - spectral, last - y, last - x), {}), celestial
+    part = [slice(0, n if axis in (last - y, last - x) else 1) for axis, n in enumerate(shape)]
+    plane = stored.source.read(tuple(part))
+    ny, nx = shape[last - y], shape[last - x]
+    return (plane.reshape(1, ny, nx) if y > x else plane.reshape(nx, ny).T[None]), celestial
 
 
 def _read(path: Path, hdu: str | None) -> Cube:

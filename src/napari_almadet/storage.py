@@ -274,8 +274,8 @@ def is_casa_image(path: Path) -> bool:
 
 
 @contextmanager
-def opened(path: Path, hdu: str | None = None) -> Generator[Stored, None, None]:
-    """The image in a file or folder; the first of three axes or more, or the one that ``hdu`` names.
+def opened(path: Path, hdu: str | None = None, axes: int = 3) -> Generator[Stored, None, None]:
+    """The image in a file or folder; the first of so many axes or more, or the one that ``hdu`` names.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def opened(path: Path, hdu: str | None = None) -> Generator[Stored, None, None]:
     try:
         # Opened here, as astropy leaves a file it fails on open.
         with (unpacked or path).open("rb") as file, fits.open(file, memmap=False) as hdus:
-            stored = _fits(unpacked or path, hdus, hdu)
+            stored = _fits(unpacked or path, hdus, hdu, axes)
             stored.unpacked = unpacked
             if unpacked is not None:
                 stored.notes.append(f"The file is packed; as long as it is open it is unpacked in {unpacked.parent}.")
@@ -334,9 +334,9 @@ def _remove(path: Path) -> None:
 # --- FITS ---
 
 
-def _fits(path: Path, hdus: fits.HDUList, wanted: str | None) -> Stored:
+def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stored:
     notes: list[str] = []
-    number = _find_image(hdus, wanted, notes)
+    number = _find_image(hdus, wanted, axes, notes)
     hdu = hdus[number]
     header = hdu.header.copy()  # astropy edits the header of an integer image when its data are read
     start = hdus.fileinfo(number)["datLoc"]
@@ -362,10 +362,10 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None) -> Stored:
     return Stored(header, source, hdus, beams, notes)
 
 
-def _find_image(hdus: fits.HDUList, wanted: str | None, notes: list[str]) -> int:
-    """Number of the first HDU with an image of three or more axes, or of the one wanted."""
+def _find_image(hdus: fits.HDUList, wanted: str | None, axes: int, notes: list[str]) -> int:
+    """Number of the first HDU with an image of so many axes or more, or of the one wanted."""
     images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape and 0 not in hdu.shape]
-    cubes = [i for i in images if len(hdus[i].shape) >= 3]
+    cubes = [i for i in images if len(hdus[i].shape) >= axes]
     names = ", ".join(f"[{hdus[i].name or i}]" for i in cubes) or "none"
     if wanted is not None:
         try:

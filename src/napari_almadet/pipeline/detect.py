@@ -31,6 +31,7 @@ from napari_almadet.pipeline.focus import (
     voxel_noise,
 )
 from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.prepare import prepared
 from napari_almadet.pipeline.search import SearchNetworks, search_steps
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
@@ -111,6 +112,7 @@ def detect_steps(
     settings = settings or Settings()
     yield Progress("Loading the networks", 0, 1)
     networks = networks or load_networks(settings)
+    cube, bad, told = yield from prepared.steps(cube, settings)
 
     if isinstance(networks, SearchNetworks):
         stacked, probability, candidates, said = yield from search_steps(cube, settings, networks)
@@ -121,9 +123,11 @@ def detect_steps(
         yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
 
     yield Progress("Writing down the provenance", 0, 1)
-    return Detections(
-        cube, settings, candidates, stacked, probability, provenance(cube, settings, networks), said + caveats(cube)
-    )
+    origin = provenance(cube, settings, networks)
+    origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
+    if cube.primary_beam is not None:
+        origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
+    return Detections(cube, settings, candidates, stacked, probability, origin, told + said + caveats(cube))
 
 
 def source_detection(
@@ -269,6 +273,15 @@ def padded(cube: Cube, settings: Settings) -> list[str]:
     if min(ny, nx) < settings.window:
         said.append(f"The field of {nx} x {ny} pixels was padded to the {settings.window} Blobs Finder expects.")
     return said
+
+
+def continuum(candidates: list[Candidate]) -> str:
+    """Whether the sources of a cube show continuum, in a sentence; where none does, it may have been subtracted."""
+    kept = [c for c in candidates if c.fate is not Fate.DROPPED]
+    shown = sum(c.kind != "line" for c in kept)
+    if shown:
+        return f"{shown} of {len(kept)} sources show continuum."
+    return "No source shows continuum: there is none above the noise, or it was subtracted."
 
 
 def caveats(cube: Cube) -> list[str]:

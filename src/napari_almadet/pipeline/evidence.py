@@ -96,7 +96,7 @@ def differences(cube: torch.Tensor) -> torch.Tensor:
     return cube[lag:] - cube[:-lag]
 
 
-def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
+def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | None = None) -> NoiseUnits:
     """Divide a cube by its noise.
 
     The noise is taken for the product of a level for each channel and a smooth map, as a
@@ -108,6 +108,9 @@ def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
         Shape (channels, ny, nx); NaN where there is no data.
     beam
         FWHM in pixels.
+    profile
+        How the noise is known to vary across the field, shape (ny, nx), where it is steeper than a map can tell
+        that is smooth over three beams: one over the primary beam.
 
     Raises
     ------
@@ -116,6 +119,8 @@ def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
     """
     import torch
 
+    profile = torch.ones_like(planes[0]) if profile is None else profile
+    planes = planes / profile
     known = torch.isfinite(planes) & (planes != 0)  # exact zeros are no data: an image cut at its primary beam
     filled = known.flatten(1).any(dim=1)
     channels = torch.nonzero(filled)[:, 0]
@@ -135,7 +140,7 @@ def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
     rms = torch.nanmedian((steps / rms_map).flatten(1)[:, :: max(1, planes[0].numel() // 8192)].abs(), dim=1).values
     rms = per_channel(rms / (NORMAL_MAD * 2**0.5), len(planes))
     cube = torch.where(valid, planes / (rms[:, None, None] * rms_map), 0)
-    return NoiseUnits(cube, valid, rms, rms_map, channels)
+    return NoiseUnits(cube, valid, rms, rms_map * torch.where(valid, profile, 0), channels)
 
 
 def smooth_noise(image: torch.Tensor, known: torch.Tensor, scale: float) -> torch.Tensor:

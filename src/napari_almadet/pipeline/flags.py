@@ -60,7 +60,7 @@ def bad_channels(cube: Cube):
     steady = np.zeros(planes.shape[1:], np.float32)
     steady[known] = np.nanmedian(planes[:, known], axis=0)
 
-    percentiles = np.full((3, n_channels), np.nan)
+    percentiles, spread = np.full((3, n_channels), np.nan), np.full(n_channels, np.nan)
     contrast = np.zeros((2, n_channels))
     blank = np.zeros(n_channels, dtype=bool)
     for k in range(n_channels):
@@ -73,12 +73,14 @@ def bad_channels(cube: Cube):
             blank[k] = not (np.isfinite(whole) & (whole != 0)).any()
             continue
         percentiles[:, k] = np.percentile(values[:: max(1, values.size // SAMPLE)], (15.87, 50, 84.13))
+        low, high = np.percentile(plane[np.isfinite(plane)][:: max(1, values.size // SAMPLE)], (15.87, 84.13))
+        spread[k] = (high - low) / 2
         contrast[:, k] = stripes(np.where(np.isfinite(plane), plane - steady, 0))
     yield Progress("Looking for bad channels", n_channels, n_channels)
 
     found = {"blank": blank}
     if (~np.isnan(percentiles[0])).sum() >= LEAST_CHANNELS:
-        found |= {kind: mask & ~blank for kind, mask in faults(percentiles, contrast).items()}
+        found |= {kind: mask & ~blank for kind, mask in faults(percentiles, spread, contrast).items()}
         for kind in ("noisy", "striped"):
             for k in np.flatnonzero(found[kind]):
                 found[kind][k] = not has_source(cube.read(k), percentiles[1, k])
@@ -88,8 +90,18 @@ def bad_channels(cube: Cube):
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
 
 
-def faults(percentiles: np.ndarray, contrast: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks (channels,) of what looks bad, from the 16th, 50th and 84th percentile (3, channels) and stripes."""
+def faults(percentiles: np.ndarray, spread: np.ndarray, contrast: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (channels,) of what looks bad.
+
+    Parameters
+    ----------
+    percentiles
+        16th, 50th and 84th of each channel without what is steady, (3, channels); NaN where there is no data.
+    spread
+        Half the distance of the 16th and the 84th of each channel as it is, (channels,).
+    contrast
+        From :func:`stripes`, (2, channels).
+    """
     low, middle, high = percentiles
     noise = np.minimum(middle - low, high - middle)  # emission widens one side
     around = running_median(noise)
@@ -100,7 +112,7 @@ def faults(percentiles: np.ndarray, contrast: np.ndarray) -> dict[str, np.ndarra
         beside[[0, -1]] = np.abs(shift[[1, -2]])
         narrow = np.maximum(middle - low, high - middle) < 1.5 * around  # all of it is shifted, not some
         return {
-            "constant": (high - low) / 2 < FLAT * usual,
+            "constant": spread < FLAT * usual,
             "shifted": (np.abs(shift) > SHIFTED * around) & narrow & ~(beside > 0.3 * np.abs(shift)),
             "noisy": noise > NOISY * around,
             "striped": (contrast[0] > STRIPED) & (contrast[1] > around),

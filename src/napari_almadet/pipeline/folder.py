@@ -21,6 +21,7 @@ from astropy.table import QTable
 from napari_almadet.cube import Cube, CubeError, read_cube
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
 from napari_almadet.pipeline.exchange import regions_text, spectra_table
+from napari_almadet.pipeline.prepare import as_prepared
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.storage import split_address
 
@@ -196,6 +197,7 @@ def read(folder: str | Path, cube: Cube | None = None) -> Detections:
     except Exception as error:  # a damaged file can fail anywhere inside astropy
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FolderError(f"{folder} cannot be read, it may be damaged: {reason}") from error
+    cube = as_prepared(cube, settings, about["provenance"])
     if stacked.shape != cube.shape[1:]:
         raise FolderError(f"{folder} belongs to a cube of another size than {cube.name}.")
     found = Detections(cube, settings, candidates, stacked, probability, about["provenance"], about["warnings"])

@@ -57,7 +57,7 @@ from napari_almadet.pipeline.sources import (
 from napari_almadet.pipeline.spectra import extract_spectra, find_emission, off_line, remove_baseline
 from napari_almadet.pipeline.steps import Progress, in_steps, predict
 from napari_almadet.pipeline.tiling import cut
-from napari_almadet.pipeline.windows import Find, Window, beam_fwhm, read_averaged, windows
+from napari_almadet.pipeline.windows import Find, Window, beam_fwhm, noise_profile, read_averaged, windows
 
 if TYPE_CHECKING:
     from napari_almadet.cube import Cube
@@ -128,7 +128,7 @@ def source_detection(
     for done, window in enumerate(parts):
         planes = yield from read_averaged(cube, window)
         yield Progress("Looking for sources", done, len(parts))
-        chance, found, noise = search_window(planes, window, fwhm / k, networks, psf)
+        chance, found, noise = search_window(planes, window, fwhm / k, networks, psf, noise_profile(cube, window))
         noises += [noise] if noise else []
         place = tuple(slice(o + s.start, o + s.stop) for o, s in zip((window.y, window.x), window.owned, strict=True))
         probability[place] = chance[window.owned]
@@ -187,17 +187,24 @@ def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[s
 
 
 def search_window(
-    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks, psf: np.ndarray | None = None
+    planes: np.ndarray,
+    window: Window,
+    beam: float,
+    networks: SearchNetworks,
+    psf: np.ndarray | None = None,
+    profile: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
     """Search one window: Source Finder's probabilities (ny, nx), this window's sources, its noise if it has data.
 
-    ``psf`` as :func:`~napari_almadet.pipeline.sidelobes.read_psf` gives it.
+    ``psf`` as :func:`~napari_almadet.pipeline.sidelobes.read_psf` gives it, ``profile`` as
+    :func:`~napari_almadet.pipeline.windows.noise_profile` does.
     """
     import torch
 
     nothing = np.zeros(window.shape, np.float32)
     try:
-        raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
+        known = None if profile is None else torch.from_numpy(profile).to(networks.device)
+        raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam, known)
     except ValueError:  # no data here
         return nothing, [], None
     seen = None if psf is None else averaged_psf(psf, window.k, window.shape, networks.device)

@@ -108,6 +108,15 @@ def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, np.nd
     return planes
 
 
+def noise_profile(cube: Cube, window: Window) -> np.ndarray | None:
+    """How a primary-beam corrected cube's noise varies across a window, (ny, nx); None where that is not known."""
+    if cube.primary_beam is None or not cube.primary_beam.corrected:
+        return None
+    y = slice(window.y * window.k, (window.y + window.shape[0]) * window.k)
+    x = slice(window.x * window.k, (window.x + window.shape[1]) * window.k)
+    return 1 / average(cube.primary_beam.plane(cube.shape[0] // 2, y, x), window.k)
+
+
 def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
     """Geometric mean of the beam's FWHM in pixels: the header's, or else what the noise's correlation says."""
     import torch
