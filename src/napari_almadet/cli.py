@@ -201,7 +201,7 @@ def detect(
             threshold=threshold,
             min_snr=min_snr,
             require_line=require_line,
-            primary_beam=None if pb is None else str(pb),
+            primary_beam=None if pb is None else str(pb.resolve()),
             flag_channels=flag_channels,
             device=str(device),
             **own_weights(weights or []),

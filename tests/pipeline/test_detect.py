@@ -175,6 +175,7 @@ def test_progress_tells_the_steps_in_order(planes_of, cube_of, oracles):
     detect(cube_of(planes_of(SOURCES)), SMALL, seen.append, oracles)
     assert [stage for stage, _ in itertools.groupby(step.stage for step in seen)] == [
         "Loading the networks",
+        "Looking for bad channels",
         "Stacking channels",
         "Looking for sources",
         "Extracting spectra",

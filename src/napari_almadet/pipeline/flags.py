@@ -15,6 +15,8 @@ from scipy import ndimage
 from napari_almadet.pipeline.steps import Progress, in_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_almadet.cube import Cube
 
 WINDOW = 256  # pixels in the middle of the field that channels are compared by
@@ -163,7 +165,11 @@ def told(bad: dict[str, list[int]]) -> str:
 
 def ranges(numbers: list[int]) -> str:
     """Numbers in ascending order as text, runs of them as ``first-last``."""
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(numbers))
+
+
+def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of every run of successive numbers, in ascending order."""
     numbers = sorted(numbers)
     breaks = [i + 1 for i, (a, b) in enumerate(pairwise(numbers)) if b != a + 1]
-    runs = [numbers[a:b] for a, b in pairwise([0, *breaks, len(numbers)])]
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return [(numbers[a], numbers[b - 1]) for a, b in pairwise([0, *breaks, len(numbers)]) if b > a]
