@@ -273,6 +273,14 @@ def is_casa_image(path: Path) -> bool:
     return (path / "table.dat").is_file() and (path / "table.f0_TSM0").is_file()
 
 
+def image_names(path: Path) -> list[str]:
+    """What the images of three or more axes in a FITS file can be named by; of any other or a packed file, none."""
+    if path.is_dir() or not _start(path).startswith(b"SIMPLE"):
+        return []
+    with path.open("rb") as file, fits.open(file, memmap=False) as hdus:
+        return [name for _, name in _images(hdus, 3)]
+
+
 @contextmanager
 def opened(path: Path, hdu: str | None = None, axes: int = 3) -> Generator[Stored, None, None]:
     """The image in a file or folder; the first of so many axes or more, or the one that ``hdu`` names.
@@ -350,12 +358,11 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stor
     else:
         integer = header["BITPIX"] > 0
         stored = np.dtype(fits.BITPIX2DTYPE[header["BITPIX"]]).newbyteorder(">")
-        scale, zero, blank = (
-            header.get(key, default) for key, default in (("BSCALE", 1), ("BZERO", 0), ("BLANK", None))
-        )
-        if isinstance(scale, str) or isinstance(zero, str) or not np.isfinite(scale * zero) or scale == 0:
+        scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+        blank = header.get("BLANK") if integer and isinstance(header.get("BLANK"), int) else None
+        if not all(isinstance(v, int | float) and np.isfinite(v) for v in (scale, zero)) or scale == 0:
             raise CubeError(f"has values that cannot be scaled: BSCALE is {scale!r}, BZERO {zero!r}.")
-        source = Plain(path, start, stored, hdu.shape, float(scale), float(zero), blank if integer else None)
+        source = Plain(path, start, stored, hdu.shape, float(scale), float(zero), blank)
     if "BLANK" in header and header["BITPIX"] < 0:
         notes.append("BLANK was ignored: it means nothing for floating-point values.")
     beams = [h for h in hdus if isinstance(h, fits.BinTableHDU) and {"BMAJ", "BMIN", "BPA"} <= set(h.columns.names)]
@@ -364,26 +371,34 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stor
 
 def _find_image(hdus: fits.HDUList, wanted: str | None, axes: int, notes: list[str]) -> int:
     """Number of the first HDU with an image of so many axes or more, or of the one wanted."""
-    images = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.shape and 0 not in hdu.shape]
-    cubes = [i for i in images if len(hdus[i].shape) >= axes]
-    names = ", ".join(f"[{hdus[i].name or i}]" for i in cubes) or "none"
+    found = _images(hdus, axes)
+    cubes = [number for number, _ in found]
+    names = ", ".join(f"[{name}]" for _, name in found) or "none"
+    many = f"{'three' if axes == 3 else 'two'} or more axes"
     if wanted is not None:
         try:
             number = hdus.index_of(_hdu_key(wanted))
         except (KeyError, IndexError):
-            raise CubeError(f"has no [{wanted}]; its images of three or more axes: {names}.") from None
+            raise CubeError(f"has no [{wanted}]; its images of {many}: {names}.") from None
         if number not in cubes:
-            raise CubeError(f"has no image of three or more axes in [{wanted}]; those that are: {names}.")
+            raise CubeError(f"has no image of {many} in [{wanted}]; those that are: {names}.")
         return number
     if not cubes:
-        raise CubeError("is a single plane: its image has two axes." if images else "holds no image.")
+        flat = axes == 3 and _images(hdus, 2)
+        raise CubeError("is a single plane: its image has two axes." if flat else "holds no image.")
     if len(cubes) > 1:
-        taken = hdus[cubes[0]].name or cubes[0]
         notes.append(
-            f"The file holds {len(cubes)} images of three or more axes; the first is taken ({taken}). "
+            f"The file holds {len(cubes)} images of {many}; the first is taken ({found[0][1]}). "
             f"To open another, name it after the file's name: {names}."
         )
     return cubes[0]
+
+
+def _images(hdus: fits.HDUList, axes: int) -> list[tuple[int, str]]:
+    """Number and name of the images of so many axes or more; the number is the name of one that has none of its own."""
+    numbers = [i for i, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) >= axes and 0 not in hdu.shape]
+    named = [hdus[i].name for i in numbers]
+    return [(i, name if name and named.count(name) == 1 else str(i)) for i, name in zip(numbers, named, strict=True)]
 
 
 def _hdu_key(name: str) -> int | str | tuple[str, int]:

@@ -280,8 +280,8 @@ def continuum(candidates: list[Candidate]) -> str:
     kept = [c for c in candidates if c.fate is not Fate.DROPPED]
     shown = sum(c.kind != "line" for c in kept)
     if shown:
-        return f"{shown} of {len(kept)} sources show continuum."
-    return "No source shows continuum: there is none above the noise, or it was subtracted."
+        return f"Continuum is seen in {shown} of {len(kept)} sources."
+    return "Continuum is seen in no source: there is none above the noise, or it was subtracted."
 
 
 def caveats(cube: Cube) -> list[str]:

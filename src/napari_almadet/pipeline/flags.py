@@ -23,7 +23,7 @@ WINDOW = 256  # pixels in the middle of the field that channels are compared by
 SAMPLE = 8192  # of them, for a channel's percentiles
 LEAST_CHANNELS = 8  # with fewer it cannot be said what is usual
 NOISY = 3.0  # times the usual noise
-FLAT = 0.1  # times the usual noise, at most: a channel of one value, or nearly
+FLAT = 0.01  # times the usual noise, at most: a channel of one value, or nearly
 SHIFTED = 4.0  # usual noises by which all of a channel is brighter or fainter than its neighbours
 STRIPED = 300.0  # power of one spatial frequency, in that of its neighbours; noise and speckle reach 50
 LOPSIDED = 2.0  # highest to lowest value, or lowest to highest, where a source is what makes a channel noisy
@@ -37,7 +37,7 @@ def bad_channels(cube: Cube):
     A channel is bad if it is
 
     * blank: without a finite value that is not zero;
-    * constant: with less than a tenth of the usual noise;
+    * constant: with less than a hundredth of the usual noise;
     * shifted: brighter or fainter as a whole than both its neighbours, by over four times the noise;
     * noisy: with over three times the noise of the channels around it;
     * striped: with one spatial frequency that has hundreds of times the power of those around it.
@@ -83,10 +83,9 @@ def bad_channels(cube: Cube):
     found = {"blank": blank}
     if (~np.isnan(percentiles[0])).sum() >= LEAST_CHANNELS:
         found |= {kind: mask & ~blank for kind, mask in faults(percentiles, spread, contrast).items()}
-        for kind in ("noisy", "striped"):
+        for kind in found.keys() & {"noisy", "striped"}:
             for k in np.flatnonzero(found[kind]):
                 found[kind][k] = not has_source(cube.read(k), percentiles[1, k])
-        found["striped"] &= ~found["noisy"]
         if sum(mask.sum() for kind, mask in found.items() if kind != "blank") > MOST * n_channels:
             found = {"blank": blank}
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
@@ -108,6 +107,8 @@ def faults(percentiles: np.ndarray, spread: np.ndarray, contrast: np.ndarray) ->
     noise = np.minimum(middle - low, high - middle)  # emission widens one side
     around = running_median(noise)
     usual = np.nanmedian(noise)
+    if not usual > 0:  # published without its noise
+        return {}
     with np.errstate(invalid="ignore"):
         shift = middle - running_median(middle)
         beside = np.maximum(np.abs(np.roll(shift, 1)), np.abs(np.roll(shift, -1)))
@@ -117,7 +118,7 @@ def faults(percentiles: np.ndarray, spread: np.ndarray, contrast: np.ndarray) ->
             "constant": spread < FLAT * usual,
             "shifted": (np.abs(shift) > SHIFTED * around) & narrow & ~(beside > 0.3 * np.abs(shift)),
             "noisy": noise > NOISY * around,
-            "striped": (contrast[0] > STRIPED) & (contrast[1] > around),
+            "striped": (contrast[0] > STRIPED) & (contrast[1] > around) & ~(noise > NOISY * around),
         }
 
 

@@ -12,7 +12,7 @@ from napari.utils.notifications import show_error, show_info
 
 from napari_almadet.cube import Cube, CubeError, read_cube
 from napari_almadet.plugin.layers import cube_layer, result_layers
-from napari_almadet.storage import is_casa_image, split_address
+from napari_almadet.storage import image_names, is_casa_image
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -35,7 +35,7 @@ def napari_get_reader(path: str | Sequence[str]) -> Callable[..., list[LayerData
 
         if is_result(paths[0]):
             return read_result
-    return read if paths and all(_is_cube(split_address(p)[0]) for p in paths) else None
+    return read if paths and all(_is_cube(Path(p)) for p in paths) else None
 
 
 def _is_cube(path: Path) -> bool:
@@ -44,7 +44,10 @@ def _is_cube(path: Path) -> bool:
 
 
 def read(path: str | Sequence[str]) -> list[LayerDataTuple]:
-    """One image layer a file; a file that is no cube is refused in one sentence, and the others still open."""
+    """One image layer a file; a file that is no cube is refused in one sentence, and the others still open.
+
+    Further cubes in a file, such as its errors, are hidden layers.
+    """
     paths = [path] if isinstance(path, str) else list(path)
     layers = []
     for each in paths:
@@ -54,11 +57,24 @@ def read(path: str | Sequence[str]) -> list[LayerDataTuple]:
         except CubeError as error:
             show_error(str(error))
             continue
+        layers += other_layers(Path(each))
         if cube.notes:
             show_info("\n".join([f"{cube.name}:", *cube.notes]))
     if layers:
         north_up()
     return layers or [(None,)]  # napari's way to say "read, and nothing to show"
+
+
+def other_layers(path: Path) -> list[LayerDataTuple]:
+    """Hidden layers of the cubes in a file beyond the first, those that are no cubes left out."""
+    layers = []
+    for name in image_names(path)[1:]:
+        try:
+            data, meta, kind = cube_layer(read_cube(f"{path}[{name}]"))
+        except CubeError:
+            continue
+        layers.append((data, meta | {"visible": False}, kind))
+    return layers
 
 
 def read_result(path: str | Sequence[str]) -> list[LayerDataTuple]:
