@@ -19,6 +19,7 @@ from astropy.wcs import WCS
 from radio_beam import Beam
 
 from napari_almadet.cube import Cube, CubeError, read_cube
+from napari_almadet.storage import Lazy
 
 # A user sees no warning of astropy's and no file stays open: what matters is in the notes.
 pytestmark = [
@@ -144,17 +145,34 @@ def test_the_first_image_of_three_axes_is_taken(tmp_path):
     fits.HDUList(hdus).writeto(tmp_path / "muse.fits")
     cube = read_cube(tmp_path / "muse.fits")
     np.testing.assert_array_equal(cube.data, numbers())
-    assert "The file holds 2 images of three or more axes; the first is taken (DATA)." in cube.notes
+    assert cube.notes == (
+        "The file holds 2 images of three or more axes; the first is taken (DATA). "
+        "To open another, name it after the file's name: [DATA], [STAT].",
+    )
+    for name in ("STAT", "3", "stat,1"):
+        other = read_cube(f"{tmp_path}/muse.fits[{name}]")
+        np.testing.assert_array_equal(other.data, -numbers())
+        assert (other.name, other.notes) == (f"muse[{name}]", ())
+        assert read_cube(other.address).address == other.address
+    for name, reason in (
+        ("ERR", r"has no \[ERR\]; its images of three or more axes: \[DATA\], \[STAT\]"),
+        ("1", "no image"),
+    ):
+        with pytest.raises(CubeError, match=reason):
+            read_cube(f"{tmp_path}/muse.fits[{name}]")
+
+
+def test_brackets_may_be_part_of_a_file_s_name(write):
+    assert read_cube(write(name="cube.fits[2]")).hdu is None
 
 
 # --- Data ---
 
 
-def test_a_plain_file_is_mapped_and_read_makes_numbers_to_compute_with(write):
+def test_read_makes_numbers_to_compute_with(write):
     cube = read_cube(write())
-    assert isinstance(cube.data, np.memmap)
-    assert cube.data.dtype == np.dtype(">f4")
-    with pytest.raises(ValueError, match="read-only"):
+    assert isinstance(cube.data, Lazy)
+    with pytest.raises(TypeError):
         cube.data[0, 0, 0] = 1
     part = cube.read(slice(1, 3), 2, slice(None, None, 2))
     assert part.dtype == np.dtype("=f4")
@@ -188,9 +206,9 @@ def test_a_file_larger_than_memory_opens_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["f8", "i2", "i4", "u1", "i8"])
-def test_every_plain_number_type_is_mapped(write, dtype):
+def test_every_type_of_numbers(write, dtype):
     cube = read_cube(write(numbers(dtype=dtype)))
-    assert isinstance(cube.data, np.memmap)
+    assert cube.data.dtype == cube.data[0].dtype == np.dtype(dtype)
     np.testing.assert_array_equal(cube.read(), numbers())
 
 
@@ -205,7 +223,6 @@ def test_scaled_integers_and_blank(write):
     expected[2, 3, 4] = np.nan
     np.testing.assert_array_equal(cube.read(), expected)
     np.testing.assert_array_equal(cube.data, expected)
-    assert "The file is of scaled numbers; it was read into memory." in cube.notes
 
 
 def test_blank_alone_and_unsigned_integers(write):
@@ -236,7 +253,7 @@ def test_compressed_files(tmp_path, suffix):
     cube = read_cube(path)
     np.testing.assert_array_equal(cube.read(), data[0])
     assert cube.name == "a.b"
-    assert "The file is compressed; it was read into memory." in cube.notes
+    assert any("is unpacked" in note for note in cube.notes) == suffix.endswith("gz")
 
 
 def test_infinite_and_overflowing_values_are_no_data(write):
@@ -640,12 +657,12 @@ PATCHY = np.where(numbers() % 2, np.nan, 0).astype(np.float32)
     ("make", "reason"),
     [
         (missing, "is not there"),
-        (folder, "cannot be read as FITS"),
-        (text, "cannot be read as FITS"),
-        (nothing, "cannot be read as FITS"),
-        (cut_header, "cannot be read as FITS"),
+        (folder, "is a folder, but no CASA image"),
+        (text, "cannot be read, it may be damaged or incomplete"),
+        (nothing, "cannot be read, it may be damaged or incomplete"),
+        (cut_header, "cannot be read, it may be damaged or incomplete"),
         (cut, "is cut short: it has 100000 of"),
-        (cut_gzip, "cannot be read as FITS, it may be damaged or incomplete"),
+        (cut_gzip, "is damaged or cut short, it cannot be unpacked"),
         (no_image, "holds no image"),
         (uv_data, "holds no image"),
         (made(numbers((5, 6))), "is a single plane"),

@@ -129,7 +129,7 @@ almadet detect huge.fits --scheduler tcp://login1:8786\n
 def detect(
     cubes: Annotated[
         list[Path],
-        typer.Argument(help="FITS cubes (.fits, .fits.gz, .fits.fz).", metavar="CUBE", show_default=False),
+        typer.Argument(help="Cubes: FITS, also packed; CASA images; CARTA's HDF5.", metavar="CUBE", show_default=False),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the results, in which each cube gets one.", file_okay=False)
@@ -191,6 +191,17 @@ def detect(
             metavar="ADDRESS",
         ),
     ] = None,
+    pb: Annotated[
+        Path | None,
+        typer.Option(help="Image of the primary beam, for fluxes and noise; it must be the cube's.", metavar="FILE"),
+    ] = None,
+    flag_channels: Annotated[
+        bool,
+        typer.Option(
+            "--flag-channels/--all-channels",
+            help="Leave out channels that hold no sky: blank, constant, noisy, striped or shifted ones.",
+        ),
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find the sources of one or more cubes.
@@ -216,6 +227,8 @@ def detect(
             threshold=threshold,
             min_snr=min_snr,
             require_line=require_line,
+            primary_beam=None if pb is None else str(pb.resolve()),
+            flag_channels=flag_channels,
             device=str(device),
             psf=str(psf) if psf else None,
             memory=memory,
@@ -572,7 +585,8 @@ def report(detections: Detections) -> None:
     output.print(f"[bold]{escape(cube.name)}[/]: {count} found{why}.", highlight=False)
     if kept:
         output.print(summary(detections))
-    for note in (*cube.notes, *detections.warnings):
+    continuum = detections.provenance.get("cube", {}).get("continuum")
+    for note in (*cube.notes, *detections.warnings, *([continuum] if continuum else [])):
         output.print(f"Note: {escape(note)}", style="dim", highlight=False)
 
 

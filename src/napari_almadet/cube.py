@@ -1,4 +1,4 @@
-"""Open any radio FITS cube as a :class:`Cube`; nothing else in the package parses headers."""
+"""Open any radio cube as a :class:`Cube`; nothing else in the package says what a header means."""
 
 from __future__ import annotations
 
@@ -15,15 +15,50 @@ from astropy import constants
 from astropy import units as u
 from astropy.io import fits
 from astropy.wcs import WCS, WCSSUB_SPECTRAL, WcsError
-from astropy.wcs.utils import proj_plane_pixel_area
+from astropy.wcs.utils import proj_plane_pixel_area, proj_plane_pixel_scales
+
+from napari_almadet.storage import CubeError, Lazy, Stored, opened, split_address
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
     from radio_beam import Beam, Beams
 
 
-class CubeError(ValueError):
-    """A file that cannot be used as a spectral cube; the message says why and what to do."""
+SAMPLE = 32  # channels that are looked at where looking at all would take long
+LOOK_BYTES = 2**28  # read at most to see whether a cube is empty
+
+
+@dataclass(frozen=True, eq=False)
+class PrimaryBeam:
+    """The response of the antennas across a cube's field, from 0 to 1.
+
+    Attributes
+    ----------
+    data
+        Shape (1, ny, nx), or (channels, ny, nx) where it is known for each channel.
+    path
+        The file it is from.
+    corrected
+        Whether the cube has been divided by it, so that its noise rises as one over it.
+    """
+
+    data: Any
+    path: Path
+    corrected: bool = False
+
+    def plane(self, channel: int = 0, y=slice(None), x=slice(None)) -> np.ndarray:
+        """The response at one channel of the cube, float32; NaN where there is none, as beyond the image's cut-off."""
+        plane = np.array(self.data[channel if len(self.data) > 1 else 0, y, x], dtype=np.float32)
+        plane[~(plane > 0)] = np.nan
+        return plane
+
+    def at(self, x: float, y: float, channel: float) -> float:
+        """The response at a pixel and channel, of the nearest voxel; NaN where there is none, or outside."""
+        n_channels, ny, nx = self.data.shape
+        k, j, i = (int(np.rint(v)) if np.isfinite(v) else -1 for v in (channel, y, x))
+        if not (0 <= j < ny and 0 <= i < nx) or (n_channels > 1 and not 0 <= k < n_channels):
+            return np.nan
+        return float(self.plane(k, j, i))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +68,9 @@ class Cube:
     Attributes
     ----------
     data
-        Array of shape (channel, y, x); may be a big-endian, read-only, lazy view of the
-        file.  NaN means "no data".  Use :meth:`read` for numbers to compute with.
+        Array of shape (channel, y, x), of a cube from a file as it is in the file, of which
+        each index reads a part (:class:`napari_almadet.storage.Lazy`).  NaN means "no data".
+        Use :meth:`read` for numbers to compute with.
     wcs
         Three-dimensional WCS whose pixel axes are (x, y, channel), or None for an array
         without coordinates.
@@ -47,7 +83,14 @@ class Cube:
     name
         Short name: the file's stem, or the layer's name.
     path
-        The file, or None for an array in memory.
+        The file or folder, or None for an array in memory.
+    hdu
+        Which image of the file it is, where that was told.
+    flagged
+        Mask (channel,) of channels that :meth:`read` gives no data of, or None, see
+        :mod:`napari_almadet.pipeline.flags`.
+    primary_beam
+        See :func:`read_primary_beam`, or None where it was not given.
     notes
         What was chosen or mended while reading, one sentence each, for the user to see.
     """
@@ -59,6 +102,9 @@ class Cube:
     header: fits.Header | None = None
     name: str = "cube"
     path: Path | None = None
+    hdu: str | None = None
+    flagged: np.ndarray | None = None
+    primary_beam: PrimaryBeam | None = None
     notes: tuple[str, ...] = field(default=())
 
     @classmethod
@@ -85,10 +131,13 @@ class Cube:
 
     def __reduce__(self):
         """Pickle a cube from a file as its path, one in memory with its data; what else was changed goes along."""
-        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "data" or self.path is None}
+        left_out = {"primary_beam"} | ({"data"} if self.path is not None else set())
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        beam = self.primary_beam
         if self.path is not None:
             known["path"] = self.path.resolve()
-        return _unpickled, (known,)
+            beam = beam and replace(beam, data=None, path=beam.path.resolve())
+        return _unpickled, (known, self.address, beam)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -98,34 +147,39 @@ class Cube:
     def read(self, channel=slice(None), y=slice(None), x=slice(None)) -> np.ndarray:
         """A writable, native-endian float32 copy of a part of the cube; NaN where there is no data.
 
-        There is no data where a value is not finite, nor, in a cube from a file, in the
-        pixels marked by :attr:`blank`.
+        There is no data where a value is not finite, in channels that are :attr:`flagged`, nor,
+        in a cube from a file, in the pixels marked by :attr:`blank`.
 
         Parameters
         ----------
         channel, y, x
             Integers, slices or index arrays, as for ``data[channel, y, x]``.
         """
+        part = self.data[channel, y, x]
+        own = None if isinstance(self.data, Lazy) else True  # what was read for us need not be copied
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, then NaN
-            part = np.array(self.data[channel, y, x], dtype=np.float32)
+            part = np.array(part, dtype=np.float32, copy=own)
         part[~np.isfinite(part)] = np.nan
         if self.blank is not None:
-            np.copyto(part, np.nan, where=self.blank[y, x])
+            np.copyto(part, np.nan, where=self.blank[y, x] & (part == 0))
+        if self.flagged is not None:
+            part[self.flagged[channel]] = np.nan
         return part
 
     @cached_property
     def blank(self) -> np.ndarray | None:
-        """Mask (y, x) of the pixels that are exactly zero in every channel of the file; None if there are none.
+        """Mask (y, x) of the pixels whose zeros mean that there is no data; None if there are none.
 
-        Miriad and GIPSY write zeros outside the primary beam, where noise never is zero.
-        Only a cube that has such pixels is read to its end for this, any other to the first
-        channel that has none.  An array in memory and a sky model (Jy/pixel) are taken at
+        Miriad and GIPSY write zeros outside the primary beam, where noise never is zero: a
+        pixel that is exactly zero in every channel of the file, or, of more than
+        :data:`SAMPLE` channels, in so many spread over the band.  Reading stops at the first
+        channel that leaves none.  An array in memory and a sky model (Jy/pixel) are taken at
         their word.
         """
         if self.path is None or (self.unit is not None and u.pix in self.unit.bases):
             return None
         zero = np.ones(self.shape[1:], dtype=bool)
-        for k in _from_middle(self.shape[0]):
+        for k in _spread(self.shape[0], SAMPLE):
             zero &= np.asarray(self.data[k]) == 0
             if not zero.any():
                 return None
@@ -218,14 +272,24 @@ class Cube:
         """A minimal header with the two-dimensional celestial WCS, for images made from the cube."""
         return None if self.celestial is None else self.celestial.to_header()
 
+    @property
+    def address(self) -> str:
+        """What :func:`read_cube` opens this cube by, wherever it is called from; empty for an array in memory."""
+        if self.path is None:
+            return ""
+        return str(self.path.resolve()) + (f"[{self.hdu}]" if self.hdu is not None else "")
+
     def sha256(self) -> str:
-        """Hash of the file, or of the array's bytes for a cube in memory."""
-        if self.path is not None:
-            with self.path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+        """Hash of the file, of a folder's files in order of their names, or of the bytes of an array in memory."""
         digest = hashlib.sha256()
-        for plane in self.data:
-            digest.update(np.ascontiguousarray(plane))
+        if self.path is None:
+            for plane in self.data:
+                digest.update(np.ascontiguousarray(plane))
+        elif self.path.is_dir():
+            for file in sorted(p for p in self.path.rglob("*") if p.is_file() and p.name != "table.lock"):
+                digest.update(file.relative_to(self.path).as_posix().encode() + b"\0" + _hash_of(file).digest())
+        else:
+            digest = _hash_of(self.path)
         return digest.hexdigest()
 
     @cached_property
@@ -269,12 +333,21 @@ class Cube:
         return wcs
 
 
-def _unpickled(known: dict[str, Any]) -> Cube:
-    return Cube(**known) if "data" in known else replace(read_cube(known["path"]), **known)
+def _unpickled(known: dict[str, Any], address: str, primary_beam: PrimaryBeam | None) -> Cube:
+    cube = replace(read_cube(address), **known) if address else Cube(**known)
+    if primary_beam is not None and primary_beam.data is None:
+        corrected, primary_beam = primary_beam.corrected, read_primary_beam(primary_beam.path, cube)
+        primary_beam = replace(primary_beam, corrected=corrected)
+    return replace(cube, primary_beam=primary_beam)
+
+
+def _hash_of(path: Path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
 
 
 def read_cube(path: str | Path) -> Cube:
-    """Open a FITS cube (.fits, .fits.gz, .fits.fz), lazily where the file allows it.
+    """Open a cube without reading it: FITS (also packed or tile-compressed), a CASA image, CARTA's HDF5.
 
     The first image of three or more axes in the file is taken.  Its axes are told apart by
     their coordinate types, never by their order; of several polarisations Stokes I is taken,
@@ -283,7 +356,8 @@ def read_cube(path: str | Path) -> Cube:
     Parameters
     ----------
     path
-        The file.
+        The file, or the folder of a CASA image.  ``cube.fits[SCI]`` or ``cube.fits[1]``
+        names one of several images in a FITS file.
 
     Returns
     -------
@@ -296,90 +370,129 @@ def read_cube(path: str | Path) -> Cube:
         If the file is missing, damaged or not FITS, or holds no spectral cube: no image, a
         single plane, no spectral axis, no value but NaN and zero.
     """
-    path = Path(path)
+    path, hdu = split_address(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of them is said in the notes
-            return _read(path)
+            return _read(path, hdu)
     except CubeError as error:
         raise CubeError(f"{path.name} {error}") from error.__cause__
     except FileNotFoundError:
         raise CubeError(f"{path.name} is not there: no file {path}.") from None
-    except Exception as error:  # a damaged file can fail anywhere inside astropy
+    except Exception as error:  # a damaged file can fail anywhere inside the libraries
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CubeError(f"{path.name} cannot be read as FITS, it may be damaged or incomplete: {reason}") from error
+        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
 
 
-def read_plane(path: str | Path) -> tuple[np.ndarray, WCS]:
-    """The middle plane of a FITS image that goes with a cube, such as its dirty beam, and its sky coordinates.
+def read_image(path: str | Path) -> tuple[Any, WCS | None]:
+    """An image of one or more planes that goes with a cube, such as its dirty or primary beam.
 
     Returns
     -------
-    plane, celestial
-        Float32 of shape (ny, nx), and the WCS of the last two axes.
+    data, celestial
+        Shape (planes, ny, nx), and the sky coordinates, or None.
 
     Raises
     ------
     CubeError
-        If the file is missing, damaged or not FITS, or holds no image.
+        If the file is missing, damaged or of no known form, or holds no image.
     """
-    path = Path(path)
+    address, (path, hdu) = path, split_address(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with fits.open(path) as hdus:
-                images = [hdu for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] >= 2]
-                if not images:
-                    raise CubeError(f"{path.name} holds no image.")
-                planes = images[0].data.reshape(-1, *images[0].shape[-2:])
-                return planes[len(planes) // 2].astype(np.float32), WCS(images[0].header, hdus).celestial
-    except CubeError:
-        raise
-    except Exception as error:  # astropy's are many
-        raise CubeError(f"{path.name} cannot be read: {error}") from error
+            with opened(path, hdu, axes=2) as stored:
+                return _response(stored)
+    except CubeError as error:
+        raise CubeError(f"{path.name} {error}") from error.__cause__
+    except FileNotFoundError:
+        raise CubeError(f"{path.name} is not there: no file {address}.") from None
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
 
 
-def _read(path: Path) -> Cube:
+def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
+    """The primary beam that belongs to a cube, from an image as imagers write it (``.pb``), of one or all channels.
+
+    Whether the cube was corrected for it, its file's name is taken to say (``pbcor``).
+
+    Raises
+    ------
+    CubeError
+        If it cannot be read, has other pixels or channels than the cube, lies elsewhere on the sky, or holds values
+        that are no response.
+    """
+    data, celestial = read_image(path)
+    path = Path(path)
+    n_channels, ny, nx = cube.shape
+    if data.shape[1:] != (ny, nx) or len(data) not in (1, n_channels):
+        sizes = " x ".join(map(str, data.shape)), " x ".join(map(str, cube.shape))
+        raise CubeError(f"{path.name} measures {sizes[0]} and the cube {sizes[1]}: it is another image's primary beam.")
+    if celestial is not None and cube.celestial is not None:
+        x, y = np.array([0, nx - 1, (nx - 1) / 2]), np.array([0, ny - 1, (ny - 1) / 2])
+        apart = np.nanmax(cube.sky(x, y).separation(celestial.pixel_to_world(x, y))) / cube.pixel_scale
+        if (apart := float(apart.to_value(u.dimensionless_unscaled))) > 0.5:
+            raise CubeError(f"{path.name} lies {apart:.3g} pixels from the cube on the sky: it is another field's.")
+    beam = PrimaryBeam(data, path, "pbcor" in cube.name.lower())
+    plane = beam.plane(n_channels // 2)
+    if not 0 < np.nanmax(plane, initial=-1) < 1.1:
+        raise CubeError(f"{path.name} holds no response: its highest value is {np.nanmax(plane, initial=-1):.3g}.")
+    return beam
+
+
+def _response(stored: Stored) -> tuple[Any, WCS | None]:
+    """(channel, y, x) of an image, with one channel where it has no spectral axis, and its sky coordinates."""
+    shape, last = stored.source.shape, len(stored.source.shape) - 1
+    wcs = WCS(_mended(stored.header, []), stored.hdus)
+    x, y, spectral = wcs.wcs.lng, wcs.wcs.lat, wcs.wcs.spec
+    x, y = (x, y) if 0 <= x <= last and 0 <= y <= last else (0, 1)
+    celestial = wcs.sub([x + 1, y + 1]) if wcs.has_celestial else None
+    if 0 <= spectral <= last:
+        return stored.cube((last - spectral, last - y, last - x), {}), celestial
+    part = [slice(0, n if axis in (last - y, last - x) else 1) for axis, n in enumerate(shape)]
+    plane = stored.source.read(tuple(part))
+    ny, nx = shape[last - y], shape[last - x]
+    return (plane.reshape(1, ny, nx) if y > x else plane.reshape(nx, ny).T[None]), celestial
+
+
+def _read(path: Path, hdu: str | None) -> Cube:
     """`read_cube` without the file's name in the errors, and with errors of any type."""
-    notes: list[str] = []
-    # Opened here, as astropy leaves a file it fails on open.
-    with path.open("rb") as file, fits.open(file, memmap=False) as hdus:
-        hdu = _find_image(hdus, notes)
-        header = hdu.header.copy()  # astropy edits the header of an integer image when its data are read
-        wcs = _wcs(_mended(header, notes), hdus, notes)
-        spectral, y, x = _axes(wcs, hdu.shape, header)
-        if hdu.shape[-1 - spectral] == 1:
+    with opened(path, hdu) as stored:
+        notes, header, shape = stored.notes, stored.header, stored.source.shape
+        wcs = _wcs(_mended(header, notes), stored.hdus, notes)
+        spectral, y, x = _axes(wcs, shape, header)
+        if shape[-1 - spectral] == 1:
             raise CubeError("is a single plane: its spectral axis has one channel.")
-        planes = _planes(wcs, hdu.shape, (spectral, y, x), header, notes)
-        data = _take(hdu, path, (spectral, y, x), planes, notes)
-        beams = _beams(hdus, header, len(data), planes.get(_polarisation_axis(header), 0), notes)
+        notes += _defaults(wcs, header, (x, y, spectral))
+        planes = _planes(wcs, shape, (spectral, y, x), header, notes)
+        polarisation = planes.get(_polarisation_axis(header), 0)
+        beams = _beams(stored.beams, header, shape[-1 - spectral], polarisation, notes)
+        last = len(shape) - 1
+        kept = tuple(last - axis for axis in (spectral, y, x))
+        data = stored.cube(kept, {last - axis: plane for axis, plane in planes.items()})
     _refuse_empty(data)
-    wcs = wcs.sub([x + 1, y + 1, spectral + 1])
+    wcs = _of_three_axes(wcs, (x, y, spectral))
     wcs.array_shape = data.shape
-    return Cube(
+    name = re.sub(r"\.(fits?|fts|image|hdf5|h5|im)(\.(gz|fz|bz2|xz|z))?$", "", path.name, flags=re.IGNORECASE)
+    cube = Cube(
         data=data,
         wcs=wcs,
         unit=_brightness_unit(header, notes),
         beams=beams,
         header=header,
-        name=re.sub(r"\.(fits?|fts)(\.(gz|fz|bz2|z))?$", "", path.name, flags=re.IGNORECASE),
+        name=name if hdu is None else f"{name}[{hdu}]",
         path=path,
-        notes=tuple(dict.fromkeys(notes)),  # two axes may need the same mending
+        hdu=hdu,
     )
+    notes += _implausible(cube)
+    if cube.beam_area is not None and cube.beam_area > 100 * np.prod(cube.shape[1:]):
+        notes.append(f"The beam of {cube.beam.major.to('deg'):.3g} is far larger than the field, and was ignored.")
+        cube = replace(cube, beams=None)
+    return replace(cube, notes=tuple(dict.fromkeys(notes)))  # two axes may need the same mending
 
 
 # --- The image and its axes, counted as FITS does, fastest first, but from 0: numpy's is -1 - axis ---
-
-
-def _find_image(hdus: fits.HDUList, notes: list[str]):
-    """The first HDU with an image of three or more axes."""
-    images = [hdu for hdu in hdus if hdu.is_image and hdu.shape and 0 not in hdu.shape]
-    cubes = [hdu for hdu in images if len(hdu.shape) >= 3]
-    if not cubes:
-        raise CubeError("is a single plane: its image has two axes." if images else "holds no image.")
-    if len(cubes) > 1:
-        notes.append(f"The file holds {len(cubes)} images of three or more axes; the first is taken ({cubes[0].name}).")
-    return cubes[0]
 
 
 def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, int, int]:
@@ -396,7 +509,17 @@ def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, i
         x, y = image
     if max(x, y) >= len(shape):
         raise CubeError("has a spectral axis, but its sky axes are not in the image.")
+    if _polarisation_axis(header) in (spectral, y, x):
+        raise CubeError("has coordinates that contradict themselves: one axis cannot be polarisation and another.")
     return spectral, y, x
+
+
+def _of_three_axes(wcs: WCS, axes: tuple[int, int, int]) -> WCS:
+    """The coordinates of (x, y, channel) alone."""
+    try:
+        return wcs.sub([axis + 1 for axis in axes])
+    except WcsError as error:
+        raise CubeError("has coordinates that mix the sky or the spectral axis with another axis.") from error
 
 
 def _polarisation_axis(header: fits.Header) -> int | None:
@@ -434,59 +557,28 @@ def _polarisation(kind: str, code: int) -> str:
 # --- The data ---
 
 
-def _take(hdu, path: Path, kept: tuple[int, int, int], planes: dict[int, int], notes: list[str]) -> np.ndarray:
-    """The (channel, y, x) array: a view of the mapped file, or a float32 copy where it cannot be mapped."""
-    header = hdu.header
-    with path.open("rb") as file:
-        packed = file.read(6) != b"SIMPLE"  # the file as a whole, by gzip
-    compressed = packed or isinstance(hdu, fits.CompImageHDU)
-    if not compressed:
-        size, needed = path.stat().st_size, hdu.fileinfo()["datLoc"] + hdu.size
-        if size < needed:
-            raise CubeError(f"is cut short: it has {size} of {needed} bytes; fetch it again.")
-    scaled = header.get("BSCALE", 1) != 1 or header.get("BZERO", 0) != 0 or (header["BITPIX"] > 0 and "BLANK" in header)
-    if "BLANK" in header and header["BITPIX"] < 0:
-        notes.append("BLANK was ignored: it means nothing for floating-point values.")
-
-    ndim = len(hdu.shape)
-    index = [planes.get(ndim - 1 - i, slice(None)) for i in range(ndim)]
-    if compressed or scaled:
-        notes.append(f"The file is {'compressed' if compressed else 'of scaled numbers'}; it was read into memory.")
-        shape = [n for n, i in zip(hdu.shape, index, strict=True) if isinstance(i, slice)]
-        data = np.empty(shape, dtype=np.float32)
-        slow = index.index(slice(None))
-        source = hdu.data if packed else hdu.section  # gzip would be unpacked from its start for every section
-        for i in range(shape[0]):  # by planes, as astropy scales to float64 on the way
-            index[slow] = i
-            data[i] = source[tuple(index)]
-    else:
-        # Not hdu.data: astropy's map is private to the HDU and, on Linux, counts as memory in use.
-        dtype = np.dtype(fits.BITPIX2DTYPE[header["BITPIX"]]).newbyteorder(">")
-        data = np.memmap(path, dtype, "r", hdu.fileinfo()["datLoc"], hdu.shape)[tuple(index)]
-
-    in_file = sorted(kept, reverse=True)  # numpy's order
-    data = data.transpose([in_file.index(axis) for axis in kept])
-    data.flags.writeable = False
-    return data
+def _spread(n: int, most: int) -> np.ndarray:
+    """At most so many of 0 ... n-1, evenly spread, the middle first: edge planes are often empty."""
+    chosen = np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
+    return chosen[np.argsort(np.abs(chosen - n // 2), kind="stable")]
 
 
-def _from_middle(n: int) -> np.ndarray:
-    """0 ... n-1, the middle first: edge planes are often empty."""
-    return np.argsort(np.abs(np.arange(n) - n // 2), kind="stable")
-
-
-def _refuse_empty(data: np.ndarray) -> None:
-    """Raise unless some value is neither NaN nor zero; stops at the first plane that has one."""
-    slabs = np.moveaxis(data, np.argmax(np.abs(data.strides)), 0)  # along the file, not across it
+def _refuse_empty(data: Lazy) -> None:
+    """Raise unless some value is neither NaN nor zero; stops at the first part that has one, or after LOOK_BYTES."""
+    slow = int(np.argmin(data.kept))  # along the file, not across it
+    n = data.shape[slow]
+    parts = _spread(n, max(4, LOOK_BYTES * n // max(data.nbytes, 1)))
     zeros = nans = False
-    for k in _from_middle(len(slabs)):
-        finite = np.isfinite(slabs[k])
-        if np.any(slabs[k], where=finite):
+    for k in parts:
+        part = data[tuple(k if axis == slow else slice(None) for axis in range(3))]
+        finite = np.isfinite(part)
+        if np.any(part, where=finite):
             return
         zeros |= finite.any()
         nans |= not finite.all()
-    found = " and ".join(name for name, seen in (("zeros", zeros), ("NaN", nans)) if seen)
-    raise CubeError(f"is empty: it holds nothing but {found}.")
+    if len(parts) == n:
+        found = " and ".join(name for name, seen in (("zeros", zeros), ("NaN", nans)) if seen)
+        raise CubeError(f"is empty: it holds nothing but {found}.")
 
 
 # --- The header ---
@@ -494,6 +586,18 @@ def _refuse_empty(data: np.ndarray) -> None:
 _SPECTRAL_NAMES = {"FREQUENC": "FREQ", "VELOCITY": "VELO", "VEL": "VELO", "WAVELENG": "WAVE", "LAMBDA": "WAVE"}
 _SPECTRAL_CODE = re.compile(r"(FREQ|VELO|FELO|VRAD|VOPT|ZOPT|BETA|WAVE|AWAV)-(\w+)")
 _KNOWN_SUFFIX = re.compile(r"LSR|HEL|OBS|[FWAV]2[FWAV]|LOG|TAB|GRI|GRA")
+_NUMBER = re.compile(
+    r"(CRPIX|CRVAL|CDELT|CROTA)\d+|(PC|CD|PV)\d+_\d+|LONPOLE|LATPOLE|EQUINOX|EPOCH|RESTFRQ|RESTFREQ|RESTWAV|VELREF"
+)
+_NEEDED = re.compile(r"CRPIX|CRVAL|CDELT|PC|CD")
+_SPECTRAL_FRAMES = (  # FITS paper III, table 12
+    "TOPOCENT", "GEOCENTR", "BARYCENT", "HELIOCEN", "LSRK", "LSRD", "GALACTOC", "LOCALGRP", "CMBDIPOL", "SOURCE",
+)  # fmt: skip
+_CASA_FRAMES = {
+    "BARY": "BARYCENT", "HELIO": "HELIOCEN", "TOPO": "TOPOCENT", "GEO": "GEOCENTR", "GALACTO": "GALACTOC",
+    "LGROUP": "LOCALGRP", "CMB": "CMBDIPOL", "REST": "SOURCE",
+}  # fmt: skip
+_VELREF = {1: "LSRK", 2: "BARYCENT", 3: "TOPOCENT", 4: "LSRD", 5: "GEOCENTR", 6: "SOURCE", 7: "GALACTOC"}  # casacore's
 _FRAMES = {"J2000": "FK5", "B1950": "FK4"}
 _UNITS = {  # not MJY, which may be milli or mega
     "JY": "Jy", "BEAM": "beam", "PIX": "pix", "PIXEL": "pix", "PIXELS": "pix", "K": "K", "KELVIN": "K",
@@ -506,7 +610,9 @@ _UNITS = {  # not MJY, which may be milli or mega
 def _mended(header: fits.Header, notes: list[str]) -> fits.Header:
     """A copy of the header whose coordinate cards wcslib understands."""
     header = header.copy()
+    _mend_numbers(header, notes)
     _mend_rest_frequency(header, notes)
+    _mend_frame(header, notes)
     for i in range(1, header["NAXIS"] + 1):
         _mend_type(header, f"CTYPE{i}", notes)
         _mend_axis_unit(header, i, notes)
@@ -522,9 +628,50 @@ def _mended(header: fits.Header, notes: list[str]) -> fits.Header:
     return header
 
 
+def _mend_numbers(header: fits.Header, notes: list[str]) -> None:
+    """Take numbers written as text for numbers; without one that coordinates need, there are none."""
+    for card in list(header.cards):
+        key = card.keyword
+        if not _NUMBER.fullmatch(key):
+            continue
+        try:
+            value = card.value
+        except (fits.VerifyError, ValueError):
+            value = card.image[10:].strip()
+        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
+            continue
+        try:
+            number = float(str(value).upper().replace("D", "E"))
+        except ValueError:
+            number = np.nan
+        if np.isfinite(number) and not isinstance(value, bool):
+            header[key] = number
+            notes.append(f"{key} is a text, '{value}'; it was read as a number.")
+        elif _NEEDED.match(key):
+            raise CubeError(f"has coordinates that cannot be understood: {key} is {value!r}, which is no number.")
+        else:
+            del header[key]
+            notes.append(f"{key} is {value!r}, which is no number; it was ignored.")
+
+
+def _mend_frame(header: fits.Header, notes: list[str]) -> None:
+    """The standard of rest, from AIPS' and CASA's code where it is not named; FITS' name for CASA's."""
+    frame = str(header.get("SPECSYS", "")).strip().upper()
+    if not frame and (code := header.get("VELREF")) is not None and int(code) % 256 in _VELREF:
+        header["SPECSYS"] = _VELREF[int(code) % 256]
+        notes.append(f"The standard of rest is VELREF's, {header['SPECSYS']}.")
+    elif frame in _CASA_FRAMES:
+        header["SPECSYS"] = _CASA_FRAMES[frame]
+        notes.append(f"The standard of rest {frame} was read as {header['SPECSYS']}.")
+    elif frame and frame not in _SPECTRAL_FRAMES:
+        notes.append(f"The standard of rest '{frame}' is not one that FITS knows; it was ignored.")
+        del header["SPECSYS"]
+
+
 def _mend_rest_frequency(header: fits.Header, notes: list[str]) -> None:
     for key in ("RESTFRQ", "RESTFREQ", "RESTWAV"):
         if key in header and not _positive(header[key]):
+            notes.append(f"{key} of {header[key]} was ignored.")
             del header[key]
     if not any(key in header for key in ("RESTFRQ", "RESTFREQ", "RESTWAV")) and _positive(header.get("FREQ0")):
         header["RESTFRQ"] = header["FREQ0"]
@@ -614,14 +761,68 @@ def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
     return wcs
 
 
-def _beams(hdus: fits.HDUList, header: fits.Header, channels: int, polarisation: int, notes: list[str]):
-    """Beams of a BEAMS table anywhere in the file, else the header's beam, else None."""
-    for hdu in hdus:
-        if isinstance(hdu, fits.BinTableHDU) and {"BMAJ", "BMIN", "BPA"} <= set(hdu.columns.names):
-            try:
-                return _beam_table(hdu, channels, polarisation)
-            except ValueError as error:
-                notes.append(f"The beam table was ignored: {error}.")
+def _defaults(wcs: WCS, header: fits.Header, axes: tuple[int, int, int]) -> list[str]:
+    """What the header does not say of the axes (x, y, channel), for which FITS has a default."""
+    said = []
+    for axis in axes if wcs.has_celestial else axes[2:]:
+        matrix = [f"CD{axis + 1}_{i + 1}" in header for i in range(wcs.naxis)]
+        for key, default in (("CRPIX", 0), ("CRVAL", 0), ("CDELT", 1)):
+            if f"{key}{axis + 1}" not in header and not (key == "CDELT" and any(matrix)):
+                said.append(f"There is no {key}{axis + 1}; FITS' default is taken, {default}.")
+    return said
+
+
+def _implausible(cube: Cube) -> list[str]:
+    """What cannot be right about coordinates that can be computed; refuses those that give no numbers."""
+    said = []
+    axis = cube.spectral_axis()
+    if not np.isfinite(axis).all():
+        raise CubeError("has coordinates that cannot be understood: its spectral axis gives no numbers.")
+    ends = f"The spectral axis runs from {axis[0]:.6g} to {axis[-1]:.6g}: are CRVAL, CDELT and CUNIT right?"
+    if _is_velocity(cube._spectral_type):
+        speed = axis.to_value("m/s") if axis.unit.is_equivalent("m/s") else axis.to_value("") * constants.c.value
+        likely = np.abs(speed).max() < constants.c.value * (20 if cube._spectral_type in ("VOPT", "ZOPT") else 1)
+    else:
+        hertz = axis.to_value("Hz") if axis.unit.is_equivalent("Hz") else constants.c.value / axis.to_value("m")
+        likely = hertz.min() > 1e6 and hertz.max() < 1e17
+    if not likely:
+        said.append(ends)
+    if cube.celestial is None:
+        y_x = " and ".join(kind or "none" for kind in cube.wcs.wcs.ctype[1::-1])
+        return [*said, f"There are no sky coordinates: the types of the image's axes are {y_x}."]
+    latitude = cube.wcs.wcs.crval[1]
+    if abs(latitude) > 90:
+        raise CubeError(
+            f"has coordinates that contradict themselves: its reference point has latitude {latitude:g} deg."
+        )
+    ny, nx = cube.shape[1:]
+    x, y = np.array([(nx - 1) / 2, 0, nx - 1, 0, nx - 1]), np.array([(ny - 1) / 2, 0, 0, ny - 1, ny - 1])
+    if not np.isfinite(cube.celestial.wcs_pix2world(x, y, 0)).all(axis=0).any():
+        said.append("Neither the field's middle nor its corners lie on the sky: are CRPIX, CRVAL and CDELT right?")
+    sides = proj_plane_pixel_scales(cube.celestial) * 3600
+    if sides.max() > 2 * sides.min():
+        said.append(f"The pixels are not square, but {sides[0]:.3g} x {sides[1]:.3g} arcsec.")
+    if sides.min() < 1e-7 or (sides * (nx, ny)).max() > 361 * 3600:
+        said.append(f"The field measures {sides[0] * nx:.3g} x {sides[1] * ny:.3g} arcsec: is CDELT right?")
+    if cube.beam is not None and cube.beam_area < 0.5:
+        said.append(f"The beam covers {cube.beam_area:.2g} pixels: are BMAJ and BMIN in degrees?")
+    return said
+
+
+def _beams(tables: list[fits.BinTableHDU], header: fits.Header, channels: int, polarisation: int, notes: list[str]):
+    """Beams of the first table that fits, else the header's beam, else None."""
+    for table in tables:
+        try:
+            beams = _beam_table(table, channels, polarisation)
+        except ValueError as error:
+            notes.append(f"The beam table was ignored: {error}.")
+            continue
+        sizes = np.sqrt(beams.major * beams.minor).to_value("arcsec")[beams.value > 0]
+        notes.append(
+            f"Each channel has a beam of its own, from {sizes.min():.3g} to {sizes.max():.3g} arcsec; "
+            "the one of median area stands for all."
+        )
+        return beams
     from radio_beam import Beam
     from radio_beam.beam import NoBeamException
 

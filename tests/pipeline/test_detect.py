@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -175,6 +176,7 @@ def test_progress_tells_the_steps_in_order(planes_of, cube_of, oracles):
     detect(cube_of(planes_of(SOURCES)), SMALL, seen.append, oracles)
     assert [stage for stage, _ in itertools.groupby(step.stage for step in seen)] == [
         "Loading the networks",
+        "Looking for bad channels",
         "Stacking channels",
         "Looking for sources",
         "Extracting spectra",
@@ -202,7 +204,28 @@ def test_the_result_says_where_it_comes_from(planes_of, sky_cube, oracles):
     assert provenance["version"] == __version__
     assert provenance["networks"]["blobs_finder"] == {"weights": "blobs_finder", "sha256": "b" * 64}
     assert provenance["networks"]["deep_gru"]["sha256"] == "d" * 64
-    assert provenance["cube"] == {"name": "field", "path": str(cube.path), "sha256": cube.sha256()}
+    about = {"name": "field", "path": str(cube.path), "sha256": cube.sha256(), "bad_channels": {}}
+    assert provenance["cube"] | about == provenance["cube"]
+    assert provenance["cube"]["continuum"].startswith("Continuum is seen in no source")
+
+
+def test_bad_channels_are_left_out_and_said_to_be(planes_of, cube_of, oracles):
+    planes = planes_of(SOURCES)
+    spoilt = planes.copy()
+    spoilt[100] *= 40
+    spoilt[-2:] = 0
+    good, found, all_in = (
+        detect(cube_of(data), replace(SMALL, flag_channels=flag), networks=oracles)
+        for data, flag in ((planes, True), (spoilt, True), (spoilt, False))
+    )
+    assert (good.provenance["cube"]["bad_channels"], good.cube.flagged) == ({}, None)
+    assert found.provenance["cube"]["bad_channels"] == {"blank": [126, 127], "noisy": [100]}
+    assert "3 channels are left out: 126-127 blank; 100 noisy." in found.warnings
+    assert np.isnan(found.candidates[0].spectrum[[100, 126, 127]]).all()
+    assert np.isfinite(found.candidates[0].spectrum).sum() == 125
+    errors = [np.nanstd(each.stacked - good.stacked) for each in (found, all_in)]
+    assert errors[0] < 0.3 * errors[1]
+    assert all_in.provenance["cube"]["bad_channels"] == {}
 
 
 def test_the_same_twice_is_the_same(planes_of, cube_of, oracles):

@@ -9,6 +9,7 @@ import pytest
 from made_by_hand import SOURCES, FakeRun, make_detections
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
 
 from napari_almadet.cube import Cube, CubeError
 from napari_almadet.plugin.background import cautiously
@@ -66,6 +67,17 @@ def test_form_becomes_settings(cube_image, make_widget, qtbot):
     wait(qtbot, widget)
     settings = run.asked[0][1]
     assert (settings.threshold, settings.min_snr, settings.device, settings.require_line) == (0.25, 3.5, "cpu", False)
+
+
+def test_a_primary_beam_is_looked_for_beside_the_cube(cube_image, make_widget, qtbot, monkeypatch):
+    asked = []
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: asked.append(a) or ("/data/toy.pb.fits", ""))
+    widget = make_widget(FakeRun())
+    assert widget.settings().primary_beam is None
+    (browse,) = [action for action in widget.primary_beam.actions() if action.text() == ""][:1]
+    browse.trigger()
+    assert widget.settings().primary_beam == "/data/toy.pb.fits"
+    assert asked[0][1] == "Image of the primary beam"
 
 
 def test_progress_says_what_is_done(cube_image, make_widget, qtbot):

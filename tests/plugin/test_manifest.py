@@ -27,11 +27,11 @@ def test_link_at_the_top_is_the_manifest():
     assert link.read_text() == MANIFEST.read_text()
 
 
-def test_readers_patterns_are_what_the_reader_takes(manifest):
+def test_napari_asks_the_reader_about_all_it_takes(npe2pm, plugin):
     from napari_almadet.plugin.reader import SUFFIXES
 
-    (reader,) = manifest.contributions.readers
-    assert {f"*{suffix}" for suffix in SUFFIXES} == set(reader.filename_patterns)
+    for name in [*(f"cube{suffix}" for suffix in SUFFIXES), "CUBE.FIT"]:
+        assert plugin in [reader.plugin_name for reader in npe2pm.iter_compatible_readers([name])], name
 
 
 def test_widget_opens_from_the_plugin(viewer, plugin):

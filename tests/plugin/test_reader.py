@@ -26,9 +26,10 @@ def messages():
 
 
 @pytest.mark.parametrize(
-    "name", ["a.fits", "A.FITS", "uid___A001_X1.b.image.pbcor.fits", "a.fits.gz", "a.fits.fz", "a.fit"]
+    "name",
+    ["a.fits", "A.FITS", "uid___A001_X1.b.image.pbcor.fits", "a.fits.gz", "a.fits.fz", "a.fit", "a.hdf5"],
 )
-def test_takes_fits_by_name(name):
+def test_takes_cubes_by_name(name):
     assert callable(napari_get_reader(name))
 
 
@@ -79,6 +80,26 @@ def test_what_was_mended_is_told(data, header, tmp_path, messages):
     assert meta["metadata"]["cube"].notes
     (message,) = messages()
     assert all(note in message.message for note in meta["metadata"]["cube"].notes)
+
+
+def test_other_cubes_in_a_file_are_hidden_layers(viewer, data, header, tmp_path, npe2pm, plugin):
+    images = [fits.ImageHDU(sign * data, header, name=name) for name, sign in (("SCI", 1), ("ERR", -1))]
+    mask = fits.ImageHDU(np.ones_like(data, dtype=np.int16), name="DQ")  # without coordinates
+    fits.HDUList([fits.PrimaryHDU(), *images, mask]).writeto(tmp_path / "three.fits")
+    viewer.open(str(tmp_path / "three.fits"), plugin=plugin)
+    assert [(layer.name, layer.visible) for layer in viewer.layers] == [("three", True), ("three[ERR]", False)]
+    np.testing.assert_array_equal(viewer.layers[1].data[3], -data[3])
+
+
+def test_a_folder_is_taken_if_it_is_a_casa_image(tmp_path, messages):
+    folder = tmp_path / "a.image"
+    folder.mkdir()
+    assert napari_get_reader(str(folder)) is None
+    for name in ("table.dat", "table.f0_TSM0"):
+        (folder / name).touch()
+    assert napari_get_reader(str(folder))(str(folder)) == [(None,)]  # it is empty
+    (message,) = messages()
+    assert "a.image cannot be read" in message.message
 
 
 def test_opening_turns_north_up(viewer, fits_file, npe2pm, plugin):

@@ -262,6 +262,20 @@ def test_missing_channels_are_gaps(panel, session, detections):
     assert np.isfinite(panel.plot.viewRange()[1]).all()
 
 
+def test_channels_that_were_left_out_are_shaded(panel, session, detections, cube):
+    flagged = np.zeros(cube.shape[0], dtype=bool)
+    flagged[[0, 1, 30]] = True
+    object.__setattr__(cube, "flagged", flagged)
+    session.edited.emit(detections.candidates[:1])
+    ends = [panel.axis.world(np.array([first - 0.5, last + 0.5])) for first, last in ((0, 1), (30, 30))]
+    shaded = [region.getRegion() for region in panel.left_out]
+    np.testing.assert_allclose(np.sort(shaded), np.sort(ends))
+    assert all(region.scene() is not None for region in panel.left_out)
+    object.__setattr__(cube, "flagged", None)
+    session.edited.emit(detections.candidates[:1])
+    assert panel.left_out == []
+
+
 def test_blank_spectrum_and_no_peak(panel, session, detections):
     candidate = detections.candidates[2]
     candidate.spectrum = np.full(48, np.nan)

@@ -32,6 +32,7 @@ from napari_almadet.pipeline.focus import (
     voxel_noise,
 )
 from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.prepare import prepared
 from napari_almadet.pipeline.search import SearchNetworks, search_steps
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
@@ -128,6 +129,7 @@ def detect_steps(
         networks = networks or load_networks(settings)
     elif settings.preset != "almadet":
         raise ValueError(f"a cluster searches with the preset almadet, not with {settings.preset}")
+    cube, bad, told = yield from prepared.steps(cube, settings)
 
     if networks is None or isinstance(networks, SearchNetworks):
         found = yield from search_steps(cube, settings, networks, client)
@@ -142,8 +144,11 @@ def detect_steps(
         yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
 
     yield Progress("Writing down the provenance", 0, 1)
-    made_by = provenance(cube, settings, networks) | ({"scales": scales} if scales else {})
-    return Detections(cube, settings, candidates, stacked, probability, made_by, said + caveats(cube))
+    origin = provenance(cube, settings, networks) | ({"scales": scales} if scales else {})
+    origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
+    if cube.primary_beam is not None:
+        origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
+    return Detections(cube, settings, candidates, stacked, probability, origin, told + said + caveats(cube))
 
 
 def source_detection(
@@ -289,6 +294,15 @@ def padded(cube: Cube, settings: Settings) -> list[str]:
     if min(ny, nx) < settings.window:
         said.append(f"The field of {nx} x {ny} pixels was padded to the {settings.window} Blobs Finder expects.")
     return said
+
+
+def continuum(candidates: list[Candidate]) -> str:
+    """Whether the sources of a cube show continuum, in a sentence; where none does, it may have been subtracted."""
+    kept = [c for c in candidates if c.fate is not Fate.DROPPED]
+    shown = sum(c.kind != "line" for c in kept)
+    if shown:
+        return f"Continuum is seen in {shown} of {len(kept)} sources."
+    return "Continuum is seen in no source: there is none above the noise, or it was subtracted."
 
 
 def caveats(cube: Cube) -> list[str]:

@@ -126,7 +126,7 @@ def differences(cube: torch.Tensor) -> torch.Tensor:
     return cube[lag:] - cube[:-lag]
 
 
-def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
+def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | None = None) -> NoiseUnits:
     """Divide a cube by its noise.
 
     The noise is taken for the product of a level for each channel and a smooth map, as a
@@ -138,6 +138,9 @@ def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
         Shape (channels, ny, nx); NaN where there is no data.
     beam
         FWHM in pixels.
+    profile
+        How the noise is known to vary across the field, shape (ny, nx), where it is steeper than a map can tell
+        that is smooth over three beams: one over the primary beam.
 
     Raises
     ------
@@ -146,6 +149,8 @@ def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
     """
     import torch
 
+    if profile is not None:
+        planes = planes / profile
     known = torch.isfinite(planes) & (planes != 0)  # exact zeros are no data: an image cut at its primary beam
     filled = known.flatten(1).any(dim=1)
     channels = torch.nonzero(filled)[:, 0]
@@ -170,6 +175,8 @@ def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
     rms = per_channel(rms / (NORMAL_MAD * 2**0.5), len(cube))
     for plane, sigma in zip(cube, rms, strict=True):
         plane.copy_(torch.where(valid, plane / (sigma * rms_map), 0))
+    if profile is not None:
+        rms_map = rms_map * torch.where(valid, profile, 0)
     return NoiseUnits(cube, valid, rms, rms_map, channels)
 
 

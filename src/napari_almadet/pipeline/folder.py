@@ -21,7 +21,9 @@ from astropy.table import QTable
 from napari_almadet.cube import Cube, CubeError, read_cube
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
 from napari_almadet.pipeline.exchange import regions_text, spectra_table
+from napari_almadet.pipeline.prepare import as_prepared
 from napari_almadet.pipeline.settings import Settings
+from napari_almadet.storage import split_address
 
 JOURNAL = "journal.jsonl"
 CUBE = "cube.fits"  # a cube that has no file of its own
@@ -125,8 +127,15 @@ def _reference(cube: Cube) -> dict:
     """Where the cube's file is, and what shows that it has not changed without reading it all."""
     if cube.path is None:
         return {"path": "", "name": cube.name}
-    path, status = cube.path.resolve(), cube.path.stat()
-    return {"path": str(path), "name": cube.name, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    size, changed = _stamp(cube.path)
+    return {"path": cube.address, "name": cube.name, "size": size, "mtime_ns": changed}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of the last change of a file, or of the files of a folder, such as a CASA image."""
+    files = [p for p in path.rglob("*") if p.is_file() and p.name != "table.lock"] if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -144,7 +153,7 @@ def belongs(folder: str | Path, cube: Cube) -> bool:
         about = json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8"))
         reference = about["cube"]
         if cube.path is not None:
-            return reference["path"] == str(cube.path.resolve())
+            return reference["path"] == cube.address
         known = (reference["path"], reference["name"]) == ("", cube.name)
         return known and cube.sha256() == about["provenance"]["cube"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -188,6 +197,7 @@ def read(folder: str | Path, cube: Cube | None = None) -> Detections:
     except Exception as error:  # a damaged file can fail anywhere inside astropy
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FolderError(f"{folder} cannot be read, it may be damaged: {reason}") from error
+    cube = as_prepared(cube, settings, about["provenance"])
     if stacked.shape != cube.shape[1:]:
         raise FolderError(f"{folder} belongs to a cube of another size than {cube.name}.")
     found = Detections(cube, settings, candidates, stacked, probability, about["provenance"], about["warnings"])
@@ -205,15 +215,14 @@ def _cube(folder: Path, about: dict) -> Cube:
             )
         cube = _read_own(folder / CUBE)
         return replace(cube, name=reference["name"])
-    named = Path(reference["path"])
-    path = next((p for p in (named, folder / named.name, folder.parent / named.name) if p.is_file()), None)
+    named, hdu = split_address(reference["path"])
+    path = next((p for p in (named, folder / named.name, folder.parent / named.name) if p.exists()), None)
     if path is None:
         raise FolderError(
             f"The cube of {folder.name}, {named}, is not there. Put {named.name} into the folder or beside it."
         )
-    cube = read_cube(path)
-    status = path.stat()
-    unchanged = (status.st_size, status.st_mtime_ns) == (reference["size"], reference["mtime_ns"])
+    cube = read_cube(path if hdu is None else f"{path}[{hdu}]")
+    unchanged = _stamp(path) == (reference["size"], reference["mtime_ns"])
     if not unchanged and cube.sha256() != about["provenance"]["cube"]["sha256"]:
         raise FolderError(f"{path} is not the cube that {folder.name} was made from: its contents (sha256) differ.")
     return cube

@@ -63,7 +63,15 @@ from napari_almadet.pipeline.sources import (
 from napari_almadet.pipeline.spectra import extract_spectra, find_emission, off_line, remove_baseline
 from napari_almadet.pipeline.steps import Progress, in_steps, predict
 from napari_almadet.pipeline.tiling import cut
-from napari_almadet.pipeline.windows import Find, Window, beam_fwhm, read_averaged, read_blocks, windows
+from napari_almadet.pipeline.windows import (
+    Find,
+    Window,
+    beam_fwhm,
+    noise_profile,
+    read_averaged,
+    read_blocks,
+    windows,
+)
 from napari_almadet.pipeline.workers import each, lent
 
 if TYPE_CHECKING:
@@ -219,7 +227,7 @@ def source_detection(
     psf = read_psf(settings.psf, cube) if settings.psf else None
     planes, stacked = yield from read_averaged(cube, window)
     yield Progress("Looking for sources", 0, 1)
-    images, finds, noise = search_window(planes, window, beam, networks, psf)
+    images, finds, noise = search_window(planes, window, beam, networks, psf, noise_profile(cube, window))
     del planes
     for number, find in enumerate(finds, 1):
         find.candidate.id = number
@@ -300,7 +308,12 @@ def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[s
 
 
 def search_window(
-    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks, psf: np.ndarray | None = None
+    planes: np.ndarray,
+    window: Window,
+    beam: float,
+    networks: SearchNetworks,
+    psf: np.ndarray | None = None,
+    profile: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
     """Search one window.
 
@@ -308,6 +321,8 @@ def search_window(
     ----------
     psf
         As :func:`~napari_almadet.pipeline.sidelobes.read_psf` gives it.
+    profile
+        As :func:`~napari_almadet.pipeline.windows.noise_profile` gives it.
 
     Returns
     -------
@@ -323,7 +338,8 @@ def search_window(
     nothing = np.zeros((2, *window.shape), np.float32)
     n_channels = len(planes)
     try:
-        raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
+        known = None if profile is None else torch.from_numpy(profile).to(networks.device)
+        raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam, known)
     except ValueError:  # no data here
         return nothing, [], None
     seen = None if psf is None else resampled_psf(psf, window.k, window.shape, networks.device)

@@ -29,6 +29,11 @@ class Settings:
     psf
         ``almadet`` only: path of a FITS image of the dirty beam, as imagers write it beside a dirty cube;
         without it the beam is told from the cube's noise and bright sources.
+    primary_beam
+        Path of an image of the primary beam, with which fluxes are corrected, and the noise told where the cube
+        was corrected, see :func:`napari_almadet.cube.read_primary_beam`.
+    flag_channels
+        Leave out channels that hold no sky, see :func:`napari_almadet.pipeline.flags.bad_channels`.
     peak_height
         ``paper`` only: least height of a peak in a denoised spectrum, which runs from 0 to 1 (step 7).
     min_snr
@@ -61,6 +66,8 @@ class Settings:
     threshold: float | None = None
     require_line: bool | None = None
     psf: str | None = None
+    primary_beam: str | None = None
+    flag_channels: bool = True
     peak_height: float = 0.1
     min_snr: float = 5.0
     window: int = 256

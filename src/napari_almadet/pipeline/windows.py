@@ -202,6 +202,13 @@ def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, tuple
     return planes, stacking.image()
 
 
+def noise_profile(cube: Cube, window: Window) -> np.ndarray | None:
+    """How a primary-beam corrected cube's noise varies across a window, (ny, nx); None where that is not known."""
+    if cube.primary_beam is None or not cube.primary_beam.corrected:
+        return None
+    return 1 / resample(cube.primary_beam.plane(cube.shape[0] // 2, *window.pixels(cube.shape[1:])), window.k)
+
+
 @in_steps
 def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
     """Geometric mean of the beam's FWHM in pixels: the header's, or else what the noise's correlation says."""

@@ -17,12 +17,15 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
+    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QProgressBar,
     QPushButton,
     QSizePolicy,
+    QStyle,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -126,6 +129,17 @@ class DetectWidget(QWidget):
         self.min_snr.setToolTip("Preset paper only: least signal-to-noise of a candidate in its focused image")
         self.keep_continuum = QCheckBox("Keep sources without a line")
         self.keep_continuum.setToolTip("The paper drops candidates without an emission peak; this keeps them")
+        self.primary_beam = QLineEdit()
+        self.primary_beam.setPlaceholderText("none")
+        self.primary_beam.setClearButtonEnabled(True)
+        self.primary_beam.setToolTip(
+            "An image of the cube's primary beam (.pb), for fluxes, and for the noise of a cube corrected for it"
+        )
+        browse = self.primary_beam.addAction(
+            self.style().standardIcon(QStyle.StandardPixmap.SP_DialogOpenButton),
+            QLineEdit.ActionPosition.TrailingPosition,
+        )
+        browse.triggered.connect(self._find_primary_beam)
         self._follow_preset(defaults.preset)
 
         self.detect_button = QPushButton("Detect sources")
@@ -169,6 +183,7 @@ class DetectWidget(QWidget):
         form.addRow("Preset", self.preset)
         form.addRow("Device", self.device)
         form.addRow("Threshold", numbers)
+        form.addRow("Primary beam", self.primary_beam)
         form.addRow("", self.keep_continuum)
         buttons = QHBoxLayout()
         buttons.addWidget(self.detect_button, 3)
@@ -195,6 +210,13 @@ class DetectWidget(QWidget):
         )
         self.keep_continuum.setChecked(not defaults.require_line)
         self.min_snr.setEnabled(paper)
+
+    def _find_primary_beam(self) -> None:
+        cube = self.session.image.metadata.get("cube") if self.session.image is not None else None
+        folder = str(cube.path.parent) if isinstance(cube, Cube) and cube.path is not None else ""
+        path, _ = QFileDialog.getOpenFileName(self, "Image of the primary beam", folder)
+        if path:
+            self.primary_beam.setText(path)
 
     def open_inspector(self) -> None:
         """Show the inspector below the canvas, unless it is there."""
@@ -243,6 +265,7 @@ class DetectWidget(QWidget):
             min_snr=self.min_snr.value(),
             require_line=not self.keep_continuum.isChecked(),
             device=self.device.currentData(),
+            primary_beam=self.primary_beam.text().strip() or None,
         )
 
     def detect(self) -> None:
@@ -317,7 +340,14 @@ class DetectWidget(QWidget):
         self.detect_button.setEnabled(not running and self.session.image is not None)
         self.cancel_button.setEnabled(self._worker is not None)
         self.progress.setVisible(running)
-        for field in (self.image_choice, self.preset, self.device, self.threshold, self.keep_continuum):
+        for field in (
+            self.image_choice,
+            self.preset,
+            self.device,
+            self.threshold,
+            self.keep_continuum,
+            self.primary_beam,
+        ):
             field.setEnabled(not running)
         self.min_snr.setEnabled(not running and self.preset.currentText() == "paper")
 

@@ -41,7 +41,7 @@ def _folders(cube: Cube) -> list[Path]:
 
 def _name(cube: Cube) -> str:
     """What the folders of a cube's unsaved sessions begin with: its name, and what tells it from its namesakes."""
-    origin = str(cube.path.resolve()) if cube.path is not None else f"array {cube.shape}"
+    origin = cube.address or f"array {cube.shape}"
     return f"{re.sub(r'[^A-Za-z0-9]+', '_', cube.name)[:60]}-{hashlib.sha256(origin.encode()).hexdigest()[:8]}"
 
 

@@ -220,11 +220,14 @@ def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple
     plane of noise is dark and a line stands out.
     """
     n_channels, ny, nx = cube.shape
-    step = max(1, int(np.ceil(np.sqrt(ny * nx / pixels))))
+    spread = np.unique(np.linspace(0, n_channels - 1, planes + 2).round().astype(int))
+    strips = _strips(ny, max(1, pixels // nx))
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
+        sampled = np.array([[cube.data[c, s] for s in strips] for c in spread], np.float32).reshape(len(spread), -1)
+    blank = ~sampled.any(axis=0)  # zeros outside the primary beam; `Cube.blank` may have to read much of the cube
     samples = []
-    for channel in np.unique(np.linspace(0, n_channels - 1, planes + 2).round().astype(int)):
-        plane = cube.read(channel=channel, y=slice(None, None, step), x=slice(None, None, step))
-        values = plane[np.isfinite(plane)]
+    for plane in sampled:
+        values = plane[np.isfinite(plane) & ~blank]
         if values.size and np.ptp(values) > 0:
             samples.append(values)
     if not samples:
@@ -234,6 +237,15 @@ def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple
     sigma = 1.4826 * np.median(np.abs(values - middle))
     high = max(high, middle + 6 * sigma)
     return (float(low), float(high)) if high > low else None
+
+
+def _strips(ny: int, rows: int, n: int = 16) -> list[slice]:
+    """Strips of rows, all of one height, evenly spread; all rows as one strip if there are no more than asked for."""
+    if ny <= rows:
+        return [slice(0, ny)]
+    height = max(1, rows // n)
+    n = max(1, rows // height)
+    return [slice(y, y + height) for y in np.linspace(0, ny - height, n).round().astype(int)]
 
 
 def _blank(dtype: np.dtype) -> Any:

@@ -1,4 +1,4 @@
-"""napari's way to a FITS cube, and to a folder of results."""
+"""napari's way to a cube, in a file or a folder, and to a folder of results."""
 
 from __future__ import annotations
 
@@ -12,32 +12,42 @@ from napari.utils.notifications import show_error, show_info
 
 from napari_almadet.cube import Cube, CubeError, read_cube
 from napari_almadet.plugin.layers import cube_layer, result_layers
+from napari_almadet.storage import image_names, is_casa_image
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.types import LayerDataTuple
 
 PLUGIN, WIDGET = "napari-almadet", "Detect sources"  # as in napari.yaml
-SUFFIXES = (".fits", ".fit", ".fits.gz", ".fit.gz", ".fits.fz", ".fit.fz")
+FITS = (".fits", ".fit", ".fts")
+SUFFIXES = (*(fits + packed for fits in FITS for packed in ("", ".gz", ".fz", ".bz2", ".xz")), ".hdf5")
 
 
 def napari_get_reader(path: str | Sequence[str]) -> Callable[..., list[LayerDataTuple]] | None:
-    """The reader of FITS files, by their names, or of one folder of results; None for anything else.
+    """The reader of cubes, by their names, or of one folder of results; None for anything else.
 
-    napari asks about every folder that is opened, so the answer must come at once.
+    A folder is a cube if it is a CASA image.  napari asks about every folder that is opened, so the answer must
+    come at once.
     """
     paths = [path] if isinstance(path, str) else list(path)
     if len(paths) == 1 and Path(paths[0]).is_dir():
         from napari_almadet.pipeline.folder import is_result
 
-        return read_result if is_result(paths[0]) else None
-    if all(str(p).lower().endswith(SUFFIXES) for p in paths):
-        return read
-    return None
+        if is_result(paths[0]):
+            return read_result
+    return read if paths and all(_is_cube(Path(p)) for p in paths) else None
+
+
+def _is_cube(path: Path) -> bool:
+    """Whether a path looks like a cube: a folder by what is in it, a file by its name."""
+    return is_casa_image(path) if path.is_dir() else path.name.lower().endswith(SUFFIXES)
 
 
 def read(path: str | Sequence[str]) -> list[LayerDataTuple]:
-    """One image layer a file; a file that is no cube is refused in one sentence, and the others still open."""
+    """One image layer a file; a file that is no cube is refused in one sentence, and the others still open.
+
+    Further cubes in a file, such as its errors, are hidden layers.
+    """
     paths = [path] if isinstance(path, str) else list(path)
     layers = []
     for each in paths:
@@ -47,11 +57,24 @@ def read(path: str | Sequence[str]) -> list[LayerDataTuple]:
         except CubeError as error:
             show_error(str(error))
             continue
+        layers += other_layers(Path(each))
         if cube.notes:
             show_info("\n".join([f"{cube.name}:", *cube.notes]))
     if layers:
         north_up()
     return layers or [(None,)]  # napari's way to say "read, and nothing to show"
+
+
+def other_layers(path: Path) -> list[LayerDataTuple]:
+    """Hidden layers of the cubes in a file beyond the first, those that are no cubes left out."""
+    layers = []
+    for name in image_names(path)[1:]:
+        try:
+            data, meta, kind = cube_layer(read_cube(f"{path}[{name}]"))
+        except CubeError:
+            continue
+        layers.append((data, meta | {"visible": False}, kind))
+    return layers
 
 
 def read_result(path: str | Sequence[str]) -> list[LayerDataTuple]:

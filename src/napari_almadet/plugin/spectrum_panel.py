@@ -27,6 +27,7 @@ from napari_almadet.inspection.apertures import (
 )
 from napari_almadet.inspection.axes import SpectralAxis
 from napari_almadet.pipeline.catalog import Candidate
+from napari_almadet.pipeline.flags import runs
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import number, readable, unit_text
 from napari_almadet.plugin.lines_menu import LinesMenu
@@ -63,6 +64,7 @@ class SpectrumPanel(QWidget):
         self._baseline = (np.nan, np.nan)
         self._whole_band = True  # is to be shown; else the part that the user zoomed to
         self.line_marks: list[pg.InfiniteLine] = []
+        self.left_out: list[pg.LinearRegionItem] = []  # channels that were
         self._build_plot()
         self._build_bar()
         layout = QVBoxLayout(self)
@@ -270,6 +272,7 @@ class SpectrumPanel(QWidget):
             if aperture is Aperture.BOX or cutout is not None:
                 self.spectrum = readable(extract(self.choice.cube, candidate, aperture, cutout))
         shown = self.spectrum is not None
+        self._draw_left_out(self.choice.cube.flagged if shown else None)
         for item in (self.zero, self.line):
             item.setVisible(shown)
         for item in (self.noise, self.span, self.dirty, self.denoised, self.fit, self.fwhm, self.residual, self.peaks):
@@ -328,6 +331,19 @@ class SpectrumPanel(QWidget):
         self.span.setVisible(last > first)
         if last > first:
             self.span.setRegion(np.sort(self.axis.world(np.array([first, last]) - 0.5)))
+
+    def _draw_left_out(self, flagged: np.ndarray | None) -> None:
+        """Shade the channels that were left out of the search."""
+        for region in self.left_out:
+            self.plot.removeItem(region)
+        channels = runs([] if flagged is None else np.flatnonzero(flagged))
+        ends = [np.sort(self.axis.world(np.array([first - 0.5, last + 0.5]))) for first, last in channels]
+        brush = pg.mkBrush(transparent(self._colours.residual, 60))
+        self.left_out = [pg.LinearRegionItem(values, movable=False, brush=brush, pen=pg.mkPen(None)) for values in ends]
+        for region in self.left_out:
+            region.setZValue(-15)
+            region.setToolTip("Left out of the search: no sky in these channels")
+            self.plot.addItem(region, ignoreBounds=True)
 
     def _draw_peaks(self, candidate: Candidate) -> None:
         """Every peak as a mark to click, the secondary ones too, and the primary's FWHM at its half height."""
