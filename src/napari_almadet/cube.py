@@ -149,6 +149,11 @@ class Cube:
             return None
         return float((self.beam.sr / self.pixel_scale**2).to_value(u.dimensionless_unscaled))
 
+    @property
+    def beam_fwhm(self) -> float | None:
+        """FWHM in pixels of a round Gaussian of the beam's solid angle, or None."""
+        return None if self.beam_area is None else float(np.sqrt(4 * np.log(2) / np.pi * self.beam_area))
+
     @cached_property
     def rest_frequency(self) -> u.Quantity | None:
         """Rest frequency from the header in Hz, or None."""
@@ -299,6 +304,11 @@ def read_cube(path: str | Path) -> Cube:
         raise CubeError(f"{path.name} cannot be read as FITS, it may be damaged or incomplete: {reason}") from error
 
 
+def short_name(path: Path) -> str:
+    """A file's name without its endings, which is the name of its cube."""
+    return re.sub(r"\.(fits?|fts)(\.(gz|fz|bz2|z))?$", "", path.name, flags=re.IGNORECASE)
+
+
 def _read(path: Path) -> Cube:
     """`read_cube` without the file's name in the errors, and with errors of any type."""
     notes: list[str] = []
@@ -322,7 +332,7 @@ def _read(path: Path) -> Cube:
         unit=_brightness_unit(header, notes),
         beams=beams,
         header=header,
-        name=re.sub(r"\.(fits?|fts)(\.(gz|fz|bz2|z))?$", "", path.name, flags=re.IGNORECASE),
+        name=short_name(path),
         path=path,
         notes=tuple(dict.fromkeys(notes)),  # two axes may need the same mending
     )

@@ -7,9 +7,11 @@ from astropy.wcs import WCS
 from napari_almadet.pipeline.catalog import channel_width, flux_factor
 
 COLUMNS = [
-    *("id", "x", "y", "z", "x_min", "x_max", "y_min", "y_max", "z_min", "z_max", "ra", "dec", "freq", "v_rad"),
-    *("f_sum", "err_f_sum", "f_max", "w20", "w50", "rms", "prob", "snr_global", "snr_pixel", "n_peaks"),
-    *("blended", "edge", "kind", "verdict", "note", "origin", "fate"),
+    *("id", "x", "y", "z", "err_x", "err_y", "err_z", "x_min", "x_max", "y_min", "y_max", "z_min", "z_max"),
+    *("ra", "dec", "err_ra", "err_dec", "freq", "err_freq", "v_rad", "err_v_rad"),
+    *("f_sum", "err_f_sum", "f_max", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50", "fwhm", "err_fwhm"),
+    *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit", "rms", "prob"),
+    *("snr_global", "snr_pixel", "n_peaks", "blended", "edge", "kind", "verdict", "note", "origin", "fate"),
 ]
 
 
@@ -48,7 +50,7 @@ def test_an_array_without_coordinates_has_pixels_and_channels(detections_of, cub
     [
         ({}, u.Jy, u.km / u.s),
         ({"RESTFRQ": None}, u.Jy, u.Hz),
-        ({"BUNIT": "K"}, u.K * u.pix, u.km / u.s),
+        ({"BUNIT": "K"}, u.Jy, u.km / u.s),
         ({"BMAJ": None, "BMIN": None, "BPA": None}, u.Jy / u.beam * u.pix, u.km / u.s),
         ({"BUNIT": "mJy/beam"}, u.mJy, u.km / u.s),
         ({"BUNIT": "Jy/pixel"}, u.Jy, u.km / u.s),

@@ -182,7 +182,6 @@ def source_spectral_focusing(
     found in, go through steps 5 to 10 again with boxes of their own.
     """
     stacked_snr = pixel_snr(stacked)
-    beam_fwhm = np.sqrt(4 * np.log(2) / np.pi * (cube.beam_area or 0))
     parts = []
     for done, candidate in enumerate(list(candidates)):
         yield Progress("Focusing on sources", done, len(candidates))
@@ -190,7 +189,7 @@ def source_spectral_focusing(
             continue
         cutout = focus_and_measure(candidate, cube, stacked_snr, settings)
         if candidate.fate is not Fate.DROPPED and len(candidate.peaks) > 1:
-            sources = deblend(candidate, cutout, beam_fwhm, settings.min_snr)  # (9)
+            sources = deblend(candidate, cutout, cube.beam_fwhm or 0, settings.min_snr)  # (9)
             parts += take_apart(candidate, sources, candidates, probability)
     if parts:
         yield from frequency_denoising(cube, parts, settings, networks)
@@ -247,16 +246,21 @@ def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray,
 
 def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> dict:
     """Where a result comes from: program, networks, device, cube and date, as plain values."""
-    names = next(names for kind, names in NETWORKS.values() if isinstance(networks, kind))
     return {
         "version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(networks.device),
-        "networks": {
-            name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
-            for name, card in zip(names, networks.cards, strict=True)
-        },
+        "networks": networks_used(settings, networks),
         "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": cube.sha256()},
+    }
+
+
+def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> dict:
+    """Which weights a run has, by the network's name: the setting and the file's sha256."""
+    names = next(names for kind, names in NETWORKS.values() if isinstance(networks, kind))
+    return {
+        name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
+        for name, card in zip(names, networks.cards, strict=True)
     }
 
 

@@ -449,9 +449,4 @@ def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings
     margin = (len(focused) - settings.crop) // 2
     candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
-    measure(candidate, cube, cutout)  # (10)
-    share = max(captured(find), 0.3)
-    candidate.f_sum, candidate.err_f_sum = candidate.f_sum / share, candidate.err_f_sum / share
-    candidate.x, candidate.y = find.x, find.y
-    if candidate.primary:
-        candidate.z = candidate.primary.centre
+    measure(candidate, cube, cutout, (find.x, find.y), max(captured(find), 0.3))  # (10)
