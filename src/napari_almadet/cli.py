@@ -170,6 +170,14 @@ def detect(
             metavar="NETWORK=FILE",
         ),
     ] = None,
+    reliability: Annotated[
+        bool,
+        typer.Option(
+            "--reliability",
+            help="Also search the negated cube, which shows how many false sources to expect, and give each candidate "
+            "its reliability, the column rel. Takes as long again.",
+        ),
+    ] = False,
     jobs: Annotated[
         int,
         typer.Option(
@@ -211,6 +219,7 @@ def detect(
             threshold=threshold,
             min_snr=min_snr,
             require_line=require_line,
+            reliability=reliability,
             device=str(device),
             **own_weights(weights or []),
         )
@@ -593,13 +602,15 @@ def summary(detections: Detections) -> Table:
     place, line = coordinate_names(detections.cube)
     # units below the names: the table is to fit the 80 columns of a pipe
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("id", *place, line, f"flux\n({flux_unit})", "SNR", "prob", "kind", ""):
+    judged = ("prob",) if detections.negatives is None else ("prob", "rel")
+    for name in ("id", *place, line, f"flux\n({flux_unit})", "SNR", *judged, "kind", ""):
         table.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
     for c in detections.kept:
         flags = " ".join(name for name in ("blended", "edge") if getattr(c, name))
         flux = f"{c.f_sum:.3g} ± {c.err_f_sum:.1g}"
-        snr, prob = f"{c.snr_pixel:.1f}", f"{c.prob:.2f}"
-        table.add_row(str(c.id), *coordinates(detections.cube, c), flux, snr, prob, c.kind, flags)
+        numbers = (f"{getattr(c, name):.2f}" for name in judged)
+        place_and_line = coordinates(detections.cube, c)
+        table.add_row(str(c.id), *place_and_line, flux, f"{c.snr_pixel:.1f}", *numbers, c.kind, flags)
     return table
 
 

@@ -10,7 +10,7 @@ COLUMNS = [
     *("id", "x", "y", "z", "err_x", "err_y", "err_z", "x_min", "x_max", "y_min", "y_max", "z_min", "z_max"),
     *("ra", "dec", "err_ra", "err_dec", "freq", "err_freq", "v_rad", "err_v_rad"),
     *("f_sum", "err_f_sum", "f_max", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50", "fwhm", "err_fwhm"),
-    *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit", "rms", "prob"),
+    *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit", "rms", "prob", "rel"),
     *("snr_global", "snr_pixel", "n_peaks", "blended", "edge", "kind", "verdict", "note", "origin", "fate"),
 ]
 

@@ -154,6 +154,7 @@ class Candidate:
     err_dc_pa: float = np.nan
     dc_limit: float = np.nan
     rms: float = np.nan
+    rel: float = np.nan  # reliability by the negated cube, see pipeline.reliability
     verdict: str = "unseen"  # one of VERDICTS: the astronomer's
     note: str = ""
     origin: str = "found"  # one of ORIGINS: whose box and emission range these are
@@ -183,7 +184,8 @@ class Detections:
     """Result of :func:`napari_almadet.detect` on one cube.
 
     ``candidates`` holds all of them, the dropped too; ``kept`` those the catalogue lists.
-    ``stacked`` and ``probability`` are (y, x) images of the whole field.
+    ``stacked`` and ``probability`` are (y, x) images of the whole field.  ``negatives`` are ``prob`` and
+    ``snr_pixel`` of what was found in the negated cube, (n, 2), if that was searched.
     """
 
     cube: Cube
@@ -193,6 +195,7 @@ class Detections:
     probability: np.ndarray
     provenance: dict  # package version, device, weights' sha256 and the cube's
     warnings: list[str] = field(default_factory=list)
+    negatives: np.ndarray | None = None
 
     @property
     def kept(self) -> list[Candidate]:
@@ -282,6 +285,7 @@ class Detections:
             "dc_limit": numbers("dc_limit", u.arcsec),
             "rms": numbers("rms", brightness),
             "prob": plain("prob", float),
+            "rel": plain("rel", float),
             "snr_global": plain("snr_global", float),
             "snr_pixel": plain("snr_pixel", float),
             "n_peaks": indices([len(c.peaks) for c in rows]),
@@ -300,8 +304,13 @@ class Detections:
         return table
 
     def about(self) -> dict:
-        """Settings, provenance and warnings as plain values."""
-        return {"settings": self.settings.as_dict(), "provenance": self.provenance, "warnings": list(self.warnings)}
+        """Settings, provenance, warnings and negatives as plain values."""
+        return {
+            "settings": self.settings.as_dict(),
+            "provenance": self.provenance,
+            "warnings": list(self.warnings),
+            "negatives": None if self.negatives is None else np.round(self.negatives, 6).tolist(),
+        }
 
     def write(self, folder: str | Path) -> Path:
         """Write all there is to a folder, see :func:`napari_almadet.pipeline.folder.write`."""

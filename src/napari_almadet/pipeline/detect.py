@@ -31,6 +31,7 @@ from napari_almadet.pipeline.focus import (
     voxel_noise,
 )
 from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.reliability import find_negatives, give, judged, notes
 from napari_almadet.pipeline.search import SearchNetworks, search_steps
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
@@ -112,8 +113,13 @@ def detect_steps(
     yield Progress("Loading the networks", 0, 1)
     networks = networks or load_networks(settings)
 
+    negatives = None
     if isinstance(networks, SearchNetworks):
         stacked, probability, candidates, said = yield from search_steps(cube, settings, networks)
+        if settings.reliability:
+            negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates)))
+            give(candidates, negatives)
+            said += notes(negatives, settings.threshold)
     else:
         said = padded(cube, settings)
         stacked, probability, candidates = yield from source_detection(cube, settings, networks)
@@ -121,9 +127,8 @@ def detect_steps(
         yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
 
     yield Progress("Writing down the provenance", 0, 1)
-    return Detections(
-        cube, settings, candidates, stacked, probability, provenance(cube, settings, networks), said + caveats(cube)
-    )
+    origin = provenance(cube, settings, networks)
+    return Detections(cube, settings, candidates, stacked, probability, origin, said + caveats(cube), negatives)
 
 
 def source_detection(

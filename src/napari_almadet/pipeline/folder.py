@@ -30,7 +30,7 @@ MEASURES = (
     *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "peak", "err_peak"),
     *("w20", "err_w20", "w50", "err_w50", "fwhm", "err_fwhm"),
     *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
-    *("rms", "prob", "snr_global", "snr_pixel"),
+    *("rms", "prob", "rel", "snr_global", "snr_pixel"),
 )
 MARKS = ("blended", "edge", "kind", "verdict", "note", "origin")
 
@@ -202,7 +202,10 @@ def read(folder: str | Path, cube: Cube | None = None) -> Detections:
         raise FolderError(f"{folder} cannot be read, it may be damaged: {reason}") from error
     if stacked.shape != cube.shape[1:]:
         raise FolderError(f"{folder} belongs to a cube of another size than {cube.name}.")
-    found = Detections(cube, settings, candidates, stacked, probability, about["provenance"], about["warnings"])
+    negatives = about.get("negatives")
+    negatives = None if negatives is None else np.array(negatives, dtype=float).reshape(-1, 2)
+    told = about["provenance"], about["warnings"], negatives
+    found = Detections(cube, settings, candidates, stacked, probability, *told)
     Journal(folder).replay(found)
     return found
 

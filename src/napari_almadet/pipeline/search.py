@@ -91,9 +91,15 @@ class SearchNetworks:
 
 
 def search_steps(
-    cube: Cube, settings: Settings, networks: SearchNetworks
+    cube: Cube, settings: Settings, networks: SearchNetworks, negated: bool = False
 ) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, list[Candidate], list[str]]]:
     """Find the sources of a cube.
+
+    Parameters
+    ----------
+    negated
+        Whether the cube is a negated one, whose bright sources, for their sidelobes, are to be looked for where it is
+        negative.
 
     Returns
     -------
@@ -105,7 +111,7 @@ def search_steps(
         What about the cube the networks have not learnt, one sentence each.
     """
     stacked = yield from stack.steps(cube)  # (1)
-    probability, finds, said = yield from source_detection(cube, networks)
+    probability, finds, said = yield from source_detection(cube, networks, negated)
     probability[np.isnan(stacked)] = np.nan
     yield from frequency_denoising(finds, settings, networks)
     yield from judgement(finds, settings, networks)
@@ -114,7 +120,7 @@ def search_steps(
 
 
 def source_detection(
-    cube: Cube, networks: SearchNetworks
+    cube: Cube, networks: SearchNetworks, negated: bool = False
 ) -> Generator[Progress, None, tuple[np.ndarray, list[Find], list[str]]]:
     """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks."""
     fwhm = yield from beam_fwhm(cube)
@@ -127,7 +133,7 @@ def source_detection(
     for done, window in enumerate(parts):
         planes = yield from read_averaged(cube, window)
         yield Progress("Looking for sources", done, len(parts))
-        chance, found, noise = search_window(planes, window, fwhm / k, networks)
+        chance, found, noise = search_window(planes, window, fwhm / k, networks, negated)
         noises += [noise] if noise else []
         place = tuple(slice(o + s.start, o + s.stop) for o, s in zip((window.y, window.x), window.owned, strict=True))
         probability[place] = chance[window.owned]
@@ -186,7 +192,7 @@ def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[s
 
 
 def search_window(
-    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks
+    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks, negated: bool = False
 ) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
     """Search one window: Source Finder's probabilities (ny, nx), this window's sources, its noise if it has data."""
     import torch
@@ -196,7 +202,10 @@ def search_window(
         raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
     except ValueError:  # no data here
         return nothing, [], None
-    units, sidelobes = without_sidelobes(raw, beam)
+    units, sidelobes = without_sidelobes(replace(raw, cube=-raw.cube) if negated else raw, beam)
+    if negated:
+        units = replace(units, cube=-units.cube)
+        sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)
         answer = networks.source_finder(images[None])[0].float()

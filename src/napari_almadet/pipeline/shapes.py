@@ -5,8 +5,8 @@ deconvolution subtracts them (Wild 1970), and a change of axes with Jacobian J m
 oblong, rotated or both.
 
 The error of a least-squares fit whose noise is correlated is (J^T J)^-1 J^T C J (J^T J)^-1, with J the derivatives
-of the model by its parameters and C the covariance of the pixels' noise.  It holds for any shape; for the two cases
-in which Condon (1997, PASP 109, 166) gives closed formulae, it agrees with them.
+of the model by its parameters and C the covariance of the pixels' noise.  It holds for any shape and noise; for
+independent pixels it is Condon's (1997, PASP 109, 166).
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def fit_gaussian(
 
 
 def place_errors(matrix: np.ndarray, snr: float, noise: np.ndarray | None) -> tuple[float, float]:
-    """Errors of x and y, in pixels, of a Gaussian of a shape and a peak signal-to-noise ratio, fitted to an image."""
+    """Errors of x and y in pixels, by least squares, of a Gaussian of a shape whose peak is ``snr`` times the noise."""
     reach = 3 * np.sqrt(np.diag(matrix))
     half = np.ceil(reach).astype(int)
     y, x = np.indices(2 * half[::-1] + 1)

@@ -126,6 +126,12 @@ class DetectWidget(QWidget):
         self.min_snr.setToolTip("Preset paper only: least signal-to-noise of a candidate in its focused image")
         self.keep_continuum = QCheckBox("Keep sources without a line")
         self.keep_continuum.setToolTip("The paper drops candidates without an emission peak; this keeps them")
+        self.reliability = QCheckBox("Reliability from the negated cube")
+        self.reliability.setToolTip(
+            "Preset almadet only: search the negated cube as well. Noise and most sidelobes are negative as often as\n"
+            "positive, sources are not: what is found there tells how many false sources to expect, and gives each\n"
+            "candidate its reliability, the column rel. Takes as long again."
+        )
         self._follow_preset(defaults.preset)
 
         self.detect_button = QPushButton("Detect sources")
@@ -170,6 +176,7 @@ class DetectWidget(QWidget):
         form.addRow("Device", self.device)
         form.addRow("Threshold", numbers)
         form.addRow("", self.keep_continuum)
+        form.addRow("", self.reliability)
         buttons = QHBoxLayout()
         buttons.addWidget(self.detect_button, 3)
         buttons.addWidget(self.cancel_button, 1)
@@ -195,6 +202,7 @@ class DetectWidget(QWidget):
         )
         self.keep_continuum.setChecked(not defaults.require_line)
         self.min_snr.setEnabled(paper)
+        self.reliability.setEnabled(not paper)
 
     def open_inspector(self) -> None:
         """Show the inspector below the canvas, unless it is there."""
@@ -242,6 +250,7 @@ class DetectWidget(QWidget):
             threshold=self.threshold.value(),
             min_snr=self.min_snr.value(),
             require_line=not self.keep_continuum.isChecked(),
+            reliability=self.reliability.isChecked() and self.preset.currentText() != "paper",
             device=self.device.currentData(),
         )
 
@@ -319,7 +328,9 @@ class DetectWidget(QWidget):
         self.progress.setVisible(running)
         for field in (self.image_choice, self.preset, self.device, self.threshold, self.keep_continuum):
             field.setEnabled(not running)
-        self.min_snr.setEnabled(not running and self.preset.currentText() == "paper")
+        paper = self.preset.currentText() == "paper"
+        self.min_snr.setEnabled(not running and paper)
+        self.reliability.setEnabled(not running and not paper)
 
 
 def summary(detections: Detections, seconds: float) -> str:
