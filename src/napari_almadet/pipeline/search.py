@@ -42,7 +42,7 @@ from napari_almadet.pipeline.focus import (
     voxel_noise,
 )
 from napari_almadet.pipeline.measure import measure
-from napari_almadet.pipeline.sidelobes import without_sidelobes
+from napari_almadet.pipeline.sidelobes import averaged_psf, read_psf, without_sidelobes
 from napari_almadet.pipeline.sources import (
     BOX_LEVEL,
     LEAST_CHANCE,
@@ -111,7 +111,7 @@ def search_steps(
         What about the cube the networks have not learnt, one sentence each.
     """
     stacked = yield from stack.steps(cube)  # (1)
-    probability, finds, said = yield from source_detection(cube, networks, negated)
+    probability, finds, said = yield from source_detection(cube, settings, networks, negated)
     probability[np.isnan(stacked)] = np.nan
     yield from frequency_denoising(finds, settings, networks)
     yield from judgement(finds, settings, networks)
@@ -120,9 +120,10 @@ def search_steps(
 
 
 def source_detection(
-    cube: Cube, networks: SearchNetworks, negated: bool = False
+    cube: Cube, settings: Settings, networks: SearchNetworks, negated: bool = False
 ) -> Generator[Progress, None, tuple[np.ndarray, list[Find], list[str]]]:
     """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks."""
+    psf = read_psf(settings.psf, cube) if settings.psf else None
     fwhm = yield from beam_fwhm(cube)
     k = binning(fwhm)
     ny, nx = cube.shape[1:]
@@ -133,7 +134,7 @@ def source_detection(
     for done, window in enumerate(parts):
         planes = yield from read_averaged(cube, window)
         yield Progress("Looking for sources", done, len(parts))
-        chance, found, noise = search_window(planes, window, fwhm / k, networks, negated)
+        chance, found, noise = search_window(planes, window, fwhm / k, networks, psf, negated)
         noises += [noise] if noise else []
         place = tuple(slice(o + s.start, o + s.stop) for o, s in zip((window.y, window.x), window.owned, strict=True))
         probability[place] = chance[window.owned]
@@ -192,9 +193,17 @@ def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[s
 
 
 def search_window(
-    planes: np.ndarray, window: Window, beam: float, networks: SearchNetworks, negated: bool = False
+    planes: np.ndarray,
+    window: Window,
+    beam: float,
+    networks: SearchNetworks,
+    psf: np.ndarray | None = None,
+    negated: bool = False,
 ) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
-    """Search one window: Source Finder's probabilities (ny, nx), this window's sources, its noise if it has data."""
+    """Search one window: Source Finder's probabilities (ny, nx), this window's sources, its noise if it has data.
+
+    ``psf`` as :func:`~napari_almadet.pipeline.sidelobes.read_psf` gives it.
+    """
     import torch
 
     nothing = np.zeros(window.shape, np.float32)
@@ -202,7 +211,8 @@ def search_window(
         raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
     except ValueError:  # no data here
         return nothing, [], None
-    units, sidelobes = without_sidelobes(replace(raw, cube=-raw.cube) if negated else raw, beam)
+    seen = None if psf is None else averaged_psf(psf, window.k, window.shape, networks.device)
+    units, sidelobes = without_sidelobes(replace(raw, cube=-raw.cube) if negated else raw, beam, seen)
     if negated:
         units = replace(units, cube=-units.cube)
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)

@@ -26,6 +26,9 @@ class Settings:
     require_line
         Drop candidates without an emission line: the paper's rule, so that this is on with ``paper``
         and off with ``almadet`` unless it is told.
+    psf
+        ``almadet`` only: path of a FITS image of the dirty beam, as imagers write it beside a dirty cube;
+        without it the beam is told from the cube's noise and bright sources.
     peak_height
         ``paper`` only: least height of a peak in a denoised spectrum, which runs from 0 to 1 (step 7).
     min_snr
@@ -57,6 +60,7 @@ class Settings:
     preset: str = "almadet"
     threshold: float | None = None
     require_line: bool | None = None
+    psf: str | None = None
     peak_height: float = 0.1
     min_snr: float = 5.0
     window: int = 256

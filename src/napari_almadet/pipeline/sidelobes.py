@@ -1,11 +1,15 @@
 """Bright sources without their sidelobes, so that these are not taken for sources, nor hide any.
 
-A dirty cube tells its dirty beam twice.  With natural weights the autocorrelation of its noise is
-the beam.  And a bright source shows it, beside whatever else is there; but a beam is the same
-turned by 180 degrees, and what is seen on one side only is no sidelobe.  Bright sources are taken
-apart into components, each a spectrum at a place convolved with that beam, and put back with
-the clean beam, as CLEAN (Högbom 1974) does, but only as deep as sidelobes would show.  Where taking
-them off makes the image worse, nothing is taken off.
+The dirty beam may be given, as an image of it.  If not, the dirty cube tells it twice.  The
+autocorrelation of its noise is the beam where the visibilities had natural weights; weights that flatten the
+uv plane leave less noise where there are many visibilities, and the beam's transform is then about
+a root of the noise's: the one that explains the bright sources best.  And a bright source
+shows the beam, beside whatever else is there; but a beam is the same turned by 180 degrees, and what is seen on
+one side only is no sidelobe.
+
+Bright sources are taken apart into components, each a spectrum at a place convolved with that beam, and put back
+with the clean beam, as CLEAN (Högbom 1974) does, but only as deep as sidelobes would show.  Where taking them off
+makes the image worse, nothing is taken off.
 """
 
 from __future__ import annotations
@@ -14,8 +18,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.wcs.utils import proj_plane_pixel_scales
 from scipy import ndimage
 
+from napari_almadet.cube import Cube, CubeError, read_plane
 from napari_almadet.pipeline.evidence import NoiseUnits, line_maps, stack_snr
 
 if TYPE_CHECKING:
@@ -31,6 +37,9 @@ COARSE_WIDTHS = (1.0, 4.0, 16.0)  # channels: a bright line is seen with any wid
 WIDE = 0.35  # beams: a source wider than that does not show the dirty beam
 NOISE_FLOOR = 0.01  # by which the noise's autocorrelation may differ from the beam, whose weights need not be natural
 SOURCE_FLOOR = 0.003  # by which a bright source's image may, for what it is not alone
+ROOTS = (0.75, 0.5, 0.35)  # of the noise's spectrum, for weights from about robust 0 to uniform ones
+NEAR = 8.0  # beams about bright sources, where their sidelobes show most
+TWIN = 0.5  # of a place's SNR, opposite of it about a brighter one: then it may well be a sidelobe
 PLANES = 128  # of differences are enough: they tell the beam to half a percent of its peak
 
 
@@ -78,6 +87,73 @@ def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tenso
     # each pair of planes is independent, and so is each beam in it
     variance = 1 / (pairs / (1.1 * beam**2) * len(quiet) / 2).clamp(min=1)
     return psf * psf**2 / (psf**2 + variance), variance
+
+
+def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, int]], beam: float) -> torch.Tensor:
+    """The noise's autocorrelation or that of a root of its spectrum: what leaves least about bright sources.
+
+    A cell of the uv plane with n visibilities, each of weight w and of unit noise, adds n w to the beam's transform
+    and n w² to the noise's power.  With natural weights, w = 1, the two are the same; with
+    uniform ones, w = 1 / n, the first is flat (Briggs 1995, chapter 3).
+
+    Parameters
+    ----------
+    psf
+        As :func:`noise_psf` gives it.
+    places
+        Of the bright sources.
+    """
+    import torch
+
+    spectrum = torch.fft.rfft2(psf).real.clamp(min=0)
+    candidates = [psf]
+    for root in ROOTS:
+        weighted = torch.fft.irfft2(spectrum**root, s=tuple(psf.shape))
+        candidates.append(weighted / weighted[0, 0])
+    return min(candidates, key=lambda candidate: unexplained(units, candidate, places, beam))
+
+
+def unexplained(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, int]], beam: float) -> float:
+    """Variance, about the main lobes of sources at some places, of what they and the PSF do not explain."""
+    import torch
+
+    responses = [widened(psf, scale * beam) for scale in SCALES]
+    scales, found = fit_components(units, places, responses, beam)
+    own = torch.linalg.qr(found.T).Q.T  # all that the sources' spectra can show, in few planes
+    images = seen_at(places, [responses[scale] for scale in scales], units)
+    left = torch.einsum("mc,cyx->myx", own, units.cube) - torch.einsum("mj,jyx->myx", own @ found.T, images)
+    lobes = [MAIN_LOBE * beam * np.hypot(1, SCALES[scale]) for scale in scales]
+    about = within(places, [NEAR * beam] * len(places), units) & ~within(places, lobes, units) & units.valid
+    return float(left[:, about].square().mean()) if about.any() else 0.0
+
+
+def within(places: list[tuple[int, int]], reaches: list[float], units: NoiseUnits) -> torch.Tensor:
+    """Pixels nearer to any of the places than its reach, (ny, nx)."""
+    import torch
+
+    ny, nx = units.valid.shape
+    y, x = torch.arange(ny, device=units.cube.device)[:, None], torch.arange(nx, device=units.cube.device)
+    inside = torch.zeros_like(units.valid)
+    for (cy, cx), reach in zip(places, reaches, strict=True):
+        inside |= (y - cy) ** 2 + (x - cx) ** 2 <= reach**2
+    return inside
+
+
+def without_twins(places: list[tuple[int, int]], snr: torch.Tensor, most: int = 8) -> list[tuple[int, int]]:
+    """The brightest places but for those that are mirrored about a brighter one, as sidelobes are."""
+    kept: list[tuple[int, int]] = []
+    for y, x in sorted(places, key=lambda place: -float(snr[place])):
+        own = float(snr[y, x])
+        brighter = [place for place in kept if own < 0.6 * float(snr[place])]
+        if all(brightest_about(snr, 2 * cy - y, 2 * cx - x) < TWIN * own for cy, cx in brighter):
+            kept.append((y, x))
+    return kept[:most]
+
+
+def brightest_about(image: torch.Tensor, y: int, x: int, reach: int = 2) -> float:
+    """Highest value within a few pixels of a place; minus infinity outside of the image."""
+    part = image[max(0, y - reach) : max(0, y + reach + 1), max(0, x - reach) : max(0, x + reach + 1)]
+    return float(part.max()) if part.numel() else -np.inf
 
 
 def source_psf(
@@ -155,7 +231,58 @@ def gaussian(shape: tuple[int, int], fwhm: float, device=None) -> torch.Tensor:
     return torch.exp(-4 * np.log(2) * (y[:, None] ** 2 + x**2) / fwhm**2)
 
 
-def without_sidelobes(units: NoiseUnits, beam: float) -> tuple[NoiseUnits, Sidelobes | None]:
+def read_psf(path: str, cube: Cube) -> np.ndarray:
+    """The dirty beam that belongs to a cube, from a FITS image as imagers write it (``.psf``).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (ny, nx) with ny and nx odd, float32, its peak of 1 in the middle.
+
+    Raises
+    ------
+    CubeError
+        If it cannot be read, has other pixels than the cube, or no peak.
+    """
+    plane, celestial = read_plane(path)
+    if celestial.naxis == 2 and cube.celestial is not None:
+        sides, wanted = (proj_plane_pixel_scales(wcs) * 3600 for wcs in (celestial, cube.celestial))
+        if not np.allclose(sides, wanted, rtol=0.01):
+            raise CubeError(
+                f"{path}: its pixels are {sides[0]:.4g} x {sides[1]:.4g} arcsec and the cube's {wanted[0]:.4g} x "
+                f"{wanted[1]:.4g}; give the dirty beam that was imaged with the cube"
+            )
+    plane = np.nan_to_num(plane)
+    y, x = np.unravel_index(plane.argmax(), plane.shape)
+    half_y, half_x = min(y, plane.shape[0] - 1 - y), min(x, plane.shape[1] - 1 - x)
+    if not plane.max() > 0 or min(half_y, half_x) < 2:
+        raise CubeError(f"{path}: it has no peak with data on all sides, as a dirty beam has")
+    return plane[y - half_y : y + half_y + 1, x - half_x : x + half_x + 1] / plane.max()
+
+
+def averaged_psf(psf: np.ndarray, k: int, shape: tuple[int, int], device=None) -> torch.Tensor:
+    """A PSF as a cube averaged over blocks of k x k pixels shows it: (2 ny, 2 nx) for a window (ny, nx), 0 far out.
+
+    ``psf`` has its peak in the middle; the answer has its peak of 1 at [0, 0], lags as `numpy.fft` has them.
+    """
+    import torch
+
+    kernel = np.ones(k) / k
+    if k % 2 == 0:  # centred on a pixel, half of the outer two
+        kernel = np.concatenate([[0.5], np.ones(k - 1), [0.5]]) / k
+    blurred = ndimage.convolve1d(ndimage.convolve1d(psf, kernel, 0, mode="constant"), kernel, 1, mode="constant")
+    grids = []
+    for n, size in zip(shape, psf.shape, strict=True):
+        at = size // 2 + k * np.fft.fftfreq(2 * n, 1 / (2 * n)).astype(int)
+        grids.append((np.clip(at, 0, size - 1), (at >= 0) & (at < size)))
+    (rows, known_y), (columns, known_x) = grids
+    image = np.where(known_y[:, None] & known_x, blurred[rows[:, None], columns], 0)
+    return torch.as_tensor(image / image[0, 0], dtype=torch.float32, device=device)
+
+
+def without_sidelobes(
+    units: NoiseUnits, beam: float, psf: torch.Tensor | None = None
+) -> tuple[NoiseUnits, Sidelobes | None]:
     """Take the sidelobes of bright sources off a cube.
 
     In each cycle the brightest places get a spectrum and a size, all of them in the presence of
@@ -167,6 +294,8 @@ def without_sidelobes(units: NoiseUnits, beam: float) -> tuple[NoiseUnits, Sidel
         The dirty cube in noise units.
     beam
         FWHM in pixels.
+    psf
+        The dirty beam where it is known, as :func:`averaged_psf` gives it; else it is told from the cube.
 
     Returns
     -------
@@ -181,13 +310,8 @@ def without_sidelobes(units: NoiseUnits, beam: float) -> tuple[NoiseUnits, Sidel
     brightest = float(snr.max())
     if brightest < LEAST_SNR:
         return units, None
-    psf, variance = noise_psf(units, beam)
-    places = peaks(snr, max(LEAST_SNR, 0.3 * brightest), beam)
-    responses = [widened(psf, scale * beam) for scale in SCALES]
-    scales, found = fit_components(units, places, responses, beam)
-    images = seen_at(places, [responses[scale] for scale in scales], units)
-    first = Sidelobes(found, images, torch.tensor(places, device=psf.device))
-    psf = source_psf(units, psf, variance, first, scales, beam)
+    if psf is None:
+        psf = psf_of(units, snr, beam)
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return units, None
@@ -211,6 +335,20 @@ def without_sidelobes(units: NoiseUnits, beam: float) -> tuple[NoiseUnits, Sidel
     clean = seen_at(places, [gaussian(psf.shape, beam * np.hypot(1, SCALES[s]), psf.device) for s in scales], units)
     sidelobes = Sidelobes(torch.cat(found), dirty - clean, torch.tensor(places, device=psf.device))
     return replace(units, cube=units.cube - sidelobes.cube() * units.valid), sidelobes
+
+
+def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
+    """The dirty beam as noise and bright sources of a cube tell it; ``snr`` as :func:`peak_snr` gives it."""
+    import torch
+
+    psf, variance = noise_psf(units, beam)
+    places = peaks(snr, max(LEAST_SNR, 0.3 * float(snr.max())), beam)
+    psf = weighted_psf(units, psf, without_twins(places, snr), beam)
+    responses = [widened(psf, scale * beam) for scale in SCALES]
+    scales, found = fit_components(units, places, responses, beam)
+    images = seen_at(places, [responses[scale] for scale in scales], units)
+    sources = Sidelobes(found, images, torch.tensor(places, device=psf.device))
+    return source_psf(units, psf, variance, sources, scales, beam)
 
 
 def widened(psf: torch.Tensor, fwhm: float) -> torch.Tensor:

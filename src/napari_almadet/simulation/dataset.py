@@ -254,11 +254,7 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
     fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam"))
     if sky:
         fits.writeto(partial / "sky.fits", simulated.sky(), header(observation, "Jy/pixel"))
-    psf_header = header(observation, "Jy/beam")
-    for key in [k for k in psf_header if k.endswith("3")]:
-        del psf_header[key]
-    psf_header.update(CRPIX1=observation.size + 1, CRPIX2=observation.size + 1)
-    fits.writeto(partial / "psf.fits", observation.dirty_beam.astype(np.float32), psf_header)
+    write_psf(observation, partial / "psf.fits")
     simulated.truth.write(partial / "truth.ecsv")
     missing = np.isnan(simulated.dirty)
     about = {
@@ -271,6 +267,16 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
     (partial / "simulation.json").write_text(json.dumps(about, indent=1))
     partial.rename(folder)
     return folder
+
+
+def write_psf(observation: Observation, path: Path) -> Path:
+    """Write the dirty beam at the middle channel as a FITS image, twice as wide as the cube."""
+    cards = header(observation, "Jy/beam")
+    for key in [k for k in cards if k.endswith("3")]:
+        del cards[key]
+    cards.update(CRPIX1=observation.size + 1, CRPIX2=observation.size + 1)
+    fits.writeto(path, observation.dirty_beam.astype(np.float32), cards)
+    return path
 
 
 def seed_of(which: str, index: int, stratum: str, seed: int) -> int:

@@ -24,6 +24,7 @@ from napari_almadet.pipeline.evidence import in_noise_units, maps
 from napari_almadet.pipeline.sidelobes import without_sidelobes
 from napari_almadet.simulation.array import SPEED_OF_LIGHT, AntennaArray
 from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.sky import rotation
 from napari_almadet.training.data import Shown
 
 SIDE = 96  # px of a field
@@ -113,15 +114,17 @@ class Source:
     snr_line: float
     channel: float
     width: float
-    gradient: float = 0.0  # channels by which the line moves over one standard deviation of the major axis
+    gradient: float = 0.0  # channels by which the line of a rotating one shifts across its FWHM
 
 
 def draw_sources(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
     """The sources of one field: none, a few, close pairs, resolved rotating ones; faint, ordinary or bright."""
     if rng.random() < 0.15:
         return []
+    if rng.random() < 0.15:
+        return draw_discs(rng, beam, n_channels)
     n = int(rng.integers(1, 7))
-    bright = rng.random() < 0.2
+    bright = rng.random() < 0.25
     kind = rng.choice(["both", "line", "continuum", "mixed"], p=[0.5, 0.25, 0.1, 0.15])
     margin = rng.choice([0, 0.15]) * SIDE
     sources = []
@@ -132,8 +135,7 @@ def draw_sources(rng: np.random.Generator, beam: float, n_channels: int) -> list
         # what a continuum of level SNR and a line one to five times as high add up to (table 1)
         relative = rng.uniform(0.5, 5) * np.sqrt(0.75 * width / n_channels)
         snr_stack, snr_line = {"both": (level, level * relative), "line": (0, level), "continuum": (level, 0)}[mine]
-        resolved = rng.random() < 0.12
-        size = rng.uniform(0.8, 3.0, 2) if resolved else rng.uniform(0.0, 1.0, 2)
+        size = rng.uniform(0.8, 3.0, 2) if rng.random() < 0.08 else rng.uniform(0.0, 1.0, 2)
         shape = covariance(*(beam * np.sort(size)[::-1]), rng.uniform(0, 180))
         centre = rng.uniform(margin, SIDE - 1 - margin, 2)
         if sources and rng.random() < 0.25:
@@ -141,31 +143,51 @@ def draw_sources(rng: np.random.Generator, beam: float, n_channels: int) -> list
             centre = sources[-1].centre + distance * np.array([np.sin(angle), np.cos(angle)])
             if not (centre >= 0).all() or not (centre <= SIDE - 1).all():
                 continue
-        gradient = rng.uniform(-3, 3) * width / 6 if resolved and rng.random() < 0.7 else 0.0
-        sources.append(Source(centre, shape, snr_stack, snr_line, rng.uniform(0, n_channels - 1), width, gradient))
+        sources.append(Source(centre, shape, snr_stack, snr_line, rng.uniform(0, n_channels - 1), width))
+    return sources
+
+
+def draw_discs(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
+    """One to three resolved sources, most of which rotate, and maybe a few points about them."""
+    sources = []
+    for _ in range(int(rng.integers(1, 4))):
+        major = beam * rng.uniform(1.0, 4.2)
+        shape = covariance(major, max(major * rng.uniform(0.35, 1), 0.8 * beam), rng.uniform(0, 180))
+        level = np.exp(rng.uniform(np.log(4), np.log(80)))
+        width = np.exp(rng.uniform(np.log(2), np.log(10)))
+        snr_line = level * rng.uniform(0.5, 5) * np.sqrt(0.75 * width / n_channels)
+        snr_stack = level if rng.random() < 0.7 else 0.0
+        gradient = rng.uniform(-24, 24) if rng.random() < 0.75 else 0.0
+        channel = rng.uniform(0.1, 0.9) * n_channels
+        centre = rng.uniform(0.05, 0.95, 2) * SIDE
+        sources.append(Source(centre, shape, snr_stack, max(snr_line, level - snr_stack), channel, width, gradient))
+    for _ in range(int(rng.integers(0, 3))):
+        level = np.exp(rng.uniform(np.log(4), np.log(40)))
+        point = covariance(*(beam * rng.uniform(0.3, 0.6, 2)), 0)
+        sources.append(Source(rng.uniform(0, SIDE - 1, 2), point, level, level / 2, rng.uniform(0, n_channels - 1), 6))
     return sources
 
 
 def emission(source: Source, transfer: torch.Tensor, n_channels: int) -> torch.Tensor:
     """A source's cube in units of the noise of a channel, (n_channels, SIDE, SIDE)."""
     channel = np.arange(n_channels)
+    sigma = source.width * gaussian_fwhm_to_sigma
     if source.gradient:
+        # strips across the major axis, as wide as they are apart, each with its line where rotation has moved it
         values, axes = np.linalg.eigh(source.shape)
-        steps = np.linspace(-1.5, 1.5, 5)
-        parts = np.exp(-0.5 * steps**2)
-        thin = source.shape - 0.8 * values[1] * np.outer(axes[:, 1], axes[:, 1])
-        offsets = steps[:, None] * np.sqrt(values[1]) * axes[:, 1] * 0.9
+        along = np.linspace(-0.75, 0.75, 13)  # FWHM
+        to_px = np.sqrt(values[1]) / gaussian_fwhm_to_sigma
+        thin = source.shape - (values[1] - (to_px * (along[1] - along[0])) ** 2) * np.outer(axes[:, 1], axes[:, 1])
+        offsets, shifts = to_px * along[:, None] * axes[:, 1], 0.5 * source.gradient * rotation(along)
+        parts = np.exp(-4 * np.log(2) * along**2)
     else:
-        steps, parts, thin, offsets = np.zeros(1), np.ones(1), source.shape, np.zeros((1, 2))
+        thin, offsets, shifts, parts = source.shape, np.zeros((1, 2)), np.zeros(1), np.ones(1)
     images = torch.stack([source_image(transfer, source.centre + offset, thin) for offset in offsets]).flatten(1)
-    lines = np.exp(
-        -0.5
-        * ((channel - source.channel - source.gradient * steps[:, None]) / (source.width * gaussian_fwhm_to_sigma)) ** 2
-    )
-    norm = np.sqrt(
-        (np.exp(-0.5 * (channel - n_channels // 2) ** 2 / (source.width * gaussian_fwhm_to_sigma) ** 2) ** 2).sum()
-    )
-    spectra = parts[:, None] / parts.sum() * (source.snr_stack / np.sqrt(n_channels) + source.snr_line * lines / norm)
+    if source.gradient:
+        parts = parts / float((torch.as_tensor(parts, dtype=torch.float32) @ images).max())
+    lines = np.exp(-0.5 * ((channel - source.channel - shifts[:, None]) / sigma) ** 2)
+    norm = np.sqrt((np.exp(-0.5 * (channel - n_channels // 2) ** 2 / sigma**2) ** 2).sum())
+    spectra = parts[:, None] * (source.snr_stack / np.sqrt(n_channels) + source.snr_line * lines / norm)
     return (torch.as_tensor(spectra.T, dtype=torch.float32) @ images).reshape(n_channels, SIDE, SIDE)
 
 

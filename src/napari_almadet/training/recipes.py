@@ -74,7 +74,7 @@ class Recipe:
 
 BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
 DEEP_GRU = Recipe()
-SOURCE_FINDER = Recipe(fields=6400, validation_fields=480, epochs=10, batch_size=16, precision="bf16-mixed")
+SOURCE_FINDER = Recipe(fields=9600, validation_fields=480, epochs=10, batch_size=16, seed=2, precision="bf16-mixed")
 LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
 JUDGE = Recipe(fields=2800, validation_fields=480, epochs=30, patience=6, batch_size=128)
 
