@@ -27,6 +27,39 @@ class CubeError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
+class PrimaryBeam:
+    """The response of the antennas across a cube's field, from 0 to 1.
+
+    Attributes
+    ----------
+    data
+        Shape (1, ny, nx), or (channels, ny, nx) where it is known for each channel.
+    path
+        The file it is from.
+    corrected
+        Whether the cube has been divided by it, so that its noise rises as one over it.
+    """
+
+    data: Any
+    path: Path
+    corrected: bool = False
+
+    def plane(self, channel: int = 0, y=slice(None), x=slice(None)) -> np.ndarray:
+        """The response at one channel of the cube, float32; NaN where there is none, as beyond the image's cut-off."""
+        plane = np.array(self.data[channel if len(self.data) > 1 else 0, y, x], dtype=np.float32)
+        plane[~(plane > 0)] = np.nan
+        return plane
+
+    def at(self, x: float, y: float, channel: float) -> float:
+        """The response at a pixel and channel, of the nearest voxel; NaN where there is none, or outside."""
+        n_channels, ny, nx = self.data.shape
+        k, j, i = (int(np.rint(v)) if np.isfinite(v) else -1 for v in (channel, y, x))
+        if not (0 <= j < ny and 0 <= i < nx) or (n_channels > 1 and not 0 <= k < n_channels):
+            return np.nan
+        return float(self.plane(k, j, i))
+
+
+@dataclass(frozen=True, eq=False)
 class Cube:
     """A spectral cube: ``data[channel, y, x]`` with what its header says of it.
 
@@ -48,6 +81,8 @@ class Cube:
         Short name: the file's stem, or the layer's name.
     path
         The file, or None for an array in memory.
+    primary_beam
+        The response of the antennas, or None where it was not given.
     notes
         What was chosen or mended while reading, one sentence each, for the user to see.
     """
@@ -59,6 +94,7 @@ class Cube:
     header: fits.Header | None = None
     name: str = "cube"
     path: Path | None = None
+    primary_beam: PrimaryBeam | None = None
     notes: tuple[str, ...] = field(default=())
 
     @classmethod

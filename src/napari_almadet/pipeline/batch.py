@@ -14,7 +14,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing import get_context
@@ -271,10 +271,8 @@ class _Worker:
 
     def take(self, task: Task) -> None:
         self.task = task
-        try:
+        with suppress(OSError):  # it is dead, which the next look at the connection tells
             self.connection.send(task)
-        except OSError:
-            pass  # it is dead, which the next look at the connection tells
 
     def end(self) -> str:
         """End the process, if it has not ended itself, and say how it did."""
@@ -308,11 +306,9 @@ def _serve(connection: Connection, work: Work, threads: int) -> None:
             told = time.monotonic()
             connection.send(progress)
 
-    try:
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             connection.send(work(connection.recv(), report))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass
 
 
 @contextmanager

@@ -239,6 +239,7 @@ class Detections:
         sky = self.cube.sky(x, y)
         frequency, velocity = self.cube.frequency(z), self.cube.velocity(z)
         err_frequency, err_velocity = (_spread(axis, z, err_z) for axis in (self.cube.frequency, self.cube.velocity))
+        response, undone = _primary_beam(self.cube, x, y, z)
         err_ra, err_dec = _sky_errors(self.cube, x, y, err_x, err_y)
         unknown = np.full(len(rows), np.nan)
 
@@ -275,6 +276,9 @@ class Detections:
             "err_v_rad": unknown * u.km / u.s if err_velocity is None else err_velocity.to(u.km / u.s),
             "f_sum": numbers("f_sum", flux),
             "err_f_sum": numbers("err_f_sum", flux),
+            "pb": response,
+            "f_sum_pb": numbers("f_sum", flux) / undone,
+            "err_f_sum_pb": numbers("err_f_sum", flux) / undone,
             "f_max": numbers("f_max", brightness),
             "peak": numbers("peak", brightness),
             "err_peak": numbers("err_peak", brightness),
@@ -381,6 +385,14 @@ def _spread(coordinate, z, width) -> u.Quantity | None:
     """How much a spectral coordinate changes over ``width`` channels about ``z``."""
     low, high = coordinate(np.asarray(z) - 0.5), coordinate(np.asarray(z) + 0.5)
     return None if low is None else abs(high - low) * width
+
+
+def _primary_beam(cube: Cube, x, y, z) -> tuple[np.ndarray, np.ndarray]:
+    """Response of the antennas at places in the cube, and what fluxes are to be divided by; NaN where unknown."""
+    if cube.primary_beam is None:
+        return (np.full(len(x), np.nan),) * 2
+    response = np.array([cube.primary_beam.at(*place) for place in zip(x, y, z, strict=True)], dtype=float)
+    return response, np.where(np.isnan(response), np.nan, 1.0) if cube.primary_beam.corrected else response
 
 
 def _sky_errors(cube: Cube, x, y, err_x, err_y) -> tuple[u.Quantity, u.Quantity]:
