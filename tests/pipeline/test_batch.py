@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +96,18 @@ def alive(pid):
     return True
 
 
+def ended(group, seconds=30):
+    """Whether no process of a group is left; the last one, of Python's own, goes a moment after the others."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_folders_belong_to_one_cube_each(tmp_path, detections_of, sky_cube, planes):
     out = tmp_path / "out"
     first, other = sky_cube(planes), tmp_path / "b" / "field.fits"
@@ -182,3 +195,28 @@ def test_a_killed_run_leaves_nothing_half_and_goes_on(many, tmp_path, jobs):
     for folder, date in dates.items():
         assert json.loads((folder / "settings.json").read_text())["provenance"]["date"] == date
     assert np.array_equal(QTable.read(out / "catalog.ecsv")["cube"], [path.stem for path in many])
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_all_and_says_how_to_go_on(many, tmp_path, jobs):
+    out = tmp_path / "out"
+    for number in range(3, 12):  # enough for it never to be done in time
+        shutil.copy(many[0], many[0].with_name(f"night{number}.fits"))
+    paths = sorted(many[0].parent.iterdir())
+    code = "import sys; from napari_almadet.cli import app; app(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "detect", *map(str, paths), "-o", str(out), "--jobs", str(jobs)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 280
+    while not (out.is_dir() and any(is_result(f) for f in out.iterdir())) and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the command and its processes
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == 130, said
+    assert "Interrupted. The same command goes on" in said and "Traceback" not in said
+    assert ended(process.pid)
+    names = {file.name for file in out.iterdir()} - {"catalog.ecsv", "cubes.ecsv"}
+    assert names and all(is_result(out / name) for name in names)  # nothing half, nothing hidden

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 WITHOUT_EFFECT = ("device", "batch_size")  # settings that do not change what is found
 PROGRESS_SECONDS = 0.2  # between two messages of a worker
-PATIENCE = 5.0  # seconds a worker has to end when it is told to
+PATIENCE = 10.0  # seconds a worker has to end when it is told to
 
 
 @dataclass(frozen=True)
@@ -277,14 +278,11 @@ class _Worker:
     def end(self) -> str:
         """End the process, if it has not ended itself, and say how it did."""
         self.connection.close()
-        if self.process.exitcode is None:
-            self.process.join(PATIENCE if self.task is None else 0.2)
-        if self.process.exitcode is None:
-            self.process.terminate()
-            self.process.join(PATIENCE)
-        if self.process.exitcode is None:
-            self.process.kill()
-            self.process.join()
+        self.process.join(0.2)  # it may be about to
+        for stop in (self.process.terminate, self.process.kill):
+            if self.process.exitcode is None:
+                stop()
+                self.process.join(PATIENCE)
         code = self.process.exitcode
         if code < 0:
             name = signal.Signals(-code).name
@@ -296,7 +294,8 @@ def _serve(connection: Connection, work: Work, threads: int) -> None:
     """What a worker does: tasks, until there are no more or nobody listens."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, which ends it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, which ends it,
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and that as an exception, so that nothing half is left
     torch.set_num_threads(threads)
     told = 0.0
 
