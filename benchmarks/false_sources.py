@@ -148,7 +148,7 @@ def main() -> None:
             cube, sigma = cube_of(simulated, kind.__name__), simulated.observation.noise
             planes = kind(simulated.dirty / sigma, cube.beam_fwhm, np.random.default_rng(i)).astype(np.float32) * sigma
             cube = replace(cube, data=planes)
-            _, _, candidates, _ = finish(search_steps(cube, settings, networks))
+            candidates = finish(search_steps(cube, settings, networks)).candidates
             found += candidates
             negatives += find_negatives(cube, settings, networks, candidates)
         kept, negative = ([c for c in some if c.fate is not Fate.DROPPED] for some in (found, negatives))

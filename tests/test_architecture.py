@@ -38,7 +38,7 @@ ARROWS = {
 }
 WINDOWED = {"plugin", "cli"}  # cli opens the plugin's window in `almadet demo`
 GUI = {"napari", "magicgui", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "pyqtgraph", "vispy"}
-SLOW = {"torch", "spectral_cube"}
+SLOW = {"torch", "spectral_cube", "distributed"}
 
 MODULES = {
     ".".join((PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): path
@@ -142,10 +142,14 @@ def test_libraries_are_declared_and_used():
     """Nothing works merely because another library happens to bring it along, and nothing is asked for in vain."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     base = {distribution_of(requirement) for requirement in project["dependencies"]}
-    assert distributions_used(*(ARROWS.keys() - {"training", "evaluation"})) == base
+    extras = {
+        extra: {distribution_of(requirement) for requirement in project["optional-dependencies"][extra]}
+        for extra in ("distributed", "train", "evaluate")
+    }
+    rooms = ARROWS.keys() - {"training", "evaluation"}
+    assert distributions_used(*rooms) == base | extras["distributed"]
     for name, extra in (("training", "train"), ("evaluation", "evaluate")):
-        asked = {distribution_of(requirement) for requirement in project["optional-dependencies"][extra]}
-        assert distributions_used(name) - base == asked
+        assert distributions_used(name) - base == extras[extra]
 
 
 def test_package_loads_no_gui_and_nothing_slow():

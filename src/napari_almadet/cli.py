@@ -21,6 +21,7 @@ from napari_almadet.simulation import STRATA_ABOUT
 
 if TYPE_CHECKING:
     from astropy.table import Table as AstropyTable
+    from distributed import Client
     from rich.progress import Progress, TaskID
     from rich.table import Table
 
@@ -124,6 +125,8 @@ def own_weights(given: list[str]) -> dict[str, str]:
 almadet detect cube.fits\n
 almadet detect night1/*.fits.gz -o results/ --jobs 4\n
 almadet detect cube.fits --preset paper --keep-continuum\n
+almadet detect huge.fits --memory 16\n
+almadet detect huge.fits --scheduler tcp://login1:8786\n
 [bold]Exit code[/]\n
 0: all cubes were searched, now or before; 1: some cube could not be; 2: the command was not understood;
 130: it was interrupted."""
@@ -200,6 +203,20 @@ def detect(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Search again what was searched before, and replace the results.")
     ] = False,
+    memory: Annotated[
+        float,
+        typer.Option(
+            help="GB that a run may use; larger fields are searched in windows. With --scheduler, of each worker."
+        ),
+    ] = Settings.memory,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Search on the workers of a running dask.distributed cluster, at tcp://HOST:PORT or in a scheduler "
+            "file; they must see the cubes under the same paths.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find the sources of one or more cubes.
@@ -231,15 +248,18 @@ def detect(
             reliability=reliability,
             device=str(device),
             psf=str(psf) if psf else None,
+            memory=memory,
             **own_weights(weights or []),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if scheduler and jobs > 1:
+        raise typer.BadParameter("a cluster searches one cube at a time, on all its workers: leave out --jobs")
 
     from napari_almadet.pipeline import batch
 
     # one cube at a time is shown with all that was found in it; of several at a time there is a line for each
-    search = batch.Search(settings, overwrite, keep=jobs == 1)
+    search = batch.Search(settings, overwrite, keep=jobs == 1, client=connected(scheduler) if scheduler else None)
     try:
         networks = search.networks
     except (OSError, RuntimeError, ValueError) as error:
@@ -305,6 +325,14 @@ def simulate(
     ] = 360,
     channels: Annotated[int, typer.Option(min=2, help="Channels, of 10 MHz at 230 GHz.")] = 128,
     sky: Annotated[bool, typer.Option("--sky/--no-sky", help="Also write the sky model cube.")] = True,
+    mosaic: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="So many fields on a side as one cube with a flat primary beam, of any size: it is written channel by "
+            "channel, without a sky model cube.",
+        ),
+    ] = 1,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core.")] = None,
 ) -> None:
     """Simulate observations, by default of ALMA (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
@@ -318,7 +346,8 @@ def simulate(
     from napari_almadet.simulation.observe import Observation
 
     observation = Observation(size=size, n_channels=channels)
-    made = write_set(out, n, which=which, stratum=stratum, seed=seed, observation=observation, sky=sky, jobs=jobs)
+    options = {"observation": observation, "sky": sky, "mosaic": mosaic, "jobs": jobs}
+    made = write_set(out, n, which=which, stratum=stratum, seed=seed, **options)
     try:
         for _ in track(made, "Simulating", total=n, console=messages):
             pass
@@ -514,6 +543,24 @@ def print_scores(scores: AstropyTable) -> None:
 def no_display() -> bool:
     """Whether this is a Linux machine without X11 or Wayland."""
     return sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def connected(scheduler: str) -> Client:
+    """A client of the cluster at an address, or of the one that a scheduler file tells of; ends the program if none."""
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[distributed]"')
+        raise typer.Exit(1) from error
+    place = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
+    try:
+        client = Client(**place, timeout=30)
+    except (OSError, TimeoutError, ValueError) as error:
+        messages.print(
+            f"[red]No cluster:[/] {escape(scheduler)} does not answer ({escape(str(error))})", soft_wrap=True
+        )
+        raise typer.Exit(1) from error
+    return client
 
 
 def watch(cube: Cube, settings: Settings) -> Detections:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +118,13 @@ class Cube:
         if data.shape[0] == 1:
             raise CubeError(f"{name} is a single plane; a cube needs two channels or more.")
         return cls(data, unit=u.dimensionless_unscaled, name=name)
+
+    def __reduce__(self):
+        """Pickle a cube from a file as its path, one in memory with its data; what else was changed goes along."""
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "data" or self.path is None}
+        if self.path is not None:
+            known["path"] = self.path.resolve()
+        return _unpickled, (known,)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -301,6 +308,10 @@ class Cube:
         except (WcsError, ValueError):  # wcslib translates neither tables nor logarithmic axes
             return None
         return wcs
+
+
+def _unpickled(known: dict[str, Any]) -> Cube:
+    return Cube(**known) if "data" in known else replace(read_cube(known["path"]), **known)
 
 
 def read_cube(path: str | Path) -> Cube:

@@ -31,7 +31,7 @@ def gaussian(n: int, centre: float, fwhm: float) -> np.ndarray:
     return stats.norm.pdf(np.arange(n), centre, fwhm / 2.3548) * fwhm / 2.3548 * np.sqrt(2 * np.pi)
 
 
-@pytest.mark.parametrize(("beam", "pixels"), [(2.0, 1), (5.9, 1), (8.2, 2), (30.0, 8)])
+@pytest.mark.parametrize(("beam", "pixels"), [(2.0, 0.5), (2.6, 1), (5.9, 1), (8.2, 2), (30.0, 8)])
 def test_binning_leaves_some_four_pixels_a_beam(beam, pixels):
     assert binning(beam) == pixels
 

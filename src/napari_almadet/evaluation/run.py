@@ -45,7 +45,7 @@ class Preset:
 
     def about(self) -> dict:
         """What makes its results differ from another's: settings and weights."""
-        settings = {k: v for k, v in self.settings.as_dict().items() if k not in ("device", "batch_size")}
+        settings = {k: v for k, v in self.settings.as_dict().items() if k not in ("device", "batch_size", "memory")}
         weights = [card.get("sha256", "") for card in load_networks(self.settings).cards]
         return {
             "finder": self.name,

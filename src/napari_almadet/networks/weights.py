@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 
@@ -84,3 +85,15 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> tuple[
         raise ValueError(f"{path} does not hold weights of this package: {error}") from error
     card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return network.float().to(device).eval(), card
+
+
+def load_all(names_or_paths: Iterable[str | Path], device: str = "auto") -> tuple[list, torch.device, tuple[dict, ...]]:
+    """Load several networks, see :func:`load`, onto the device that :func:`pick_device` picks.
+
+    Returns
+    -------
+    networks, device, cards
+    """
+    picked = pick_device(device)
+    networks, cards = zip(*(load(name, picked) for name in names_or_paths), strict=True)
+    return list(networks), picked, cards

@@ -34,11 +34,13 @@ from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.steps import Progress
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from napari_almadet.pipeline.catalog import Detections
     from napari_almadet.pipeline.detect import Networks
     from napari_almadet.pipeline.search import SearchNetworks
 
-WITHOUT_EFFECT = ("device", "batch_size")  # settings that do not change what is found
+WITHOUT_EFFECT = ("device", "batch_size", "memory")  # settings that do not change what is found
 PROGRESS_SECONDS = 0.2  # between two messages of a worker
 PATIENCE = 10.0  # seconds a worker has to end when it is told to
 
@@ -94,20 +96,20 @@ def plan(paths: Sequence[Path], out: Path) -> list[Task]:
     return list(tasks.values())
 
 
-def is_done(task: Task, settings: Settings, networks: dict) -> bool:
+def is_done(task: Task, settings: Settings, networks: dict | None) -> bool:
     """Whether a task's folder holds what a run would make again: same file, settings, networks and version.
 
     Parameters
     ----------
     networks
-        Name and sha256 of each, as in a result's provenance.
+        Name and sha256 of each, as in a result's provenance; None where they are not known here.
     """
     if not is_result(task.folder):
         return False
     try:
         about = json.loads((task.folder / ABOUT).read_text(encoding="utf-8"))
         provenance, reference, before = about["provenance"], about["cube"], Settings(**about["settings"])
-        same = _effective(before) == _effective(settings) and provenance["networks"] == networks
+        same = _effective(before) == _effective(settings) and networks in (None, provenance["networks"])
         if not same or provenance["version"] != __version__:
             return False
         file = _file(task.path).resolve()
@@ -169,15 +171,20 @@ class Search:
         Search again what was searched before, even where an astronomer has worked on the result.
     keep
         Hand the detections back with the outcome.
+    client
+        Of the cluster that is to search them.
     """
 
     settings: Settings
     overwrite: bool = False
     keep: bool = False
+    client: Client | None = None
 
     @cached_property
-    def networks(self) -> Networks | SearchNetworks:
-        """Loaded when first asked for, in the process that asks."""
+    def networks(self) -> Networks | SearchNetworks | None:
+        """Loaded when first asked for, in the process that asks; None with a cluster, whose workers load their own."""
+        if self.client is not None:
+            return None
         from napari_almadet.pipeline import detect
 
         return detect.load_networks(self.settings)
@@ -188,7 +195,8 @@ class Search:
 
         started = time.perf_counter()
         try:
-            if not self.overwrite and is_done(task, self.settings, networks_used(self.settings, self.networks)):
+            used = None if self.networks is None else networks_used(self.settings, self.networks)
+            if not self.overwrite and is_done(task, self.settings, used):
                 decisions = QTable.read(task.folder / "candidates.ecsv")["fate"]
                 dropped = int((decisions == "dropped").sum())
                 return Outcome(task, "skipped", "", len(decisions) - dropped, dropped)
@@ -197,7 +205,7 @@ class Search:
                     f"{task.path.name} was searched otherwise before, and {task.folder} holds verdicts, notes or boxes "
                     "of yours: give another --out, or --overwrite to lose them."
                 )
-            detections = detect(read_cube(task.path), self.settings, report, self.networks)
+            detections = detect(read_cube(task.path), self.settings, report, self.networks, self.client)
             detections.write(task.folder)
         except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
             told = str(error) if isinstance(error, CubeError) else f"{task.path}: {type(error).__name__}: {error}"

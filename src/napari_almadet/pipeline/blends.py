@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm, mad_std
 from scipy import ndimage
 
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
-from napari_almadet.pipeline.evidence import MAPS, NoiseUnits, differences
+from napari_almadet.pipeline.evidence import NoiseUnits, differences
 from napari_almadet.pipeline.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.pipeline.sources import BOX_LEVEL, LINE_SNR, MEASURES
 from napari_almadet.pipeline.spectra import overlap
 from napari_almadet.pipeline.windows import Find, Window
-
-if TYPE_CHECKING:
-    import torch
 
 PATCH_SNR = 5.0
 EXTENDED = 10.0  # beams
@@ -26,58 +23,121 @@ PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are 
 
 
 def joined(
-    finds: list[Find], images: torch.Tensor, units: NoiseUnits, window: Window, beam: float, n_channels: int
+    finds: list[Find], strength: np.ndarray, units: NoiseUnits, window: Window, beam: float, n_channels: int
 ) -> list[Find]:
-    """Make one find of those that lie in one patch of extended emission.
+    """Make one find of those of a window that lie in one patch of extended emission.
 
     Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
-    source; a patch of more than :data:`EXTENDED` beams over 5 sigma, and over a tenth of its own peak, is
-    taken for one, and its box is the patch's.  Its spectrum is the sum over the patch.
+    source; each of the :func:`patches` is taken for one, and its box is the patch's.  Its spectrum is
+    the sum over the patch.  Patches that reach beyond what is the window's own are left to :func:`joined_across`.
+
+    Parameters
+    ----------
+    strength
+        The higher of a place's SNRs in the stack and in its best line, (ny, nx).
     """
-    strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
-    patches = ndimage.label(strength >= PATCH_SNR, np.ones((3, 3)))[0]
-    (ny, nx), k = window.shape, window.k
-    for number, place in enumerate(ndimage.find_objects(patches), 1):
-        if place is None or (patches[place] == number).sum() < EXTENDED * BEAM_AREA * beam**2:
+    for patch, peak in patches(strength, beam):
+        members = [find for find in finds if in_patch(find, patch, window)]
+        if not members or reaches_out(patch, window):
             continue
-        inside = patches == number
+        one = as_one(members, patch, strength[peak], window, beam, strength)
+        total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
+        one.spectrum = in_own_noise(total, units.channels.cpu().numpy(), n_channels)
+        finds = [f for f in finds if not any(f is member for member in members)] + [one]
+    return finds
+
+
+def joined_across(finds: list[Find], strength: np.ndarray, field: Window, beam: float) -> tuple[list[Find], list]:
+    """The same for the patches of a field that lie in several windows.
+
+    Parameters
+    ----------
+    finds
+        Of all windows, each source once.
+    strength
+        Of the field, made of what is each window's own.
+    field
+        A window as large as the field.
+
+    Returns
+    -------
+    finds, patches
+        The finds without those that are in patches, and (find, patch) of each of these: they have no spectrum yet.
+    """
+    across = []
+    for patch, peak in patches(strength, beam):
+        members = [find for find in finds if in_patch(find, patch, field)]
+        known = [find for find in members if find.box]
+        if members and not known:
+            across.append((as_one(members, patch, strength[peak], field, beam, strength), patch))
+        gone = [find for find in members if not find.box]  # another window's, of what is known as a patch
+        finds = [f for f in finds if not any(f is member for member in gone)]
+    return finds, across
+
+
+def patches(strength: np.ndarray, beam: float) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """Masks of extended emission, and where it is brightest.
+
+    A patch is more than :data:`EXTENDED` beams over 5 sigma, and over a tenth of its own peak.
+    """
+    labels = ndimage.label(strength >= PATCH_SNR, np.ones((3, 3)))[0]
+    for number, place in enumerate(ndimage.find_objects(labels), 1):
+        if place is None or (labels[place] == number).sum() < EXTENDED * BEAM_AREA * beam**2:
+            continue
+        inside = labels == number
         peak = np.unravel_index(np.argmax(np.where(inside, strength, 0)), strength.shape)
         parts = ndimage.label(inside & (strength >= strength[peak] / 10), np.ones((3, 3)))[0]
         patch = parts == parts[peak]
-        members = [
-            f
-            for f in finds
-            if patch[
-                min(max(round((f.y + 0.5) / window.k - 0.5) - window.y, 0), ny - 1),
-                min(max(round((f.x + 0.5) / window.k - 0.5) - window.x, 0), nx - 1),
-            ]
-        ]
-        if not members or patch.sum() < EXTENDED * BEAM_AREA * beam**2:
-            continue
-        best = max(members, key=lambda f: f.measures[MEASURES.index("both")])
-        (y0, y1), (x0, x1) = ((int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
-        corners = Box(*(k * (o + i) for o, i in ((window.y, y0), (window.y, y1), (window.x, x0), (window.x, x1))))
-        centre = ndimage.center_of_mass(np.where(patch, strength, 0))
-        total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
-        spectrum = np.zeros(n_channels, np.float32)
-        spectrum[units.channels.cpu().numpy()] = total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)
-        beams = patch.sum() / (BEAM_AREA * beam**2)
-        candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, fate=Fate.FLAGGED, blended=len(members) > 1)
-        candidate.reasons.append(
-            f"found: a patch of {beams:.0f} beams, SNR up to {strength[peak]:.1f}, in which Source Finder sees "
-            f"{len(members)} place{'s' if len(members) > 1 else ''}"
-        )
-        one = Find(
-            candidate,
-            *(float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True)),
-            *(float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1))),
-            spectrum,
-            best.measures,
-            window,
-            corners,
-        )
-        finds = [f for f in finds if not any(f is member for member in members)] + [one]
-    return finds
+        if patch.sum() >= EXTENDED * BEAM_AREA * beam**2:
+            yield patch, peak
+
+
+def in_patch(find: Find, patch: np.ndarray, window: Window) -> bool:
+    """Whether a find's centre lies in a patch of a window, whose border counts for what is beyond it."""
+    place = zip((find.y, find.x), (window.y, window.x), patch.shape, strict=True)
+    return bool(patch[tuple(min(max(round((c + 0.5) / window.k - 0.5) - first, 0), n - 1) for c, first, n in place)])
+
+
+def reaches_out(patch: np.ndarray, window: Window) -> bool:
+    """Whether a patch touches a border between what is a window's own and a neighbour's."""
+    inner = tuple(
+        slice(own.start + (own.start > 0), own.stop - (own.stop < n))
+        for own, n in zip(window.owned, window.shape, strict=True)
+    )
+    return bool(patch.sum() > patch[inner].sum())
+
+
+def as_one(
+    members: list[Find], patch: np.ndarray, brightest: float, window: Window, beam: float, strength: np.ndarray
+) -> Find:
+    """One find for all members of a patch; its spectrum is still the brightest member's."""
+    k = window.k
+    best = max(members, key=lambda f: f.measures[MEASURES.index("both")])
+    (y0, y1), (x0, x1) = ((int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
+    ends = ((window.y, y0), (window.y, y1), (window.x, x0), (window.x, x1))
+    centre = ndimage.center_of_mass(np.where(patch, strength, 0))
+    beams = patch.sum() / (BEAM_AREA * beam**2)
+    candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, fate=Fate.FLAGGED, blended=len(members) > 1)
+    candidate.reasons.append(
+        f"found: a patch of {beams:.0f} beams, SNR up to {brightest:.1f}, in which Source Finder sees "
+        f"{len(members)} place{'s' if len(members) > 1 else ''}"
+    )
+    return Find(
+        candidate,
+        *(float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True)),
+        *(float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1))),
+        best.spectrum,
+        best.measures,
+        window,
+        Box(*(round(k * (first + end)) for first, end in ends)),
+    )
+
+
+def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:
+    """A spectrum of some ``channels`` in units of its noise, as differences of channels tell it; 0 in the others."""
+    spectrum = np.zeros(n_channels, np.float32)
+    spectrum[channels] = total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)
+    return spectrum
 
 
 def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:

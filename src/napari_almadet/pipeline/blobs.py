@@ -42,15 +42,29 @@ def stack(cube: Cube) -> np.ndarray:
         Float32, shape (ny, nx); NaN where no channel has data.
     """
     n_channels, ny, nx = cube.shape
-    total = np.zeros((ny, nx))
-    count = np.zeros((ny, nx), dtype=int)
+    stacking = Stacking(n_channels)
     for block in channel_blocks(n_channels, ny * nx):
-        planes = cube.read(block)
-        valid = np.isfinite(planes)
-        total += np.where(valid, planes, 0).sum(axis=0, dtype=float)
-        count += valid.sum(axis=0)
+        stacking.add(cube.read(block))
         yield Progress("Stacking channels", block.stop, n_channels)
-    return mean_times(total, count, n_channels)
+    return stacking.image()
+
+
+class Stacking:
+    """The sum of a :func:`stack` whose planes come a few at a time."""
+
+    def __init__(self, n_channels: int):
+        self.n_channels = n_channels
+        self._total, self._count = 0.0, 0
+
+    def add(self, planes: np.ndarray) -> None:
+        """Add planes (channel, y, x), NaN where there is no data."""
+        valid = np.isfinite(planes)
+        self._total = self._total + np.where(valid, planes, 0).sum(axis=0, dtype=float)
+        self._count = self._count + valid.sum(axis=0, dtype=np.int32)
+
+    def image(self) -> np.ndarray:
+        """The dirty image of all that was added, float32."""
+        return mean_times(self._total, self._count, self.n_channels)
 
 
 def integrate(planes: np.ndarray) -> np.ndarray:
@@ -180,9 +194,15 @@ def part(blobs: np.ndarray, probability: np.ndarray) -> np.ndarray:
     return segmentation.relabel_sequential(parts + np.where(low, low + parts.max(), 0))[0]
 
 
-def at_edge(box: Box, image: np.ndarray) -> bool:
-    """Whether a box touches the border of the image or a pixel without data (NaN)."""
-    ny, nx = image.shape
+def at_edge(
+    box: Box, image: np.ndarray, origin: tuple[int, int] = (0, 0), field: tuple[int, int] | None = None
+) -> bool:
+    """Whether a box touches the border of the field or a pixel without data (NaN).
+
+    The image may be a part of a field of (height, width) pixels that starts at its pixel ``origin``.
+    """
+    (ny, nx), (y, x) = field or image.shape, origin
     if box.y0 <= 0 or box.x0 <= 0 or box.y1 >= ny or box.x1 >= nx:
         return True
-    return bool(np.isnan(image[box.y0 - 1 : box.y1 + 1, box.x0 - 1 : box.x1 + 1]).any())
+    rows, columns = slice(max(box.y0 - 1 - y, 0), box.y1 + 1 - y), slice(max(box.x0 - 1 - x, 0), box.x1 + 1 - x)
+    return bool(np.isnan(image[rows, columns]).any())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_almadet import __version__
+from napari_almadet.pipeline import search
 from napari_almadet.pipeline.blobs import at_edge, find_blobs, normalised_windows, probability_map, stack
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, Fate
 from napari_almadet.pipeline.focus import (
@@ -37,8 +38,11 @@ from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
 from napari_almadet.pipeline.steps import Progress, finish
 from napari_almadet.pipeline.tiling import cut
+from napari_almadet.pipeline.workers import each
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from napari_almadet.cube import Cube
 
 __all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
@@ -59,20 +63,17 @@ class Networks:
     cards: tuple[dict, dict] = ({}, {})
 
 
-NETWORKS = {
-    "almadet": (SearchNetworks, ("source_finder", "line_finder", "judge")),
-    "paper": (Networks, ("blobs_finder", "deep_gru")),
-}
+WEIGHTS = ("blobs_finder", "deep_gru")
 
 
 def load_networks(settings: Settings) -> Networks | SearchNetworks:
     """Load the networks of a run's preset, by the weights its settings name, onto the device they name."""
-    from napari_almadet.networks.weights import load, pick_device
+    if settings.preset == "almadet":
+        return search.load(settings)
+    from napari_almadet.networks.weights import load_all
 
-    device = pick_device(settings.device)
-    kind, names = NETWORKS[settings.preset]
-    networks, cards = zip(*(load(getattr(settings, name), device) for name in names), strict=True)
-    return kind(*networks, device, cards)
+    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device)
+    return Networks(*networks, device, cards)
 
 
 def detect(
@@ -80,6 +81,7 @@ def detect(
     settings: Settings | None = None,
     progress: Callable[[Progress], object] | None = None,
     networks: Networks | SearchNetworks | None = None,
+    client: Client | None = None,
 ) -> Detections:
     """Find the sources of a cube.
 
@@ -93,33 +95,51 @@ def detect(
         Called with every :class:`Progress`.
     networks
         Default: those the settings name.
+    client
+        Of a cluster, `distributed.Client`, whose workers search the cube's windows and open its file
+        themselves.  Default: this process.
 
     Returns
     -------
     Detections
         All candidates, each with the reasons why it was kept, flagged or dropped.
+
+    Raises
+    ------
+    ValueError
+        If the settings' memory is too small for the cube; with a client, if the cube is not in a file or the preset is
+        not ``almadet``.
     """
-    return finish(detect_steps(cube, settings, networks), progress)
+    return finish(detect_steps(cube, settings, networks, client), progress)
 
 
 def detect_steps(
-    cube: Cube, settings: Settings | None = None, networks: Networks | SearchNetworks | None = None
+    cube: Cube,
+    settings: Settings | None = None,
+    networks: Networks | SearchNetworks | None = None,
+    client: Client | None = None,
 ) -> Generator[Progress, None, Detections]:
     """Find the sources of a cube step by step: yields :class:`Progress`, returns :class:`Detections`.
 
     Closing the generator stops the work within one batch.  Parameters as for :func:`detect`.
     """
-    settings = settings or Settings()
+    settings, scales, negatives = settings or Settings(), {}, None
     yield Progress("Loading the networks", 0, 1)
-    networks = networks or load_networks(settings)
+    if client is None:
+        networks = networks or load_networks(settings)
+    elif settings.preset != "almadet":
+        raise ValueError(f"a cluster searches with the preset almadet, not with {settings.preset}")
 
-    negatives = None
-    if isinstance(networks, SearchNetworks):
-        stacked, probability, candidates, said = yield from search_steps(cube, settings, networks)
+    if networks is None or isinstance(networks, SearchNetworks):
+        found = yield from search_steps(cube, settings, networks, client)
+        stacked, probability, candidates = found.stacked, found.probability, found.candidates
+        said, scales = found.warnings, found.scales
         if settings.reliability:
-            negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates)))
+            negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates, client)))
             give(candidates, negatives)
             said += notes(negatives, settings.threshold)
+        if networks is None:
+            (networks,) = yield from each(search.described, [settings], stage="Loading the networks", client=client)
     else:
         said = padded(cube, settings)
         stacked, probability, candidates = yield from source_detection(cube, settings, networks)
@@ -127,8 +147,8 @@ def detect_steps(
         yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
 
     yield Progress("Writing down the provenance", 0, 1)
-    origin = provenance(cube, settings, networks)
-    return Detections(cube, settings, candidates, stacked, probability, origin, said + caveats(cube), negatives)
+    made_by = provenance(cube, settings, networks) | ({"scales": scales} if scales else {})
+    return Detections(cube, settings, candidates, stacked, probability, made_by, said + caveats(cube), negatives)
 
 
 def source_detection(
@@ -262,7 +282,7 @@ def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetwor
 
 def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> dict:
     """Which weights a run has, by the network's name: the setting and the file's sha256."""
-    names = next(names for kind, names in NETWORKS.values() if isinstance(networks, kind))
+    names = search.WEIGHTS if isinstance(networks, SearchNetworks) else WEIGHTS
     return {
         name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
         for name, card in zip(names, networks.cards, strict=True)

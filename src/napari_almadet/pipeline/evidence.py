@@ -9,27 +9,35 @@ best.  All is linear in the cube up to the last step, so that the noise of every
   differences of channels, in which continuum, sidelobes and all else that is steady cancels;
 * the stack is the mean over the channels weighted for a flat spectrum;
 * the line maps are the highest response to a bank of Gaussian lines of several widths, the
-  matched filter that MF3D and LineSeeker (Gonzalez-Lopez et al. 2019) look for lines with.
+  matched filter that MF3D and LineSeeker (Gonzalez-Lopez et al. 2019) look for lines with; long
+  spectra are searched in overlapping bands, for wide lines with several channels averaged.
 
 Arrays are torch tensors, so that the work is done where the networks are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
+from scipy import ndimage
+
+from napari_almadet.pipeline.tiling import window_starts
 
 if TYPE_CHECKING:
     import torch
 
 PIXELS_PER_BEAM = 4.0  # after averaging; 3 to 6 come of it, and a beam is well sampled by 2.5
+FEWEST_PIXELS = 2.5  # a beam; where it has fewer, every pixel is interpolated to four
 NORMAL_MAD = 0.6745  # median absolute value of a normal distribution of standard deviation 1
 # channels, FWHM of the lines looked for
-WIDTHS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 32.0, 50.0, 80.0, 125.0, 200.0)
+WIDTHS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 32.0, 50.0, 80.0, 125.0)
 WIDEST = 0.25  # of the band: wider ones are not told from the continuum
+BAND = 512  # channels searched at once; of more, in overlapping bands, and for wider lines averaged by
+AVERAGED = 4  # channels, and again by as many
 MAPS = (
     "stack",
     "stack, sidelobes included",
@@ -63,9 +71,31 @@ class NoiseUnits:
         return differences(self.cube)
 
 
-def binning(beam_fwhm: float) -> int:
-    """How many pixels are averaged, on a side, for a beam of so many pixels FWHM (its geometric mean)."""
-    return max(1, round(beam_fwhm / PIXELS_PER_BEAM))
+def binning(beam_fwhm: float) -> int | float:
+    """How many pixels are averaged, on a side, for a beam of so many pixels FWHM (its geometric mean).
+
+    It is 0.5 for a beam of fewer than :data:`FEWEST_PIXELS`: each pixel is interpolated to 2 x 2.
+    """
+    return 0.5 if beam_fwhm < FEWEST_PIXELS else max(1, round(beam_fwhm / PIXELS_PER_BEAM))
+
+
+def resample(planes: np.ndarray, k: int | float) -> np.ndarray:
+    """Bring planes (..., y, x) to pixels ``k`` times as wide, see :func:`binning`: float32."""
+    return interpolate(planes) if k < 1 else average(planes, int(k))
+
+
+def interpolate(planes: np.ndarray) -> np.ndarray:
+    """Interpolate every pixel of planes (..., y, x) to 2 x 2, by cubic splines; NaN where the pixel has no data.
+
+    The new pixels lie a quarter of a pixel from the old one's centre, one in each direction, so that all have the same
+    share of its noise.
+    """
+    known = np.isfinite(planes)
+    flat = np.where(known, planes, 0).astype(np.float32).reshape(-1, *planes.shape[-2:])
+    finer = np.stack([ndimage.zoom(plane, 2, order=3, mode="reflect", grid_mode=True) for plane in flat])
+    finer = finer.reshape(*planes.shape[:-2], *finer.shape[-2:])
+    finer[~known.repeat(2, axis=-2).repeat(2, axis=-1)] = np.nan
+    return finer
 
 
 def average(planes: np.ndarray, k: int) -> np.ndarray:
@@ -121,20 +151,25 @@ def in_noise_units(planes: torch.Tensor, beam: float) -> NoiseUnits:
     channels = torch.nonzero(filled)[:, 0]
     if len(channels) < 2:
         raise ValueError(f"the cube has data in {len(channels)} channels, and noise is told from two at least")
-    planes, known = planes[channels], known[channels]
-    valid = known.float().mean(dim=0) > 0.5
-    planes = torch.where(known, planes, 0)
-    steps = differences(planes)
-    both = differences(known.float()) == 0
-    steps = torch.where(both & valid, steps, torch.nan)
+    if len(channels) < len(planes):
+        planes, known = planes[channels], known[channels]
+    valid = known.sum(dim=0, dtype=torch.int32) * 2 > len(known)
+    cube = torch.where(known, planes, 0)
+    steps = differences(cube)
+    lag = len(cube) - len(steps)
+    steps.masked_fill_((known[lag:] != known[:-lag]).logical_or_(~valid), torch.nan)
+    del known, planes  # windows are as large as memory lets them be
     some = steps[:: max(1, len(steps) // 60)].abs().flatten(1).T.contiguous()  # enough for a median, smoothed below
     rms_map = torch.nanmedian(some, dim=1).values.reshape(valid.shape) / (NORMAL_MAD * 2**0.5)
     rms_map = smooth_noise(torch.nan_to_num(rms_map), valid & (rms_map > 0), 3 * beam)
     if not (rms_map > 0).any():
         raise ValueError("neighbouring channels do not differ anywhere, so that the noise cannot be told")
-    rms = torch.nanmedian((steps / rms_map).flatten(1)[:, :: max(1, planes[0].numel() // 8192)].abs(), dim=1).values
-    rms = per_channel(rms / (NORMAL_MAD * 2**0.5), len(planes))
-    cube = torch.where(valid, planes / (rms[:, None, None] * rms_map), 0)
+    thin = slice(None, None, max(1, valid.numel() // 8192))
+    rms = torch.nanmedian((steps.flatten(1)[:, thin] / rms_map.flatten()[thin]).abs(), dim=1).values
+    del steps
+    rms = per_channel(rms / (NORMAL_MAD * 2**0.5), len(cube))
+    for plane, sigma in zip(cube, rms, strict=True):
+        plane.copy_(torch.where(valid, plane / (sigma * rms_map), 0))
     return NoiseUnits(cube, valid, rms, rms_map, channels)
 
 
@@ -165,6 +200,66 @@ def per_channel(of_steps: torch.Tensor, n_channels: int) -> torch.Tensor:
         total[shift : shift + len(variance)] += variance
         count[shift : shift + len(variance)] += 1
     return (total / count.clamp(min=1)).clamp(min=1e-12 * float(variance.max()) + 1e-30).sqrt()
+
+
+@dataclass(frozen=True)
+class Band:
+    """A part of spectra that is searched for lines at once: ``values`` (channels, ...), their ``rms``, the ``widths``.
+
+    Its channel c is channel ``first + factor * c`` of the whole.
+    """
+
+    values: torch.Tensor
+    rms: torch.Tensor
+    widths: tuple[float, ...]
+    first: float = 0.0
+    factor: int = 1
+
+
+def bands(values: torch.Tensor, rms: torch.Tensor, widths: tuple[float, ...] = WIDTHS) -> Iterator[Band]:
+    """The bands that spectra in noise units are searched in: one for up to :data:`BAND` channels.
+
+    Longer spectra are cut into bands of that many, a quarter of which overlaps with the next: the widest line fits
+    into it.  For wider lines :data:`AVERAGED` channels are made one, weighted for a flat
+    spectrum, and so on, up to a quarter of the whole.
+
+    Parameters
+    ----------
+    values
+        Shape (channels, ...).
+    rms
+        Noise of each channel in the cube's unit, shape (channels,).
+    widths
+        Of the lines, in channels.
+    """
+    n_channels = len(values)
+    if n_channels <= BAND:
+        yield Band(values, rms, widths)
+        return
+    for first in window_starts(n_channels, BAND, int(WIDEST * BAND)):
+        part = slice(first, first + BAND)
+        yield Band(values[part], rms[part], widths, first)
+    widest = max(width for width in widths if width <= WIDEST * BAND)
+    wider = tuple(width for width in widths if AVERAGED * width > widest)
+    for band in bands(*averaged(values, rms), wider):
+        yield Band(
+            band.values, band.rms, band.widths, AVERAGED * band.first + (AVERAGED - 1) / 2, AVERAGED * band.factor
+        )
+
+
+def averaged(values: torch.Tensor, rms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spectra (channels, ...) in noise units with :data:`AVERAGED` channels made one, and the noise of these.
+
+    A last, incomplete group is left out.
+    """
+    n = len(values) // AVERAGED
+    weight = (1 / rms[: n * AVERAGED]).reshape(n, AVERAGED)
+    norm = weight.norm(dim=1)
+    made = values.new_zeros((n, *values.shape[1:]))
+    for i in range(AVERAGED):
+        share = (weight[:, i] / norm).reshape(-1, *(1 for _ in values.shape[1:]))
+        made += values[i : n * AVERAGED : AVERAGED] * share
+    return made, 1 / norm
 
 
 def templates(
@@ -224,37 +319,71 @@ def line_maps(units: NoiseUnits, widths: tuple[float, ...] = WIDTHS) -> LineMaps
     """Response of every place to the bank of lines, reduced to the highest and the lowest.
 
     Each width's responses are divided by their own robust spread where that is over 1: neighbouring
-    channels often share some of their noise, and wide lines then have more of it.
+    channels often share some of their noise, and wide lines then have more of it.  In spectra of more than
+    :data:`BAND` channels the highest of noise is higher, as more lines are tried; the SNRs are :func:`as_in_one_band`.
     """
     import torch
 
-    bank, centre, width = templates(len(units.cube), units.rms, widths)
-    flat = units.cube.flatten(1)
     faint = units.valid & (stack_snr(units).abs() < 4)
-    inside = torch.nonzero((faint if faint.any() else units.valid).flatten())[:, 0]
-    sample = bank @ flat[:, inside[:: max(1, len(inside) // 2048)]]
+    quiet = torch.nonzero((faint if faint.any() else units.valid).flatten())[:, 0]
+    n_channels, shape = len(units.cube), units.valid.shape
+    found = None
+    for band in bands(units.cube, units.rms, widths):
+        snr, channel, width, negative, correlation = band_maps(band, quiet)
+        channel, width = band.first + band.factor * channel, band.factor * width
+        if found is None:
+            found = [snr, channel, width, negative]
+        else:
+            better = snr > found[0]
+            found[:3] = (
+                torch.where(better, new, old) for new, old in zip((snr, channel, width), found[:3], strict=True)
+            )
+            found[3] = torch.minimum(negative, found[3])
+    snr, channel, width, negative = (image.reshape(shape) for image in found)
+    return LineMaps(
+        torch.where(units.valid, as_in_one_band(snr, n_channels), 0),
+        channel,
+        width,
+        torch.where(units.valid, as_in_one_band(negative, n_channels), 0),
+        correlation,
+    )
+
+
+def band_maps(band: Band, quiet: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float]:
+    """Of one band of a cube: best line's SNR, channel and width, the lowest response, and the widest's spread.
+
+    Images are flat; ``quiet`` are indices of pixels without a bright source, whose responses tell the spread.
+    """
+    import torch
+
+    bank, centre, width = templates(len(band.values), band.rms, band.widths)
+    flat = band.values.flatten(1)
+    sample = bank @ flat[:, quiet[:: max(1, len(quiet) // 2048)]]
     spread = torch.ones_like(width)
     for w in width.unique():
         rows = width == w
         spread[rows] = (sample[rows].flatten().abs().median() / NORMAL_MAD).clamp(min=1)
     bank = bank / spread[:, None]
-    shape = units.cube.shape[1:]
     snr, where, negative = [], [], []
-    for block in flat.T.contiguous().split(512):  # small enough for the responses to stay in the processor's cache
-        response = block @ bank.T
+    for block in flat.split(512, dim=1):  # small enough for the responses to stay in the processor's cache
+        response = block.T.contiguous() @ bank.T
         best = response.max(dim=1)
         snr.append(best.values)
         where.append(best.indices)
         negative.append(response.amin(dim=1))
-    snr, where, negative = torch.cat(snr), torch.cat(where), torch.cat(negative)
-    valid = units.valid
-    return LineMaps(
-        torch.where(valid, snr.reshape(shape), 0),
-        centre[where].reshape(shape),
-        width[where].reshape(shape),
-        torch.where(valid, negative.reshape(shape), 0),
-        float(spread[-1]),
-    )
+    where = torch.cat(where)
+    return torch.cat(snr), centre[where], width[where], torch.cat(negative), float(spread[-1])
+
+
+def as_in_one_band(snr: torch.Tensor, n_channels: int) -> torch.Tensor:
+    """The SNR of a best line that is as unlikely to be noise as in a spectrum of :data:`BAND` channels.
+
+    Of n tries in Gaussian noise the highest is about s with n exp(-s^2 / 2) constant, so that 2 ln(n / BAND)
+    comes off the square.  It is the SNR itself in shorter spectra, and nearly that of any bright line.
+    """
+    if n_channels <= BAND:
+        return snr
+    return snr.sign() * (snr**2 - 2 * float(np.log(n_channels / BAND))).clamp(min=0).sqrt()
 
 
 def stack_snr(units: NoiseUnits, correlation: float = 1.0) -> torch.Tensor:
@@ -286,7 +415,7 @@ def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> tuple[torch.Tensor,
             compress(stack_snr(raw, lines.correlation)),
             compress(lines.snr),
             torch.where(said, lines.channel / len(units.cube), 0),
-            torch.where(said, torch.log2(lines.width) / 4, 0),
+            torch.where(said, torch.log2(lines.width.clamp(max=WIDTHS[-1])) / 4, 0),
             compress(lines.negative),
             valid,
             torch.full_like(valid, beam / 4 - 1),

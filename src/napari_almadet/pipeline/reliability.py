@@ -22,6 +22,8 @@ from napari_almadet.pipeline.catalog import Candidate, Fate
 from napari_almadet.pipeline.steps import Progress, in_steps
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from napari_almadet.cube import Cube
     from napari_almadet.pipeline.search import SearchNetworks
     from napari_almadet.pipeline.settings import Settings
@@ -54,11 +56,20 @@ class _Negative:
         return -np.asarray(self.data[index], dtype=np.float32)
 
 
+def negative(cube: Cube) -> Cube:
+    """The cube with its sign turned, as lazy as it was."""
+    return replace(cube, data=_Negative(cube.data))
+
+
 @in_steps
 def find_negatives(
-    cube: Cube, settings: Settings, networks: SearchNetworks, candidates: Sequence[Candidate]
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    candidates: Sequence[Candidate],
+    client: Client | None = None,
 ) -> Generator[Progress, None, list[Candidate]]:
-    """Candidates of the negated cube, but for those where the cube has a source.
+    """Candidates of the negated cube, but for those that a source of the cube explains.
 
     The sidelobes of bright sources are taken off before the sign is turned.  Where a source was kept, the negative
     shows the bowl about it, or the dip that its line leaves in a fitted baseline.  Negatives whose centre is in the box
@@ -66,23 +77,22 @@ def find_negatives(
 
     Parameters
     ----------
-    cube, settings, networks
+    cube, settings, networks, client
         As for the search itself.
     candidates
         What was found in the cube.
     """
     from napari_almadet.pipeline.search import search_steps
-    from napari_almadet.pipeline.windows import beam_fwhm
 
-    steps = search_steps(replace(cube, data=_Negative(cube.data)), settings, networks, negated=True)
+    steps = search_steps(cube, settings, networks, client, negated=True)
     while True:
         try:
             step = next(steps)
         except StopIteration as end:
-            _, _, found, _ = end.value
+            found = end.value
             break
         yield replace(step, stage=f"Negated cube: {step.stage[0].lower()}{step.stage[1:]}")
-    margin = yield from beam_fwhm(cube)
+    margin = found.scales["beam"]
     kept = [c for c in candidates if c.fate is not Fate.DROPPED]
 
     def is_a_dip(c: Candidate) -> bool:
@@ -93,7 +103,7 @@ def find_negatives(
             for source in kept
         )
 
-    return [c for c in found if not is_a_dip(c)]
+    return [c for c in found.candidates if not is_a_dip(c)]
 
 
 def reliability(found: np.ndarray, negatives: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,14 +23,17 @@ from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_st
 from astropy.utils.exceptions import AstropyUserWarning
 from scipy.special import ndtr
 
-from napari_almadet.pipeline.blends import joined, part_by_lines
-from napari_almadet.pipeline.blobs import at_edge, stack
+from napari_almadet.pipeline.blends import in_own_noise, joined, joined_across, part_by_lines
+from napari_almadet.pipeline.blobs import Stacking, at_edge
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.evidence import (
+    MAPS,
+    WIDEST,
     binning,
     differences,
     in_noise_units,
     maps,
+    resample,
 )
 from napari_almadet.pipeline.focus import (
     Cutout,
@@ -42,6 +46,8 @@ from napari_almadet.pipeline.focus import (
     voxel_noise,
 )
 from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.reliability import negative
+from napari_almadet.pipeline.seams import TWINS, NoiseKind, Part, composed, field_of, met
 from napari_almadet.pipeline.sidelobes import averaged_psf, read_psf, without_sidelobes
 from napari_almadet.pipeline.sources import (
     BOX_LEVEL,
@@ -57,9 +63,12 @@ from napari_almadet.pipeline.sources import (
 from napari_almadet.pipeline.spectra import extract_spectra, find_emission, off_line, remove_baseline
 from napari_almadet.pipeline.steps import Progress, in_steps, predict
 from napari_almadet.pipeline.tiling import cut
-from napari_almadet.pipeline.windows import Find, Window, beam_fwhm, read_averaged, windows
+from napari_almadet.pipeline.windows import Find, Window, beam_fwhm, read_averaged, read_blocks, windows
+from napari_almadet.pipeline.workers import each, lent
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from napari_almadet.cube import Cube
     from napari_almadet.pipeline.settings import Settings
 
@@ -67,9 +76,13 @@ LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
 CONTINUUM_SNR = 4.0
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
+PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
+
+CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
 
 # What the networks have learnt from, see napari_almadet.training.fields.
 BEAMS = (2.5, 6.5)  # averaged pixels
+SAMPLED = 2.0  # pixels of the cube that a beam has at least, so that it can be interpolated
 LEAST_CHANNELS = 24
 MOST_CORRELATION = 1.8
 MOST_DIPS = 1e-4
@@ -90,82 +103,192 @@ class SearchNetworks:
     cards: tuple[dict, ...] = ({}, {}, {})
 
 
-def search_steps(
-    cube: Cube, settings: Settings, networks: SearchNetworks, negated: bool = False
-) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, list[Candidate], list[str]]]:
-    """Find the sources of a cube.
-
-    Parameters
-    ----------
-    negated
-        Whether the cube is a negated one, whose bright sources, for their sidelobes, are to be looked for where it is
-        negative.
-
-    Returns
-    -------
-    stacked, probability
-        Images of the field, (ny, nx).
-    candidates
-        All of them, the dropped too.
-    warnings
-        What about the cube the networks have not learnt, one sentence each.
-    """
-    stacked = yield from stack.steps(cube)  # (1)
-    probability, finds, said = yield from source_detection(cube, settings, networks, negated)
-    probability[np.isnan(stacked)] = np.nan
-    yield from frequency_denoising(finds, settings, networks)
-    yield from judgement(finds, settings, networks)
-    yield from source_spectral_focusing(cube, finds, stacked, settings)
-    return stacked, probability, [find.candidate for find in finds], said
+WEIGHTS = ("source_finder", "line_finder", "judge")
 
 
-def source_detection(
-    cube: Cube, settings: Settings, networks: SearchNetworks, negated: bool = False
-) -> Generator[Progress, None, tuple[np.ndarray, list[Find], list[str]]]:
-    """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks."""
-    psf = read_psf(settings.psf, cube) if settings.psf else None
-    fwhm = yield from beam_fwhm(cube)
-    k = binning(fwhm)
-    ny, nx = cube.shape[1:]
-    probability = np.zeros((-(-ny // k), -(-nx // k)), np.float32)
-    finds: list[Find] = []
-    noises: list[NoiseKind] = []
-    parts = windows(cube.shape, k, fwhm / k)
-    for done, window in enumerate(parts):
-        planes = yield from read_averaged(cube, window)
-        yield Progress("Looking for sources", done, len(parts))
-        chance, found, noise = search_window(planes, window, fwhm / k, networks, psf, negated)
-        noises += [noise] if noise else []
-        place = tuple(slice(o + s.start, o + s.stop) for o, s in zip((window.y, window.x), window.owned, strict=True))
-        probability[place] = chance[window.owned]
-        finds += found
-        yield Progress("Looking for sources", done + 1, len(parts))
-    for number, find in enumerate(finds, 1):
-        find.candidate.id = number
-    full = np.repeat(np.repeat(probability, k, axis=0), k, axis=1)[:ny, :nx]
-    return full, finds, unlearnt(cube, fwhm, k, noises)
+def load(settings: Settings) -> SearchNetworks:
+    """Load the networks of this preset, by the weights the settings name, onto the device they name."""
+    from napari_almadet.networks.weights import load_all
+
+    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device)
+    return SearchNetworks(*networks, device, cards)
+
+
+load_once = lru_cache(maxsize=1)(load)  # in each process of a cluster
+
+
+@in_steps
+def described(settings: Settings) -> Generator[Progress, None, SearchNetworks]:
+    """The networks as a worker of a cluster has them, device and cards, without themselves."""
+    yield Progress("Loading the networks", 0, 1)
+    networks = load_once(settings)
+    return SearchNetworks(None, None, None, str(networks.device), networks.cards)
 
 
 @dataclass(frozen=True)
-class NoiseKind:
-    """What the noise of a window is like.
+class Found:
+    """What a search finds in a cube: images of the field (ny, nx), all candidates, the dropped too.
 
-    ``correlation`` is how much noisier a wide line is than independent channels would make it, ``dips`` the share of
-    values under -5 sigma, which is 3e-7 in Gaussian noise, ``channels`` how many of them have data.
+    ``warnings`` say what about the cube the networks have not learnt, ``scales`` how it was brought to what they have:
+    plain values by name.
     """
 
-    correlation: float
-    dips: float
-    channels: int
+    stacked: np.ndarray
+    probability: np.ndarray
+    candidates: list[Candidate]
+    warnings: list[str]
+    scales: dict[str, Any]
+
+
+def search_steps(
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    client: Client | None = None,
+    negated: bool = False,
+) -> Generator[Progress, None, Found]:
+    """Find the sources of a cube, window by window, here or on a cluster.
+
+    Parameters
+    ----------
+    networks
+        None: each process loads those the settings name.
+    client
+        Of the cluster; None: this process.
+    negated
+        Search the cube with its sign turned, see :mod:`napari_almadet.pipeline.reliability`.
+    """
+    there = lent(cube, client)
+    (fwhm,) = yield from each(beam_fwhm, [there], stage="Looking at the beam", client=client)
+    k = binning(fwhm)
+    parts = yield from each(
+        search_part,
+        windows(cube.shape, k, fwhm / k, settings.memory),
+        there,
+        fwhm / k,
+        settings,
+        networks,
+        negated,
+        stage="Searching windows",
+        client=client,
+    )
+    stacked, probability, strength = composed(parts, cube.shape)
+    probability[np.isnan(stacked)] = np.nan
+    finds = met(parts, fwhm)
+    if len(parts) > 1:
+        drop_overshadowed(finds, parts, settings)
+        finds, across = joined_across(finds, strength, field_of(cube.shape, k), fwhm / k)
+        finds += yield from each(
+            search_patch, across, there, settings, networks, negated, stage="Measuring extended emission", client=client
+        )
+    used = {find.candidate.id for find in finds}
+    for find in finds:
+        if not find.candidate.id:
+            find.candidate.id = max(used) + 1
+            used.add(find.candidate.id)
+    said = unlearnt(cube, fwhm, k, [part.noise for part in parts if part.noise])
+    return Found(stacked, probability, [find.candidate for find in finds], said, scales(cube, fwhm, k, len(parts)))
+
+
+@in_steps
+def search_part(
+    window: Window,
+    cube: Cube,
+    beam: float,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    negated: bool = False,
+) -> Generator[Progress, None, Part]:
+    """Find the sources of one window, with all that is measured of them.
+
+    Parameters
+    ----------
+    beam
+        FWHM in the window's pixels.
+    """
+    networks = networks or load_once(settings)
+    cube = negative(cube) if negated else cube
+    images, finds, noise, stacked = yield from source_detection(cube, window, beam, settings, networks, negated)
+    yield from frequency_denoising(finds, settings, networks)
+    yield from judgement(finds, settings, networks)
+    near = [find for find in finds if window.owns(find.y, find.x, TWINS * beam)]
+    yield from source_spectral_focusing(cube, near, finds, stacked, settings)
+    for find in finds:
+        find.window = window  # without its sidelobes, which are large
+    (y, x), (own_y, own_x) = window.origin, window.owned_pixels(cube.shape[1:])
+    own = stacked[own_y.start - y : own_y.stop - y, own_x.start - x : own_x.stop - x]
+    return Part(window, own, *images[:, *window.owned], finds, noise)
+
+
+def source_detection(
+    cube: Cube, window: Window, beam: float, settings: Settings, networks: SearchNetworks, negated: bool = False
+) -> Generator[Progress, None, tuple[np.ndarray, list[Find], NoiseKind | None, np.ndarray]]:
+    """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks.
+
+    Returns what :func:`search_window` does, and the dirty image of the window.
+    """
+    psf = read_psf(settings.psf, cube) if settings.psf else None
+    planes, stacked = yield from read_averaged(cube, window)
+    yield Progress("Looking for sources", 0, 1)
+    images, finds, noise = search_window(planes, window, beam, networks, psf, negated)
+    del planes
+    for number, find in enumerate(finds, 1):
+        find.candidate.id = number
+    yield Progress("Looking for sources", 1, 1)
+    return images, finds, noise, stacked
+
+
+@in_steps
+def search_patch(
+    found: tuple[Find, np.ndarray],
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    negated: bool = False,
+) -> Generator[Progress, None, Find]:
+    """The rest of the way for a patch of extended emission that lies in several windows, a find and its mask.
+
+    Its spectrum is the sum over the patch in the cube as it is.
+    """
+    find, patch = found
+    networks = networks or load_once(settings)
+    cube = negative(cube) if negated else cube
+    y, x = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
+    shape = (y.stop - y.start, x.stop - x.start)
+    find.window = Window(y.start, x.start, shape, (slice(0, shape[0]), slice(0, shape[1])), find.window.k)
+    total, known = np.zeros(cube.shape[0]), np.zeros(cube.shape[0], bool)
+    stacking = Stacking(cube.shape[0])
+    for block, part in read_blocks(cube, find.window):
+        values = resample(part, find.window.k)[:, patch[y, x]]
+        total[block], known[block] = np.nansum(values, axis=1), np.isfinite(values).any(axis=1)
+        stacking.add(part)
+        yield Progress("Reading the cube", block.stop, cube.shape[0])
+    find.spectrum = in_own_noise(total[known], known, cube.shape[0])
+    yield from frequency_denoising([find], settings, networks)
+    yield from judgement([find], settings, networks)
+    yield from source_spectral_focusing(cube, [find], [find], stacking.image(), settings)
+    return find
+
+
+def scales(cube: Cube, fwhm: float, k: int | float, n_windows: int) -> dict[str, Any]:
+    """How a cube was brought to what the networks know: plain values, written into the result's provenance."""
+    n_channels = cube.shape[0]
+    return {
+        "beam": round(fwhm, 3),  # pixels
+        "pixels_averaged": k,  # on a side; 0.5: interpolated to twice as many
+        "windows": n_windows,
+        "widest_line": max(1, int(WIDEST * n_channels)),  # channels
+        "channels_averaged": resolutions(n_channels),  # for Line Finder
+    }
 
 
 def unlearnt(cube: Cube, fwhm: float, k: int, noises: list[NoiseKind]) -> list[str]:
     """What about a cube lies outside of what the networks have learnt from, one sentence each."""
     said = []
-    if not BEAMS[0] <= fwhm / k <= BEAMS[1]:
+    if not BEAMS[0] <= fwhm / k <= BEAMS[1] or fwhm < SAMPLED:
         said.append(
-            f"The beam is {fwhm:.1f} pixels wide; the networks have learnt from {BEAMS[0]:g} and more, and sources "
-            "may be missed or taken for noise."
+            f"The beam is {fwhm:.1f} pixels wide; {SAMPLED:g} are needed to sample it, and sources may be missed or "
+            "taken for noise."
         )
     if not noises:
         return [
@@ -200,13 +323,28 @@ def search_window(
     psf: np.ndarray | None = None,
     negated: bool = False,
 ) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
-    """Search one window: Source Finder's probabilities (ny, nx), this window's sources, its noise if it has data.
+    """Search one window.
 
-    ``psf`` as :func:`~napari_almadet.pipeline.sidelobes.read_psf` gives it.
+    Parameters
+    ----------
+    psf
+        As :func:`~napari_almadet.pipeline.sidelobes.read_psf` gives it.
+    negated
+        Whether the sign was turned: bright sources, for their sidelobes, are then looked for where it is negative.
+
+    Returns
+    -------
+    images
+        Source Finder's probability, and the higher of the SNRs in the stack and in the best line: (2, ny, nx).
+    finds
+        All sources in it, also those beyond what is its own.
+    noise
+        None if it has no data.
     """
     import torch
 
-    nothing = np.zeros(window.shape, np.float32)
+    nothing = np.zeros((2, *window.shape), np.float32)
+    n_channels = len(planes)
     try:
         raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam)
     except ValueError:  # no data here
@@ -220,23 +358,20 @@ def search_window(
         images, correlation = maps(units, raw, beam)
         answer = networks.source_finder(images[None])[0].float()
     rows = centres(answer, units.valid, beam)
-    own_y, own_x = window.owned
-    inside = (rows[:, 1] >= own_y.start - 0.5) & (rows[:, 1] < own_y.stop - 0.5)
-    inside &= (rows[:, 2] >= own_x.start - 0.5) & (rows[:, 2] < own_x.stop - 0.5)
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own
     judged_by = measures(rows, images, units, own_lines(flat, units.rms), np.zeros(len(rows)), beam)
     channels = units.channels.cpu().numpy()
     if sidelobes is not None:
-        in_unit = np.zeros((len(sidelobes.spectra), len(planes)), np.float32)
+        in_unit = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
         in_unit[:, channels] = (sidelobes.spectra * units.rms).cpu().numpy()
         window = replace(
             window, sidelobes=sidelobes.images.cpu().numpy(), spectra=in_unit, rms_map=units.rms_map.cpu().numpy()
         )
     finds = []
-    for row, spectrum, numbers in zip(rows[inside], own[inside], judged_by[inside], strict=True):
+    for row, spectrum, numbers in zip(rows, own, judged_by, strict=True):
         chance = float(1 / (1 + np.exp(-row[0])))
-        whole = np.zeros(len(planes), np.float32)
+        whole = np.zeros(n_channels, np.float32)
         whole[channels] = spectrum
         y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
         candidate = Candidate(0, Box(0, 0, 0, 0), chance)
@@ -245,10 +380,12 @@ def search_window(
             f"found: SNR {stack_snr:.1f} in the stack, {line_snr:.1f} in its best line; Source Finder says {chance:.2f}"
         )
         finds.append(Find(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
-    finds = joined(finds, images, units, window, beam, len(planes))
+    strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
+    finds = joined(finds, strength, units, window, beam, n_channels)
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
     noise = NoiseKind(correlation, dips, len(channels))
-    return torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy(), finds, noise
+    probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()
+    return np.stack([probability, strength]), finds, noise
 
 
 def resolutions(n_channels: int) -> list[int]:
@@ -408,32 +545,62 @@ def evident(measures: np.ndarray) -> bool:
     return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
 
 
-def source_spectral_focusing(
-    cube: Cube, finds: list[Find], stacked: np.ndarray, settings: Settings
-) -> Generator[Progress, None, None]:
-    """Source spectral focusing (8 - 10): box, focused image, SNRs and measures of each candidate.
+def drop_overshadowed(finds: list[Find], parts: list[Part], settings: Settings) -> None:
+    """Drop what was flagged for being bright in its window, if a source in a window that meets it may explain it.
 
-    Sources that lie so close that only their lines tell them apart join ``finds``.
+    Only sidelobes of a window's own sources are taken off, but a dirty beam reaches further.
     """
-    for done, find in enumerate(list(finds)):
-        yield Progress("Focusing on sources", done, len(finds))
-        cutout = seen_about(find, cube, stacked, settings.crop)
+    lights = [
+        (part.window, part.finds[0].measures[MEASURES.index("brightest")]) for part in parts if part.finds
+    ]  # the same in all finds of a window
+    for find in finds:
+        if find.candidate.fate is not Fate.FLAGGED or find.candidate.prob >= settings.threshold:
+            continue
+        brightest = 2 * np.sinh(max(light for window, light in lights if window.meets(find.window)))
+        snr = 2 * np.sinh(find.measures[MEASURES.index("both")])
+        if snr < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
+            find.candidate.fate = Fate.DROPPED
+            find.candidate.reasons.append(
+                f"dropped: it may be a sidelobe of a source of SNR {brightest:.0f} in a window nearby"
+            )
+
+
+def source_spectral_focusing(
+    cube: Cube, chosen: list[Find], finds: list[Find], stacked: np.ndarray, settings: Settings
+) -> Generator[Progress, None, None]:
+    """Source spectral focusing (8 - 10): box, focused image, SNRs and measures of each of the chosen finds.
+
+    Sources that lie so close that only their lines tell them apart join ``finds``, which are the finds of
+    the window with its dirty image ``stacked``.
+    """
+    for done, find in enumerate(chosen):
+        yield Progress("Focusing on sources", done, len(chosen))
+        cutout = seen_about(find, cube, stacked, settings)
+        if cutout is None:
+            continue
         other = None
         if find.candidate.fate is not Fate.DROPPED:
             other = part_by_lines(find, finds, cutout)  # (9)
         if other:
             finds.append(other)
-            focus_and_measure(other, cube, seen_about(other, cube, stacked, settings.crop), settings)
-            cutout = seen_about(find, cube, stacked, settings.crop)
+            focus_and_measure(other, cube, seen_about(other, cube, stacked, settings), settings)
+            cutout = seen_about(find, cube, stacked, settings)
         focus_and_measure(find, cube, cutout, settings)
 
 
-def seen_about(find: Find, cube: Cube, stacked: np.ndarray, crop: int) -> Cutout:
-    """Give a find's candidate its box, and cut the cube, without sidelobes, out about it."""
-    candidate, (ny, nx) = find.candidate, stacked.shape
-    candidate.box = find.box or gaussian_box(find, (ny, nx))
-    candidate.edge = at_edge(candidate.box, stacked)
-    cutout = cut_out(cube, candidate.box, crop)
+def seen_about(find: Find, cube: Cube, stacked: np.ndarray, settings: Settings) -> Cutout | None:
+    """Give a find's candidate its box, and cut the cube, without sidelobes, out about it; None if that is too large."""
+    candidate, field = find.candidate, cube.shape[1:]
+    candidate.box = find.box or gaussian_box(find, field)
+    candidate.edge = at_edge(candidate.box, stacked, find.window.origin, field)
+    side = max(settings.crop, *candidate.box.shape)
+    needed = CUTOUT_COPIES * 4 * cube.shape[0] * side**2 / 1e9
+    if side > settings.crop and needed > settings.memory:
+        candidate.reasons.append(
+            f"not measured: that would take {needed:.1f} GB of memory, and the run may use {settings.memory:g}"
+        )
+        return None
+    cutout = cut_out(cube, candidate.box, settings.crop)
     return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
 
 

@@ -44,6 +44,9 @@ class Settings:
         Side of a focused image in pixels (step 8).
     batch_size
         Windows or spectra that go through a network at a time.
+    memory
+        ``almadet`` only: what a run may use, in GB (1e9 bytes): larger fields are searched in windows.  On a
+        cluster, what a worker may use.
     device
         ``"auto"`` (CUDA, then Apple MPS, then CPU), ``"cpu"``, ``"cuda"`` or ``"mps"``.
     source_finder, line_finder, judge
@@ -68,6 +71,7 @@ class Settings:
     reliability: bool = False
     crop: int = 64
     batch_size: int = 16
+    memory: float = 4.0
     device: str = "auto"
     source_finder: str = "source_finder"
     line_finder: str = "line_finder"
@@ -88,6 +92,8 @@ class Settings:
             raise ValueError(f"min_snr is {self.min_snr}, but must not be negative")
         if self.reliability and self.preset != "almadet":
             raise ValueError("reliability can be had with the preset almadet only")
+        if not self.memory > 0:
+            raise ValueError(f"memory is {self.memory} GB, but must be more than none")
         for name in ("window", "crop", "batch_size"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")

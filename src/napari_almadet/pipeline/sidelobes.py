@@ -260,13 +260,15 @@ def read_psf(path: str, cube: Cube) -> np.ndarray:
     return plane[y - half_y : y + half_y + 1, x - half_x : x + half_x + 1] / plane.max()
 
 
-def averaged_psf(psf: np.ndarray, k: int, shape: tuple[int, int], device=None) -> torch.Tensor:
+def averaged_psf(psf: np.ndarray, k: int | float, shape: tuple[int, int], device=None) -> torch.Tensor:
     """A PSF as a cube averaged over blocks of k x k pixels shows it: (2 ny, 2 nx) for a window (ny, nx), 0 far out.
 
     ``psf`` has its peak in the middle; the answer has its peak of 1 at [0, 0], lags as `numpy.fft` has them.
     """
     import torch
 
+    if k < 1:  # between the cube's pixels too
+        psf, k = ndimage.zoom(psf, [(2 * n - 1) / n for n in psf.shape], order=3), 1
     kernel = np.ones(k) / k
     if k % 2 == 0:  # centred on a pixel, half of the outer two
         kernel = np.concatenate([[0.5], np.ones(k - 1), [0.5]]) / k

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_almadet.pipeline.evidence import MAPS, NORMAL_MAD, NoiseUnits, templates
+from napari_almadet.pipeline.evidence import (
+    BAND,
+    MAPS,
+    NORMAL_MAD,
+    NoiseUnits,
+    as_in_one_band,
+    bands,
+    templates,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -131,11 +139,15 @@ def part_neighbours(rows: np.ndarray, spectra: np.ndarray, beam: float) -> np.nd
 
 
 def own_lines(spectrum: np.ndarray, rms: torch.Tensor) -> np.ndarray:
-    """SNR of the best line in each spectrum (n, channels): shape (n,)."""
+    """SNR of the best line in each spectrum (n, channels), as :func:`line_maps` has it: shape (n,)."""
     import torch
 
-    bank, _, _ = templates(len(rms), rms)
-    return (torch.as_tensor(spectrum, device=rms.device) @ bank.T).amax(dim=1).cpu().numpy()
+    spectrum = torch.as_tensor(spectrum, device=rms.device)
+    best = [
+        (band.values.T @ templates(len(band.values), band.rms, band.widths)[0].T).amax(dim=1)
+        for band in bands(spectrum.T, rms)
+    ]
+    return as_in_one_band(torch.stack(best).amax(dim=0), len(rms)).cpu().numpy()
 
 
 def measures(
@@ -193,7 +205,7 @@ def measures(
             np.full(len(y), strength.max()),
             near.cpu().numpy()[iy, ix],
             np.full(len(y), beam / 4 - 1),
-            np.full(len(y), np.log(len(units.cube) / 100)),
+            np.full(len(y), np.log(min(len(units.cube), BAND) / 100)),
         ],
         axis=1,
     ).astype(np.float32)

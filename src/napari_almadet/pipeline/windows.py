@@ -1,8 +1,14 @@
-"""Windows of the field that the preset ``almadet`` searches one at a time, and what it finds in them."""
+"""Windows of the field that the preset ``almadet`` searches one at a time, and what it finds in them.
+
+A window holds all channels of a part of the field, at some four pixels a beam, and is as large as
+the memory lets it be.  Windows overlap by :data:`OVERLAP` beams where there is room, so that what a source is
+judged by, its neighbours within eight beams among it, lies in the window it belongs to; how what they find
+meets again is told in :mod:`napari_almadet.pipeline.seams`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -10,18 +16,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_almadet.pipeline.blobs import channel_blocks
+from napari_almadet.pipeline.blobs import Stacking, channel_blocks
 from napari_almadet.pipeline.catalog import Box, Candidate
-from napari_almadet.pipeline.evidence import PIXELS_PER_BEAM, average, in_noise_units
+from napari_almadet.pipeline.evidence import PIXELS_PER_BEAM, in_noise_units, resample
 from napari_almadet.pipeline.sidelobes import noise_beam
-from napari_almadet.pipeline.steps import Progress
-from napari_almadet.pipeline.tiling import window_starts
+from napari_almadet.pipeline.steps import Progress, in_steps
 
 if TYPE_CHECKING:
     from napari_almadet.cube import Cube
 
-WINDOW_VOXELS = 2**26  # of averaged pixels held at a time: 256 MB
-OVERLAP = 8  # beams by which windows overlap
+OVERLAP = 16  # beams by which windows overlap where they are large
+LEAST_OVERLAP = 8  # where they are small, so that most of a window is still its own
+GRID = 8  # pixels that Source Finder's coarsest maps average: all windows start on one grid of them
+# What a run needs, measured by benchmarks/large_cube.py, in bytes: the program with its libraries; for each voxel of a
+# window, for each pixel of it at the file's resolution, and for each pixel of the field
+PROGRAM = 0.75e9
+PER_VOXEL = 4 * 6
+PER_PIXEL = 40
+PER_FIELD_PIXEL = 16
 
 
 @dataclass
@@ -47,16 +59,50 @@ class Window:
     """A part of the field that is searched at once; ``y`` and ``x`` are its first averaged pixel.
 
     ``owned`` are the averaged pixels, in the window, whose sources are this window's rather than a neighbour's.
+    ``k`` pixels of the cube are averaged on a side, or 0.5: see :func:`~napari_almadet.pipeline.evidence.binning`.
     """
 
     y: int
     x: int
     shape: tuple[int, int]
     owned: tuple[slice, slice]
-    k: int
+    k: int | float
     sidelobes: np.ndarray | None = None  # (n, ny, nx) images of what is taken off
     spectra: np.ndarray | None = None  # (n, channels) in the cube's unit
     rms_map: np.ndarray | None = None
+
+    @property
+    def origin(self) -> tuple[int, int]:
+        """The window's first pixel of the cube, (y, x)."""
+        return int(self.y * self.k), int(self.x * self.k)
+
+    def pixels(self, field: tuple[int, int]) -> tuple[slice, slice]:
+        """The window in the pixels of a cube whose field is (ny, nx)."""
+        return tuple(
+            slice(int(first * self.k), min(int((first + n) * self.k), length))
+            for first, n, length in zip((self.y, self.x), self.shape, field, strict=True)
+        )
+
+    def owned_pixels(self, field: tuple[int, int]) -> tuple[slice, slice]:
+        """What is its own, in the pixels of the cube."""
+        return tuple(
+            slice(int((first + own.start) * self.k), min(int((first + own.stop) * self.k), length))
+            for first, own, length in zip((self.y, self.x), self.owned, field, strict=True)
+        )
+
+    def meets(self, other: Window) -> bool:
+        """Whether two windows share pixels."""
+        return all(
+            a < b + n and b < a + m
+            for a, m, b, n in zip((self.y, self.x), self.shape, (other.y, other.x), other.shape, strict=True)
+        )
+
+    def owns(self, y: float, x: float, margin: float = 0.0) -> bool:
+        """Whether a place in the cube's pixels lies in what is its own, or within ``margin`` averaged pixels of it."""
+        return all(
+            own.start - 0.5 - margin <= (place + 0.5) / self.k - 0.5 - first < own.stop - 0.5 + margin
+            for place, first, own in zip((y, x), (self.y, self.x), self.owned, strict=True)
+        )
 
     def sidelobes_in(self, origin: tuple[int, int], side: int) -> np.ndarray | float:
         """Sidelobes in a square of the cube, (channels, side, side) in the cube's unit; 0 where there are none."""
@@ -70,8 +116,8 @@ class Window:
         return np.tensordot(self.spectra, np.stack(images), axes=(0, 0)).astype(np.float32)
 
 
-def windows(shape: tuple[int, int, int], k: int, beam: float) -> list[Window]:
-    """Windows that cover a cube's field, as large as :data:`WINDOW_VOXELS` lets them be.
+def windows(shape: tuple[int, int, int], k: int | float, beam: float, memory: float) -> list[Window]:
+    """Windows that cover a cube's field, each as large as the memory lets it be.
 
     Parameters
     ----------
@@ -81,43 +127,92 @@ def windows(shape: tuple[int, int, int], k: int, beam: float) -> list[Window]:
         Pixels averaged on a side.
     beam
         FWHM in averaged pixels.
+    memory
+        What a run may use, in GB (1e9 bytes).
+
+    Raises
+    ------
+    ValueError
+        If windows would be too small to overlap; the message says what memory is needed.
     """
-    sides = [-(-n // k) for n in shape[1:]]
-    overlap = int(np.ceil(OVERLAP * beam))
-    side = max(int(np.sqrt(WINDOW_VOXELS / shape[0])), 2 * overlap)
-    cuts = []
-    for length in sides:
-        size = min(side, length)
-        starts = window_starts(length, size, min(overlap, size - 1)) if length > size else [0]
-        borders = [0, *((a + size + b) // 2 for a, b in pairwise(starts)), length]
-        cuts.append(
-            [(s, size, slice(lo - s, hi - s)) for s, lo, hi in zip(starts, borders[:-1], borders[1:], strict=True)]
+    n_channels, *field = shape
+    fixed = PROGRAM + PER_FIELD_PIXEL * field[0] * field[1]
+    each = PER_VOXEL * n_channels + PER_PIXEL * k * k
+    area = int((memory * 1e9 - fixed) / each)
+    sides = [int(np.ceil(n / k)) for n in field]
+    least = int(np.ceil(LEAST_OVERLAP * beam))
+    smallest = [min(2 * least + GRID, length) for length in sides]
+    if area < smallest[0] * smallest[1]:
+        needed = (fixed + each * smallest[0] * smallest[1]) / 1e9
+        raise ValueError(
+            f"{memory:g} GB of memory are too few for windows of {smallest[1]} x {smallest[0]} pixels and all "
+            f"{n_channels} channels: allow {np.ceil(10 * needed) / 10:g} GB (--memory)"
         )
+    size_y = min(max(int(np.sqrt(area)), smallest[0]), sides[0])
+    size_x = min(area // size_y, sides[1])
+    size_y = min(area // size_x, sides[0])
+    overlap = int(np.ceil(np.clip(min(size_y, size_x) / 4, least, OVERLAP * beam)))
+    cuts = [cut_axis(length, size, overlap) for length, size in zip(sides, (size_y, size_x), strict=True)]
     return [Window(y, x, (ny, nx), (own_y, own_x), k) for y, ny, own_y in cuts[0] for x, nx, own_x in cuts[1]]
 
 
-def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, np.ndarray]:
-    """A window's planes averaged over blocks of pixels, (channels, ny, nx), read a few channels at a time."""
-    n_channels, k = cube.shape[0], window.k
-    y = slice(window.y * k, min((window.y + window.shape[0]) * k, cube.shape[1]))
-    x = slice(window.x * k, min((window.x + window.shape[1]) * k, cube.shape[2]))
+def cut_axis(length: int, size: int, overlap: int) -> list[tuple[int, int, slice]]:
+    """First pixel, size and owned pixels of the windows of at most ``size`` that cover one axis.
+
+    They start on multiples of :data:`GRID`; what two share is parted between them in the middle.
+    """
+    if length <= size:
+        return [(0, length, slice(0, length))]
+    longest = max((size - overlap) // GRID, 1) * GRID
+    count = -(-(length - overlap) // longest)
+    step = -(-(length - overlap) // (count * GRID)) * GRID
+    starts = range(0, length - overlap, step)
+    ends = [min(start + step + overlap, length) for start in starts]
+    borders = [0, *((start + end) // 2 for (_, start), end in zip(pairwise(starts), ends, strict=False)), length]
+    return [
+        (start, end - start, slice(low - start, high - start))
+        for start, end, (low, high) in zip(starts, ends, pairwise(borders), strict=True)
+    ]
+
+
+def read_blocks(cube: Cube, window: Window) -> Iterator[tuple[slice, np.ndarray]]:
+    """A window's planes a few channels at a time: the channels, and float32 of shape (channels, y, x)."""
+    y, x = window.pixels(cube.shape[1:])
+    for block in channel_blocks(cube.shape[0], (y.stop - y.start) * (x.stop - x.start)):
+        yield block, cube.read(block, y, x)
+
+
+def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray]]:
+    """Read a window once, a few channels at a time.
+
+    Returns
+    -------
+    planes
+        At the window's resolution, (channels, ny, nx).
+    stacked
+        The dirty image (step 1) of :meth:`Window.pixels`, at the cube's.
+    """
+    n_channels = cube.shape[0]
     planes = np.empty((n_channels, *window.shape), np.float32)
-    for block in channel_blocks(n_channels, (y.stop - y.start) * (x.stop - x.start)):
-        planes[block] = average(cube.read(block, y, x), k)
+    stacking = Stacking(n_channels)
+    for block, part in read_blocks(cube, window):
+        planes[block] = resample(part, window.k)
+        stacking.add(part)
         yield Progress("Reading the cube", block.stop, n_channels)
-    return planes
+    return planes, stacking.image()
 
 
+@in_steps
 def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
     """Geometric mean of the beam's FWHM in pixels: the header's, or else what the noise's correlation says."""
-    import torch
-
     if cube.beam_area:
         return float(np.sqrt(4 * np.log(2) / np.pi * cube.beam_area))
+    import torch
+
     ny, nx = cube.shape[1:]
     size = min(ny, 256), min(nx, 256)
     middle = Window((ny - size[0]) // 2, (nx - size[1]) // 2, size, (slice(None), slice(None)), 1)
-    planes = yield from read_averaged(cube, middle)
+    planes, _ = yield from read_averaged(cube, middle)
     try:
         return max(1.5, noise_beam(in_noise_units(torch.from_numpy(planes), PIXELS_PER_BEAM)))
     except ValueError:  # no data in the middle

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing import get_context
@@ -28,7 +29,7 @@ from radio_beam import Beam
 from napari_almadet.cube import Cube
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.sky import PAPER_BEAM, SkyModel
-from napari_almadet.simulation.strata import STRATA, Coverage
+from napari_almadet.simulation.strata import STRATA, Coverage, Stratum
 
 BOX_LEVEL = 0.1
 # Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
@@ -88,15 +89,12 @@ def simulate_cube(
         imager = Imager(observation, device=imager.device if imager else "cpu")
     coverage = kind.blank(np.random.default_rng([seed, 2]), observation) if kind.blank else full_coverage(observation)
     rng = np.random.default_rng(seed)
-    brightest = kind.brightness * rng.uniform(*BRIGHTEST)
-    if kind.sky.in_beams:
-        brightest *= (PAPER_BEAM.fwhm / observation.clean_beam.fwhm) ** 2
     model = SkyModel.sample(
         rng,
         kind.sky,
         size=observation.size,
         n_channels=observation.n_channels,
-        brightest=brightest,
+        brightest=brightest_of(rng, kind, observation),
         beam=observation.clean_beam,
         where=kind.place(observation, coverage.pixels) if kind.place else None,
     )
@@ -104,6 +102,12 @@ def simulate_cube(
     dirty[~coverage.channels] = np.nan
     dirty[:, ~coverage.pixels] = np.nan
     return SimulatedCube(dirty, model, truth_table(model, imager, coverage), observation, stratum, seed)
+
+
+def brightest_of(rng: np.random.Generator, kind: Stratum, observation: Observation) -> float:
+    """Draw the brightness of a field's brightest voxel, in Jy/pixel."""
+    brightest = kind.brightness * rng.uniform(*BRIGHTEST)
+    return brightest * (PAPER_BEAM.fwhm / observation.clean_beam.fwhm) ** 2 if kind.sky.in_beams else brightest
 
 
 def truth_boxes(model: SkyModel, imager: Imager) -> np.ndarray:
@@ -247,16 +251,7 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
 
     The folder appears under its name only when it is complete.
     """
-    observation = simulated.observation
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam"))
-    if sky:
-        fits.writeto(partial / "sky.fits", simulated.sky(), header(observation, "Jy/pixel"))
-    write_psf(observation, partial / "psf.fits")
-    simulated.truth.write(partial / "truth.ecsv")
-    missing = np.isnan(simulated.dirty)
+    observation, missing = simulated.observation, np.isnan(simulated.dirty)
     about = {
         "seed": simulated.seed,
         "stratum": simulated.stratum,
@@ -264,9 +259,24 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
         "blank_share": float(missing.all(axis=0).mean()),
         "blank_channels": np.flatnonzero(missing.all(axis=(1, 2))).tolist(),
     }
+    with finished(folder, about, simulated.truth) as partial:
+        fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam"))
+        if sky:
+            fits.writeto(partial / "sky.fits", simulated.sky(), header(observation, "Jy/pixel"))
+        write_psf(observation, partial / "psf.fits")
+    return folder
+
+
+@contextmanager
+def finished(folder: Path, about: dict, truth: QTable) -> Iterator[Path]:
+    """A folder to write a cube's files into; with what is known of the cube it gets its name when they are complete."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    truth.write(partial / "truth.ecsv")
     (partial / "simulation.json").write_text(json.dumps(about, indent=1))
     partial.rename(folder)
-    return folder
 
 
 def write_psf(observation: Observation, path: Path) -> Path:
@@ -294,12 +304,13 @@ def write_set(
     seed: int = 0,
     observation: Observation | None = None,
     sky: bool = True,
+    mosaic: int = 1,
     jobs: int | None = None,
 ) -> Iterator[Path]:
     """Simulate ``n`` cubes into ``folder/<stratum>-<number>``, in parallel, and yield each as it is done.
 
-    Cubes that are there already are not made again, so an interrupted run goes on where it
-    stopped.
+    With ``mosaic`` over 1 each is a mosaic of that many fields on a side, and has no sky model cube.  Cubes that
+    are there already are not made again, so an interrupted run goes on where it stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     observation = observation or Observation()
@@ -312,12 +323,14 @@ def write_set(
     jobs = min(jobs or os.cpu_count() or 1, len(targets))
     if jobs == 1:
         for target, s in targets.items():
-            yield _simulate_one(target, s, stratum, observation, sky)
+            yield _simulate_one(target, s, stratum, observation, sky, mosaic)
         return
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        futures = [pool.submit(_simulate_one, target, s, stratum, observation, sky) for target, s in targets.items()]
+        futures = [
+            pool.submit(_simulate_one, target, s, stratum, observation, sky, mosaic) for target, s in targets.items()
+        ]
         for future in as_completed(futures):
             yield future.result()
 
@@ -327,7 +340,11 @@ def _imager(observation: Observation) -> Imager:
     return Imager(observation)
 
 
-def _simulate_one(folder: Path, seed: int, stratum: str, observation: Observation, sky: bool) -> Path:
+def _simulate_one(folder: Path, seed: int, stratum: str, observation: Observation, sky: bool, mosaic: int) -> Path:
+    if mosaic > 1:
+        from napari_almadet.simulation.mosaic import write_mosaic
+
+        return write_mosaic(folder, seed, mosaic, stratum, observation)
     # a stratum that draws its observations would not use this one
     imager = _imager(observation) if STRATA[stratum].observe is None else None
     return write_cube(simulate_cube(seed, stratum, observation, imager), folder, sky=sky)

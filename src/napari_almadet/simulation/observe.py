@@ -65,6 +65,8 @@ class Observation:
         sources have the shape of the clean beam.
     pb_corrected
         Divide by the primary beam; where that is less than ``PB_LIMIT``, there is no data.
+    mosaic
+        Of many pointings: the primary beam is flat.
     """
 
     array: str = "alma_cycle9_c3"
@@ -84,6 +86,7 @@ class Observation:
     phase_seed: int = 0
     residual: float = 1.0
     pb_corrected: bool = False
+    mosaic: bool = False
 
     @property
     def cell(self) -> float:
@@ -118,7 +121,8 @@ class Observation:
         turn = 2 * np.pi * self.times[:, None] / (self.phase_period or np.inf)
         return cosine * np.cos(turn) + sine * np.sin(turn)
 
-    def _wavelengths(self, frequency: float | None) -> np.ndarray:
+    def wavelengths(self, frequency: float | None = None) -> np.ndarray:
+        """The same in wavelengths at a frequency in Hz."""
         return self.uv * ((frequency or self.frequency) / SPEED_OF_LIGHT.value)
 
     def imaging_weights(self, frequency: float | None = None) -> np.ndarray:
@@ -128,11 +132,11 @@ class Observation:
         """
         if self.robust is None:
             return np.ones(len(self.uv))
-        return briggs_weights(self._wavelengths(frequency), self.size, self.cell, self.robust)
+        return briggs_weights(self.wavelengths(frequency), self.size, self.cell, self.robust)
 
     def noise_weights(self, n: int, frequency: float | None = None) -> np.ndarray:
         """Power spectrum of the noise in an image of n pixels, shape (n, n): the squared weights, gridded."""
-        return grid_visibilities(self._wavelengths(frequency), n, self.cell, self.imaging_weights(frequency) ** 2)
+        return grid_visibilities(self.wavelengths(frequency), n, self.cell, self.imaging_weights(frequency) ** 2)
 
     def psf(self, frequency: float | None = None, size: int | None = None) -> np.ndarray:
         """Dirty beam at a frequency in Hz, shape (2 size, 2 size), its peak of 1 at ``[size, size]``.
@@ -141,7 +145,7 @@ class Observation:
         """
         size = size or self.size
         weights = self.imaging_weights(frequency)
-        grid = grid_visibilities(self._wavelengths(frequency), GRID_PADDING * size, self.cell, weights)
+        grid = grid_visibilities(self.wavelengths(frequency), GRID_PADDING * size, self.cell, weights)
         return point_spread_function(grid, 2 * size)
 
     def response(self, frequency: float) -> np.ndarray:
@@ -153,12 +157,14 @@ class Observation:
             first, second = np.triu_indices(phases.shape[1], k=1)
             weights = self.imaging_weights(frequency)
             visibilities = weights * np.exp(1j * (phases[:, second] - phases[:, first])).ravel()
-            grid = grid_visibilities(self._wavelengths(frequency), GRID_PADDING * self.size, self.cell, visibilities)
+            grid = grid_visibilities(self.wavelengths(frequency), GRID_PADDING * self.size, self.cell, visibilities)
             response = point_spread_function(grid, 2 * self.size, total=2 * weights.sum())
         return clean + self.residual * (response - clean)
 
     def primary_beam(self, frequency: float | None = None) -> np.ndarray:
         """Of the array's dishes at a frequency in Hz, shape (size, size)."""
+        if self.mosaic:
+            return np.ones((self.size, self.size), np.float32)
         diameter = AntennaArray.load(self.array).diameter
         return primary_beam(self.size, self.cell, float(frequency or self.frequency), diameter)
 

@@ -1,0 +1,130 @@
+"""Cubes larger than memory: fields of a stratum side by side, seen as one mosaic and written channel by channel.
+
+A mosaic differs from a single field in three ways.  Its primary beam is flat, as many pointings make it.  It is
+convolved on the uv grid of its own size, so that sidelobes reach as far as the field does, and noise is drawn
+on that grid.  And the dirty beam is the middle channel's in all channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable, vstack
+from scipy import fft
+
+from napari_almadet.simulation.array import grid_visibilities
+from napari_almadet.simulation.dataset import brightest_of, finished, header, truth_table, write_psf
+from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.sky import SkyModel
+from napari_almadet.simulation.strata import STRATA
+
+FAINTEST = 1e-5  # of a component's peak, where its image ends
+
+
+@dataclass(frozen=True, eq=False)
+class Mosaic:
+    """The sky of a mosaic of ``side`` pixels, and what is true of it.
+
+    ``stamps`` are the sources' components: first pixel (y, x), image, and spectrum in Jy/pixel.
+    """
+
+    observation: Observation
+    side: int
+    stamps: list[tuple[int, int, np.ndarray, np.ndarray]]
+    truth: QTable
+
+
+def draw_mosaic(seed: int, across: int, stratum: str = "paper", observation: Observation | None = None) -> Mosaic:
+    """Draw ``across`` x ``across`` skies of a stratum, each as for one field of the observation's size.
+
+    Raises
+    ------
+    ValueError
+        If the stratum draws more than a sky: an observation of its own, places within its primary beam, blank pixels.
+    """
+    kind = STRATA[stratum]
+    if kind.observe or kind.place or kind.blank:
+        possible = ", ".join(name for name, k in STRATA.items() if not (k.observe or k.place or k.blank))
+        raise ValueError(f"no mosaics of {stratum}, whose fields are observed each in its own way; of: {possible}")
+    observation = replace(observation or Observation(), mosaic=True)
+    imager = Imager(observation, band_ends=False)
+    rng = np.random.default_rng(seed)
+    stamps, tables = [], []
+    for number in range(across**2):
+        y0, x0 = (observation.size * i for i in divmod(number, across))
+        model = SkyModel.sample(
+            rng,
+            kind.sky,
+            size=observation.size,
+            n_channels=observation.n_channels,
+            brightest=brightest_of(rng, kind, observation),
+            beam=observation.clean_beam,
+        )
+        images, spectra, _ = model.components(observation.size, observation.frequencies)
+        for image, spectrum in zip(images, spectra, strict=True):
+            rows, columns = (np.flatnonzero((np.abs(image) > FAINTEST).any(axis=axis)) for axis in (1, 0))
+            y, x = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            stamps.append((y0 + y.start, x0 + x.start, image[y, x].copy(), spectrum.astype(np.float32)))
+        table = truth_table(model, imager)
+        for axis, first in (("x", x0), ("y", y0)):
+            table[axis] += first * table[axis].unit
+            for end in ("min", "max"):
+                table[f"{axis}_{end}"] += first
+        tables.append(table)
+    truth = vstack(tables, metadata_conflicts="silent")
+    truth["id"] = np.arange(1, len(truth) + 1)
+    return Mosaic(observation, across * observation.size, stamps, truth)
+
+
+def planes(mosaic: Mosaic, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """The dirty cube plane by plane, (side, side) in Jy/beam.
+
+    Two planes are one complex image, of which one Fourier transform makes visibilities: weighted as the gridded
+    ones are, and with noise in each cell that holds any, another makes two dirty images of them.
+    """
+    observation, side = mosaic.observation, mosaic.side
+    n = fft.next_fast_len(side + observation.size)  # so that what wraps round is far from everything
+    weights = grid_visibilities(observation.wavelengths(), n, observation.cell, observation.imaging_weights())
+    filled = np.flatnonzero(weights)
+    transfer = (weights.ravel()[filled] * (n * n / weights.sum())).astype(np.float32)
+    del weights
+    power = observation.noise_weights(n).ravel()[filled]
+    # unit variance in each of the two images: a transform's n^2 divides the sum of n^2 mean(power) cells
+    amplitude = (observation.noise * n * n / np.sqrt(power.sum()) * np.sqrt(power)).astype(np.float32)
+    grid = np.empty((n, n), np.complex64)
+    for channel in range(0, observation.n_channels, 2):
+        grid[:] = 0
+        for y, x, image, spectrum in mosaic.stamps:
+            value = complex(*spectrum[channel : channel + 2])
+            grid[y : y + image.shape[0], x : x + image.shape[1]] += np.complex64(value) * image
+        seen = fft.fft2(grid, overwrite_x=True).ravel()[filled] * transfer
+        white = rng.standard_normal((2, len(filled)), np.float32)
+        grid = np.zeros((n, n), np.complex64)
+        grid.ravel()[filled] = seen + amplitude * (white[0] + 1j * white[1])
+        grid = fft.ifft2(grid, overwrite_x=True)
+        for plane in (grid.real, grid.imag)[: observation.n_channels - channel]:
+            yield plane[:side, :side]
+
+
+def write_mosaic(folder: Path, seed: int, across: int, stratum: str, observation: Observation) -> Path:
+    """Write ``dirty.fits``, ``psf.fits``, ``truth.ecsv`` and ``simulation.json`` of a mosaic, plane by plane.
+
+    The folder appears under its name only when it is complete.  There is no ``sky.fits``.
+    """
+    mosaic = draw_mosaic(seed, across, stratum, observation)
+    observation, side = mosaic.observation, mosaic.side
+    cards = header(observation, "Jy/beam")
+    cards.update(CRPIX1=side // 2 + 1, CRPIX2=side // 2 + 1)
+    axes = {"SIMPLE": True, "BITPIX": -32, "NAXIS": 3, "NAXIS1": side, "NAXIS2": side, "NAXIS3": observation.n_channels}
+    about = {"seed": seed, "stratum": stratum, "mosaic": across, "observation": asdict(observation)}
+    with finished(folder, about, mosaic.truth) as partial:
+        write_psf(observation, partial / "psf.fits")
+        stream = fits.StreamingHDU(partial / "dirty.fits", fits.Header({**axes, **cards}))
+        for plane in planes(mosaic, np.random.default_rng([seed, 1])):
+            stream.write(plane.astype(np.float32))
+        stream.close()
+    return folder
