@@ -13,6 +13,7 @@ from napari_almadet import Cube, __version__, cli, read_cube
 from napari_almadet.evaluation import run
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.pipeline import detect as pipeline
+from napari_almadet.pipeline import folder
 from napari_almadet.pipeline.detect import Networks
 from napari_almadet.simulation.dataset import SETS
 from napari_almadet.simulation.observe import Observation
@@ -22,6 +23,7 @@ FILES = {
     *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits"),
     *("ds9.reg", "casa.crtf", "settings.json"),
 }
+ALL = {"catalog.ecsv", "cubes.ecsv"}
 SMALL = Observation(size=96, n_channels=32, duration=600, integration=60)
 
 
@@ -68,7 +70,7 @@ def test_a_cube_gets_its_folder_and_a_short_table(almadet, cube, tmp_path):
     assert {file.name for file in (tmp_path / "out" / "field").iterdir()} == FILES
     assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 1
     assert "field: 1 source found" in result.stdout
-    assert re.search(r"velocity +flux *\nid +RA +Dec +\(km/s\) +\(K km pix/s\) +SNR", result.stdout)
+    assert re.search(r"velocity +flux *\nid +RA +Dec +\(km/s\) +\(Jy km/s\) +SNR", result.stdout)
     assert re.search(r"03:59:59\.8\d +-34:59:59\.[56]", result.stdout)
 
 
@@ -95,7 +97,7 @@ def test_a_bad_cube_does_not_stop_the_others(almadet, cube, tmp_path):
     assert "absent.fits" in result.stderr and "bad.fits" in result.stderr
     assert "2 of 3 cubes could not be searched" in result.stderr
     assert "Traceback" not in result.output
-    assert {folder.name for folder in (tmp_path / "out").iterdir()} == {"field"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"field", *ALL}
 
 
 def test_cubes_of_one_name_do_not_overwrite_each_other(almadet, cube, tmp_path):
@@ -103,8 +105,76 @@ def test_cubes_of_one_name_do_not_overwrite_each_other(almadet, cube, tmp_path):
     for _ in range(2):  # the second time the folders are the same ones
         assert almadet("detect", one, other, "-o", tmp_path / "out", "--threshold", 0.5).exit_code == 0
         found = {folder.name for folder in (tmp_path / "out").iterdir()}
-        assert found == {"field", "field-2"}
+        assert found == {"field", "field-2", *ALL}
     assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 1
+
+
+def test_what_was_searched_is_not_searched_again_unless_something_changed(almadet, cube, tmp_path):
+    path, out = cube(), tmp_path / "out"
+    arguments = ["detect", path, "-o", out, "--threshold", 0.5]
+    about = out / "field" / "settings.json"
+
+    def run_again(*more):
+        before = about.stat().st_mtime_ns
+        result = almadet(*arguments, *more)
+        assert result.exit_code == 0, result.output
+        return about.stat().st_mtime_ns != before
+
+    assert almadet(*arguments).exit_code == 0
+    assert not run_again()
+    assert "field: searched before, 1 source" in almadet(*arguments).stdout
+    assert not run_again("--device", "cpu")  # where it ran changes nothing
+    assert run_again("--overwrite")
+    assert run_again("--min-snr", 7)
+    arguments += ["--min-snr", 7]
+    path.touch()
+    assert not run_again()  # its contents are the same
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].data[3, 4, 5] += 1
+    assert run_again()
+
+
+def test_an_astronomers_work_is_not_overwritten_unasked(almadet, cube, tmp_path):
+    path, out = cube(), tmp_path / "out"
+    assert almadet("detect", path, "-o", out, "--threshold", 0.5).exit_code == 0
+    detections = folder.read(out / "field")
+    detections.kept[0].verdict = "accepted"
+    detections.write(out / "field")
+    assert "searched before" in almadet("detect", path, "-o", out, "--threshold", 0.5).stdout
+    result = almadet("detect", path, "-o", out, "--threshold", 0.6)
+    assert result.exit_code == 1
+    assert "holds verdicts, notes or boxes of yours" in result.stderr
+    assert folder.read(out / "field").kept[0].verdict == "accepted"
+    assert almadet("detect", path, "-o", out, "--threshold", 0.6, "--overwrite").exit_code == 0
+    assert folder.read(out / "field").kept[0].verdict == "unseen"
+
+
+def test_several_jobs_do_what_one_does(cube, tmp_path):
+    """With the shipped networks, since the processes load their own."""
+    paths = [cube(f"{name}.fits", height=height) for name, height in (("one", 100.0), ("two", 60.0))]
+    bad = tmp_path / "bad.fits"
+    bad.write_text("no cube")
+    runner = CliRunner()
+    catalogues = []
+    for jobs in (1, 2):
+        out = tmp_path / f"out{jobs}"
+        arguments = ["detect", *map(str, (*paths, bad)), "-o", str(out), "-j", str(jobs), "--device", "cpu"]
+        result = runner.invoke(cli.app, arguments, catch_exceptions=False)
+        assert result.exit_code == 1
+        assert "2 of 3 cubes searched: 2 sources" in result.stdout
+        assert "1 of 3 cubes could not be searched" in result.stderr and "bad.fits" in result.stderr
+        assert {file.name for file in out.iterdir()} == {"one", "two", *ALL}
+        cubes = QTable.read(out / "cubes.ecsv")
+        assert sorted(zip(cubes["cube"], cubes["status"], strict=True)) == [
+            ("bad", "failed"),
+            ("one", "searched"),
+            ("two", "searched"),
+        ]
+        catalogues.append(QTable.read(out / "catalog.ecsv"))
+    one, two = (table[np.argsort(table["cube"])] for table in catalogues)
+    assert one["cube"].tolist() == ["one", "two"]
+    for name in ("x", "y", "z", "f_sum", "prob"):
+        assert np.array_equal(one[name], two[name])
 
 
 def test_quiet_is_quiet(almadet, cube, tmp_path):

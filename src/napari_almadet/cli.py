@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -20,11 +22,13 @@ from napari_almadet.simulation import STRATA_ABOUT
 if TYPE_CHECKING:
     from astropy.table import Table as AstropyTable
     from distributed import Client
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from napari_almadet.cube import Cube
+    from napari_almadet.pipeline.batch import Outcome, Search, Task
     from napari_almadet.pipeline.catalog import Candidate, Detections
-    from napari_almadet.pipeline.detect import Networks
+    from napari_almadet.pipeline.steps import Progress as Step
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
 output = Console()
@@ -119,12 +123,13 @@ def own_weights(given: list[str]) -> dict[str, str]:
 @app.command(
     epilog="""[bold]Examples[/]\n
 almadet detect cube.fits\n
-almadet detect night1/*.fits.gz -o results/ --device cuda\n
+almadet detect night1/*.fits.gz -o results/ --jobs 4\n
 almadet detect cube.fits --preset paper --keep-continuum\n
 almadet detect huge.fits --memory 16\n
 almadet detect huge.fits --scheduler tcp://login1:8786\n
 [bold]Exit code[/]\n
-0: all cubes were searched; 1: some cube could not be; 2: the command was not understood."""
+0: all cubes were searched, now or before; 1: some cube could not be; 2: the command was not understood;
+130: it was interrupted."""
 )
 def detect(
     cubes: Annotated[
@@ -177,6 +182,27 @@ def detect(
             metavar="NETWORK=FILE",
         ),
     ] = None,
+    reliability: Annotated[
+        bool,
+        typer.Option(
+            "--reliability",
+            help="Also search the negated cube, which shows how many false sources to expect, and give each candidate "
+            "its reliability, the column rel. Takes as long again.",
+        ),
+    ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Cubes searched at a time, each in a process of its own whose death costs only that cube; "
+            "they share the cores.",
+        ),
+    ] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Search again what was searched before, and replace the results.")
+    ] = False,
     memory: Annotated[
         float,
         typer.Option(
@@ -206,6 +232,7 @@ def detect(
 ) -> None:
     """Find the sources of one or more cubes.
 
+    A cube that was searched before, with the same settings, is skipped; so an interrupted run goes on where it stopped.
     Each cube NAME.fits gets a folder OUT/NAME, with
 
     [bold]catalog.ecsv[/]: the catalogue, a table for astropy and others; its metadata say why candidates were dropped.
@@ -220,6 +247,8 @@ def detect(
     [bold]settings.json[/]: all that is needed to make the same again.
 
     Dropped on napari, the folder opens as it would after a detection there.
+
+    Of several cubes, [bold]OUT/catalog.ecsv[/] has the rows of all, and [bold]OUT/cubes.ecsv[/] what became of each.
     """
     try:
         settings = Settings(
@@ -229,6 +258,7 @@ def detect(
             require_line=require_line,
             primary_beam=None if pb is None else str(pb.resolve()),
             flag_channels=flag_channels,
+            reliability=reliability,
             device=str(device),
             psf=str(psf) if psf else None,
             memory=memory,
@@ -236,34 +266,39 @@ def detect(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if scheduler and jobs > 1:
+        raise typer.BadParameter("a cluster searches one cube at a time, on all its workers: leave out --jobs")
 
-    from napari_almadet.cube import CubeError, read_cube
-    from napari_almadet.pipeline.detect import load_networks
+    from napari_almadet.pipeline import batch
 
-    client = connected(scheduler) if scheduler else None
+    # one cube at a time is shown with all that was found in it; of several at a time there is a line for each
+    search = batch.Search(settings, overwrite, keep=jobs == 1, client=connected(scheduler) if scheduler else None)
     try:
-        networks = None if client else load_networks(settings)
+        networks = search.networks
     except (OSError, RuntimeError, ValueError) as error:
         messages.print(f"[red]Cannot load the networks:[/] {escape(str(error))}")
         raise typer.Exit(1) from error
-    failed, taken = 0, set()
-    for path in cubes:
-        try:
-            cube = read_cube(path)
-            folder = free_folder(out, cube.name, taken)
-            detections = watch(cube, settings, networks, quiet, client)
-            detections.write(folder)
-        except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
-            failed += 1
-            said = str(error) if isinstance(error, CubeError) else f"{path}: {type(error).__name__}: {error}"
-            messages.print(f"[red]Failed:[/] {escape(said)}", soft_wrap=True)
-            continue
-        if not quiet:
-            report(detections)
-            output.print(f"Written to {escape(str(folder))}{os.sep}\n", highlight=False, soft_wrap=True)
-    if failed:
-        if len(cubes) > 1:
-            messages.print(f"[red]{failed} of {len(cubes)} cubes could not be searched.[/]")
+    if jobs > 1:
+        del search.networks  # each process loads its own
+    del networks
+    tasks = batch.plan(cubes, out)
+    outcomes: list[Outcome] = []
+    interrupted = False
+    try:
+        with closing(with_bars(tasks, search, min(jobs, len(tasks)), quiet)) as done:
+            for outcome in done:
+                outcomes.append(replace(outcome, detections=None))
+                tell(outcome, quiet)
+    except KeyboardInterrupt:
+        interrupted = True
+    if len(tasks) > 1 and outcomes:
+        outcomes.sort(key=lambda outcome: tasks.index(outcome.task))
+        batch.write_tables(outcomes, out)
+        conclude(outcomes, len(tasks), out, quiet)
+    if interrupted:
+        messages.print("Interrupted. The same command goes on where this one stopped.")
+        raise typer.Exit(130)
+    if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
 
 
@@ -523,15 +558,6 @@ def no_display() -> bool:
     return sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def free_folder(out: Path, name: str, taken: set[Path]) -> Path:
-    """A folder for a cube's results that no other cube of this run has: ``out/name``, or ``out/name-2`` and so on."""
-    folder, number = out / name, 2
-    while folder in taken:
-        folder, number = out / f"{name}-{number}", number + 1
-    taken.add(folder)
-    return folder
-
-
 def connected(scheduler: str) -> Client:
     """A client of the cluster at an address, or of the one that a scheduler file tells of; ends the program if none."""
     try:
@@ -550,39 +576,91 @@ def connected(scheduler: str) -> Client:
     return client
 
 
-def watch(
-    cube: Cube,
-    settings: Settings,
-    networks: Networks | None = None,
-    quiet: bool = False,
-    client: Client | None = None,
-) -> Detections:
+def watch(cube: Cube, settings: Settings) -> Detections:
     """Run a detection with a progress bar."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from napari_almadet.pipeline.detect import detect as run
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=messages, transient=True, disable=quiet) as bar:
+    with bars() as bar:
         task = bar.add_task(escape(cube.name))
-        return run(
-            cube,
-            settings,
-            lambda step: bar.update(
-                task, description=f"{escape(cube.name)}: {step.stage}", completed=step.done, total=step.total
-            ),
-            networks,
-            client,
-        )
+        return run(cube, settings, lambda step: show_step(bar, task, cube.name, step))
+
+
+def with_bars(tasks: list[Task], work: Search, jobs: int, quiet: bool) -> Iterator[Outcome]:
+    """Search cubes with a progress bar for each that is at work, which are gone while an outcome is told."""
+    from napari_almadet.pipeline import batch
+
+    with bars(quiet) as bar:
+        shown: dict[Task, TaskID] = {}
+
+        def step(task: Task, progress: Step) -> None:
+            if task not in shown:
+                shown[task] = bar.add_task("")
+            show_step(bar, shown[task], task.folder.name, progress)
+
+        for outcome in batch.run(tasks, work, jobs, step):
+            if outcome.task in shown:
+                bar.remove_task(shown.pop(outcome.task))
+            bar.stop()
+            yield outcome
+            bar.start()
+
+
+def bars(quiet: bool = False) -> Progress:
+    """Progress bars that vanish when they are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=messages, transient=True, disable=quiet)
+
+
+def show_step(bar: Progress, task: TaskID, name: str, step: Step) -> None:
+    """Show how far a cube is."""
+    bar.update(task, description=f"{escape(name)}: {step.stage}", completed=step.done, total=step.total)
+
+
+def tell(outcome: Outcome, quiet: bool) -> None:
+    """Say what became of a cube: all that was found where it is at hand, else a line."""
+    folder, count = f"{outcome.task.folder}{os.sep}", sources(outcome.kept)
+    if outcome.status == "failed":
+        messages.print(f"[red]Failed:[/] {escape(outcome.message)}", soft_wrap=True)
+    elif quiet:
+        return
+    elif outcome.status == "skipped":
+        said = f"[bold]{escape(outcome.task.folder.name)}[/]: searched before, {count}; {escape(folder)}"
+        output.print(said, highlight=False, soft_wrap=True)
+    elif outcome.detections is None:
+        said = f"[bold]{escape(outcome.task.folder.name)}[/]: {count} in {outcome.seconds:.0f} s; {escape(folder)}"
+        output.print(said, highlight=False, soft_wrap=True)
+    else:
+        report(outcome.detections)
+        output.print(f"Written to {escape(folder)}\n", highlight=False, soft_wrap=True)
+
+
+def conclude(outcomes: list[Outcome], total: int, out: Path, quiet: bool) -> None:
+    """The summary of several cubes: how many of which kind, and once more those that failed."""
+    by = {status: [o for o in outcomes if o.status == status] for status in ("searched", "skipped", "failed")}
+    if not quiet:
+        skipped = f", {len(by['skipped'])} searched before" if by["skipped"] else ""
+        found = sources(sum(o.kept for o in outcomes))
+        said = f"{len(by['searched'])} of {total} cubes searched{skipped}: {found}. All in {out / 'catalog.ecsv'}"
+        output.print(escape(said), highlight=False, soft_wrap=True)
+    if by["failed"]:
+        messages.print(f"[red]{len(by['failed'])} of {total} cubes could not be searched:[/]", highlight=False)
+        for outcome in by["failed"]:
+            messages.print(f"  {escape(outcome.message)}", highlight=False, soft_wrap=True)
+
+
+def sources(count: int) -> str:
+    """A number of sources in words."""
+    return {0: "no source", 1: "1 source"}.get(count, f"{count} sources")
 
 
 def report(detections: Detections) -> None:
     """Print what was found: a short table, how many candidates were dropped, and what to beware of."""
     cube, kept = detections.cube, detections.kept
     dropped = len(detections.candidates) - len(kept)
-    count = {0: "no source", 1: "1 source"}.get(len(kept), f"{len(kept)} sources")
     why = f"; {dropped} of {len(detections.candidates)} candidates dropped" if dropped else ""
-    output.print(f"[bold]{escape(cube.name)}[/]: {count} found{why}.", highlight=False)
+    output.print(f"[bold]{escape(cube.name)}[/]: {sources(len(kept))} found{why}.", highlight=False)
     if kept:
         output.print(summary(detections))
     continuum = detections.provenance.get("cube", {}).get("continuum")
@@ -598,13 +676,15 @@ def summary(detections: Detections) -> Table:
     place, line = coordinate_names(detections.cube)
     # units below the names: the table is to fit the 80 columns of a pipe
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("id", *place, line, f"flux\n({flux_unit})", "SNR", "prob", "kind", ""):
+    judged = ("prob",) if detections.negatives is None else ("prob", "rel")
+    for name in ("id", *place, line, f"flux\n({flux_unit})", "SNR", *judged, "kind", ""):
         table.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
     for c in detections.kept:
         flags = " ".join(name for name in ("blended", "edge") if getattr(c, name))
         flux = f"{c.f_sum:.3g} ± {c.err_f_sum:.1g}"
-        snr, prob = f"{c.snr_pixel:.1f}", f"{c.prob:.2f}"
-        table.add_row(str(c.id), *coordinates(detections.cube, c), flux, snr, prob, c.kind, flags)
+        numbers = (f"{getattr(c, name):.2f}" for name in judged)
+        place_and_line = coordinates(detections.cube, c)
+        table.add_row(str(c.id), *place_and_line, flux, f"{c.snr_pixel:.1f}", *numbers, c.kind, flags)
     return table
 
 

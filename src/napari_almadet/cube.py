@@ -210,6 +210,11 @@ class Cube:
             return None
         return float((self.beam.sr / self.pixel_scale**2).to_value(u.dimensionless_unscaled))
 
+    @property
+    def beam_fwhm(self) -> float | None:
+        """FWHM in pixels of a round Gaussian of the beam's solid angle, or None."""
+        return None if self.beam_area is None else float(np.sqrt(4 * np.log(2) / np.pi * self.beam_area))
+
     @cached_property
     def rest_frequency(self) -> u.Quantity | None:
         """Rest frequency from the header in Hz, or None."""
@@ -384,6 +389,11 @@ def read_cube(path: str | Path) -> Cube:
         raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
 
 
+def short_name(path: Path) -> str:
+    """A file's name without its endings, which is the name of its cube."""
+    return re.sub(r"\.(fits?|fts|image|hdf5|h5|im)(\.(gz|fz|bz2|xz|z))?$", "", path.name, flags=re.IGNORECASE)
+
+
 def read_image(path: str | Path) -> tuple[Any, WCS | None]:
     """An image of one or more planes that goes with a cube, such as its dirty or primary beam.
 
@@ -474,7 +484,7 @@ def _read(path: Path, hdu: str | None) -> Cube:
     _refuse_empty(data)
     wcs = _of_three_axes(wcs, (x, y, spectral))
     wcs.array_shape = data.shape
-    name = re.sub(r"\.(fits?|fts|image|hdf5|h5|im)(\.(gz|fz|bz2|xz|z))?$", "", path.name, flags=re.IGNORECASE)
+    name = short_name(path)
     cube = Cube(
         data=data,
         wcs=wcs,

@@ -1,11 +1,17 @@
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy import constants
 from astropy import units as u
 
+from napari_almadet import read_cube
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak
 from napari_almadet.pipeline.focus import cut_out
 from napari_almadet.pipeline.measure import centroid, independent_beams, line_width, measure
+from napari_almadet.pipeline.search import refined
+from napari_almadet.pipeline.shapes import fit_gaussian
 
 WIDTH = (constants.c * 1e7 / 230e9).to_value(u.km / u.s, u.dimensionless_angles())  # of a channel of the header fixture
 
@@ -87,3 +93,99 @@ def test_independent_beams_at_their_limits():
     assert independent_beams((7, 9), 0) == 63
     assert independent_beams((2, 2), 1e6) == pytest.approx(1, rel=1e-4)
     assert independent_beams((900, 800), 25) == pytest.approx(900 * 800 / 25, rel=0.02)
+
+
+def test_a_source_is_as_wide_as_it_is(planes_of, sky_cube):
+    """Of 7 x 4 arcsec before the beam, in pixels that are oblong and turned by 30 degrees."""
+    noise = planes_of(shape=(24, 80, 90), seed=4, noise=0.02)
+    cube = sky_cube(noise, CDELT2=0.8 / 3600)
+    major, minor, angle = 7.0, 4.0, 40.0
+    turn = np.radians(angle)
+    axes = np.array([[np.sin(turn), np.cos(turn)], [np.cos(turn), -np.sin(turn)]])
+    seen = axes.T @ np.diag([major**2, minor**2]) @ axes + 6.0**2 * np.eye(2)  # on the sky, FWHM squared
+    y, x = np.indices((80, 90))
+    centre = cube.sky(45, 40)
+    east, north = (offset.to_value("arcsec") for offset in centre.spherical_offsets_to(cube.sky(x, y)))
+    offset = np.stack([east, north])
+    image = np.exp(-4 * np.log(2) * np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(seen), offset))
+    line = 5 * np.exp(-4 * np.log(2) * ((np.arange(24) - 12) / 5) ** 2)
+    cube = replace(cube, data=(line[:, None, None] * image + noise).astype(np.float32))
+    candidate = measured(cube, Box(25, 56, 30, 61), 12, 5)
+    for name, true in (("dc_maj", major), ("dc_min", minor), ("dc_pa", angle), ("peak", 5)):
+        error = getattr(candidate, f"err_{name}")
+        assert 0 < error < 0.1 * true
+        assert abs(getattr(candidate, name) - true) < 4 * error
+
+
+def test_errors_are_the_scatter_of_what_is_measured(planes_of, sky_cube):
+    """(measured - true) / error of 96 sources in noise with the shape of the beam."""
+    ratios = {name: [] for name in ("x", "y", "z", "fwhm", "peak", "f_sum")}
+    for seed in range(4):
+        places = [(y, x) for y in range(20, 220, 40) for x in range(20, 220, 40)][:24]
+        rng = np.random.default_rng(seed)
+        sources = [
+            (y + dy, x + dx, 30 + dz, 6, 6, 1)
+            for (y, x), (dy, dx, dz) in zip(places, rng.uniform(-0.5, 0.5, (24, 3)), strict=True)
+        ]
+        cube = sky_cube(planes_of(sources, (60, 240, 240), seed=seed), f"field{seed}")
+        for y, x, z, fwhm, line, _ in sources:
+            box = Box(round(y) - 6, round(y) + 7, round(x) - 6, round(x) + 7)
+            cutout = cut_out(cube, box, 32)
+            spectrum = cutout.planes[:, 16, 16] - 1
+            peak = refined(EmissionPeak(30, 1, 1, 30.0, 6.0), spectrum)
+            candidate = Candidate(1, box, 0.9, kind="both", peaks=(peak,), channels=(24, 37))
+            place = brightest(cutout, box)
+            measure(candidate, cube, cutout, place, 0.98)
+            area = 1.0645 * fwhm * line * WIDTH
+            true = {"x": x, "y": y, "z": z, "fwhm": fwhm * WIDTH, "peak": line, "f_sum": area}
+            for name, value in true.items():
+                ratios[name].append((getattr(candidate, name) - value) / getattr(candidate, f"err_{name}"))
+    for name, values in ratios.items():
+        # the errors of a place are Source Finder's, which is not as sure of it as this fit is
+        assert (0.5 if name in "xy" else 0.7) < np.std(values) < 1.4, name
+        assert abs(np.mean(values)) < 0.6, name
+
+
+def brightest(cutout, box):
+    """(x, y) of a source by a fit to the image of its line."""
+    image = cutout.planes[26:35, *cutout.local(box).slices].sum(axis=0)
+    fit = fit_gaussian(image, (6, 6), np.diag([6.5, 6.5]), 3.0, None)
+    return fit.x + box.x0, fit.y + box.y0
+
+
+REAL = {
+    "alma_orionkl_methanol_acalib.fits": (Box(35, 60, 40, 70), (12, 25)),
+    "alma_ngc4321_phangs_subset_filfinder.fits": (Box(10, 40, 8, 44), (20, 40)),
+    "carma_ngc4710_makeplots.fits": (Box(50, 80, 50, 80), (10, 30)),
+    "wsrt_wein069_sliceastro.fits": (Box(20, 50, 20, 50), (40, 60)),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_fluxes_of_real_cubes_are_spectral_cubes_and_photutils(shared_data, name):
+    """The sum over box and range, by spectral-cube's moment 0 and photutils' aperture, in Jy km/s."""
+    photutils = pytest.importorskip("photutils.aperture")
+    spectral_cube = pytest.importorskip("spectral_cube")
+    cube = read_cube(shared_data / "real" / name)
+    box, (first, last) = REAL[name]
+    candidate = Candidate(1, box, 0.9, kind="continuum", channels=(first, last))
+    measure(candidate, cube, cut_out(cube, box, 64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = spectral_cube.SpectralCube(
+            data=cube.read() * cube.unit, wcs=cube.wcs, meta={"BUNIT": str(cube.unit)}, header=cube.wcs.to_header()
+        )
+        if cube.rest_frequency is not None:
+            other = other.with_spectral_unit(u.km / u.s, velocity_convention="radio", rest_value=cube.rest_frequency)
+        image = other[first:last].moment0().value
+    aperture = photutils.RectangularAperture(box.centre[::-1], *box.shape[::-1])
+    total = aperture.do_photometry(np.nan_to_num(image), method="center")[0][0]
+    pixel = cube.pixel_scale**2
+    if cube.unit.is_equivalent(u.K):
+        frequency = cube.frequency((first + last - 1) / 2)
+        factor = (1 * cube.unit).to_value(u.Jy / u.sr, u.brightness_temperature(frequency)) * pixel.to_value(u.sr)
+    elif cube.beam is not None:
+        factor = (pixel / cube.beam.sr).to_value(u.dimensionless_unscaled)
+    else:
+        factor = 1.0
+    assert candidate.f_sum == pytest.approx(total * factor, rel=5e-3)

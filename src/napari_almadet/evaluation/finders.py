@@ -68,7 +68,7 @@ class Field:
     @cached_property
     def beam_fwhm(self) -> float:
         """Geometric mean of the beam's axes in pixels; 3 where the beam is unknown."""
-        return float(np.sqrt(4 * np.log(2) / np.pi * (self.cube.beam_area or 0))) or 3.0
+        return self.cube.beam_fwhm or 3.0
 
     @cached_property
     def _parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_almadet.cube import Cube
+from napari_almadet.pipeline.shapes import sky_matrix
 
 
 def sky_vectors(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] | None:
@@ -12,19 +13,11 @@ def sky_vectors(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray]
 
     North is that of the cube's own frame, from which FITS counts the beam's angle too.
     """
-    if cube.celestial is None:
+    matrix = sky_matrix(cube, x, y)
+    if matrix is None:
         return None
-    xs, ys = np.full(5, x, float), np.full(5, y, float)
-    xs[1:3] += 0.5, -0.5
-    ys[3:5] += 0.5, -0.5
-    lon, lat = np.radians(cube.celestial.wcs_pix2world(xs, ys, 0))
-    there = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-    lon, lat = lon[0], lat[0]
-    north = np.array([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
-    east = np.array([-np.sin(lon), np.cos(lon), 0])
-    per_pixel = np.stack([north, east]) @ (there[:, 1::2] - there[:, 2::2])  # radians to the North and East
-    vectors = np.linalg.inv(np.degrees(per_pixel) * 3600)
-    return vectors[:, 0], vectors[:, 1]
+    vectors = np.linalg.inv(matrix)
+    return vectors[:, 1], vectors[:, 0]
 
 
 def beam_outline(cube: Cube, x: float, y: float, points: int = 73) -> np.ndarray | None:

@@ -33,6 +33,7 @@ from napari_almadet.pipeline.focus import (
 )
 from napari_almadet.pipeline.measure import measure
 from napari_almadet.pipeline.prepare import prepared
+from napari_almadet.pipeline.reliability import find_negatives, give, judged, notes
 from napari_almadet.pipeline.search import SearchNetworks, search_steps
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
@@ -123,7 +124,7 @@ def detect_steps(
 
     Closing the generator stops the work within one batch.  Parameters as for :func:`detect`.
     """
-    settings, scales = settings or Settings(), {}
+    settings, scales, negatives = settings or Settings(), {}, None
     yield Progress("Loading the networks", 0, 1)
     if client is None:
         networks = networks or load_networks(settings)
@@ -135,6 +136,10 @@ def detect_steps(
         found = yield from search_steps(cube, settings, networks, client)
         stacked, probability, candidates = found.stacked, found.probability, found.candidates
         said, scales = found.warnings, found.scales
+        if settings.reliability:
+            negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates, client)))
+            give(candidates, negatives)
+            said += notes(negatives, settings.threshold)
         if networks is None:
             (networks,) = yield from each(search.described, [settings], stage="Loading the networks", client=client)
     else:
@@ -148,7 +153,8 @@ def detect_steps(
     origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
     if cube.primary_beam is not None:
         origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
-    return Detections(cube, settings, candidates, stacked, probability, origin, told + said + caveats(cube))
+    said = told + said + caveats(cube)
+    return Detections(cube, settings, candidates, stacked, probability, origin, said, negatives)
 
 
 def source_detection(
@@ -207,7 +213,6 @@ def source_spectral_focusing(
     found in, go through steps 5 to 10 again with boxes of their own.
     """
     stacked_snr = pixel_snr(stacked)
-    beam_fwhm = np.sqrt(4 * np.log(2) / np.pi * (cube.beam_area or 0))
     parts = []
     for done, candidate in enumerate(list(candidates)):
         yield Progress("Focusing on sources", done, len(candidates))
@@ -215,7 +220,7 @@ def source_spectral_focusing(
             continue
         cutout = focus_and_measure(candidate, cube, stacked_snr, settings)
         if candidate.fate is not Fate.DROPPED and len(candidate.peaks) > 1:
-            sources = deblend(candidate, cutout, beam_fwhm, settings.min_snr)  # (9)
+            sources = deblend(candidate, cutout, cube.beam_fwhm or 0, settings.min_snr)  # (9)
             parts += take_apart(candidate, sources, candidates, probability)
     if parts:
         yield from frequency_denoising(cube, parts, settings, networks)
@@ -272,16 +277,21 @@ def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray,
 
 def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> dict:
     """Where a result comes from: program, networks, device, cube and date, as plain values."""
-    names = search.WEIGHTS if isinstance(networks, SearchNetworks) else WEIGHTS
     return {
         "version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(networks.device),
-        "networks": {
-            name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
-            for name, card in zip(names, networks.cards, strict=True)
-        },
+        "networks": networks_used(settings, networks),
         "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": cube.sha256()},
+    }
+
+
+def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> dict:
+    """Which weights a run has, by the network's name: the setting and the file's sha256."""
+    names = search.WEIGHTS if isinstance(networks, SearchNetworks) else WEIGHTS
+    return {
+        name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
+        for name, card in zip(names, networks.cards, strict=True)
     }
 
 

@@ -337,7 +337,7 @@ def _about(x: float, y: float, cube: Cube) -> Box:
     """A box of two beams about a position; of 10 pixels where the beam is unknown."""
     if not np.isfinite(x + y):  # beyond the sky's horizon
         return Box(0, 0, 0, 0)
-    side = POSITION_BEAMS * np.sqrt(4 * np.log(2) / np.pi * cube.beam_area) if cube.beam_area else 10.0
+    side = POSITION_BEAMS * cube.beam_fwhm if cube.beam_fwhm else 10.0
     half = max(1, round(side / 2))
     column, row = round(float(x)), round(float(y))
     return Box(row - half, row + half + 1, column - half, column + half + 1)

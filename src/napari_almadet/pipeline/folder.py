@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import shutil
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,15 @@ from napari_almadet.pipeline.prepare import as_prepared
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.storage import split_address
 
+ABOUT = "settings.json"
 JOURNAL = "journal.jsonl"
 CUBE = "cube.fits"  # a cube that has no file of its own
-MEASURES = ("x", "y", "z", "f_sum", "err_f_sum", "f_max", "w20", "w50", "rms", "prob", "snr_global", "snr_pixel")
+MEASURES = (
+    *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "peak", "err_peak"),
+    *("w20", "err_w20", "w50", "err_w50", "fwhm", "err_fwhm"),
+    *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
+    *("rms", "prob", "rel", "snr_global", "snr_pixel"),
+)
 MARKS = ("blended", "edge", "kind", "verdict", "note", "origin")
 
 
@@ -49,9 +55,9 @@ def write(detections: Detections, folder: str | Path, keep_cube: bool = False) -
     * ``ds9.reg``, ``casa.crtf``: the kept candidates' boxes;
     * ``settings.json``: settings, provenance, warnings.
 
-    All are written to temporary files first and then renamed, so that whoever reads the
-    folder sees whole files, and an error leaves the old ones.  A journal in the folder is
-    removed: what it says is in the files.
+    All are written beside first and then renamed: a new folder as a whole, in one there is already file by file,
+    ``settings.json`` last.  Whoever reads the folder sees whole files, and an error leaves the old ones.  A journal in
+    the folder is removed: what it says is in the files.
 
     Parameters
     ----------
@@ -66,10 +72,11 @@ def write(detections: Detections, folder: str | Path, keep_cube: bool = False) -
         The folder.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    everyone = detections.candidates
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".writing-") as name:
-        beside = Path(name)
+    new, everyone = not folder.exists(), detections.candidates
+    beside = folder.with_name(f".writing-{folder.name}") if new else folder / ".writing"
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+    beside.mkdir(parents=True)
+    try:
         detections.table().write(beside / "catalog.ecsv")
         detections.table(everyone).write(beside / "candidates.ecsv")
         _lines(everyone).write(beside / "lines.ecsv")
@@ -78,11 +85,16 @@ def write(detections: Detections, folder: str | Path, keep_cube: bool = False) -
         for file, form in (("ds9.reg", "ds9"), ("casa.crtf", "crtf")):
             (beside / file).write_text(regions_text(detections, form), encoding="utf-8")
         about = {**detections.about(), "cube": _reference(detections.cube)}
-        (beside / "settings.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        (beside / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if keep_cube and detections.cube.path is None and not (folder / CUBE).exists():
             fits.writeto(beside / CUBE, np.asarray(detections.cube.data), detections.cube.header)
-        for file in sorted(beside.iterdir()):
-            os.replace(file, folder / file.name)
+        if new:
+            os.rename(beside, folder)
+        else:  # what says of which run they are comes last
+            for file in sorted(beside.iterdir(), key=lambda file: file.name == ABOUT):
+                os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     (folder / JOURNAL).unlink(missing_ok=True)
     return folder
 
@@ -144,13 +156,13 @@ def _stamp(path: Path) -> tuple[int, int]:
 def is_result(folder: str | Path) -> bool:
     """Whether a folder holds what :func:`write` writes; looks for three files and reads none."""
     folder = Path(folder)
-    return all((folder / name).is_file() for name in ("settings.json", "candidates.ecsv", "spectra.fits"))
+    return all((folder / name).is_file() for name in (ABOUT, "candidates.ecsv", "spectra.fits"))
 
 
 def belongs(folder: str | Path, cube: Cube) -> bool:
     """Whether a folder's result was made from a cube: by the file's path, or, if it had none, by its contents."""
     try:
-        about = json.loads((Path(folder) / "settings.json").read_text(encoding="utf-8"))
+        about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
         reference = about["cube"]
         if cube.path is not None:
             return reference["path"] == cube.address
@@ -184,7 +196,7 @@ def read(folder: str | Path, cube: Cube | None = None) -> Detections:
             f"{folder} is no folder of results: settings.json, candidates.ecsv or spectra.fits is missing."
         )
     try:
-        about = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         cube = cube or _cube(folder, about)
         candidates = _candidates(folder)
         with fits.open(folder / "spectra.fits", memmap=False) as hdus:
@@ -200,7 +212,10 @@ def read(folder: str | Path, cube: Cube | None = None) -> Detections:
     cube = as_prepared(cube, settings, about["provenance"])
     if stacked.shape != cube.shape[1:]:
         raise FolderError(f"{folder} belongs to a cube of another size than {cube.name}.")
-    found = Detections(cube, settings, candidates, stacked, probability, about["provenance"], about["warnings"])
+    negatives = about.get("negatives")
+    negatives = None if negatives is None else np.array(negatives, dtype=float).reshape(-1, 2)
+    told = about["provenance"], about["warnings"], negatives
+    found = Detections(cube, settings, candidates, stacked, probability, *told)
     Journal(folder).replay(found)
     return found
 
@@ -258,7 +273,7 @@ def _candidates(folder: Path) -> list[Candidate]:
                 peaks=tuple(peaks.get(row["id"], ())),
                 fate=Fate(row["fate"]),
                 reasons=list(decisions[str(row["id"])]["reasons"]),
-                **{name: row[name] for name in (*MEASURES, *MARKS)},
+                **{name: row[name] for name in (*MEASURES, *MARKS) if name in row},  # an older result has fewer
             )
         )
     return candidates

@@ -47,6 +47,7 @@ from napari_almadet.pipeline.focus import (
     voxel_noise,
 )
 from napari_almadet.pipeline.measure import measure
+from napari_almadet.pipeline.reliability import negative
 from napari_almadet.pipeline.seams import TWINS, NoiseKind, Part, composed, field_of, met
 from napari_almadet.pipeline.sidelobes import read_psf, resampled_psf, without_sidelobes
 from napari_almadet.pipeline.sources import (
@@ -151,7 +152,11 @@ class Found:
 
 
 def search_steps(
-    cube: Cube, settings: Settings, networks: SearchNetworks | None, client: Client | None = None
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    client: Client | None = None,
+    negated: bool = False,
 ) -> Generator[Progress, None, Found]:
     """Find the sources of a cube, window by window, here or on a cluster.
 
@@ -161,6 +166,8 @@ def search_steps(
         None: each process loads those the settings name.
     client
         Of the cluster; None: this process.
+    negated
+        Search the cube with its sign turned, see :mod:`napari_almadet.pipeline.reliability`.
     """
     there = lent(cube, client)
     (fwhm,) = yield from each(beam_fwhm, [there], stage="Looking at the beam", client=client)
@@ -172,6 +179,7 @@ def search_steps(
         fwhm / k,
         settings,
         networks,
+        negated,
         stage="Searching windows",
         client=client,
     )
@@ -182,7 +190,7 @@ def search_steps(
         drop_overshadowed(finds, parts, settings)
         finds, across = joined_across(finds, strength, field_of(cube.shape, k), fwhm / k)
         finds += yield from each(
-            search_patch, across, there, settings, networks, stage="Measuring extended emission", client=client
+            search_patch, across, there, settings, networks, negated, stage="Measuring extended emission", client=client
         )
     used = {find.candidate.id for find in finds}
     for find in finds:
@@ -195,7 +203,12 @@ def search_steps(
 
 @in_steps
 def search_part(
-    window: Window, cube: Cube, beam: float, settings: Settings, networks: SearchNetworks | None
+    window: Window,
+    cube: Cube,
+    beam: float,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    negated: bool = False,
 ) -> Generator[Progress, None, Part]:
     """Find the sources of one window, with all that is measured of them.
 
@@ -205,7 +218,8 @@ def search_part(
         FWHM in the window's pixels.
     """
     networks = networks or load_once(settings)
-    images, finds, noise, stacked = yield from source_detection(cube, window, beam, settings, networks)
+    cube = negative(cube) if negated else cube
+    images, finds, noise, stacked = yield from source_detection(cube, window, beam, settings, networks, negated)
     yield from frequency_denoising(finds, settings, networks)
     yield from judgement(finds, settings, networks)
     near = [find for find in finds if window.owns(find.y, find.x, TWINS * beam)]
@@ -218,7 +232,7 @@ def search_part(
 
 
 def source_detection(
-    cube: Cube, window: Window, beam: float, settings: Settings, networks: SearchNetworks
+    cube: Cube, window: Window, beam: float, settings: Settings, networks: SearchNetworks, negated: bool = False
 ) -> Generator[Progress, None, tuple[np.ndarray, list[Find], NoiseKind | None, np.ndarray]]:
     """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks.
 
@@ -227,7 +241,8 @@ def source_detection(
     psf = read_psf(settings.psf, cube) if settings.psf else None
     planes, stacked = yield from read_averaged(cube, window)
     yield Progress("Looking for sources", 0, 1)
-    images, finds, noise = search_window(planes, window, beam, networks, psf, noise_profile(cube, window))
+    profile = noise_profile(cube, window)
+    images, finds, noise = search_window(planes, window, beam, networks, psf, profile, negated)
     del planes
     for number, find in enumerate(finds, 1):
         find.candidate.id = number
@@ -237,7 +252,11 @@ def source_detection(
 
 @in_steps
 def search_patch(
-    found: tuple[Find, np.ndarray], cube: Cube, settings: Settings, networks: SearchNetworks | None
+    found: tuple[Find, np.ndarray],
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    negated: bool = False,
 ) -> Generator[Progress, None, Find]:
     """The rest of the way for a patch of extended emission that lies in several windows, a find and its mask.
 
@@ -245,6 +264,7 @@ def search_patch(
     """
     find, patch = found
     networks = networks or load_once(settings)
+    cube = negative(cube) if negated else cube
     y, x = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
     shape = (y.stop - y.start, x.stop - x.start)
     find.window = Window(y.start, x.start, shape, (slice(0, shape[0]), slice(0, shape[1])), find.window.k)
@@ -314,6 +334,7 @@ def search_window(
     networks: SearchNetworks,
     psf: np.ndarray | None = None,
     profile: np.ndarray | None = None,
+    negated: bool = False,
 ) -> tuple[np.ndarray, list[Find], NoiseKind | None]:
     """Search one window.
 
@@ -323,6 +344,8 @@ def search_window(
         As :func:`~napari_almadet.pipeline.sidelobes.read_psf` gives it.
     profile
         As :func:`~napari_almadet.pipeline.windows.noise_profile` gives it.
+    negated
+        Whether the sign was turned: bright sources, for their sidelobes, are then looked for where it is negative.
 
     Returns
     -------
@@ -343,7 +366,10 @@ def search_window(
     except ValueError:  # no data here
         return nothing, [], None
     seen = None if psf is None else resampled_psf(psf, window.k, window.shape, networks.device)
-    units, sidelobes = without_sidelobes(raw, beam, seen)
+    units, sidelobes = without_sidelobes(replace(raw, cube=-raw.cube) if negated else raw, beam, seen)
+    if negated:
+        units = replace(units, cube=-units.cube)
+        sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)
         answer = networks.source_finder(images[None])[0].float()
@@ -677,9 +703,4 @@ def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings
     margin = (len(focused) - settings.crop) // 2
     candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
-    measure(candidate, cube, cutout)  # (10)
-    share = max(captured(find), 0.3)
-    candidate.f_sum, candidate.err_f_sum = candidate.f_sum / share, candidate.err_f_sum / share
-    candidate.x, candidate.y = find.x, find.y
-    if candidate.primary:
-        candidate.z = candidate.primary.centre
+    measure(candidate, cube, cutout, (find.x, find.y), max(captured(find), 0.3))  # (10)

@@ -42,6 +42,9 @@ class Settings:
     window, overlap
         ``paper`` only: side of the square field Blobs Finder sees, and by how much neighbouring fields
         overlap in cubes larger than that, in pixels.
+    reliability
+        ``almadet`` only: also search the negated cube, for the candidates' ``rel``; takes as long again.  The paper's
+        networks see each field stretched to its own range, and in a negated one that range is another.
     crop
         Side of a focused image in pixels (step 8).
     batch_size
@@ -72,6 +75,7 @@ class Settings:
     min_snr: float = 5.0
     window: int = 256
     overlap: int = 64
+    reliability: bool = False
     crop: int = 64
     batch_size: int = 16
     memory: float = 4.0
@@ -93,6 +97,8 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
         if not self.min_snr >= 0:
             raise ValueError(f"min_snr is {self.min_snr}, but must not be negative")
+        if self.reliability and self.preset != "almadet":
+            raise ValueError("reliability can be had with the preset almadet only")
         if not self.memory > 0:
             raise ValueError(f"memory is {self.memory} GB, but must be more than none")
         for name in ("window", "crop", "batch_size"):

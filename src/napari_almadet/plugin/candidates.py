@@ -46,7 +46,7 @@ class Column:
     sort_by: str  # column of Session.features
     text: Callable[[Any], str]
     widest: str
-    world: bool | None = None  # True: only with such coordinates; False: only without; None: always
+    world: bool | None = None  # True: only where the cube has such values; False: only without; None: always
 
 
 def _form(form: str) -> Callable[[float], str]:
@@ -69,6 +69,9 @@ COLUMNS = (
         "S/N", "Highest signal-to-noise of a pixel in the box, in the focused image", "snr_pixel", _form(".1f"), "000.0"
     ),
     Column("prob.", "Peak of the probability map in the box", "prob", _form(".2f"), "prob. 0"),
+    Column(
+        "rel", "Share of such candidates that the negated cube does not show", "rel", _form(".2f"), "rel 0", world=True
+    ),
     Column("GHz", "Frequency of the line", "freq", lambda hertz: number(hertz / 1e9, ".4f"), "000.0000", world=True),
     Column("km/s", "Radio velocity of the line", "v_rad", _form(".1f"), "−0000.0", world=True),
     Column("chan.", "Channel of the line, from 0", "z", _form(".1f"), "0000.0", world=False),
@@ -486,7 +489,7 @@ def columns_of(features) -> list[Column]:
     """The columns that a cube has values for: world coordinates where it has them, else pixels and channels."""
     if features is None:
         return [c for c in COLUMNS if c.world is not True]
-    known = {name for name in ("ra", "dec", "freq", "v_rad") if np.isfinite(features[name]).any()}
+    known = {name for name in ("ra", "dec", "freq", "v_rad", "rel") if np.isfinite(features[name]).any()}
     stand_in = {"x": "ra", "y": "dec", "z": "freq"}
     chosen = []
     for column in COLUMNS:

@@ -86,7 +86,8 @@ def facts(detections: Detections, candidate: Candidate) -> list[tuple[str, str]]
         unit = detections.flux_unit.to_string("unicode")
         rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit}".rstrip()))
     rows.append(("S/N", f"{number(candidate.snr_global, '.1f')} global, {number(candidate.snr_pixel, '.1f')} pixel"))
-    rows.append(("Probability", number(candidate.prob, ".2f")))
+    trust = f", reliability {candidate.rel:.2f}" if np.isfinite(candidate.rel) else ""
+    rows.append(("Probability", number(candidate.prob, ".2f") + trust))
     whose = "" if candidate.origin == "found" else f"box {candidate.origin} by you"
     words = (("blended", candidate.blended), ("at the edge", candidate.edge), (whose, bool(whose)))
     marks = [word for word, on in words if on]

@@ -140,6 +140,12 @@ class DetectWidget(QWidget):
             QLineEdit.ActionPosition.TrailingPosition,
         )
         browse.triggered.connect(self._find_primary_beam)
+        self.reliability = QCheckBox("Reliability from the negated cube")
+        self.reliability.setToolTip(
+            "Preset almadet only: search the negated cube as well. Noise and most sidelobes are negative as often as\n"
+            "positive, sources are not: what is found there tells how many false sources to expect, and gives each\n"
+            "candidate its reliability, the column rel. Takes as long again."
+        )
         self._follow_preset(defaults.preset)
 
         self.detect_button = QPushButton("Detect sources")
@@ -185,6 +191,7 @@ class DetectWidget(QWidget):
         form.addRow("Threshold", numbers)
         form.addRow("Primary beam", self.primary_beam)
         form.addRow("", self.keep_continuum)
+        form.addRow("", self.reliability)
         buttons = QHBoxLayout()
         buttons.addWidget(self.detect_button, 3)
         buttons.addWidget(self.cancel_button, 1)
@@ -210,6 +217,7 @@ class DetectWidget(QWidget):
         )
         self.keep_continuum.setChecked(not defaults.require_line)
         self.min_snr.setEnabled(paper)
+        self.reliability.setEnabled(not paper)
 
     def _find_primary_beam(self) -> None:
         cube = self.session.image.metadata.get("cube") if self.session.image is not None else None
@@ -264,6 +272,7 @@ class DetectWidget(QWidget):
             threshold=self.threshold.value(),
             min_snr=self.min_snr.value(),
             require_line=not self.keep_continuum.isChecked(),
+            reliability=self.reliability.isChecked() and self.preset.currentText() != "paper",
             device=self.device.currentData(),
             primary_beam=self.primary_beam.text().strip() or None,
         )
@@ -349,7 +358,9 @@ class DetectWidget(QWidget):
             self.primary_beam,
         ):
             field.setEnabled(not running)
-        self.min_snr.setEnabled(not running and self.preset.currentText() == "paper")
+        paper = self.preset.currentText() == "paper"
+        self.min_snr.setEnabled(not running and paper)
+        self.reliability.setEnabled(not running and not paper)
 
 
 def summary(detections: Detections, seconds: float) -> str:
