@@ -147,7 +147,7 @@ def test_box_that_the_user_draws_is_no_candidate(detections, image):
 
 def test_a_box_is_what_its_outline_encloses(detections):
     for candidate in detections.candidates:
-        outline = layers.corners(candidate.box)
+        (outline,) = layers.corners([candidate.box])
         assert layers.box_of(outline) == candidate.box
         assert layers.box_of(outline + 0.4) == candidate.box
         y, x = 1, -2

@@ -382,10 +382,10 @@ def test_a_box_that_is_moved_is_measured_there(measured, viewer, qtbot):
     np.testing.assert_allclose(first.spectrum, measured.detections.cube.read()[:, 46:59, 57:70].sum((1, 2)), atol=1e-2)
     row = boxes.features.set_index("id").loc[1]
     assert (row["x_min"], row["origin"]) == (57, "edited")
-    np.testing.assert_allclose(outline_of(boxes, 1), layers.corners(first.box))  # it snapped to the pixels
+    np.testing.assert_allclose(outline_of(boxes, 1), layers.corners([first.box])[0])  # it snapped to the pixels
     measured.undo()
     assert first.box == Box(44, 57, 54, 67)
-    np.testing.assert_allclose(outline_of(boxes, 1), layers.corners(first.box))
+    np.testing.assert_allclose(outline_of(boxes, 1), layers.corners([first.box])[0])
 
 
 def outline_of(boxes, number) -> np.ndarray:
@@ -401,7 +401,7 @@ def test_a_box_drawn_on_the_sky_becomes_a_candidate(measured, viewer, qtbot, add
     assert (mine.id, mine.origin, mine.box) == (5, "drawn", Box(74, 87, 90, 105))
     assert measured.selected is mine
     assert boxes_of(viewer).features["id"].tolist() == [1, 2, 3, 4, 5]
-    np.testing.assert_allclose(boxes_of(viewer).data[-1], layers.corners(mine.box))
+    np.testing.assert_allclose(boxes_of(viewer).data[-1], layers.corners([mine.box])[0])
     measured.undo()
     assert [c.id for c in measured.detections.candidates] == [1, 2, 3, 4]
     assert boxes_of(viewer).features["id"].tolist() == [1, 2, 3, 4]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from napari.qt.threading import WorkerBase, create_worker
+
+# What still runs when Python ends is asked to stop, and waited for: else Qt's objects are taken away under its hands.
+# napari does so at the end of its own event loop only, which a script or a notebook may never enter.
+atexit.register(WorkerBase.await_workers)
 
 
 @dataclass(frozen=True)

@@ -112,28 +112,33 @@ class CandidateModel(QAbstractTableModel):
         self.candidates = list(self.session.candidates)
         self._places = {id(candidate): row for row, candidate in enumerate(self.candidates)}
         self.columns = columns_of(self.session.features)
-        self._read()
+        self._values, self._colours = self._values_of(self.candidates)
         self.endResetModel()
 
     def update(self, changed: list[Candidate]) -> None:
         """Show what is new of some candidates."""
         rows = [row for row in map(self.row, changed) if row is not None]
         if rows:
-            self._read()
+            values, colours = self._values_of([self.candidates[row] for row in rows])
+            for column, news in values.items():
+                for row, new in zip(rows, news, strict=True):
+                    self._values[column][row] = new
+            for row, colour in zip(rows, colours, strict=True):
+                self._colours[row] = colour
             self.dataChanged.emit(self.index(min(rows), 0), self.index(max(rows), len(self.columns) - 1))
 
     def row(self, candidate: Candidate | None) -> int | None:
         """Where a candidate stands, or None."""
         return self._places.get(id(candidate))
 
-    def _read(self) -> None:
+    def _values_of(self, candidates: list[Candidate]) -> tuple[dict[str, list], list[list[int]]]:
+        """What the columns hold of some candidates, and their colours."""
         features = self.session.features
         if features is None:
-            self._values, self._colours = {}, []
-            return
-        rows = features.set_index("id", drop=False).reindex([c.id for c in self.candidates])
-        self._values = {column.sort_by: rows[column.sort_by].tolist() for column in self.columns}
-        self._colours = (255 * box_colours(rows, self.session.colour_by)).astype(int).tolist()
+            return {}, []
+        rows = features.set_index("id", drop=False).reindex([c.id for c in candidates])
+        values = {column.sort_by: rows[column.sort_by].tolist() for column in self.columns}
+        return values, (255 * box_colours(rows, self.session.colour_by)).astype(int).tolist()
 
     def rowCount(self, parent=QModelIndex()) -> int:  # noqa: B008 - Qt's name
         """Number of candidates on show."""

@@ -110,16 +110,21 @@ class Readout(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.text, 1)
         layout.addWidget(self.copy_button)
+        self._place: Place | None = None  # that the line tells of
         viewer = session.viewer
         viewer.cursor.events.position.connect(self._moved)
         viewer.dims.events.current_step.connect(self._moved)
         viewer.mouse_drag_callbacks.append(weak(self._pressed))
-        choice.changed.connect(self._moved)
+        choice.changed.connect(self._tell)
         session.selection_changed.connect(self._selected)
         self._selected(session.selected)
 
     def _moved(self, *_: object) -> None:
-        place = place_at(self.session, self.session.viewer.cursor.position)
+        if place_at(self.session, self.session.viewer.cursor.position) != self._place:
+            self._tell()  # not at each of napari's four events for one step of a slider
+
+    def _tell(self) -> None:
+        place = self._place = place_at(self.session, self.session.viewer.cursor.position)
         self.text.setText(HINT if place is None else describe_place(self.session, self.choice, place))
         self.text.setCursorPosition(0)
 

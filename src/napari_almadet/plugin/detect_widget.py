@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -39,16 +40,17 @@ from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
 from napari_almadet.plugin.inspector import Inspector
 from napari_almadet.plugin.keeper import Keeper, unsaved_of
-from napari_almadet.plugin.layers import cube_of
+from napari_almadet.plugin.layers import cube_of, make_result_layers
 from napari_almadet.plugin.session import Session
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Layer
     from napari.viewer import Viewer
 
     from napari_almadet.pipeline.steps import Progress
 
     Run = Callable[[Cube, Settings], Generator[Progress, None, Detections]]
+    Searched = tuple[Detections, list[Layer]]
 
 INSPECTOR = "Candidate inspector"  # name of the dock at the bottom
 DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
@@ -80,6 +82,12 @@ def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detec
     return (yield from detect_steps(cube, settings))
 
 
+def searched(run: Run, cube: Cube, settings: Settings, image: Image) -> Generator[Progress, None, Searched]:
+    """Run the pipeline, and make the layers of its result: neither is to hold up the window."""
+    found = yield from run(cube, settings)
+    return found, make_result_layers(found, image)
+
+
 class DetectWidget(QWidget):
     """Form, progress and table; opens the inspector below the canvas.
 
@@ -99,6 +107,7 @@ class DetectWidget(QWidget):
         layers = napari_viewer.layers
         for event in (layers.events.inserted, layers.events.removed, layers.events.reordered, layers.events.renamed):
             event.connect(self._offer_layers)
+        layers.events.removing.connect(self._hold_canvas)
         self.session.image_changed.connect(self._show_choice)
         self.session.detections_changed.connect(self._make_room)
         self.options_button.toggled.connect(self.options.setVisible)
@@ -260,6 +269,16 @@ class DetectWidget(QWidget):
                     f'<a href="{escape(str(folders[0]), quote=True)}">open it</a>.'
                 )
 
+    def _hold_canvas(self, event: object) -> None:
+        """Make the canvas's OpenGL context current while napari removes a layer.
+
+        napari 0.9.2 at once executes what vispy has queued for the layer, in whichever context is current.  That may be
+        the one in which Qt puts the window together; the canvas's GL programs are then selected and deleted there, and
+        under Mesa's software renderer napari crashed in the second frame after a Shapes layer was removed.
+        """
+        for canvas in self.window().findChildren(QOpenGLWidget):
+            canvas.makeCurrent()
+
     def _choose(self, index: int) -> None:
         self.session.inspect(self._images[index])
 
@@ -285,7 +304,8 @@ class DetectWidget(QWidget):
         except CubeError as error:
             self._failed(error)
             return
-        self._worker = create_worker(cautiously, self._run, cube, self.settings(), _start_thread=False)
+        work = searched, self._run, cube, self.settings(), image
+        self._worker = create_worker(cautiously, *work, _start_thread=False)
         self._worker.yielded.connect(self._progressed)
         self._worker.returned.connect(partial(self._returned, image, time.perf_counter()))
         self._worker.aborted.connect(self._aborted)
@@ -305,19 +325,23 @@ class DetectWidget(QWidget):
             self.status.setText("Stopping after the present step …")
 
     def _progressed(self, progress: Progress) -> None:
+        # A bar that may not update does not repaint the window for each of its numbers, before the next event can come.
+        self.progress.setUpdatesEnabled(False)
         self.progress.setFormat(f"{progress.stage}  %p %")
         self.progress.setRange(0, progress.total)
         self.progress.setValue(progress.done)
+        self.progress.setUpdatesEnabled(True)
 
-    def _returned(self, image: Image, started: float, outcome: Detections | Failure) -> None:
+    def _returned(self, image: Image, started: float, outcome: Searched | Failure) -> None:
         if isinstance(outcome, Failure):
             self._failed(outcome.error)
         elif image not in self.viewer.layers:
             self.status.setText("The layer was removed during the run, so its result was let go.")
         else:
             self._showing = True
-            text = summary(outcome, time.perf_counter() - started)
-            self.session.present_in_turns(image, outcome, partial(self._shown, text))
+            found, made = outcome
+            text = summary(found, time.perf_counter() - started)
+            self.session.present_in_turns(image, found, made, partial(self._shown, text))
 
     def _shown(self, text: str) -> None:
         self._showing = False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import (
+    QApplication,
     QDockWidget,
     QHBoxLayout,
     QLabel,
@@ -134,6 +135,8 @@ class Inspector(QWidget):
         head = f"Candidate {candidate.id}, {candidate.fate.value}, {candidate.verdict}"
         note = f"<p style='margin:4px 0 0 0'><i>{escape(candidate.note)}</i></p>" if candidate.note else ""
         self.numbers.setText(f"<b>{head}</b>{note}<table>{rows}</table>{why}")
+        # Else the text is laid out while the window is painted, which is then painted twice more.
+        QApplication.sendPostedEvents(self.numbers.parent(), QEvent.Type.LayoutRequest)
 
     def _theme_changed(self, event) -> None:
         colours = Colours.of(event.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
@@ -96,20 +96,33 @@ class Keeper:
     def _detections_changed(self, detections: Detections | None) -> None:
         if detections is not None and self.session.journal is None and id(detections) not in self._writing:
             home, name = unsaved_folder(), _name(detections.cube)
-            for old in _folders(detections.cube)[KEPT_UNSAVED - 1 :]:
-                shutil.rmtree(old, ignore_errors=True)
-            self._write(home / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}", keep_cube=False)
+            old = _folders(detections.cube)[KEPT_UNSAVED - 1 :]
+            self._write(home / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}", keep_cube=False, instead_of=old)
         self.changed.emit(self.folder)
 
-    def _write(self, folder: Path, keep_cube: bool, done: Callable[[Path], object] = lambda folder: None) -> None:
-        from napari_almadet.pipeline.folder import Journal, write
-
+    def _write(
+        self,
+        folder: Path,
+        keep_cube: bool,
+        done: Callable[[Path], object] = lambda folder: None,
+        instead_of: Sequence[Path] = (),
+    ) -> None:
+        """Write all to a folder in a thread, and clear others away."""
         detections = self.session.detections
         originals = list(detections.candidates)
         still = replace(detections, candidates=[copy(candidate) for candidate in originals])
         meanwhile = self._writing[id(detections)] = []
 
+        def work() -> Path:
+            from napari_almadet.pipeline.folder import write
+
+            for old in instead_of:
+                shutil.rmtree(old, ignore_errors=True)
+            return write(still, folder, keep_cube)
+
         def written(folder: Path) -> None:
+            from napari_almadet.pipeline.folder import Journal
+
             self._writing.pop(id(detections), None)
             journal = Journal(folder)
             journal.know(still, originals)
@@ -123,7 +136,7 @@ class Keeper:
             self._writing.pop(id(detections), None)
             show_error(f"The session could not be written to {folder}: {error}")
 
-        in_background(write, still, folder, keep_cube, done=written, failed=failed)
+        in_background(work, done=written, failed=failed)
 
     def _record(self, changed: list[Candidate]) -> None:
         detections = self.session.detections

@@ -16,7 +16,7 @@ from napari_almadet.pipeline.catalog import Box, Candidate, Detections, Fate
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import QTable
-    from napari.layers import Image
+    from napari.layers import Image, Layer, Shapes
     from napari.types import LayerDataTuple
 
     from napari_almadet.pipeline.folder import Journal
@@ -111,6 +111,13 @@ def result_layers(detections: Detections, image: Image, journal: Journal | None 
     return found
 
 
+def make_result_layers(detections: Detections, image: Image, journal: Journal | None = None) -> list[Layer]:
+    """The same as layers, which napari takes seconds to make of thousands of boxes: this may be done in a thread."""
+    from napari.layers import Layer
+
+    return [Layer.create(*data) for data in result_layers(detections, image, journal)]
+
+
 def boxes_layer(detections: Detections, rows: pd.DataFrame, image: Image) -> LayerDataTuple:
     """Shapes layer with a box for each candidate, over all channels of ``image``; ``rows`` are the `features` of all.
 
@@ -129,12 +136,23 @@ def boxes_layer(detections: Detections, rows: pd.DataFrame, image: Image) -> Lay
         "face_color": "transparent",
         "opacity": 1.0,
     }
-    return [corners(c.box) for c in detections.candidates], meta, "shapes"
+    return list(corners([c.box for c in detections.candidates])), meta, "shapes"
 
 
-def corners(box: Box) -> np.ndarray:
-    """Corners (4, 2) of a box in data coordinates, at the outer edges of its pixels."""
-    return np.array([(box.y0, box.x0), (box.y0, box.x1), (box.y1, box.x1), (box.y1, box.x0)]) - 0.5
+def corners(boxes: Sequence[Box]) -> np.ndarray:
+    """Corners (n, 4, 2) of boxes in data coordinates, at the outer edges of their pixels."""
+    y0, y1, x0, x1 = np.array([(b.y0, b.y1, b.x0, b.x1) for b in boxes], dtype=float).reshape(-1, 4).T - 0.5
+    return np.stack([y0, x0, y0, x1, y1, x1, y1, x0], axis=1).reshape(-1, 4, 2)
+
+
+def drawn_as(outlines: Sequence[np.ndarray], boxes: Sequence[Box | None]) -> np.ndarray:
+    """Which outlines (n, 2) are those of the boxes beside them; none is that of None."""
+    alike = np.array([box is not None and len(o) == 4 for o, box in zip(outlines, boxes, strict=True)], dtype=bool)
+    rows = np.flatnonzero(alike)
+    if rows.size:
+        wanted = corners([boxes[row] for row in rows])
+        alike[rows] = np.abs(np.stack([outlines[row] for row in rows]) - wanted).max(axis=(1, 2)) < 1e-3
+    return alike
 
 
 def box_of(outline: np.ndarray) -> Box:
@@ -158,9 +176,30 @@ def box_colours(rows: pd.DataFrame, by: str) -> np.ndarray:
     )
 
 
+def paint(boxes: Shapes, colours: np.ndarray) -> None:
+    """Give the boxes their RGBA colours (n, 4); those of no opacity are neither drawn nor felt by the mouse.
+
+    napari's own ``edge_color`` visits every shape in Python and hands transparent ones on to OpenGL: of 5000 boxes with
+    some hundred in sight that is most of the time.  So this reaches into its list of shapes, recolours
+    those that differ, and leaves the hidden ones out of the triangles on display.  When napari puts these together
+    anew (as it does when a box is moved) all are in them again, transparent, until the next painting.
+    """
+    shapes = boxes._data_view
+    mesh = shapes._mesh
+    differ = np.flatnonzero(np.any(np.abs(colours - shapes.edge_color) > 1e-6, axis=1))
+    if differ.size:
+        shapes.update_edge_colors(differ, colours[differ])
+    seen = colours[mesh.displayed_triangles_to_shape_index, 3] > 0
+    if differ.size or not seen.all():
+        mesh.displayed_triangles = mesh.displayed_triangles[seen]
+        mesh.displayed_triangles_colors = mesh.displayed_triangles_colors[seen]
+        mesh.displayed_triangles_to_shape_index = mesh.displayed_triangles_to_shape_index[seen]
+        boxes.events.edge_color()
+
+
 def _painted(words: pd.Series, palette: dict[str, str]) -> np.ndarray:
-    colours = dict(zip(palette, transform_color(list(palette.values())), strict=True))
-    return np.array([colours[word] for word in words], dtype=float).reshape(-1, 4)
+    place = {word: i for i, word in enumerate(palette)}
+    return transform_color(list(palette.values())).astype(float)[[place[word] for word in words]]
 
 
 def edge_width(cube: Cube) -> float:
@@ -205,6 +244,16 @@ def rows_of(features: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
     if (numbers == UNKNOWN).any():
         rows = rows.fillna({name: _blank(features[name].dtype) for name in features}).astype(features.dtypes)
     return rows
+
+
+def rewrite(boxes: Shapes, features: pd.DataFrame, numbers: Sequence[int]) -> None:
+    """Bring the features of the boxes of some candidates up to date, and leave the others' alone."""
+    table = boxes.features
+    rows = np.flatnonzero(table["id"].isin(numbers))
+    new = rows_of(features, table["id"].to_numpy()[rows])
+    for column, name in enumerate(table):
+        table.iloc[rows, column] = new[name].to_numpy()
+    boxes.events.features()
 
 
 def line_channel(candidate: Candidate) -> float:

@@ -82,6 +82,20 @@ class Filter:
 
 
 @dataclass(frozen=True)
+class Look:
+    """How the boxes in the layer are to be drawn, a row for each.
+
+    ``colours`` (n, 4) are transparent where the candidate is not on show; ``ours`` (n) tells the
+    boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the channels they live in.
+    """
+
+    colours: np.ndarray
+    ours: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+@dataclass(frozen=True)
 class Change:
     """What :meth:`Session.undo` takes back: candidates, each with all it was; None if it was not there."""
 
@@ -185,6 +199,7 @@ class Session:
         self._filter = Filter()
         self._outdated = False  # whether a verdict or a note may have changed what is to be on show
         self._boxes: Shapes | None = None
+        self._look: Look | None = None  # of the boxes; None where it is to be worked out anew
         self._colour_by = "verdict"
         self._everywhere = False
         self._drawn: list[Candidate] = []  # boxes the user drew that are still being measured
@@ -198,7 +213,7 @@ class Session:
         viewer.layers.events.removed.connect(self._layer_removed)
         viewer.layers.selection.events.active.connect(self._layer_activated)
         viewer.dims.events.current_step.connect(self._slider_moved)
-        viewer.dims.events.ndisplay.connect(self._paint_boxes)
+        viewer.dims.events.ndisplay.connect(self._show_boxes)
         viewer.mouse_drag_callbacks.append(weak(self._mouse_pressed))
         self._keys_on = False
         self.keys_on = True
@@ -235,39 +250,48 @@ class Session:
 
     def present(self, image: Image, detections: Detections, journal: Journal | None = None) -> None:
         """Show detections in a cube's layer; earlier result layers of that cube give way to them."""
-        for _ in self._presenting_steps(image, detections, journal):
+        for _ in self._presenting_steps(image, detections, layers.make_result_layers(detections, image, journal)):
             pass
 
-    def present_in_turns(self, image: Image, detections: Detections, done: Callable[[], object]) -> None:
-        """The same, a layer at a time with the window free to move in between; ``done`` is called at the end."""
-        steps = self._presenting_steps(image, detections, None)
+    def present_in_turns(
+        self, image: Image, detections: Detections, made: Sequence[Layer], done: Callable[[], object]
+    ) -> None:
+        """The same with the window free to move in between; ``done`` is called at the end.
+
+        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.
+        """
+        steps = self._presenting_steps(image, detections, made)
 
         def turn() -> None:
             try:
                 next(steps)
             except StopIteration:
                 done()
+            except Exception:
+                done()
+                raise
             else:
                 QTimer.singleShot(0, turn)
 
         turn()
 
-    def _presenting_steps(self, image: Image, detections: Detections, journal: Journal | None) -> Iterator[None]:
+    def _presenting_steps(self, image: Image, detections: Detections, made: Sequence[Layer]) -> Iterator[None]:
         image.metadata["cube"] = detections.cube
         for layer in self._results(detections.cube):
-            # No turn in between: with Mesa's llvmpipe napari 0.9.2 crashes when it draws after both are gone.
             self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
-            self.viewer.layers.remove(layer)
-        for data in layers.result_layers(detections, image, journal):
+            if layer in self.viewer.layers:  # the user may have been quicker
+                self.viewer.layers.remove(layer)
+            yield
+        for layer in made:
             self._presenting = True
             try:
-                self.viewer.add_layer(Layer.create(*data))
+                self.viewer.add_layer(layer)
             finally:
                 self._presenting = False
             yield
         if image == self.image:
-            self._adopt()
-        else:
+            self._adopt(next(layer.features.copy() for layer in made if isinstance(layer, Shapes)))
+        elif image in self.viewer.layers:
             self.inspect(image)
         yield
         if self.candidates:
@@ -303,8 +327,8 @@ class Session:
         carried = [(layer, layer.metadata.get("detections")) for layer in self.viewer.layers]
         return [layer for layer, found in carried if isinstance(found, Detections) and found.cube is cube]
 
-    def _adopt(self) -> None:
-        """Take up the detections that the result layers of the present cube carry."""
+    def _adopt(self, rows: pd.DataFrame | None = None) -> None:
+        """Take up the detections that the present cube's result layers carry; ``rows`` are their features, if known."""
         self._let_go()
         cube = self.image.metadata.get("cube") if self.image is not None else None
         results = self._results(cube) if cube is not None else []
@@ -314,7 +338,9 @@ class Session:
             self._boxes.events.data.connect(self._boxes_edited)
         self.detections = results[0].metadata["detections"] if results else None
         self.journal = results[0].metadata.get("journal") if results else None
-        self.features = layers.features(self.detections, self.detections.candidates) if results else None
+        self.features = None
+        if results:
+            self.features = layers.features(self.detections, self.detections.candidates) if rows is None else rows
         self._drawn = []
         self.select(None)
         self.detections_changed.emit(self.detections)
@@ -327,7 +353,7 @@ class Session:
         if self._boxes is not None:
             self._boxes.selected_data.events.items_changed.disconnect(self._boxes_selected)
             self._boxes.events.data.disconnect(self._boxes_edited)
-            self._boxes = None
+            self._boxes = self._look = None
 
     def _list(self) -> None:
         """Put together the candidates on show: which, and in which order."""
@@ -361,11 +387,11 @@ class Session:
         self.chosen, self.selected = list(candidates), selected
         if not (others or another):
             return
-        self._mark_boxes()
         if another and selected is not None:
             if selected.primary is not None:
                 self.set_channel(selected.primary.channel)
             self._bring_into_view(selected)
+        self._mark_boxes()  # after they were painted: napari draws the next box in the colour of the one marked
         if another:
             self.selection_changed.emit(selected)
         if others:
@@ -420,7 +446,7 @@ class Session:
     def boxes_everywhere(self, everywhere: bool) -> None:
         if everywhere != self._everywhere:
             self._everywhere = everywhere
-            self._paint_boxes()
+            self._show_boxes()
 
     def draw_box(self) -> None:
         """Let the user draw a box on the canvas, which then becomes a candidate."""
@@ -437,24 +463,31 @@ class Session:
             self._boxes.mode = mode
             self._mark_boxes()  # the change of mode let go of them
 
-    def _paint_boxes(self, *_: object) -> None:
-        """Give the boxes their colours; what is not on show, or not in this channel, becomes transparent.
-
-        All colours are set at once, and only if one differs: that takes 10 ms for 200 boxes
-        and 50 ms for 5000, and most steps of the slider change none.
-        """
+    def _paint_boxes(self) -> None:
+        """Work out the colours of the boxes, and show them."""
         if self._boxes is None or not self._boxes.nshapes:
             return
-        rows = self.features.set_index("id").reindex(self._boxes.features["id"])
+        told = self.features.set_index("id")[["fate", "verdict", "prob", "z_min", "z_max"]]
+        rows = told.reindex(self._boxes.features["id"])
         ours = rows["fate"].notna().to_numpy()
-        colours = np.array(self._boxes.edge_color, dtype=float)
+        colours = np.zeros((len(rows), 4))
         colours[ours] = layers.box_colours(rows[ours], self._colour_by)
-        seen = rows.index.isin([candidate.id for candidate in self.candidates])
+        colours[~rows.index.isin([candidate.id for candidate in self.candidates]), 3] = 0
+        self._look = Look(colours, ours, rows["z_min"].to_numpy(), rows["z_max"].to_numpy())
+        self._show_boxes()
+
+    def _show_boxes(self, *_: object) -> None:
+        """Let the boxes on show be seen in the channels they live in."""
+        if self._boxes is None or not self._boxes.nshapes:
+            return
+        look = self._look
+        if look is None or len(look.ours) != self._boxes.nshapes:
+            self._paint_boxes()
+            return
+        colours = np.where(look.ours[:, None], look.colours, self._boxes.edge_color)
         if not self._everywhere and self.channel is not None and self.viewer.dims.ndisplay == 2:
-            seen &= ((rows["z_min"] <= self.channel) & (self.channel <= rows["z_max"])).to_numpy()
-        colours[ours, 3] = seen[ours]
-        if not np.allclose(colours, self._boxes.edge_color, atol=1e-6):
-            self._boxes.edge_color = colours
+            colours[look.ours & ~((look.first <= self.channel) & (self.channel <= look.last)), 3] = 0
+        layers.paint(self._boxes, colours)
 
     def _boxes_selected(self, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
         # Nothing selected is no wish to see nothing: napari clears the selection at every change of mode.
@@ -506,13 +539,13 @@ class Session:
         if self._boxes is None:
             return
         by_id = {candidate.id: candidate for candidate in (*self.detections.candidates, *self._drawn)}
-        numbers = self._boxes.features["id"].to_numpy(copy=True)
+        numbers, outlines, untouched = self._outlines(by_id)
         there, refused = set(), []
-        for row, (outline, kind) in enumerate(zip(self._boxes.data, self._boxes.shape_type, strict=True)):
+        for row, (outline, kind) in enumerate(zip(outlines, self._boxes.shape_type, strict=True)):
             candidate = by_id.get(numbers[row])
             if candidate is not None and candidate.id not in there:
                 there.add(candidate.id)
-                if (box := layers.box_of(outline)) != candidate.box:
+                if not untouched[row] and (box := layers.box_of(outline)) != candidate.box:
                     self.move(candidate, box)
             elif kind in ("line", "path"):
                 numbers[row] = layers.UNKNOWN
@@ -529,6 +562,12 @@ class Session:
         self._change([(c, {"verdict": "rejected"} if c.origin in ("found", "edited") else None) for c in missing])
         self._sync_boxes()
 
+    def _outlines(self, by_id: dict[int, Candidate]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        """Of each box in the layer the candidate's number, the outline, and whether that is the candidate's box."""
+        numbers, outlines = self._boxes.features["id"].to_numpy(copy=True), self._boxes.data
+        known = [by_id.get(number) for number in numbers]
+        return numbers, outlines, layers.drawn_as(outlines, [c.box if c is not None else None for c in known])
+
     def _sync_boxes(self) -> None:
         """Make the outlines in the layer those of the candidates' boxes; not while the user drags one.
 
@@ -540,15 +579,12 @@ class Session:
             return
         candidates = {candidate.id: candidate for candidate in (*self.detections.candidates, *self._drawn)}
         busy = {number for number, candidate in candidates.items() if id(candidate) in self._measuring}
+        numbers, _, fits = self._outlines(candidates)
         wrong, right = [], set()
-        for row, (number, outline) in enumerate(zip(self._boxes.features["id"], self._boxes.data, strict=True)):
-            if number == layers.UNKNOWN:
-                continue
-            candidate = candidates.get(number)
-            fits = candidate is not None and (number in busy or _same(outline, layers.corners(candidate.box)))
-            if fits and number not in right:
+        for row, number in enumerate(numbers.tolist()):
+            if (fits[row] or number in busy) and number not in right:
                 right.add(number)
-            else:
+            elif number != layers.UNKNOWN:
                 wrong.append(row)
         missing = [c for c in self.detections.candidates if c.id not in right]
         with self._redraw():
@@ -556,7 +592,7 @@ class Session:
                 self._boxes.remove(wrong)
             if missing:
                 self._boxes.add_rectangles(
-                    [layers.corners(candidate.box) for candidate in missing],
+                    list(layers.corners([candidate.box for candidate in missing])),
                     edge_color="white",
                     edge_width=layers.edge_width(self.detections.cube),
                     face_color="transparent",
@@ -754,7 +790,7 @@ class Session:
         if reshaped:
             self._sync_boxes()
         elif self._boxes is not None:
-            self._write_features(self._boxes.features["id"].to_numpy())
+            layers.rewrite(self._boxes, self.features, [candidate.id for candidate in changed])
             self._paint_boxes()
         if {id(candidate) for candidate in listed} != there:
             self._list()
@@ -789,7 +825,7 @@ class Session:
             channel = int(np.clip(np.round(point[-3]), 0, self.image.data.shape[0] - 1))
         if channel != self.channel:
             self.channel = channel
-            self._paint_boxes()
+            self._show_boxes()
             self.channel_changed.emit(channel)
 
     def _bring_into_view(self, candidate: Candidate) -> None:
@@ -841,10 +877,6 @@ def _refocused(candidate: Candidate, detections: Detections, channels: tuple[int
     from napari_almadet.pipeline.remeasure import refocus  # here, in the thread: what it imports takes a while
 
     return refocus(candidate, detections, channels)
-
-
-def _same(outline: np.ndarray, corners: np.ndarray) -> bool:
-    return outline.shape == corners.shape and bool(np.abs(outline - corners).max() < 1e-3)
 
 
 def weak(method: Callable) -> Callable:

@@ -32,6 +32,7 @@ class SpectralChoice:
         self.cube: Cube | None = None
         self.axes: list[SpectralAxis] = []
         self.axis: SpectralAxis | None = None
+        self._velocities: list[SpectralAxis] = []  # picked out once: astropy takes its time to compare units
         self.rest_frequency: u.Quantity | None = None
         self._wanted: str | None = None  # by the user, and kept for cubes that have it
         session.image_changed.connect(self._follow)
@@ -41,8 +42,7 @@ class SpectralChoice:
     @property
     def velocity(self) -> SpectralAxis | None:
         """The axis in km/s: the one chosen, else the radio convention's; None where no velocity is known."""
-        velocities = [axis for axis in self.axes if axis.unit == u.km / u.s]
-        return self.axis if self.axis in velocities else next(iter(velocities), None)
+        return self.axis if self.axis in self._velocities else next(iter(self._velocities), None)
 
     @property
     def frequency(self) -> SpectralAxis | None:
@@ -73,5 +73,6 @@ class SpectralChoice:
 
     def _list(self) -> None:
         self.axes = spectral_axes(self.cube, self.rest_frequency) if self.cube is not None else []
+        self._velocities = [axis for axis in self.axes if axis.unit == u.km / u.s]
         self.axis = next((axis for axis in self.axes if axis.choice == self._wanted), next(iter(self.axes), None))
         self.changed.emit()
