@@ -76,7 +76,7 @@ BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
 DEEP_GRU = Recipe()
 SOURCE_FINDER = Recipe(fields=9600, validation_fields=480, epochs=10, batch_size=16, seed=2, precision="bf16-mixed")
 LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
-JUDGE = Recipe(fields=2800, validation_fields=480, epochs=30, patience=6, batch_size=128)
+JUDGE = Recipe(fields=3200, validation_fields=800, epochs=30, patience=6, batch_size=128)
 
 STACKED = "{fields} fields ({validation_fields} for validation) from napari_almadet.training.data"
 NAMES = {
