@@ -9,16 +9,22 @@ from scipy import stats
 from skimage.measure import block_reduce
 
 from napari_almadet.pipeline.evidence import (
+    BAND,
     MAPS,
+    NoiseUnits,
     average,
+    averaged,
+    bands,
     binning,
     in_noise_units,
+    interpolate,
     line_maps,
     maps,
     per_channel,
     stack_snr,
     templates,
 )
+from napari_almadet.pipeline.sources import own_lines
 
 SHAPE = (64, 48, 56)
 
@@ -148,3 +154,88 @@ def test_maps_are_finite_and_in_order():
     assert torch.equal(images[MAPS.index("valid")] == 1, units.valid)
     np.testing.assert_allclose(images[MAPS.index("beam")], 0.2, rtol=1e-5)
     assert float(images[MAPS.index("line")][:8].abs().max()) == 0
+
+
+def test_a_band_limited_image_is_interpolated_between_its_pixels():
+    y, x = np.indices((40, 40))
+    fine_y, fine_x = (np.indices((80, 80)) + 0.5) / 2 - 0.5
+
+    def beam(y, x):
+        return np.exp(-4 * np.log(2) * ((y - 20.3) ** 2 + (x - 19.8) ** 2) / 3.0**2)
+
+    finer = interpolate(np.stack([beam(y, x), 2 * beam(y, x)]).astype(np.float32))
+    np.testing.assert_allclose(finer[1], 2 * beam(fine_y, fine_x), atol=0.03)
+
+
+def test_interpolated_pixels_share_the_noise_and_the_blanks():
+    planes = noise(3, (6, 120, 120)).numpy()
+    planes[:, :10, 50] = np.nan
+    finer = interpolate(planes)
+    assert np.isnan(finer).sum() == 4 * np.isnan(planes).sum()
+    spread = [np.nanstd(finer[:, y::2, x::2]) for y in (0, 1) for x in (0, 1)]
+    assert max(spread) / min(spread) < 1.01
+
+
+def test_short_spectra_are_one_band_and_long_ones_are_covered():
+    values = torch.zeros(BAND, 2)
+    (band,) = bands(values, torch.ones(BAND))
+    assert band.values is values
+    n = 5000
+    seen = np.zeros(n)
+    factors = set()
+    for band in bands(torch.arange(n, dtype=torch.float32)[:, None], torch.ones(n)):
+        assert len(band.values) <= BAND
+        # averages of channels are the channel number times the root of how many there are
+        channel = band.first + band.factor * np.arange(len(band.values))
+        np.testing.assert_allclose(band.values[:, 0], channel * band.factor**0.5, rtol=1e-5, atol=1e-3)
+        factors.add(band.factor)
+        if band.factor == 1:
+            seen[int(band.first) : int(band.first) + len(band.values)] += 1
+    assert seen.min() == 1
+    assert factors == {1, 4, 16}
+
+
+def test_averaged_channels_have_unit_noise_and_the_best_signal():
+    rng = np.random.default_rng(5)
+    rms = torch.from_numpy(rng.uniform(0.5, 3, 402).astype(np.float32))
+    values, coarse = averaged(torch.from_numpy(rng.normal(size=(402, 4000)).astype(np.float32)), rms)
+    assert values.shape == (100, 4000)
+    np.testing.assert_allclose(values.std(dim=1), 1, atol=0.06)
+    signal, _ = averaged((1 / rms)[:, None], rms)  # a flat spectrum in noise units
+    np.testing.assert_allclose(signal[:, 0], 1 / coarse, rtol=1e-5)
+
+
+def whole(cube: torch.Tensor) -> NoiseUnits:
+    """A cube (channels, ny, nx) that is in noise units already, with the same noise everywhere."""
+    shape = cube.shape[1:]
+    return NoiseUnits(
+        cube, torch.ones(shape, dtype=torch.bool), torch.ones(len(cube)), torch.ones(shape), torch.arange(len(cube))
+    )
+
+
+def line(n: int, channel: float, width: float, snr: float) -> torch.Tensor:
+    spectrum = gaussian(n, channel, width)
+    return torch.from_numpy((snr * spectrum / np.linalg.norm(spectrum)).astype(np.float32))
+
+
+@pytest.mark.parametrize(("channel", "width"), [(100, 1), (509, 40), (1024, 125), (3000, 200), (2500, 600), (3996, 3)])
+def test_lines_of_any_width_are_found_in_thousands_of_channels(channel, width):
+    cube = noise(7, (4000, 6, 6))
+    cube[:, 3, 3] += line(4000, channel, width, 30)
+    found = line_maps(whole(cube))
+    assert found.snr.argmax() == 3 * 6 + 3
+    assert found.snr[3, 3] == pytest.approx(30, rel=0.25 if width > 500 else 0.1)
+    assert found.channel[3, 3] == pytest.approx(channel, abs=0.4 * width + 1)
+    assert 0.6 <= found.width[3, 3] / width <= 1.6
+
+
+def test_noise_is_as_high_in_long_spectra_as_in_one_band():
+    one, many = (float(line_maps(whole(noise(8, (n, 12, 12)))).snr.median()) for n in (BAND, 16 * BAND))
+    assert many == pytest.approx(one, abs=0.15)
+
+
+def test_own_lines_are_the_cubes():
+    cube = noise(9, (1500, 3, 1))
+    cube[:, 1, 0] += line(1500, 700, 20, 25)
+    found = own_lines(cube[:, :, 0].T.numpy(), torch.ones(1500))
+    np.testing.assert_allclose(found, line_maps(whole(cube)).snr[:, 0], rtol=0.1)

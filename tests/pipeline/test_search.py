@@ -12,13 +12,11 @@ from astropy import units as u
 from radio_beam import Beam
 
 from napari_almadet.cube import Cube
-from napari_almadet.pipeline import windows as field
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import detect
 from napari_almadet.pipeline.remeasure import move
 from napari_almadet.pipeline.search import SearchNetworks, look_again, refined, resolutions
 from napari_almadet.pipeline.settings import Settings
-from napari_almadet.pipeline.windows import windows
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 
@@ -101,35 +99,6 @@ def test_nothing_is_found_in_noise():
     detections = detect(beam_cube(planes(3)), Settings(threshold=0.9), networks=NETWORKS)
     assert detections.kept == []
     assert detections.probability.shape == (120, 120)
-
-
-def memory_for(shape: tuple[int, int, int], side: int, k: int = 2) -> float:
-    """Settings' memory, in GB, that lets windows have so many averaged pixels on a side."""
-    each = field.PER_VOXEL * shape[0] + field.PER_PIXEL * k**2
-    return (field.PROGRAM + field.PER_FIELD_PIXEL * shape[1] * shape[2] + (side + 0.5) ** 2 * each) / 1e9
-
-
-def test_windows_change_nothing():
-    cube = beam_cube(add(add(add(planes(4), 40, 80, 30, 20.0), 85, 30, 30, None), 62, 60, 25, 40.0))
-    whole = found(cube)
-    memory = memory_for(cube.shape, 80)
-    assert len(windows(cube.shape, 2, 4.0, memory)) > 1
-    parts = found(cube, memory=memory)
-    assert len(whole) == len(parts) == 3
-    for a, b in zip(sorted(whole, key=lambda c: c.y), sorted(parts, key=lambda c: c.y), strict=True):
-        assert (a.x, a.y) == pytest.approx((b.x, b.y), abs=0.1)
-        assert a.kind == b.kind
-        assert a.z == pytest.approx(b.z, abs=0.2)
-
-
-@pytest.mark.parametrize("shape", [(64, 120, 90), (64, 250, 31), (4000, 300, 300)])
-def test_every_pixel_is_one_windows_own(shape):
-    count = np.zeros([-(-n // 2) for n in shape[1:]], int)
-    for window in windows(shape, 2, 2.0, memory_for(shape, 50)):
-        inside = count[window.y : window.y + window.shape[0], window.x : window.x + window.shape[1]]
-        assert inside.shape == window.shape
-        inside[window.owned] += 1
-    assert (count == 1).all()
 
 
 def test_a_shifted_cube_has_a_shifted_catalogue():

@@ -111,9 +111,11 @@ def met(parts: list[Part], beam: float) -> list[Find]:
         group = np.flatnonzero(source == number)
         if mine[group].any() or (len(group) > 1 and near[group].any()):
             kept.append(int(max(group[near[group]], key=lambda i: (mine[i], logit[i]))))
+    if not kept:
+        return []
     kept.sort()
     new = dict(zip(source[kept].tolist(), range(1, len(kept) + 1), strict=True))
-    nearest = cKDTree(places[kept]).query(places)[1] + 1 if kept else []
+    nearest = cKDTree(places[kept]).query(places)[1] + 1
     number = [new.get(int(s), int(n)) for s, n in zip(source, nearest, strict=True)]
     called = {(int(w), find.candidate.id): n for w, find, n in zip(of_window, finds, number, strict=True)}
     for i in kept:

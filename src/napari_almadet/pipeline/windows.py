@@ -140,7 +140,7 @@ def windows(shape: tuple[int, int, int], k: int | float, beam: float, memory: fl
     each = PER_VOXEL * n_channels + PER_PIXEL * k * k
     area = int((memory * 1e9 - fixed) / each)
     sides = [int(np.ceil(n / k)) for n in field]
-    least = int(np.ceil(LEAST_OVERLAP * beam))
+    least = int(np.ceil(round(LEAST_OVERLAP * beam, 3)))
     smallest = [min(2 * least + GRID, length) for length in sides]
     if area < smallest[0] * smallest[1]:
         needed = (fixed + each * smallest[0] * smallest[1]) / 1e9

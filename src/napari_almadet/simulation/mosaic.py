@@ -1,8 +1,9 @@
 """Cubes larger than memory: fields of a stratum side by side, seen as one mosaic and written channel by channel.
 
-A mosaic differs from a single field in three ways.  Its primary beam is flat, as many pointings make it.  It is
-convolved on the uv grid of its own size, so that sidelobes reach as far as the field does, and noise is drawn
-on that grid.  And the dirty beam is the middle channel's in all channels.
+A mosaic differs from a single field in three ways.  Its primary beam is flat, as many pointings make it.  A source's
+sidelobes, and the noise's correlation, reach no further than a pointing sees: in a mosaic both are the
+dirty beam times the autocorrelation of the primary beam (Ekers & Rots 1979).  The dirty beam is the middle channel's
+in all channels.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.stats import gaussian_fwhm_to_sigma
 from astropy.table import QTable, vstack
 from scipy import fft
 
-from napari_almadet.simulation.array import grid_visibilities
+from napari_almadet.simulation.array import AntennaArray, grid_visibilities, primary_beam_radius
 from napari_almadet.simulation.dataset import brightest_of, finished, header, truth_table, write_psf
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.sky import SkyModel
 from napari_almadet.simulation.strata import STRATA
 
 FAINTEST = 1e-5  # of a component's peak, where its image ends
+EMPTY = 1e-5  # of the highest weight: cells that no visibility is near to
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,18 +86,21 @@ def draw_mosaic(seed: int, across: int, stratum: str = "paper", observation: Obs
 def planes(mosaic: Mosaic, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """The dirty cube plane by plane, (side, side) in Jy/beam.
 
-    Two planes are one complex image, of which one Fourier transform makes visibilities: weighted as the gridded
-    ones are, and with noise in each cell that holds any, another makes two dirty images of them.
+    Two planes are one complex image, of which one Fourier transform makes visibilities: weighted, and with noise in
+    each cell that holds any, another makes two dirty images of them.
     """
     observation, side = mosaic.observation, mosaic.side
     n = fft.next_fast_len(side + observation.size)  # so that what wraps round is far from everything
-    weights = grid_visibilities(observation.wavelengths(), n, observation.cell, observation.imaging_weights())
-    filled = np.flatnonzero(weights)
-    transfer = (weights.ravel()[filled] * (n * n / weights.sum())).astype(np.float32)
-    del weights
-    power = observation.noise_weights(n).ravel()[filled]
-    # unit variance in each of the two images: a transform's n^2 divides the sum of n^2 mean(power) cells
-    amplitude = (observation.noise * n * n / np.sqrt(power.sum()) * np.sqrt(power)).astype(np.float32)
+    transfer = as_one_field(
+        grid_visibilities(observation.wavelengths(), n, observation.cell, observation.imaging_weights()), observation
+    )
+    filled = np.flatnonzero(transfer > EMPTY * transfer.max())
+    transfer = transfer.ravel()[filled]
+    power = transfer
+    if observation.robust is not None:
+        power = as_one_field(observation.noise_weights(n), observation).ravel()[filled].clip(min=0)
+    # unit variance in each of the two images: a transform's n^2 divides the sum of the cells' power
+    amplitude = observation.noise * n * n * np.sqrt(power / power.sum(dtype=float)).astype(np.float32)
     grid = np.empty((n, n), np.complex64)
     for channel in range(0, observation.n_channels, 2):
         grid[:] = 0
@@ -108,6 +114,20 @@ def planes(mosaic: Mosaic, rng: np.random.Generator) -> Iterator[np.ndarray]:
         grid = fft.ifft2(grid, overwrite_x=True)
         for plane in (grid.real, grid.imag)[: observation.n_channels - channel]:
             yield plane[:side, :side]
+
+
+def as_one_field(weights: np.ndarray, observation: Observation) -> np.ndarray:
+    """Gridded weights (n, n) of a pointing as those of a mosaic: float32, the transform of a PSF with a peak of 1.
+
+    The PSF is multiplied by a Gaussian as wide as the autocorrelation of the primary beam.
+    """
+    n = len(weights)
+    half = primary_beam_radius(0.5, observation.frequency, AntennaArray.load(observation.array).diameter)
+    sigma = 2 * half / observation.cell * np.sqrt(2) * gaussian_fwhm_to_sigma  # px
+    psf = fft.ifft2(weights.astype(np.complex64), overwrite_x=True).real
+    lag = np.exp(-0.5 * (fft.fftfreq(n, 1 / n) / sigma) ** 2).astype(np.float32)
+    psf = psf * (lag[:, None] * lag / psf[0, 0])
+    return fft.fft2(psf).real
 
 
 def write_mosaic(folder: Path, seed: int, across: int, stratum: str, observation: Observation) -> Path:
