@@ -9,7 +9,7 @@ import sys
 import textwrap
 
 import pytest
-from made_by_hand import make_detections
+from made_by_hand import make_detections, stand_in_networks
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 
@@ -72,10 +72,11 @@ def test_saving_moves_on_to_the_users_folder(keeper, session, cube, tmp_path, qt
 
 
 def test_boxes_of_ones_own_are_kept_too(keeper, session, cube, qtbot):
-    mine = make_detections(cube).candidates[3]
-    mine.id, mine.box, mine.origin = 5, Box(70, 80, 90, 100), "drawn"
-    session._change([(mine, {})])
-    assert read(keeper.folder, cube).candidates[-1].box == mine.box
+    session.networks = stand_in_networks
+    mine = session.add(Box(74, 87, 90, 105))
+    qtbot.waitUntil(lambda: mine in session.detections.candidates, timeout=60_000)
+    kept = read(keeper.folder, cube).candidates[-1]
+    assert (kept.id, kept.box, kept.origin) == (5, mine.box, "drawn")
     session.undo()
     assert len(read(keeper.folder, cube).candidates) == 4
 

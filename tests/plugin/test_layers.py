@@ -163,3 +163,31 @@ def test_rows_of_boxes_without_a_candidate_are_blank(detections):
     assert rows["fate"].tolist() == ["flagged", "", "kept"]
     assert np.isnan(rows["f_sum"][1])
     assert (rows.dtypes == features.dtypes).all()
+
+
+def test_boxes_are_painted_as_by_napari_itself(detections, image):
+    layer, by_napari = (boxes(detections, detections.candidates, image) for _ in range(2))
+    rng = np.random.default_rng(5)
+    for seen in ([True, True, False, True], [False] * 4, [True] * 4):
+        colours = rng.random((4, 4))
+        colours[:, 3] = seen
+        layers.paint(layer, colours)
+        by_napari.edge_color = colours
+        np.testing.assert_allclose(layer.edge_color, by_napari.edge_color)
+        drawn, all_of_them = layer._data_view._mesh, by_napari._data_view._mesh
+        visible = np.isin(all_of_them.displayed_triangles_to_shape_index, np.flatnonzero(seen))
+        np.testing.assert_array_equal(drawn.displayed_triangles, all_of_them.displayed_triangles[visible])
+        np.testing.assert_allclose(drawn.displayed_triangles_colors, all_of_them.displayed_triangles_colors[visible])
+
+
+def test_features_of_some_boxes_are_written_anew(detections, image):
+    layer = boxes(detections, detections.candidates, image)
+    before = layer.features.copy()
+    detections.candidates[1].note = "mine"
+    changed = layers.features(detections, detections.candidates)
+    heard = []
+    layer.events.features.connect(lambda event: heard.append(event))
+    layers.rewrite(layer, changed, [2])
+    assert layer.features["note"].tolist() == ["", "mine", "", ""]
+    assert len(heard) == 1
+    assert layer.features.drop(columns="note").equals(before.drop(columns="note"))

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from made_by_hand import Listener, make_detections
+from made_by_hand import Listener, make_detections, stand_in_networks
 from matplotlib import colormaps
 from napari.components import ViewerModel
 from napari.layers import Image, Shapes
@@ -16,7 +16,6 @@ from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import Box
-from napari_almadet.pipeline.detect import Networks
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.session import KEYS, Filter, Session
 
@@ -358,16 +357,8 @@ def test_refocusing_measures_in_a_thread_and_can_be_undone(session, qtbot):
 
 @pytest.fixture
 def measured(session):
-    """The session with a stand-in for Deep GRU: what is high after a blur."""
-
-    def deep_gru(spectra):
-        import torch
-        from scipy.ndimage import gaussian_filter1d
-
-        smooth = gaussian_filter1d(spectra.numpy(), 1.5, axis=-1)
-        return torch.from_numpy(np.where(smooth > 1, smooth / smooth.max(axis=-1, keepdims=True), 0).astype("f4"))
-
-    session.networks = lambda settings: Networks(None, deep_gru)
+    """The session with a stand-in for Deep GRU."""
+    session.networks = stand_in_networks
     return session
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
+from qtpy.compat import isalive
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -333,6 +334,8 @@ class DetectWidget(QWidget):
         self.progress.setUpdatesEnabled(True)
 
     def _returned(self, image: Image, started: float, outcome: Searched | Failure) -> None:
+        if not isalive(self):
+            return  # the dock was closed, and its run with it
         if isinstance(outcome, Failure):
             self._failed(outcome.error)
         elif image not in self.viewer.layers:
@@ -345,6 +348,8 @@ class DetectWidget(QWidget):
 
     def _shown(self, text: str) -> None:
         self._showing = False
+        if not isalive(self):
+            return
         self.open_inspector()
         self.status.setText(text)
         self._enable()

@@ -177,7 +177,7 @@ def box_colours(rows: pd.DataFrame, by: str) -> np.ndarray:
 
 
 def paint(boxes: Shapes, colours: np.ndarray) -> None:
-    """Give the boxes their RGBA colours (n, 4); those of no opacity are neither drawn nor felt by the mouse.
+    """Give the boxes their RGBA colours (n, 4); those of no opacity are not drawn at all.
 
     napari's own ``edge_color`` visits every shape in Python and hands transparent ones on to OpenGL: of 5000 boxes with
     some hundred in sight that is most of the time.  So this reaches into its list of shapes, recolours
