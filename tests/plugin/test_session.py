@@ -18,7 +18,7 @@ from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import Box
 from napari_almadet.pipeline.detect import Networks
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.session import KEYS, Filter, Session
+from napari_almadet.plugin.session import HANDLED, KEYS, Filter, Session
 
 
 @pytest.fixture
@@ -417,12 +417,41 @@ def test_a_box_outside_the_field_is_refused(measured, viewer, qtbot, monkeypatch
 
 
 def test_the_buttons_choose_napari_s_tools(measured, viewer):
-    measured.draw_box()
+    measured.use("draw")
     assert viewer.layers.selection.active == boxes_of(viewer)
     assert boxes_of(viewer).mode == "add_rectangle"
-    measured.edit_boxes()
+    said = []
+    measured.tool_changed.connect(said.append)
+    measured.use("edit")
     assert boxes_of(viewer).mode == "select"
     assert set(boxes_of(viewer).selected_data) == {0}
+    assert measured.tool == "edit"
+    boxes_of(viewer).mode = "pan_zoom"  # as napari's own button does
+    assert measured.tool == ""
+    assert said == ["edit", ""]
+    measured.use("edit")
+    viewer.layers.selection.active = viewer.layers["toy"]
+    assert measured.tool == ""
+
+
+def test_editing_zooms_to_a_box_that_is_too_small_for_its_handles(measured, viewer):
+    camera = viewer.scene.camera
+    camera.zoom = 0.5 / viewer.layers["toy"].scale[-1]  # two pixels of the cube to one of the screen
+    measured.use("edit")
+    box = measured.selected.box
+    assert camera.zoom * viewer.layers["toy"].scale[-1] * min(box.shape) == pytest.approx(HANDLED)
+    y, x = box.centre
+    assert tuple(camera.center[-2:]) == pytest.approx(viewer.layers["toy"].data_to_world((0, y, x))[-2:], abs=0.05)
+
+
+def test_selected_boxes_are_bold(measured, viewer):
+    widths = np.array(boxes_of(viewer).edge_width)
+    assert widths.argmax() == 0
+    assert np.ptp(widths[1:]) == 0
+    measured.next()
+    assert np.array(boxes_of(viewer).edge_width).tolist() == [widths[1], widths[0], *widths[2:]]
+    measured.select(None)
+    assert np.ptp(boxes_of(viewer).edge_width) == 0
 
 
 def test_deleting_a_box_rejects_what_was_found(measured, viewer, qtbot):
