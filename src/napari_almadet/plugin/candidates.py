@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from napari.settings import get_settings
-from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, Qt
+from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, QSize, Qt
 from qtpy.QtGui import QColor, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -210,6 +210,10 @@ class RowView(QTableView):
     def __init__(self, session: Session):
         super().__init__()
         self.session = session
+
+    def sizeHint(self) -> QSize:
+        """No more than must be: a dock is never made lower than the hints of what it holds."""
+        return self.minimumSizeHint()
 
     def keyPressEvent(self, event) -> None:
         """Follow the session's keys, leave the rest to Qt."""

@@ -415,6 +415,7 @@ def _colour_bar(image: pg.ImageItem, plot: pg.PlotWidget) -> pg.ColorBarItem:
     bar = pg.ColorBarItem(interactive=False, width=10, colorMap="inferno")
     bar.setImageItem(image, insert_in=plot.getPlotItem())
     bar.axis.enableAutoSIPrefix(False)
+    bar.axis.setWidth(None)  # by the numbers: at pyqtgraph's own width four digits lie on the unit
     return bar
 
 
