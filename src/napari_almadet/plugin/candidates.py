@@ -30,9 +30,9 @@ from qtpy.QtWidgets import (
 
 from napari_almadet.pipeline.catalog import VERDICTS, Candidate, Fate
 from napari_almadet.plugin.describe import number, sexagesimal
-from napari_almadet.plugin.layers import COLOURINGS, FATE_COLOURS, box_colours
+from napari_almadet.plugin.layers import COLOURINGS, box_colours
 from napari_almadet.plugin.session import KEYS, Filter, Session
-from napari_almadet.plugin.theme import small_font
+from napari_almadet.plugin.theme import Colours, small_font
 
 KINDS = ("line", "continuum", "both")
 
@@ -128,6 +128,8 @@ class CandidateModel(QAbstractTableModel):
         if features is None:
             self._values, self._colours = {}, []
             return
+        self._faint = QColor(Colours.of(self.session.viewer.theme).text)
+        self._faint.setAlpha(150)
         rows = features.set_index("id", drop=False).reindex([c.id for c in self.candidates])
         self._values = {column.sort_by: rows[column.sort_by].tolist() for column in self.columns}
         self._colours = (255 * box_colours(rows, self.session.colour_by)).astype(int).tolist()
@@ -150,7 +152,7 @@ class CandidateModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DecorationRole and column.title == "#":
             return QColor(*self._colours[index.row()])
         if role == Qt.ItemDataRole.ForegroundRole and candidate.fate is Fate.DROPPED:
-            return QColor(FATE_COLOURS[Fate.DROPPED])
+            return self._faint
         if role == Qt.ItemDataRole.TextAlignmentRole and column.text is not str:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
@@ -379,6 +381,7 @@ class CandidateTable(QWidget):
         session.edited.connect(self._edited)
         session.measuring_changed.connect(self._count)
         session.tool_changed.connect(self._show_tool)
+        session.viewer.events.theme.connect(self._refresh)
         get_settings().appearance.events.font_size.connect(self._write_small)
         self._show_tool(session.tool)
         self._write_small()
@@ -534,6 +537,7 @@ def _least(prefix: str, most: float, step: float, decimals: int) -> QDoubleSpinB
     box.setDecimals(decimals)
     box.setPrefix(prefix)
     box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # they would leave no room for the number
+    box.setMinimumWidth(box.fontMetrics().horizontalAdvance(f"{prefix}0.00") + 30)
     return box
 
 

@@ -447,7 +447,7 @@ class Session:
             self._mark_boxes()  # the change of mode let go of them
 
     def _tool_changed(self, event: object = None) -> None:
-        self._mark_boxes()
+        self._soon("_embolden")
         self.tool_changed.emit(self.tool)
 
     def _paint_boxes(self, *_: object) -> None:
@@ -480,21 +480,33 @@ class Session:
                 self.choose(chosen, chosen[-1])
 
     def _mark_boxes(self) -> None:
-        """Select the boxes of the chosen candidates, and draw them bold, unless napari marks them with handles."""
-        if self._boxes is None:
-            return
-        ours = self._boxes.features["id"].isin([candidate.id for candidate in self.chosen])
-        rows = {int(row) for row in np.flatnonzero(ours)}
-        thin = layers.edge_width(self.detections.cube)
-        bold = {int(row) for row in np.flatnonzero(np.array(self._boxes.edge_width) > thin)}
-        with self._redraw():
-            wanted = set() if self.tool else rows
-            if bold != wanted and not self._pressed:  # in mid-drag the selection is napari's
-                for changed, width in ((bold - wanted, thin), (wanted - bold, BOLD * thin)):
-                    self._boxes.selected_data = changed
-                    self._boxes.current_edge_width = width  # that of the selected alone: 20 ms for 5000 boxes
+        """Select the boxes of the chosen candidates."""
+        if self._boxes is not None:
+            wanted = self._boxes.features["id"].isin([candidate.id for candidate in self.chosen])
+            rows = {int(row) for row in np.flatnonzero(wanted)}
             if rows != set(self._boxes.selected_data):
-                self._boxes.selected_data = rows
+                with self._redraw():
+                    self._boxes.selected_data = rows
+            self._soon("_embolden")
+
+    def _embolden(self) -> None:
+        """Draw the selected boxes bold, unless napari marks them with handles.
+
+        Only those that change: setting the width of the selected takes 20 ms for 5000 boxes, that of all a second.
+        """
+        self._later.discard("_embolden")
+        if self._boxes is None or self._pressed:  # in mid-drag the selection is napari's
+            return
+        selected, thin = set(self._boxes.selected_data), layers.edge_width(self.detections.cube)
+        bold = {int(row) for row in np.flatnonzero(np.array(self._boxes.edge_width) > thin)}
+        wanted = set() if self.tool else selected
+        with self._redraw():
+            for changed, width in ((bold - wanted, thin), (wanted - bold, BOLD * thin)):
+                if changed:
+                    self._boxes.selected_data = changed
+                    self._boxes.current_edge_width = width
+            if set(self._boxes.selected_data) != selected:
+                self._boxes.selected_data = selected
 
     @contextmanager
     def _redraw(self) -> Iterator[None]:
@@ -604,7 +616,7 @@ class Session:
             selects = selects and np.abs(np.array(event.pos) - pressed).max() <= CLICK_SLOP
             yield
         self._pressed = False
-        self._mark_boxes()
+        self._soon("_embolden")
         if selects:
             self._select_at(event.position)
         if self._unsynced:
