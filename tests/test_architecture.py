@@ -38,7 +38,8 @@ ARROWS = {
     "cli": {"cube", "networks", "pipeline", "simulation", "inspection", "evaluation", "training", "plugin"},
 }
 WINDOWED = {"plugin", "cli"}  # cli opens the plugin's window in `almadet demo`
-GUI = {"napari", "magicgui", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "pyqtgraph", "vispy"}
+QT = {"PyQt5", "PyQt6", "PySide2", "PySide6"}
+GUI = {"napari", "magicgui", "qtpy", *QT, "superqt", "pyqtgraph", "vispy"}
 SLOW = {"torch", "spectral_cube", "distributed"}
 
 MODULES = {
@@ -127,6 +128,10 @@ def test_core_names_no_gui(name):
         if imported.split(".")[0] in GUI
     }
     assert not wrong
+
+
+def test_windows_are_for_any_qt():
+    assert not {name for module in MODULES for name in imports_of(module) if name.split(".")[0] in QT}  # qtpy finds one
 
 
 def test_core_loads_no_gui():

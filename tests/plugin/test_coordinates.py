@@ -37,9 +37,10 @@ def make_readout(viewer, qtbot):
         qtbot.addWidget(readout)
 
         def point(channel, y, x) -> str:
+            viewer.mouse_over_canvas = True
             viewer.dims.set_point(0, image.data_to_world((channel, 0, 0))[0])
             viewer.cursor.position = image.data_to_world((channel, y, x))
-            return readout.text.text()
+            return readout.text()
 
         return readout, point
 
@@ -56,7 +57,7 @@ def test_position_of_rotated_oblong_pixels(make_readout, data, header, frame):
         header["CTYPE1"], header["CTYPE2"] = "GLON-SIN", "GLAT-SIN"
         del header["RADESYS"]
     _, point = make_readout(Cube(data, wcs=WCS(header), unit=u.Jy / u.beam))
-    words = point(7, 12, 90).split("   ")
+    words = point(7, 12, 90).split("  ")
     said = SkyCoord(*words[0].split(), unit=("hourangle", "deg"))
     expected = WCS(header).celestial.pixel_to_world(90, 12).icrs
     assert said.separation(expected).arcsec < 0.01
@@ -68,7 +69,7 @@ def test_spectral_coordinate_value_and_pixel(make_readout, cube):
     assert f"{230 + 0.2:.5f} GHz" in text
     assert f"{cube.velocity(20).value:.1f} km/s radio, LSRK" in text
     assert f"{cube.data[20, 50, 60]:.4g} Jy/beam" in text
-    assert "x 60.0  y 50.0  channel 20" in text
+    assert "x 60.0 y 50.0 chan. 20" in text
     value = cube.data[3, 2, 1]
     assert f"{1e3 * value:.4g} mJy/beam" in point(3, 2, 1)
 
@@ -78,7 +79,7 @@ def test_follows_the_chosen_convention(make_readout, cube):
     point(20, 50, 60)
     readout.choice.choose("km/s optical")
     optical = (230 * u.GHz / cube.frequency(20) - 1).to_value("") * 299792.458
-    assert f"{optical:.1f} km/s optical, LSRK" in readout.text.text()
+    assert f"{optical:.1f} km/s optical, LSRK" in readout.text()
 
 
 def test_no_data(make_readout, cube):
@@ -93,16 +94,23 @@ def test_beside_the_cube(make_readout, cube):
     assert point(3, -1, 1) == HINT
 
 
+def test_nothing_is_said_before_anyone_points(make_readout, cube, viewer):
+    readout, _ = make_readout(cube)
+    viewer.dims.set_current_step(0, 5)
+    viewer.cursor.position = (0.0, 1.0, 1.0)  # napari's own doing
+    assert readout.text() == HINT
+
+
 def test_bare_array(make_readout, data):
     _, point = make_readout(Cube.from_array(data))
-    assert point(3, 2, 1) == f"{data[3, 2, 1]:.4g}   x 1.0  y 2.0  channel 3"
+    assert point(3, 2, 1) == f"{data[3, 2, 1]:.4g}  x 1.0 y 2.0 chan. 3"
 
 
 def test_slider_moves_the_voxel_under_a_still_pointer(make_readout, cube, viewer):
     readout, point = make_readout(cube)
     point(20, 50, 60)
     viewer.dims.set_current_step(0, 5)
-    assert "channel 5" in readout.text.text()
+    assert "chan. 5" in readout.text()
 
 
 @pytest.mark.parametrize("arcsec", [0.001, 0.1, 2.0, 60.0])
@@ -120,8 +128,9 @@ def test_texts_are_as_fine_as_the_pixels(arcsec):
 def test_copying_the_selected_position(session, qtbot, cube):
     readout = Readout(session, SpectralChoice(session))
     qtbot.addWidget(readout)
-    readout.candidate_menu.aboutToShow.emit()
-    actions = readout.candidate_menu.actions()
+    readout.offer_copies(60, 50)
+    (menu,) = readout.findChildren(QMenu, "position")
+    actions = menu.actions()
     assert len(actions) == 3
     expected = cube.sky(60, 50).icrs
     actions[0].trigger()
@@ -132,6 +141,7 @@ def test_copying_the_selected_position(session, qtbot, cube):
     assert said.separation(expected).arcsec < 0.02
     actions[2].trigger()
     assert QApplication.clipboard().text() == "60.00 50.00"
+    menu.close()
 
 
 class Mouse:

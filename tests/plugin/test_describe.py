@@ -9,6 +9,7 @@ from astropy.coordinates import Angle, SkyCoord
 from made_by_hand import make_detections
 
 from napari_almadet.cube import Cube
+from napari_almadet.inspection.axes import spectral_axes
 from napari_almadet.plugin.describe import facts, readable, sexagesimal, sky_text, unit_text
 
 
@@ -25,18 +26,26 @@ def test_other_frames_are_told_in_icrs():
 def test_line_width_in_velocity(detections):
     told = dict(facts(detections, detections.candidates[0]))
     # 6 channels of 10 MHz at a rest frequency of 230 GHz
-    assert told["FWHM"] == f"{299792.458 * 6e7 / 2.3e11:.1f} km/s (6.0 channels)"
-    assert told["Line"].startswith("230.20000 GHz")
+    assert told["FWHM"] == f"{299792.458 * 6e7 / 2.3e11:.1f} km/s, 6.0 channels"
+    assert told["Frequency"] == "230.20000 GHz"
+    assert told["Velocity"] == f"{-299792.458 * 0.2 / 230:.1f} km/s radio, LSRK"
+
+
+def test_velocity_is_that_of_the_convention_and_rest_frequency_chosen(detections):
+    axes = spectral_axes(detections.cube, 231 * u.GHz)
+    optical = next(axis for axis in axes if axis.choice == "km/s optical")
+    told = dict(facts(detections, detections.candidates[0], optical))
+    assert told["Velocity"] == f"{299792.458 * (231 / 230.2 - 1):.1f} km/s optical, LSRK"
 
 
 def test_bare_array_is_told_in_channels(data):
     found = make_detections(Cube.from_array(data))
     told = dict(facts(found, found.candidates[0]))
-    assert told["Pixel"] == "x 60.0, y 50.0"
-    assert told["Flux"] == "1 ± 0.1 chan pix"
+    assert told["Pixel"] == "x 60.0, y 50.0, channel 20.0"
+    assert told["Flux"] == "1 ± 0.1 pix chan"
     assert told["FWHM"] == "6.0 channels"
     assert "Position" not in told
-    assert "Line" not in told
+    assert {"Frequency", "Velocity"}.isdisjoint(told)
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -44,7 +53,7 @@ def test_what_was_not_measured_is_left_out(detections, number):
     candidate = detections.candidates[number]
     candidate.peaks, candidate.f_sum, candidate.x = (), np.nan, np.nan
     told = dict(facts(detections, candidate))
-    assert {"FWHM", "Flux", "Channel"}.isdisjoint(told)
+    assert {"FWHM", "Flux"}.isdisjoint(told)
     y, x = candidate.box.centre
     assert told["Pixel"] == f"x {x:.1f}, y {y:.1f}"
 

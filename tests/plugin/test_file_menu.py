@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.table import Table
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 from regions import Regions
 
 from napari_almadet.pipeline.detect import Networks
@@ -59,7 +59,7 @@ def test_the_accepted_are_exported(widget, session, answer, told, qtbot, tmp_pat
         told.clear()
         choose(widget.files, "Export the accepted", words)
         qtbot.waitUntil(lambda: told != [], timeout=200_000)
-        assert told == [f"Written: {tmp_path / name}"]
+        assert told == [f"Written: {name} in {tmp_path}"]
     assert Table.read(tmp_path / "mine.vot", format="votable")["id"].tolist() == [2, 3]
     assert len(Regions.read(tmp_path / "mine.reg")) == 2
     assert (tmp_path / "mine.pdf").read_bytes().count(b"/Type /Page ") == 2
@@ -73,9 +73,25 @@ def test_those_listed_are_exported(widget, session, answer, told, qtbot, tmp_pat
     assert Table.read(tmp_path / "listed.csv")["id"].tolist() == [1, 2, 3]
 
 
-def test_nothing_accepted_is_said(widget, told):
-    choose(widget.files, "Export the accepted", "Catalogue")
-    assert "nothing to export" in told[0]
+def test_how_many_would_be_exported_is_said(widget, session):
+    widget.files.aboutToShow.emit()
+    accepted, listed = (a for a in widget.files.actions() if a.text().startswith("Export"))
+    assert (accepted.text(), accepted.isEnabled()) == ("Export the accepted (0)", False)
+    assert (listed.text(), listed.isEnabled()) == ("Export those listed (3)", True)
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_file_under_the_name_with_its_ending_is_not_overwritten_unasked(
+    widget, answer, told, qtbot, tmp_path, monkeypatch, replace
+):
+    buttons = QMessageBox.StandardButton
+    monkeypatch.setattr(QMessageBox, "question", lambda *args: buttons.Yes if replace else buttons.No)
+    (tmp_path / "mine.csv").write_text("theirs")
+    answer(tmp_path / "mine", "CSV (*.csv)")
+    choose(widget.files, "Export those listed", "Catalogue")
+    if replace:
+        qtbot.waitUntil(lambda: told != [], timeout=60_000)
+    assert ((tmp_path / "mine.csv").read_text() == "theirs") is not replace
 
 
 def test_a_session_is_saved_and_opened_again(widget, viewer, session, answer, told, qtbot, tmp_path):

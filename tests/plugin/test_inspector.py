@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from napari.settings import get_settings
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QMainWindow
+from qtpy.QtWidgets import QApplication, QMainWindow, QMenu
 
 from napari_almadet.plugin.inspector import Inspector
 from napari_almadet.plugin.theme import Colours
@@ -27,10 +28,42 @@ def test_fits_on_a_small_screen(inspector, viewer, qtbot):
     assert (window.width(), window.height()) == (1280, 720)
 
 
+def test_numbers_follow_the_rest_frequency(inspector):
+    inspector.spectrum.lines_menu.rest.setValue(231.0)
+    assert f"{299792.458 * (1 - 230.2 / 231):.1f} km/s radio, LSRK" in inspector.numbers.text()
+
+
+def test_what_is_measured_stands_above_the_numbers_and_can_be_copied(inspector, qtbot):
+    qtbot.mouseClick(inspector.spectrum.range_button, Qt.MouseButton.LeftButton)
+    assert inspector.numbers.text().index("Centroid") < inspector.numbers.text().index("Candidate 1")
+    inspector.numbers.linkActivated.emit("statistics")
+    said = QApplication.clipboard().text().splitlines()
+    assert said[0].startswith("Range 230.")
+    assert said[-1].startswith("rms ")
+    qtbot.mouseClick(inspector.spectrum.range_button, Qt.MouseButton.LeftButton)
+    assert "Centroid" not in inspector.numbers.text()
+
+
+def test_position_is_copied_from_the_numbers(inspector):
+    inspector.numbers.linkActivated.emit("position")
+    (menu,) = inspector.readout.findChildren(QMenu, "position")
+    menu.actions()[-1].trigger()
+    assert QApplication.clipboard().text() == "60.00 50.00"
+    menu.close()
+
+
+def test_small_letters_follow_napari_s(inspector):
+    before = inspector.numbers.fontInfo().pointSize()
+    get_settings().appearance.font_size += 6
+    inspector.numbers.ensurePolished()
+    assert inspector.numbers.fontInfo().pointSize() == before + 6
+
+
 def test_hint_until_a_candidate_is_selected(inspector, session, detections):
     assert inspector.pages.currentIndex() == 1
     session.select(None)
     assert inspector.pages.currentIndex() == 0
+    assert "Select a candidate" in inspector.hint.text()
     session.select(detections.candidates[1])
     assert inspector.pages.currentIndex() == 1
     assert "Candidate 2" in inspector.numbers.text()

@@ -17,7 +17,7 @@ from napari.utils._proxies import PublicOnlyProxy
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import Box
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.session import KEYS, Filter, Session
+from napari_almadet.plugin.session import HANDLED, KEYS, Filter, Session
 
 
 @pytest.fixture
@@ -408,12 +408,47 @@ def test_a_box_outside_the_field_is_refused(measured, viewer, qtbot, monkeypatch
 
 
 def test_the_buttons_choose_napari_s_tools(measured, viewer):
-    measured.draw_box()
+    measured.use("draw")
     assert viewer.layers.selection.active == boxes_of(viewer)
     assert boxes_of(viewer).mode == "add_rectangle"
-    measured.edit_boxes()
+    said = []
+    measured.tool_changed.connect(said.append)
+    measured.use("edit")
     assert boxes_of(viewer).mode == "select"
     assert set(boxes_of(viewer).selected_data) == {0}
+    assert measured.tool == "edit"
+    boxes_of(viewer).mode = "pan_zoom"  # as napari's own button does
+    assert measured.tool == ""
+    assert said[-2:] == ["edit", ""]
+    measured.use("edit")
+    viewer.layers.selection.active = viewer.layers["toy"]
+    assert measured.tool == ""
+
+
+def test_editing_zooms_to_a_box_that_is_too_small_for_its_handles(measured, viewer):
+    camera = viewer.scene.camera
+    camera.zoom = 0.5 / viewer.layers["toy"].scale[-1]  # two pixels of the cube to one of the screen
+    measured.use("edit")
+    box = measured.selected.box
+    assert camera.zoom * viewer.layers["toy"].scale[-1] * min(box.shape) == pytest.approx(HANDLED)
+    y, x = box.centre
+    assert tuple(camera.center[-2:]) == pytest.approx(viewer.layers["toy"].data_to_world((0, y, x))[-2:], abs=0.05)
+
+
+def test_selected_boxes_are_bold(measured, viewer, qtbot):
+    def bold() -> list[int]:
+        widths = np.array(boxes_of(viewer).edge_width)
+        return np.flatnonzero(widths > widths.min()).tolist()
+
+    qtbot.waitUntil(lambda: bold() == [0])
+    measured.next()
+    qtbot.waitUntil(lambda: bold() == [1])
+    boxes_of(viewer).selected_data = {2}
+    qtbot.waitUntil(lambda: bold() == [2])
+    assert set(boxes_of(viewer).selected_data) == {2}
+    assert measured.selected is measured.candidates[2]
+    measured.use("edit")  # napari's handles mark it now
+    qtbot.waitUntil(lambda: bold() == [])
 
 
 def test_deleting_a_box_rejects_what_was_found(measured, viewer, qtbot):

@@ -19,7 +19,7 @@ from napari_almadet.inspection.apertures import Aperture
 from napari_almadet.pipeline.catalog import EmissionPeak
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.spectrum_panel import SpectrumPanel
+from napari_almadet.plugin.spectrum_panel import SpectrumPanel, statistics_rows
 from napari_almadet.plugin.theme import Colours
 
 BEAM_AREA = np.pi / (4 * np.log(2)) * 24  # of a Gaussian beam of 6 x 4 px (FWHM)
@@ -211,10 +211,12 @@ def test_measured_range(panel, session, detections, qtbot):
     assert measured.mean.to_value(u.Jy) == pytest.approx(flux[10:31].mean(), rel=1e-4)
     assert measured.centroid.value == pytest.approx(velocity[20], abs=width)
     assert measured.snr > 20
-    assert "channels 10 to 30" in panel.range_text.text()
-    assert "Jy km/s" in panel.range_text.text()
-    qtbot.mouseClick(panel.copy_button, Qt.MouseButton.LeftButton)
-    assert QApplication.clipboard().text().splitlines() == panel.range_text.text().split("   ")
+    said = dict(statistics_rows(measured, panel.axis))
+    assert said["Channels"] == "10 to 30"
+    assert said["Sum"].endswith("Jy km/s")
+    with qtbot.waitSignal(panel.measured):
+        qtbot.mouseClick(panel.range_button, Qt.MouseButton.LeftButton)
+    assert panel.statistics is None
 
 
 def test_measured_range_stays_at_its_channels(panel, session, detections, qtbot):

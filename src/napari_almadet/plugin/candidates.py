@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, Qt
+from napari.settings import get_settings
+from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, QSize, Qt
 from qtpy.QtGui import QColor, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -23,18 +24,17 @@ from qtpy.QtWidgets import (
     QPushButton,
     QStyledItemDelegate,
     QTableView,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_almadet.pipeline.catalog import VERDICTS, Candidate, Fate
 from napari_almadet.plugin.describe import number, sexagesimal
-from napari_almadet.plugin.layers import COLOURINGS, FATE_COLOURS, box_colours
+from napari_almadet.plugin.layers import COLOURINGS, box_colours
 from napari_almadet.plugin.session import KEYS, Filter, Session
+from napari_almadet.plugin.theme import Colours, small_font
 
 KINDS = ("line", "continuum", "both")
-FONT = "font-size: 8pt"
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ COLUMNS = (
     Column("GHz", "Frequency of the line", "freq", lambda hertz: number(hertz / 1e9, ".4f"), "000.0000", world=True),
     Column("km/s", "Radio velocity of the line", "v_rad", _form(".1f"), "−0000.0", world=True),
     Column("chan.", "Channel of the line, from 0", "z", _form(".1f"), "0000.0", world=False),
-    Column("RA", "Right ascension (ICRS)", "ra", _ra, "00:00:00.00", world=True),
-    Column("Dec", "Declination (ICRS)", "dec", _dec, "+00:00:00.0", world=True),
     Column("x", "Column of the centre, pixels from 0", "x", _form(".1f"), "0000.0", world=False),
     Column("y", "Row of the centre, pixels from 0", "y", _form(".1f"), "0000.0", world=False),
     Column("kind", "Seen by its line, its continuum, or both", "kind", str, "continuum"),
     Column("note", "Yours: double-click to write one", "note", str, "a note of some words"),
+    Column("RA", "Right ascension (ICRS)", "ra", _ra, "00:00:00.00", world=True),
+    Column("Dec", "Declination (ICRS)", "dec", _dec, "+00:00:00.0", world=True),
     Column(
         "global", "Global signal-to-noise of the focused image (paper, eq. 3)", "snr_global", _form(".1f"), "global"
     ),
@@ -136,6 +136,8 @@ class CandidateModel(QAbstractTableModel):
         features = self.session.features
         if features is None:
             return {}, []
+        self._faint = QColor(Colours.of(self.session.viewer.theme).text)
+        self._faint.setAlpha(150)
         rows = features.set_index("id", drop=False).reindex([c.id for c in candidates])
         values = {column.sort_by: rows[column.sort_by].tolist() for column in self.columns}
         return values, (255 * box_colours(rows, self.session.colour_by)).astype(int).tolist()
@@ -158,7 +160,7 @@ class CandidateModel(QAbstractTableModel):
         if role == Qt.ItemDataRole.DecorationRole and column.title == "#":
             return QColor(*self._colours[index.row()])
         if role == Qt.ItemDataRole.ForegroundRole and candidate.fate is Fate.DROPPED:
-            return QColor(FATE_COLOURS[Fate.DROPPED])
+            return self._faint
         if role == Qt.ItemDataRole.TextAlignmentRole and column.text is not str:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
@@ -219,6 +221,10 @@ class RowView(QTableView):
         super().__init__()
         self.session = session
 
+    def sizeHint(self) -> QSize:
+        """No more than must be: a dock is never made lower than the hints of what it holds."""
+        return self.minimumSizeHint()
+
     def keyPressEvent(self, event) -> None:
         """Follow the session's keys, leave the rest to Qt."""
         pressed = QKeySequence(event.keyCombination()).toString()
@@ -238,10 +244,9 @@ class FilterBar(QWidget):
         super().__init__()
         self.session = session
         self.text = QLineEdit()
-        self.text.setPlaceholderText("Filter by number, note, kind …")
+        self.text.setPlaceholderText("Find number, note, kind …")
         self.text.setClearButtonEnabled(True)
-        self.more = QToolButton()
-        self.more.setText("S/N …")
+        self.more = QPushButton("Filters")
         self.more.setToolTip("Filter by signal-to-noise, probability, kind and verdict")
         self.more.setCheckable(True)
         self.dropped = QCheckBox("Show dropped")
@@ -316,10 +321,8 @@ class CandidateTable(QWidget):
         self.view.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
         self.view.setShowGrid(False)
         self.view.setWordWrap(False)
-        self.view.setStyleSheet(f"QTableView {{ {FONT} }} QHeaderView::section {{ {FONT}; padding: 2px }}")
         self.view.verticalHeader().hide()
         self.view.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        self.view.verticalHeader().setDefaultSectionSize(22)
         self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.view.customContextMenuRequested.connect(self._offer_verdicts)
         self.verdicts = VerdictDelegate(self.view)
@@ -331,7 +334,6 @@ class CandidateTable(QWidget):
         self.view.selectionModel().selectionChanged.connect(self._rows_selected)
 
         self.counts = QLabel()
-        self.counts.setStyleSheet(FONT)
         self.counts.setWordWrap(True)
         self.counts.setToolTip(
             "Purity is the share of true sources. Its estimate is the mean of the column prob. over the rows listed, "
@@ -362,10 +364,12 @@ class CandidateTable(QWidget):
         self.everywhere.toggled.connect(lambda on: setattr(session, "boxes_everywhere", on))
         self.draw_button = QPushButton("Draw box")
         self.draw_button.setToolTip("Draw a box on the canvas: it is measured and becomes a candidate of yours")
-        self.draw_button.clicked.connect(session.draw_box)
+        self.draw_button.clicked.connect(lambda on: session.use("draw" if on else ""))
         self.edit_button = QPushButton("Edit boxes")
         self.edit_button.setToolTip("Move boxes and drag their corners: each is measured again")
-        self.edit_button.clicked.connect(session.edit_boxes)
+        self.edit_button.clicked.connect(lambda on: session.use("edit" if on else ""))
+        for button in (self.draw_button, self.edit_button):
+            button.setCheckable(True)
         boxes = QHBoxLayout()
         for widget in (self.colour_by, self.everywhere, self.draw_button, self.edit_button):
             boxes.addWidget(widget)
@@ -384,10 +388,26 @@ class CandidateTable(QWidget):
         session.selection_changed.connect(self._mark_rows)
         session.edited.connect(self._edited)
         session.measuring_changed.connect(self._count)
-        self._refresh()
+        session.tool_changed.connect(self._show_tool)
+        session.viewer.events.theme.connect(self._refresh)
+        get_settings().appearance.events.font_size.connect(self._write_small)
+        self._show_tool(session.tool)
+        self._write_small()
 
     def _buttons(self) -> tuple[QPushButton, ...]:
         return self.previous_button, self.next_button, self.accept_button, self.reject_button, self.undo_button
+
+    def _write_small(self, *_: object) -> None:
+        font = small_font()
+        self.view.setStyleSheet(f"QTableView {{ {font} }} QHeaderView::section {{ {font}; padding: 2px }}")
+        self.counts.setStyleSheet(font)
+        self.view.ensurePolished()
+        self._laid_out = []
+        self._refresh()
+
+    def _show_tool(self, tool: str) -> None:
+        self.draw_button.setChecked(tool == "draw")
+        self.edit_button.setChecked(tool == "edit")
 
     def _refresh(self, *_: object) -> None:
         self.model.refresh()
@@ -402,6 +422,7 @@ class CandidateTable(QWidget):
         """Widths by what the widest cell says, so that no row need be looked at; the hidden stay hidden."""
         self._laid_out = self.model.columns
         metrics = self.view.fontMetrics()
+        self.view.verticalHeader().setDefaultSectionSize(metrics.height() + 9)
         for section, column in enumerate(self.model.columns):
             widest = max(metrics.horizontalAdvance(text) for text in (column.title + " ▾", column.widest))
             self.view.setColumnWidth(section, widest + 12)
@@ -523,6 +544,8 @@ def _least(prefix: str, most: float, step: float, decimals: int) -> QDoubleSpinB
     box.setSingleStep(step)
     box.setDecimals(decimals)
     box.setPrefix(prefix)
+    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # they would leave no room for the number
+    box.setMinimumWidth(box.fontMetrics().horizontalAdvance(f"{prefix}0.00") + 30)
     return box
 
 

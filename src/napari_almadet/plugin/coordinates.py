@@ -10,13 +10,12 @@ import numpy as np
 from astropy import units as u
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QApplication, QHBoxLayout, QLineEdit, QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
 from napari_almadet.pipeline.catalog import brightness_unit
-from napari_almadet.plugin.describe import readable, unit_text
+from napari_almadet.plugin.describe import readable, unit_text, velocity_text
 from napari_almadet.plugin.session import CLICK_SLOP, Session, weak
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.theme import QUIET_LINE
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -52,9 +51,9 @@ def place_at(session: Session, position: tuple[float, ...]) -> Place | None:
 
 
 def position_texts(sky: SkyCoord, pixel_scale: u.Quantity) -> tuple[str, str]:
-    """ICRS right ascension and declination: sexagesimal and in degrees, to about a tenth of a pixel."""
+    """ICRS right ascension and declination: sexagesimal and in degrees, to an eighth of a pixel or finer."""
     icrs = sky.icrs
-    digits = max(0, int(np.ceil(1 - np.log10(pixel_scale.to_value(u.arcsec)))))
+    digits = max(0, int(np.ceil(np.log10(8 / pixel_scale.to_value(u.arcsec)))))
     ra = icrs.ra.to_string(unit="hourangle", sep=":", precision=digits + 1, pad=True)
     dec = icrs.dec.to_string(unit="deg", sep=":", precision=digits, pad=True, alwayssign=True)
     return f"{ra} {dec}", f"{icrs.ra.deg:.{digits + 4}f} {icrs.dec.deg:+.{digits + 4}f}"
@@ -66,14 +65,14 @@ def describe_place(session: Session, choice: SpectralChoice, place: Place) -> st
     if cube is not None and (sky := cube.sky(place.x, place.y)) is not None and _known(sky):
         parts.append(position_texts(sky, cube.pixel_scale)[0])
     parts.append(_value_text(session, cube, place))
-    for axis, digits in ((choice.frequency, 5), (choice.velocity, 1)):
-        if axis is not None:
-            convention = f" {axis.name.split()[0].lower()}" if axis is choice.velocity else ""
-            parts.append(f"{float(axis.world(place.channel)):.{digits}f} {unit_text(axis.unit)}{convention}")
-    if cube is not None and cube.spectral_frame and (choice.frequency or choice.velocity):
-        parts[-1] += f", {cube.spectral_frame}"
-    parts.append(f"x {place.x:.1f}  y {place.y:.1f}  channel {place.channel}")
-    return "   ".join(parts)
+    if choice.frequency is not None:
+        parts.append(f"{float(choice.frequency.world(place.channel)):.5f} GHz")
+    if choice.velocity is not None:
+        parts.append(velocity_text(choice.velocity, place.channel))
+    elif choice.frequency is not None and choice.frequency.frame:
+        parts[-1] += f", {choice.frequency.frame}"
+    parts.append(f"x {place.x:.1f} y {place.y:.1f} chan. {place.channel}")
+    return "  ".join(parts)
 
 
 def _value_text(session: Session, cube: Cube | None, place: Place) -> str:
@@ -89,54 +88,41 @@ def _known(sky: SkyCoord) -> bool:
     return bool(np.isfinite(sky.spherical.lon) and np.isfinite(sky.spherical.lat))
 
 
-class Readout(QWidget):
-    """A line that tells what is under the pointer, a button and a menu of the canvas that copy positions."""
+class Readout(QLineEdit):
+    """A line that tells what is under the pointer; menus that copy positions, of the canvas and of a candidate."""
 
     def __init__(self, session: Session, choice: SpectralChoice):
-        super().__init__()
+        super().__init__(HINT)
         self.session, self.choice = session, choice
-        self.text = QLineEdit(HINT)
-        self.text.setReadOnly(True)
-        self.text.setFrame(False)
-        self.text.setStyleSheet(QUIET_LINE)
-        self.copy_button = QToolButton()
-        self.copy_button.setText("Copy position")
-        self.copy_button.setToolTip("Copy the selected candidate's position; right-click the image for any other")
-        self.copy_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.candidate_menu = QMenu(self)
-        self.candidate_menu.aboutToShow.connect(self._fill_candidate_menu)
-        self.copy_button.setMenu(self.candidate_menu)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.text, 1)
-        layout.addWidget(self.copy_button)
         self._place: Place | None = None  # that the line tells of
+        self._pointed = False  # before that napari's cursor is somewhere where nobody pointed
+        self.setReadOnly(True)
+        self.setFrame(False)
         viewer = session.viewer
-        viewer.cursor.events.position.connect(self._moved)
+        viewer.cursor.events.position.connect(self._pointer_moved)
         viewer.dims.events.current_step.connect(self._moved)
         viewer.mouse_drag_callbacks.append(weak(self._pressed))
         choice.changed.connect(self._tell)
-        session.selection_changed.connect(self._selected)
-        self._selected(session.selected)
+
+    def _pointer_moved(self, *_: object) -> None:
+        self._pointed = self._pointed or self.session.viewer.mouse_over_canvas
+        self._moved()
 
     def _moved(self, *_: object) -> None:
-        if place_at(self.session, self.session.viewer.cursor.position) != self._place:
+        if self._pointed and place_at(self.session, self.session.viewer.cursor.position) != self._place:
             self._tell()  # not at each of napari's four events for one step of a slider
 
-    def _tell(self) -> None:
-        place = self._place = place_at(self.session, self.session.viewer.cursor.position)
-        self.text.setText(HINT if place is None else describe_place(self.session, self.choice, place))
-        self.text.setCursorPosition(0)
+    def _tell(self, *_: object) -> None:
+        place = place_at(self.session, self.session.viewer.cursor.position) if self._pointed else None
+        self._place = place
+        self.setText(HINT if place is None else describe_place(self.session, self.choice, place))
+        self.setCursorPosition(0)
 
-    def _selected(self, candidate: object) -> None:
-        self.copy_button.setEnabled(candidate is not None)
-
-    def _fill_candidate_menu(self) -> None:
-        self.candidate_menu.clear()
-        self._offer(self.candidate_menu, *self.session.selected.position)
-
-    def _offer(self, menu: QMenu, x: float, y: float) -> None:
-        """Fill a menu with the ways to copy a pixel's position."""
+    def offer_copies(self, x: float, y: float) -> None:
+        """Open a menu at the pointer with the ways to copy a pixel's position."""
+        menu = QMenu(self)
+        menu.setObjectName("position")
+        menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         cube = self.choice.cube
         sky = cube.sky(x, y) if cube is not None else None
         texts = position_texts(sky, cube.pixel_scale) if sky is not None and _known(sky) else ()
@@ -144,6 +130,7 @@ class Readout(QWidget):
             what = "pixel x y" if text not in texts else "ICRS" if ":" in text else "ICRS, degrees"
             action = menu.addAction(f"Copy  {text}  ({what})")
             action.triggered.connect(lambda _=False, text=text: QApplication.clipboard().setText(text))
+        menu.popup(QCursor.pos())
 
     def _pressed(self, viewer: Any, event: Any) -> Iterator[None]:
         """A right click (not a drag, which zooms) on the cube offers its position."""
@@ -157,8 +144,4 @@ class Readout(QWidget):
             yield
         place = place_at(self.session, event.position)
         if place is not None:
-            menu = QMenu(self)
-            menu.setObjectName("position")
-            menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-            self._offer(menu, place.x, place.y)
-            menu.popup(QCursor.pos())
+            self.offer_copies(place.x, place.y)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QTimer
-
 from napari_almadet.plugin.detect_widget import DetectWidget
 from napari_almadet.plugin.reader import PLUGIN, WIDGET
-
-FIT_AFTER_MS = 300  # by then the docks have taken their room, and the canvas has its size
 
 
 def run_demo() -> None:
@@ -22,6 +18,5 @@ def open_demo(viewer) -> DetectWidget:
     """Load the sample cube into a viewer, open the plugin's widget and start the detection."""
     viewer.open_sample(PLUGIN, "simulated_sources")
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
-    QTimer.singleShot(FIT_AFTER_MS, viewer.reset_view)
     widget.detect()
     return widget

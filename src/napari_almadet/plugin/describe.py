@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy import units as u
 
+from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
 from napari_almadet.pipeline.catalog import Candidate, Detections
 from napari_almadet.plugin.layers import line_channel
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
+
+    from napari_almadet.cube import Cube
 
 DASH = "–"  # stands for a number that is not known
 
@@ -71,20 +74,24 @@ def sexagesimal(value: float, decimals: int, sign: bool = False) -> str:
     return f"{before}{whole:02d}:{minutes:02d}:{seconds:02d}.{fraction:0{decimals}d}"
 
 
-def facts(detections: Detections, candidate: Candidate) -> list[tuple[str, str]]:
-    """(name, value) of all that was measured, in reading order; what is not known is left out."""
+def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis | None = None) -> list[tuple[str, str]]:
+    """(name, value) of all that was measured, in reading order; what is not known is left out.
+
+    ``velocity`` is the axis in km/s to be used, at first the radio convention's, from the header's rest frequency.
+    """
     cube = detections.cube
+    if velocity is None:
+        velocity = next((axis for axis in spectral_axes(cube) if axis.unit == u.km / u.s), None)
     x, y = candidate.position
     sky = cube.sky(x, y)
     rows = [] if sky is None else [("Position", "  ".join(sky_text(sky)))]
-    rows.append(("Pixel", f"x {x:.1f}, y {y:.1f}"))
     channel = line_channel(candidate)
+    rows.append(("Pixel", f"x {x:.1f}, y {y:.1f}" + (f", channel {channel:.1f}" if np.isfinite(channel) else "")))
     if np.isfinite(channel):
-        rows += _line_facts(detections, candidate, channel)
+        rows += _line_facts(cube, candidate, channel, velocity)
     if np.isfinite(candidate.f_sum):
         error = f" ± {candidate.err_f_sum:.2g}" if np.isfinite(candidate.err_f_sum) else ""
-        unit = detections.flux_unit.to_string("unicode")
-        rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit}".rstrip()))
+        rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit_text(detections.flux_unit)}".rstrip()))
     rows.append(("S/N", f"{number(candidate.snr_global, '.1f')} global, {number(candidate.snr_pixel, '.1f')} pixel"))
     trust = f", reliability {candidate.rel:.2f}" if np.isfinite(candidate.rel) else ""
     rows.append(("Probability", number(candidate.prob, ".2f") + trust))
@@ -95,17 +102,21 @@ def facts(detections: Detections, candidate: Candidate) -> list[tuple[str, str]]
     return rows
 
 
-def _line_facts(detections: Detections, candidate: Candidate, channel: float) -> list[tuple[str, str]]:
-    cube, fwhm = detections.cube, candidate.primary.fwhm
-    first, last = candidate.channels[0], candidate.channels[1] - 1
-    world = []
+def _line_facts(
+    cube: Cube, candidate: Candidate, channel: float, velocity: SpectralAxis | None
+) -> list[tuple[str, str]]:
+    fwhm = candidate.primary.fwhm
+    width, rows = f"{fwhm:.1f} channels", []
     if (frequency := cube.frequency(channel)) is not None:
-        world.append(f"{frequency.to_value('GHz'):.5f} GHz")
-    if (velocity := cube.velocity(channel)) is not None:
-        world.append(f"{velocity.to_value('km/s'):.1f} km/s")
-    width = f"{fwhm:.1f} channels"
-    edges = cube.velocity(np.array([channel - fwhm / 2, channel + fwhm / 2]))
-    if edges is not None:
-        width = f"{abs(np.diff(edges.to_value('km/s'))[0]):.1f} km/s ({width})"
-    where = ("Line", ", ".join(world)) if world else None
-    return [row for row in (where, ("Channel", f"{channel:.1f} (line {first} to {last})"), ("FWHM", width)) if row]
+        rows.append(("Frequency", f"{frequency.to_value('GHz'):.5f} GHz"))
+    if velocity is not None:
+        rows.append(("Velocity", velocity_text(velocity, channel)))
+        low, high = velocity.world(np.array([channel - fwhm / 2, channel + fwhm / 2]))
+        width = f"{abs(high - low):.1f} km/s, {width}"
+    return [*rows, ("FWHM", width)]
+
+
+def velocity_text(velocity: SpectralAxis, channel: float) -> str:
+    """A velocity with its convention and standard of rest, e.g. ``685.9 km/s radio, LSRK``."""
+    convention, frame = velocity.name.split()[0].lower(), velocity.frame
+    return f"{float(velocity.world(channel)):.1f} km/s {convention}{f', {frame}' if frame else ''}"

@@ -16,6 +16,7 @@ from napari.utils.notifications import notification_manager, show_error
 from qtpy.compat import isalive
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import (
+    QApplication,
     QCheckBox,
     QComboBox,
     QDoubleSpinBox,
@@ -28,7 +29,6 @@ from qtpy.QtWidgets import (
     QPushButton,
     QSizePolicy,
     QStyle,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -43,6 +43,7 @@ from napari_almadet.plugin.inspector import Inspector
 from napari_almadet.plugin.keeper import Keeper, unsaved_of
 from napari_almadet.plugin.layers import cube_of, make_result_layers
 from napari_almadet.plugin.session import Session
+from napari_almadet.plugin.theme import Colours, menu_button
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -169,18 +170,13 @@ class DetectWidget(QWidget):
         self.cancel_button.clicked.connect(self.cancel)
         self.progress = QProgressBar()
         self.progress.setVisible(False)
-        self.status = QLabel("Open a cube and press “Detect sources”.")
+        self.status = QLabel()
         self.status.setWordWrap(True)
         self.table = CandidateTable(self.session)
         self.files = FileMenu(self.session, self.keeper)
-        self.file_button = QToolButton()
-        self.file_button.setText("File")
-        self.file_button.setToolTip("Save and open sessions, export, import")
-        self.file_button.setMenu(self.files)
-        self.file_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.file_button = menu_button("Save, export", "Save and open sessions, export, import", self.files)
         self.table.bar.addWidget(self.file_button)
-        self.options_button = QToolButton()
-        self.options_button.setText("Settings")
+        self.options_button = QPushButton("Settings")
         self.options_button.setToolTip("Show or hide the settings of a detection")
         self.options_button.setCheckable(True)
         self.options_button.setChecked(True)
@@ -258,16 +254,20 @@ class DetectWidget(QWidget):
         self._enable()
 
     def _make_room(self, detections: Detections | None) -> None:
-        """Give the settings' room to the table once there is something in it; offer what was never saved."""
+        """Give the settings' room to the table once there is something in it; else say what can be done."""
         self.options_button.setChecked(detections is None)
-        if detections is None and self.session.image is not None and self._worker is None:
+        if detections is None and self.session.image is None:
+            self.status.setText("Open a cube, or one of those under File ▸ Open Sample ▸ ALMA source detection.")
+        elif detections is None and self._worker is None:
+            self.status.setText(f"Press “Detect sources” to search {self.session.image.name}.")
             cube = self.session.image.metadata.get("cube")
             folders = unsaved_of(cube) if isinstance(cube, Cube) else []
             if folders:
+                text = Colours.of(self.viewer.theme).text  # Qt's own blue is not to be read on a dark ground
                 when = datetime.fromtimestamp(folders[0].stat().st_mtime)
                 self.status.setText(
                     f"A session on this cube, last changed {when:%d %b %Y %H:%M}, was never saved: "
-                    f'<a href="{escape(str(folders[0]), quote=True)}">open it</a>.'
+                    f'<a href="{escape(str(folders[0]), quote=True)}" style="color: {text}">open it</a>.'
                 )
 
     def _hold_canvas(self, event: object) -> None:
@@ -316,6 +316,7 @@ class DetectWidget(QWidget):
         self.progress.setRange(0, 0)
         self.progress.setFormat("Starting")
         self._enable()
+        self.cancel_button.setFocus()  # Qt would give it to the next field, the filter, and what is typed with it
         self._worker.start()
 
     def cancel(self) -> None:
@@ -353,6 +354,8 @@ class DetectWidget(QWidget):
         self.open_inspector()
         self.status.setText(text)
         self._enable()
+        if self.isAncestorOf(QApplication.focusWidget()):
+            self.table.view.setFocus()  # where the keys are those of the session
 
     def _aborted(self) -> None:
         self.status.setText("Cancelled. Nothing was changed.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtWidgets import QFileDialog, QMenu
+from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
 
 from napari_almadet.pipeline.catalog import Candidate
 from napari_almadet.plugin.background import in_background
@@ -37,10 +37,10 @@ class FileMenu(QMenu):
         self.save_action = self.addAction("Save session", self.save)
         self.save_as_action = self.addAction("Save session as …", self.save_as)
         self.addSeparator()
-        self.exports = [
-            self._exports("Export the accepted", lambda: [c for c in self._everyone() if c.verdict == "accepted"]),
-            self._exports("Export those listed", lambda: list(session.candidates)),
-        ]
+        self.exports = {
+            "Export the accepted": self._exports(self._accepted),
+            "Export those listed": self._exports(lambda: list(session.candidates)),
+        }
         self.figure_action = self.addAction("Figure of this candidate …", self.export_figure)
         self.import_action = self.addAction("Import candidates …", self.import_candidates)
         self.import_action.setToolTip("From a catalogue with SoFiA-2's column names, or DS9 or CRTF regions")
@@ -53,14 +53,15 @@ class FileMenu(QMenu):
             "Next candidate after a verdict", session.advance, partial(setattr, session, "advance")
         )
         self.aboutToShow.connect(self._enable)
+        self._enable()
 
-    def _exports(self, title: str, chosen: Callable[[], list[Candidate]]) -> QMenu:
-        menu = self.addMenu(title)
+    def _exports(self, chosen: Callable[[], list[Candidate]]) -> tuple[QMenu, Callable[[], list[Candidate]]]:
+        menu = self.addMenu("")
         menu.addAction("Catalogue …", partial(self._export, "write_catalogue", "catalogue", CATALOGUE, chosen))
         menu.addAction("Regions …", partial(self._export, "write_regions", "regions", REGIONS, chosen))
         menu.addAction("Spectra …", partial(self._export, "write_spectra", "spectra", SPECTRA, chosen))
         menu.addAction("Report with a page each …", partial(self._export, "write_report", "report", REPORT, chosen))
-        return menu
+        return menu, chosen
 
     def _switch(self, words: str, on: bool, switched: Callable[[bool], Any]):
         action = self.addAction(words)
@@ -71,16 +72,20 @@ class FileMenu(QMenu):
 
     def _enable(self) -> None:
         found = self.session.detections is not None
-        for item in (self.save_action, self.save_as_action, *(menu.menuAction() for menu in self.exports)):
+        for item in (self.save_action, self.save_as_action):
             item.setEnabled(found)
+        for title, (menu, chosen) in self.exports.items():
+            menu.setTitle(f"{title} ({len(chosen())})")
+            menu.setEnabled(bool(chosen()))
         self.figure_action.setEnabled(self.session.selected is not None)
         self.import_action.setEnabled(self.session.image is not None)
         self.save_action.setText(
             f"Save session to {self.keeper.folder.name}" if self.keeper.saved else "Save session …"
         )
 
-    def _everyone(self) -> list[Candidate]:
-        return [] if self.session.detections is None else self.session.detections.candidates
+    def _accepted(self) -> list[Candidate]:
+        everyone = [] if self.session.detections is None else self.session.detections.candidates
+        return [candidate for candidate in everyone if candidate.verdict == "accepted"]
 
     # -- sessions ---------------------------------------------------------------------
 
@@ -140,9 +145,6 @@ class FileMenu(QMenu):
 
     def _export(self, writer: str, what: str, forms: str, chosen: Callable[[], list[Candidate]]) -> None:
         candidates = chosen()
-        if not candidates:
-            show_error("There is nothing to export: no candidate is accepted yet, or none is listed.")
-            return
         path = self._ask(f"Export {len(candidates)} candidates: {what}", f"{self._name()} {what}", forms)
         if path is not None:
             self._write(writer, candidates, path)
@@ -168,13 +170,22 @@ class FileMenu(QMenu):
         in_background(work, done=_tell, failed=_complain)
 
     def _ask(self, title: str, name: str, forms: str) -> Path | None:
+        """Ask where to write; the ending is that of the format chosen, unless one that is known is typed in."""
+        known = re.findall(r"\*(\.\w+)", forms)
         path, form = QFileDialog.getSaveFileName(self, title, str(Path(self._home()) / name), forms)
         if not path:
             return None
-        known = re.findall(r"\*(\.\w+)", forms)
         if Path(path).suffix.lower() in known:
             return Path(path)
-        return Path(path + (re.findall(r"\*(\.\w+)", form) or known)[0])
+        whole = Path(path + (re.findall(r"\*(\.\w+)", form) or known)[0])
+        # The dialog asked about the name as it was typed only.
+        if whole.exists() and not self._may_replace(whole):
+            return None
+        return whole
+
+    def _may_replace(self, path: Path) -> bool:
+        answer = QMessageBox.question(self, "Replace the file?", f"{path.name} is there already. Replace it?")
+        return answer == QMessageBox.StandardButton.Yes
 
     def _name(self) -> str:
         return self.session.detections.cube.name
@@ -187,7 +198,7 @@ class FileMenu(QMenu):
 
 
 def _tell(path: Path) -> None:
-    show_info(f"Written: {path}")
+    show_info(f"Written: {path.name} in {path.parent}")
 
 
 def _complain(error: Exception) -> None:

@@ -10,7 +10,7 @@ from astropy import units as u
 from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtGui import QActionGroup
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from skimage.measure import find_contours
 
 from napari_almadet.cube import Cube
@@ -24,7 +24,7 @@ from napari_almadet.plugin.describe import readable, unit_text
 from napari_almadet.plugin.layers import FATE_COLOURS
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.theme import Colours
+from napari_almadet.plugin.theme import LABEL_OVERHANG, Colours, menu_button
 
 SCALE_LENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # arcsec
 NO_DATA = "#606068"  # shows through where there are no pixels: beyond the field, or blank
@@ -92,25 +92,25 @@ class FocusView(QWidget):
         for action in (self.show_contours, self.show_radii):
             action.toggled.connect(self._draw)
         self.show_cut.toggled.connect(self._cut_toggled)
-        menu.addSection("Moments of voxels over")
+        counted = menu.addMenu("Voxels that count in moments")
         masks = QActionGroup(menu)
         for multiple in MASKS:
-            action = masks.addAction(f"{multiple} × rms" if multiple else "all, no mask")
+            action = masks.addAction(f"over {multiple} × rms" if multiple else "all")
             action.setCheckable(True)
             action.setChecked(multiple == 3)
             action.setData(multiple)
-            menu.addAction(action)
+            counted.addAction(action)
         masks.triggered.connect(self._mask_chosen)
         self.masks = masks
         self._least_snr = 3
-        view = _menu_button("View", "What is drawn on the image, and what counts in a moment", menu)
+        view = menu_button("View", "What is drawn on the image, and what counts in a moment", menu)
         send = QMenu(self)
         self.send_image = send.addAction("This image")
         self.send_image.triggered.connect(self._send_image)
         self.send_cut = send.addAction("The position-velocity cut")
         self.send_cut.triggered.connect(self._send_cut)
         self.send_cut.setEnabled(False)
-        self.send_button = _menu_button("To viewer", "Add as a layer, in its place over the cube", send)
+        self.send_button = menu_button("To viewer", "Add as a layer, in its place over the cube", send)
         self._bar = QHBoxLayout()
         self._bar.setSpacing(3)
         self._bar.addWidget(self.image_choice, 1)
@@ -147,6 +147,7 @@ class FocusView(QWidget):
         self.cut_plot = _bare_plot()
         self.cut_plot.getPlotItem().getViewBox().setBackgroundColor(NO_DATA)
         self.cut_plot.setMouseEnabled(x=False, y=False)
+        self.cut_plot.plotItem.layout.setContentsMargins(0, 0, 0, LABEL_OVERHANG)
         self.cut_image = pg.ImageItem(axisOrder="row-major")
         self.cut_bar = _colour_bar(self.cut_image, self.cut_plot)
         self.cut_plot.addItem(self.cut_image, ignoreBounds=True)
@@ -414,6 +415,7 @@ def _colour_bar(image: pg.ImageItem, plot: pg.PlotWidget) -> pg.ColorBarItem:
     bar = pg.ColorBarItem(interactive=False, width=10, colorMap="inferno")
     bar.setImageItem(image, insert_in=plot.getPlotItem())
     bar.axis.enableAutoSIPrefix(False)
+    bar.axis.setWidth(None)  # by the numbers: at pyqtgraph's own width four digits lie on the unit
     return bar
 
 
@@ -429,12 +431,3 @@ def _tick(menu: QMenu, text: str, tip: str):
     action.setToolTip(tip)
     menu.setToolTipsVisible(True)
     return action
-
-
-def _menu_button(text: str, tip: str, menu: QMenu) -> QToolButton:
-    button = QToolButton()
-    button.setText(text)
-    button.setToolTip(tip)
-    button.setMenu(menu)
-    button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-    return button

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from qtpy.QtCore import QEvent, QSize, Qt
+import numpy as np
+from napari.settings import get_settings
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QDockWidget,
@@ -25,12 +27,15 @@ from napari_almadet.plugin.describe import facts
 from napari_almadet.plugin.focus_view import FocusView
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.spectrum_panel import SpectrumPanel
+from napari_almadet.plugin.spectrum_panel import SpectrumPanel, statistics_rows
 from napari_almadet.plugin.stretch_bar import StretchBar
-from napari_almadet.plugin.theme import Colours
+from napari_almadet.plugin.theme import Colours, small_print
 
-HINT = "Select a candidate (its box, its row in the table, or key N) to see its spectrum, image and numbers here."
-NUMBERS_WIDTH = 210
+NOTHING_FOUND_YET = "Spectrum, image and numbers of a candidate are shown here once there are candidates."
+NOTHING_SELECTED = "Select a candidate (its box, its row, or key N) to see its spectrum, image and numbers."
+WIDEST_ROW = "Probability  00:00:00.000 −00:00:00.00    copy"  # of the numbers
+SHARE = 0.34  # of the window's height: room for all numbers without scrolling
+SETTLED_MS = 300  # by then docks and canvas have taken the room that they are given
 COLOUR_BAR_WIDTH = 60
 
 
@@ -52,7 +57,7 @@ class Inspector(QWidget):
         self.numbers.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.numbers.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         self.numbers.setWordWrap(True)
-        self.numbers.setStyleSheet("font-size: 8pt")
+        self.numbers.linkActivated.connect(self._copy)
         scroll = QScrollArea()
         scroll.setWidget(self.numbers)
         scroll.setWidgetResizable(True)
@@ -66,11 +71,13 @@ class Inspector(QWidget):
         self.panels.splitterMoved.connect(self._panels_moved)
         self._arranged = False  # by the user
         self._placed = False  # in the window
+        self._filled = False  # with a candidate, once
+        self._field_was_seen = self._field_is_seen()  # before this panel takes the canvas its room
         self.focus.show_cut.toggled.connect(self._arrange)
-        hint = QLabel(HINT)
-        hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.hint = QLabel()
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.pages = QStackedWidget()
-        for page in (hint, self.panels):
+        for page in (self.hint, self.panels):
             self.pages.addWidget(page)
         top = QHBoxLayout()
         top.addWidget(self.readout, 1)
@@ -81,26 +88,45 @@ class Inspector(QWidget):
         layout.addLayout(top)
         layout.addWidget(self.pages, 1)
         self.setMinimumHeight(170)
-        # Rows of controls as low as a line of text: on a small screen every pixel is the plots'.
-        self.setStyleSheet("QComboBox, QToolButton { font-size: 8pt; padding: 1px 3px; max-height: 18px }")
+        self._write_small()
 
         session.selection_changed.connect(self._describe)
+        session.detections_changed.connect(self._again)
         session.edited.connect(self._edited)
+        self.choice.changed.connect(self._again)
+        self.spectrum.measured.connect(self._again)
+        get_settings().appearance.events.font_size.connect(self._write_small)
         session.viewer.events.theme.connect(self._theme_changed)
         self._describe(session.selected)
 
-    def sizeHint(self) -> QSize:
-        """Room for all numbers without scrolling."""
-        return QSize(900, 280)
-
     def showEvent(self, event) -> None:
-        """Let the docks at the left reach down beside this one: above it, they would leave it 180 of 720 pixels."""
+        """Take the room below the canvas, once, and have all of the field seen that was seen before.
+
+        The docks at the left reach down beside this one: above it, they would leave it 180 of 720 pixels.
+        """
         super().showEvent(event)
         dock, window = self.parent(), self.window()
         if not self._placed and isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
             self._placed = True
+            if self._field_was_seen:
+                QTimer.singleShot(SETTLED_MS, self.session.viewer.reset_view)
             window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
-            window.resizeDocks([dock], [self.sizeHint().height()], Qt.Orientation.Vertical)
+            self._take_room()
+
+    def _take_room(self) -> None:
+        dock, window = self.parent(), self.window()
+        if isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
+            window.resizeDocks([dock], [round(SHARE * window.height())], Qt.Orientation.Vertical)
+
+    def _field_is_seen(self) -> bool:
+        """Whether all of the cube's field lies on the canvas, as it does until the user zooms into it."""
+        image, viewer = self.session.image, self.session.viewer
+        if image is None or viewer.dims.ndisplay == 3:
+            return False
+        camera = viewer.scene.camera
+        half = np.array(viewer.canvas.size) / camera.zoom / 2
+        corners = image.extent.world[:, -2:] - np.array(camera.center[-2:])
+        return bool((np.abs(corners) <= half).all())
 
     def resizeEvent(self, event) -> None:
         """Keep the image about square, until the user has moved the panels' borders."""
@@ -111,9 +137,10 @@ class Inspector(QWidget):
     def _arrange(self, *_: object) -> None:
         """An image about square, as much again for a cut, the numbers, and what is left for the spectrum."""
         side = self.height() - 54 + COLOUR_BAR_WIDTH
-        spectrum, rest = self.spectrum.minimumSizeHint().width(), self.width() - NUMBERS_WIDTH
+        numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW)
+        spectrum, rest = self.spectrum.minimumSizeHint().width(), self.width() - numbers
         focus = min(2 * side if self.focus.show_cut.isChecked() else min(side, rest // 2), rest - spectrum)
-        self.panels.setSizes([rest - focus, focus, NUMBERS_WIDTH])
+        self.panels.setSizes([rest - focus, focus, numbers])
 
     def _panels_moved(self, *_: object) -> None:
         self._arranged = True
@@ -122,23 +149,52 @@ class Inspector(QWidget):
         if any(candidate is self.session.selected for candidate in candidates):
             self._describe(self.session.selected)
 
+    def _again(self, *_: object) -> None:
+        self._describe(self.session.selected)
+
     def _describe(self, candidate: Candidate | None) -> None:
         self.pages.setCurrentIndex(0 if candidate is None else 1)
+        if candidate is not None and not self._filled:
+            self._filled = True
+            QTimer.singleShot(SETTLED_MS, self._take_room)  # the folded settings leave it the room only then
         if candidate is None:
+            self.hint.setText(NOTHING_FOUND_YET if self.session.detections is None else NOTHING_SELECTED)
             return
-        rows = "".join(
-            f"<tr><td style='padding-right:10px'>{escape(name)}</td><td><b>{escape(value)}</b></td></tr>"
-            for name, value in facts(self.session.detections, candidate)
-        )
-        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in candidate.reasons)
-        why = f"<p style='margin:4px 0 0 0'>Why</p><ul style='margin:0 0 0 -24px'>{reasons}</ul>" if reasons else ""
-        head = f"Candidate {candidate.id}, {candidate.fate.value}, {candidate.verdict}"
-        note = f"<p style='margin:4px 0 0 0'><i>{escape(candidate.note)}</i></p>" if candidate.note else ""
-        self.numbers.setText(f"<b>{head}</b>{note}<table>{rows}</table>{why}")
+        measured = self._table(self._statistics(), "statistics")
+        rows = self._table(facts(self.session.detections, candidate, self.choice.velocity), "position")
+        said = "" if candidate.verdict == "unseen" else f", {candidate.verdict} by you"
+        note = f"<div><i>{escape(candidate.note)}</i></div>" if candidate.note else ""
+        reasons = "".join(f"<div style='margin-top: 2px'>{escape(reason)}</div>" for reason in candidate.reasons)
+        self.numbers.setText(f"{measured}<b>Candidate {candidate.id}</b>{said}{note}{rows}{reasons}")
         # Else the text is laid out while the window is painted, which is then painted twice more.
         QApplication.sendPostedEvents(self.numbers.parent(), QEvent.Type.LayoutRequest)
+
+    def _statistics(self) -> list[tuple[str, str]]:
+        """Of the range that is being measured, if one is."""
+        measured = self.spectrum.statistics
+        return [] if measured is None else statistics_rows(measured, self.spectrum.axis)
+
+    def _table(self, rows: list[tuple[str, str]], copies: str) -> str:
+        """Rows as HTML, with a link in the first of them to copy what they say."""
+        colour = Colours.of(self.session.viewer.theme).text
+        link = f"&nbsp; <a href='{copies}' style='color: {colour}'>copy</a>"
+        lines = (
+            f"<tr><td style='padding-right: 8px'>{name}</td><td>{escape(value)}{'' if i else link}</td></tr>"
+            for i, (name, value) in enumerate(rows)
+        )
+        return f"<table cellspacing='0' cellpadding='0'>{''.join(lines)}</table>" if rows else ""
+
+    def _copy(self, what: str) -> None:
+        if what == "position":
+            self.readout.offer_copies(*self.session.selected.position)
+        else:
+            QApplication.clipboard().setText("\n".join(f"{name} {value}" for name, value in self._statistics()))
+
+    def _write_small(self, *_: object) -> None:
+        self.setStyleSheet(small_print())
 
     def _theme_changed(self, event) -> None:
         colours = Colours.of(event.value)
         self.spectrum.paint(colours)
         self.focus.paint(colours)
+        self._again()

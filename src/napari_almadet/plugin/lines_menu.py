@@ -11,7 +11,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QMenu,
-    QToolButton,
+    QPushButton,
     QWidget,
     QWidgetAction,
 )
@@ -36,8 +36,8 @@ class LinesMenu(QMenu):
         self.rest.setToolTip("Velocities count from this rest frequency; at first the header's")
         self.rest.setKeyboardTracking(False)
         self.rest.valueChanged.connect(self._rest_changed)
-        self.header_button = _button("Header's", "Back to the header's rest frequency", self._rest_from_header)
-        self.peak_button = _button("Peak's", "Velocity 0 at the selected candidate's line", self._rest_from_peak)
+        self.header_button = _button("As in header", "Back to the header's rest frequency", self._rest_from_header)
+        self.peak_button = _button("0 km/s here", "Velocity 0 at the selected candidate's line", self._rest_from_peak)
         self.show_lines = QCheckBox("Mark lines in the band")
         self.show_lines.toggled.connect(self._tell)
         self.redshift = _spin(LEAST_REDSHIFT, 20.0, 6, "")
@@ -45,7 +45,9 @@ class LinesMenu(QMenu):
         self.redshift.setToolTip("Lines are marked at their rest frequency / (1 + z)")
         self.redshift.valueChanged.connect(self._redshift_changed)
         self.identity = QComboBox()
-        self.identity.setToolTip("Taking the selected candidate's line for this one sets the redshift")
+        self.identity.setToolTip("Taking the selected candidate's line for this one sets rest frequency and redshift")
+        self.identity.setMaxVisibleItems(12)
+        self.identity.setStyleSheet("QComboBox { combobox-popup: 0 }")  # else some styles list all, over the screen
         self.identity.activated.connect(self._identified)
 
         rest = QHBoxLayout()
@@ -53,9 +55,9 @@ class LinesMenu(QMenu):
             rest.addWidget(widget)
         content = QWidget()
         form = QFormLayout(content)
+        form.addRow("The line is", self.identity)
         form.addRow("Rest frequency", rest)
         form.addRow("Redshift z", self.redshift)
-        form.addRow("The line is", self.identity)
         form.addRow("", self.show_lines)
         action = QWidgetAction(self)
         action.setDefaultWidget(content)
@@ -91,18 +93,22 @@ class LinesMenu(QMenu):
         self.identity.setEnabled(observed is not None)
         self.peak_button.setEnabled(observed is not None)
         if observed is None:
-            self.identity.addItem("no line selected")
+            self.identity.addItem("this candidate has no line" if self.session.selected else "no candidate is selected")
             return
         self.identity.addItem("choose …")
         offered = [(redshift_of(line, observed), line) for line in known_lines()]
         for z, line in sorted((pair for pair in offered if pair[0] >= LEAST_REDSHIFT), key=lambda pair: abs(pair[0])):
-            self.identity.addItem(f"{line.name}   z = {z:.5f}", z)
+            self.identity.addItem(f"{line.name}, {line.rest_frequency:.3f} GHz: z = {z:.5f}", line)
+            if self.rest.value() == round(line.rest_frequency, self.rest.decimals()):
+                self.identity.setCurrentIndex(self.identity.count() - 1)
 
     def _identified(self, index: int) -> None:
-        z = self.identity.itemData(index)
-        if z is not None:
+        line = self.identity.itemData(index)
+        if line is not None:
             self.show_lines.setChecked(True)
-            self.redshift.setValue(z)
+            self.redshift.setValue(redshift_of(line, self._observed()))
+            if self.choice.cube.frequency(0) is not None:  # else frequencies are counted from the rest frequency
+                self.rest.setValue(line.rest_frequency)
 
     def _redshift_changed(self, *_: object) -> None:
         self.show_lines.setChecked(True)
@@ -130,9 +136,8 @@ def _spin(low: float, high: float, decimals: int, suffix: str) -> QDoubleSpinBox
     return box
 
 
-def _button(text: str, tip: str, clicked) -> QToolButton:
-    button = QToolButton()
-    button.setText(text)
+def _button(text: str, tip: str, clicked) -> QPushButton:
+    button = QPushButton(text)
     button.setToolTip(tip)
     button.clicked.connect(clicked)
     return button

@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pyqtgraph as pg
 from astropy import units as u
-from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import (
-    QApplication,
     QComboBox,
     QHBoxLayout,
-    QLineEdit,
-    QToolButton,
+    QPushButton,
     QVBoxLayout,
     QWidget,
 )
@@ -33,11 +31,12 @@ from napari_almadet.plugin.describe import number, readable, unit_text
 from napari_almadet.plugin.lines_menu import LinesMenu
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.theme import QUIET_LINE, Colours, transparent
+from napari_almadet.plugin.theme import LABEL_OVERHANG, Colours, menu_button, transparent
 
 CURVES = {
     "dirty": "Spectrum of the dirty cube through the aperture",
-    "denoised": "Deep GRU's answer, 0 to 1; its scale is at the right",
+    "denoised": "The network's answer, 0 to 1, with its scale at the right: Line Finder's chance of a line;\n"
+    "with the preset paper, the spectrum as Deep GRU denoised it",
     "fit": "The Gaussians fitted to the denoised spectrum, their heights scaled to the dirty one",
     "residual": "Dirty spectrum minus the fit",
 }
@@ -46,6 +45,7 @@ APERTURES = {
     Aperture.PEAK: "Brightest pixel of the focused image inside the box",
     Aperture.BEAM: "Weighted with the beam about the candidate's centre: the flux density of a point source",
 }
+ROOM_FOR_PEAKS, ROOM_FOR_NAMES = 1.15, 1.45  # of the highest value: the height of the plot, lines' names above it
 PEAK_TIP = "A peak of the denoised spectrum: click to focus on it"
 
 
@@ -54,7 +54,11 @@ class SpectrumPanel(QWidget):
 
     Its vertical line and napari's slider move each other; dragging the shaded emission
     range focuses the candidate anew.
+
+    ``measured`` is emitted when there are other ``statistics`` of a second range, or none any more.
     """
+
+    measured = Signal()
 
     def __init__(self, session: Session, choice: SpectralChoice, cutouts: Cutouts, colours: Colours):
         super().__init__()
@@ -73,7 +77,6 @@ class SpectrumPanel(QWidget):
         for bar in self._bars:
             layout.addLayout(bar)
         layout.addWidget(self.plot, 1)
-        layout.addWidget(self._range_row)
         self.paint(colours)
         choice.changed.connect(self._axes_changed)
         cutouts.ready.connect(self._draw)
@@ -90,7 +93,7 @@ class SpectrumPanel(QWidget):
         self.plot.setMouseEnabled(x=True, y=False)
         self.plot.showAxis("right")
         self.plot.setLabel("right", "Denoised")
-        self.plot.getAxis("bottom").setHeight(40)  # its own guess cuts the label's descenders off
+        self.plot.plotItem.layout.setContentsMargins(0, 0, 0, LABEL_OVERHANG)
         self.plot.scene().sigMouseClicked.connect(self._clicked)
         # The denoised spectrum has a scale of its own, 0 to 1, on the right.
         self.right = pg.ViewBox(enableMenu=False)
@@ -145,12 +148,10 @@ class SpectrumPanel(QWidget):
         self.unit_choice.setToolTip("Coordinate of the horizontal axis")
         self.unit_choice.currentTextChanged.connect(self.choice.choose)
         self.lines_menu = LinesMenu(self.session, self.choice)
-        self.lines_menu.changed.connect(self._draw_lines)
-        self.lines_button = QToolButton()
-        self.lines_button.setText("Lines")
-        self.lines_button.setToolTip("Rest frequency, redshift and the lines that fall into the band")
-        self.lines_button.setMenu(self.lines_menu)
-        self.lines_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.lines_menu.changed.connect(self._draw)
+        self.lines_button = menu_button(
+            "Lines", "Which line it is, rest frequency, redshift, and the lines that fall in the band", self.lines_menu
+        )
         self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
         self.range_button.toggled.connect(self._range_toggled)
         for button in (self.lines_button, self.range_button):
@@ -159,21 +160,6 @@ class SpectrumPanel(QWidget):
             box.setMinimumContentsLength(8)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
-
-        self.range_text = QLineEdit()
-        self.range_text.setReadOnly(True)
-        self.range_text.setFrame(False)
-        self.range_text.setStyleSheet(QUIET_LINE)
-        self.copy_button = QToolButton()
-        self.copy_button.setText("Copy")
-        self.copy_button.setToolTip("Copy these numbers, one a line")
-        self.copy_button.clicked.connect(self._copy_statistics)
-        self._range_row = QWidget()
-        row = QHBoxLayout(self._range_row)
-        row.setContentsMargins(4, 0, 0, 0)
-        row.addWidget(self.range_text, 1)
-        row.addWidget(self.copy_button)
-        self._range_row.hide()
 
     def paint(self, colours: Colours) -> None:
         """Take on the colours of a napari theme."""
@@ -201,7 +187,10 @@ class SpectrumPanel(QWidget):
                 edge.setHoverPen(pg.mkPen(colour, width=3))
         own = {"dirty": colours.text, "denoised": colours.denoised, "fit": colours.fit, "residual": colours.residual}
         for name, button in self.curves.items():
-            button.setStyleSheet(f"QToolButton {{ color: {colours.dim} }} QToolButton:checked {{ color: {own[name]} }}")
+            button.setStyleSheet(
+                f"QPushButton {{ background: transparent; border: 1px solid {colours.dim} }}"
+                f"QPushButton:checked {{ color: {own[name]}; border-bottom: 2px solid {own[name]} }}"
+            )
         self._draw_lines()
 
     # -- listening --------------------------------------------------------------------
@@ -227,6 +216,11 @@ class SpectrumPanel(QWidget):
     def axis(self) -> SpectralAxis | None:
         """The horizontal axis; None while no candidate is on show."""
         return self.choice.axis if self.session.selected is not None else None
+
+    @property
+    def aperture(self) -> Aperture:
+        """What of the sky goes into the dirty spectrum."""
+        return Aperture(self.aperture_choice.currentData())  # PySide6 makes a plain string of it
 
     def _channel_changed(self, channel: int | None) -> None:
         if self.axis is not None and channel is not None:
@@ -267,7 +261,7 @@ class SpectrumPanel(QWidget):
         candidate, axis = self.session.selected, self.axis
         self.spectrum = None
         if axis is not None and len(candidate.spectrum):
-            aperture = self.aperture_choice.currentData()
+            aperture = self.aperture
             cutout = None if aperture is Aperture.BOX else self.cutouts.about(candidate)
             if aperture is Aperture.BOX or cutout is not None:
                 self.spectrum = readable(extract(self.choice.cube, candidate, aperture, cutout))
@@ -281,6 +275,7 @@ class SpectrumPanel(QWidget):
         if not shown:
             self.plot.setLabel("left", "" if axis is None else "reading …")
             self._draw_lines()
+            self._measure_range()
             return
         self._draw_spectra(candidate)
         self._draw_span(candidate)
@@ -289,6 +284,8 @@ class SpectrumPanel(QWidget):
         self._channel_changed(self.session.channel)
         if self.range_button.isChecked():
             self._place_range()
+        else:
+            self._measure_range()
         self.plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
 
     def _draw_spectra(self, candidate: Candidate) -> None:
@@ -313,7 +310,7 @@ class SpectrumPanel(QWidget):
             self.residual.setData(*steps(axis, residual), stepMode="center", connect="finite")
             self.residual.setVisible(on["residual"])
         what = "Flux density" if self.spectrum.unit.is_equivalent(u.Jy) else "Brightness"
-        if self.aperture_choice.currentData() is Aperture.BOX and what == "Brightness":
+        if self.aperture is Aperture.BOX and what == "Brightness":
             what = "Sum"
         unit = unit_text(self.spectrum.unit)
         self.plot.setLabel("left", f"{what} ({unit})" if unit else what)
@@ -322,9 +319,10 @@ class SpectrumPanel(QWidget):
             self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
             self._whole_band = False
         low, high = _span(values)
-        self.plot.setYRange(low, high, padding=0)
-        # Zero of both scales on one height, and the denoised spectrum's 1 near the top.
-        self.right.setYRange(1.05 * low / high, 1.05, padding=0)
+        above = ROOM_FOR_NAMES if self.lines_menu.in_band() else ROOM_FOR_PEAKS
+        self.plot.setYRange(low, high * above, padding=0)
+        # Zero of both scales on one height, and the denoised spectrum's 1 on that of the highest value.
+        self.right.setYRange(low / high, above, padding=0)
 
     def _draw_span(self, candidate: Candidate) -> None:
         first, last = candidate.channels
@@ -376,7 +374,7 @@ class SpectrumPanel(QWidget):
                 place,
                 pen=pg.mkPen(self._colours.range, style=Qt.PenStyle.DashLine),
                 label=line.name,
-                labelOpts={"position": 0.94 - 0.16 * (len(self.line_marks) % 3)},  # neighbours do not lie on each other
+                labelOpts={"position": 0.93 - 0.12 * (len(self.line_marks) % 3)},  # neighbours do not lie on each other
             )
             item.label.setColor(self._colours.range)
             item.setToolTip(f"{line.name}, rest frequency {line.rest_frequency:.6f} GHz ({line.source})")
@@ -388,13 +386,9 @@ class SpectrumPanel(QWidget):
 
     # -- the measured range -----------------------------------------------------------
 
-    def _range_toggled(self, on: bool) -> None:
-        self._range_row.setVisible(on)
+    def _range_toggled(self, *_: object) -> None:
         self._range_channels = None
         self._draw()
-
-    def _copy_statistics(self) -> None:
-        QApplication.clipboard().setText("\n".join(statistics_texts(self.statistics, self.axis)))
 
     def _place_range(self) -> None:
         """Put the range where it was, in channels; at first, over the emission range and as much on either side."""
@@ -408,12 +402,14 @@ class SpectrumPanel(QWidget):
         self._measure_range()
 
     def _measure_range(self) -> None:
-        if self.spectrum is None or not self.range_button.isChecked():
+        if self.spectrum is not None and self.range_button.isChecked():
+            self._range_channels = self.axis.channels(*self.range.getRegion())
+            self.statistics = range_statistics(self.spectrum, self.axis, self._range_channels, *self._baseline)
+        elif self.statistics is not None:
+            self.statistics = None
+        else:
             return
-        self._range_channels = self.axis.channels(*self.range.getRegion())
-        self.statistics = range_statistics(self.spectrum, self.axis, self._range_channels, *self._baseline)
-        self.range_text.setText("   ".join(statistics_texts(self.statistics, self.axis)))
-        self.range_text.setCursorPosition(0)
+        self.measured.emit()
 
 
 def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -421,18 +417,19 @@ def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return (axis.edges, values) if axis.edges[0] < axis.edges[-1] else (axis.edges[::-1], values[::-1])
 
 
-def statistics_texts(measured: RangeStatistics, axis: SpectralAxis) -> list[str]:
-    """The statistics of a range in words, numbers and units, those most looked for first."""
+def statistics_rows(measured: RangeStatistics, axis: SpectralAxis) -> list[tuple[str, str]]:
+    """(name, value with unit) of the statistics of a range, in reading order."""
     first, last = measured.channels
     low, high = np.sort(axis.edges[[first, last]])
     unit = "" if axis.unit == u.chan else f" {unit_text(axis.unit)}"
     return [
-        f"sum {_quantity_text(measured.sum)}",
-        f"S/N {number(measured.snr, '.1f')}",
-        f"centroid {number(measured.centroid.value, '.8g')}{unit}",
-        f"mean {_quantity_text(measured.mean)}",
-        f"rms {_quantity_text(measured.rms)}",
-        f"{low:.7g} to {high:.7g}{unit} (channels {first} to {last - 1})",
+        ("Range", f"{low:.7g} to {high:.7g}{unit}"),
+        ("Channels", f"{first} to {last - 1}"),
+        ("Sum", _quantity_text(measured.sum)),
+        ("S/N", number(measured.snr, ".1f")),
+        ("Centroid", f"{number(measured.centroid.value, '.8g')}{unit}"),
+        ("Mean", _quantity_text(measured.mean)),
+        ("rms", _quantity_text(measured.rms)),
     ]
 
 
@@ -440,17 +437,16 @@ def _quantity_text(value: u.Quantity) -> str:
     return f"{number(value.value, '.4g')} {unit_text(value.unit)}".rstrip()
 
 
-def _toggle(text: str, tip: str) -> QToolButton:
-    button = QToolButton()
-    button.setText(text)
+def _toggle(text: str, tip: str) -> QPushButton:
+    button = QPushButton(text)
     button.setToolTip(tip)
     button.setCheckable(True)
     return button
 
 
 def _span(values: np.ndarray) -> tuple[float, float]:
-    """Lower and upper end of the flux axis, with room above and below; zero is always inside."""
+    """Lower end of the flux axis, with room below, and the highest value; zero is always between them."""
     finite = values[np.isfinite(values)]
     low, high = (min(0.0, finite.min()), max(0.0, finite.max())) if finite.size else (0.0, 1.0)
     room = 0.08 * (high - low) or 1.0
-    return low - room, high + room
+    return low - room, high or room

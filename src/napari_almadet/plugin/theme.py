@@ -1,13 +1,32 @@
-"""Colours that the plots take from napari's theme."""
+"""What the panels take from napari's theme: colours of plots, small letters, buttons that open menus."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari.settings import get_settings
 from napari.utils.theme import get_theme
+from qtpy.QtWidgets import QMenu, QPushButton
 
-# A line of text to read, select and copy.  Unlike a label it does not have the window laid out anew for every text.
-QUIET_LINE = "QLineEdit { background: transparent; border: none; font-size: 8pt }"
+LABEL_OVERHANG = 5  # pixels by which pyqtgraph lets the label of a plot's horizontal axis stick out of it
+
+
+def small_font() -> str:
+    """A style for letters a size smaller than the user has napari's."""
+    return f"font-size: {get_settings().appearance.font_size - 1}pt"
+
+
+def small_print() -> str:
+    """A style for panels full of controls: small letters, and rows as low as a line of text.
+
+    On a small screen every pixel is the plots'. A line edit to read from looks like a label; unlike one it does not
+    have the window laid out anew for every text.
+    """
+    return f"""
+        QComboBox, QPushButton {{ {small_font()}; padding: 1px 5px }}
+        QLabel {{ {small_font()} }}
+        QLineEdit[readOnly="true"] {{ {small_font()}; background: transparent; border: none }}
+    """
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,16 @@ class Colours:
             "light": ("#0067b0", "#b85c00", "#c2183c", "#2b7a2b", "#7a3fc0"),
         }[theme.type]
         return cls(theme.text.as_hex(format="long"), theme.primary.as_hex(format="long"), *own)
+
+
+def menu_button(text: str, tip: str, menu: QMenu) -> QPushButton:
+    """A button that opens a menu; the menu belongs to it, so that it takes on napari's theme."""
+    button = QPushButton(f"{text} ▾")  # Qt's own arrow lies on the text
+    button.setStyleSheet("QPushButton::menu-indicator { image: none; width: 0 }")
+    button.setToolTip(tip)
+    menu.setParent(button, menu.windowFlags())
+    button.setMenu(menu)
+    return button
 
 
 def transparent(colour: str, alpha: int) -> str:
