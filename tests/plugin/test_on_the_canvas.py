@@ -82,7 +82,7 @@ def test_a_click_on_a_box_selects_it(measured, mouse):
 def test_a_box_is_moved_with_the_mouse(measured, viewer, mouse, qtbot):
     first = measured.selected
     assert (first.id, first.box) == (1, Box(44, 57, 54, 67))
-    measured.edit_boxes()
+    measured.use("edit")
     mouse.drag((60, 50), (63, 52))
     qtbot.waitUntil(lambda: first.origin == "edited", timeout=60_000)
     assert first.box == Box(46, 59, 57, 70)
@@ -95,14 +95,14 @@ def test_a_box_is_moved_with_the_mouse(measured, viewer, mouse, qtbot):
 
 def test_a_corner_is_dragged_with_the_mouse(measured, mouse, qtbot):
     first = measured.selected
-    measured.edit_boxes()
+    measured.use("edit")
     mouse.drag((66.5, 56.5), (70.5, 59.5))
     qtbot.waitUntil(lambda: first.origin == "edited", timeout=60_000)
     assert first.box == Box(44, 60, 54, 71)
 
 
 def test_a_box_is_drawn_with_the_mouse(measured, viewer, mouse, qtbot):
-    measured.draw_box()
+    measured.use("draw")
     mouse.drag((89.6, 73.6), (104.4, 86.4))
     qtbot.waitUntil(lambda: len(measured.detections.candidates) == 5, timeout=60_000)
     mine = measured.selected
