@@ -160,6 +160,15 @@ def detect(
             show_default=False,
         ),
     ] = None,
+    psf: Annotated[
+        Path | None,
+        typer.Option(
+            help="FITS image of the dirty beam, imaged with the cube; without it the beam is told from the cube. "
+            "For dirty cubes with bright sources.",
+            exists=True,
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -208,6 +217,7 @@ def detect(
             min_snr=min_snr,
             require_line=require_line,
             device=str(device),
+            psf=str(psf) if psf else None,
             memory=memory,
             **own_weights(weights or []),
         )
@@ -387,6 +397,9 @@ def evaluate(
     require_line: Annotated[
         bool | None, typer.Option("--require-line/--keep-continuum", help="As for detect; default: the preset's.")
     ] = None,
+    with_psf: Annotated[
+        bool, typer.Option("--with-psf", help="Give the preset almadet each cube's dirty beam, as detect --psf does.")
+    ] = False,
     tune: Annotated[
         bool,
         typer.Option(
@@ -423,7 +436,7 @@ def evaluate(
         contenders = [variant for finder in finders for variant in tuning.variants(str(finder))]
     else:
         contenders = [
-            run.Preset(*preset_with(preset, str(device), require_line))
+            run.Preset(*preset_with(preset, str(device), require_line, with_psf))
             for preset in presets or ([] if finders else [Preset.ALMADET])
         ]
         contenders += [tuning.at_its_best(out, str(finder)) for finder in finders or []]
@@ -462,12 +475,12 @@ def evaluate(
     output.print(f"Written to {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
 
 
-def preset_with(preset: Preset, device: str, require_line: bool | None) -> tuple[str, Settings]:
-    """A preset's settings, and a name that says what was changed in them."""
-    if require_line is None:
-        return str(preset), Settings(preset=str(preset), device=device)
-    name = f"{preset}-{'require-line' if require_line else 'keep-continuum'}"
-    return name, Settings(preset=str(preset), device=device, require_line=require_line)
+def preset_with(preset: Preset, device: str, require_line: bool | None, with_psf: bool) -> tuple[str, Settings, bool]:
+    """A preset's settings, with a name that says what was changed in them, and whether it is given the dirty beam."""
+    with_psf &= preset is Preset.ALMADET
+    said = {True: "require-line", False: "keep-continuum", None: ""}[require_line], "with-psf" * with_psf
+    name = "-".join([str(preset), *filter(None, said)])
+    return name, Settings(preset=str(preset), device=device, require_line=require_line), with_psf
 
 
 def print_scores(scores: AstropyTable) -> None:

@@ -310,6 +310,35 @@ def read_cube(path: str | Path) -> Cube:
         raise CubeError(f"{path.name} cannot be read as FITS, it may be damaged or incomplete: {reason}") from error
 
 
+def read_plane(path: str | Path) -> tuple[np.ndarray, WCS]:
+    """The middle plane of a FITS image that goes with a cube, such as its dirty beam, and its sky coordinates.
+
+    Returns
+    -------
+    plane, celestial
+        Float32 of shape (ny, nx), and the WCS of the last two axes.
+
+    Raises
+    ------
+    CubeError
+        If the file is missing, damaged or not FITS, or holds no image.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with fits.open(path) as hdus:
+                images = [hdu for hdu in hdus if hdu.is_image and hdu.header["NAXIS"] >= 2]
+                if not images:
+                    raise CubeError(f"{path.name} holds no image.")
+                planes = images[0].data.reshape(-1, *images[0].shape[-2:])
+                return planes[len(planes) // 2].astype(np.float32), WCS(images[0].header, hdus).celestial
+    except CubeError:
+        raise
+    except Exception as error:  # astropy's are many
+        raise CubeError(f"{path.name} cannot be read: {error}") from error
+
+
 def _read(path: Path) -> Cube:
     """`read_cube` without the file's name in the errors, and with errors of any type."""
     notes: list[str] = []

@@ -8,16 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from napari_almadet.cube import CubeError
 from napari_almadet.pipeline.evidence import in_noise_units, stack_snr
 from napari_almadet.pipeline.sidelobes import (
+    averaged_psf,
     gaussian,
     noise_beam,
     noise_psf,
     peaks,
+    read_psf,
     sidelobe_level,
+    weighted_psf,
     widened,
     without_sidelobes,
+    without_twins,
 )
+from napari_almadet.simulation.dataset import cube_of, simulate_cube, write_psf
 from napari_almadet.simulation.observe import Imager, Observation
 
 SIZE, CHANNELS, BEAM = 96, 128, 4.1
@@ -110,3 +116,67 @@ def test_peaks_keep_a_beam_apart():
     snr[5, 5], snr[5, 7], snr[20, 20] = 10, 9, 8
     assert peaks(snr, 7.5, 4) == [(5, 5), (20, 20)]
     assert peaks(snr, 9.5, 4) == [(5, 5)]
+
+
+def test_uniform_weights_make_the_beam_a_root_of_the_noise():
+    """With uniform weights the noise's own autocorrelation is further from the beam than what is chosen."""
+    observation = Observation(size=SIZE, n_channels=64, pixel=0.2, robust=-2.0)
+    noise = Imager(observation, band_ends=False).noise(64, torch.Generator().manual_seed(3))
+    place, truth = (40, 52), observation.dirty_beam
+    image = truth[SIZE - place[0] : 2 * SIZE - place[0], SIZE - place[1] : 2 * SIZE - place[1]]
+    units = in_noise_units(noise + 15 * torch.from_numpy(image.astype(np.float32)), BEAM)
+    told = noise_psf(units, BEAM)[0]
+    chosen = weighted_psf(units, told, [place], BEAM)
+    near = np.hypot(*(np.indices(truth.shape) - SIZE))
+    near = (near > 1.2 * BEAM) & (near < 8 * BEAM)
+    errors = [(torch.fft.fftshift(psf).numpy() - truth)[near].std() for psf in (told, chosen)]
+    assert errors[1] < 0.6 * errors[0]
+
+
+def test_natural_weights_make_the_beam_that_of_the_noise():
+    units = in_noise_units(with_source(observed()[0].dirty_beam, 150.0), BEAM)
+    told = noise_psf(units, BEAM)[0]
+    assert weighted_psf(units, told, [(40, 52)], BEAM) is told
+
+
+def test_places_mirrored_about_a_brighter_one_are_no_witnesses():
+    snr = torch.zeros(60, 60)
+    snr[30, 30], snr[36, 36], snr[24, 24], snr[45, 30] = 100, 20, 18, 20
+    assert without_twins([(36, 36), (30, 30), (24, 24), (45, 30)], snr) == [(30, 30), (45, 30)]
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_given_beam_is_seen_as_an_averaged_cube_shows_it(k):
+    """A source in the middle of a block, observed and averaged, has the shape that the PSF is given."""
+    truth = observed()[0].dirty_beam
+    n, block = SIZE // k, 10
+    at = k * block + k // 2
+    image = truth[SIZE - at : SIZE - at + n * k, SIZE - at : SIZE - at + n * k]
+    if k % 2 == 0:  # a block's middle lies between pixels
+        image = (image + np.roll(image, -1, 0) + np.roll(image, -1, 1) + np.roll(image, (-1, -1), (0, 1))) / 4
+    averaged = image.reshape(n, k, n, k).mean(axis=(1, 3))
+    psf = averaged_psf(truth[1:, 1:].astype(np.float32), k, (n, n)).numpy()
+    seen = psf[np.arange(n)[:, None] - block, np.arange(n) - block]
+    assert np.abs(seen - averaged / averaged[block, block])[: n - 2, : n - 2].max() < 0.03
+
+
+def test_a_dirty_beam_is_read_and_one_of_other_pixels_refused(tmp_path):
+    observation = Observation(size=SIZE, n_channels=8, pixel=0.2)
+    path = write_psf(observation, tmp_path / "psf.fits")
+    cube = cube_of(simulate_cube(1, observation=observation), "cube")
+    psf = read_psf(path, cube)
+    assert psf.shape[0] % 2 == psf.shape[1] % 2 == 1
+    assert psf[psf.shape[0] // 2, psf.shape[1] // 2] == psf.max() == 1
+    np.testing.assert_allclose(psf, observation.dirty_beam[1:, 1:], atol=1e-6)
+    other = cube_of(simulate_cube(1, observation=Observation(size=SIZE, n_channels=8, pixel=0.1)), "cube")
+    with pytest.raises(CubeError, match=r"0\.2 x 0\.2 arcsec and the cube's 0\.1"):
+        read_psf(path, other)
+
+
+def test_with_the_beam_given_the_sidelobes_go():
+    dirty = observed()[0].dirty_beam
+    units = in_noise_units(with_source(dirty, 300.0), BEAM)
+    psf = averaged_psf(dirty[1:, 1:].astype(np.float32), 1, (SIZE, SIZE))
+    clean, sidelobes = without_sidelobes(units, BEAM, psf)
+    assert sidelobes is not None
+    assert float(stack_snr(clean)[far_from((40, 52))].std()) == pytest.approx(1, abs=0.1)

@@ -61,8 +61,9 @@ class Source:
 class Field:
     """A cube, and what several finders need of it, each made when first asked for."""
 
-    def __init__(self, cube: Cube):
+    def __init__(self, cube: Cube, psf: Path | None = None):
         self.cube = cube
+        self.psf = psf  # file of the dirty beam
 
     @cached_property
     def beam_fwhm(self) -> float:

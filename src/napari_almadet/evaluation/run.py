@@ -6,11 +6,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from napari_almadet.networks.weights import pick_device
 from napari_almadet.pipeline.catalog import Candidate, Detections
 from napari_almadet.pipeline.detect import detect, load_networks
 from napari_almadet.pipeline.settings import Settings
-from napari_almadet.simulation.dataset import SimulatedCube, cube_of, seed_of, simulate_cube
+from napari_almadet.simulation.dataset import SimulatedCube, cube_of, seed_of, simulate_cube, write_psf
 from napari_almadet.simulation.observe import Imager, Observation
 
 NOISE_WINDOW = 48  # pixels on a side about a source, in which the noise is measured
@@ -36,23 +37,31 @@ TRUTH_COLUMNS = ("x", "y", "z", "fwhm_line", "snr_stack", "snr_line")
 
 @dataclass(frozen=True)
 class Preset:
-    """The pipeline with the settings of a preset."""
+    """The pipeline with the settings of a preset; ``with_psf``: it is given each cube's dirty beam."""
 
     name: str
     settings: Settings
+    with_psf: bool = False
 
     def about(self) -> dict:
         """What makes its results differ from another's: settings and weights."""
         settings = {k: v for k, v in self.settings.as_dict().items() if k not in ("device", "batch_size", "memory")}
         weights = [card.get("sha256", "") for card in load_networks(self.settings).cards]
-        return {"finder": self.name, "settings": settings, "weights": weights, "version": __version__}
+        return {
+            "finder": self.name,
+            "settings": settings,
+            "with_psf": self.with_psf,
+            "weights": weights,
+            "version": __version__,
+        }
 
     def ready(self) -> Callable[[Field], list[Source]]:
         """Load the networks; what is returned searches a field with them."""
         networks = load_networks(self.settings)
 
         def search(field: Field) -> list[Source]:
-            return candidates_of(detect(field.cube, self.settings, networks=networks))
+            settings = replace(self.settings, psf=str(field.psf)) if self.with_psf else self.settings
+            return candidates_of(detect(field.cube, settings, networks=networks))
 
         return search
 
@@ -210,23 +219,28 @@ class _Worker:
 
     def __call__(self, stratum: str, index: int, seed: int, missing: list[str]) -> dict[str, dict]:
         simulated = simulate_cube(seed, stratum, imager=self.imager)
-        field = Field(cube_of(simulated, f"{stratum}-{index:05d}"))
         records = {TRUTH: {"cube": index, "seed": seed, **truth_record(simulated)}}
-        for name in missing:
-            if name == TRUTH:
-                continue
-            seconds, error = np.nan, None
-            try:
-                if isinstance(self.contenders[name], Classical):
-                    _ = field.stacked  # one image for all of them, on the time of none
-                begin = time.perf_counter()
-                sources = self.searches[name](field)
-                seconds = round(time.perf_counter() - begin, 4)
-                columns = found_record(sources, field.cube)
-            except Exception as problem:  # a finder that fails finds nothing; the others go on
-                columns, error = found_record([], field.cube), f"{type(problem).__name__}: {problem}"
-            records[name] = {"cube": index, "seconds": seconds, "error": error, "sources": columns}
+        with TemporaryDirectory() as folder:
+            psf = write_psf(simulated.observation, Path(folder) / "psf.fits")
+            field = Field(cube_of(simulated, f"{stratum}-{index:05d}"), psf)
+            for name in missing:
+                if name != TRUTH:
+                    records[name] = {"cube": index, **self._search(name, field)}
         return records
+
+    def _search(self, name: str, field: Field) -> dict:
+        """What a contender finds in a field, in how many seconds."""
+        if isinstance(self.contenders[name], Classical):
+            _ = field.stacked  # one image for all of them, on the time of none
+        seconds, error = np.nan, None
+        try:
+            begin = time.perf_counter()
+            sources = self.searches[name](field)
+            seconds = round(time.perf_counter() - begin, 4)
+            columns = found_record(sources, field.cube)
+        except Exception as problem:  # a finder that fails finds nothing; the others go on
+            columns, error = found_record([], field.cube), f"{type(problem).__name__}: {problem}"
+        return {"seconds": seconds, "error": error, "sources": columns}
 
 
 def _start_worker(*arguments) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 from scipy import ndimage
 
-from napari_almadet.cube import Cube, CubeError, read_cube
+from napari_almadet.cube import Cube, CubeError, read_plane
 from napari_almadet.pipeline.evidence import NoiseUnits, line_maps, stack_snr
 
 if TYPE_CHECKING:
@@ -244,15 +244,15 @@ def read_psf(path: str, cube: Cube) -> np.ndarray:
     CubeError
         If it cannot be read, has other pixels than the cube, or no peak.
     """
-    image = read_cube(path)
-    if image.celestial is not None and cube.celestial is not None:
-        sides, wanted = (proj_plane_pixel_scales(of.celestial) * 3600 for of in (image, cube))
+    plane, celestial = read_plane(path)
+    if celestial.naxis == 2 and cube.celestial is not None:
+        sides, wanted = (proj_plane_pixel_scales(wcs) * 3600 for wcs in (celestial, cube.celestial))
         if not np.allclose(sides, wanted, rtol=0.01):
             raise CubeError(
                 f"{path}: its pixels are {sides[0]:.4g} x {sides[1]:.4g} arcsec and the cube's {wanted[0]:.4g} x "
                 f"{wanted[1]:.4g}; give the dirty beam that was imaged with the cube"
             )
-    plane = np.nan_to_num(image.read(len(image.data) // 2))
+    plane = np.nan_to_num(plane)
     y, x = np.unravel_index(plane.argmax(), plane.shape)
     half_y, half_x = min(y, plane.shape[0] - 1 - y), min(x, plane.shape[1] - 1 - x)
     if not plane.max() > 0 or min(half_y, half_x) < 2:

@@ -263,7 +263,7 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
         fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam"))
         if sky:
             fits.writeto(partial / "sky.fits", simulated.sky(), header(observation, "Jy/pixel"))
-        write_psf(partial, observation)
+        write_psf(observation, partial / "psf.fits")
     return folder
 
 
@@ -279,13 +279,14 @@ def finished(folder: Path, about: dict, truth: QTable) -> Iterator[Path]:
     partial.rename(folder)
 
 
-def write_psf(folder: Path, observation: Observation) -> None:
-    """Write the dirty beam of the middle channel, ``psf.fits``."""
+def write_psf(observation: Observation, path: Path) -> Path:
+    """Write the dirty beam at the middle channel as a FITS image, twice as wide as the cube."""
     cards = header(observation, "Jy/beam")
     for key in [k for k in cards if k.endswith("3")]:
         del cards[key]
     cards.update(CRPIX1=observation.size + 1, CRPIX2=observation.size + 1)
-    fits.writeto(folder / "psf.fits", observation.dirty_beam.astype(np.float32), cards)
+    fits.writeto(path, observation.dirty_beam.astype(np.float32), cards)
+    return path
 
 
 def seed_of(which: str, index: int, stratum: str, seed: int) -> int:

@@ -142,7 +142,7 @@ def write_mosaic(folder: Path, seed: int, across: int, stratum: str, observation
     axes = {"SIMPLE": True, "BITPIX": -32, "NAXIS": 3, "NAXIS1": side, "NAXIS2": side, "NAXIS3": observation.n_channels}
     about = {"seed": seed, "stratum": stratum, "mosaic": across, "observation": asdict(observation)}
     with finished(folder, about, mosaic.truth) as partial:
-        write_psf(partial, observation)
+        write_psf(observation, partial / "psf.fits")
         stream = fits.StreamingHDU(partial / "dirty.fits", fits.Header({**axes, **cards}))
         for plane in planes(mosaic, np.random.default_rng([seed, 1])):
             stream.write(plane.astype(np.float32))
