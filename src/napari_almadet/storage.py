@@ -204,6 +204,8 @@ class Lazy:
         others = [axis for axis in range(len(part)) if axis not in self.kept]
         try:
             values = self.source.read(tuple(part))
+        except FileNotFoundError as error:
+            raise CubeError(f"{self.source.path.name} is not there any more: no file {self.source.path}.") from error
         except Exception as error:  # a file damaged in its middle can fail anywhere inside the libraries
             raise CubeError(f"{self.source.path.name} cannot be read on, it may be damaged: {error}") from error
         return values.transpose(*self.kept, *others).reshape(shape)
