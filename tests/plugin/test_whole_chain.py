@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 import napari_almadet
 from napari_almadet.plugin.detect_widget import detection
+from napari_almadet.plugin.inspector import SETTLED_MS
 
 WEIGHTS = Path(napari_almadet.__file__).parent / "networks" / "weights"
 
@@ -109,7 +110,7 @@ def test_demo_loads_the_sample_and_starts(viewer, plugin, qtbot, monkeypatch):
         "probability",
         "candidates",
     ]
-    qtbot.wait(demo.FIT_AFTER_MS)
+    qtbot.wait(SETTLED_MS)
 
 
 def test_a_second_run_replaces_the_first_in_one_turn(viewer, cube_image, make_widget, qtbot):

@@ -109,9 +109,14 @@ class Inspector(QWidget):
         if not self._placed and isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
             self._placed = True
             if self._field_was_seen:
-                QTimer.singleShot(SETTLED_MS, self.session.viewer.reset_view)
+                QTimer.singleShot(
+                    SETTLED_MS, self._fit_field
+                )  # a method of this widget: it is not called once that is gone
             window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
             self._take_room()
+
+    def _fit_field(self) -> None:
+        self.session.viewer.reset_view()
 
     def _take_room(self) -> None:
         dock, window = self.parent(), self.window()
