@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -376,10 +378,17 @@ def read_cube(path: str | Path) -> Cube:
         single plane, no spectral axis, no value but NaN and zero.
     """
     path, hdu = split_address(path)
+    with _refusing(path):
+        return _read(path, hdu)
+
+
+@contextmanager
+def _refusing(path: Path) -> Generator[None, None, None]:
+    """Make whatever goes wrong while a file is read one sentence, and keep astropy's warnings back."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters of them is said in the notes
-            return _read(path, hdu)
+            yield
     except CubeError as error:
         raise CubeError(f"{path.name} {error}") from error.__cause__
     except FileNotFoundError:
@@ -407,19 +416,9 @@ def read_image(path: str | Path) -> tuple[Any, WCS | None]:
     CubeError
         If the file is missing, damaged or of no known form, or holds no image.
     """
-    address, (path, hdu) = path, split_address(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with opened(path, hdu, axes=2) as stored:
-                return _response(stored)
-    except CubeError as error:
-        raise CubeError(f"{path.name} {error}") from error.__cause__
-    except FileNotFoundError:
-        raise CubeError(f"{path.name} is not there: no file {address}.") from None
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
+    path, hdu = split_address(path)
+    with _refusing(path), opened(path, hdu, axes=2) as stored:
+        return _response(stored)
 
 
 def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
