@@ -36,6 +36,7 @@ NORMAL_MAD = 0.6745  # median absolute value of a normal distribution of standar
 # channels, FWHM of the lines looked for
 WIDTHS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 32.0, 50.0, 80.0, 125.0)
 WIDEST = 0.25  # of the band: wider ones are not told from the continuum
+NARROW = 32.0  # channels; wider lines lose to the baseline of one of several bands, and wait for averaged channels
 BAND = 512  # channels searched at once; of more, in overlapping bands, and for wider lines averaged by
 AVERAGED = 4  # channels, and again by as many
 MAPS = (
@@ -226,8 +227,8 @@ class Band:
 def bands(values: torch.Tensor, rms: torch.Tensor, widths: tuple[float, ...] = WIDTHS) -> Iterator[Band]:
     """The bands that spectra in noise units are searched in: one for up to :data:`BAND` channels.
 
-    Longer spectra are cut into bands of that many, a quarter of which overlaps with the next: the widest line fits
-    into it.  For wider lines :data:`AVERAGED` channels are made one, weighted for a flat
+    Longer spectra are cut into bands of that many, a quarter of which overlaps with the next, for lines of up to
+    :data:`NARROW` channels.  For wider lines :data:`AVERAGED` channels are made one, weighted for a flat
     spectrum, and so on, up to a quarter of the whole.
 
     Parameters
@@ -243,11 +244,11 @@ def bands(values: torch.Tensor, rms: torch.Tensor, widths: tuple[float, ...] = W
     if n_channels <= BAND:
         yield Band(values, rms, widths)
         return
+    narrow = tuple(width for width in widths if width <= NARROW)
     for first in window_starts(n_channels, BAND, int(WIDEST * BAND)):
         part = slice(first, first + BAND)
-        yield Band(values[part], rms[part], widths, first)
-    widest = max(width for width in widths if width <= WIDEST * BAND)
-    wider = tuple(width for width in widths if AVERAGED * width > widest)
+        yield Band(values[part], rms[part], narrow, first)
+    wider = tuple(width for width in widths if AVERAGED * width > narrow[-1])
     for band in bands(*averaged(values, rms), wider):
         yield Band(
             band.values, band.rms, band.widths, AVERAGED * band.first + (AVERAGED - 1) / 2, AVERAGED * band.factor
