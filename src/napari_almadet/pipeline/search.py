@@ -621,7 +621,7 @@ def stands_alone(find: Find, finds: list[Find]) -> bool:
 
 
 def best_place(find: Find, cutout: Cutout) -> tuple[float, float]:
-    """Where a source's own spectrum and extent fit best, (y, x) to a fortieth of a beam.
+    """Where a source's own spectrum and extent fit best, (y, x).
 
     Where noise has the shape of the beam, the most likely place of a source is the highest value of the channels' sum
     weighted with its spectrum, smoothed with its extent before the beam.  It is looked for about Source Finder's,
@@ -638,10 +638,17 @@ def best_place(find: Find, cutout: Cutout) -> tuple[float, float]:
     place = np.array([find.y, find.x]) - cutout.origin
     grid = np.meshgrid(place[0] + steps, place[1] + steps, indexing="ij")
     values = ndimage.map_coordinates(ndimage.gaussian_filter(image, extent, mode="nearest"), grid, order=3)
-    at = np.unravel_index(values.argmax(), values.shape)
-    if {0, len(steps) - 1} & set(at):
+    y, x = np.unravel_index(values.argmax(), values.shape)
+    if {0, len(steps) - 1} & {y, x}:
         return find.y, find.x
-    return find.y + steps[at[0]], find.x + steps[at[1]]
+    move = (steps[i] + vertex(line) * (steps[1] - steps[0]) for i, line in ((y, values[:, x]), (x, values[y])))
+    return tuple(place + cutout.origin + list(move))
+
+
+def vertex(values: np.ndarray) -> float:
+    """By how much of a step the parabola through the highest of some values and its neighbours peaks beside it."""
+    before, highest, after = values[values.argmax() - 1 :][:3]
+    return 0.5 * (before - after) / (before - 2 * highest + after)
 
 
 def expected_spectrum(find: Find) -> np.ndarray:
