@@ -277,7 +277,7 @@ class Session:
                 done()
                 raise
             else:
-                QTimer.singleShot(0, turn)
+                QTimer.singleShot(10, turn)  # with none, Qt takes the next turn before other timers and the painting
 
         turn()
 
