@@ -282,8 +282,9 @@ class Session:
         turn()
 
     def _presenting_steps(self, image: Image, detections: Detections, made: Sequence[Layer]) -> Iterator[None]:
-        image.metadata["cube"] = detections.cube
-        for layer in self._results(detections.cube):
+        before, image.metadata["cube"] = image.metadata.get("cube"), detections.cube  # each run prepares the cube anew
+        earlier = self._results(detections.cube) + (self._results(before) if before is not detections.cube else [])
+        for layer in earlier:
             self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
             if layer in self.viewer.layers:  # the user may have been quicker
                 self.viewer.layers.remove(layer)
