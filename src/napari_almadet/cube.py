@@ -797,7 +797,7 @@ def _implausible(cube: Cube) -> list[str]:
     if not likely:
         said.append(ends)
     if cube.celestial is None:
-        y_x = " and ".join(kind or "none" for kind in cube.wcs.wcs.ctype[1::-1])
+        y_x = " and ".join(kind or "none" for kind in list(cube.wcs.wcs.ctype)[1::-1])
         return [*said, f"There are no sky coordinates: the types of the image's axes are {y_x}."]
     latitude = cube.wcs.wcs.crval[1]
     if abs(latitude) > 90:
