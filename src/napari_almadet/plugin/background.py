@@ -1,9 +1,11 @@
-"""Work in a thread of its own, so that the window never waits."""
+"""Work in a thread of its own, and what else it takes for the window not to wait."""
 
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Generator
+import gc
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -53,3 +55,17 @@ def _hand_over(done: Callable, failed: Callable, outcome: Any) -> None:
         failed(outcome.error)
     else:
         done(outcome)
+
+
+@contextmanager
+def sparing_garbage() -> Iterator[None]:
+    """Leave what is in memory now out of garbage collections meanwhile.
+
+    napari collects garbage whenever a layer goes, and looks through all there is for it, with torch
+    and astropy a third of a second.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

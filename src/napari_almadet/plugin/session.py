@@ -19,7 +19,7 @@ from qtpy.QtCore import QTimer
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import VERDICTS, Box, Candidate, Detections, Fate
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.background import in_background, sparing_garbage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -287,7 +287,8 @@ class Session:
         for layer in earlier:
             self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
             if layer in self.viewer.layers:  # the user may have been quicker
-                self.viewer.layers.remove(layer)
+                with sparing_garbage():
+                    self.viewer.layers.remove(layer)
             yield
         for layer in made:
             self._presenting = True
