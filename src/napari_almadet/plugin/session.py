@@ -515,24 +515,33 @@ class Session:
                 self.choose(chosen, chosen[-1])
 
     def _mark_boxes(self) -> None:
-        """Select the boxes of the chosen candidates."""
-        if self._boxes is not None:
-            wanted = self._boxes.features["id"].isin([candidate.id for candidate in self.chosen])
-            rows = {int(row) for row in np.flatnonzero(wanted)}
-            if rows != set(self._boxes.selected_data):
-                with self._redraw():
-                    self._boxes.selected_data = rows
+        """Select the boxes of the chosen candidates, and draw them bold."""
+        if self._boxes is None:
+            return
+        wanted = self._boxes.features["id"].isin([candidate.id for candidate in self.chosen])
+        rows = {int(row) for row in np.flatnonzero(wanted)}
+        if rows == set(self._boxes.selected_data):  # maybe the user's doing, of which napari is still telling
             self._soon("_embolden")
+        elif self._pressed:  # in mid-drag the selection is napari's, and widths are set by way of it
+            with self._redraw():
+                self._boxes.selected_data = rows
+            self._soon("_embolden")
+        else:
+            self._embolden(rows)
 
-    def _embolden(self) -> None:
-        """Draw the selected boxes bold, unless napari marks them with handles.
+    def _embolden(self, rows: set[int] | None = None) -> None:
+        """Draw the selected boxes bold, unless napari marks them with handles; select ``rows`` before, if given.
 
-        Only those that change: setting the width of the selected takes 20 ms for 5000 boxes, that of all a second.
+        At once, so that the canvas is drawn once for it.  Only those that change: setting the width of
+        the selected takes 20 ms for 5000 boxes, that of all a second.
         """
         self._later.discard("_embolden")
-        if self._boxes is None or self._pressed:  # in mid-drag the selection is napari's
+        if self._boxes is None or self._pressed:
             return
-        selected, thin = set(self._boxes.selected_data), layers.edge_width(self.detections.cube)
+        selected, thin = (
+            set(self._boxes.selected_data) if rows is None else rows,
+            layers.edge_width(self.detections.cube),
+        )
         bold = {int(row) for row in np.flatnonzero(np.array(self._boxes.edge_width) > thin)}
         wanted = set() if self.tool else selected
         with self._redraw():
