@@ -260,7 +260,7 @@ def detect(
             flag_channels=flag_channels,
             reliability=reliability,
             device=str(device),
-            psf=str(psf) if psf else None,
+            psf=None if psf is None else str(psf.resolve()),
             memory=memory,
             **own_weights(weights or []),
         )

@@ -72,15 +72,24 @@ def test_form_becomes_settings(cube_image, make_widget, qtbot):
     assert (settings.threshold, settings.min_snr, settings.device, settings.require_line) == (0.25, 3.5, "cpu", False)
 
 
-def test_a_primary_beam_is_looked_for_beside_the_cube(cube_image, make_widget, qtbot, monkeypatch):
+@pytest.mark.parametrize(("setting", "words"), [("primary_beam", "primary beam"), ("psf", "dirty beam")])
+def test_an_image_of_a_beam_is_looked_for_beside_the_cube(cube_image, make_widget, qtbot, monkeypatch, setting, words):
     asked = []
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: asked.append(a) or ("/data/toy.pb.fits", ""))
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *a: asked.append(a) or ("/data/toy.fits", ""))
     widget = make_widget(FakeRun())
-    assert widget.settings().primary_beam is None
-    (browse,) = [action for action in widget.primary_beam.actions() if action.text() == ""][:1]
+    assert getattr(widget.settings(), setting) is None
+    (browse,) = [action for action in getattr(widget, setting).actions() if action.text() == ""][:1]
     browse.trigger()
-    assert widget.settings().primary_beam == "/data/toy.pb.fits"
-    assert asked[0][1] == "Image of the primary beam"
+    assert getattr(widget.settings(), setting) == "/data/toy.fits"
+    assert asked[0][1] == f"Image of the {words}"
+
+
+def test_the_papers_preset_takes_no_dirty_beam(cube_image, make_widget):
+    widget = make_widget(FakeRun())
+    widget.psf.setText("/data/toy.psf.fits")
+    widget.preset.setCurrentText("paper")
+    assert not widget.psf.isEnabled()
+    assert widget.settings().psf is None
 
 
 def test_progress_says_what_is_done(cube_image, make_widget, qtbot):

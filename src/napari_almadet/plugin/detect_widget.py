@@ -140,17 +140,15 @@ class DetectWidget(QWidget):
         self.min_snr.setToolTip("Preset paper only: least signal-to-noise of a candidate in its focused image")
         self.keep_continuum = QCheckBox("Keep sources without a line")
         self.keep_continuum.setToolTip("The paper drops candidates without an emission peak; this keeps them")
-        self.primary_beam = QLineEdit()
-        self.primary_beam.setPlaceholderText("none")
-        self.primary_beam.setClearButtonEnabled(True)
-        self.primary_beam.setToolTip(
-            "An image of the cube's primary beam (.pb), for fluxes, and for the noise of a cube corrected for it"
+        self.primary_beam = self._image_of(
+            "primary beam",
+            "An image of the cube's primary beam (.pb), for fluxes, and for the noise of a cube corrected for it",
         )
-        browse = self.primary_beam.addAction(
-            self.style().standardIcon(QStyle.StandardPixmap.SP_DialogOpenButton),
-            QLineEdit.ActionPosition.TrailingPosition,
+        self.psf = self._image_of(
+            "dirty beam",
+            "Preset almadet only: an image of the dirty beam (.psf) of a cube not CLEANed, to take the sidelobes of\n"
+            "bright sources off; without it the beam is told from the cube's noise and bright sources",
         )
-        browse.triggered.connect(self._find_primary_beam)
         self.reliability = QCheckBox("Reliability from the negated cube")
         self.reliability.setToolTip(
             "Preset almadet only: search the negated cube as well. Noise and most sidelobes are negative as often as\n"
@@ -196,6 +194,7 @@ class DetectWidget(QWidget):
         form.addRow("Device", self.device)
         form.addRow("Threshold", numbers)
         form.addRow("Primary beam", self.primary_beam)
+        form.addRow("Dirty beam", self.psf)
         form.addRow("", self.keep_continuum)
         form.addRow("", self.reliability)
         buttons = QHBoxLayout()
@@ -224,13 +223,25 @@ class DetectWidget(QWidget):
         self.keep_continuum.setChecked(not defaults.require_line)
         self.min_snr.setEnabled(paper)
         self.reliability.setEnabled(not paper)
+        self.psf.setEnabled(not paper)
 
-    def _find_primary_beam(self) -> None:
+    def _image_of(self, what: str, tip: str) -> QLineEdit:
+        """A line for the file of an image that goes with the cube, and a button in it to look for one."""
+        line = QLineEdit()
+        line.setPlaceholderText("none")
+        line.setClearButtonEnabled(True)
+        line.setToolTip(tip)
+        icon = self.style().standardIcon(QStyle.StandardPixmap.SP_DialogOpenButton)
+        browse = line.addAction(icon, QLineEdit.ActionPosition.TrailingPosition)
+        browse.triggered.connect(partial(self._find_image, line, what))
+        return line
+
+    def _find_image(self, line: QLineEdit, what: str, *_: object) -> None:
         cube = self.session.image.metadata.get("cube") if self.session.image is not None else None
         folder = str(cube.path.parent) if isinstance(cube, Cube) and cube.path is not None else ""
-        path, _ = QFileDialog.getOpenFileName(self, "Image of the primary beam", folder)
+        path, _ = QFileDialog.getOpenFileName(self, f"Image of the {what}", folder)
         if path:
-            self.primary_beam.setText(path)
+            line.setText(path)
 
     def open_inspector(self) -> None:
         """Show the inspector below the canvas, unless it is there."""
@@ -295,6 +306,7 @@ class DetectWidget(QWidget):
             reliability=self.reliability.isChecked() and self.preset.currentText() != "paper",
             device=self.device.currentData(),
             primary_beam=self.primary_beam.text().strip() or None,
+            psf=(self.psf.text().strip() or None) if self.psf.isEnabled() else None,
         )
 
     def detect(self) -> None:
@@ -393,6 +405,7 @@ class DetectWidget(QWidget):
         paper = self.preset.currentText() == "paper"
         self.min_snr.setEnabled(not running and paper)
         self.reliability.setEnabled(not running and not paper)
+        self.psf.setEnabled(not running and not paper)
 
 
 def summary(detections: Detections, seconds: float) -> str:
