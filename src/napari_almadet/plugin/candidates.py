@@ -545,7 +545,8 @@ def _least(prefix: str, most: float, step: float, decimals: int) -> QDoubleSpinB
     box.setDecimals(decimals)
     box.setPrefix(prefix)
     box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # they would leave no room for the number
-    box.setMinimumWidth(box.fontMetrics().horizontalAdvance(f"{prefix}0.00") + 30)
+    box.setStyleSheet("padding: 1px 4px")  # napari's is for the buttons
+    box.setMinimumWidth(box.fontMetrics().horizontalAdvance(f"{prefix}0.00") + 16)
     return box
 
 
