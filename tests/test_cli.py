@@ -103,7 +103,8 @@ def test_a_bad_cube_does_not_stop_the_others(almadet, cube, tmp_path):
 def test_cubes_of_one_name_do_not_overwrite_each_other(almadet, cube, tmp_path):
     one, other = cube("a/field.fits"), cube("b/field.fits", height=0)
     for _ in range(2):  # the second time the folders are the same ones
-        assert almadet("detect", one, other, "-o", tmp_path / "out", "--threshold", 0.5).exit_code == 0
+        result = almadet("detect", one, other, "-o", tmp_path / "out", "--threshold", 0.5)
+        assert result.exit_code == 0, result.output
         found = {folder.name for folder in (tmp_path / "out").iterdir()}
         assert found == {"field", "field-2", *ALL}
     assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 1

@@ -204,7 +204,8 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(many, tmp_path, jobs):
     for number in range(3, 12):  # enough for it never to be done in time
         shutil.copy(many[0], many[0].with_name(f"night{number}.fits"))
     paths = sorted(many[0].parent.iterdir())
-    code = "import sys; from napari_almadet.cli import app; app(sys.argv[1:])"
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a runner's children may not
+    code = f"{listen}; import sys; from napari_almadet.cli import app; app(sys.argv[1:])"
     command = [sys.executable, "-c", code, "detect", *map(str, paths), "-o", str(out), "--jobs", str(jobs)]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
