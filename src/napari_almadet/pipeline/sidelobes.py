@@ -117,23 +117,24 @@ def unexplained(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, in
     """Variance, about the main lobes of sources at some places, of what they and the PSF do not explain."""
     import torch
 
-    responses = [widened(psf, scale * beam) for scale in SCALES]
+    responses = responses_of(psf, beam)
     scales, found = fit_components(units, places, responses, beam)
     own = torch.linalg.qr(found.T).Q.T  # all that the sources' spectra can show, in few planes
     images = seen_at(places, [responses[scale] for scale in scales], units)
     left = torch.einsum("mc,cyx->myx", own, units.cube) - torch.einsum("mj,jyx->myx", own @ found.T, images)
     lobes = [MAIN_LOBE * beam * np.hypot(1, SCALES[scale]) for scale in scales]
-    about = within(places, [NEAR * beam] * len(places), units) & ~within(places, lobes, units) & units.valid
+    near = [NEAR * beam] * len(places)
+    about = within(places, near, units.valid) & ~within(places, lobes, units.valid) & units.valid
     return float(left[:, about].square().mean()) if about.any() else 0.0
 
 
-def within(places: list[tuple[int, int]], reaches: list[float], units: NoiseUnits) -> torch.Tensor:
-    """Pixels nearer to any of the places than its reach, (ny, nx)."""
+def within(places: list[tuple[int, int]], reaches: list[float], image: torch.Tensor) -> torch.Tensor:
+    """Pixels of an image (ny, nx) not farther from one of the places than its reach."""
     import torch
 
-    ny, nx = units.valid.shape
-    y, x = torch.arange(ny, device=units.cube.device)[:, None], torch.arange(nx, device=units.cube.device)
-    inside = torch.zeros_like(units.valid)
+    ny, nx = image.shape
+    y, x = torch.arange(ny, device=image.device)[:, None], torch.arange(nx, device=image.device)
+    inside = torch.zeros_like(image, dtype=torch.bool)
     for (cy, cx), reach in zip(places, reaches, strict=True):
         inside |= (y - cy) ** 2 + (x - cx) ** 2 <= reach**2
     return inside
@@ -313,7 +314,7 @@ def without_sidelobes(
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return units, None
-    responses = [widened(psf, scale * beam) for scale in SCALES]
+    responses = responses_of(psf, beam)
     residual, places, scales, found = units, [], [], []
     for _ in range(CYCLES):
         snr = peak_snr(residual)
@@ -342,11 +343,16 @@ def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
     psf, variance = noise_psf(units, beam)
     places = peaks(snr, max(LEAST_SNR, 0.3 * float(snr.max())), beam)
     psf = weighted_psf(units, psf, without_twins(places, snr), beam)
-    responses = [widened(psf, scale * beam) for scale in SCALES]
+    responses = responses_of(psf, beam)
     scales, found = fit_components(units, places, responses, beam)
     images = seen_at(places, [responses[scale] for scale in scales], units)
     sources = Sidelobes(found, images, torch.tensor(places, device=psf.device))
     return source_psf(units, psf, variance, sources, scales, beam)
+
+
+def responses_of(psf: torch.Tensor, beam: float) -> list[torch.Tensor]:
+    """How the PSF shows sources of all :data:`SCALES`."""
+    return [widened(psf, scale * beam) for scale in SCALES]
 
 
 def widened(psf: torch.Tensor, fwhm: float) -> torch.Tensor:
@@ -428,13 +434,7 @@ def fit_components(
 
 def improves(before: torch.Tensor, after: torch.Tensor, places: list[tuple[int, int]], beam: float) -> bool:
     """Whether the stack has less power outside the sources' main lobes than before."""
-    import torch
-
-    ny, nx = before.shape
-    y, x = torch.arange(ny, device=before.device)[:, None], torch.arange(nx, device=before.device)
-    outside = torch.ones_like(before, dtype=torch.bool)
-    for cy, cx in places:
-        outside &= (y - cy) ** 2 + (x - cx) ** 2 > (1.5 * beam) ** 2
+    outside = ~within(places, [1.5 * beam] * len(places), before)
     if not outside.any():
         return True
     return bool((after[outside] ** 2).mean() < (before[outside] ** 2).mean())

@@ -212,8 +212,8 @@ def noise_profile(cube: Cube, window: Window) -> np.ndarray | None:
 @in_steps
 def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
     """Geometric mean of the beam's FWHM in pixels: the header's, or else what the noise's correlation says."""
-    if cube.beam_area:
-        return float(np.sqrt(4 * np.log(2) / np.pi * cube.beam_area))
+    if cube.beam_fwhm:
+        return cube.beam_fwhm
     import torch
 
     ny, nx = cube.shape[1:]

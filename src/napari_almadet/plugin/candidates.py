@@ -113,6 +113,8 @@ class CandidateModel(QAbstractTableModel):
         self._places = {id(candidate): row for row, candidate in enumerate(self.candidates)}
         self.columns = columns_of(self.session.features)
         self._values, self._colours = self._values_of(self.candidates)
+        self._faint = QColor(Colours.of(self.session.viewer.theme).text)  # a new theme resets the model
+        self._faint.setAlpha(150)
         self.endResetModel()
 
     def update(self, changed: list[Candidate]) -> None:
@@ -136,8 +138,6 @@ class CandidateModel(QAbstractTableModel):
         features = self.session.features
         if features is None:
             return {}, []
-        self._faint = QColor(Colours.of(self.session.viewer.theme).text)
-        self._faint.setAlpha(150)
         rows = features.set_index("id", drop=False).reindex([c.id for c in candidates])
         values = {column.sort_by: rows[column.sort_by].tolist() for column in self.columns}
         return values, (255 * box_colours(rows, self.session.colour_by)).astype(int).tolist()

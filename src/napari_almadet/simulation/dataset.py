@@ -88,26 +88,30 @@ def simulate_cube(
     if imager is None or observation != asked:
         imager = Imager(observation, device=imager.device if imager else "cpu")
     coverage = kind.blank(np.random.default_rng([seed, 2]), observation) if kind.blank else full_coverage(observation)
-    rng = np.random.default_rng(seed)
-    model = SkyModel.sample(
-        rng,
-        kind.sky,
-        size=observation.size,
-        n_channels=observation.n_channels,
-        brightest=brightest_of(rng, kind, observation),
-        beam=observation.clean_beam,
-        where=kind.place(observation, coverage.pixels) if kind.place else None,
-    )
+    where = kind.place(observation, coverage.pixels) if kind.place else None
+    model = draw_sky(np.random.default_rng(seed), kind, observation, where)
     dirty = imager.cube(model, torch.Generator().manual_seed(seed)).cpu().numpy()
     dirty[~coverage.channels] = np.nan
     dirty[:, ~coverage.pixels] = np.nan
     return SimulatedCube(dirty, model, truth_table(model, imager, coverage), observation, stratum, seed)
 
 
-def brightest_of(rng: np.random.Generator, kind: Stratum, observation: Observation) -> float:
-    """Draw the brightness of a field's brightest voxel, in Jy/pixel."""
-    brightest = kind.brightness * rng.uniform(*BRIGHTEST)
-    return brightest * (PAPER_BEAM.fwhm / observation.clean_beam.fwhm) ** 2 if kind.sky.in_beams else brightest
+def draw_sky(
+    rng: np.random.Generator, kind: Stratum, observation: Observation, where: np.ndarray | None = None
+) -> SkyModel:
+    """Draw the sky of one field of a stratum; ``where``: the chance of each pixel to hold a source."""
+    brightest = kind.brightness * rng.uniform(*BRIGHTEST)  # voxel, Jy/pixel
+    if kind.sky.in_beams:
+        brightest *= (PAPER_BEAM.fwhm / observation.clean_beam.fwhm) ** 2
+    return SkyModel.sample(
+        rng,
+        kind.sky,
+        size=observation.size,
+        n_channels=observation.n_channels,
+        brightest=brightest,
+        beam=observation.clean_beam,
+        where=where,
+    )
 
 
 def truth_boxes(model: SkyModel, imager: Imager) -> np.ndarray:

@@ -19,9 +19,8 @@ from astropy.table import QTable, vstack
 from scipy import fft
 
 from napari_almadet.simulation.array import AntennaArray, grid_visibilities, primary_beam_radius
-from napari_almadet.simulation.dataset import brightest_of, finished, header, truth_table, write_psf
+from napari_almadet.simulation.dataset import draw_sky, finished, header, truth_table, write_psf
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.sky import SkyModel
 from napari_almadet.simulation.strata import STRATA
 
 FAINTEST = 1e-5  # of a component's peak, where its image ends
@@ -59,14 +58,7 @@ def draw_mosaic(seed: int, across: int, stratum: str = "paper", observation: Obs
     stamps, tables = [], []
     for number in range(across**2):
         y0, x0 = (observation.size * i for i in divmod(number, across))
-        model = SkyModel.sample(
-            rng,
-            kind.sky,
-            size=observation.size,
-            n_channels=observation.n_channels,
-            brightest=brightest_of(rng, kind, observation),
-            beam=observation.clean_beam,
-        )
+        model = draw_sky(rng, kind, observation)
         images, spectra, _ = model.components(observation.size, observation.frequencies)
         for image, spectrum in zip(images, spectra, strict=True):
             rows, columns = (np.flatnonzero((np.abs(image) > FAINTEST).any(axis=axis)) for axis in (1, 0))

@@ -202,10 +202,10 @@ class SkyModel:
         ndarray
             Shape (n, size, size), float32.
         """
-        covariance = _covariance(self.major, self.minor, self.angle)
+        matrix = covariance(self.major, self.minor, self.angle)
         if beam is not None:
-            covariance = covariance + _covariance(beam.major, beam.minor, beam.angle)
-        inverse = np.linalg.inv(covariance)
+            matrix = matrix + covariance(beam.major, beam.minor, beam.angle)
+        inverse = np.linalg.inv(matrix)
         pixels = np.arange(size)
         dx = pixels - self.x[:, None]
         dy = pixels - self.y[:, None]
@@ -296,8 +296,8 @@ class SkyModel:
         return np.concatenate(images), np.concatenate(spectra), np.concatenate(owner)
 
 
-def _covariance(major, minor, angle) -> np.ndarray:
-    """Covariance in (x, y) pixels of Gaussians of given FWHM; shape (..., 2, 2)."""
+def covariance(major, minor, angle) -> np.ndarray:
+    """Covariance in (x, y) pixels of Gaussians of given FWHM and position angle in degrees; shape (..., 2, 2)."""
     major, minor = np.square(np.asarray([major, minor], dtype=float) * gaussian_fwhm_to_sigma)
     angle = np.radians(angle)
     # Position angle runs from north (+y) to east (-x).

@@ -22,9 +22,9 @@ from astropy.stats import gaussian_fwhm_to_sigma
 
 from napari_almadet.pipeline.evidence import in_noise_units, maps
 from napari_almadet.pipeline.sidelobes import without_sidelobes
+from napari_almadet.simulation import sky
 from napari_almadet.simulation.array import SPEED_OF_LIGHT, AntennaArray
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.sky import rotation
 from napari_almadet.training.data import Shown
 
 SIDE = 96  # px of a field
@@ -84,10 +84,7 @@ def instrument(rng: np.random.Generator, paper: bool) -> Instrument:
 
 def covariance(major: float, minor: float, angle: float) -> np.ndarray:
     """Covariance in (y, x) of a Gaussian of given FWHM in px and position angle in degrees, North up and East left."""
-    along = np.array([np.cos(np.radians(angle)), -np.sin(np.radians(angle))])
-    across = np.array([-along[1], along[0]])
-    a, b = (major * gaussian_fwhm_to_sigma) ** 2, (minor * gaussian_fwhm_to_sigma) ** 2
-    return a * np.outer(along, along) + b * np.outer(across, across)
+    return sky.covariance(major, minor, angle)[::-1, ::-1]
 
 
 def source_image(transfer: torch.Tensor, centre: np.ndarray, shape: np.ndarray) -> torch.Tensor:
@@ -178,7 +175,7 @@ def emission(source: Source, transfer: torch.Tensor, n_channels: int) -> torch.T
         along = np.linspace(-0.75, 0.75, 13)  # FWHM
         to_px = np.sqrt(values[1]) / gaussian_fwhm_to_sigma
         thin = source.shape - (values[1] - (to_px * (along[1] - along[0])) ** 2) * np.outer(axes[:, 1], axes[:, 1])
-        offsets, shifts = to_px * along[:, None] * axes[:, 1], 0.5 * source.gradient * rotation(along)
+        offsets, shifts = to_px * along[:, None] * axes[:, 1], 0.5 * source.gradient * sky.rotation(along)
         parts = np.exp(-4 * np.log(2) * along**2)
     else:
         thin, offsets, shifts, parts = source.shape, np.zeros((1, 2)), np.zeros(1), np.ones(1)
