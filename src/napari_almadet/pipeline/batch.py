@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -32,6 +31,7 @@ from napari_almadet.pipeline.exchange import replacing
 from napari_almadet.pipeline.folder import ABOUT, JOURNAL, is_result
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.steps import Progress
+from napari_almadet.storage import split_address
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -112,7 +112,7 @@ def is_done(task: Task, settings: Settings, networks: dict | None) -> bool:
         same = _effective(before) == _effective(settings) and networks in (None, provenance["networks"])
         if not same or provenance["version"] != __version__:
             return False
-        file = _file(task.path).resolve()
+        file = split_address(task.path)[0].resolve()
         known = (reference["path"], reference["size"], reference["mtime_ns"])
         if known == (str(file), file.stat().st_size, file.stat().st_mtime_ns):
             return True
@@ -146,14 +146,9 @@ def _is_anothers(folder: Path, path: str) -> bool:
     try:
         reference = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["cube"]
         there = Path(reference["path"])
-        return bool(reference["path"]) and there.exists() and there != _file(Path(path))
+        return bool(reference["path"]) and there.exists() and there != split_address(path)[0]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _file(path: Path) -> Path:
-    """The file of an address such as ``cube.fits[SCI]``."""
-    return path if path.exists() else Path(re.sub(r"\[[^\]]*\]$", "", str(path)))
 
 
 # --- the work on one cube ------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_almadet.pipeline.catalog import Candidate, Fate
-from napari_almadet.pipeline.steps import Progress, in_steps
+from napari_almadet.pipeline.steps import Progress, in_steps, renamed
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 FEW = 20  # negatives, with fewer of which reliabilities are rough
 MANY = 2  # negatives over the threshold that noise alone does not make: in simulated fields there is one in 50
 SPREAD = 2.0  # of the logits of candidates of noise in simulated fields,
-WORTH = (
-    5  # which counts as so many negatives: a few that lie close together by chance do not tell how far others may lie
-)
+WORTH = 5  # which counts as so many negatives: a few close together by chance do not tell how far others may lie
 DIP = 0.5  # of a source's SNR, up to which a negative beside it is its own bowl or its line's dip in a fitted baseline
 EDGE = 1e-4  # from 0 and 1, beyond which probabilities are not told apart
 
@@ -85,13 +83,7 @@ def find_negatives(
     from napari_almadet.pipeline.search import search_steps
 
     steps = search_steps(cube, settings, networks, client, negated=True)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            found = end.value
-            break
-        yield replace(step, stage=f"Negated cube: {step.stage[0].lower()}{step.stage[1:]}")
+    found = yield from renamed(steps, lambda stage: f"Negated cube: {stage[0].lower()}{stage[1:]}")
     margin = found.scales["beam"]
     kept = [c for c in candidates if c.fate is not Fate.DROPPED]
 

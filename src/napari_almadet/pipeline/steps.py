@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TypeVar
 
@@ -30,6 +30,16 @@ def finish(steps: Generator[Progress, None, Result], report: Callable[[Progress]
             return end.value
         if report is not None:
             report(progress)
+
+
+def renamed(steps: Generator[Progress, None, Result], name: Callable[[str], str]) -> Generator[Progress, None, Result]:
+    """The same steps, with what ``name`` makes of their stages."""
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            return end.value
+        yield replace(progress, stage=name(progress.stage))
 
 
 def in_steps(steps: Callable[..., Generator[Progress, None, Result]]) -> Callable[..., Result]:

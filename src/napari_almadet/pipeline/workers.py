@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from napari_almadet.pipeline.steps import Progress
+from napari_almadet.pipeline.steps import Progress, renamed
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -55,14 +55,8 @@ def each_here(task: Callable, items: Sequence, *shared) -> Generator[Progress, N
     """The same in this process."""
     results = []
     for number, item in enumerate(items, 1):
-        steps, where = task.steps(item, *shared), f" (window {number} of {len(items)})" if len(items) > 1 else ""
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as end:
-                results.append(end.value)
-                break
-            yield Progress(progress.stage + where, progress.done, progress.total)
+        where = f" (window {number} of {len(items)})" if len(items) > 1 else ""
+        results.append((yield from renamed(task.steps(item, *shared), lambda stage, where=where: stage + where)))
     return results
 
 

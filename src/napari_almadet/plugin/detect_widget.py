@@ -301,15 +301,16 @@ class DetectWidget(QWidget):
 
     def settings(self) -> Settings:
         """What the form says."""
+        paper = self.preset.currentText() == "paper"
         return Settings(
             preset=self.preset.currentText(),
             threshold=self.threshold.value(),
             min_snr=self.min_snr.value(),
             require_line=not self.keep_continuum.isChecked(),
-            reliability=self.reliability.isChecked() and self.preset.currentText() != "paper",
+            reliability=self.reliability.isChecked() and not paper,
             device=self.device.currentData(),
             primary_beam=self.primary_beam.text().strip() or None,
-            psf=(self.psf.text().strip() or None) if self.psf.isEnabled() else None,
+            psf=None if paper else self.psf.text().strip() or None,
         )
 
     def detect(self) -> None:

@@ -538,10 +538,8 @@ class Session:
         self._later.discard("_embolden")
         if self._boxes is None or self._pressed:
             return
-        selected, thin = (
-            set(self._boxes.selected_data) if rows is None else rows,
-            layers.edge_width(self.detections.cube),
-        )
+        selected = set(self._boxes.selected_data) if rows is None else rows
+        thin = layers.edge_width(self.detections.cube)
         bold = {int(row) for row in np.flatnonzero(np.array(self._boxes.edge_width) > thin)}
         wanted = set() if self.tool else selected
         with self._redraw():
