@@ -145,9 +145,10 @@ def test_sidelobes_have_twins_and_kin_and_sources_do_not():
     units = replace(in_noise_units(correlated(3, 64), BEAM), cube=cube)
     rows = np.array([(0, y, x, SIGMA, SIGMA) for y, x in ((20, 20), (26, 25), (30, 12))], float)
     spectra = np.stack([cube[:, int(y), int(x)].numpy() for _, y, x, _, _ in rows])
-    twin, kinship = twins_and_kin(rows, spectra, np.array([90.0, 18.0, 11.0]), units)
+    twin, kinship = twins_and_kin(rows, spectra, np.array([90.0, 18.0, 11.0]), units, BEAM)
     assert twin[0] == kinship[0] == 0
     assert twin[1] > 0.7
     assert kinship[1] > 0.7
     assert twin[2] < 0.5
     assert kinship[2] < 0.4
+    assert not twins_and_kin(rows[:2], spectra[:2], np.array([90.0, 18.0]), units, 2 * BEAM).any(), "in its main lobe"

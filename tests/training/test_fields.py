@@ -9,6 +9,7 @@ import torch
 from napari_almadet.pipeline.evidence import MAPS, in_noise_units, line_maps, stack_snr
 from napari_almadet.pipeline.sidelobes import gaussian
 from napari_almadet.training.fields import (
+    EMPTY,
     COLUMNS,
     SIDE,
     Fields,
@@ -124,9 +125,10 @@ def test_observations_have_the_beams_the_search_averages_to():
 
 def test_empty_fields_are_among_them():
     rng = np.random.default_rng(0)
-    counts = [len(draw_sources(rng, BEAM, 128)) for _ in range(200)]
+    counts = [len(draw_sources(rng, BEAM, 128, EMPTY)) for _ in range(200)]
     assert 0.05 < np.mean(np.array(counts) == 0) < 0.3
     assert max(counts) == 6
+    assert not any(len(draw_sources(rng, BEAM, 128, 1.0)) for _ in range(10))
 
 
 def test_targets_hold_centre_offset_and_size():

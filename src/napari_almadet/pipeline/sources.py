@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 BOX_LEVEL = 0.1  # of a source's peak, where its box ends
 LINE_SNR = 4.5  # that a line has at least
 PARENTS = 3  # brightest candidates, of which another may be a sidelobe
+NO_SIDELOBE = (
+    1.5  # beams from its source, where no sidelobe is yet; a neighbour there has its spectrum mixed with its own
+)
 LEAST_CHANCE = 0.1  # of Source Finder; what is less likely is not looked at
 MEASURES = (
     "logit",  # Source Finder's
@@ -153,7 +156,9 @@ def own_lines(spectrum: np.ndarray, rms: torch.Tensor) -> np.ndarray:
     return as_in_one_band(torch.stack(best).amax(dim=0), len(rms)).cpu().numpy()
 
 
-def twins_and_kin(rows: np.ndarray, spectra: np.ndarray, strength: np.ndarray, units: NoiseUnits) -> np.ndarray:
+def twins_and_kin(
+    rows: np.ndarray, spectra: np.ndarray, strength: np.ndarray, units: NoiseUnits, beam: float
+) -> np.ndarray:
     """How much a candidate is like a sidelobe of one of the brightest others.
 
     A dirty beam is the same turned by 180 degrees, whatever the weights, and its sidelobes have their
@@ -165,13 +170,15 @@ def twins_and_kin(rows: np.ndarray, spectra: np.ndarray, strength: np.ndarray, u
         As :func:`centres` and :func:`spectra` give them.
     strength
         SNR of each, shape (n,).
+    beam
+        FWHM in pixels.
 
     Returns
     -------
     numpy.ndarray
         Shape (2, n): the share of a candidate's emission that is seen opposite of it about one at least twice as
-        bright, and the correlation of its spectrum with that of such a one; each the highest of
-        :data:`PARENTS` of them, 0 if there is none.
+        bright and :data:`NO_SIDELOBE` away, and the correlation of its spectrum with that of such a one; each the
+        highest of :data:`PARENTS` of them, 0 if there is none.
     """
     import torch
 
@@ -182,7 +189,8 @@ def twins_and_kin(rows: np.ndarray, spectra: np.ndarray, strength: np.ndarray, u
     ny, nx = units.valid.shape
     bright = np.argsort(-strength)[:PARENTS]
     for i, (_, y, x, _, _) in enumerate(rows):
-        for j in bright[strength[bright] >= 2 * strength[i]]:
+        far = np.hypot(y - rows[bright, 1], x - rows[bright, 2]) > NO_SIDELOBE * beam
+        for j in bright[far & (strength[bright] >= 2 * strength[i])]:
             made[1, i] = max(made[1, i], spectra[i] @ spectra[j] / np.sqrt(power[j]) / own[i])
             iy, ix = round(2 * rows[j, 1] - y), round(2 * rows[j, 2] - x)
             if 0 <= iy < ny and 0 <= ix < nx:
@@ -228,7 +236,7 @@ def measures(
     nearest = brighter.argmax(axis=1)
     neighbour = brighter.max(axis=1)
     distance = np.where(neighbour > 0, apart[np.arange(len(y)), nearest], 8)
-    twin, kinship = twins_and_kin(rows, own, 2 * np.sinh(strength), units)
+    twin, kinship = twins_and_kin(rows, own, 2 * np.sinh(strength), units, beam)
     near = torch.nn.functional.avg_pool2d(units.valid.float()[None, None], 9, stride=1, padding=4)[0, 0]
     iy, ix = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
     stack = 2 * np.sinh(value["stack"])

@@ -32,6 +32,7 @@ CHANNELS = 128
 ARRAYS = (*(f"alma_cycle9_c{i}" for i in range(1, 7)), "aca_cycle9", "vla_c", "vla_d")
 FIELDS = 40  # of one observation
 NOISE_CUBES = 2  # of 2 SIDE pixels a side, from which windows are cut for the fields
+EMPTY = 0.15  # of the fields
 FAINTEST = 3.0  # SNR, stack and line together, of a source that can be asked for
 COLUMNS = ("field", "y", "x", "sigma_y", "sigma_x", "snr_stack", "snr_line", "channel", "width")
 
@@ -114,11 +115,11 @@ class Source:
     gradient: float = 0.0  # channels by which the line of a rotating one shifts across its FWHM
 
 
-def draw_sources(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
+def draw_sources(rng: np.random.Generator, beam: float, n_channels: int, empty: float) -> list[Source]:
     """The sources of one field: none, a few, close pairs, resolved rotating ones; faint, ordinary or bright."""
-    if rng.random() < 0.15:
+    if rng.random() < empty:
         return []
-    if rng.random() < 0.15:
+    if rng.random() < 0.12:
         return draw_discs(rng, beam, n_channels)
     n = int(rng.integers(1, 7))
     bright = rng.random() < 0.25
@@ -135,8 +136,8 @@ def draw_sources(rng: np.random.Generator, beam: float, n_channels: int) -> list
         size = rng.uniform(0.8, 3.0, 2) if rng.random() < 0.08 else rng.uniform(0.0, 1.0, 2)
         shape = covariance(*(beam * np.sort(size)[::-1]), rng.uniform(0, 180))
         centre = rng.uniform(margin, SIDE - 1 - margin, 2)
-        if sources and rng.random() < 0.25:
-            angle, distance = rng.uniform(0, 2 * np.pi), beam * rng.uniform(0.6, 2.5)
+        if sources and rng.random() < 0.35:
+            angle, distance = rng.uniform(0, 2 * np.pi), beam * rng.uniform(0.5, 2.2)
             centre = sources[-1].centre + distance * np.array([np.sin(angle), np.cos(angle)])
             if not (centre >= 0).all() or not (centre <= SIDE - 1).all():
                 continue
@@ -212,10 +213,15 @@ def phase_errors(rng: np.random.Generator, response: torch.Tensor) -> torch.Tens
     return response * torch.exp(1j * field[:, : n // 2 + 1])
 
 
-def simulate_field(rng: np.random.Generator, instrument: Instrument) -> tuple[torch.Tensor, np.ndarray]:
-    """One field: its dirty cube (channels, SIDE, SIDE) and its sources, rows of :data:`COLUMNS` but the first."""
+def simulate_field(
+    rng: np.random.Generator, instrument: Instrument, empty: float = EMPTY
+) -> tuple[torch.Tensor, np.ndarray]:
+    """One field: its dirty cube (channels, SIDE, SIDE) and its sources, rows of :data:`COLUMNS` but the first.
+
+    ``empty`` is the chance that there are none.
+    """
     n_channels = CHANNELS if rng.random() < 0.6 else int(rng.integers(24, CHANNELS + 1))
-    sources = draw_sources(rng, instrument.beam, n_channels)
+    sources = draw_sources(rng, instrument.beam, n_channels, empty)
     transfer = instrument.response
     effect = rng.choice(["none", "phases", "cleaned"], p=[0.76, 0.12, 0.12])
     if effect == "phases":

@@ -24,11 +24,12 @@ from napari_almadet.training.data import Shown
 from napari_almadet.training.fields import FIELDS, SIDE, instrument, simulate_field
 
 RADIUS = 0.4  # beams within which a candidate is a source
+EMPTY = 0.4  # of the fields: what is faint where nothing else is must be judged by the noise there
 
 
 def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> tuple[np.ndarray, np.ndarray]:
     """Candidates of one simulated field: their measures (n, 19), and which are sources (n,)."""
-    cube, truth = simulate_field(rng, shared)
+    cube, truth = simulate_field(rng, shared, EMPTY)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
     _, finds, _ = search_window(cube.numpy(), whole, shared.beam, networks)
     finish(frequency_denoising(finds, Settings(), networks))
