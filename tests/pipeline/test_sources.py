@@ -100,6 +100,8 @@ def test_measures_say_what_their_names_say():
     images = torch.zeros(len(MAPS), 40, 40)
     images[MAPS.index("stack"), 10, 10] = float(np.arcsinh(3.0))  # SNR 6
     images[MAPS.index("stack"), 10, 20] = float(np.arcsinh(10.0))
+    images[MAPS.index("stack"), 12, 30] = float(np.arcsinh(-2.0))
+    images[MAPS.index("negative line"), 30, 12] = float(np.arcsinh(-3.0))
     rows = np.array([(1.5, 10, 10, SIGMA, 2 * SIGMA), (3, 10, 20, SIGMA, SIGMA)])
     table = measures(
         rows,
@@ -121,6 +123,7 @@ def test_measures_say_what_their_names_say():
     assert 2 * np.sinh(first["brighter neighbour"]) == pytest.approx(20, rel=1e-3)
     assert (first["height"], first["width"]) == pytest.approx((0, np.log(2)), abs=1e-3)
     assert first["valid"] == 1
+    assert 2 * np.sinh([first["deepest"], first["deepest line"]]) == pytest.approx([4, 6], rel=1e-3)
     second = dict(zip(MEASURES, table[1], strict=True))
     assert (second["brighter neighbour"], second["distance"]) == (0, 8)
 

@@ -104,7 +104,7 @@ class SearchNetworks:
     """The networks of this preset, see :func:`napari_almadet.pipeline.detect.load_networks`.
 
     ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
-    ``judge`` (batch, 19) measures.
+    ``judge`` (batch, 21) measures.
     """
 
     source_finder: Any

@@ -19,6 +19,7 @@ from napari_almadet.pipeline.evidence import (
 if TYPE_CHECKING:
     import torch
 
+ABOUT = 12.0  # beams
 BOX_LEVEL = 0.1  # of a source's peak, where its box ends
 LINE_SNR = 4.5  # that a line has at least
 PARENTS = 3  # brightest candidates, of which another may be a sidelobe
@@ -43,6 +44,8 @@ MEASURES = (
     "width",
     "field",  # spread of the stack over its noise: over 1 where sidelobes are left in it
     "brightest",  # of all candidates
+    "deepest",  # negative of the stack within :data:`ABOUT`: noise and sidelobes go as deep as they go high
+    "deepest line",
     "valid",  # share of valid pixels about the centre
     "beam",
     "trials",  # how many lines were looked for
@@ -200,6 +203,12 @@ def twins_and_kin(
     return made.clip(0, 1.5)
 
 
+def lowest_about(images: torch.Tensor, place: tuple[float, float], reach: int) -> tuple[float, float]:
+    """Lowest values of the stack and of the negative line within ``reach`` pixels of a place (y, x) along each axis."""
+    y, x = (slice(max(0, round(float(i)) - reach), round(float(i)) + reach + 1) for i in place)
+    return tuple(float(images[MAPS.index(name)][y, x].min()) for name in ("stack", "negative line"))
+
+
 def measures(
     rows: np.ndarray,
     images: torch.Tensor,
@@ -209,7 +218,7 @@ def measures(
     line_chance: np.ndarray,
     beam: float,
 ) -> np.ndarray:
-    """What each candidate is judged by, :data:`MEASURES`: shape (n, 19).
+    """What each candidate is judged by, :data:`MEASURES`: shape (n, 21).
 
     ``own`` are the sources' spectra, (n, channels), and ``own_line`` the SNRs of the best line in each.
     """
@@ -237,6 +246,7 @@ def measures(
     neighbour = brighter.max(axis=1)
     distance = np.where(neighbour > 0, apart[np.arange(len(y)), nearest], 8)
     twin, kinship = twins_and_kin(rows, own, 2 * np.sinh(strength), units, beam)
+    deepest = np.array([lowest_about(images, place, round(ABOUT * beam)) for place in zip(y, x, strict=True)])
     near = torch.nn.functional.avg_pool2d(units.valid.float()[None, None], 9, stride=1, padding=4)[0, 0]
     iy, ix = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
     stack = 2 * np.sinh(value["stack"])
@@ -260,6 +270,7 @@ def measures(
             np.log(sigma_x * 2.3548 / beam),
             np.full(len(y), np.log(max(spread, 0.5))),
             np.full(len(y), strength.max()),
+            *-deepest.T,
             near.cpu().numpy()[iy, ix],
             np.full(len(y), beam / 4 - 1),
             np.full(len(y), np.log(min(len(units.cube), BAND) / 100)),

@@ -28,7 +28,7 @@ EMPTY = 0.4  # of the fields: what is faint where nothing else is must be judged
 
 
 def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates of one simulated field: their measures (n, 19), and which are sources (n,)."""
+    """Candidates of one simulated field: their measures (n, 21), and which are sources (n,)."""
     cube, truth = simulate_field(rng, shared, EMPTY)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
     _, finds, _ = search_window(cube.numpy(), whole, shared.beam, networks)
@@ -84,7 +84,7 @@ def write_candidates(
 
 
 class Candidates(Shown):
-    """(measures, is a source) pairs, of shapes (19,) and (), from the file that :func:`write_candidates` wrote."""
+    """(measures, is a source) pairs, of shapes (21,) and (), from the file that :func:`write_candidates` wrote."""
 
     def __init__(self, path: Path, augment: bool):
         super().__init__(0, augment)
