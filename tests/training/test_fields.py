@@ -9,8 +9,8 @@ import torch
 from napari_almadet.pipeline.evidence import MAPS, in_noise_units, line_maps, stack_snr
 from napari_almadet.pipeline.sidelobes import gaussian
 from napari_almadet.training.fields import (
-    EMPTY,
     COLUMNS,
+    EMPTY,
     SIDE,
     Fields,
     Instrument,

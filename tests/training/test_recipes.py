@@ -17,10 +17,12 @@ pytest.importorskip("pytorch_lightning", reason="the extra 'train' is not instal
 from napari_almadet.training.recipes import (
     BLOBS_FINDER,
     DEEP_GRU,
+    LINE_FINDER,
     TiedBlobsFinder,
     TiedDeepGRU,
     train_blobs_finder,
     train_deep_gru,
+    train_line_finder,
 )
 
 TINY = {"fields": 16, "validation_fields": 8, "batch_size": 8, "epochs": 2, "observations": 2, "jobs": 1}
@@ -75,3 +77,18 @@ def test_blobs_finder_is_trained_in_two_stages(tmp_path):
     network, card = load(train_blobs_finder(tmp_path, replace(BLOBS_FINDER, **TINY, precision="32-true")))
     assert isinstance(network, BlobsFinder)
     assert set(card["scores"]) == {"tied", "free", "completeness", "completeness, SNR >= 5", "purity"}
+
+
+def test_training_goes_on_from_weights_of_the_same_network_only(tmp_path):
+    """One epoch at a rate of nothing leaves the weights it started from, but for batch norm's running means."""
+    network, card = load("line_finder")
+    recipe = replace(
+        LINE_FINDER, fields=32, validation_fields=32, epochs=1, batch_size=16, rate=0.0, precision="32-true"
+    )
+    path = train_line_finder(tmp_path, replace(recipe, start="line_finder"))
+    again, again_card = load(path)
+    for old, new in zip(network.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(old, new)
+    assert again_card["scores"]["started from"]["sha256"] == card["sha256"]
+    with pytest.raises(ValueError, match="holds weights of Judge, not of LineFinder"):
+        train_line_finder(tmp_path / "other", replace(recipe, start="judge"))

@@ -54,6 +54,8 @@ class Recipe:
         Most epochs, and how many without a better validation loss end the training.
     rate
         Highest learning rate; it rises to it and falls again.
+    start
+        Weights to go on from, shipped ones by name or a file by path; of Source Finder and Line Finder only.
     jobs, workers
         Processes that simulate the fields (default: one a core), and that prepare batches.
     """
@@ -65,6 +67,7 @@ class Recipe:
     patience: int = 8
     batch_size: int = 128
     rate: float = 3e-3
+    start: str | None = None
     weight_decay: float = 1e-5
     seed: int = 1
     jobs: int | None = None
@@ -265,14 +268,14 @@ def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable |
 def train_source_finder(folder: Path, recipe: Recipe = SOURCE_FINDER, progress: Callable | None = None) -> Path:
     """Train Source Finder; returns the weights' file."""
     started = time.time()
+    network, began = begin(SourceFinder, recipe)
     write_set(folder / "fields", recipe.fields, "train", recipe.seed, recipe.jobs, progress)
     write_set(folder / "fields", recipe.validation_fields, "validation", recipe.seed, recipe.jobs)
     data = (
         Fields(folder / "fields", "train", recipe.seed),
         Fields(folder / "fields", "validation", recipe.seed, augment=False),
     )
-    network = SourceFinder().to(memory_format=torch.channels_last)
-    scores = fit(network, centre_loss, data, recipe, folder)
+    scores = began | fit(network.to(memory_format=torch.channels_last), centre_loss, data, recipe, folder)
     about = "{fields} fields in noise units ({validation_fields} for validation) from napari_almadet.training.fields"
     return finish(network, folder, recipe, scores, started, about)
 
@@ -284,8 +287,8 @@ def train_line_finder(folder: Path, recipe: Recipe = LINE_FINDER, progress: Call
         LineSpectra(recipe.fields, recipe.seed),
         LineSpectra(recipe.validation_fields, recipe.seed + 1, augment=False),
     )
-    network = LineFinder()
-    scores = fit(network, F.binary_cross_entropy, data, recipe, folder)
+    network, began = begin(LineFinder, recipe)
+    scores = began | fit(network, F.binary_cross_entropy, data, recipe, folder)
     about = "{fields} spectra an epoch ({validation_fields} for validation) from napari_almadet.training.noisy_lines"
     return finish(network, folder, recipe, scores | line_scores(network, data[1]), started, about)
 
@@ -320,6 +323,22 @@ def train_judge(
         "napari_almadet.training.judging"
     )
     return finish(network, folder, recipe, scores, started, about)
+
+
+def begin(kind: type[nn.Module], recipe: Recipe) -> tuple[nn.Module, dict]:
+    """The network to train, new or as ``recipe.start`` left it, and what the card says of that start.
+
+    Raises
+    ------
+    ValueError
+        If there are no such weights, or they are another network's.
+    """
+    if not recipe.start:
+        return kind(), {}
+    network, card = weights.load(recipe.start)
+    if type(network) is not kind:
+        raise ValueError(f"{recipe.start} holds weights of {card['network']}, not of {kind.__name__}")
+    return network.train(), {"started from": {key: card.get(key) for key in ("sha256", "commit", "data")}}
 
 
 def fit_in_two_stages(
