@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_almadet.networks.source_finder import SourceFinder
+from napari_almadet.networks.source_finder import SourceFinder, from_all_sides
 
 
 @pytest.fixture
@@ -54,3 +54,29 @@ def test_learns_where_a_source_is():
         adam.step()
     answer = network.eval()(image)[:, 0].flatten(1)
     assert torch.equal(answer.argmax(dim=1), image.flatten(1).argmax(dim=1))
+
+
+def parabolas(images: torch.Tensor) -> torch.Tensor:
+    """A network that knows no up nor left: its offsets are the parabola's through the neighbours, its sizes slopes."""
+    image = images[:, 0]
+    answer = torch.zeros(len(image), 5, *image.shape[1:])
+    answer[:, 0] = image
+    for number, axis in ((1, 1), (2, 2)):
+        before, after = torch.roll(image, 1, axis), torch.roll(image, -1, axis)
+        answer[:, number], answer[:, number + 2] = after - before, after + before - 2 * image
+    return answer
+
+
+def test_what_is_the_same_from_all_sides_stays():
+    images = torch.randn(2, 8, 12, 9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(from_all_sides(parabolas, images), parabolas(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("axis", [2, 3])
+def test_a_mirrored_image_has_the_mirrored_answer(network, axis):
+    images = torch.randn(1, 8, 32, 32)
+    answer, mirrored = from_all_sides(network, images), from_all_sides(network, images.flip(axis))
+    assert not torch.allclose(network(images.flip(axis))[:, 0], network(images)[:, 0].flip(axis - 1), atol=1e-3)
+    torch.testing.assert_close(mirrored[:, 0], answer[:, 0].flip(axis - 1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(mirrored[:, axis - 1], -answer[:, axis - 1].flip(axis - 1), atol=1e-5, rtol=1e-4)

@@ -8,7 +8,8 @@ centre is there, where in the pixel, and how large the source is.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
+from itertools import pairwise, product
 
 import torch
 from torch import nn
@@ -68,3 +69,28 @@ class Block(nn.Module):
         """Same size, ``outputs`` channels."""
         x = F.leaky_relu(self.first(x), 0.1)
         return F.leaky_relu(x + self.second(x), 0.1)
+
+
+def from_all_sides(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """Mean of a Source Finder's answers to images turned and mirrored in all eight ways, each turned back.
+
+    The sky knows no up nor left, and what is not the network's own whim stays.
+
+    Parameters
+    ----------
+    images
+        Shape (batch, inputs, y, x).
+
+    Returns
+    -------
+    torch.Tensor
+        As :class:`SourceFinder` answers, (batch, 5, y, x), in single precision.
+    """
+    total = torch.zeros(())
+    for axes, swap in product(((), (-1,), (-2,), (-2, -1)), (False, True)):
+        seen = images.flip(axes)
+        answer = network(seen.mT if swap else seen).float()
+        answer = answer.mT[:, [0, 2, 1, 4, 3]] if swap else answer
+        sign = torch.tensor([1, -1 if -2 in axes else 1, -1 if -1 in axes else 1, 1, 1], device=answer.device)
+        total = total.to(answer.device) + answer.flip(axes) * sign[:, None, None]
+    return total / 8

@@ -358,6 +358,8 @@ def search_window(
     """
     import torch
 
+    from napari_almadet.networks.source_finder import from_all_sides
+
     nothing = np.zeros((2, *window.shape), np.float32)
     n_channels = len(planes)
     try:
@@ -372,7 +374,7 @@ def search_window(
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)
-        answer = networks.source_finder(images[None])[0].float()
+        answer = from_all_sides(networks.source_finder, images[None])[0]
     rows = centres(answer, units.valid, beam)
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own
