@@ -30,7 +30,7 @@ from napari_almadet.networks.blobs_finder import FIELD, BlobsFinder
 from napari_almadet.networks.deep_gru import DeepGRU
 from napari_almadet.networks.judge import Judge
 from napari_almadet.networks.line_finder import LineFinder
-from napari_almadet.networks.source_finder import SourceFinder
+from napari_almadet.networks.source_finder import SourceFinder, from_all_sides
 from napari_almadet.pipeline.blobs import find_blobs
 from napari_almadet.pipeline.sources import MEASURES
 from napari_almadet.training.data import FieldSet, Images, Spectra
@@ -276,6 +276,7 @@ def train_source_finder(folder: Path, recipe: Recipe = SOURCE_FINDER, progress: 
         Fields(folder / "fields", "validation", recipe.seed, augment=False),
     )
     scores = began | fit(network.to(memory_format=torch.channels_last), centre_loss, data, recipe, folder)
+    scores["validation_loss from all sides"] = loss_from_all_sides(network, data[1], recipe.batch_size)
     about = "{fields} fields in noise units ({validation_fields} for validation) from napari_almadet.training.fields"
     return finish(network, folder, recipe, scores, started, about)
 
@@ -355,6 +356,15 @@ def fit_in_two_stages(
     network = tied.untied()
     scores["free"] = fit(network, losses[1], data, free, folder / "free")
     return network.float(), scores
+
+
+@torch.no_grad()
+def loss_from_all_sides(network: nn.Module, fields: Fields, batch_size: int) -> float:
+    """Validation loss of Source Finder as the pipeline asks it, see :func:`from_all_sides`."""
+    network.eval()
+    loader = DataLoader(fields, batch_size=batch_size)
+    losses = [len(seen) * float(centre_loss(from_all_sides(network, seen), wanted)) for seen, wanted in loader]
+    return sum(losses) / len(fields)
 
 
 @torch.no_grad()
