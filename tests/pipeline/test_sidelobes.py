@@ -118,7 +118,7 @@ def test_peaks_keep_a_beam_apart():
     assert peaks(snr, 9.5, 4) == [(5, 5)]
 
 
-def test_uniform_weights_make_the_beam_a_root_of_the_noise():
+def test_uniform_weights_make_the_beam_the_flattened_noise():
     """With uniform weights the noise's own autocorrelation is further from the beam than what is chosen."""
     observation = Observation(size=SIZE, n_channels=64, pixel=0.2, robust=-2.0)
     noise = Imager(observation, band_ends=False).noise(64, torch.Generator().manual_seed(3))

@@ -2,8 +2,8 @@
 
 The dirty beam may be given, as an image of it.  If not, the dirty cube tells it twice.  The
 autocorrelation of its noise is the beam where the visibilities had natural weights; weights that flatten the
-uv plane leave less noise where there are many visibilities, and the beam's transform is then about
-a root of the noise's: the one that explains the bright sources best.  And a bright source
+uv plane leave less noise where there are many visibilities, and the beam's transform is then the noise's
+flattened: by as much as explains the bright sources best.  And a bright source
 shows the beam, beside whatever else is there; but a beam is the same turned by 180 degrees, and what is seen on
 one side only is no sidelobe.
 
@@ -37,7 +37,8 @@ COARSE_WIDTHS = (1.0, 4.0, 16.0)  # channels: a bright line is seen with any wid
 WIDE = 0.35  # beams: a source wider than that does not show the dirty beam
 NOISE_FLOOR = 0.01  # by which the noise's autocorrelation may differ from the beam, whose weights need not be natural
 SOURCE_FLOOR = 0.003  # by which a bright source's image may, for what it is not alone
-ROOTS = (0.75, 0.5, 0.35)  # of the noise's spectrum, for weights from about robust 0 to uniform ones
+FLATTENINGS = (0.5, 1.0, 1.5)  # of the noise's spectrum, for weights from about robust 0.5 to uniform ones
+EMPTY = 0.05  # of the highest: where the noise's spectrum is less, few visibilities or none are
 NEAR = 8.0  # beams about bright sources, where their sidelobes show most
 TWIN = 0.5  # of a place's SNR, opposite of it about a brighter one: then it may well be a sidelobe
 PLANES = 128  # of differences are enough: they tell the beam to half a percent of its peak
@@ -90,7 +91,7 @@ def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tenso
 
 
 def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, int]], beam: float) -> torch.Tensor:
-    """The noise's autocorrelation or that of a root of its spectrum: what leaves least about bright sources.
+    """The noise's autocorrelation or that of its flattened spectrum: what leaves least about bright sources.
 
     A cell of the uv plane with n visibilities, each of weight w and of unit noise, adds n w to the beam's transform
     and n w² to the noise's power.  With natural weights, w = 1, the two are the same; with
@@ -103,14 +104,25 @@ def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, i
     places
         Of the bright sources.
     """
+    candidates = [psf, *(flattened(psf, power) for power in FLATTENINGS)]
+    return min(candidates, key=lambda candidate: unexplained(units, candidate, places, beam))
+
+
+def flattened(psf: torch.Tensor, power: float) -> torch.Tensor:
+    """A PSF whose transform has been divided by a power of itself, smoothed over half a cell of the uv plane.
+
+    A power of the spectrum as it is would blow up the skirts that the image's border gives to each
+    visibility; where these are few, that would be most of it.
+    """
     import torch
 
-    spectrum = torch.fft.rfft2(psf).real.clamp(min=0)
-    candidates = [psf]
-    for root in ROOTS:
-        weighted = torch.fft.irfft2(spectrum**root, s=tuple(psf.shape))
-        candidates.append(weighted / weighted[0, 0])
-    return min(candidates, key=lambda candidate: unexplained(units, candidate, places, beam))
+    shape = tuple(psf.shape)
+    lag_y, lag_x = (torch.fft.fftfreq(n, device=psf.device) for n in shape)
+    taper = torch.exp(-2 * np.pi**2 * (lag_y[:, None] ** 2 + lag_x**2))  # of images padded to twice their size
+    density = torch.fft.rfft2(psf * taper).real.clamp(min=0)
+    density = density / density.max() + EMPTY
+    answer = torch.fft.irfft2(torch.fft.rfft2(psf) * density**-power, s=shape)
+    return answer / answer[0, 0]
 
 
 def unexplained(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, int]], beam: float) -> float:
