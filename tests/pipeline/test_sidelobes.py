@@ -118,9 +118,25 @@ def test_peaks_keep_a_beam_apart():
     assert peaks(snr, 9.5, 4) == [(5, 5)]
 
 
-def test_uniform_weights_make_the_beam_the_flattened_noise():
+@pytest.mark.parametrize(
+    "observation",
+    [
+        Observation(size=SIZE, n_channels=64, pixel=0.2, robust=-2.0),
+        # few visibilities, on the arms of a Y
+        Observation(
+            array="vla_d",
+            frequency=2.2e10,
+            declination=30.0,
+            duration=750.0,
+            size=SIZE,
+            n_channels=64,
+            pixel=0.8,
+            robust=-1.4,
+        ),
+    ],
+)
+def test_uniform_weights_make_the_beam_the_flattened_noise(observation):
     """With uniform weights the noise's own autocorrelation is further from the beam than what is chosen."""
-    observation = Observation(size=SIZE, n_channels=64, pixel=0.2, robust=-2.0)
     noise = Imager(observation, band_ends=False).noise(64, torch.Generator().manual_seed(3))
     place, truth = (40, 52), observation.dirty_beam
     image = truth[SIZE - place[0] : 2 * SIZE - place[0], SIZE - place[1] : 2 * SIZE - place[1]]
@@ -130,7 +146,7 @@ def test_uniform_weights_make_the_beam_the_flattened_noise():
     near = np.hypot(*(np.indices(truth.shape) - SIZE))
     near = (near > 1.2 * BEAM) & (near < 8 * BEAM)
     errors = [(torch.fft.fftshift(psf).numpy() - truth)[near].std() for psf in (told, chosen)]
-    assert errors[1] < 0.6 * errors[0]
+    assert errors[1] < 0.35 * errors[0]
 
 
 def test_natural_weights_make_the_beam_that_of_the_noise():
