@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 # What a setting is where it is not told: the paper's own, or what was chosen on validation cubes.
 PRESETS = {
-    "almadet": {"threshold": 0.85, "require_line": False},
+    "almadet": {"threshold": 0.75, "require_line": False},
     "paper": {"threshold": 0.1, "require_line": True},
 }
 
@@ -21,7 +21,7 @@ class Settings:
         ``"almadet"``: the search in units of the noise, :mod:`napari_almadet.pipeline.search`.
         ``"paper"``: the two networks and the rules as published.
     threshold
-        With ``almadet``, the probability a candidate must have to be kept (0.85).  With ``paper``, the
+        With ``almadet``, the probability a candidate must have to be kept (0.75).  With ``paper``, the
         level at which the probability map is cut into blobs (step 4; 0.1).
     require_line
         Drop candidates without an emission line: the paper's rule, so that this is on with ``paper``
