@@ -12,6 +12,7 @@ from astropy import units as u
 from radio_beam import Beam
 
 from napari_almadet.cube import Cube
+from napari_almadet.pipeline.blends import elongation
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import detect
 from napari_almadet.pipeline.remeasure import move
@@ -54,12 +55,14 @@ def planes(seed: int = 0, shape=(64, 120, 120)) -> np.ndarray:
     return (image / image.std()).astype(np.float32)
 
 
-def add(cube: np.ndarray, y: float, x: float, snr: float, channel: float | None, fwhm: float = 6) -> np.ndarray:
-    """Add a source of FWHM 8 px: in a line of matched SNR ``snr``, or in the continuum with that SNR in the stack."""
+def add(
+    cube: np.ndarray, y: float, x: float, snr: float, channel: float | None, fwhm: float = 6, size: float = 8
+) -> np.ndarray:
+    """Add a source of FWHM ``size`` px: in a line of matched SNR ``snr``, or in the continuum with that SNR in the stack."""
     n, ny, nx = cube.shape
     line = np.full(n, 1.0) if channel is None else np.exp(-4 * np.log(2) * ((np.arange(n) - channel) / fwhm) ** 2)
     iy, ix = np.indices((ny, nx))
-    image = np.exp(-4 * np.log(2) * ((iy - y) ** 2 + (ix - x) ** 2) / 8**2)
+    image = np.exp(-4 * np.log(2) * ((iy - y) ** 2 + (ix - x) ** 2) / size**2)
     return cube + (snr * line / np.linalg.norm(line))[:, None, None].astype(np.float32) * image.astype(np.float32)
 
 
@@ -246,6 +249,55 @@ def test_extended_emission_is_one_candidate():
     assert "patch" in one.reasons[0]
     inside = [c for c in kept if one.box.x0 <= c.x < one.box.x1 and one.box.y0 <= c.y < one.box.y1]
     assert inside == [one]
+
+
+DOUBTFUL = SearchNetworks(source_finder, line_finder, lambda measures: measures[:, 0] * 0 - 3)  # says 0.05 of all
+
+
+def test_a_stripe_is_no_source_unless_judge_thinks_so():
+    y, x = np.indices((120, 120))
+    cube = beam_cube(planes(20) + 1.5 * np.exp(-0.5 * ((y - x / 3 - 40) / 4) ** 2).astype(np.float32))
+    patch = next(c for c in detect(cube, Settings(), networks=DOUBTFUL).candidates if "patch" in c.reasons[0])
+    assert patch.fate is Fate.DROPPED
+    assert "stripe" in patch.reasons[-1]
+    (believed,) = [c for c in found(cube) if "patch" in c.reasons[0]]
+    assert believed.fate is Fate.FLAGGED
+
+
+def test_a_galaxy_is_flagged_whatever_judge_says():
+    detections = detect(beam_cube(galaxy(16)), Settings(), networks=DOUBTFUL)
+    (one,) = [c for c in detections.kept if "patch" in c.reasons[0]]
+    assert one.fate is Fate.FLAGGED
+
+
+@pytest.mark.parametrize("angle", range(0, 180, 45))
+def test_elongation_is_that_of_an_ellipse_however_it_lies(angle):
+    y, x = np.indices((200, 200)) - 100
+    sin, cos = np.sin(np.radians(angle)), np.cos(np.radians(angle))
+    ellipse = ((x * cos + y * sin) / 60) ** 2 + ((y * cos - x * sin) / 10) ** 2 < 1
+    assert elongation(ellipse) == pytest.approx(6, rel=0.03)
+
+
+def about_the_middle(cube: np.ndarray) -> Candidate:
+    candidates = detect(beam_cube(cube), Settings(threshold=0.5), networks=NETWORKS).candidates
+    return min(candidates, key=lambda c: np.hypot(c.y - 60, c.x - 60))
+
+
+def test_a_ripple_is_no_source_but_a_line_in_it_is():
+    wave = 6 * np.sin(2 * np.pi * np.arange(64) / 16)[:, None, None]
+    cube = planes(21) + (wave * add(np.zeros((1, 120, 120)), 60, 60, 1, None)).astype(np.float32)
+    rippled = about_the_middle(cube)
+    assert rippled.fate is Fate.DROPPED
+    assert "ripple" in rippled.reasons[-1]
+    assert about_the_middle(add(cube, 60, 60, 90, 30.0)).fate is Fate.KEPT
+
+
+def test_what_has_a_negative_flux_is_no_source():
+    bowl = add(np.zeros((64, 120, 120), np.float32), 60, 60, -20, 30.0, size=30)
+    source = about_the_middle(add(planes(22) + bowl, 60, 60, 40, 30.0))
+    assert source.f_sum < 0
+    assert source.fate is Fate.DROPPED
+    assert "negative" in source.reasons[-1]
 
 
 def test_a_bright_point_is_no_patch():

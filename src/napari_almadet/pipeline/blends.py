@@ -18,6 +18,7 @@ from napari_almadet.pipeline.windows import Find, Window
 
 PATCH_SNR = 5.0
 EXTENDED = 10.0  # beams
+THIN = 5.0  # times as long as wide
 BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
 PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
 
@@ -130,7 +131,14 @@ def as_one(
         best.measures,
         window,
         Box(*(round(k * (first + end)) for first, end in ends)),
+        elongation(patch) >= THIN,
     )
+
+
+def elongation(patch: np.ndarray) -> float:
+    """How many times as long as wide a mask of pixels is, by its second moments."""
+    least, most = np.linalg.eigvalsh(np.cov(np.nonzero(patch)) + np.eye(2) / 12)  # a pixel's own is 1/12
+    return float(np.sqrt(most / least))
 
 
 def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:

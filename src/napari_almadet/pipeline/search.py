@@ -87,6 +87,7 @@ ALONE = 1.5  # beams to the next source, for a place to be refined
 RECENTRE = 0.3  # beams by which it may move
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
+RIPPLE = 0.75  # of the highest line's SNR, which a spectrum's dips have where it is a wave
 PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
 
 CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
@@ -536,7 +537,16 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
-        if find.box:
+        dip = ripples(find.spectrum)
+        if dip:
+            candidate.fate = Fate.DROPPED
+            candidate.reasons.append(
+                f"dropped: its spectrum falls as far under zero, to an SNR of -{dip:.1f}, as it rises over it: a ripple"
+            )
+        elif find.stripe and chance < LEAST_CHANCE:
+            candidate.fate = Fate.DROPPED
+            candidate.reasons.append(f"dropped: a stripe, long and thin, and no source to Judge, who says {chance:.2f}")
+        elif find.box:
             candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
         elif chance >= settings.threshold:
             candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
@@ -559,6 +569,21 @@ def evident(measures: np.ndarray) -> bool:
     """Whether a candidate's :data:`MEASURES` are those of emission, though maybe not of a kind that Judge knows."""
     snr, brightest = (2 * np.sinh(measures[MEASURES.index(name)]) for name in ("both", "brightest"))
     return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
+
+
+def ripples(spectrum: np.ndarray) -> float:
+    """SNR of the deepest dip of a find's spectrum, if it is about that of its highest line and no noise; else 0.
+
+    A continuum badly taken off leaves waves along the spectrum.  Of a source with emission and absorption the
+    continuum lifts both.
+    """
+    known = spectrum[spectrum != 0]
+    widths = [2**i for i in range(16) if 2**i <= max(1, WIDEST * len(known) / 2)]  # half a wave's
+    if not len(known):
+        return 0.0
+    means = np.stack([ndimage.uniform_filter1d(known, width, mode="nearest") * np.sqrt(width) for width in widths])
+    height, dip = float(means.max()), float(-means.min())
+    return dip if dip >= max(EVIDENT_SNR, RIPPLE * height) else 0.0
 
 
 def drop_overshadowed(finds: list[Find], parts: list[Part], settings: Settings) -> None:
@@ -711,3 +736,6 @@ def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings
     candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
     measure(candidate, cube, cutout, (find.x, find.y), max(captured(find), 0.3))  # (10)
+    if candidate.f_sum < 0 and candidate.fate is not Fate.DROPPED:
+        candidate.fate = Fate.DROPPED
+        candidate.reasons.append(f"dropped: its flux is negative, {candidate.f_sum:.3g}")
