@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,6 +130,12 @@ def load(settings: Settings) -> SearchNetworks:
 load_once = lru_cache(maxsize=1)(load)  # in each process of a cluster
 
 
+@lru_cache(maxsize=1)
+def read_psf_once(path: str, changed: int, cube: Cube) -> np.ndarray:
+    """The dirty beam in a file as it was ``changed``, read once for all windows of a cube."""
+    return read_psf(path, cube)
+
+
 @in_steps
 def described(settings: Settings) -> Generator[Progress, None, SearchNetworks]:
     """The networks as a worker of a cluster has them, device and cards, without themselves."""
@@ -239,7 +246,7 @@ def source_detection(
 
     Returns what :func:`search_window` does, and the dirty image of the window.
     """
-    psf = read_psf(settings.psf, cube) if settings.psf else None
+    psf = read_psf_once(settings.psf, Path(settings.psf).stat().st_mtime_ns, cube) if settings.psf else None
     planes, stacked = yield from read_averaged(cube, window)
     yield Progress("Looking for sources", 0, 1)
     profile = noise_profile(cube, window)
