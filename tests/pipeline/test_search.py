@@ -58,7 +58,7 @@ def planes(seed: int = 0, shape=(64, 120, 120)) -> np.ndarray:
 def add(
     cube: np.ndarray, y: float, x: float, snr: float, channel: float | None, fwhm: float = 6, size: float = 8
 ) -> np.ndarray:
-    """Add a source of FWHM ``size`` px, in a line of matched SNR ``snr`` or in the continuum with that SNR in the stack."""
+    """Add a source of ``size`` px FWHM: in a line of matched SNR ``snr``, or in the continuum, ``snr`` in the stack."""
     n, ny, nx = cube.shape
     line = np.full(n, 1.0) if channel is None else np.exp(-4 * np.log(2) * ((np.arange(n) - channel) / fwhm) ** 2)
     iy, ix = np.indices((ny, nx))
