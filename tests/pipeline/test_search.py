@@ -12,12 +12,21 @@ from astropy import units as u
 from radio_beam import Beam
 
 from napari_almadet.cube import Cube
-from napari_almadet.pipeline.blends import elongation
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import detect
 from napari_almadet.pipeline.remeasure import move
-from napari_almadet.pipeline.search import SearchNetworks, look_again, refined, resolutions
+from napari_almadet.pipeline.search import (
+    SearchNetworks,
+    artefact_of,
+    judgement,
+    look_again,
+    refined,
+    resolutions,
+)
 from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.sources import MEASURES
+from napari_almadet.pipeline.steps import finish
+from napari_almadet.pipeline.windows import Find
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 
@@ -270,14 +279,6 @@ def test_a_galaxy_is_flagged_whatever_judge_says():
     assert one.fate is Fate.FLAGGED
 
 
-@pytest.mark.parametrize("angle", range(0, 180, 45))
-def test_elongation_is_that_of_an_ellipse_however_it_lies(angle):
-    y, x = np.indices((200, 200)) - 100
-    sin, cos = np.sin(np.radians(angle)), np.cos(np.radians(angle))
-    ellipse = ((x * cos + y * sin) / 60) ** 2 + ((y * cos - x * sin) / 10) ** 2 < 1
-    assert elongation(ellipse) == pytest.approx(6, rel=0.03)
-
-
 def about_the_middle(cube: np.ndarray) -> Candidate:
     candidates = detect(beam_cube(cube), Settings(threshold=0.5), networks=NETWORKS).candidates
     return min(candidates, key=lambda c: np.hypot(c.y - 60, c.x - 60))
@@ -298,6 +299,48 @@ def test_what_has_a_negative_flux_is_no_source():
     assert source.f_sum < 0
     assert source.fate is Fate.DROPPED
     assert "negative" in source.reasons[-1]
+
+
+def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: float) -> Find:
+    """A find of 3.4 px with such SNRs of its stack and its own line; the stack of its field spreads by so many sigma."""
+    numbers = np.zeros(len(MEASURES), np.float32)
+    for name, value in snr.items():
+        numbers[MEASURES.index(name.replace("_", " "))] = np.arcsinh(value / 2)
+    numbers[MEASURES.index("field")] = np.log(spread)
+    return Find(Candidate(number, Box(0, 1, 0, 1), 0.9), y, x, 3.4, 3.4, np.zeros(64, np.float32), numbers, None)
+
+
+@pytest.mark.parametrize(
+    ("times", "line", "of", "a_flank"),
+    [(1.2, 5, 10_000, True), (2.5, 5, 10_000, False), (1.2, 200, 10_000, False), (1.2, 0, 100, False)],
+)
+def test_the_flank_of_a_very_bright_source_is_no_other(times, line, of, a_flank):
+    bright = measured(60, 60, stack=of)
+    beside = measured(60, 65, 2, stack=times * of * np.exp(-0.5 * (5 / 3.4) ** 2), own_line=line)
+    assert ("flank of candidate 1" in artefact_of(beside, [bright, beside])) == a_flank
+    assert not artefact_of(bright, [bright, beside])
+
+
+def test_what_does_not_stand_out_of_sidelobes_is_none():
+    for spread, stack, line, dropped in (
+        (20, 100, 3, True),
+        (20, 300, 3, False),
+        (20, 100, 20, False),
+        (2, 8, 3, False),
+    ):
+        one = measured(60, 60, spread=spread, stack=stack, own_line=line)
+        assert bool(artefact_of(one, [one])) == dropped
+
+
+def test_the_brightest_line_is_flagged_however_bright_a_continuum_there_is():
+    finds = [
+        measured(60, 60, 1, stack=8000, own_line=250, both=8000, brightest=8000),
+        measured(20, 20, 2, stack=1, own_line=40, both=40, brightest=8000),
+        measured(90, 20, 3, stack=1, own_line=10, both=10, brightest=8000),
+    ]
+    doubtful = SearchNetworks(None, None, lambda measures: torch.full((len(measures),), -1.0))  # 0.27
+    finish(judgement(finds, Settings(), doubtful))
+    assert [find.candidate.fate for find in finds] == [Fate.FLAGGED, Fate.FLAGGED, Fate.DROPPED]
 
 
 def test_a_bright_point_is_no_patch():

@@ -89,6 +89,12 @@ RECENTRE = 0.3  # beams by which it may move
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
 RIPPLE = 0.75  # of the highest line's SNR, which a spectrum's dips have where it is a wave
+STRUCTURED = 3.0  # times the noise that a field's stack spreads by where sidelobes are left all over it
+ABOVE_SIDELOBES = 8.0  # times that spread, for a source without a line to stand out of them
+OUTSHINING = 300.0  # SNR of a source whose own flank Source Finder may take for another
+FLANK = 1.5  # times what a Gaussian has fallen to at a place: what is more is another source's
+LEAST_LINE = 0.005  # of such a source's SNR: another's line on its flank
+NOISE_ERROR = 0.05  # of a continuum's SNR, which looks like a line where the noise of a channel is taken for another
 PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
 
 CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
@@ -541,23 +547,18 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
     with torch.inference_mode():
         numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
         chances = torch.sigmoid(networks.judge(numbers)).cpu().numpy()
+    brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(line_of(find) for find in finds))
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
-        dip = ripples(find.spectrum)
-        if dip:
+        if artefact := artefact_of(find, finds):
             candidate.fate = Fate.DROPPED
-            candidate.reasons.append(
-                f"dropped: its spectrum falls as far under zero, to an SNR of -{dip:.1f}, as it rises over it: a ripple"
-            )
-        elif find.stripe and chance < LEAST_CHANCE:
-            candidate.fate = Fate.DROPPED
-            candidate.reasons.append(f"dropped: a stripe, long and thin, and no source to Judge, who says {chance:.2f}")
+            candidate.reasons.append(f"dropped: {artefact}; Judge says {chance:.2f}")
         elif find.box:
             candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
         elif chance >= settings.threshold:
             candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
-        elif chance >= LEAST_CHANCE and evident(find.measures):
+        elif chance >= LEAST_CHANCE and (evident(find.measures) or line_of(find) >= brightest_line):
             candidate.fate = Fate.FLAGGED
             candidate.reasons.append(
                 f"flagged: Judge says {chance:.2f}, less than {settings.threshold:g}, but it is too bright for noise, "
@@ -576,6 +577,35 @@ def evident(measures: np.ndarray) -> bool:
     """Whether a candidate's :data:`MEASURES` are those of emission, though maybe not of a kind that Judge knows."""
     snr, brightest = (2 * np.sinh(measures[MEASURES.index(name)]) for name in ("both", "brightest"))
     return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
+
+
+def line_of(find: Find) -> float:
+    """SNR of a find's line, less what the noise of each channel, known to some percent, makes of its continuum."""
+    line, stack = (2 * np.sinh(find.measures[MEASURES.index(name)]) for name in ("own line", "stack"))
+    return float(line - NOISE_ERROR * max(stack, 0.0))
+
+
+def artefact_of(find: Find, finds: list[Find]) -> str:
+    """What a find is if it is no source, whatever Judge says, who has learnt of none such; else nothing."""
+    dip = ripples(find.spectrum)
+    if dip:
+        return f"its spectrum falls as far under zero, to an SNR of -{dip:.1f}, as it rises over it: a ripple"
+    if find.box:
+        stripe = find.stripe and find.candidate.prob < LEAST_CHANCE
+        return "a stripe, long and thin as a bad baseline makes it" if stripe else ""
+    stack, line = (2 * np.sinh(find.measures[MEASURES.index(name)]) for name in ("stack", "own line"))
+    spread = np.exp(find.measures[MEASURES.index("field")])
+    if spread > STRUCTURED and stack < ABOVE_SIDELOBES * spread and line < EVIDENT_SNR:
+        return f"sidelobes that are left in the field spread by {spread:.1f} sigma, and it does not stand out of them"
+    for other in finds:
+        light = 2 * np.sinh(other.measures[MEASURES.index("stack")])
+        if other is find or other.box or light < OUTSHINING:
+            continue
+        apart = np.hypot((find.y - other.y) / other.sigma_y, (find.x - other.x) / other.sigma_x)
+        flank = light * np.exp(-0.5 * apart**2)
+        if stack < FLANK * flank and line < max(LINE_SNR, LEAST_LINE * light):
+            return f"the flank of candidate {other.candidate.id}, whose SNR is {light:.0f}"
+    return ""
 
 
 def ripples(spectrum: np.ndarray) -> float:
