@@ -302,7 +302,7 @@ def test_what_has_a_negative_flux_is_no_source():
 
 
 def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: float) -> Find:
-    """A find of 3.4 px with such SNRs of its stack and its own line; the stack of its field spreads by so many sigma."""
+    """A find of 3.4 px with such SNRs of stack and own line; the stack of its field spreads by so many sigma."""
     numbers = np.zeros(len(MEASURES), np.float32)
     for name, value in snr.items():
         numbers[MEASURES.index(name.replace("_", " "))] = np.arcsinh(value / 2)
@@ -341,6 +341,15 @@ def test_the_brightest_line_is_flagged_however_bright_a_continuum_there_is():
     doubtful = SearchNetworks(None, None, lambda measures: torch.full((len(measures),), -1.0))  # 0.27
     finish(judgement(finds, Settings(), doubtful))
     assert [find.candidate.fate for find in finds] == [Fate.FLAGGED, Fate.FLAGGED, Fate.DROPPED]
+
+
+def test_a_bright_flat_continuum_has_no_line():
+    """Of 46 channels, so that the noise of each is known to a percent or two only."""
+    cube = beam_cube(add(planes(23)[:46], 60, 60, 10_000, None))
+    bright = min(detect(cube, Settings(), networks=NETWORKS).candidates, key=lambda c: np.hypot(c.y - 60, c.x - 60))
+    assert (bright.kind, bright.fate) == ("continuum", Fate.KEPT)
+    level = 10_000 / np.sqrt(46)
+    assert bright.peak == pytest.approx(level, rel=0.02)
 
 
 def test_a_bright_point_is_no_patch():

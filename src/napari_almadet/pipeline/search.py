@@ -94,7 +94,7 @@ ABOVE_SIDELOBES = 8.0  # times that spread, for a source without a line to stand
 OUTSHINING = 300.0  # SNR of a source whose own flank Source Finder may take for another
 FLANK = 1.5  # times what a Gaussian has fallen to at a place: what is more is another source's
 LEAST_LINE = 0.005  # of such a source's SNR: another's line on its flank
-NOISE_ERROR = 0.05  # of a continuum's SNR, which looks like a line where the noise of a channel is taken for another
+NOISE_ERROR = 0.05  # of what the noise of a channel is taken for: a flat, bright continuum is then not quite flat
 PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
 
 CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
@@ -436,7 +436,7 @@ def frequency_denoising(
         candidate = find.candidate
         candidate.denoised = answer[done]
         find.measures[MEASURES.index("line chance")] = answer[done].max()
-        set_lines(candidate, flat[done], 2 * np.sinh(find.measures[MEASURES.index("own line")]))
+        set_lines(candidate, flat[done], line_of(find))
         rest = own[done][off_line(candidate.peaks, own.shape[1]) & (own[done] != 0)]
         continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
         candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"
@@ -580,9 +580,9 @@ def evident(measures: np.ndarray) -> bool:
 
 
 def line_of(find: Find) -> float:
-    """SNR of a find's line, less what the noise of each channel, known to some percent, makes of its continuum."""
+    """SNR of a find's best line, in noise to which each channel's error of its own adds a share of the continuum."""
     line, stack = (2 * np.sinh(find.measures[MEASURES.index(name)]) for name in ("own line", "stack"))
-    return float(line - NOISE_ERROR * max(stack, 0.0))
+    return float(line / np.hypot(1, NOISE_ERROR * stack / np.sqrt(len(find.spectrum))))
 
 
 def artefact_of(find: Find, finds: list[Find]) -> str:
@@ -773,6 +773,6 @@ def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings
     candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
     measure(candidate, cube, cutout, (find.x, find.y), max(captured(find), 0.3))  # (10)
-    if candidate.f_sum < 0 and candidate.fate is not Fate.DROPPED:
+    if candidate.f_sum < 0 and candidate.kind != "both" and candidate.fate is not Fate.DROPPED:
         candidate.fate = Fate.DROPPED
         candidate.reasons.append(f"dropped: its flux is negative, {candidate.f_sum:.3g}")
