@@ -17,8 +17,10 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 
+from napari_almadet import __version__
+from napari_almadet.cube import read_cube
 from napari_almadet.pipeline import batch
-from napari_almadet.pipeline.batch import Outcome, Task, plan, run, together, write_tables
+from napari_almadet.pipeline.batch import Outcome, Task, is_done, plan, run, together, write_tables
 from napari_almadet.pipeline.folder import is_result, read
 from napari_almadet.pipeline.steps import Progress
 
@@ -120,6 +122,23 @@ def test_folders_belong_to_one_cube_each(tmp_path, detections_of, sky_cube, plan
     assert [task.folder.name for task in plan([first.path], out)] == ["field"]
     first.path.unlink()  # what is left of it may be replaced
     assert [task.folder.name for task in plan([other], out)] == ["field"]
+
+
+def test_two_images_of_one_file_are_two_cubes(tmp_path, detections_of, sky_cube, planes):
+    path, out = sky_cube(planes).path, tmp_path / "out"
+    with fits.open(path) as hdus:
+        images = [fits.ImageHDU(hdus[0].data, hdus[0].header, name=name) for name in ("A", "B")]
+    both = tmp_path / "both.fits"
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(both)
+    first, other = Path(f"{both}[A]"), Path(f"{both}[B]")
+    (task,) = plan([first], out)
+    result = detections_of(read_cube(first))
+    result.provenance.update(version=__version__, networks={})
+    result.write(task.folder)
+    assert is_done(task, result.settings, {})
+    assert not is_done(Task(other, task.folder), result.settings, {})
+    assert plan([first], out) == [task]
+    assert plan([other], out)[0].folder != task.folder
 
 
 def test_one_table_of_all(tmp_path, detections_of, sky_cube, cube_of, planes):

@@ -15,8 +15,18 @@ from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.detect import detect
 from napari_almadet.pipeline.remeasure import move
-from napari_almadet.pipeline.search import SearchNetworks, look_again, refined, resolutions
+from napari_almadet.pipeline.search import (
+    SearchNetworks,
+    artefact_of,
+    judgement,
+    look_again,
+    refined,
+    resolutions,
+)
 from napari_almadet.pipeline.settings import Settings
+from napari_almadet.pipeline.sources import MEASURES
+from napari_almadet.pipeline.steps import finish
+from napari_almadet.pipeline.windows import Find
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 
@@ -54,12 +64,14 @@ def planes(seed: int = 0, shape=(64, 120, 120)) -> np.ndarray:
     return (image / image.std()).astype(np.float32)
 
 
-def add(cube: np.ndarray, y: float, x: float, snr: float, channel: float | None, fwhm: float = 6) -> np.ndarray:
-    """Add a source of FWHM 8 px: in a line of matched SNR ``snr``, or in the continuum with that SNR in the stack."""
+def add(
+    cube: np.ndarray, y: float, x: float, snr: float, channel: float | None, fwhm: float = 6, size: float = 8
+) -> np.ndarray:
+    """Add a source of ``size`` px FWHM: in a line of matched SNR ``snr``, or in the continuum, ``snr`` in the stack."""
     n, ny, nx = cube.shape
     line = np.full(n, 1.0) if channel is None else np.exp(-4 * np.log(2) * ((np.arange(n) - channel) / fwhm) ** 2)
     iy, ix = np.indices((ny, nx))
-    image = np.exp(-4 * np.log(2) * ((iy - y) ** 2 + (ix - x) ** 2) / 8**2)
+    image = np.exp(-4 * np.log(2) * ((iy - y) ** 2 + (ix - x) ** 2) / size**2)
     return cube + (snr * line / np.linalg.norm(line))[:, None, None].astype(np.float32) * image.astype(np.float32)
 
 
@@ -246,6 +258,98 @@ def test_extended_emission_is_one_candidate():
     assert "patch" in one.reasons[0]
     inside = [c for c in kept if one.box.x0 <= c.x < one.box.x1 and one.box.y0 <= c.y < one.box.y1]
     assert inside == [one]
+
+
+DOUBTFUL = SearchNetworks(source_finder, line_finder, lambda measures: measures[:, 0] * 0 - 3)  # says 0.05 of all
+
+
+def test_a_stripe_is_no_source_unless_judge_thinks_so():
+    y, x = np.indices((120, 120))
+    cube = beam_cube(planes(20) + 1.5 * np.exp(-0.5 * ((y - x / 3 - 40) / 4) ** 2).astype(np.float32))
+    patch = next(c for c in detect(cube, Settings(), networks=DOUBTFUL).candidates if "patch" in c.reasons[0])
+    assert patch.fate is Fate.DROPPED
+    assert "stripe" in patch.reasons[-1]
+    (believed,) = [c for c in found(cube) if "patch" in c.reasons[0]]
+    assert believed.fate is Fate.FLAGGED
+
+
+def test_a_galaxy_is_flagged_whatever_judge_says():
+    detections = detect(beam_cube(galaxy(16)), Settings(), networks=DOUBTFUL)
+    (one,) = [c for c in detections.kept if "patch" in c.reasons[0]]
+    assert one.fate is Fate.FLAGGED
+
+
+def about_the_middle(cube: np.ndarray) -> Candidate:
+    candidates = detect(beam_cube(cube), Settings(threshold=0.5), networks=NETWORKS).candidates
+    return min(candidates, key=lambda c: np.hypot(c.y - 60, c.x - 60))
+
+
+def test_a_ripple_is_no_source_but_a_line_in_it_is():
+    wave = 6 * np.sin(2 * np.pi * np.arange(64) / 16)[:, None, None]
+    cube = planes(21) + (wave * add(np.zeros((1, 120, 120)), 60, 60, 1, None)).astype(np.float32)
+    rippled = about_the_middle(cube)
+    assert rippled.fate is Fate.DROPPED
+    assert "ripple" in rippled.reasons[-1]
+    assert about_the_middle(add(cube, 60, 60, 90, 30.0)).fate is Fate.KEPT
+
+
+def test_what_has_a_negative_flux_is_no_source():
+    bowl = add(np.zeros((64, 120, 120), np.float32), 60, 60, -20, 30.0, size=30)
+    source = about_the_middle(add(planes(22) + bowl, 60, 60, 40, 30.0))
+    assert source.f_sum < 0
+    assert source.fate is Fate.DROPPED
+    assert "negative" in source.reasons[-1]
+
+
+def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: float) -> Find:
+    """A find of 3.4 px with such SNRs of stack and own line; the stack of its field spreads by so many sigma."""
+    numbers = np.zeros(len(MEASURES), np.float32)
+    for name, value in snr.items():
+        numbers[MEASURES.index(name.replace("_", " "))] = np.arcsinh(value / 2)
+    numbers[MEASURES.index("field")] = np.log(spread)
+    return Find(Candidate(number, Box(0, 1, 0, 1), 0.9), y, x, 3.4, 3.4, np.zeros(64, np.float32), numbers, None)
+
+
+@pytest.mark.parametrize(
+    ("times", "line", "of", "a_flank"),
+    [(1.2, 5, 10_000, True), (2.5, 5, 10_000, False), (1.2, 200, 10_000, False), (1.2, 0, 100, False)],
+)
+def test_the_flank_of_a_very_bright_source_is_no_other(times, line, of, a_flank):
+    bright = measured(60, 60, stack=of)
+    beside = measured(60, 65, 2, stack=times * of * np.exp(-0.5 * (5 / 3.4) ** 2), own_line=line)
+    assert ("flank of candidate 1" in artefact_of(beside, [bright, beside])) == a_flank
+    assert not artefact_of(bright, [bright, beside])
+
+
+def test_what_does_not_stand_out_of_sidelobes_is_none():
+    for spread, stack, line, dropped in (
+        (20, 100, 3, True),
+        (20, 300, 3, False),
+        (20, 100, 20, False),
+        (2, 8, 3, False),
+    ):
+        one = measured(60, 60, spread=spread, stack=stack, own_line=line)
+        assert bool(artefact_of(one, [one])) == dropped
+
+
+def test_the_brightest_line_is_flagged_however_bright_a_continuum_there_is():
+    finds = [
+        measured(60, 60, 1, stack=8000, own_line=250, both=8000, brightest=8000),
+        measured(20, 20, 2, stack=1, own_line=40, both=40, brightest=8000),
+        measured(90, 20, 3, stack=1, own_line=10, both=10, brightest=8000),
+    ]
+    doubtful = SearchNetworks(None, None, lambda measures: torch.full((len(measures),), -1.0))  # 0.27
+    finish(judgement(finds, Settings(), doubtful))
+    assert [find.candidate.fate for find in finds] == [Fate.FLAGGED, Fate.FLAGGED, Fate.DROPPED]
+
+
+def test_a_bright_flat_continuum_has_no_line():
+    """Of 46 channels, so that the noise of each is known to a percent or two only."""
+    cube = beam_cube(add(planes(23)[:46], 60, 60, 10_000, None))
+    bright = min(detect(cube, Settings(), networks=NETWORKS).candidates, key=lambda c: np.hypot(c.y - 60, c.x - 60))
+    assert (bright.kind, bright.fate) == ("continuum", Fate.KEPT)
+    level = 10_000 / np.sqrt(46)
+    assert bright.peak == pytest.approx(level, rel=0.02)
 
 
 def test_a_bright_point_is_no_patch():

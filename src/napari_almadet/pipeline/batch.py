@@ -79,8 +79,8 @@ Work = Callable[[Task, Callable[[Progress], object]], Outcome]
 def plan(paths: Sequence[Path], out: Path) -> list[Task]:
     """A folder in ``out`` for each cube: its name, or ``name-2`` and so on where that is another cube's.
 
-    A folder is another's if a cube of this run has it, or if it holds the result of another file that is still there.
-    A file that is named twice is searched once.
+    A folder is another's if a cube of this run has it, or if it holds the result of another file, or another image of
+    the same one, that is still there.  A cube that is named twice is searched once.
     """
     tasks: dict[str, Task] = {}
     taken: set[Path] = set()
@@ -112,9 +112,11 @@ def is_done(task: Task, settings: Settings, networks: dict | None) -> bool:
         same = _effective(before) == _effective(settings) and networks in (None, provenance["networks"])
         if not same or provenance["version"] != __version__:
             return False
-        file = split_address(task.path)[0].resolve()
-        known = (reference["path"], reference["size"], reference["mtime_ns"])
-        if known == (str(file), file.stat().st_size, file.stat().st_mtime_ns):
+        (file, hdu), (named, its_hdu) = split_address(task.path), split_address(reference["path"])
+        if hdu != its_hdu:  # another image of the same file
+            return False
+        stamp = (file.resolve(), file.stat().st_size, file.stat().st_mtime_ns)
+        if stamp == (named, reference["size"], reference["mtime_ns"]):
             return True
         return read_cube(task.path).sha256() == provenance["cube"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError):  # damaged, or of another version: search again
@@ -142,11 +144,10 @@ def _effective(settings: Settings) -> dict:
 
 
 def _is_anothers(folder: Path, path: str) -> bool:
-    """Whether a folder holds the result of another file than ``path``, which is still where it was."""
+    """Whether a folder holds the result of another file or image than ``path``, which is still where it was."""
     try:
-        reference = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["cube"]
-        there = Path(reference["path"])
-        return bool(reference["path"]) and there.exists() and there != split_address(path)[0]
+        address = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["cube"]["path"]
+        return bool(address) and split_address(address)[0].exists() and split_address(address) != split_address(path)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -18,6 +18,8 @@ from napari_almadet.pipeline.windows import Find, Window
 
 PATCH_SNR = 5.0
 EXTENDED = 10.0  # beams
+THIN = 5.0  # times as long as wide
+OVERSHADOWED = 0.05  # of the brightest source: what is fainter may be sidelobes that run into each other
 BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
 PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
 
@@ -29,7 +31,8 @@ def joined(
 
     Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
     source; each of the :func:`patches` is taken for one, and its box is the patch's.  Its spectrum is
-    the sum over the patch.  Patches that reach beyond what is the window's own are left to :func:`joined_across`.
+    the sum over the patch.  Patches that reach beyond what is the window's own are left to :func:`joined_across`; the
+    finds in those that a far brighter source outshines stay as they are.
 
     Parameters
     ----------
@@ -38,7 +41,7 @@ def joined(
     """
     for patch, peak in patches(strength, beam):
         members = [find for find in finds if in_patch(find, patch, window)]
-        if not members or reaches_out(patch, window):
+        if not members or reaches_out(patch, window) or strength[peak] < OVERSHADOWED * strength.max():
             continue
         one = as_one(members, patch, strength[peak], window, beam, strength)
         total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
@@ -130,7 +133,14 @@ def as_one(
         best.measures,
         window,
         Box(*(round(k * (first + end)) for first, end in ends)),
+        elongation(patch) >= THIN,
     )
+
+
+def elongation(patch: np.ndarray) -> float:
+    """How many times as long as wide a mask of pixels is, by its second moments."""
+    least, most = np.linalg.eigvalsh(np.cov(np.nonzero(patch)) + np.eye(2) / 12)  # a pixel's own is 1/12
+    return float(np.sqrt(most / least))
 
 
 def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +88,13 @@ ALONE = 1.5  # beams to the next source, for a place to be refined
 RECENTRE = 0.3  # beams by which it may move
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
+RIPPLE = 0.75  # of the highest line's SNR, which a spectrum's dips have where it is a wave
+STRUCTURED = 3.0  # times the noise that a field's stack spreads by where sidelobes are left all over it
+ABOVE_SIDELOBES = 8.0  # times that spread, for a source without a line to stand out of them
+OUTSHINING = 300.0  # SNR of a source whose own flank Source Finder may take for another
+FLANK = 1.5  # times what a Gaussian has fallen to at a place: what is more is another source's
+LEAST_LINE = 0.005  # of such a source's SNR: another's line on its flank
+NOISE_ERROR = 0.05  # of what the noise of a channel is taken for: a flat, bright continuum is then not quite flat
 PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
 
 CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
@@ -126,6 +134,12 @@ def load(settings: Settings) -> SearchNetworks:
 
 
 load_once = lru_cache(maxsize=1)(load)  # in each process of a cluster
+
+
+@lru_cache(maxsize=1)
+def read_psf_once(path: str, changed: int, cube: Cube) -> np.ndarray:
+    """The dirty beam in a file as it was ``changed``, read once for all windows of a cube."""
+    return read_psf(path, cube)
 
 
 @in_steps
@@ -238,7 +252,7 @@ def source_detection(
 
     Returns what :func:`search_window` does, and the dirty image of the window.
     """
-    psf = read_psf(settings.psf, cube) if settings.psf else None
+    psf = read_psf_once(settings.psf, Path(settings.psf).stat().st_mtime_ns, cube) if settings.psf else None
     planes, stacked = yield from read_averaged(cube, window)
     yield Progress("Looking for sources", 0, 1)
     profile = noise_profile(cube, window)
@@ -424,7 +438,7 @@ def frequency_denoising(
         candidate = find.candidate
         candidate.denoised = answer[done]
         find.measures[MEASURES.index("line chance")] = answer[done].max()
-        set_lines(candidate, flat[done], 2 * np.sinh(find.measures[MEASURES.index("own line")]))
+        set_lines(candidate, flat[done], line_of(find))
         rest = own[done][off_line(candidate.peaks, own.shape[1]) & (own[done] != 0)]
         continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
         candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"
@@ -535,14 +549,18 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
     with torch.inference_mode():
         numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
         chances = torch.sigmoid(networks.judge(numbers)).cpu().numpy()
+    brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(line_of(find) for find in finds))
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
-        if find.box:
+        if artefact := artefact_of(find, finds):
+            candidate.fate = Fate.DROPPED
+            candidate.reasons.append(f"dropped: {artefact}; Judge says {chance:.2f}")
+        elif find.box:
             candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
         elif chance >= settings.threshold:
             candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
-        elif chance >= LEAST_CHANCE and evident(find.measures):
+        elif chance >= LEAST_CHANCE and (evident(find.measures) or line_of(find) >= brightest_line):
             candidate.fate = Fate.FLAGGED
             candidate.reasons.append(
                 f"flagged: Judge says {chance:.2f}, less than {settings.threshold:g}, but it is too bright for noise, "
@@ -561,6 +579,50 @@ def evident(measures: np.ndarray) -> bool:
     """Whether a candidate's :data:`MEASURES` are those of emission, though maybe not of a kind that Judge knows."""
     snr, brightest = (2 * np.sinh(measures[MEASURES.index(name)]) for name in ("both", "brightest"))
     return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
+
+
+def line_of(find: Find) -> float:
+    """SNR of a find's best line, in noise to which each channel's error of its own adds a share of the continuum."""
+    line, stack = (2 * np.sinh(find.measures[MEASURES.index(name)]) for name in ("own line", "stack"))
+    return float(line / np.hypot(1, NOISE_ERROR * stack / np.sqrt(len(find.spectrum))))
+
+
+def artefact_of(find: Find, finds: list[Find]) -> str:
+    """What a find is if it is no source, whatever Judge says, who has learnt of none such; else nothing."""
+    dip = ripples(find.spectrum)
+    if dip:
+        return f"its spectrum falls as far under zero, to an SNR of -{dip:.1f}, as it rises over it: a ripple"
+    if find.box:
+        stripe = find.stripe and find.candidate.prob < LEAST_CHANCE
+        return "a stripe, long and thin as a bad baseline makes it" if stripe else ""
+    stack, line = (2 * np.sinh(find.measures[MEASURES.index(name)]) for name in ("stack", "own line"))
+    spread = np.exp(find.measures[MEASURES.index("field")])
+    if spread > STRUCTURED and stack < ABOVE_SIDELOBES * spread and line < EVIDENT_SNR:
+        return f"sidelobes that are left in the field spread by {spread:.1f} sigma, and it does not stand out of them"
+    for other in finds:
+        light = 2 * np.sinh(other.measures[MEASURES.index("stack")])
+        if other is find or other.box or light < OUTSHINING:
+            continue
+        apart = np.hypot((find.y - other.y) / other.sigma_y, (find.x - other.x) / other.sigma_x)
+        flank = light * np.exp(-0.5 * apart**2)
+        if stack < FLANK * flank and line < max(LINE_SNR, LEAST_LINE * light):
+            return f"the flank of candidate {other.candidate.id}, whose SNR is {light:.0f}"
+    return ""
+
+
+def ripples(spectrum: np.ndarray) -> float:
+    """SNR of the deepest dip of a find's spectrum, if it is about that of its highest line and no noise; else 0.
+
+    A continuum badly taken off leaves waves along the spectrum.  Of a source with emission and absorption the
+    continuum lifts both.
+    """
+    known = spectrum[spectrum != 0]
+    widths = [2**i for i in range(16) if 2**i <= max(1, WIDEST * len(known) / 2)]  # half a wave's
+    if not len(known):
+        return 0.0
+    means = np.stack([ndimage.uniform_filter1d(known, width, mode="nearest") * np.sqrt(width) for width in widths])
+    height, dip = float(means.max()), float(-means.min())
+    return dip if dip >= max(EVIDENT_SNR, RIPPLE * height) else 0.0
 
 
 def drop_overshadowed(finds: list[Find], parts: list[Part], settings: Settings) -> None:
@@ -713,3 +775,6 @@ def focus_and_measure(find: Find, cube: Cube, cutout: Cutout, settings: Settings
     candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
     measure(candidate, cube, cutout, (find.x, find.y), max(captured(find), 0.3))  # (10)
+    if candidate.f_sum < 0 and candidate.kind != "both" and candidate.fate is not Fate.DROPPED:
+        candidate.fate = Fate.DROPPED
+        candidate.reasons.append(f"dropped: its flux is negative, {candidate.f_sum:.3g}")

@@ -52,6 +52,7 @@ class Find:
     measures: np.ndarray
     window: Window
     box: Box | None = None  # of extended emission; others end where their Gaussian does
+    stripe: bool = False  # extended emission that is as long and thin as a bad baseline's wave
 
 
 @dataclass(frozen=True)
