@@ -107,6 +107,15 @@ def test_a_box_ends_at_a_tenth_of_the_peak():
     assert line.box.centre == pytest.approx((line.y, line.x), abs=1)
 
 
+@pytest.mark.parametrize("x", [60.0, 60.6, 61.2, 61.8])
+def test_a_box_larger_than_a_crop_moves_with_its_source(x):
+    (line,) = found(beam_cube(add(planes(), 40.4, x, 60, 20.0)), crop=12)
+    assert max(line.box.shape) > 12
+    assert (line.x, line.y) == pytest.approx((x, 40.4), abs=0.5)
+    assert line.box.centre == pytest.approx((line.y, line.x), abs=1)
+    assert line.f_sum > 0
+
+
 def test_nothing_is_found_in_noise():
     detections = detect(beam_cube(planes(3)), Settings(threshold=0.9), networks=NETWORKS)
     assert detections.kept == []

@@ -678,6 +678,8 @@ def source_spectral_focusing(
         elif find.candidate.fate is not Fate.DROPPED and not find.box and stands_alone(find, finds):
             find.y, find.x = best_place(find, cutout)
             find.candidate.box = gaussian_box(find, cube.shape[1:])
+            if not cutout.holds(find.candidate.box):
+                cutout = seen_about(find, cube, stacked, settings)
         focus_and_measure(find, cube, cutout, settings)
 
 
