@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -131,6 +132,17 @@ def test_a_moved_cube_has_a_moved_catalogue(with_beam, shift):
         assert (b.box.y0 - a.box.y0, b.box.x0 - a.box.x0) == pytest.approx(shift[1:], abs=1)
         assert b.f_sum == pytest.approx(a.f_sum, rel=0.05)
         assert (b.kind, b.fate, len(b.peaks)) == (a.kind, a.fate, len(a.peaks))
+
+
+def test_the_dirty_beam_is_read_once_for_all_windows_and_again_when_it_has_changed(with_beam, monkeypatch, tmp_path):
+    path, read = tmp_path / "cube.psf.fits", []
+    monkeypatch.setattr(search, "read_psf", lambda path, cube: read.append(path) or np.ones((3, 3), np.float32))
+    cube, settings = with_beam(planes(6)), Settings(memory=SMALL, psf=str(path))
+    for written in (1, 2):
+        path.write_bytes(b"")
+        os.utime(path, ns=(written, written))
+        detect(cube, settings, networks=NETWORKS)
+        assert read == [str(path)] * written
 
 
 def galaxy(seed: int, y0: float, x0: float) -> np.ndarray:

@@ -107,6 +107,15 @@ def test_a_box_ends_at_a_tenth_of_the_peak():
     assert line.box.centre == pytest.approx((line.y, line.x), abs=1)
 
 
+@pytest.mark.parametrize("x", [60.0, 60.6, 61.2, 61.8])
+def test_a_box_larger_than_a_crop_moves_with_its_source(x):
+    (line,) = found(beam_cube(add(planes(), 40.4, x, 60, 20.0)), crop=12)
+    assert max(line.box.shape) > 12
+    assert (line.x, line.y) == pytest.approx((x, 40.4), abs=0.5)
+    assert line.box.centre == pytest.approx((line.y, line.x), abs=1)
+    assert line.f_sum > 0
+
+
 def test_nothing_is_found_in_noise():
     detections = detect(beam_cube(planes(3)), Settings(threshold=0.9), networks=NETWORKS)
     assert detections.kept == []
@@ -317,8 +326,17 @@ def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: fl
 def test_the_flank_of_a_very_bright_source_is_no_other(times, line, of, a_flank):
     bright = measured(60, 60, stack=of)
     beside = measured(60, 65, 2, stack=times * of * np.exp(-0.5 * (5 / 3.4) ** 2), own_line=line)
-    assert ("flank of candidate 1" in artefact_of(beside, [bright, beside])) == a_flank
-    assert not artefact_of(bright, [bright, beside])
+    finds = [bright, beside]
+    finish(judgement(finds, Settings(), SearchNetworks(None, None, lambda measures: torch.ones(len(measures)) * 3)))
+    assert (
+        ("flank of candidate 1" in beside.candidate.reasons[-1]) == (beside.candidate.fate is Fate.DROPPED) == a_flank
+    )
+    assert bright.candidate.fate is Fate.KEPT
+
+
+def test_of_two_equally_bright_sources_none_is_the_others_flank():
+    pair = [measured(60, 60 + x, number, stack=1000) for number, x in ((1, 0), (2, 1))]
+    assert not any(artefact_of(find, pair) for find in pair)
 
 
 def test_what_does_not_stand_out_of_sidelobes_is_none():
@@ -329,7 +347,7 @@ def test_what_does_not_stand_out_of_sidelobes_is_none():
         (2, 8, 3, False),
     ):
         one = measured(60, 60, spread=spread, stack=stack, own_line=line)
-        assert bool(artefact_of(one, [one])) == dropped
+        assert bool(artefact_of(one, [])) == dropped
 
 
 def test_the_brightest_line_is_flagged_however_bright_a_continuum_there_is():

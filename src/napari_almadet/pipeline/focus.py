@@ -47,6 +47,11 @@ class Cutout:
         y, x = self.origin
         return Box(box.y0 - y, box.y1 - y, box.x0 - x, box.x1 - x)
 
+    def holds(self, box: Box) -> bool:
+        """Whether a box of the cube lies in the cutout."""
+        local = self.local(box)
+        return min(local.y0, local.x0) >= 0 and max(local.y1, local.x1) <= self.planes.shape[-1]
+
     def world(self, box: Box) -> Box:
         """A box in the cutout's pixels in those of the cube."""
         y, x = self.origin

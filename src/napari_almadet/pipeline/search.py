@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,6 +74,7 @@ from napari_almadet.pipeline.windows import (
     windows,
 )
 from napari_almadet.pipeline.workers import each, lent
+from napari_almadet.storage import split_address
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -136,9 +136,14 @@ def load(settings: Settings) -> SearchNetworks:
 load_once = lru_cache(maxsize=1)(load)  # in each process of a cluster
 
 
+def dirty_beam(path: str, cube: Cube) -> np.ndarray:
+    """The dirty beam in a file, which is read once for all windows of a cube, and again if it has changed."""
+    file = split_address(path)[0]
+    return _read_psf(path, file.stat().st_mtime_ns if file.exists() else 0, cube)
+
+
 @lru_cache(maxsize=1)
-def read_psf_once(path: str, changed: int, cube: Cube) -> np.ndarray:
-    """The dirty beam in a file as it was ``changed``, read once for all windows of a cube."""
+def _read_psf(path: str, changed: int, cube: Cube) -> np.ndarray:
     return read_psf(path, cube)
 
 
@@ -252,7 +257,7 @@ def source_detection(
 
     Returns what :func:`search_window` does, and the dirty image of the window.
     """
-    psf = read_psf_once(settings.psf, Path(settings.psf).stat().st_mtime_ns, cube) if settings.psf else None
+    psf = dirty_beam(settings.psf, cube) if settings.psf else None
     planes, stacked = yield from read_averaged(cube, window)
     yield Progress("Looking for sources", 0, 1)
     profile = noise_profile(cube, window)
@@ -549,11 +554,12 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
     with torch.inference_mode():
         numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
         chances = torch.sigmoid(networks.judge(numbers)).cpu().numpy()
+    bright = [find for find in finds if not find.box and snr_of(find, "stack") >= OUTSHINING]
     brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(line_of(find) for find in finds))
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
-        if artefact := artefact_of(find, finds):
+        if artefact := artefact_of(find, bright):
             candidate.fate = Fate.DROPPED
             candidate.reasons.append(f"dropped: {artefact}; Judge says {chance:.2f}")
         elif find.box:
@@ -581,31 +587,37 @@ def evident(measures: np.ndarray) -> bool:
     return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
 
 
+def snr_of(find: Find, name: str) -> float:
+    """One of the :data:`MEASURES` that are SNRs."""
+    return float(2 * np.sinh(find.measures[MEASURES.index(name)]))
+
+
 def line_of(find: Find) -> float:
     """SNR of a find's best line, in noise to which each channel's error of its own adds a share of the continuum."""
-    line, stack = (2 * np.sinh(find.measures[MEASURES.index(name)]) for name in ("own line", "stack"))
-    return float(line / np.hypot(1, NOISE_ERROR * stack / np.sqrt(len(find.spectrum))))
+    error = NOISE_ERROR * snr_of(find, "stack") / np.sqrt(len(find.spectrum))
+    return float(snr_of(find, "own line") / np.hypot(1, error))
 
 
-def artefact_of(find: Find, finds: list[Find]) -> str:
-    """What a find is if it is no source, whatever Judge says, who has learnt of none such; else nothing."""
+def artefact_of(find: Find, bright: list[Find]) -> str:
+    """What a find is if it is no source, of a kind that Judge has not learnt; else nothing.
+
+    ``bright`` are the finds whose SNR in the stack is :data:`OUTSHINING` or more.
+    """
     dip = ripples(find.spectrum)
     if dip:
         return f"its spectrum falls as far under zero, to an SNR of -{dip:.1f}, as it rises over it: a ripple"
     if find.box:
         stripe = find.stripe and find.candidate.prob < LEAST_CHANCE
         return "a stripe, long and thin as a bad baseline makes it" if stripe else ""
-    stack, line = (2 * np.sinh(find.measures[MEASURES.index(name)]) for name in ("stack", "own line"))
+    stack, line = snr_of(find, "stack"), snr_of(find, "own line")
     spread = np.exp(find.measures[MEASURES.index("field")])
     if spread > STRUCTURED and stack < ABOVE_SIDELOBES * spread and line < EVIDENT_SNR:
         return f"sidelobes that are left in the field spread by {spread:.1f} sigma, and it does not stand out of them"
-    for other in finds:
-        light = 2 * np.sinh(other.measures[MEASURES.index("stack")])
-        if other is find or other.box or light < OUTSHINING:
-            continue
+    for other in bright:
+        light = snr_of(other, "stack")
         apart = np.hypot((find.y - other.y) / other.sigma_y, (find.x - other.x) / other.sigma_x)
-        flank = light * np.exp(-0.5 * apart**2)
-        if stack < FLANK * flank and line < max(LINE_SNR, LEAST_LINE * light):
+        on_flank = stack < min(light, FLANK * light * np.exp(-0.5 * apart**2))
+        if on_flank and line < max(LINE_SNR, LEAST_LINE * light):
             return f"the flank of candidate {other.candidate.id}, whose SNR is {light:.0f}"
     return ""
 
@@ -617,9 +629,9 @@ def ripples(spectrum: np.ndarray) -> float:
     continuum lifts both.
     """
     known = spectrum[spectrum != 0]
-    widths = [2**i for i in range(16) if 2**i <= max(1, WIDEST * len(known) / 2)]  # half a wave's
     if not len(known):
         return 0.0
+    widths = [2**i for i in range(16) if 2**i <= max(1, WIDEST * len(known) / 2)]  # half a wave's
     means = np.stack([ndimage.uniform_filter1d(known, width, mode="nearest") * np.sqrt(width) for width in widths])
     height, dip = float(means.max()), float(-means.min())
     return dip if dip >= max(EVIDENT_SNR, RIPPLE * height) else 0.0
@@ -668,6 +680,8 @@ def source_spectral_focusing(
         elif find.candidate.fate is not Fate.DROPPED and not find.box and stands_alone(find, finds):
             find.y, find.x = best_place(find, cutout)
             find.candidate.box = gaussian_box(find, cube.shape[1:])
+            if not cutout.holds(find.candidate.box):
+                cutout = seen_about(find, cube, stacked, settings)
         focus_and_measure(find, cube, cutout, settings)
 
 
