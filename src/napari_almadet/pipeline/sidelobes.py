@@ -38,6 +38,7 @@ WIDE = 0.35  # beams: a source wider than that does not show the dirty beam
 NOISE_FLOOR = 0.01  # by which the noise's autocorrelation may differ from the beam, whose weights need not be natural
 SOURCE_FLOOR = 0.003  # by which a bright source's image may, for what it is not alone
 FLATTENINGS = (0.5, 1.0, 1.5)  # of the noise's spectrum, for weights from about robust 0.5 to uniform ones
+WORTH = 0.97  # of what natural weights leave: less is no chance, and then they are not the weights
 EMPTY = 0.05  # of the highest: where the noise's spectrum is less, few visibilities or none are
 NEAR = 8.0  # beams about bright sources, where their sidelobes show most
 TWIN = 0.5  # of a place's SNR, opposite of it about a brighter one: then it may well be a sidelobe
@@ -104,8 +105,9 @@ def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, i
     places
         Of the bright sources.
     """
-    candidates = [psf, *(flattened(psf, power) for power in FLATTENINGS)]
-    return min(candidates, key=lambda candidate: unexplained(units, candidate, places, beam))
+    left = {power: unexplained(units, flattened(psf, power), places, beam) for power in FLATTENINGS}
+    best = min(left, key=left.get)
+    return flattened(psf, best) if left[best] < WORTH * unexplained(units, psf, places, beam) else psf
 
 
 def flattened(psf: torch.Tensor, power: float) -> torch.Tensor:
