@@ -88,10 +88,12 @@ class Filter:
 class Look:
     """How the boxes in the layer are to be drawn, a row for each.
 
-    ``colours`` (n, 4) are transparent where the candidate is not on show; ``ours`` (n) tells the
-    boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the channels they live in.
+    ``numbers`` (n) are those of the candidates; ``colours`` (n, 4) are transparent where these are not on show;
+    ``ours`` (n) tells the boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the
+    channels they live in.
     """
 
+    numbers: np.ndarray
     colours: np.ndarray
     ours: np.ndarray
     first: np.ndarray
@@ -475,7 +477,7 @@ class Session:
             self._mark_boxes()  # the change of mode let go of them
 
     def _tool_changed(self, event: object = None) -> None:
-        self._soon("_embolden")
+        self._soon("_show_boxes")
         self.tool_changed.emit(self.tool)
 
     def _paint_boxes(self) -> None:
@@ -488,11 +490,15 @@ class Session:
         colours = np.zeros((len(rows), 4))
         colours[ours] = layers.box_colours(rows[ours], self._colour_by)
         colours[~rows.index.isin([candidate.id for candidate in self.candidates]), 3] = 0
-        self._look = Look(colours, ours, rows["z_min"].to_numpy(), rows["z_max"].to_numpy())
+        self._look = Look(rows.index.to_numpy(), colours, ours, rows["z_min"].to_numpy(), rows["z_max"].to_numpy())
         self._show_boxes()
 
     def _show_boxes(self, *_: object) -> None:
-        """Let the boxes on show be seen in the channels they live in."""
+        """Let the boxes on show be seen in the channels they live in, the chosen bold unless napari gives them handles.
+
+        All at once, so that the canvas is drawn once for it.
+        """
+        self._later.discard("_show_boxes")
         if self._boxes is None or not self._boxes.nshapes:
             return
         look = self._look
@@ -502,7 +508,10 @@ class Session:
         colours = np.where(look.ours[:, None], look.colours, self._boxes.edge_color)
         if not self._everywhere and self.channel is not None and self.viewer.dims.ndisplay == 2:
             colours[look.ours & ~((look.first <= self.channel) & (self.channel <= look.last)), 3] = 0
-        layers.paint(self._boxes, colours)
+        thin = layers.edge_width(self.detections.cube)
+        bold = np.isin(look.numbers, [candidate.id for candidate in self.chosen]) & (not self.tool)
+        widths = np.where(look.ours, np.where(bold, BOLD * thin, thin), self._boxes.edge_width)
+        layers.paint(self._boxes, colours, widths)
 
     def _boxes_selected(self, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
         # Nothing selected is no wish to see nothing: napari clears the selection at every change of mode.
@@ -515,40 +524,15 @@ class Session:
                 self.choose(chosen, chosen[-1])
 
     def _mark_boxes(self) -> None:
-        """Select the boxes of the chosen candidates, and draw them bold."""
+        """Select the boxes of the chosen candidates."""
         if self._boxes is None:
             return
         wanted = self._boxes.features["id"].isin([candidate.id for candidate in self.chosen])
         rows = {int(row) for row in np.flatnonzero(wanted)}
-        if rows == set(self._boxes.selected_data):  # maybe the user's doing, of which napari is still telling
-            self._soon("_embolden")
-        elif self._pressed:  # in mid-drag the selection is napari's, and widths are set by way of it
+        if rows != set(self._boxes.selected_data):  # else maybe the user's doing, of which napari is still telling
             with self._redraw():
                 self._boxes.selected_data = rows
-            self._soon("_embolden")
-        else:
-            self._embolden(rows)
-
-    def _embolden(self, rows: set[int] | None = None) -> None:
-        """Draw the selected boxes bold, unless napari marks them with handles; select ``rows`` before, if given.
-
-        At once, so that the canvas is drawn once for it.  Only those that change: setting the width of
-        the selected takes 20 ms for 5000 boxes, that of all a second.
-        """
-        self._later.discard("_embolden")
-        if self._boxes is None or self._pressed:
-            return
-        selected = set(self._boxes.selected_data) if rows is None else rows
-        thin = layers.edge_width(self.detections.cube)
-        bold = {int(row) for row in np.flatnonzero(np.array(self._boxes.edge_width) > thin)}
-        wanted = set() if self.tool else selected
-        with self._redraw():
-            for changed, width in ((bold - wanted, thin), (wanted - bold, BOLD * thin)):
-                if changed:
-                    self._boxes.selected_data = changed
-                    self._boxes.current_edge_width = width
-            if set(self._boxes.selected_data) != selected:
-                self._boxes.selected_data = selected
+        self._show_boxes()
 
     @contextmanager
     def _redraw(self) -> Iterator[None]:
@@ -661,7 +645,6 @@ class Session:
             selects = selects and np.abs(np.array(event.pos) - pressed).max() <= CLICK_SLOP
             yield
         self._pressed = False
-        self._soon("_embolden")
         if selects:
             self._select_at(event.position)
         if self._unsynced:
@@ -857,8 +840,10 @@ class Session:
         """Move the slider to a channel of the cube."""
         if self.image is None:
             return
-        n_channels = self.image.data.shape[0]
-        origin = self.image.data_to_world((min(max(channel, 0), n_channels - 1), 0, 0))
+        channel = min(max(channel, 0), self.image.data.shape[0] - 1)
+        if channel == self.channel:
+            return
+        origin = self.image.data_to_world((channel, 0, 0))
         self.viewer.dims.set_point(self.viewer.dims.ndim - 3, origin[-3])
 
     def _slider_moved(self, event: object = None) -> None:
