@@ -127,7 +127,7 @@ def inspect(widget, number: int) -> None:
     made = make_result_layers(found, session.image)
     making = now() - start
     beat.start()
-    session.present_in_turns(session.image, found, made, lambda: shown.append(True))
+    session.present_in_turns(session.image, found, made, widget.window(), lambda: shown.append(True))
     while not shown:
         QApplication.processEvents()
     settle()

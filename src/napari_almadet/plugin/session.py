@@ -14,17 +14,19 @@ import pandas as pd
 from napari.layers import Image, Layer, Shapes
 from napari.utils.notifications import show_error
 from psygnal import Signal
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import VERDICTS, Box, Candidate, Detections, Fate
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.background import in_background, sparing_garbage
+from napari_almadet.plugin.background import in_background, unobtrusive
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
 
     from napari_almadet.pipeline.detect import Networks
     from napari_almadet.pipeline.folder import Journal
@@ -42,6 +44,7 @@ KEYS = {
     "unsee": ("U", "U"),
     "undo": ("Control-Z", "Ctrl+Z"),
 }
+PAUSE_MS = 10  # with none, Qt takes the next turn before other timers and the painting
 HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
 BOLD = 1.7  # times as wide as the others are the lines of selected boxes
 TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
@@ -262,24 +265,37 @@ class Session:
             pass
 
     def present_in_turns(
-        self, image: Image, detections: Detections, made: Sequence[Layer], done: Callable[[], object]
+        self, image: Image, detections: Detections, made: Sequence[Layer], window: QWidget, done: Callable[[], object]
     ) -> None:
         """The same with the window free to move in between; ``done`` is called at the end.
 
-        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.
+        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.  The ``window``
+        is painted in turns of its own: napari takes as long to draw a new layer as it took to add it.
         """
         steps = self._presenting_steps(image, detections, made)
 
         def turn() -> None:
+            following = paint
+            window.setUpdatesEnabled(False)
             try:
                 next(steps)
             except StopIteration:
-                done()
+                following = finish
             except Exception:
-                done()
+                following = finish
                 raise
-            else:
-                QTimer.singleShot(10, turn)  # with none, Qt takes the next turn before other timers and the painting
+            finally:
+                QTimer.singleShot(PAUSE_MS, following)
+
+        def paint() -> None:
+            if isalive(window):
+                window.setUpdatesEnabled(True)
+                QTimer.singleShot(PAUSE_MS, turn)
+
+        def finish() -> None:
+            if isalive(window):
+                window.setUpdatesEnabled(True)
+            done()
 
         turn()
 
@@ -289,7 +305,7 @@ class Session:
         for layer in earlier:
             self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
             if layer in self.viewer.layers:  # the user may have been quicker
-                with sparing_garbage():
+                with unobtrusive:
                     self.viewer.layers.remove(layer)
             yield
         for layer in made:
@@ -306,6 +322,7 @@ class Session:
         yield
         if self.candidates:
             self.select(self.candidates[0])
+            yield
 
     def keep_in(self, detections: Detections, journal: Journal) -> None:
         """Take down the changes to some detections in a journal from now on."""

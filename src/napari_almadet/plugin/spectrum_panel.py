@@ -152,12 +152,12 @@ class SpectrumPanel(QWidget):
         )
         self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
         self.range_button.toggled.connect(self._range_toggled)
-        for button in (self.lines_button, self.range_button):
-            curves.addWidget(button)
         for box in (self.aperture_choice, self.unit_choice):
-            box.setMinimumContentsLength(8)
+            box.setMinimumContentsLength(5)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
+        for button in (self.lines_button, self.range_button):
+            choices.addWidget(button)
 
     def paint(self, colours: Colours) -> None:
         """Take on the colours and letters of a napari theme."""
