@@ -6,7 +6,8 @@ through Qt events.  A click counts until Qt and the canvas have drawn all that i
 the longest time between two beats of a timer of 5 ms, while the shipped networks search the sample cube.
 
 ``--alone`` leaves the plugin's panels out: what napari itself takes for its slider, and to add, draw and remove a
-layer.  The first drawing of a Shapes layer, with its letters and programs of OpenGL, is one call: no plugin can divide it.
+layer.  The first drawing of a Shapes layer, with its letters and programs of OpenGL, is one call that no plugin can
+divide.
 
 Every time is given twice: by the clock, which other programs on the machine lengthen, and of the processor as far as
 the window's own thread used it, which they hardly do.  OpenGL in software (Mesa's llvmpipe) draws in threads of
