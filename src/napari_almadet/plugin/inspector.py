@@ -198,13 +198,16 @@ class Inspector(QWidget):
 
     def _write_small(self, *_: object) -> None:
         self.setStyleSheet(small_print())
+        self._paint(Colours.of(self.session.viewer.theme))
         self.numbers.ensurePolished()
         self.scroll.setMinimumWidth(self.numbers.fontMetrics().horizontalAdvance(NARROWEST_ROW))
         if not self._arranged:
             self._arrange()
 
     def _theme_changed(self, event) -> None:
-        colours = Colours.of(event.value)
+        self._paint(Colours.of(event.value))
+        self._again()
+
+    def _paint(self, colours: Colours) -> None:
         self.spectrum.paint(colours)
         self.focus.paint(colours)
-        self._again()
