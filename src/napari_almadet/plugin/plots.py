@@ -19,6 +19,7 @@ class Plot(pg.PlotWidget):
 
     def __init__(self):
         super().__init__()
+        self.letters = QFont()  # of its axes and labels
         self.setMenuEnabled(False)
         self.hideButtons()
         self.setBackground(None)
@@ -26,17 +27,16 @@ class Plot(pg.PlotWidget):
 
     def dress(self, colours: Colours) -> None:
         """Take on the colours of a napari theme, and the size of its letters."""
-        font = QFont()
-        font.setPointSizeF(small_size())
+        self.letters.setPointSizeF(small_size())
         for item in self.scene().items():
             if isinstance(item, pg.AxisItem):
                 item.setStyle(autoReduceTextSpace=False)
                 item.setPen(colours.dim)
                 item.setTextPen(colours.text)
-                item.setTickFont(font)
-                item.label.setFont(font)
+                item.setTickFont(self.letters)
+                item.label.setFont(self.letters)
             elif isinstance(item, pg.TextItem):
-                item.setFont(font)
+                item.setFont(self.letters)
 
     def begin(self) -> None:
         """Paint all of the plot with the window when next it is painted, however many items change until then.

@@ -373,6 +373,7 @@ class SpectrumPanel(QWidget):
                 labelOpts={"position": 0.93 - 0.12 * (len(self.line_marks) % 3)},  # neighbours do not lie on each other
             )
             item.label.setColor(self._colours.range)
+            item.label.setFont(self.plot.letters)
             item.setToolTip(f"{line.name}, rest frequency {line.rest_frequency:.6f} GHz ({line.source})")
             self.plot.addItem(item, ignoreBounds=True)
             self.line_marks.append(item)
