@@ -5,6 +5,10 @@ It opens the real window on a cube of 128 x 360 x 360 with ``--candidates`` cand
 through Qt events.  A click counts until Qt and the canvas have drawn all that it changed.  The stall of a detection is
 the longest time between two beats of a timer of 5 ms, while the shipped networks search the sample cube.
 
+``--alone`` leaves the plugin's panels out: what napari itself takes for its slider, and to add, draw and remove a
+layer.  The first drawing of a Shapes layer, with its letters and programs of OpenGL, is one call that no plugin can
+divide.
+
 Every time is given twice: by the clock, which other programs on the machine lengthen, and of the processor as far as
 the window's own thread used it, which they hardly do.  OpenGL in software (Mesa's llvmpipe) draws in threads of
 its own, which only the clock sees.
@@ -20,6 +24,7 @@ from collections.abc import Callable
 
 import napari
 import numpy as np
+from napari.layers import Shapes
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -127,7 +132,7 @@ def inspect(widget, number: int) -> None:
     made = make_result_layers(found, session.image)
     making = now() - start
     beat.start()
-    session.present_in_turns(session.image, found, made, lambda: shown.append(True))
+    session.present_in_turns(session.image, found, made, widget.window(), lambda: shown.append(True))
     while not shown:
         QApplication.processEvents()
     settle()
@@ -154,14 +159,45 @@ def inspect(widget, number: int) -> None:
     print("  step of the channel slider  ", timed(lambda i: session.set_channel(20 + i)))
 
 
+def alone(viewer: napari.Viewer, number: int = 100) -> None:
+    """Time napari without the plugin's panels."""
+    places = np.random.default_rng(0).uniform(0, SHAPE[1], (number, 1, 2))
+    corners = list(places + np.array([[0, 0], [0, 12], [12, 12], [12, 0]]))
+    beat, image = Beat(), viewer.layers[0]
+    for which in ("first", "second"):
+        frame = {"scale": image.scale[-2:], "units": image.units[-2:], "axis_labels": image.axis_labels[-2:]}
+        layer = Shapes(corners, face_color="transparent", visible=False, **frame)
+        for words, act in (
+            (f"{which} layer of {number} boxes added", lambda: viewer.add_layer(layer)),  # noqa: B023 - called at once
+            (f"{which} layer of {number} boxes drawn", lambda: setattr(layer, "visible", True)),  # noqa: B023
+        ):
+            beat.start()
+            act()
+            settle()
+            print(f"{words}: longest stall of the event loop {stall(beat)}")
+    beat.start()
+    viewer.layers.remove(layer)
+    settle()
+    print(f"layer removed: longest stall of the event loop {stall(beat)}")
+    beat.timer.stop()
+    steps = viewer.dims.current_step
+    print("step of the channel slider  ", timed(lambda i: viewer.dims.set_current_step(0, steps[0] + i)))
+
+
 def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, nargs="+", default=[5, 100, 1000, 5000])
+    parser.add_argument("--alone", action="store_true", help="time napari without the plugin's panels")
     options = parser.parse_args()
     viewer = napari.Viewer()
     viewer.window.resize(1280, 720)
     viewer.open_sample(PLUGIN, "simulated_sources")
+    settle()
+    if options.alone:
+        alone(viewer)
+        viewer.close()
+        return
     _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
     settle()
     beat = Beat()

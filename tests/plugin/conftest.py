@@ -11,6 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from made_by_hand import N_CHANNELS, N_X, N_Y, SIGMA_PER_FWHM, SOURCES, make_detections
 from napari.layers import Layer
+from napari.qt.threading import WorkerBase
 from npe2 import PluginManifest
 from radio_beam import Beam
 
@@ -104,6 +105,7 @@ def make_widget(viewer, qtbot):
     for widget in made:  # no worker may outlive its test
         widget.cancel()
         qtbot.waitUntil(lambda w=widget: w._worker is None, timeout=10_000)
+    WorkerBase.await_workers()  # while they are at it no garbage is collected: the viewer would seem to be leaked
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from napari.settings import get_settings
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QApplication, QMainWindow, QMenu
 
 from napari_almadet.plugin.inspector import Inspector
@@ -26,6 +26,45 @@ def test_fits_on_a_small_screen(inspector, viewer, qtbot):
     viewer.window.resize(1280, 720)
     qtbot.wait(100)
     assert (window.width(), window.height()) == (1280, 720)
+
+
+def test_gets_the_room_of_the_settings_when_they_are_folded(inspector, viewer, make_widget, qtbot):
+    widget = make_widget(None)
+    inspector.window().show()
+    viewer.window.resize(1280, 720)
+    widget.options_button.setChecked(True)
+    qtbot.waitUntil(lambda: widget.parent().minimumHeight() > 400)
+    widget.options_button.setChecked(False)
+    qtbot.waitUntil(lambda: widget.parent().minimumHeight() < 350)
+
+
+def test_plots_are_painted_once_for_a_candidate(inspector, session, viewer, qtbot):
+    inspector.window().show()
+    for candidate in session.candidates:  # until every axis has the room it needs
+        session.select(candidate)
+        qtbot.wait(50)
+    painted = []
+
+    class Painted(QObject):
+        def eventFilter(self, watched, event):
+            if event.type() == QEvent.Type.Paint:
+                painted.append(watched)
+            return False
+
+    watch, plots = Painted(), (inspector.spectrum.plot, inspector.focus.plot)
+    for plot in plots:
+        plot.viewport().installEventFilter(watch)
+    session.select(session.candidates[0])
+    qtbot.wait(100)
+    assert sorted(painted, key=id) == sorted([plot.viewport() for plot in plots], key=id)
+
+
+def test_letters_of_the_plots_follow_napari_s(inspector):
+    get_settings().appearance.font_size += 4
+    size = get_settings().appearance.font_size - 1
+    for plot in (inspector.spectrum.plot, inspector.focus.cut_plot):
+        axis = plot.getAxis("bottom")
+        assert axis.style["tickFont"].pointSizeF() == axis.label.font().pointSizeF() == size
 
 
 def test_numbers_follow_the_rest_frequency(inspector):

@@ -79,6 +79,19 @@ def test_a_click_on_a_box_selects_it(measured, mouse):
     assert measured.selected.id == 2
 
 
+def test_a_box_that_is_not_seen_is_not_caught_while_boxes_are_edited(measured, viewer, mouse):
+    measured.boxes_everywhere = False
+    first, second = measured.candidates[:2]
+    measured.use("edit")
+    mouse.click(32, 70)  # where the second one's box is, in other channels
+    assert measured.selected is first
+    mouse.drag((32, 70), (36, 70))
+    assert second.origin == "found"
+    measured.set_channel(second.primary.channel)
+    mouse.click(32, 70)
+    assert measured.selected is second
+
+
 def test_a_box_is_moved_with_the_mouse(measured, viewer, mouse, qtbot):
     first = measured.selected
     assert (first.id, first.box) == (1, Box(44, 57, 54, 67))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import atexit
 import gc
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any
 
 from napari.qt.threading import WorkerBase, create_worker
@@ -15,6 +16,39 @@ from napari.qt.threading import WorkerBase, create_worker
 # What still runs when Python ends is asked to stop, and waited for: else Qt's objects are taken away under its hands.
 # napari does so at the end of its own event loop only, which a script or a notebook may never enter.
 atexit.register(WorkerBase.await_workers)
+
+SWITCH = 5e-4  # seconds after which a thread that waits for the interpreter gets it, while there is work
+
+
+class Unobtrusive:
+    """A context in which Python does not hold up the window's thread for others' sake, nor for that of old garbage.
+
+    A picture takes some hundred calls of OpenGL, each of which gives the interpreter away, and Python lets whoever took
+    it have it for 5 ms.  And whichever thread makes objects collects garbage now and then, napari whenever a layer
+    goes, and looks for it through all there is, with torch and astropy a third of a second: what is in memory when the
+    first thread enters is left out of that until the last one leaves.
+    """
+
+    def __init__(self):
+        self._lock, self._inside, self._interval = Lock(), 0, 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                gc.freeze()
+                self._interval = sys.getswitchinterval()
+                sys.setswitchinterval(min(SWITCH, self._interval))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                gc.unfreeze()
+                sys.setswitchinterval(self._interval)
+
+
+unobtrusive = Unobtrusive()
 
 
 @dataclass(frozen=True)
@@ -31,7 +65,8 @@ def cautiously(work: Callable[..., Generator], *args: Any) -> Generator:
     `RuntimeError`, which is what torch raises when a GPU is out of memory.
     """
     try:
-        return (yield from work(*args))
+        with unobtrusive:
+            return (yield from work(*args))
     except Exception as error:  # whatever went wrong is told to the user
         return Failure(error)
 
@@ -43,7 +78,8 @@ def in_background(
 
     def careful() -> Any:
         try:
-            return work(*args)
+            with unobtrusive:
+                return work(*args)
         except Exception as error:  # as above
             return Failure(error)
 
@@ -55,17 +91,3 @@ def _hand_over(done: Callable, failed: Callable, outcome: Any) -> None:
         failed(outcome.error)
     else:
         done(outcome)
-
-
-@contextmanager
-def sparing_garbage() -> Iterator[None]:
-    """Leave what is in memory now out of garbage collections meanwhile.
-
-    napari collects garbage whenever a layer goes, and looks through all there is for it, with torch
-    and astropy a third of a second.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
     QComboBox,
+    QDockWidget,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
@@ -112,7 +113,7 @@ class DetectWidget(QWidget):
         layers.events.removing.connect(self._hold_canvas)
         self.session.image_changed.connect(self._show_choice)
         self.session.detections_changed.connect(self._make_room)
-        self.options_button.toggled.connect(self.options.setVisible)
+        self.options_button.toggled.connect(self._unfold)
         self.status.linkActivated.connect(lambda folder: self.files.open_folder(Path(folder)))
         self._offer_layers()
         self._make_room(self.session.detections)
@@ -211,7 +212,6 @@ class DetectWidget(QWidget):
         layout.addWidget(self.progress)
         layout.addWidget(self.status)
         layout.addWidget(self.table, 1)
-        self.setMinimumWidth(390)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def _follow_preset(self, preset: str) -> None:
@@ -245,6 +245,13 @@ class DetectWidget(QWidget):
         path, _ = QFileDialog.getOpenFileName(self, f"Image of the {what}", folder)
         if path:
             line.setText(path)
+
+    def _unfold(self, shown: bool) -> None:
+        """Show or hide the settings, and let the inspector below have their room."""
+        self.options.setVisible(shown)
+        dock = self.parent()
+        if isinstance(dock, QDockWidget):
+            dock.setMinimumHeight(0)  # once the dock was given one, as by napari, Qt raises but never lowers it
 
     def open_inspector(self) -> None:
         """Show the inspector below the canvas, unless it is there."""
@@ -361,7 +368,7 @@ class DetectWidget(QWidget):
             self._showing = True
             found, made = outcome
             text = summary(found, time.perf_counter() - started)
-            self.session.present_in_turns(image, found, made, partial(self._shown, text))
+            self.session.present_in_turns(image, found, made, self.window(), partial(self._shown, text))
 
     def _shown(self, text: str) -> None:
         self._showing = False

@@ -22,9 +22,10 @@ from napari_almadet.pipeline.focus import focused_noise, source_radii
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import readable, unit_text
 from napari_almadet.plugin.layers import FATE_COLOURS
+from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.theme import LABEL_OVERHANG, Colours, menu_button
+from napari_almadet.plugin.theme import Colours, menu_button
 
 SCALE_LENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # arcsec
 NO_DATA = "#606068"  # shows through where there are no pixels: beyond the field, or blank
@@ -118,7 +119,7 @@ class FocusView(QWidget):
         self._bar.addWidget(self.send_button)
 
     def _build_plot(self) -> None:
-        self.plot = _bare_plot()
+        self.plot = Plot()
         self.plot.hideAxis("left")
         self.plot.hideAxis("bottom")
         self.plot.setMouseEnabled(x=False, y=False)
@@ -144,22 +145,18 @@ class FocusView(QWidget):
             self.plot.addItem(item, ignoreBounds=True)
 
     def _build_cut(self) -> None:
-        self.cut_plot = _bare_plot()
+        self.cut_plot = Plot()
         self.cut_plot.getPlotItem().getViewBox().setBackgroundColor(NO_DATA)
         self.cut_plot.setMouseEnabled(x=False, y=False)
-        self.cut_plot.plotItem.layout.setContentsMargins(0, 0, 0, LABEL_OVERHANG)
         self.cut_image = pg.ImageItem(axisOrder="row-major")
         self.cut_bar = _colour_bar(self.cut_image, self.cut_plot)
         self.cut_plot.addItem(self.cut_image, ignoreBounds=True)
         self.cut_plot.hide()
 
     def paint(self, colours: Colours) -> None:
-        """Take on the colours of a napari theme; what lies on the image is white on either."""
+        """Take on the colours and letters of a napari theme; what lies on the image is white on either."""
         for plot in (self.plot, self.cut_plot):
-            plot.setBackground(None)
-        for axis in (self.bar.axis, self.cut_bar.axis, *(self.cut_plot.getAxis(side) for side in ("left", "bottom"))):
-            axis.setPen(colours.dim)
-            axis.setTextPen(colours.text)
+            plot.dress(colours)
         for item, width in ((self.marks, 1.5), (self.beam, 1), (self.radii, 1), (self.contours, 1)):
             item.setPen(pg.mkPen("white", width=width))
         self.negative_contours.setPen(pg.mkPen("white", width=1, style=Qt.PenStyle.DashLine))
@@ -196,6 +193,8 @@ class FocusView(QWidget):
     # -- drawing ----------------------------------------------------------------------
 
     def _draw(self, *_: object) -> None:
+        for plot in (self.plot, self.cut_plot):
+            plot.begin()
         candidate = self.session.selected
         shown = candidate is not None and candidate.focused is not None
         self.picture = self._picture(candidate) if shown else None
@@ -333,8 +332,8 @@ class FocusView(QWidget):
         self.cut_image.setRect(-half, edges.min(), 2 * half, np.ptp(edges))
         _show_colours(self.cut_bar, "inferno", _levels(shown.value), shown.unit)
         self.cut_plot.setRange(xRange=(-half, half), yRange=(edges.min(), edges.max()), padding=0)
-        self.cut_plot.setLabel("bottom", f"Offset ({unit})")
-        self.cut_plot.setLabel("left", replace(axis, frame="").label)  # there is not the room for more
+        self.cut_plot.name("bottom", f"Offset ({unit})")
+        self.cut_plot.name("left", replace(axis, frame="").label)  # there is not the room for more
 
     # -- to the viewer ----------------------------------------------------------------
 
@@ -404,14 +403,7 @@ def _levels(image: np.ndarray) -> tuple[float, float]:
     return float(np.percentile(finite, 1)), float(finite.max())
 
 
-def _bare_plot() -> pg.PlotWidget:
-    plot = pg.PlotWidget()
-    plot.setMenuEnabled(False)
-    plot.hideButtons()
-    return plot
-
-
-def _colour_bar(image: pg.ImageItem, plot: pg.PlotWidget) -> pg.ColorBarItem:
+def _colour_bar(image: pg.ImageItem, plot: Plot) -> pg.ColorBarItem:
     bar = pg.ColorBarItem(interactive=False, width=10, colorMap="inferno")
     bar.setImageItem(image, insert_in=plot.getPlotItem())
     bar.axis.enableAutoSIPrefix(False)

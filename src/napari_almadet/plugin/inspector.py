@@ -34,6 +34,7 @@ from napari_almadet.plugin.theme import Colours, small_print
 NOTHING_FOUND_YET = "Spectrum, image and numbers of a candidate are shown here once there are candidates."
 NOTHING_SELECTED = "Select a candidate (its box, its row, or key N) to see its spectrum, image and numbers."
 WIDEST_ROW = "Probability  00:00:00.000 −00:00:00.00    copy"  # of the numbers
+NARROWEST_ROW = "Frequency  000.00000 GHz    "  # that is still easy to read
 SHARE = 0.34  # of the window's height: room for all numbers without scrolling
 SETTLED_MS = 300  # by then docks and canvas have taken the room that they are given
 COLOUR_BAR_WIDTH = 60
@@ -63,6 +64,7 @@ class Inspector(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll = scroll
         self.panels = QSplitter()
         self.panels.setChildrenCollapsible(False)
         for i, panel in enumerate((self.spectrum, self.focus, scroll)):
@@ -108,20 +110,18 @@ class Inspector(QWidget):
         dock, window = self.parent(), self.window()
         if not self._placed and isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
             self._placed = True
-            if self._field_was_seen:
-                QTimer.singleShot(
-                    SETTLED_MS, self._fit_field
-                )  # a method of this widget: it is not called once that is gone
             window.setCorner(Qt.Corner.BottomLeftCorner, Qt.DockWidgetArea.LeftDockWidgetArea)
             self._take_room()
-
-    def _fit_field(self) -> None:
-        self.session.viewer.reset_view()
 
     def _take_room(self) -> None:
         dock, window = self.parent(), self.window()
         if isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
             window.resizeDocks([dock], [round(SHARE * window.height())], Qt.Orientation.Vertical)
+            if self._field_was_seen:
+                QTimer.singleShot(SETTLED_MS, self._fit_field)  # which is not called once this widget is gone
+
+    def _fit_field(self) -> None:
+        self.session.viewer.reset_view()
 
     def _field_is_seen(self) -> bool:
         """Whether all of the cube's field lies on the canvas, as it does until the user zooms into it."""
@@ -161,6 +161,7 @@ class Inspector(QWidget):
         self.pages.setCurrentIndex(0 if candidate is None else 1)
         if candidate is not None and not self._filled:
             self._filled = True
+            self._field_was_seen = self._field_is_seen()
             QTimer.singleShot(SETTLED_MS, self._take_room)  # the folded settings leave it the room only then
         if candidate is None:
             self.hint.setText(NOTHING_FOUND_YET if self.session.detections is None else NOTHING_SELECTED)
@@ -197,9 +198,16 @@ class Inspector(QWidget):
 
     def _write_small(self, *_: object) -> None:
         self.setStyleSheet(small_print())
+        self._paint(Colours.of(self.session.viewer.theme))
+        self.numbers.ensurePolished()
+        self.scroll.setMinimumWidth(self.numbers.fontMetrics().horizontalAdvance(NARROWEST_ROW))
+        if not self._arranged:
+            self._arrange()
 
     def _theme_changed(self, event) -> None:
-        colours = Colours.of(event.value)
+        self._paint(Colours.of(event.value))
+        self._again()
+
+    def _paint(self, colours: Colours) -> None:
         self.spectrum.paint(colours)
         self.focus.paint(colours)
-        self._again()

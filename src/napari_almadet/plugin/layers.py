@@ -176,25 +176,35 @@ def box_colours(rows: pd.DataFrame, by: str) -> np.ndarray:
     )
 
 
-def paint(boxes: Shapes, colours: np.ndarray) -> None:
-    """Give the boxes their RGBA colours (n, 4); those of no opacity are not drawn at all.
+def paint(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> None:
+    """Give the boxes their RGBA colours (n, 4) and the widths of their lines (n); those of no opacity are not there.
 
-    napari's own ``edge_color`` visits every shape in Python and hands transparent ones on to OpenGL: of 5000 boxes with
-    some hundred in sight that is most of the time.  So this reaches into its list of shapes, recolours
-    those that differ, and leaves the hidden ones out of the triangles on display.  When napari puts these together
-    anew (as it does when a box is moved) all are in them again, transparent, until the next painting.
+    napari's own ``edge_color`` and ``edge_width`` visit every shape in Python, hand transparent ones on to OpenGL, and
+    let the mouse catch them.  So this reaches into its list of shapes, changes what differs, and takes the hidden ones
+    for out of view: they are neither among the triangles on display nor found under the pointer.  When napari puts
+    these together anew (as it does when a box is moved) all are in them again, transparent, until the next painting.
     """
-    shapes = boxes._data_view
-    mesh = shapes._mesh
+    shapes, marked = boxes._data_view, set(boxes._selected_data_in_view)
     differ = np.flatnonzero(np.any(np.abs(colours - shapes.edge_color) > 1e-6, axis=1))
-    if differ.size:
-        shapes.update_edge_colors(differ, colours[differ])
-    seen = colours[mesh.displayed_triangles_to_shape_index, 3] > 0
-    if differ.size or not seen.all():
-        mesh.displayed_triangles = mesh.displayed_triangles[seen]
-        mesh.displayed_triangles_colors = mesh.displayed_triangles_colors[seen]
-        mesh.displayed_triangles_to_shape_index = mesh.displayed_triangles_to_shape_index[seen]
+    resized = np.flatnonzero(np.abs(widths - np.array(shapes.edge_widths)) > 1e-6)
+    with shapes.batched_updates():
+        if differ.size:
+            shapes.update_edge_colors(differ, colours[differ])
+        for row in resized:
+            shapes.update_edge_width(row, widths[row])
+    seen, mesh = colours[:, 3] > 0, shapes._mesh
+    drawn = seen[mesh.displayed_triangles_to_shape_index]
+    if differ.size or resized.size or not drawn.all():
+        mesh.displayed_triangles = mesh.displayed_triangles[drawn]
+        mesh.displayed_triangles_colors = mesh.displayed_triangles_colors[drawn]
+        mesh.displayed_triangles_to_shape_index = mesh.displayed_triangles_to_shape_index[drawn]
         boxes.events.edge_color()
+    shapes._displayed = seen
+    shapes._clear_cache()
+    shapes._visible_shapes = [(row, shapes.shapes[row]) for row in np.flatnonzero(seen).tolist()]
+    if marked != set(boxes._selected_data_in_view):  # no handles about a box that is not seen
+        boxes._selected_box = boxes.interaction_box(boxes._selected_data_in_view)
+        boxes.events.highlight()
 
 
 def _painted(words: pd.Series, palette: dict[str, str]) -> np.ndarray:
@@ -252,7 +262,9 @@ def rewrite(boxes: Shapes, features: pd.DataFrame, numbers: Sequence[int]) -> No
     rows = np.flatnonzero(table["id"].isin(numbers))
     new = rows_of(features, table["id"].to_numpy()[rows])
     for column, name in enumerate(table):
-        table.iloc[rows, column] = new[name].to_numpy()
+        before, after = table[name].to_numpy()[rows], new[name].to_numpy()
+        if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):  # to set a column takes pandas 1 ms
+            table.iloc[rows, column] = after
     boxes.events.features()
 
 

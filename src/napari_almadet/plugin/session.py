@@ -14,17 +14,19 @@ import pandas as pd
 from napari.layers import Image, Layer, Shapes
 from napari.utils.notifications import show_error
 from psygnal import Signal
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import VERDICTS, Box, Candidate, Detections, Fate
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.background import in_background, sparing_garbage
+from napari_almadet.plugin.background import in_background, unobtrusive
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from napari.viewer import Viewer
+    from qtpy.QtWidgets import QWidget
 
     from napari_almadet.pipeline.detect import Networks
     from napari_almadet.pipeline.folder import Journal
@@ -42,6 +44,7 @@ KEYS = {
     "unsee": ("U", "U"),
     "undo": ("Control-Z", "Ctrl+Z"),
 }
+PAUSE_MS = 10  # with none, Qt takes the next turn before other timers and the painting
 HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
 BOLD = 1.7  # times as wide as the others are the lines of selected boxes
 TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
@@ -88,10 +91,12 @@ class Filter:
 class Look:
     """How the boxes in the layer are to be drawn, a row for each.
 
-    ``colours`` (n, 4) are transparent where the candidate is not on show; ``ours`` (n) tells the
-    boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the channels they live in.
+    ``numbers`` (n) are those of the candidates; ``colours`` (n, 4) are transparent where these are not on show;
+    ``ours`` (n) tells the boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the
+    channels they live in.
     """
 
+    numbers: np.ndarray
     colours: np.ndarray
     ours: np.ndarray
     first: np.ndarray
@@ -260,24 +265,37 @@ class Session:
             pass
 
     def present_in_turns(
-        self, image: Image, detections: Detections, made: Sequence[Layer], done: Callable[[], object]
+        self, image: Image, detections: Detections, made: Sequence[Layer], window: QWidget, done: Callable[[], object]
     ) -> None:
         """The same with the window free to move in between; ``done`` is called at the end.
 
-        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.
+        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.  The ``window``
+        is painted in turns of its own: napari takes as long to draw a new layer as it took to add it.
         """
         steps = self._presenting_steps(image, detections, made)
 
         def turn() -> None:
+            following = paint
+            window.setUpdatesEnabled(False)
             try:
                 next(steps)
             except StopIteration:
-                done()
+                following = finish
             except Exception:
-                done()
+                following = finish
                 raise
-            else:
-                QTimer.singleShot(10, turn)  # with none, Qt takes the next turn before other timers and the painting
+            finally:
+                QTimer.singleShot(PAUSE_MS, following)
+
+        def paint() -> None:
+            if isalive(window):
+                window.setUpdatesEnabled(True)
+                QTimer.singleShot(PAUSE_MS, turn)
+
+        def finish() -> None:
+            if isalive(window):
+                window.setUpdatesEnabled(True)
+            done()
 
         turn()
 
@@ -287,7 +305,7 @@ class Session:
         for layer in earlier:
             self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
             if layer in self.viewer.layers:  # the user may have been quicker
-                with sparing_garbage():
+                with unobtrusive:
                     self.viewer.layers.remove(layer)
             yield
         for layer in made:
@@ -304,6 +322,7 @@ class Session:
         yield
         if self.candidates:
             self.select(self.candidates[0])
+            yield
 
     def keep_in(self, detections: Detections, journal: Journal) -> None:
         """Take down the changes to some detections in a journal from now on."""
@@ -475,7 +494,7 @@ class Session:
             self._mark_boxes()  # the change of mode let go of them
 
     def _tool_changed(self, event: object = None) -> None:
-        self._soon("_embolden")
+        self._soon("_show_boxes")
         self.tool_changed.emit(self.tool)
 
     def _paint_boxes(self) -> None:
@@ -488,11 +507,15 @@ class Session:
         colours = np.zeros((len(rows), 4))
         colours[ours] = layers.box_colours(rows[ours], self._colour_by)
         colours[~rows.index.isin([candidate.id for candidate in self.candidates]), 3] = 0
-        self._look = Look(colours, ours, rows["z_min"].to_numpy(), rows["z_max"].to_numpy())
+        self._look = Look(rows.index.to_numpy(), colours, ours, rows["z_min"].to_numpy(), rows["z_max"].to_numpy())
         self._show_boxes()
 
     def _show_boxes(self, *_: object) -> None:
-        """Let the boxes on show be seen in the channels they live in."""
+        """Let the boxes on show be seen in the channels they live in, the chosen bold unless napari gives them handles.
+
+        All at once, so that the canvas is drawn once for it.
+        """
+        self._later.discard("_show_boxes")
         if self._boxes is None or not self._boxes.nshapes:
             return
         look = self._look
@@ -502,7 +525,10 @@ class Session:
         colours = np.where(look.ours[:, None], look.colours, self._boxes.edge_color)
         if not self._everywhere and self.channel is not None and self.viewer.dims.ndisplay == 2:
             colours[look.ours & ~((look.first <= self.channel) & (self.channel <= look.last)), 3] = 0
-        layers.paint(self._boxes, colours)
+        thin = layers.edge_width(self.detections.cube)
+        bold = np.isin(look.numbers, [candidate.id for candidate in self.chosen]) & (not self.tool)
+        widths = np.where(look.ours, np.where(bold, BOLD * thin, thin), self._boxes.edge_width)
+        layers.paint(self._boxes, colours, widths)
 
     def _boxes_selected(self, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
         # Nothing selected is no wish to see nothing: napari clears the selection at every change of mode.
@@ -515,40 +541,15 @@ class Session:
                 self.choose(chosen, chosen[-1])
 
     def _mark_boxes(self) -> None:
-        """Select the boxes of the chosen candidates, and draw them bold."""
+        """Select the boxes of the chosen candidates."""
         if self._boxes is None:
             return
         wanted = self._boxes.features["id"].isin([candidate.id for candidate in self.chosen])
         rows = {int(row) for row in np.flatnonzero(wanted)}
-        if rows == set(self._boxes.selected_data):  # maybe the user's doing, of which napari is still telling
-            self._soon("_embolden")
-        elif self._pressed:  # in mid-drag the selection is napari's, and widths are set by way of it
+        if rows != set(self._boxes.selected_data):  # else maybe the user's doing, of which napari is still telling
             with self._redraw():
                 self._boxes.selected_data = rows
-            self._soon("_embolden")
-        else:
-            self._embolden(rows)
-
-    def _embolden(self, rows: set[int] | None = None) -> None:
-        """Draw the selected boxes bold, unless napari marks them with handles; select ``rows`` before, if given.
-
-        At once, so that the canvas is drawn once for it.  Only those that change: setting the width of
-        the selected takes 20 ms for 5000 boxes, that of all a second.
-        """
-        self._later.discard("_embolden")
-        if self._boxes is None or self._pressed:
-            return
-        selected = set(self._boxes.selected_data) if rows is None else rows
-        thin = layers.edge_width(self.detections.cube)
-        bold = {int(row) for row in np.flatnonzero(np.array(self._boxes.edge_width) > thin)}
-        wanted = set() if self.tool else selected
-        with self._redraw():
-            for changed, width in ((bold - wanted, thin), (wanted - bold, BOLD * thin)):
-                if changed:
-                    self._boxes.selected_data = changed
-                    self._boxes.current_edge_width = width
-            if set(self._boxes.selected_data) != selected:
-                self._boxes.selected_data = selected
+        self._show_boxes()
 
     @contextmanager
     def _redraw(self) -> Iterator[None]:
@@ -661,7 +662,6 @@ class Session:
             selects = selects and np.abs(np.array(event.pos) - pressed).max() <= CLICK_SLOP
             yield
         self._pressed = False
-        self._soon("_embolden")
         if selects:
             self._select_at(event.position)
         if self._unsynced:
@@ -857,8 +857,10 @@ class Session:
         """Move the slider to a channel of the cube."""
         if self.image is None:
             return
-        n_channels = self.image.data.shape[0]
-        origin = self.image.data_to_world((min(max(channel, 0), n_channels - 1), 0, 0))
+        channel = min(max(channel, 0), self.image.data.shape[0] - 1)
+        if channel == self.channel:
+            return
+        origin = self.image.data_to_world((channel, 0, 0))
         self.viewer.dims.set_point(self.viewer.dims.ndim - 3, origin[-3])
 
     def _slider_moved(self, event: object = None) -> None:

@@ -29,9 +29,10 @@ from napari_almadet.pipeline.flags import runs
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import number, readable, unit_text
 from napari_almadet.plugin.lines_menu import LinesMenu
+from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.theme import LABEL_OVERHANG, Colours, menu_button, transparent
+from napari_almadet.plugin.theme import Colours, menu_button, transparent
 
 CURVES = {
     "dirty": "Spectrum of the dirty cube through the aperture",
@@ -87,13 +88,10 @@ class SpectrumPanel(QWidget):
         self._axes_changed()
 
     def _build_plot(self) -> None:
-        self.plot = pg.PlotWidget()
-        self.plot.setMenuEnabled(False)
-        self.plot.hideButtons()
+        self.plot = Plot()
         self.plot.setMouseEnabled(x=True, y=False)
         self.plot.showAxis("right")
-        self.plot.setLabel("right", "Denoised")
-        self.plot.plotItem.layout.setContentsMargins(0, 0, 0, LABEL_OVERHANG)
+        self.plot.name("right", "Denoised")
         self.plot.scene().sigMouseClicked.connect(self._clicked)
         # The denoised spectrum has a scale of its own, 0 to 1, on the right.
         self.right = pg.ViewBox(enableMenu=False)
@@ -154,19 +152,16 @@ class SpectrumPanel(QWidget):
         )
         self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
         self.range_button.toggled.connect(self._range_toggled)
-        for button in (self.lines_button, self.range_button):
-            curves.addWidget(button)
         for box in (self.aperture_choice, self.unit_choice):
-            box.setMinimumContentsLength(8)
+            box.setMinimumContentsLength(5)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
+        for button in (self.lines_button, self.range_button):
+            choices.addWidget(button)
 
     def paint(self, colours: Colours) -> None:
-        """Take on the colours of a napari theme."""
-        self.plot.setBackground(None)
-        for side in ("left", "bottom", "right"):
-            self.plot.getAxis(side).setPen(colours.dim)
-            self.plot.getAxis(side).setTextPen(colours.text)
+        """Take on the colours and letters of a napari theme."""
+        self.plot.dress(colours)
         self.plot.getAxis("right").setTextPen(colours.denoised)
         self.dirty.setPen(pg.mkPen(colours.text, width=1))
         self.denoised.setPen(pg.mkPen(colours.denoised, width=2))
@@ -258,6 +253,7 @@ class SpectrumPanel(QWidget):
     # -- drawing ----------------------------------------------------------------------
 
     def _draw(self, *_: object) -> None:
+        self.plot.begin()
         candidate, axis = self.session.selected, self.axis
         self.spectrum = None
         if axis is not None and len(candidate.spectrum):
@@ -273,7 +269,7 @@ class SpectrumPanel(QWidget):
             item.setVisible(False)
         self.range.setVisible(shown and self.range_button.isChecked())
         if not shown:
-            self.plot.setLabel("left", "" if axis is None else "reading …")
+            self.plot.name("left", "" if axis is None else "reading …")
             self._draw_lines()
             self._measure_range()
             return
@@ -313,8 +309,8 @@ class SpectrumPanel(QWidget):
         if self.aperture is Aperture.BOX and what == "Brightness":
             what = "Sum"
         unit = unit_text(self.spectrum.unit)
-        self.plot.setLabel("left", f"{what} ({unit})" if unit else what)
-        self.plot.setLabel("bottom", axis.label)
+        self.plot.name("left", f"{what} ({unit})" if unit else what)
+        self.plot.name("bottom", axis.label)
         if self._whole_band:
             self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
             self._whole_band = False
@@ -377,6 +373,7 @@ class SpectrumPanel(QWidget):
                 labelOpts={"position": 0.93 - 0.12 * (len(self.line_marks) % 3)},  # neighbours do not lie on each other
             )
             item.label.setColor(self._colours.range)
+            item.label.setFont(self.plot.letters)
             item.setToolTip(f"{line.name}, rest frequency {line.rest_frequency:.6f} GHz ({line.source})")
             self.plot.addItem(item, ignoreBounds=True)
             self.line_marks.append(item)

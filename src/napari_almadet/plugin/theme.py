@@ -8,12 +8,15 @@ from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QMenu, QPushButton
 
-LABEL_OVERHANG = 5  # pixels by which pyqtgraph lets the label of a plot's horizontal axis stick out of it
+
+def small_size() -> int:
+    """Points of letters a size smaller than the user has napari's."""
+    return get_settings().appearance.font_size - 1
 
 
 def small_font() -> str:
-    """A style for letters a size smaller than the user has napari's."""
-    return f"font-size: {get_settings().appearance.font_size - 1}pt"
+    """A style for such letters."""
+    return f"font-size: {small_size()}pt"
 
 
 def small_print() -> str:

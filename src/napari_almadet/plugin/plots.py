@@ -1,0 +1,53 @@
+"""A plot as the inspector's panels have it: in napari's colours and letters, and painted once for each change."""
+
+from __future__ import annotations
+
+import pyqtgraph as pg
+from qtpy.QtGui import QFont
+
+from napari_almadet.plugin.theme import Colours, small_size
+
+LABEL_OVERHANG = 5  # pixels by which pyqtgraph lets the label of a horizontal axis stick out of the plot
+
+
+class Plot(pg.PlotWidget):
+    """A plot without menus and buttons of its own.
+
+    Its axes keep the room that their widest number took so far: one that gave it back would have the plot laid out and
+    painted anew, and let it jump, from candidate to candidate.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.letters = QFont()  # of its axes and labels
+        self.setMenuEnabled(False)
+        self.hideButtons()
+        self.setBackground(None)
+        self.plotItem.layout.setContentsMargins(0, 0, 0, LABEL_OVERHANG)
+
+    def dress(self, colours: Colours) -> None:
+        """Take on the colours of a napari theme, and the size of its letters."""
+        self.letters.setPointSizeF(small_size())
+        for item in self.scene().items():
+            if isinstance(item, pg.AxisItem):
+                item.setStyle(autoReduceTextSpace=False)
+                item.setPen(colours.dim)
+                item.setTextPen(colours.text)
+                item.setTickFont(self.letters)
+                item.label.setFont(self.letters)
+            elif isinstance(item, pg.TextItem):
+                item.setFont(self.letters)
+
+    def begin(self) -> None:
+        """Paint all of the plot with the window when next it is painted, however many items change until then.
+
+        Qt else takes note of each item, and has the window painted once for each plot.
+        """
+        self.scene().update()
+        self.viewport().update()
+
+    def name(self, side: str, text: str) -> None:
+        """Write what an axis shows beside it, if that is not what stands there."""
+        axis = self.getAxis(side)
+        if axis.labelText != text:
+            axis.setLabel(text)
