@@ -14,22 +14,20 @@ from radio_beam import Beam
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline import search
-from napari_almadet.pipeline import windows as field
 from napari_almadet.pipeline.catalog import Box, Candidate, Fate
 from napari_almadet.pipeline.detect import detect
 from napari_almadet.pipeline.seams import Part, met, one_source
 from napari_almadet.pipeline.search import SearchNetworks, drop_overshadowed, seen_about
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.sources import MEASURES
-from napari_almadet.pipeline.windows import Find, Window, windows
+from napari_almadet.pipeline.windows import Find, Window, bytes_needed, windows
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Observation
 
 SIDE = 240  # pixels, 120 averaged ones
 BORDER = 127.5  # where the windows of `SMALL` part the field
 SHAPE = (48, SIDE, SIDE)
-EACH = field.PER_VOXEL * SHAPE[0] + field.PER_PIXEL * 2**2
-SMALL = (field.PROGRAM + field.PER_FIELD_PIXEL * SIDE**2 + 80.5**2 * EACH) / 1e9  # GB, for windows of 80 pixels
+SMALL = np.polyval(bytes_needed(SHAPE, 2)[::-1], 80.5**2) / 1e9  # GB, for windows of 80 pixels
 
 
 def source_finder(maps: torch.Tensor) -> torch.Tensor:

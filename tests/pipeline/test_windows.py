@@ -12,13 +12,12 @@ from napari_almadet.pipeline import windows as field
 from napari_almadet.pipeline.blobs import stack
 from napari_almadet.pipeline.evidence import average
 from napari_almadet.pipeline.steps import finish
-from napari_almadet.pipeline.windows import cut_axis, read_averaged, windows
+from napari_almadet.pipeline.windows import bytes_needed, cut_axis, read_averaged, windows
 
 
 def memory_for(shape: tuple[int, int, int], side: int, k: float = 2) -> float:
     """Settings' memory, in GB, that lets windows have so many pixels of their own on a side."""
-    each = field.PER_VOXEL * shape[0] + field.PER_PIXEL * k**2
-    return (field.PROGRAM + field.PER_FIELD_PIXEL * shape[1] * shape[2] + (side + 0.5) ** 2 * each) / 1e9
+    return np.polyval(bytes_needed(shape, k)[::-1], (side + 0.5) ** 2) / 1e9
 
 
 @pytest.mark.parametrize(
@@ -53,8 +52,7 @@ def test_windows_are_as_large_as_the_memory_allows():
     shape = (128, 4000, 4000)
     for memory in (1.5, 4, 16):
         largest = max(np.prod(window.shape) for window in windows(shape, 2, 4.1, memory))
-        each = field.PER_VOXEL * 128 + field.PER_PIXEL * 4
-        needed = field.PROGRAM + field.PER_FIELD_PIXEL * 4000**2 + each * largest
+        needed = np.polyval(bytes_needed(shape, 2)[::-1], largest)
         assert 0.5 * memory * 1e9 < needed <= memory * 1e9
 
 

@@ -15,8 +15,8 @@ from astropy.io import fits
 from astropy.table import QTable
 
 from napari_almadet import Cube, Settings, detect, read_cube
-from napari_almadet.pipeline import windows as field
 from napari_almadet.pipeline.steps import Progress, finish, in_steps
+from napari_almadet.pipeline.windows import bytes_needed
 from napari_almadet.pipeline.workers import each
 
 distributed = pytest.importorskip("distributed")
@@ -44,9 +44,7 @@ def cube(planes_of, sky_cube):
 
 def in_windows(cube) -> Settings:
     """Settings that let windows have some 58 of the field's 75 averaged pixels on a side: four cover it."""
-    each_pixel = field.PER_VOXEL * cube.shape[0] + field.PER_PIXEL * 2**2
-    memory = field.PROGRAM + field.PER_FIELD_PIXEL * SIZE**2 + 58**2 * each_pixel
-    return Settings(memory=memory / 1e9, device="cpu")
+    return Settings(memory=np.polyval(bytes_needed(cube.shape, 2)[::-1], 58**2) / 1e9, device="cpu")
 
 
 def as_rows(detections) -> list[tuple]:

@@ -29,11 +29,13 @@ OVERLAP = 16  # beams by which windows overlap where they are large
 LEAST_OVERLAP = 8  # where they are small, so that most of a window is still its own
 GRID = 8  # pixels that Source Finder's coarsest maps average: all windows start on one grid of them
 # What a run needs, measured by benchmarks/large_cube.py, in bytes: the program with its libraries; for each voxel of a
-# window, for each pixel of it at the file's resolution, and for each pixel of the field
+# window, for each pixel of it at the file's resolution, for each pixel of the field; and, since each source whose
+# sidelobes are taken off has images as large as the window, and larger ones hold more of them, for each pair of pixels
 PROGRAM = 0.75e9
-PER_VOXEL = 4 * 6
+PER_VOXEL = 4 * 8
 PER_PIXEL = 40
 PER_FIELD_PIXEL = 16
+PER_PAIR = 2.4e-3
 
 
 @dataclass
@@ -137,14 +139,14 @@ def windows(shape: tuple[int, int, int], k: int | float, beam: float, memory: fl
         If windows would be too small to overlap; the message says what memory is needed.
     """
     n_channels, *field = shape
-    fixed = PROGRAM + PER_FIELD_PIXEL * field[0] * field[1]
-    each = PER_VOXEL * n_channels + PER_PIXEL * k * k
-    area = int((memory * 1e9 - fixed) / each)
+    fixed, each, pair = bytes_needed(shape, k)
+    room = max(memory * 1e9 - fixed, 0.0)
+    area = int((np.sqrt(each**2 + 4 * pair * room) - each) / (2 * pair))
     sides = [int(np.ceil(n / k)) for n in field]
     least = int(np.ceil(round(LEAST_OVERLAP * beam, 3)))
     smallest = [min(2 * least + GRID, length) for length in sides]
     if area < smallest[0] * smallest[1]:
-        needed = (fixed + each * smallest[0] * smallest[1]) / 1e9
+        needed = np.polyval((pair, each, fixed), smallest[0] * smallest[1]) / 1e9
         raise ValueError(
             f"{memory:g} GB of memory are too few for windows of {smallest[1]} x {smallest[0]} pixels and all "
             f"{n_channels} channels: allow {np.ceil(10 * needed) / 10:g} GB (--memory)"
@@ -155,6 +157,12 @@ def windows(shape: tuple[int, int, int], k: int | float, beam: float, memory: fl
     overlap = int(np.ceil(np.clip(min(size_y, size_x) / 4, least, OVERLAP * beam)))
     cuts = [cut_axis(length, size, overlap) for length, size in zip(sides, (size_y, size_x), strict=True)]
     return [Window(y, x, (ny, nx), (own_y, own_x), k) for y, ny, own_y in cuts[0] for x, nx, own_x in cuts[1]]
+
+
+def bytes_needed(shape: tuple[int, int, int], k: int | float) -> tuple[float, float, float]:
+    """What a run needs whatever its windows are, for each averaged pixel of a window, and for each pair of them."""
+    n_channels, ny, nx = shape
+    return PROGRAM + PER_FIELD_PIXEL * ny * nx, PER_VOXEL * n_channels + PER_PIXEL * k * k, PER_PAIR
 
 
 def cut_axis(length: int, size: int, overlap: int) -> list[tuple[int, int, slice]]:
