@@ -12,8 +12,10 @@ import torch
 from napari_almadet.cube import CubeError
 from napari_almadet.pipeline.evidence import in_noise_units, stack_snr
 from napari_almadet.pipeline.sidelobes import (
+    beam_shown,
     gaussian,
     noise_beam,
+    noise_map_error,
     noise_psf,
     peaks,
     read_psf,
@@ -92,6 +94,62 @@ def test_a_source_without_sidelobes_is_left_alone():
     same, sidelobes = without_sidelobes(units, BEAM)
     assert sidelobes is None
     assert same is units
+
+
+def lone_source(robust: float | None, phase_error: float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A point of SNR 10,000 as the VLA sees it, 46 channels, 63 % of the field blank: cube, what is known, the beam."""
+    observation = Observation(
+        *("vla_d", SIZE), n_channels=46, frequency=36e9, declination=13, duration=600, robust=robust, noise=1.0
+    ).with_beam(BEAM)
+    shown = replace(observation, phase_error=phase_error, phase_seed=1).response(observation.frequency)
+    noise = Imager(observation, band_ends=False).noise(46, torch.Generator().manual_seed(5))
+    half = SIZE // 2
+    cube = noise + 10_000 / 46**0.5 * torch.from_numpy(shown[half:-half, half:-half].astype(np.float32))
+    y, x = np.indices((SIZE, SIZE)) - half
+    known = torch.from_numpy(np.hypot(y, x) < np.sqrt(0.37 / np.pi) * SIZE)
+    beam = torch.from_numpy(np.fft.ifftshift(observation.dirty_beam).astype(np.float32))
+    return torch.where(known, cube, torch.nan), known, beam
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(("robust", "phase_error", "left"), [(None, 0, 0.02), (-2.0, 0, 0.02), (0.5, 3, 0.06)])
+def test_a_lone_source_of_thousands_of_sigma_leaves_few_sidelobes(robust, phase_error, left, given):
+    cube, known, beam = lone_source(robust, phase_error)
+    dirty = in_noise_units(cube, BEAM)
+    clean, _ = without_sidelobes(dirty, BEAM, beam if given else None)
+    far = far_from((SIZE // 2, SIZE // 2)) & known
+    assert float(stack_snr(dirty)[far].abs().max()) > 1000
+    assert float(stack_snr(clean)[far].abs().max()) < 10_000 * left
+    assert float(stack_snr(clean)[SIZE // 2, SIZE // 2]) == pytest.approx(10_000, rel=0.1)
+
+
+def test_a_point_that_outshines_everything_shows_the_beam_and_others_do_not():
+    cube, known, beam = lone_source(-2.0)
+    units = in_noise_units(cube, BEAM)
+    middle = (SIZE // 2, SIZE // 2)
+    shown = beam_shown(units, torch.zeros_like(beam), middle, BEAM)
+    seen = shown != 0
+    assert float((shown - beam)[seen].std()) < 0.01
+    wide = in_noise_units(
+        torch.where(known, 30 * gaussian_about(middle, 2 * BEAM) + cube - cube.nanmean(0), torch.nan), BEAM
+    )
+    assert beam_shown(wide, torch.zeros_like(beam), middle, BEAM) is None
+    faint = in_noise_units(torch.where(known, gaussian_about(middle, BEAM) + cube - cube.nanmean(0), torch.nan), BEAM)
+    assert beam_shown(faint, torch.zeros_like(beam), middle, BEAM) is None
+
+
+def gaussian_about(place, fwhm: float) -> torch.Tensor:
+    return torch.roll(gaussian((SIZE, SIZE), fwhm), place, (0, 1))
+
+
+def test_errors_of_the_noise_map_are_told_from_a_primary_beam():
+    y, x = np.indices((SIZE, SIZE)) / SIZE - 0.5
+    beam = torch.from_numpy(np.exp(6 * (x**2 + y**2) + x).astype(np.float32))
+    wave = torch.from_numpy((1 + 0.05 * np.sin(40 * x) * np.cos(35 * y)).astype(np.float32))
+    units = in_noise_units(observed()[1], BEAM)
+    error = noise_map_error(replace(units, rms_map=beam * wave))
+    np.testing.assert_allclose(error, wave, atol=0.02)
+    np.testing.assert_allclose(noise_map_error(replace(units, rms_map=beam)), 1, atol=1e-3)
 
 
 def test_faint_sources_are_left_alone():

@@ -35,6 +35,8 @@ SCALES = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.6)  # FWHM of a component in be
 MAIN_LOBE = 1.2  # beams from a component's place: as far reaches the source itself
 COARSE_WIDTHS = (1.0, 4.0, 16.0)  # channels: a bright line is seen with any width like its own
 WIDE = 0.35  # beams: a source wider than that does not show the dirty beam
+OUTSHINES = 300.0  # SNR of a source in all channels together, over which its own image is the best there is of the beam
+POINT = 0.5  # beams: and if it is no wider than that, as far as a round beam tells
 NOISE_FLOOR = 0.01  # by which the noise's autocorrelation may differ from the beam, whose weights need not be natural
 SOURCE_FLOOR = 0.003  # by which a bright source's image may, for what it is not alone
 FLATTENINGS = (0.5, 1.0, 1.5)  # of the noise's spectrum, for weights from about robust 0.5 to uniform ones
@@ -201,7 +203,6 @@ def source_psf(
     """
     import torch
 
-    ny, nx = units.valid.shape
     y, x = (torch.fft.fftfreq(n, 1 / n, device=psf.device) for n in psf.shape)
     far = y[:, None] ** 2 + x**2 > (MAIN_LOBE * beam) ** 2
     variance = variance + NOISE_FLOOR**2
@@ -213,17 +214,54 @@ def source_psf(
             continue
         power = spectrum @ spectrum
         seen = torch.einsum("c,cyx->yx", spectrum, residual) / power + image
-        shown, known = torch.zeros_like(psf), torch.zeros_like(psf, dtype=torch.bool)
-        lag_y, lag_x = torch.arange(ny, device=psf.device) - place[0], torch.arange(nx, device=psf.device) - place[1]
-        shown[lag_y[:, None], lag_x] = seen
-        known[lag_y[:, None], lag_x] = units.valid
-        opposite = torch.roll(shown.flip(0, 1), (1, 1), (0, 1))
-        known &= torch.roll(known.flip(0, 1), (1, 1), (0, 1)) & far
-        even = torch.where(shown * opposite > 0, shown.sign() * torch.minimum(shown.abs(), opposite.abs()), 0)
+        even, known = even_image(seen, place, units.valid, psf)
+        known &= far
         own = torch.where(known, 1 / power + SOURCE_FLOOR**2, torch.inf)
         psf = (psf / variance + even / own) / (1 / variance + 1 / own)
         variance = 1 / (1 / variance + 1 / own)
     return psf
+
+
+def beam_shown(units: NoiseUnits, psf: torch.Tensor, place: tuple[int, int], beam: float) -> torch.Tensor | None:
+    """The PSF as a point source shows it that outshines the noise by far; None where there is none such.
+
+    Of a pair of places opposite each other the lower absolute value counts, as in :func:`source_psf`.
+
+    Parameters
+    ----------
+    psf
+        For where the source's image does not reach.
+    place
+        Of the brightest source.
+    """
+    import torch
+
+    spectrum = units.cube[:, *place]
+    power = spectrum @ spectrum
+    if power < OUTSHINES**2:
+        return None
+    round_beam = [gaussian(tuple(psf.shape), beam * np.hypot(1, scale), psf.device) for scale in SCALES]
+    (scale,), _ = fit_components(units, [place], round_beam, beam)
+    if SCALES[scale] > POINT:
+        return None
+    even, known = even_image(torch.einsum("c,cyx->yx", spectrum, units.cube) / power, place, units.valid, psf)
+    return torch.where(known, even, psf)
+
+
+def even_image(
+    image: torch.Tensor, place: tuple[int, int], valid: torch.Tensor, psf: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an image (ny, nx) shows alike on both sides of a place, in the lags of a PSF, and where it is known."""
+    import torch
+
+    ny, nx = image.shape
+    shown, known = torch.zeros_like(psf), torch.zeros_like(psf, dtype=torch.bool)
+    lag_y, lag_x = torch.arange(ny, device=psf.device) - place[0], torch.arange(nx, device=psf.device) - place[1]
+    shown[lag_y[:, None], lag_x] = image
+    known[lag_y[:, None], lag_x] = valid
+    opposite = torch.roll(shown.flip(0, 1), (1, 1), (0, 1))
+    known &= torch.roll(known.flip(0, 1), (1, 1), (0, 1))
+    return torch.where(shown * opposite > 0, shown.sign() * torch.minimum(shown.abs(), opposite.abs()), 0), known
 
 
 def noise_beam(units: NoiseUnits, side: int = 33) -> float:
@@ -323,11 +361,13 @@ def without_sidelobes(
     brightest = float(snr.max())
     if brightest < LEAST_SNR:
         return units, None
+    given, error = units, noise_map_error(units)
+    units = replace(units, cube=units.cube * error)
     if psf is None:
         psf = psf_of(units, snr, beam)
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
-        return units, None
+        return given, None
     responses = responses_of(psf, beam)
     residual, places, scales, found = units, [], [], []
     for _ in range(CYCLES):
@@ -338,16 +378,33 @@ def without_sidelobes(
         new = peaks(snr, max(limit, 0.3 * peak), beam)
         new_scales, new_spectra = fit_components(residual, new, responses, beam)
         images = seen_at(new, [responses[scale] for scale in new_scales], units)
-        less = replace(residual, cube=residual.cube - Sidelobes(new_spectra, images, None).cube())
+        less = replace(residual, cube=residual.cube - Sidelobes(new_spectra, images, None).cube() * units.valid)
         if not improves(stack_snr(residual), stack_snr(less), places + new, beam):
             break  # what is left is not of this beam's shape
         residual, places, scales, found = less, places + new, scales + new_scales, [*found, new_spectra]
     if not places:
-        return units, None
+        return given, None
     dirty = seen_at(places, [responses[scale] for scale in scales], units)
     clean = seen_at(places, [gaussian(psf.shape, beam * np.hypot(1, SCALES[s]), psf.device) for s in scales], units)
-    sidelobes = Sidelobes(torch.cat(found), dirty - clean, torch.tensor(places, device=psf.device))
-    return replace(units, cube=units.cube - sidelobes.cube() * units.valid), sidelobes
+    sidelobes = Sidelobes(torch.cat(found), (dirty - clean) / error, torch.tensor(places, device=psf.device))
+    return replace(given, cube=given.cube - sidelobes.cube() * given.valid), sidelobes
+
+
+def noise_map_error(units: NoiseUnits) -> torch.Tensor:
+    """What the noise map has that no smooth surface explains, as a factor (ny, nx): its own error, of some percent.
+
+    Divided by it, a bright source no longer has the beam's shape.  The surface is a polynomial of fourth degree
+    of the map's logarithm, which is as good as exact for a primary beam.
+    """
+    import torch
+
+    known = units.valid & (units.rms_map > 0)
+    ny, nx = known.shape
+    y, x = torch.meshgrid(torch.linspace(-1, 1, ny), torch.linspace(-1, 1, nx), indexing="ij")
+    terms = torch.stack([y**i * x**j for i in range(5) for j in range(5 - i)], dim=-1).to(units.cube.device)
+    log = units.rms_map.clamp(min=1e-30).log()
+    surface = terms @ torch.linalg.lstsq(terms[known], log[known][:, None]).solution
+    return torch.where(known, (log - surface[..., 0]).exp(), 1)
 
 
 def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
@@ -355,8 +412,11 @@ def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
     import torch
 
     psf, variance = noise_psf(units, beam)
-    places = peaks(snr, max(LEAST_SNR, 0.3 * float(snr.max())), beam)
-    psf = weighted_psf(units, psf, without_twins(places, snr), beam)
+    places = without_twins(peaks(snr, max(LEAST_SNR, 0.3 * float(snr.max())), beam), snr)
+    shown = beam_shown(units, psf, places[0], beam)
+    if shown is not None:
+        return shown
+    psf = weighted_psf(units, psf, places, beam)
     responses = responses_of(psf, beam)
     scales, found = fit_components(units, places, responses, beam)
     images = seen_at(places, [responses[scale] for scale in scales], units)
