@@ -556,6 +556,7 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
         chances = torch.sigmoid(networks.judge(numbers)).cpu().numpy()
     bright = [find for find in finds if not find.box and snr_of(find, "stack") >= OUTSHINING]
     brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(line_of(find) for find in finds))
+    heard = 0.0 if bright else LEAST_CHANCE  # Judge has learnt of no field with such a source
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
@@ -566,7 +567,9 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
             candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
         elif chance >= settings.threshold:
             candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
-        elif chance >= LEAST_CHANCE and (evident(find.measures) or line_of(find) >= brightest_line):
+        elif (chance >= LEAST_CHANCE and evident(find.measures)) or (
+            chance >= heard and line_of(find) >= brightest_line
+        ):
             candidate.fate = Fate.FLAGGED
             candidate.reasons.append(
                 f"flagged: Judge says {chance:.2f}, less than {settings.threshold:g}, but it is too bright for noise, "
