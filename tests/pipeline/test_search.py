@@ -356,9 +356,10 @@ def test_the_brightest_line_is_flagged_however_bright_a_continuum_there_is():
         measured(20, 20, 2, stack=1, own_line=40, both=40, brightest=8000),
         measured(90, 20, 3, stack=1, own_line=10, both=10, brightest=8000),
     ]
-    doubtful = SearchNetworks(None, None, lambda measures: torch.full((len(measures),), -1.0))  # 0.27
-    finish(judgement(finds, Settings(), doubtful))
-    assert [find.candidate.fate for find in finds] == [Fate.FLAGGED, Fate.FLAGGED, Fate.DROPPED]
+    for logit, continuum in ((-1.0, Fate.FLAGGED), (-5.0, Fate.DROPPED)):  # 0.27, 0.007
+        doubtful = SearchNetworks(None, None, lambda measures, logit=logit: torch.full((len(measures),), logit))
+        finish(judgement(finds, Settings(), doubtful))
+        assert [find.candidate.fate for find in finds] == [continuum, Fate.FLAGGED, Fate.DROPPED]
 
 
 def test_a_bright_flat_continuum_has_no_line():
