@@ -400,11 +400,13 @@ def noise_map_error(units: NoiseUnits) -> torch.Tensor:
 
     known = units.valid & (units.rms_map > 0)
     ny, nx = known.shape
-    y, x = torch.meshgrid(torch.linspace(-1, 1, ny), torch.linspace(-1, 1, nx), indexing="ij")
-    terms = torch.stack([y**i * x**j for i in range(5) for j in range(5 - i)], dim=-1).to(units.cube.device)
+    y, x = np.meshgrid(np.linspace(-1, 1, ny), np.linspace(-1, 1, nx), indexing="ij")
+    terms = np.stack([y**i * x**j for i in range(5) for j in range(5 - i)], axis=-1)
     log = units.rms_map.clamp(min=1e-30).log()
-    surface = terms @ torch.linalg.lstsq(terms[known], log[known][:, None]).solution
-    return torch.where(known, (log - surface[..., 0]).exp(), 1)
+    # in double precision, so that the answer does not depend on how many threads there are
+    inside = known.cpu().numpy()
+    surface = terms @ np.linalg.lstsq(terms[inside], log.cpu().numpy()[inside].astype(float))[0]
+    return torch.where(known, (log - torch.as_tensor(surface, dtype=log.dtype, device=log.device)).exp(), 1)
 
 
 def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
