@@ -98,15 +98,16 @@ def write_regions(detections: Detections, path: str | Path, candidates: Sequence
         If the ending is neither.
     """
     path = Path(path)
-    text = regions_text(detections, _by_ending(path, REGIONS), candidates)
+    form = _by_ending(path, REGIONS)
+    text = regions_text(regions(detections, candidates), detections.cube, form)
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
     return path
 
 
-def regions_text(detections: Detections, form: str, candidates: Sequence[Candidate] | None = None) -> str:
-    """Candidates' boxes as the text of a region file, ``form`` "ds9" or "crtf"."""
-    wcs, boxes = detections.cube.celestial, regions(detections, candidates)
+def regions_text(boxes: Regions, cube: Cube, form: str) -> str:
+    """What :func:`regions` gives as the text of a region file, ``form`` "ds9" or "crtf"."""
+    wcs = cube.celestial
     if form == "ds9":
         return boxes.serialize(format="ds9")
     if wcs is not None:
