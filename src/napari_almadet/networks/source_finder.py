@@ -86,11 +86,11 @@ def from_all_sides(network: Callable[[torch.Tensor], torch.Tensor], images: torc
     torch.Tensor
         As :class:`SourceFinder` answers, (batch, 5, y, x), in single precision.
     """
-    total = torch.zeros(())
+    total = 0.0
     for axes, swap in product(((), (-1,), (-2,), (-2, -1)), (False, True)):
         seen = images.flip(axes)
         answer = network(seen.mT if swap else seen).float()
         answer = answer.mT[:, [0, 2, 1, 4, 3]] if swap else answer
         sign = torch.tensor([1, -1 if -2 in axes else 1, -1 if -1 in axes else 1, 1, 1], device=answer.device)
-        total = total.to(answer.device) + answer.flip(axes) * sign[:, None, None]
+        total = total + answer.flip(axes) * sign[:, None, None]
     return total / 8

@@ -202,6 +202,7 @@ def search_steps(
         stage="Searching windows",
         client=client,
     )
+    _read_psf.cache_clear()  # it holds on to the cube
     stacked, probability, strength = composed(parts, cube.shape)
     probability[np.isnan(stacked)] = np.nan
     finds = met(parts, fwhm)
@@ -567,9 +568,7 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
             candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
         elif chance >= settings.threshold:
             candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
-        elif (chance >= LEAST_CHANCE and evident(find.measures)) or (
-            chance >= heard and line_of(find) >= brightest_line
-        ):
+        elif (chance >= LEAST_CHANCE and evident(find)) or (chance >= heard and line_of(find) >= brightest_line):
             candidate.fate = Fate.FLAGGED
             candidate.reasons.append(
                 f"flagged: Judge says {chance:.2f}, less than {settings.threshold:g}, but it is too bright for noise, "
@@ -584,10 +583,9 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
     yield Progress("Judging candidates", 1, 1)
 
 
-def evident(measures: np.ndarray) -> bool:
-    """Whether a candidate's :data:`MEASURES` are those of emission, though maybe not of a kind that Judge knows."""
-    snr, brightest = (2 * np.sinh(measures[MEASURES.index(name)]) for name in ("both", "brightest"))
-    return bool(snr >= EVIDENT_SNR and snr >= EVIDENT_SHARE * brightest)
+def evident(find: Find) -> bool:
+    """Whether a find's measures are those of emission, though maybe not of a kind that Judge knows."""
+    return snr_of(find, "both") >= max(EVIDENT_SNR, EVIDENT_SHARE * snr_of(find, "brightest"))
 
 
 def snr_of(find: Find, name: str) -> float:
@@ -645,15 +643,13 @@ def drop_overshadowed(finds: list[Find], parts: list[Part], settings: Settings) 
 
     Only sidelobes of a window's own sources are taken off, but a dirty beam reaches further.
     """
-    lights = [
-        (part.window, part.finds[0].measures[MEASURES.index("brightest")]) for part in parts if part.finds
-    ]  # the same in all finds of a window
+    # the same in all finds of a window
+    lights = [(part.window, snr_of(part.finds[0], "brightest")) for part in parts if part.finds]
     for find in finds:
         if find.candidate.fate is not Fate.FLAGGED or find.candidate.prob >= settings.threshold:
             continue
-        brightest = 2 * np.sinh(max(light for window, light in lights if window.meets(find.window)))
-        snr = 2 * np.sinh(find.measures[MEASURES.index("both")])
-        if snr < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
+        brightest = max(light for window, light in lights if window.meets(find.window))
+        if snr_of(find, "both") < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
             find.candidate.fate = Fate.DROPPED
             find.candidate.reasons.append(
                 f"dropped: it may be a sidelobe of a source of SNR {brightest:.0f} in a window nearby"

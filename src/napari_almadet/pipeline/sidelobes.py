@@ -107,9 +107,10 @@ def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, i
     places
         Of the bright sources.
     """
-    left = {power: unexplained(units, flattened(psf, power), places, beam) for power in FLATTENINGS}
-    best = min(left, key=left.get)
-    return flattened(psf, best) if left[best] < WORTH * unexplained(units, psf, places, beam) else psf
+    candidates = [flattened(psf, power) for power in FLATTENINGS]
+    left = [unexplained(units, candidate, places, beam) for candidate in candidates]
+    worth = min(left) < WORTH * unexplained(units, psf, places, beam)
+    return candidates[int(np.argmin(left))] if worth else psf
 
 
 def flattened(psf: torch.Tensor, power: float) -> torch.Tensor:
