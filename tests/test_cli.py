@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import QTable, Table
+from astropy.tests.helper import assert_quantity_allclose
 from typer.testing import CliRunner
 
 from napari_almadet import Cube, __version__, cli, read_cube
@@ -151,7 +152,9 @@ def test_an_astronomers_work_is_not_overwritten_unasked(almadet, cube, tmp_path)
 
 
 def test_several_jobs_do_what_one_does(cube, tmp_path):
-    """With the shipped networks, since the processes load their own."""
+    """With the shipped networks, since the processes load their own.
+
+    Each has a share of the threads, so the networks add up in another order and agree to single precision only."""
     paths = [cube(f"{name}.fits", height=height) for name, height in (("one", 100.0), ("two", 60.0))]
     bad = tmp_path / "bad.fits"
     bad.write_text("no cube")
@@ -175,7 +178,7 @@ def test_several_jobs_do_what_one_does(cube, tmp_path):
     one, two = (table[np.argsort(table["cube"])] for table in catalogues)
     assert one["cube"].tolist() == ["one", "two"]
     for name in ("x", "y", "z", "f_sum", "prob"):
-        assert np.array_equal(one[name], two[name])
+        assert_quantity_allclose(one[name], two[name], rtol=1e-4)
 
 
 def test_quiet_is_quiet(almadet, cube, tmp_path):
