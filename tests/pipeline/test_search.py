@@ -302,6 +302,14 @@ def test_a_ripple_is_no_source_but_a_line_in_it_is():
     assert about_the_middle(add(cube, 60, 60, 90, 30.0)).fate is Fate.KEPT
 
 
+def test_emission_beside_absorption_is_no_ripple():
+    """After the continuum has been subtracted, as of a galaxy whose gas also lies in front of its nucleus."""
+    absorbed = add(add(planes(21), 60, 60, 30, 40.0), 60, 60, -30, 20.0)
+    source = about_the_middle(absorbed)
+    assert "ripple" not in " ".join(source.reasons)
+    assert [round(peak.centre) for peak in source.peaks] == [40]
+
+
 def test_what_has_a_negative_flux_is_no_source():
     bowl = add(np.zeros((64, 120, 120), np.float32), 60, 60, -20, 30.0, size=30)
     source = about_the_middle(add(planes(22) + bowl, 60, 60, 40, 30.0))

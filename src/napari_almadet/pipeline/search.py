@@ -89,6 +89,7 @@ RECENTRE = 0.3  # beams by which it may move
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
 RIPPLE = 0.75  # of the highest line's SNR, which a spectrum's dips have where it is a wave
+SWINGS = 3  # between crests and dips, that a wave has at least: emission beside absorption has one or two
 STRUCTURED = 3.0  # times the noise that a field's stack spreads by where sidelobes are left all over it
 ABOVE_SIDELOBES = 8.0  # times that spread, for a source without a line to stand out of them
 OUTSHINING = 300.0  # SNR of a source whose own flank Source Finder may take for another
@@ -624,10 +625,10 @@ def artefact_of(find: Find, bright: list[Find]) -> str:
 
 
 def ripples(spectrum: np.ndarray) -> float:
-    """SNR of the deepest dip of a find's spectrum, if it is about that of its highest line and no noise; else 0.
+    """SNR of the deepest dip of a find's spectrum, if the spectrum is a wave; else 0.
 
-    A continuum badly taken off leaves waves along the spectrum.  Of a source with emission and absorption the
-    continuum lifts both.
+    A continuum badly taken off leaves such waves.  Their dips are about as deep as their crests are high, no noise,
+    and more than one.
     """
     known = spectrum[spectrum != 0]
     if not len(known):
@@ -635,7 +636,9 @@ def ripples(spectrum: np.ndarray) -> float:
     widths = [2**i for i in range(16) if 2**i <= max(1, WIDEST * len(known) / 2)]  # half a wave's
     means = np.stack([ndimage.uniform_filter1d(known, width, mode="nearest") * np.sqrt(width) for width in widths])
     height, dip = float(means.max()), float(-means.min())
-    return dip if dip >= max(EVIDENT_SNR, RIPPLE * height) else 0.0
+    deepest = means[means.min(axis=1).argmin()]
+    swings = np.count_nonzero(np.diff(np.sign(deepest[np.abs(deepest) > dip / 2])))
+    return dip if dip >= max(EVIDENT_SNR, RIPPLE * height) and swings >= SWINGS else 0.0
 
 
 def drop_overshadowed(finds: list[Find], parts: list[Part], settings: Settings) -> None:

@@ -94,8 +94,8 @@ def standardise(spectra: np.ndarray) -> np.ndarray:
 def remove_baseline(spectra: np.ndarray) -> np.ndarray:
     """Take off each spectrum's continuum, a straight line through the channels without lines.
 
-    The line is fitted three times, each time without the channels that stood more than 2.5 standard
-    deviations above it, or within two of such a channel.
+    The line is fitted four times, each time without the channels that stood more than 2.5 standard
+    deviations above or, in absorption, below it, or within two of such a channel.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def remove_baseline(spectra: np.ndarray) -> np.ndarray:
         slope = (weight * (x - middle) * (spectra - level)).sum(axis=1, keepdims=True) / np.maximum(spread, 1e-9)
         rest = spectra - level - slope * (x - middle)
         sigma = np.sqrt((weight * rest**2).sum(axis=1, keepdims=True) / total)
-        bright = ndimage.maximum_filter1d((rest > 2.5 * sigma).astype(np.int8), 5, axis=1) > 0
-        few = bright.mean(axis=1, keepdims=True) > 0.6  # too little would be left
-        weight = np.where(bright & ~few, 0.0, 1.0)
+        line = ndimage.maximum_filter1d((np.abs(rest) > 2.5 * sigma).astype(np.int8), 5, axis=1) > 0
+        few = line.mean(axis=1, keepdims=True) > 0.6  # too little would be left
+        weight = np.where(line & ~few, 0.0, 1.0)
     return rest.astype(np.float32)
 
 
