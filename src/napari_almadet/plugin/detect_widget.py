@@ -37,7 +37,7 @@ from qtpy.QtWidgets import (
 from napari_almadet.cube import Cube, CubeError
 from napari_almadet.pipeline.catalog import Detections, Fate
 from napari_almadet.pipeline.settings import PRESETS, Settings
-from napari_almadet.plugin.background import Failure, cautiously
+from napari_almadet.plugin.background import Failure, cautiously, prepare_letters
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
 from napari_almadet.plugin.inspector import Inspector
@@ -118,6 +118,7 @@ class DetectWidget(QWidget):
         self._offer_layers()
         self._make_room(self.session.detections)
         self.open_inspector()
+        prepare_letters(napari_viewer)
 
     def _build(self) -> None:
         self.image_choice = QComboBox()

@@ -14,13 +14,12 @@ import pandas as pd
 from napari.layers import Image, Layer, Shapes
 from napari.utils.notifications import show_error
 from psygnal import Signal
-from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import VERDICTS, Box, Candidate, Detections, Fate
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.background import in_background, unobtrusive
+from napari_almadet.plugin.background import in_background, in_turns, unobtrusive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +43,6 @@ KEYS = {
     "unsee": ("U", "U"),
     "undo": ("Control-Z", "Ctrl+Z"),
 }
-PAUSE_MS = 10  # with none, Qt takes the next turn before other timers and the painting
 HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
 BOLD = 1.7  # times as wide as the others are the lines of selected boxes
 TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
@@ -269,35 +267,9 @@ class Session:
     ) -> None:
         """The same with the window free to move in between; ``done`` is called at the end.
 
-        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.  The ``window``
-        is painted in turns of its own: napari takes as long to draw a new layer as it took to add it.
+        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.
         """
-        steps = self._presenting_steps(image, detections, made)
-
-        def turn() -> None:
-            following = paint
-            window.setUpdatesEnabled(False)
-            try:
-                next(steps)
-            except StopIteration:
-                following = finish
-            except Exception:
-                following = finish
-                raise
-            finally:
-                QTimer.singleShot(PAUSE_MS, following)
-
-        def paint() -> None:
-            if isalive(window):
-                window.setUpdatesEnabled(True)
-                QTimer.singleShot(PAUSE_MS, turn)
-
-        def finish() -> None:
-            if isalive(window):
-                window.setUpdatesEnabled(True)
-            done()
-
-        turn()
+        in_turns(self._presenting_steps(image, detections, made), window, done)
 
     def _presenting_steps(self, image: Image, detections: Detections, made: Sequence[Layer]) -> Iterator[None]:
         before, image.metadata["cube"] = image.metadata.get("cube"), detections.cube  # each run prepares the cube anew
