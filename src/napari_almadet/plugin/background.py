@@ -130,7 +130,7 @@ def in_turns(steps: Iterator[None], window: QWidget, done: Callable[[], object])
 
 
 def _painted_apart(steps: Iterator[None], window: QWidget) -> Iterator[None]:
-    """Steps with pauses after each: one before the window's docks are painted, one before its canvas is, one after it."""
+    """Steps with pauses after each: before the window's docks are painted, before its canvas is, and after that."""
     parts = [window.findChildren(kind) for kind in (QDockWidget, QOpenGLWidget)]
 
     def let(paint: bool, part: Sequence[QWidget]) -> None:
@@ -150,10 +150,10 @@ def _painted_apart(steps: Iterator[None], window: QWidget) -> Iterator[None]:
 
 
 def prepare_letters(viewer: Viewer) -> None:
-    """Have a blank text drawn on the canvas for a moment, so that napari's letters are ready when boxes are first drawn.
+    """Have a blank text drawn on the canvas for a moment, so that napari's letters are there when boxes are drawn.
 
-    Every Shapes layer has a text to draw, if an empty one; before the first of all, napari makes ready some letters to
-    measure it by, a third of the time that the first drawing of boxes takes.
+    Every Shapes layer has a text to draw, if an empty one, and before the first text of all napari makes some letters
+    to measure it by: a third of what the first drawing of boxes takes.
     """
     overlays = viewer.canvas.overlays
     overlays[LETTERS] = TextOverlay(text=" ", visible=True)

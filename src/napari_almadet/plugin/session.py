@@ -331,11 +331,6 @@ class Session:
         self._let_go()
         cube = self.image.metadata.get("cube") if self.image is not None else None
         results = self._results(cube) if cube is not None else []
-        self._boxes = next((layer for layer in results if isinstance(layer, Shapes)), None)
-        if self._boxes is not None:
-            self._boxes.selected_data.events.items_changed.connect(self._boxes_selected)
-            self._boxes.events.data.connect(self._boxes_edited)
-            self._boxes.events.mode.connect(self._tool_changed)
         self.detections = results[0].metadata["detections"] if results else None
         self.journal = results[0].metadata.get("journal") if results else None
         self.features = None
@@ -343,9 +338,14 @@ class Session:
             self.features = layers.features(self.detections, self.detections.candidates) if rows is None else rows
         self._drawn = []
         self.select(None)
+        self._boxes = next((layer for layer in results if isinstance(layer, Shapes)), None)
+        if self._boxes is not None:
+            self._boxes.selected_data.events.items_changed.connect(self._boxes_selected)
+            self._boxes.events.data.connect(self._boxes_edited)
+            self._boxes.events.mode.connect(self._tool_changed)
         self.detections_changed.emit(self.detections)
-        if results:
-            self._sync_boxes()
+        if self._boxes is not None:
+            self._fit_boxes()
         self._list()
 
     def _let_go(self) -> None:
@@ -584,14 +584,19 @@ class Session:
         return numbers, outlines, layers.drawn_as(outlines, [c.box if c is not None else None for c in known])
 
     def _sync_boxes(self) -> None:
-        """Make the outlines in the layer those of the candidates' boxes; not while the user drags one.
+        """Make the layer that of the candidates' boxes again, outlines and looks; not while the user drags one."""
+        self._later.discard("_sync_boxes")
+        self._unsynced = self._pressed
+        if self._boxes is not None and not self._pressed:
+            self._fit_boxes()
+            self._paint_boxes()
+            self._mark_boxes()
+
+    def _fit_boxes(self) -> None:
+        """Make the outlines in the layer those of the candidates' boxes.
 
         Those being measured stay as the user left them until that is done.
         """
-        self._later.discard("_sync_boxes")
-        self._unsynced = self._pressed
-        if self._boxes is None or self._pressed:
-            return
         candidates = {candidate.id: candidate for candidate in (*self.detections.candidates, *self._drawn)}
         busy = {number for number, candidate in candidates.items() if id(candidate) in self._measuring}
         numbers, _, fits = self._outlines(candidates)
@@ -615,8 +620,6 @@ class Session:
             numbers = self._boxes.features["id"].to_numpy(copy=True)
             numbers[len(numbers) - len(missing) :] = [candidate.id for candidate in missing]
             self._write_features(numbers)
-        self._paint_boxes()
-        self._mark_boxes()
 
     def _write_features(self, numbers: np.ndarray) -> None:
         """Give the boxes, whose candidates have these numbers, the features of those; blank until they are measured."""
