@@ -7,6 +7,7 @@ import sys
 import weakref
 
 import pytest
+from qtpy.QtCore import Qt
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
@@ -65,7 +66,7 @@ def window(qtbot):
     window.told, window.dock = [], QDockWidget()
     window.dock.setWidget(Panel(window.told))
     window.setCentralWidget(Canvas(window.told))
-    window.addDockWidget(window.dockWidgetArea(window.dock).LeftDockWidgetArea, window.dock)
+    window.addDockWidget(Qt.DockWidgetArea.LeftDockWidgetArea, window.dock)
     qtbot.addWidget(window)
     with qtbot.waitExposed(window):
         window.show()
@@ -76,7 +77,7 @@ def window(qtbot):
 
 
 def changes(window, error: Exception | None = None):
-    """Two steps, each of which changes the dock and the canvas; the third may fail."""
+    """Two steps, each of which changes the dock and the canvas, and then perhaps an error."""
     for name in ("first", "second"):
         window.told.append(name)
         window.centralWidget().update()

@@ -71,23 +71,24 @@ def write_catalogue(detections: Detections, path: str | Path, candidates: Sequen
 def write_regions(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
     """Write candidates' boxes as DS9's (.reg) or CASA's and CARTA's (.crtf) regions; by default the kept ones'.
 
+    On the sky where the cube has a WCS, in its own frame (in ICRS where these programs have no name for that), else in
+    pixels.  With the number, and the emission range: as a tag for DS9, as CRTF's ``range`` in frequency, or in channels
+    where the frequency is not known.
+
     Raises
     ------
     ExchangeError
         If the ending is neither.
     """
     path = Path(path)
-    text = regions_text(detections, _by_ending(path, REGIONS), candidates)
+    text = _regions_text(detections, _by_ending(path, REGIONS), candidates)
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
     return path
 
 
-def regions_text(detections: Detections, form: str, candidates: Sequence[Candidate] | None = None) -> str:
-    """Candidates' boxes as the text of a region file, ``form`` "ds9" or "crtf"; by default the kept ones'.
-
-    On the sky where the cube has a WCS, in its own frame, else in pixels.  With the number, and the emission range: as
-    a tag for DS9, as CRTF's ``range`` in frequency, or in channels where the frequency is not known.
+def _regions_text(detections: Detections, form: str, candidates: Sequence[Candidate] | None) -> str:
+    """The text of a region file, ``form`` "ds9" or "crtf".
 
     Written here and not by `regions`, which takes 6 ms of the processor for each: so long the window would answer
     clicks late while a session of a thousand candidates is saved.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -29,7 +29,7 @@ atexit.register(WorkerBase.await_workers)
 SWITCH = 5e-4  # seconds after which a thread that waits for the interpreter gets it, while there is work
 PAUSE_MS = 10  # with none, Qt takes the next turn before other timers and the painting
 LETTERS = "almadet"  # name of the blank text on the canvas
-LETTERS_MS = 1000
+LETTERS_MS = 1000  # by then it was drawn
 
 
 class Unobtrusive:
@@ -130,10 +130,13 @@ def in_turns(steps: Iterator[None], window: QWidget, done: Callable[[], object])
 
 
 def _painted_apart(steps: Iterator[None], window: QWidget) -> Iterator[None]:
-    """Steps with pauses after each: before the window's docks are painted, before its canvas is, and after that."""
+    """Steps with pauses after each: before the window's docks are painted, before its canvas is, and after that.
+
+    Put to sleep as a whole, the window would be painted as a whole, and over its sleeping canvas.
+    """
     parts = [window.findChildren(kind) for kind in (QDockWidget, QOpenGLWidget)]
 
-    def let(paint: bool, part: Sequence[QWidget]) -> None:
+    def let(paint: bool, part: Iterable[QWidget]) -> None:
         for widget in filter(isalive, part):
             widget.setUpdatesEnabled(paint)
 
