@@ -10,9 +10,9 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
-from regions import Regions
+from regions import PixCoord, RectanglePixelRegion, Regions
 
-from napari_almadet.pipeline.catalog import Box
+from napari_almadet.pipeline.catalog import Box, Candidate
 from napari_almadet.pipeline.exchange import (
     ExchangeError,
     read_boxes,
@@ -95,6 +95,51 @@ def test_casa_regions_hold_the_channels_as_frequencies(detections, tmp_path, hea
     assert u.isclose(low, edges.min(), rtol=1e-12)
     assert u.isclose(high, edges.max(), rtol=1e-12)
     assert regions[0].meta["frame"] == "LSRK"
+
+
+SKIES = {
+    "north not up": {},
+    "FK5": {"RADESYS": "FK5", "EQUINOX": 2000.0},
+    "FK4": {"RADESYS": "FK4", "EQUINOX": 1950.0},
+    "an equinox of its own": {"RADESYS": "FK5", "EQUINOX": 1975.0},
+    "galactic": {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CRVAL1": 0.0, "CRVAL2": 0.0, "RADESYS": ""},
+    "oblong pixels": {"CDELT2": 3 / 3600},
+    "sheared, with east to the right": {"CDELT1": 1 / 3600, "PC1_2": 0.9},
+    "at the pole, far from the centre": {"CRVAL2": 90.0, "CRPIX1": -40000.0, "CRPIX2": 20000.0},
+    "across longitude 0": {"CRVAL1": 0.0, "CRPIX1": 40.0},
+}
+
+
+@pytest.mark.parametrize("ending", ["reg", "crtf"])
+@pytest.mark.parametrize("cards", SKIES.values(), ids=SKIES)
+def test_regions_on_the_sky_are_where_regions_puts_them(detections, sky_cube, planes, tmp_path, ending, cards):
+    detections.cube = cube = sky_cube(planes, "other", **cards)
+    rng = np.random.default_rng(5)
+    corners, sizes = rng.integers(0, 60, (12, 2)), rng.integers(1, 20, (12, 2))
+    sizes[:4, 1] = sizes[:4, 0]  # squares, whose angle no axes tell
+    boxes = [Box(int(y), int(y + h), int(x), int(x + w)) for (y, x), (h, w) in zip(corners, sizes, strict=True)]
+    detections.candidates = [Candidate(i, box, 0.9, channels=(3, 12)) for i, box in enumerate(boxes, start=1)]
+    read = Regions.read(write_regions(detections, tmp_path / f"boxes.{ending}"))
+    assert len(read) == 12
+    for region, (y, x), (h, w) in zip(read, corners, sizes, strict=True):
+        expected = RectanglePixelRegion(PixCoord(x + (w - 1) / 2, y + (h - 1) / 2), w, h).to_sky(cube.celestial)
+        frame = region.center.frame
+        if frame.is_equivalent_frame(expected.center.frame):
+            turned = (region.angle - expected.angle).wrap_at(180 * u.deg)
+        else:  # another frame has its North elsewhere
+            north = expected.center.directional_offset_by(0 * u.deg, 1 * u.arcmin)
+            turned = region.angle - expected.angle - region.center.position_angle(north.transform_to(frame))
+            turned = turned.wrap_at(180 * u.deg)
+        assert abs(turned) < 2e-5 * u.deg
+        assert expected.center.separation(region.center.transform_to(expected.center.frame)) < 5e-5 * u.arcsec
+        assert abs(region.width - expected.width) < 5e-5 * u.arcsec
+        assert abs(region.height - expected.height) < 5e-5 * u.arcsec
+    assert {region.center.frame.name for region in read} <= {"icrs", "fk5", "fk4", "galactic"}
+
+
+def test_no_candidate_makes_a_file_of_no_region(detections, tmp_path):
+    for ending in ("reg", "crtf"):
+        assert len(Regions.read(write_regions(detections, tmp_path / f"none.{ending}", []))) == 0
 
 
 @pytest.mark.parametrize("ending", ["ecsv", "fits"])

@@ -92,6 +92,21 @@ def test_the_papers_preset_takes_no_dirty_beam(cube_image, make_widget):
     assert widget.settings().psf is None
 
 
+@pytest.mark.parametrize(("preset", "unknown"), [("almadet", {"min_snr"}), ("paper", {"reliability", "psf"})])
+def test_what_a_preset_does_not_know_cannot_be_set_nor_anything_during_a_run(
+    cube_image, make_widget, qtbot, preset, unknown
+):
+    widget = make_widget(FakeRun(pause=0.05))
+    all_ = {"preset", "device", "threshold", "min_snr", "keep_continuum", "primary_beam", "psf", "reliability"}
+    fields, known = {name: getattr(widget, name) for name in all_}, all_ - unknown
+    widget.preset.setCurrentText(preset)
+    assert {name for name, field in fields.items() if field.isEnabled()} == known
+    press(qtbot, widget.detect_button)
+    assert not any(field.isEnabled() for field in fields.values())
+    wait(qtbot, widget)
+    assert {name for name, field in fields.items() if field.isEnabled()} == known
+
+
 def test_progress_says_what_is_done(cube_image, make_widget, qtbot):
     widget = make_widget(FakeRun(pause=0.05))
     seen = []

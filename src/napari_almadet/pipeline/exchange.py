@@ -13,17 +13,18 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable, Table
-from astropy.wcs.utils import wcs_to_celestial_frame
 
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, brightness_unit
 
 if TYPE_CHECKING:
-    from regions import Region, Regions
+    from astropy.wcs import WCS
+    from regions import Region
 
     from napari_almadet.cube import Cube
 
 CATALOGUES = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable", ".fits": "fits", ".csv": "ascii.csv"}
 REGIONS = {".reg": "ds9", ".crtf": "crtf"}
+FRAMES = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "GALACTIC"}  # DS9's and astropy's name: CASA's
 SPECTRA = (".fits", ".ecsv")
 EDGES = ("x_min", "x_max", "y_min", "y_max")
 POSITION_BEAMS = 2.0  # a position without a size becomes a box of this many beams
@@ -67,30 +68,12 @@ def write_catalogue(detections: Detections, path: str | Path, candidates: Sequen
     return path
 
 
-def regions(detections: Detections, candidates: Sequence[Candidate] | None = None) -> Regions:
-    """Candidates' boxes as `regions`: on the sky where the cube has a WCS, else in pixels; by default the kept ones.
-
-    Their metadata holds the number, and the emission range: as a tag for DS9, and as
-    CRTF's ``range`` in frequency, or in channels where the frequency is not known.
-    """
-    from regions import PixCoord, RectanglePixelRegion, Regions
-
-    cube, boxes = detections.cube, []
-    for candidate in detections.kept if candidates is None else candidates:
-        (y, x), (height, width) = candidate.box.centre, candidate.box.shape
-        box = RectanglePixelRegion(PixCoord(x, y), width, height)
-        box = box if cube.celestial is None else box.to_sky(cube.celestial)
-        first, last = candidate.channels[0], candidate.channels[1] - 1
-        box.meta.update(text=str(candidate.id), label=str(candidate.id), tag=[f"channels {first}-{last}"])
-        box.meta.update(range=_spectral_range(cube, first, last))
-        if cube.wcs is not None and cube.wcs.wcs.specsys and cube.frequency(0) is not None:
-            box.meta["frame"] = cube.wcs.wcs.specsys
-        boxes.append(box)
-    return Regions(boxes)
-
-
 def write_regions(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
     """Write candidates' boxes as DS9's (.reg) or CASA's and CARTA's (.crtf) regions; by default the kept ones'.
+
+    On the sky where the cube has a WCS, in its own frame (in ICRS where these programs have no name for that), else in
+    pixels.  With the number, and the emission range: as a tag for DS9, as CRTF's ``range`` in frequency, or in channels
+    where the frequency is not known.
 
     Raises
     ------
@@ -98,29 +81,79 @@ def write_regions(detections: Detections, path: str | Path, candidates: Sequence
         If the ending is neither.
     """
     path = Path(path)
-    form = _by_ending(path, REGIONS)
-    text = regions_text(regions(detections, candidates), detections.cube, form)
+    text = _regions_text(detections, _by_ending(path, REGIONS), candidates)
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
     return path
 
 
-def regions_text(boxes: Regions, cube: Cube, form: str) -> str:
-    """What :func:`regions` gives as the text of a region file, ``form`` "ds9" or "crtf"."""
-    wcs = cube.celestial
+def _regions_text(detections: Detections, form: str, candidates: Sequence[Candidate] | None) -> str:
+    """The text of a region file, ``form`` "ds9" or "crtf".
+
+    Written here and not by `regions`, which takes 6 ms of the processor for each: so long the window would answer
+    clicks late while a session of a thousand candidates is saved.
+    """
+    cube, chosen = detections.cube, detections.kept if candidates is None else list(candidates)
+    boxes = [candidate.box for candidate in chosen]
+    places = np.array([(*box.centre[::-1], *box.shape[::-1]) for box in boxes], dtype=float).reshape(-1, 4)
+    channels = np.array([(c.channels[0], c.channels[1] - 1) for c in chosen], dtype=int).reshape(-1, 2)
+    frame = None
+    if cube.celestial is not None:
+        frame, places = _on_sky(*places.T, cube.celestial)
     if form == "ds9":
-        return boxes.serialize(format="ds9")
-    if wcs is not None:
-        # in the cube's own frame: regions turns positions to another, but not the boxes' angles
-        return boxes.serialize(format="crtf", coordsys=wcs_to_celestial_frame(wcs).name, fmt=".9f")
-    # regions 0.12 writes the pixels of a region as degrees
-    lines = ["#CRTFv0"]
-    for box in boxes:
-        x, y, width, height = box.center.x, box.center.y, box.width / 2, box.height / 2
-        low, high = (str(end).replace(" ", "") for end in box.meta["range"])
-        corners = f"[[{x - width}pix, {y - height}pix], [{x + width}pix, {y + height}pix]]"
-        lines.append(f"box {corners}, label='{box.meta['label']}', range=[{low}, {high}]")
+        if frame is None:
+            places = np.column_stack([places + np.array([1, 1, 0, 0]), np.zeros(len(places))])  # DS9 counts from 1
+        lines = ["# Region file format: DS9", "image" if frame is None else frame]
+        for candidate, place, (first, last) in zip(chosen, places, channels, strict=True):
+            numbers = ",".join(f"{number:.8f}" for number in place)
+            lines.append(f"box({numbers}) # text={{{candidate.id}}} tag={{channels {first}-{last}}}")
+    else:
+        lines = ["#CRTFv0"] + ([] if frame is None else [f"global coord={FRAMES[frame]}"])
+        for candidate, place, marks in zip(chosen, places, _spectral_marks(cube, channels), strict=True):
+            if frame is None:
+                x, y, width, height = place[0], place[1], place[2] / 2, place[3] / 2
+                shape = f"box [[{x - width}pix, {y - height}pix], [{x + width}pix, {y + height}pix]]"
+            else:
+                lon, lat, width, height, angle = (f"{number:.9f}deg" for number in place)
+                shape = f"rotbox[[{lon}, {lat}], [{width}, {height}], {angle}]"
+            lines.append(f"{shape}, label='{candidate.id}', {marks}")
     return "\n".join(lines) + "\n"
+
+
+def _on_sky(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray, wcs: WCS) -> tuple[str, np.ndarray]:
+    """Boxes (n) in pixels as a frame of `FRAMES`, and longitude, latitude, width, height and angle (n, 5) in degrees.
+
+    As `regions` has it (``RectanglePixelRegion.to_sky``): the ellipse in the box is mapped by the derivatives of the
+    WCS, here steps of a pixel, and what its axes become are those of the box.
+    """
+    centre, right, up = (wcs.pixel_to_world(x + dx, y + dy) for dx, dy in ((0, 0), (1, 0), (0, 1)))
+    frame = centre.frame.name
+    if frame not in FRAMES or not centre.is_equivalent_frame(type(centre.frame)()):  # e.g. FK5 of another equinox
+        frame, centre, right, up = "icrs", centre.icrs, right.icrs, up.icrs
+    axes = np.empty((len(x), 2, 2))  # east and north of what the half axes along x and y become
+    for column, (neighbour, length) in enumerate(((right, width), (up, height))):
+        towards = centre.position_angle(neighbour).rad
+        step = centre.separation(neighbour).deg * length / 2
+        axes[:, 0, column], axes[:, 1, column] = step * np.sin(towards), step * np.cos(towards)
+    directions, lengths, _ = np.linalg.svd(axes)
+    along = np.einsum("nij,ni->nj", directions, axes[:, :, 0])
+    one = np.arange(len(x)), np.argmax(np.abs(along), axis=1)  # the axis that was the width
+    other = one[0], 1 - one[1]
+    direction = np.moveaxis(directions, 1, 2)[one] * np.sign(along[one])[:, None]
+    direction = np.where((width == height)[:, None], axes[:, :, 0], direction)  # any axis of a circle is as good
+    angle = (np.degrees(np.arctan2(direction[:, 0], direction[:, 1])) + 90) % 360  # from the axis of longitude
+    sky = centre.spherical
+    return frame, np.column_stack([sky.lon.deg, sky.lat.deg, 2 * lengths[one], 2 * lengths[other], angle])
+
+
+def _spectral_marks(cube: Cube, channels: np.ndarray) -> list[str]:
+    """CRTF's words for inclusive ranges (n, 2) of channels: in GHz from edge to edge, or the channels themselves."""
+    edges, frame = cube.frequency(channels + np.array([-0.5, 0.5])), ""
+    if edges is None:
+        return [f"range=[{first}chan, {last}chan]" for first, last in channels]
+    if cube.wcs.wcs.specsys:
+        frame = f"frame={cube.wcs.wcs.specsys}, "
+    return [f"{frame}range=[{low}GHz, {high}GHz]" for low, high in np.sort(edges.to_value(u.GHz), axis=1)]
 
 
 def write_spectra(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
@@ -185,12 +218,6 @@ def _axis(cube: Cube) -> QTable:
     if (velocity := cube.velocity(channel)) is not None:
         columns["v_rad"] = velocity
     return QTable(columns)
-
-
-def _spectral_range(cube: Cube, first: int, last: int) -> list[u.Quantity]:
-    """The outer edges of an inclusive range of channels, lower first; in GHz, or the channels themselves."""
-    edges = cube.frequency(np.array([first - 0.5, last + 0.5]))
-    return [first * u.chan, last * u.chan] if edges is None else sorted(edges.to(u.GHz))
 
 
 def _by_ending(path: Path, forms: dict):

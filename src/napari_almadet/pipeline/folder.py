@@ -20,7 +20,7 @@ from astropy.table import QTable
 
 from napari_almadet.cube import Cube, CubeError, read_cube
 from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
-from napari_almadet.pipeline.exchange import regions, regions_text, spectra_table
+from napari_almadet.pipeline.exchange import spectra_table, write_regions
 from napari_almadet.pipeline.prepare import as_prepared
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.storage import split_address
@@ -82,9 +82,8 @@ def write(detections: Detections, folder: str | Path, keep_cube: bool = False) -
         _lines(everyone).write(beside / "lines.ecsv")
         _arrays(detections).writeto(beside / "spectra.fits")
         fits.writeto(beside / "probability.fits", detections.probability.astype(np.float32), _header(detections))
-        boxes = regions(detections)  # once: it takes some milliseconds for each
-        for file, form in (("ds9.reg", "ds9"), ("casa.crtf", "crtf")):
-            (beside / file).write_text(regions_text(boxes, detections.cube, form), encoding="utf-8")
+        for file in ("ds9.reg", "casa.crtf"):
+            write_regions(detections, beside / file)
         about = {**detections.about(), "cube": _reference(detections.cube)}
         (beside / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if keep_cube and detections.cube.path is None and not (folder / CUBE).exists():

@@ -37,7 +37,7 @@ from qtpy.QtWidgets import (
 from napari_almadet.cube import Cube, CubeError
 from napari_almadet.pipeline.catalog import Detections, Fate
 from napari_almadet.pipeline.settings import PRESETS, Settings
-from napari_almadet.plugin.background import Failure, cautiously
+from napari_almadet.plugin.background import Failure, cautiously, prepare_letters
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
 from napari_almadet.plugin.inspector import Inspector
@@ -118,6 +118,7 @@ class DetectWidget(QWidget):
         self._offer_layers()
         self._make_room(self.session.detections)
         self.open_inspector()
+        prepare_letters(napari_viewer)
 
     def _build(self) -> None:
         self.image_choice = QComboBox()
@@ -131,6 +132,7 @@ class DetectWidget(QWidget):
         )
         self.preset.addItems(PRESETS)
         self.preset.currentTextChanged.connect(self._follow_preset)
+        self.preset.currentTextChanged.connect(self._enable)
         self.device = QComboBox()
         self.device.setToolTip("Where the networks run; automatic takes a GPU if there is one")
         for name, words in DEVICES.items():
@@ -224,9 +226,6 @@ class DetectWidget(QWidget):
             else "Least probability of a source"
         )
         self.keep_continuum.setChecked(not defaults.require_line)
-        self.min_snr.setEnabled(paper)
-        self.reliability.setEnabled(not paper)
-        self.psf.setEnabled(not paper)
 
     def _image_of(self, what: str, tip: str) -> QLineEdit:
         """A line for the file of an image that goes with the cube, and a button in it to look for one."""
@@ -400,23 +399,16 @@ class DetectWidget(QWidget):
         self._enable()
 
     def _enable(self) -> None:
+        """Let be used what can be: nothing of the form during a run, and what the preset knows of."""
         running = self._worker is not None or self._showing
         self.detect_button.setEnabled(not running and self.session.image is not None)
         self.cancel_button.setEnabled(self._worker is not None)
         self.progress.setVisible(running)
-        for field in (
-            self.image_choice,
-            self.preset,
-            self.device,
-            self.threshold,
-            self.keep_continuum,
-            self.primary_beam,
-        ):
-            field.setEnabled(not running)
         paper = self.preset.currentText() == "paper"
-        self.min_snr.setEnabled(not running and paper)
-        self.reliability.setEnabled(not running and not paper)
-        self.psf.setEnabled(not running and not paper)
+        always = (self.image_choice, self.preset, self.device, self.threshold, self.keep_continuum, self.primary_beam)
+        for fields, known in ((always, True), ((self.min_snr,), paper), ((self.reliability, self.psf), not paper)):
+            for field in fields:
+                field.setEnabled(known and not running)
 
 
 def summary(detections: Detections, seconds: float) -> str:

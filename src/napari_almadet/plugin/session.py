@@ -14,13 +14,12 @@ import pandas as pd
 from napari.layers import Image, Layer, Shapes
 from napari.utils.notifications import show_error
 from psygnal import Signal
-from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 
 from napari_almadet.cube import Cube
 from napari_almadet.pipeline.catalog import VERDICTS, Box, Candidate, Detections, Fate
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.background import in_background, unobtrusive
+from napari_almadet.plugin.background import in_background, in_turns, unobtrusive
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +43,6 @@ KEYS = {
     "unsee": ("U", "U"),
     "undo": ("Control-Z", "Ctrl+Z"),
 }
-PAUSE_MS = 10  # with none, Qt takes the next turn before other timers and the painting
 HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
 BOLD = 1.7  # times as wide as the others are the lines of selected boxes
 TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
@@ -269,35 +267,9 @@ class Session:
     ) -> None:
         """The same with the window free to move in between; ``done`` is called at the end.
 
-        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.  The ``window``
-        is painted in turns of its own: napari takes as long to draw a new layer as it took to add it.
+        ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.
         """
-        steps = self._presenting_steps(image, detections, made)
-
-        def turn() -> None:
-            following = paint
-            window.setUpdatesEnabled(False)
-            try:
-                next(steps)
-            except StopIteration:
-                following = finish
-            except Exception:
-                following = finish
-                raise
-            finally:
-                QTimer.singleShot(PAUSE_MS, following)
-
-        def paint() -> None:
-            if isalive(window):
-                window.setUpdatesEnabled(True)
-                QTimer.singleShot(PAUSE_MS, turn)
-
-        def finish() -> None:
-            if isalive(window):
-                window.setUpdatesEnabled(True)
-            done()
-
-        turn()
+        in_turns(self._presenting_steps(image, detections, made), window, done)
 
     def _presenting_steps(self, image: Image, detections: Detections, made: Sequence[Layer]) -> Iterator[None]:
         before, image.metadata["cube"] = image.metadata.get("cube"), detections.cube  # each run prepares the cube anew
@@ -359,11 +331,6 @@ class Session:
         self._let_go()
         cube = self.image.metadata.get("cube") if self.image is not None else None
         results = self._results(cube) if cube is not None else []
-        self._boxes = next((layer for layer in results if isinstance(layer, Shapes)), None)
-        if self._boxes is not None:
-            self._boxes.selected_data.events.items_changed.connect(self._boxes_selected)
-            self._boxes.events.data.connect(self._boxes_edited)
-            self._boxes.events.mode.connect(self._tool_changed)
         self.detections = results[0].metadata["detections"] if results else None
         self.journal = results[0].metadata.get("journal") if results else None
         self.features = None
@@ -371,9 +338,14 @@ class Session:
             self.features = layers.features(self.detections, self.detections.candidates) if rows is None else rows
         self._drawn = []
         self.select(None)
+        self._boxes = next((layer for layer in results if isinstance(layer, Shapes)), None)
+        if self._boxes is not None:
+            self._boxes.selected_data.events.items_changed.connect(self._boxes_selected)
+            self._boxes.events.data.connect(self._boxes_edited)
+            self._boxes.events.mode.connect(self._tool_changed)
         self.detections_changed.emit(self.detections)
-        if results:
-            self._sync_boxes()
+        if self._boxes is not None:
+            self._fit_boxes()
         self._list()
 
     def _let_go(self) -> None:
@@ -612,14 +584,19 @@ class Session:
         return numbers, outlines, layers.drawn_as(outlines, [c.box if c is not None else None for c in known])
 
     def _sync_boxes(self) -> None:
-        """Make the outlines in the layer those of the candidates' boxes; not while the user drags one.
+        """Make the layer that of the candidates' boxes again, outlines and looks; not while the user drags one."""
+        self._later.discard("_sync_boxes")
+        self._unsynced = self._pressed
+        if self._boxes is not None and not self._pressed:
+            self._fit_boxes()
+            self._paint_boxes()
+            self._mark_boxes()
+
+    def _fit_boxes(self) -> None:
+        """Make the outlines in the layer those of the candidates' boxes.
 
         Those being measured stay as the user left them until that is done.
         """
-        self._later.discard("_sync_boxes")
-        self._unsynced = self._pressed
-        if self._boxes is None or self._pressed:
-            return
         candidates = {candidate.id: candidate for candidate in (*self.detections.candidates, *self._drawn)}
         busy = {number for number, candidate in candidates.items() if id(candidate) in self._measuring}
         numbers, _, fits = self._outlines(candidates)
@@ -643,8 +620,6 @@ class Session:
             numbers = self._boxes.features["id"].to_numpy(copy=True)
             numbers[len(numbers) - len(missing) :] = [candidate.id for candidate in missing]
             self._write_features(numbers)
-        self._paint_boxes()
-        self._mark_boxes()
 
     def _write_features(self, numbers: np.ndarray) -> None:
         """Give the boxes, whose candidates have these numbers, the features of those; blank until they are measured."""
