@@ -18,6 +18,7 @@ from napari_almadet.pipeline.remeasure import move
 from napari_almadet.pipeline.search import (
     SearchNetworks,
     artefact_of,
+    as_in_its_field,
     judgement,
     look_again,
     refined,
@@ -26,7 +27,7 @@ from napari_almadet.pipeline.search import (
 from napari_almadet.pipeline.settings import Settings
 from napari_almadet.pipeline.sources import MEASURES
 from napari_almadet.pipeline.steps import finish
-from napari_almadet.pipeline.windows import Find
+from napari_almadet.pipeline.windows import Find, Window
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 
@@ -318,13 +319,30 @@ def test_what_has_a_negative_flux_is_no_source():
     assert "negative" in source.reasons[-1]
 
 
+@pytest.mark.parametrize(
+    ("side", "logits", "snr", "times"),
+    [
+        (192, [2.0, -1.0], 6, 4),  # twice as many beams on a side as Judge has learnt from
+        (192, [2.0, 0.5], 6, 1),  # two of them make it a field of sources
+        (192, [2.0, -1.0], 12, 1),  # no noise
+        (60, [2.0], 6, 1),
+    ],
+)
+def test_what_is_faint_and_alone_in_a_large_field_is_less_likely(side, logits, snr, times):
+    window = Window(0, 0, (side, side), (slice(0, side), slice(0, side)), 2)
+    finds = [replace(measured(60, 60, beam=0.0, both=snr), window=window) for _ in logits]  # four pixels wide
+    odds = np.exp(as_in_its_field(np.array(logits), finds))
+    assert odds == pytest.approx(np.exp(logits) / times)
+
+
 def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: float) -> Find:
     """A find of 3.4 px with such SNRs of stack and own line; the stack of its field spreads by so many sigma."""
     numbers = np.zeros(len(MEASURES), np.float32)
     for name, value in snr.items():
         numbers[MEASURES.index(name.replace("_", " "))] = np.arcsinh(value / 2)
     numbers[MEASURES.index("field")] = np.log(spread)
-    return Find(Candidate(number, Box(0, 1, 0, 1), 0.9), y, x, 3.4, 3.4, np.zeros(64, np.float32), numbers, None)
+    window = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 2)
+    return Find(Candidate(number, Box(0, 1, 0, 1), 0.9), y, x, 3.4, 3.4, np.zeros(64, np.float32), numbers, window)
 
 
 @pytest.mark.parametrize(

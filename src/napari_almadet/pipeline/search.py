@@ -22,7 +22,7 @@ from astropy.modeling.models import Gaussian1D
 from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
 from astropy.utils.exceptions import AstropyUserWarning
 from scipy import ndimage
-from scipy.special import ndtr
+from scipy.special import expit, ndtr
 
 from napari_almadet.pipeline.blends import in_own_noise, joined, joined_across, part_by_lines
 from napari_almadet.pipeline.blobs import Stacking, at_edge
@@ -86,6 +86,8 @@ LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
 CONTINUUM_SNR = 4.0
 ALONE = 1.5  # beams to the next source, for a place to be refined
 RECENTRE = 0.3  # beams by which it may move
+ALIKE = 0.5  # chance of another candidate, with which a field is one of sources
+FIELD = 24.0  # beams on a side, of the fields Judge has learnt from
 EVIDENT_SNR = 8.0
 EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
 RIPPLE = 0.75  # of the highest line's SNR, which a spectrum's dips have where it is a wave
@@ -555,7 +557,7 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
     yield Progress("Judging candidates", 0, 1)
     with torch.inference_mode():
         numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
-        chances = torch.sigmoid(networks.judge(numbers)).cpu().numpy()
+        chances = expit(as_in_its_field(networks.judge(numbers).cpu().numpy(), finds))
     bright = [find for find in finds if not find.box and snr_of(find, "stack") >= OUTSHINING]
     brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(line_of(find) for find in finds))
     heard = 0.0 if bright else LEAST_CHANCE  # Judge has learnt of no field with such a source
@@ -582,6 +584,20 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
             candidate.fate = Fate.DROPPED
             candidate.reasons.append("dropped: it shows no line")
     yield Progress("Judging candidates", 1, 1)
+
+
+def as_in_its_field(logits: np.ndarray, finds: list[Find]) -> np.ndarray:
+    """Judge's logits (n,) for the finds of one window, for its size.
+
+    Judge has learnt from small fields.  In a larger one noise has more chances to look like a source, and the odds of
+    what may be noise fall as its area grows, unless a second candidate says that it is a field of sources.
+    """
+    if np.count_nonzero(expit(logits) >= ALIKE) > 1:
+        return logits
+    beam = 4 * (1 + finds[0].measures[MEASURES.index("beam")])  # averaged pixels
+    fields = max(1.0, np.prod(finds[0].window.shape) / (FIELD * beam) ** 2)
+    faint = np.array([snr_of(find, "both") < EVIDENT_SNR for find in finds])
+    return np.where(faint, logits - np.log(fields), logits)
 
 
 def evident(find: Find) -> bool:
