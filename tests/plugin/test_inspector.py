@@ -7,6 +7,7 @@ from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QApplication, QMainWindow, QMenu
 
+from napari_almadet.plugin import theme
 from napari_almadet.plugin.inspector import Inspector
 from napari_almadet.plugin.theme import Colours
 
@@ -59,7 +60,33 @@ def test_plots_are_painted_once_for_a_candidate(inspector, session, viewer, qtbo
     assert sorted(painted, key=id) == sorted([plot.viewport() for plot in plots], key=id)
 
 
-def test_letters_of_the_plots_follow_napari_s(inspector):
+@pytest.fixture
+def high_screen(monkeypatch):
+    """A screen that has room for large letters."""
+    monkeypatch.setattr(theme, "screen_height", lambda: 2160)
+
+
+def test_large_letters_fit_on_a_small_screen(inspector, viewer, make_widget, qtbot, monkeypatch):
+    monkeypatch.setattr(theme, "screen_height", lambda: 720)
+    make_widget(None)
+    get_settings().appearance.font_size = 13
+    inspector.window().show()
+    viewer.window.resize(1280, 720)
+    qtbot.wait(100)
+    assert inspector.window().minimumSizeHint().width() <= 1280
+    inspector.focus.show_cut.setChecked(True)
+    qtbot.wait(100)
+    image = inspector.focus.plot.getViewBox()
+    assert image.width() > 100
+    for item in (*inspector.focus.names, inspector.focus.range_name):
+        assert not any(
+            item.sceneBoundingRect().intersects(other.sceneBoundingRect())
+            for other in (*inspector.focus.names, inspector.focus.range_name)
+            if other is not item
+        ), item.toPlainText()
+
+
+def test_letters_of_the_plots_follow_napari_s(inspector, high_screen):
     get_settings().appearance.font_size += 4
     size = get_settings().appearance.font_size - 1
     for plot in (inspector.spectrum.plot, inspector.focus.cut_plot):
@@ -91,7 +118,7 @@ def test_position_is_copied_from_the_numbers(inspector):
     menu.close()
 
 
-def test_small_letters_follow_napari_s(inspector):
+def test_small_letters_follow_napari_s(inspector, high_screen):
     before = inspector.numbers.fontInfo().pointSize()
     get_settings().appearance.font_size += 6
     inspector.numbers.ensurePolished()

@@ -38,6 +38,7 @@ TIPS = (
 )
 VELOCITIES = MOMENTS[1:]
 COLOUR_MAPS = dict(zip(IMAGES, ("inferno", "inferno", "CET-D1A", "viridis"), strict=True))
+IMAGE_SHARE = 0.55  # of the width, at most, has the image beside a cut
 MASKS = (0, 2, 3, 4, 5)  # multiples of the noise under which voxels do not count in moments
 
 
@@ -62,7 +63,7 @@ class FocusView(QWidget):
         self._build_bar()
         self._build_plot()
         self._build_cut()
-        plots = QHBoxLayout()
+        self._plots = plots = QHBoxLayout()
         plots.setSpacing(2)
         plots.addWidget(self.plot, 1)
         plots.addWidget(self.cut_plot, 1)
@@ -165,6 +166,14 @@ class FocusView(QWidget):
         self.cut_line.setPen(pg.mkPen("#7fff9f", width=2))
         for name in (*self.names, self.range_name):
             name.setColor("white")
+
+    def resizeEvent(self, event) -> None:
+        """Give the image what makes it square, if the cut can do with the rest."""
+        super().resizeEvent(event)
+        beside = self.plot.width() - self.plot.getViewBox().width()  # its colour bar
+        square = self.plot.height() + round(beside)
+        self._plots.setStretch(0, max(1, min(square, round(IMAGE_SHARE * self.width()))))
+        self._plots.setStretch(1, max(1, self.width() - self._plots.stretch(0)))
 
     # -- listening --------------------------------------------------------------------
 
@@ -333,7 +342,7 @@ class FocusView(QWidget):
         _show_colours(self.cut_bar, "inferno", _levels(shown.value), shown.unit)
         self.cut_plot.setRange(xRange=(-half, half), yRange=(edges.min(), edges.max()), padding=0)
         self.cut_plot.name("bottom", f"Offset ({unit})")
-        self.cut_plot.name("left", replace(axis, frame="").label)  # there is not the room for more
+        self.cut_plot.name("left", replace(axis, frame="").label, axis.choice)  # no room for more
 
     # -- to the viewer ----------------------------------------------------------------
 

@@ -38,6 +38,7 @@ NARROWEST_ROW = "Frequency  000.00000 GHz    "  # that is still easy to read
 SHARE = 0.34  # of the window's height: room for all numbers without scrolling
 SETTLED_MS = 300  # by then docks and canvas have taken the room that they are given
 COLOUR_BAR_WIDTH = 60
+CUT_SHARE = 0.58  # of what the numbers leave, at most, have the image and the cut beside it
 
 
 class Inspector(QWidget):
@@ -141,10 +142,17 @@ class Inspector(QWidget):
 
     def _arrange(self, *_: object) -> None:
         """An image about square, as much again for a cut, the numbers, and what is left for the spectrum."""
-        side = self.height() - 54 + COLOUR_BAR_WIDTH
-        numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW)
-        spectrum, rest = self.spectrum.minimumSizeHint().width(), self.width() - numbers
-        focus = min(2 * side if self.focus.show_cut.isChecked() else min(side, rest // 2), rest - spectrum)
+        side, spectrum = self.height() - 54 + COLOUR_BAR_WIDTH, self.spectrum.minimumSizeHint().width()
+        bar = self.scroll.verticalScrollBar().sizeHint().width()
+        numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW) + bar
+        if self.focus.show_cut.isChecked():
+            left = self.width() - spectrum - round(1.5 * side)
+            numbers = max(self.scroll.minimumWidth(), min(numbers, left))
+            focus = min(2 * side, round(CUT_SHARE * (self.width() - numbers)))
+        else:
+            focus = min(side, (self.width() - numbers) // 2)
+        rest = self.width() - numbers
+        focus = min(focus, rest - spectrum)
         self.panels.setSizes([rest - focus, focus, numbers])
 
     def _panels_moved(self, *_: object) -> None:

@@ -136,6 +136,9 @@ class SpectrumPanel(QWidget):
             button.toggled.connect(self._draw)
             curves.addWidget(button)
         curves.addStretch(1)
+        self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
+        self.range_button.toggled.connect(self._range_toggled)
+        curves.addWidget(self.range_button)
         self.aperture_choice = QComboBox()
         for aperture, tip in APERTURES.items():
             self.aperture_choice.addItem(aperture.value, aperture)
@@ -150,14 +153,11 @@ class SpectrumPanel(QWidget):
         self.lines_button = menu_button(
             "Lines", "Which line it is, rest frequency, redshift, and the lines that fall in the band", self.lines_menu
         )
-        self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
-        self.range_button.toggled.connect(self._range_toggled)
         for box in (self.aperture_choice, self.unit_choice):
             box.setMinimumContentsLength(5)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
-        for button in (self.lines_button, self.range_button):
-            choices.addWidget(button)
+        choices.addWidget(self.lines_button)
 
     def paint(self, colours: Colours) -> None:
         """Take on the colours and letters of a napari theme."""
@@ -309,8 +309,8 @@ class SpectrumPanel(QWidget):
         if self.aperture is Aperture.BOX and what == "Brightness":
             what = "Sum"
         unit = unit_text(self.spectrum.unit)
-        self.plot.name("left", f"{what} ({unit})" if unit else what)
-        self.plot.name("bottom", axis.label)
+        self.plot.name("left", *([f"{what} ({unit})", unit] if unit else [what]))
+        self.plot.name("bottom", axis.label, axis.choice)
         if self._whole_band:
             self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
             self._whole_band = False
