@@ -95,7 +95,7 @@ def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis |
     rows.append(("S/N", f"{number(candidate.snr_global, '.1f')} global, {number(candidate.snr_pixel, '.1f')} pixel"))
     trust = f", reliability {candidate.rel:.2f}" if np.isfinite(candidate.rel) else ""
     rows.append(("Probability", number(candidate.prob, ".2f") + trust))
-    whose = "" if candidate.origin == "found" else f"box {candidate.origin} by you"
+    whose = "" if candidate.origin == "found" else f"{candidate.origin} by you"
     words = (("blended", candidate.blended), ("at the edge", candidate.edge), (whose, bool(whose)))
     marks = [word for word, on in words if on]
     rows.append(("Kind", ", ".join([candidate.kind, *marks])))

@@ -186,7 +186,7 @@ class DetectWidget(QWidget):
         numbers.addWidget(self.min_snr, 1)
         beams = QHBoxLayout()  # in one row: the form must fit a window of 720 pixels
         beams.addWidget(self.primary_beam, 1)
-        beams.addWidget(QLabel("Dirty"))
+        beams.addWidget(QLabel("Dirty beam"))
         beams.addWidget(self.psf, 1)
         cube = QHBoxLayout()
         cube.addWidget(self.image_choice, 1)
