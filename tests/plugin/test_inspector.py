@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from made_by_hand import FakeRun
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QApplication, QMainWindow, QMenu
@@ -37,6 +38,20 @@ def test_gets_the_room_of_the_settings_when_they_are_folded(inspector, viewer, m
     qtbot.waitUntil(lambda: widget.parent().minimumHeight() > 400)
     widget.options_button.setChecked(False)
     qtbot.waitUntil(lambda: widget.parent().minimumHeight() < 350)
+
+
+def test_has_its_room_again_with_the_candidates_of_another_cube(viewer, cube_image, data, make_widget, qtbot):
+    widget = make_widget(FakeRun())
+    viewer.window.show()
+    viewer.window.resize(1280, 720)
+    qtbot.mouseClick(widget.detect_button, Qt.MouseButton.LeftButton)
+    inspector = viewer.window.dock_widgets["Candidate inspector"]
+    qtbot.waitUntil(lambda: widget.detect_button.isEnabled() and inspector.height() > 230, timeout=60_000)
+    before = inspector.height()
+    viewer.add_image(data[:, ::-1], name="other")
+    qtbot.waitUntil(lambda: inspector.height() < before - 20)  # the settings are unfolded
+    qtbot.mouseClick(widget.detect_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.detect_button.isEnabled() and inspector.height() >= before - 2, timeout=60_000)
 
 
 def test_plots_are_painted_once_for_a_candidate(inspector, session, viewer, qtbot):
@@ -78,12 +93,11 @@ def test_large_letters_fit_on_a_small_screen(inspector, viewer, make_widget, qtb
     qtbot.wait(100)
     image = inspector.focus.plot.getViewBox()
     assert image.width() > 100
-    for item in (*inspector.focus.names, inspector.focus.range_name):
-        assert not any(
-            item.sceneBoundingRect().intersects(other.sceneBoundingRect())
-            for other in (*inspector.focus.names, inspector.focus.range_name)
-            if other is not item
-        ), item.toPlainText()
+    margin = 4  # of the document in a text item
+    words = [item for item in (*inspector.focus.names, inspector.focus.range_name) if item.toPlainText()]
+    places = [item.sceneBoundingRect().adjusted(margin, margin, -margin, -margin) for item in words]
+    for word, place in zip(words, places, strict=True):
+        assert sum(place.intersects(other) for other in places) == 1, word.toPlainText()
 
 
 def test_letters_of_the_plots_follow_napari_s(inspector, high_screen):

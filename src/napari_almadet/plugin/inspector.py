@@ -75,6 +75,7 @@ class Inspector(QWidget):
         self._arranged = False  # by the user
         self._placed = False  # in the window
         self._filled = False  # with a candidate, once
+        self._had = 0  # pixels of height, when last a candidate was shown
         self._field_was_seen = self._field_is_seen()  # before this panel takes the canvas its room
         self.focus.show_cut.toggled.connect(self._arrange)
         self.hint = QLabel()
@@ -117,7 +118,8 @@ class Inspector(QWidget):
     def _take_room(self) -> None:
         dock, window = self.parent(), self.window()
         if isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
-            window.resizeDocks([dock], [round(SHARE * window.height())], Qt.Orientation.Vertical)
+            height = self._had or round(SHARE * window.height())  # what it had before the settings took it
+            window.resizeDocks([dock], [height], Qt.Orientation.Vertical)
             if self._field_was_seen:
                 QTimer.singleShot(SETTLED_MS, self._fit_field)  # which is not called once this widget is gone
 
@@ -166,8 +168,11 @@ class Inspector(QWidget):
         self._describe(self.session.selected)
 
     def _describe(self, candidate: Candidate | None) -> None:
+        before = self.pages.currentIndex()
         self.pages.setCurrentIndex(0 if candidate is None else 1)
-        if candidate is not None and not self._filled:
+        if candidate is None and before == 1:
+            self._had = self.height()
+        elif candidate is not None and before == 0 and (not self._filled or self.height() < self._had):
             self._filled = True
             self._field_was_seen = self._field_is_seen()
             QTimer.singleShot(SETTLED_MS, self._take_room)  # the folded settings leave it the room only then
