@@ -86,6 +86,8 @@ def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis |
     sky = cube.sky(x, y)
     rows = [] if sky is None else [("Position", "  ".join(sky_text(sky)))]
     channel = line_channel(candidate)
+    if np.isfinite(channel) and np.isfinite(candidate.z):
+        channel = candidate.z  # what table and catalogue give, in a box of the user's another than the fit's
     rows.append(("Pixel", f"x {x:.1f}, y {y:.1f}" + (f", channel {channel:.1f}" if np.isfinite(channel) else "")))
     if np.isfinite(channel):
         rows += _line_facts(cube, candidate, channel, velocity)
