@@ -20,7 +20,7 @@ from qtpy.QtWidgets import QApplication, QComboBox, QMenu, QPushButton
 from napari_almadet.plugin import keeper
 from napari_almadet.plugin.detect_widget import INSPECTOR
 from napari_almadet.plugin.figure import write_figure
-from napari_almadet.plugin.reader import PLUGIN, WIDGET
+from napari_almadet.plugin.reader import PLUGIN, open_widget
 from napari_almadet.plugin.session import Session
 
 IMAGES = Path(__file__).parent / "images"
@@ -73,7 +73,7 @@ def open_menu(button: QPushButton) -> QMenu:
 def walk(viewer: napari.Viewer) -> Iterator[str]:
     """Go through the program as a user does, and halt at each of the states `EVERY`."""
     viewer.open_sample(PLUGIN, "simulated_sources")
-    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    widget = open_widget(viewer)
     session, table = widget.session, widget.table
     rest()
     yield "start"

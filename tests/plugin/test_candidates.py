@@ -11,7 +11,8 @@ from made_by_hand import Listener, make_detections
 from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.utils._proxies import PublicOnlyProxy
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QComboBox, QLineEdit
 
 from napari_almadet.cube import Cube
@@ -175,6 +176,17 @@ def test_a_verdict_is_chosen_in_its_cell(table, session, qtbot):
     assert cell(table, 1, "verdict") == "accepted"
 
 
+def test_the_list_of_verdicts_shows_them_all(table, qtbot):
+    place = table.view.visualRect(index_of(table, 1, "verdict")).center()
+    qtbot.mouseClick(table.view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    qtbot.mouseDClick(table.view.viewport(), Qt.MouseButton.LeftButton, pos=place)
+    (editor,) = table.view.findChildren(QComboBox)
+    qtbot.waitUntil(editor.view().isVisible)
+    last = editor.model().index(editor.count() - 1, 0)
+    assert editor.view().visualRect(last).bottom() < editor.view().viewport().height()
+    qtbot.keyClick(editor.view(), Qt.Key.Key_Escape)
+
+
 def test_a_note_is_written_in_its_cell_and_its_letters_are_no_keys(table, session, qtbot):
     table.resize(1200, 300)
     index = index_of(table, 1, "note")
@@ -218,6 +230,29 @@ def test_filters_and_counts(table, session, qtbot):
     assert "Purity" not in table.counts.text()
     table.filters.text.clear()
     assert session.filter_by == Filter(min_prob=0.7, verdict="unseen")
+
+
+def test_filters_that_leave_nothing_say_so_and_are_cleared_at_a_click(table, session, qtbot):
+    qtbot.mouseClick(table.filters.more, Qt.MouseButton.LeftButton)
+    table.filters.kind.setCurrentText("line")
+    table.filters.min_snr.setValue(90.0)
+    qtbot.mouseClick(table.filters.more, Qt.MouseButton.LeftButton)
+    assert not table.filters.row.isVisible()
+    assert table.filters.more.text() == "Filters (2)"
+    assert table.model.rowCount() == 0
+    assert "No candidate fits the filters" in table.counts.text()
+    qtbot.mouseClick(table.counts, Qt.MouseButton.LeftButton, pos=link_in(table.counts))
+    assert session.filter_by == Filter()
+    assert table.model.rowCount() == 3
+    assert table.filters.more.text() == "Filters"
+
+
+def link_in(label) -> QPoint:
+    """A place on the link that ends the text of a label."""
+    words = QTextDocument()
+    words.setHtml(label.text())
+    before = label.fontMetrics().horizontalAdvance(words.toPlainText()[:-5])
+    return QPoint(before, label.height() // 2)
 
 
 def test_hidden_columns_stay_hidden(table, session):

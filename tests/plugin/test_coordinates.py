@@ -34,6 +34,7 @@ def make_readout(viewer, qtbot):
         image = viewer.add_layer(Layer.create(*layers.cube_layer(cube)))
         session.inspect(image)
         readout = Readout(session, SpectralChoice(session))
+        readout.resize(1000, 20)
         qtbot.addWidget(readout)
 
         def point(channel, y, x) -> str:
@@ -99,6 +100,23 @@ def test_nothing_is_said_before_anyone_points(make_readout, cube, viewer):
     viewer.dims.set_current_step(0, 5)
     viewer.cursor.position = (0.0, 1.0, 1.0)  # napari's own doing
     assert readout.text() == HINT
+
+
+def test_what_does_not_fit_is_left_out_whole(make_readout, cube, qtbot):
+    readout, point = make_readout(cube)
+    readout.show()
+    readout.resize(2000, 20)
+    whole = point(3, 2, 1).split("  ")
+    for width in (500, 300, 120, 10):
+        readout.resize(width, 20)
+        parts = readout.text().split("  ")
+        assert parts == whole[: len(parts)]
+        assert readout.toolTip() == "  ".join(whole)
+        if len(parts) > 1:
+            assert readout.fontMetrics().horizontalAdvance(readout.text()) < width
+    assert len(parts) == 1
+    readout.resize(2000, 20)
+    assert readout.text() == "  ".join(whole)
 
 
 def test_bare_array(make_readout, data):

@@ -38,6 +38,16 @@ def test_velocity_is_that_of_the_convention_and_rest_frequency_chosen(detections
     assert told["Velocity"] == f"{299792.458 * (231 / 230.2 - 1):.1f} km/s optical, LSRK"
 
 
+def test_numbers_are_those_of_the_catalogue(detections):
+    candidate = detections.candidates[0]
+    candidate.z = candidate.primary.centre - 0.4  # as in a box of the user's
+    (row,) = detections.table([candidate])
+    said = dict(facts(detections, candidate))
+    assert said["Frequency"] == f"{row['freq'].to_value('GHz'):.5f} GHz"
+    assert said["Velocity"].startswith(f"{row['v_rad'].to_value('km/s'):.1f} km/s radio")
+    assert said["Pixel"].endswith(f"channel {row['z'].value:.1f}")
+
+
 def test_bare_array_is_told_in_channels(data):
     found = make_detections(Cube.from_array(data))
     told = dict(facts(found, found.candidates[0]))

@@ -183,6 +183,45 @@ def test_layer_removed_during_the_run(viewer, cube_image, make_widget, qtbot):
     assert not widget.detect_button.isEnabled()
 
 
+def test_layer_removed_during_the_run_while_another_is_open(viewer, cube_image, data, make_widget, qtbot):
+    other = viewer.add_image(data[:, ::-1], name="other")
+    widget = make_widget(FakeRun(pause=0.05))
+    viewer.layers.selection.active = cube_image
+    press(qtbot, widget.detect_button)
+    viewer.layers.remove(cube_image)
+    assert widget.session.image == other
+    assert widget.status.text() == "Searching toy …"
+    wait(qtbot, widget)
+    assert "removed" in widget.status.text()
+
+
+def test_what_is_said_of_one_cube_is_not_said_of_another(viewer, cube_image, data, make_widget, qtbot):
+    widget = make_widget(FakeRun())
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    other = viewer.add_image(data[:, ::-1], name="other")
+    viewer.layers.selection.active = other
+    assert "search other" in widget.status.text()
+    viewer.layers.selection.active = cube_image
+    assert widget.table.model.rowCount() == 3
+    assert widget.status.text() == ""
+
+
+def test_the_inspector_comes_back_with_the_panel(viewer, cube_image, make_widget, qtbot):
+    widget = make_widget(FakeRun())
+    viewer.window.show()
+    dock = viewer.window.dock_widgets["Candidate inspector"].parent()
+    dock.hide()
+    widget.parent().hide()
+    widget.parent().show()
+    assert dock.isVisible()
+    dock.destroyOnClose()
+    qtbot.waitUntil(lambda: "Candidate inspector" not in viewer.window.dock_widgets)
+    widget.parent().hide()
+    widget.parent().show()
+    qtbot.waitUntil(lambda: viewer.window.dock_widgets["Candidate inspector"].parent().isVisible())
+
+
 def test_layers_renamed_and_reordered_during_the_run(viewer, cube_image, data, make_widget, qtbot):
     viewer.add_image(data[0], name="plane")
     widget = make_widget(FakeRun(pause=0.05))

@@ -8,6 +8,7 @@ from made_by_hand import make_detections
 from PIL import Image
 
 from napari_almadet.cube import Cube
+from napari_almadet.inspection.apertures import line_free
 from napari_almadet.pipeline.exchange import ExchangeError
 from napari_almadet.plugin.figure import candidate_figure, write_figure, write_report
 
@@ -34,7 +35,38 @@ def test_a_candidate_at_the_edge_and_without_a_line(detections):
     candidate = detections.candidates[1]
     candidate.peaks, candidate.note = (), "one $ sign, _ and µ"
     candidate.channels = (0, 48)
-    candidate_figure(detections, candidate).canvas.draw()
+    candidate_figure(detections, candidate).draw_without_rendering()
+
+
+def test_moment_is_in_velocities_and_without_the_continuum(detections, data):
+    detections.cube.data[:] += 0.01  # of continuum in every channel
+    candidate = detections.candidates[0]
+    moment = [axes for axes in candidate_figure(detections, candidate).axes if axes.get_images()][1]
+    first, last = candidate.channels
+    free = line_free(candidate, len(data))
+    planes = data[first:last] - data[free].mean(axis=0)
+    width = 299792.458 * 1e7 / 2.3e11  # km/s a channel
+    expected = width * planes.sum(axis=0)[19:83, 29:93]
+    shown = np.asarray(moment.get_images()[0].get_array())
+    scale = shown[np.unravel_index(np.argmax(expected), expected.shape)] / expected.max()
+    assert scale in (pytest.approx(1), pytest.approx(1000))  # Jy or mJy
+    np.testing.assert_allclose(shown / scale, expected, atol=1e-3 * expected.max())
+    label = "mJy/beam km/s" if scale > 2 else "Jy/beam km/s"
+    bars = [axes.get_ylabel() for axes in moment.figure.axes]
+    assert any(text.endswith(f"({label})") for text in bars)
+
+
+def test_nothing_sticks_out_of_the_page(detections):
+    candidate = detections.candidates[0]
+    candidate.note = "a note of very many words that goes on and on until it has said what it wanted to say"
+    candidate.x, candidate.y = 1234.5, 1234.5
+    figure = candidate_figure(detections, candidate)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for text in (*axes.texts, axes.title, axes.yaxis.label, axes.xaxis.label):
+            box = text.get_window_extent()
+            assert box.x0 >= 0, text.get_text()
+            assert box.x1 <= figure.bbox.x1, text.get_text()
 
 
 def test_files(detections, tmp_path):

@@ -45,6 +45,17 @@ def test_image_lies_at_its_pixels(view, session, detections):
     assert not view.plot.getViewBox().yInverted()
 
 
+@pytest.mark.parametrize("size", [(400, 200), (520, 240), (900, 300)])
+def test_image_is_about_square_beside_a_cut(view, session, qtbot, size):
+    view.show_cut.setChecked(True)
+    view.show()
+    view.resize(*size)
+    qtbot.wait(50)
+    box = view.plot.getViewBox()
+    assert 0.6 < box.width() / box.height() < 1.3
+    assert view.cut_plot.getViewBox().width() > 20
+
+
 def test_box_encloses_the_candidate(view, session, detections):
     session.select(detections.candidates[2])
     x, y = view.box.getData()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from made_by_hand import FakeRun
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QApplication, QMainWindow, QMenu
 
+from napari_almadet.plugin import theme
 from napari_almadet.plugin.inspector import Inspector
 from napari_almadet.plugin.theme import Colours
 
@@ -38,6 +40,20 @@ def test_gets_the_room_of_the_settings_when_they_are_folded(inspector, viewer, m
     qtbot.waitUntil(lambda: widget.parent().minimumHeight() < 350)
 
 
+def test_has_its_room_again_with_the_candidates_of_another_cube(viewer, cube_image, data, make_widget, qtbot):
+    widget = make_widget(FakeRun())
+    viewer.window.show()
+    viewer.window.resize(1280, 720)
+    qtbot.mouseClick(widget.detect_button, Qt.MouseButton.LeftButton)
+    inspector = viewer.window.dock_widgets["Candidate inspector"]
+    qtbot.waitUntil(lambda: widget.detect_button.isEnabled() and inspector.height() > 230, timeout=60_000)
+    before = inspector.height()
+    viewer.add_image(data[:, ::-1], name="other")
+    qtbot.waitUntil(lambda: inspector.height() < before - 20)  # the settings are unfolded
+    qtbot.mouseClick(widget.detect_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: widget.detect_button.isEnabled() and inspector.height() >= before - 2, timeout=60_000)
+
+
 def test_plots_are_painted_once_for_a_candidate(inspector, session, viewer, qtbot):
     inspector.window().show()
     for candidate in session.candidates:  # until every axis has the room it needs
@@ -59,7 +75,32 @@ def test_plots_are_painted_once_for_a_candidate(inspector, session, viewer, qtbo
     assert sorted(painted, key=id) == sorted([plot.viewport() for plot in plots], key=id)
 
 
-def test_letters_of_the_plots_follow_napari_s(inspector):
+@pytest.fixture
+def high_screen(monkeypatch):
+    """A screen that has room for large letters."""
+    monkeypatch.setattr(theme, "screen_height", lambda: 2160)
+
+
+def test_large_letters_fit_on_a_small_screen(inspector, viewer, make_widget, qtbot, monkeypatch):
+    monkeypatch.setattr(theme, "screen_height", lambda: 720)
+    make_widget(None)
+    get_settings().appearance.font_size = 13
+    inspector.window().show()
+    viewer.window.resize(1280, 720)
+    qtbot.wait(100)
+    assert inspector.window().minimumSizeHint().width() <= 1280
+    inspector.focus.show_cut.setChecked(True)
+    qtbot.wait(100)
+    image = inspector.focus.plot.getViewBox()
+    assert image.width() > 100
+    margin = 4  # of the document in a text item
+    words = [item for item in (*inspector.focus.names, inspector.focus.range_name) if item.toPlainText()]
+    places = [item.sceneBoundingRect().adjusted(margin, margin, -margin, -margin) for item in words]
+    for word, place in zip(words, places, strict=True):
+        assert sum(place.intersects(other) for other in places) == 1, word.toPlainText()
+
+
+def test_letters_of_the_plots_follow_napari_s(inspector, high_screen):
     get_settings().appearance.font_size += 4
     size = get_settings().appearance.font_size - 1
     for plot in (inspector.spectrum.plot, inspector.focus.cut_plot):
@@ -91,7 +132,7 @@ def test_position_is_copied_from_the_numbers(inspector):
     menu.close()
 
 
-def test_small_letters_follow_napari_s(inspector):
+def test_small_letters_follow_napari_s(inspector, high_screen):
     before = inspector.numbers.fontInfo().pointSize()
     get_settings().appearance.font_size += 6
     inspector.numbers.ensurePolished()

@@ -22,6 +22,13 @@ def test_every_python_name_can_be_imported(manifest):
     manifest.validate_imports()
 
 
+def test_panels_open_under_the_names_that_the_menu_has(manifest):
+    from napari_almadet.plugin.reader import PLUGIN, TITLE, WIDGET
+
+    assert (manifest.name, manifest.display_name) == (PLUGIN, TITLE)
+    assert [widget.display_name for widget in manifest.contributions.widgets] == [WIDGET]
+
+
 def test_link_at_the_top_is_the_manifest():
     link = Path(__file__).resolve().parents[2] / "napari.yaml"
     assert link.read_text() == MANIFEST.read_text()

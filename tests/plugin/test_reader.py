@@ -10,11 +10,12 @@ import pytest
 from astropy.io import fits
 from made_by_hand import make_detections
 from napari.layers import Image, Layer
+from napari.plugins import menu_item_template
 from napari.utils.notifications import notification_manager
 
 from napari_almadet.cube import read_cube
 from napari_almadet.pipeline.folder import read as read_result_folder
-from napari_almadet.plugin.reader import napari_get_reader
+from napari_almadet.plugin.reader import TITLE, WIDGET, napari_get_reader
 from napari_almadet.plugin.session import Session
 
 
@@ -129,6 +130,21 @@ def test_a_folder_of_results_opens_with_its_cube(viewer, fits_file, plugin, tmp_
     assert [c.verdict for c in session.candidates] == ["unseen", "accepted", "unseen"]
     session.set_verdict(session.candidates[:1], "rejected")
     assert [c.verdict for c in read_result_folder(folder).kept] == ["rejected", "accepted", "unseen"]
+
+
+def test_a_folder_of_results_brings_closed_panels_back(viewer, fits_file, plugin, tmp_path, qtbot):
+    folder = make_detections(read_cube(fits_file)).write(tmp_path / "results")
+    viewer.open(str(folder), plugin=plugin)
+    name = menu_item_template.format(TITLE, WIDGET)  # the menu's, which would else open a second panel
+    panels = {name, "Candidate inspector"}
+    qtbot.waitUntil(lambda: set(viewer.window.dock_widgets) >= panels, timeout=60_000)
+    for widget in list(viewer.window.dock_widgets.values()):
+        widget.parent().destroyOnClose()
+    qtbot.waitUntil(lambda: not panels & set(viewer.window.dock_widgets))
+    viewer.layers.clear()
+    viewer.open(str(folder), plugin=plugin)
+    qtbot.waitUntil(lambda: set(viewer.window.dock_widgets) >= panels)
+    assert viewer.window.dock_widgets[name].table.model.rowCount() == 3
 
 
 def test_a_result_is_shown_in_the_cube_that_is_open(viewer, fits_file, plugin, tmp_path):

@@ -136,6 +136,26 @@ def test_new_unit_keeps_the_channel(panel, session, viewer):
     assert channels.heard == []
 
 
+@pytest.mark.parametrize("end", [0, 1])
+def test_dragging_the_fwhm_focuses_on_as_much_on_either_side(panel, session, detections, qtbot, end):
+    candidate = detections.candidates[0]
+    session.select(candidate)
+    line, sign = candidate.primary, (-1, 1)[end]
+    height = line.amplitude / 2
+    start = pixel(panel, panel.right, float(panel.axis.world(line.centre + sign * line.fwhm / 2)), height)
+    there = pixel(panel, panel.right, float(panel.axis.world(line.centre + sign * 4.0)), height)
+    edited = Listener(session.edited)
+    drag(qtbot, panel, start, there)
+    qtbot.waitUntil(lambda: bool(edited.heard), timeout=60_000)
+    first, last = candidate.channels
+    assert abs(first - (line.centre - 8.0)) <= 1  # an FWHM of 8 channels, to either side
+    assert abs(last - 1 - (line.centre + 8.0)) <= 1
+    assert candidate.origin == "edited"
+    assert candidate.primary.fwhm == pytest.approx(line.fwhm, rel=0.2)  # is still that of the fit
+    session.undo()
+    assert candidate.origin == "found"
+
+
 @pytest.mark.parametrize("choice", ["GHz", "km/s optical"])  # rising, falling
 def test_dragging_the_emission_range_focuses_anew(panel, session, detections, qtbot, choice):
     panel.unit_choice.setCurrentText(choice)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from napari.settings import get_settings
-from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, QSize, Qt
+from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, QSize, Qt, QTimer
 from qtpy.QtGui import QColor, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -32,7 +32,7 @@ from napari_almadet.pipeline.catalog import VERDICTS, Candidate, Fate
 from napari_almadet.plugin.describe import number, sexagesimal
 from napari_almadet.plugin.layers import COLOURINGS, box_colours
 from napari_almadet.plugin.session import KEYS, Filter, Session
-from napari_almadet.plugin.theme import Colours, small_font
+from napari_almadet.plugin.theme import Colours, small_font, small_print
 
 KINDS = ("line", "continuum", "both")
 
@@ -207,7 +207,7 @@ class VerdictDelegate(QStyledItemDelegate):
     def setEditorData(self, editor: QComboBox, index: QModelIndex) -> None:
         """Start from the verdict as it is."""
         editor.setCurrentText(index.data())
-        editor.showPopup()
+        QTimer.singleShot(0, editor.showPopup)  # by then it has its place, and the list finds room for all it holds
 
     def setModelData(self, editor: QComboBox, model: CandidateModel, index: QModelIndex) -> None:
         """Hand the choice over."""
@@ -291,6 +291,18 @@ class FilterBar(QWidget):
             choice.setCurrentIndex(max(0, choice.findData(word)))
         self.dropped.setChecked(wanted.dropped)
         self.more.setChecked(replace(wanted, text="", dropped=False) != Filter())
+        self._tell()
+
+    def clear(self) -> None:
+        """Let all through again, the dropped as before."""
+        self.session.filter_by = Filter(dropped=self.session.filter_by.dropped)
+        self.show_filter()
+
+    def _tell(self) -> None:
+        """Say how many filters are on, also while their row is folded."""
+        wanted = self.session.filter_by
+        on = sum(map(bool, (wanted.min_snr, wanted.min_prob, wanted.kind, wanted.verdict)))
+        self.more.setText(f"Filters ({on})" if on else "Filters")
 
     def _apply(self, *_: object) -> None:
         self.session.filter_by = Filter(
@@ -301,6 +313,7 @@ class FilterBar(QWidget):
             verdict=self.verdict.currentData(),
             dropped=self.dropped.isChecked(),
         )
+        self._tell()
 
 
 class CandidateTable(QWidget):
@@ -335,6 +348,7 @@ class CandidateTable(QWidget):
 
         self.counts = QLabel()
         self.counts.setWordWrap(True)
+        self.counts.linkActivated.connect(lambda _: self.filters.clear())
         self.counts.setToolTip(
             "Purity is the share of true sources. Its estimate is the mean of the column prob. over the rows listed, "
             "which is right as far as the network's probabilities are; those rejected count with theirs"
@@ -356,6 +370,8 @@ class CandidateTable(QWidget):
         for column, words in COLOURINGS.items():
             self.colour_by.addItem(f"colour: {words}", column)
         self.colour_by.setToolTip("What the colours of boxes and rows tell")
+        self.colour_by.setMinimumContentsLength(max(map(len, COLOURINGS.values())))
+        self.colour_by.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.colour_by.setCurrentIndex(self.colour_by.findData(session.colour_by))
         self.colour_by.activated.connect(lambda _: setattr(session, "colour_by", self.colour_by.currentData()))
         self.everywhere = QCheckBox("all channels")
@@ -399,8 +415,8 @@ class CandidateTable(QWidget):
 
     def _write_small(self, *_: object) -> None:
         font = small_font()
-        self.view.setStyleSheet(f"QTableView {{ {font} }} QHeaderView::section {{ {font}; padding: 2px }}")
-        self.counts.setStyleSheet(font)
+        cells = f"QTableView {{ {font} }} QHeaderView::section {{ {font}; padding: 2px }}"
+        self.setStyleSheet(f"{small_print()} QLineEdit, QDoubleSpinBox {{ {font} }} {cells}")
         self.view.ensurePolished()
         self._laid_out = []
         self._refresh()
@@ -442,9 +458,12 @@ class CandidateTable(QWidget):
             return
         said = Counter(candidate.verdict for candidate in listed)
         text = f"{len(listed)} of {len(detections.candidates)} listed: " + ", ".join(f"{said[v]} {v}" for v in VERDICTS)
+        if not listed and replace(self.session.filter_by, dropped=False) != Filter():
+            colour = Colours.of(self.session.viewer.theme).text
+            text = f"No candidate fits the filters. <a href='all' style='color: {colour}'>Clear the filters</a>"
         probabilities = [c.prob for c in listed if np.isfinite(c.prob)]
         if probabilities:
-            text += f". Purity about {100 * np.mean(probabilities):.0f} % (mean probability)"
+            text += f". Purity about {100 * np.mean(probabilities):.0f} %"
         if self.session.measuring:
             text += ". Measuring …"
         self.counts.setText(text)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from napari_almadet.cube import Cube
 
 RIGHT_BUTTON = 2
+SEPARATOR = "  "  # of the parts of the read-out
+MARGINS = 8  # pixels about the text of a line edit
 HINT = "Point at the cube to read its coordinates; right-click to copy a position."
 
 
@@ -72,7 +74,7 @@ def describe_place(session: Session, choice: SpectralChoice, place: Place) -> st
     elif choice.frequency is not None and choice.frequency.frame:
         parts[-1] += f", {choice.frequency.frame}"
     parts.append(f"x {place.x:.1f} y {place.y:.1f} chan. {place.channel}")
-    return "  ".join(parts)
+    return SEPARATOR.join(parts)
 
 
 def _value_text(session: Session, cube: Cube | None, place: Place) -> str:
@@ -95,6 +97,7 @@ class Readout(QLineEdit):
         super().__init__(HINT)
         self.session, self.choice = session, choice
         self._place: Place | None = None  # that the line tells of
+        self._words = HINT
         self._pointed = False  # before that napari's cursor is somewhere where nobody pointed
         self.setReadOnly(True)
         self.setFrame(False)
@@ -115,8 +118,23 @@ class Readout(QLineEdit):
     def _tell(self, *_: object) -> None:
         place = place_at(self.session, self.session.viewer.cursor.position) if self._pointed else None
         self._place = place
-        self.setText(HINT if place is None else describe_place(self.session, self.choice, place))
+        self._words = HINT if place is None else describe_place(self.session, self.choice, place)
+        self.setToolTip("" if place is None else self._words)
+        self._fit()
+
+    def _fit(self) -> None:
+        """Leave out the last parts if there is no room for them: half a number would be a wrong one."""
+        parts = self._words.split(SEPARATOR)
+        room, letters = self.width() - MARGINS, self.fontMetrics()
+        while len(parts) > 1 and letters.horizontalAdvance(SEPARATOR.join(parts)) > room:
+            parts.pop()
+        self.setText(SEPARATOR.join(parts))
         self.setCursorPosition(0)
+
+    def resizeEvent(self, event) -> None:
+        """Say as much as there is room for."""
+        super().resizeEvent(event)
+        self._fit()
 
     def offer_copies(self, x: float, y: float) -> None:
         """Open a menu at the pointer with the ways to copy a pixel's position."""

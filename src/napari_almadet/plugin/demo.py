@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_almadet.plugin.detect_widget import DetectWidget
-from napari_almadet.plugin.reader import PLUGIN, WIDGET
+from napari_almadet.plugin.reader import PLUGIN, open_widget
 
 
 def run_demo() -> None:
@@ -17,6 +17,6 @@ def run_demo() -> None:
 def open_demo(viewer) -> DetectWidget:
     """Load the sample cube into a viewer, open the plugin's widget and start the detection."""
     viewer.open_sample(PLUGIN, "simulated_sources")
-    _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    widget = open_widget(viewer)
     widget.detect()
     return widget

@@ -86,6 +86,8 @@ def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis |
     sky = cube.sky(x, y)
     rows = [] if sky is None else [("Position", "  ".join(sky_text(sky)))]
     channel = line_channel(candidate)
+    if np.isfinite(channel) and np.isfinite(candidate.z):
+        channel = candidate.z  # what table and catalogue give, in a box of the user's another than the fit's
     rows.append(("Pixel", f"x {x:.1f}, y {y:.1f}" + (f", channel {channel:.1f}" if np.isfinite(channel) else "")))
     if np.isfinite(channel):
         rows += _line_facts(cube, candidate, channel, velocity)
@@ -95,7 +97,7 @@ def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis |
     rows.append(("S/N", f"{number(candidate.snr_global, '.1f')} global, {number(candidate.snr_pixel, '.1f')} pixel"))
     trust = f", reliability {candidate.rel:.2f}" if np.isfinite(candidate.rel) else ""
     rows.append(("Probability", number(candidate.prob, ".2f") + trust))
-    whose = "" if candidate.origin == "found" else f"box {candidate.origin} by you"
+    whose = "" if candidate.origin == "found" else f"{candidate.origin} by you"
     words = (("blended", candidate.blended), ("at the edge", candidate.edge), (whose, bool(whose)))
     marks = [word for word, on in words if on]
     rows.append(("Kind", ", ".join([candidate.kind, *marks])))

@@ -188,7 +188,7 @@ class DetectWidget(QWidget):
         numbers.addWidget(self.min_snr, 1)
         beams = QHBoxLayout()  # in one row: the form must fit a window of 720 pixels
         beams.addWidget(self.primary_beam, 1)
-        beams.addWidget(QLabel("Dirty"))
+        beams.addWidget(QLabel("Dirty beam"))
         beams.addWidget(self.psf, 1)
         cube = QHBoxLayout()
         cube.addWidget(self.image_choice, 1)
@@ -253,10 +253,18 @@ class DetectWidget(QWidget):
             dock.setMinimumHeight(0)  # once the dock was given one, as by napari, Qt raises but never lowers it
 
     def open_inspector(self) -> None:
-        """Show the inspector below the canvas, unless it is there."""
+        """Show the inspector below the canvas."""
         docks = self.viewer.window.dock_widgets
         if INSPECTOR not in docks:
             self.viewer.window.add_dock_widget(Inspector(self.session), name=INSPECTOR, area="bottom")
+        else:
+            docks[INSPECTOR].parent().show()
+
+    def showEvent(self, event) -> None:
+        """Bring the inspector back when the user brings this panel back, not when the window comes to the front."""
+        super().showEvent(event)
+        if not event.spontaneous():
+            self.open_inspector()
 
     # -- which cube -------------------------------------------------------------------
 
@@ -276,9 +284,13 @@ class DetectWidget(QWidget):
     def _make_room(self, detections: Detections | None) -> None:
         """Give the settings' room to the table once there is something in it; else say what can be done."""
         self.options_button.setChecked(detections is None)
-        if detections is None and self.session.image is None:
+        if self._worker is not None or self._showing:
+            return  # what is said there is of the run
+        if detections is not None:
+            self.status.clear()  # of what was said of another cube
+        elif self.session.image is None:
             self.status.setText("Open a cube, or one of those under File ▸ Open Sample ▸ ALMA source detection.")
-        elif detections is None and self._worker is None:
+        else:
             self.status.setText(f"Press “Detect sources” to search {self.session.image.name}.")
             cube = self.session.image.metadata.get("cube")
             folders = unsaved_of(cube) if isinstance(cube, Cube) else []

@@ -8,12 +8,16 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy import units as u
 
 from napari_almadet.inspection.apertures import gaussian
-from napari_almadet.pipeline.catalog import Candidate, Detections, flux_factor
+from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
+from napari_almadet.inspection.geometry import beam_outline
+from napari_almadet.inspection.moments import line_moments
+from napari_almadet.pipeline.catalog import Candidate, Detections, brightness_unit, flux_factor
 from napari_almadet.pipeline.exchange import ExchangeError, replacing
-from napari_almadet.pipeline.focus import cut_out, focus, without_continuum
-from napari_almadet.plugin.describe import facts
+from napari_almadet.pipeline.focus import cut_out, focus
+from napari_almadet.plugin.describe import facts, readable, unit_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,32 +25,35 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".pdf")
 SIZE = (11.0, 7.5)  # inches
+ROOM_FOR_LEGEND = 1.2  # the spectrum's height, with the legend above it
 DIRTY, DENOISED, FIT = "#333333", "#0067b0", "#b85c00"
 
 
 def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
     """A page on one candidate.
 
-    The moment 0 is that of the emission range, with each pixel's continuum taken off where
-    the candidate has lines; the focused image is the paper's, with the continuum in it.
+    The moment 0 is that of the emission range, in radio velocities where they are known, with each pixel's
+    continuum taken off where the candidate has lines; the focused image is the paper's, with the continuum in it.
     """
     from matplotlib.figure import Figure
 
     # by hand: matplotlib's own layouts do not know how much room the labels of sky coordinates take
     figure = Figure(figsize=SIZE)
-    _draw_spectrum(figure.add_axes((0.075, 0.58, 0.85, 0.29)), detections, candidate)
+    _draw_spectrum(figure.add_axes((0.095, 0.58, 0.83, 0.29)), detections, candidate)
     below = ((0.075, 0.12, 0.27, 0.33), (0.41, 0.12, 0.27, 0.33))
     cutout = cut_out(detections.cube, candidate.box, detections.settings.crop)
-    focused = focus(cutout.planes, candidate.channels)
-    moment = focus(without_continuum(cutout.planes, candidate.peaks), candidate.channels)
-    for place, image, name in zip(below, (focused, moment), ("Focused image", "Moment 0, continuum off"), strict=True):
+    axis, brightness = _velocity(detections), brightness_unit(detections.cube)
+    focused = focus(cutout.planes, candidate.channels) * brightness * u.chan
+    moment = line_moments(candidate, cutout, axis)[0] * brightness * axis.unit
+    names = "Focused image", "Moment 0" if candidate.kind == "continuum" else "Moment 0, continuum off"
+    for place, image, name in zip(below, (focused, moment), names, strict=True):
         axes = _image_axes(figure, place, detections, cutout.origin)
-        _draw_image(axes, image, detections, candidate, cutout.origin)
+        _draw_image(axes, readable(image), detections, candidate, cutout.origin)
         axes.set_title(name, fontsize=10)
     if detections.cube.celestial is not None:  # the same for both images
         axes.coords[1].set_ticklabel_visible(False)
         axes.coords[1].set_axislabel(" ")
-    _write_facts(figure.add_axes((0.755, 0.08, 0.23, 0.39)), detections, candidate)
+    _write_facts(figure.add_axes((0.745, 0.08, 0.24, 0.39)), detections, candidate)
     figure.suptitle(f"{detections.cube.name}, candidate {candidate.id}", fontsize=13, fontweight="bold")
     return figure
 
@@ -98,14 +105,15 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate) -> 
         return np.interp(channel, edges, x)
 
     factor, unit = flux_factor(cube)
-    axes.stairs(factor * candidate.spectrum, x, color=DIRTY, linewidth=0.8, label="dirty")
+    flux = readable(factor * candidate.spectrum * unit)
+    axes.stairs(flux.value, x, color=DIRTY, linewidth=0.8, label="dirty")
     axes.axhline(0, color="grey", linewidth=0.6, linestyle=":")
     first, last = candidate.channels
     if (first, last) != (0, n_channels):
         axes.axvspan(*world([first - 0.5, last - 0.5]), color=FIT, alpha=0.15, linewidth=0, label="emission range")
     axes.set_xlim(x.min(), x.max())
     axes.set_xlabel("Channel" if frequency is None else f"Frequency (GHz{_frame(cube)})")
-    axes.set_ylabel(f"Flux density ({unit.to_string('unicode')})")
+    axes.set_ylabel(f"Flux density ({unit_text(flux.unit)})" if unit_text(flux.unit) else "Sum")
     scale = axes.twinx()
     scale.stairs(candidate.denoised, x, color=DENOISED, linewidth=1.2, label="denoised")
     if candidate.primary:
@@ -114,7 +122,9 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate) -> 
             world(fine), gaussian(candidate.primary, fine), color=FIT, linewidth=1.2, linestyle="--", label="fit"
         )
     low, high = axes.get_ylim()
-    scale.set_ylim(1.1 * low / high if high > 0 else -1, 1.1)  # zero at one height
+    axes.set_ylim(low, ROOM_FOR_LEGEND * high if high > 0 else high)
+    top = 1.1 * ROOM_FOR_LEGEND
+    scale.set_ylim(top * low / (ROOM_FOR_LEGEND * high) if high > 0 else -1, top)  # zero at one height
     scale.set_ylabel("Denoised", color=DENOISED)
     handles = [line for one in (axes, scale) for line in one.get_legend_handles_labels()[0]]
     axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=False, ncols=4)
@@ -125,6 +135,12 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate) -> 
             "top", functions=(lambda f: v[0] + slope * (f - x[0]), lambda k: x[0] + (k - v[0]) / slope)
         )
         second.set_xlabel("Radio velocity (km/s)")
+
+
+def _velocity(detections: Detections) -> SpectralAxis:
+    """What a moment is made of: the radio velocity, or what else the cube's channels are known by."""
+    axes = spectral_axes(detections.cube)
+    return next((axis for axis in axes if axis.unit == u.km / u.s), axes[0])
 
 
 def _frame(cube) -> str:
@@ -148,10 +164,11 @@ def _image_axes(figure: Figure, place, detections: Detections, origin: tuple[int
     return axes
 
 
-def _draw_image(axes: Axes, image: np.ndarray, detections: Detections, candidate: Candidate, origin) -> None:
-    from matplotlib.patches import Rectangle
+def _draw_image(axes: Axes, quantity: u.Quantity, detections: Detections, candidate: Candidate, origin) -> None:
+    """An image of the candidate with its box and the beam."""
+    from matplotlib.patches import Polygon, Rectangle
 
-    y0, x0 = origin
+    image, (y0, x0) = quantity.value, origin
     ny, nx = image.shape
     finite = image[np.isfinite(image)]
     low, high = (np.percentile(finite, 1), finite.max()) if finite.size else (0, 1)
@@ -161,9 +178,13 @@ def _draw_image(axes: Axes, image: np.ndarray, detections: Detections, candidate
     box = candidate.box
     corner, (height, width) = (box.x0 - 0.5, box.y0 - 0.5), box.shape
     axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.2))
-    unit = "" if detections.cube.unit is None else (detections.cube.unit).to_string("unicode")
+    if (outline := beam_outline(detections.cube, *candidate.position)) is not None:
+        centre = x0 + 0.12 * nx, y0 + 0.12 * ny
+        axes.add_patch(Polygon(outline + centre, facecolor="#ffffff70", edgecolor="white", linewidth=0.8))
     bar = axes.figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
-    bar.set_label(f"Sum over channels {candidate.channels[0]} to {candidate.channels[1] - 1} ({unit})", fontsize=7)
+    channels = f"channels {candidate.channels[0]} to {candidate.channels[1] - 1}"
+    unit = unit_text(quantity.unit)
+    bar.set_label(f"{channels} ({unit})" if unit else channels, fontsize=7)
     bar.ax.tick_params(labelsize=7)
 
 
@@ -175,7 +196,7 @@ def _write_facts(axes: Axes, detections: Detections, candidate: Candidate) -> No
     lines = [f"{name:<12}{value}".replace("\n", "\n" + 12 * " ") for name, value in rows]
     why = [fill(reason, 48, initial_indent="· ", subsequent_indent="  ") for reason in candidate.reasons]
     axes.text(
-        0, 1, "\n".join(lines), family="monospace", fontsize=7.5, va="top", parse_math=False, transform=axes.transAxes
+        0, 1, "\n".join(lines), family="monospace", fontsize=7, va="top", parse_math=False, transform=axes.transAxes
     )
     axes.text(
         0, 0, "\n".join(why), fontsize=6.5, va="bottom", color="#555555", parse_math=False, transform=axes.transAxes

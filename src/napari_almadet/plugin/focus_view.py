@@ -38,6 +38,7 @@ TIPS = (
 )
 VELOCITIES = MOMENTS[1:]
 COLOUR_MAPS = dict(zip(IMAGES, ("inferno", "inferno", "CET-D1A", "viridis"), strict=True))
+IMAGE_SHARE = 0.55  # of the width, at most, has the image beside a cut
 MASKS = (0, 2, 3, 4, 5)  # multiples of the noise under which voxels do not count in moments
 
 
@@ -62,7 +63,7 @@ class FocusView(QWidget):
         self._build_bar()
         self._build_plot()
         self._build_cut()
-        plots = QHBoxLayout()
+        self._plots = plots = QHBoxLayout()
         plots.setSpacing(2)
         plots.addWidget(self.plot, 1)
         plots.addWidget(self.cut_plot, 1)
@@ -135,11 +136,13 @@ class FocusView(QWidget):
         self.marks = pg.PlotCurveItem(connect="pairs")
         self.names = [pg.TextItem(anchor=(0.5, 0.5)) for _ in range(3)]
         self.range_name = pg.TextItem(anchor=(0, 0))
+        self.range_name.setParentItem(self.plot.getViewBox())  # in its corner, above a picture that is less high
+        self.range_name.setZValue(10)
         self.cut_line = pg.LineSegmentROI([(0, 0), (1, 1)])
         self.cut_line.sigRegionChanged.connect(self._draw_cut)
         self._overlays = (
             *(self.box, self.radii, self.contours, self.negative_contours, self.beam, self.marks),
-            *(*self.names, self.range_name),
+            *self.names,
         )
         for item in (self.image, *self._overlays, self.cut_line):
             self.plot.addItem(item, ignoreBounds=True)
@@ -165,6 +168,14 @@ class FocusView(QWidget):
         self.cut_line.setPen(pg.mkPen("#7fff9f", width=2))
         for name in (*self.names, self.range_name):
             name.setColor("white")
+
+    def resizeEvent(self, event) -> None:
+        """Give the image what makes it square, if the cut can do with the rest."""
+        super().resizeEvent(event)
+        beside = self.plot.width() - self.plot.getViewBox().width()  # its colour bar
+        square = self.plot.height() + round(beside)
+        self._plots.setStretch(0, max(1, min(square, round(IMAGE_SHARE * self.width()))))
+        self._plots.setStretch(1, max(1, self.width() - self._plots.stretch(0)))
 
     # -- listening --------------------------------------------------------------------
 
@@ -198,7 +209,7 @@ class FocusView(QWidget):
         candidate = self.session.selected
         shown = candidate is not None and candidate.focused is not None
         self.picture = self._picture(candidate) if shown else None
-        for item in (self.image, *self._overlays):
+        for item in (self.image, self.range_name, *self._overlays):
             item.setVisible(self.picture is not None)
         self.bar.setVisible(self.picture is not None)
         self.cut_line.setVisible(shown and self.show_cut.isChecked())
@@ -213,7 +224,6 @@ class FocusView(QWidget):
         _show_colours(self.bar, COLOUR_MAPS[self.picture.name], levels, self.picture.values.unit)
         self.plot.setRange(xRange=(x0 - 0.5, x0 + nx - 0.5), yRange=(y0 - 0.5, y0 + ny - 0.5), padding=0)
         self.range_name.setText(f"channels {candidate.channels[0]}–{candidate.channels[1] - 1}")
-        self.range_name.setPos(x0 - 0.5, y0 + ny - 0.5)
 
         box = candidate.box
         self.box.setPen(pg.mkPen(FATE_COLOURS[candidate.fate], width=1.5))
@@ -282,11 +292,12 @@ class FocusView(QWidget):
         vectors = sky_vectors(cube, *candidate.position)
         lines, texts = [], []
         if vectors is not None:
-            corner = origin + size * (0.93, 0.80)
+            corner = origin + size * (0.92, 0.73)
             for vector, word in zip(vectors, "NE", strict=True):
                 direction = vector / np.linalg.norm(vector)
-                lines += [corner, corner + 0.08 * size * direction]
-                texts.append((word, corner + 0.14 * size * direction))
+                tip = corner + 0.08 * size * direction
+                lines += [corner, tip]
+                texts.append((word, tip, (0.5 - 0.5 * direction[0], 0.5 + 0.5 * direction[1])))  # beyond the tip
             scale = np.linalg.norm(np.linalg.solve(np.stack(vectors, axis=1), (1, 0)))  # arcsec of a pixel along x
             longest = 0.3 * size[0] * scale
             length = max((s for s in SCALE_LENGTHS if s <= longest), default=longest)
@@ -295,11 +306,12 @@ class FocusView(QWidget):
             word, pixels = "10 px", 10
         end = origin + size * (0.95, 0.06)
         lines += [end, end - (pixels, 0)]
-        texts.append((word, end + np.array([-pixels / 2, 0.07 * size[1]])))
+        texts.append((word, end - (pixels / 2, 0), (0.5, 1)))  # on the bar
         self.marks.setData(*np.array(lines).T)
-        for item, text in zip(self.names, [*texts, *[("", origin)] * 3], strict=False):
-            item.setText(text[0])
-            item.setPos(*text[1])
+        for item, (word, place, anchor) in zip(self.names, [*texts, *[("", origin, (0, 0))] * 3], strict=False):
+            item.setText(word)
+            item.setAnchor(anchor)
+            item.setPos(*place)
 
     # -- the cut ----------------------------------------------------------------------
 
@@ -333,7 +345,7 @@ class FocusView(QWidget):
         _show_colours(self.cut_bar, "inferno", _levels(shown.value), shown.unit)
         self.cut_plot.setRange(xRange=(-half, half), yRange=(edges.min(), edges.max()), padding=0)
         self.cut_plot.name("bottom", f"Offset ({unit})")
-        self.cut_plot.name("left", replace(axis, frame="").label)  # there is not the room for more
+        self.cut_plot.name("left", replace(axis, frame="").label, axis.choice)  # no room for more
 
     # -- to the viewer ----------------------------------------------------------------
 

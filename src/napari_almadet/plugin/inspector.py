@@ -38,6 +38,7 @@ NARROWEST_ROW = "Frequency  000.00000 GHz    "  # that is still easy to read
 SHARE = 0.34  # of the window's height: room for all numbers without scrolling
 SETTLED_MS = 300  # by then docks and canvas have taken the room that they are given
 COLOUR_BAR_WIDTH = 60
+CUT_SHARE = 0.58  # of what the numbers leave, at most, have the image and the cut beside it
 
 
 class Inspector(QWidget):
@@ -74,6 +75,7 @@ class Inspector(QWidget):
         self._arranged = False  # by the user
         self._placed = False  # in the window
         self._filled = False  # with a candidate, once
+        self._had = 0  # pixels of height, when last a candidate was shown
         self._field_was_seen = self._field_is_seen()  # before this panel takes the canvas its room
         self.focus.show_cut.toggled.connect(self._arrange)
         self.hint = QLabel()
@@ -116,7 +118,8 @@ class Inspector(QWidget):
     def _take_room(self) -> None:
         dock, window = self.parent(), self.window()
         if isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
-            window.resizeDocks([dock], [round(SHARE * window.height())], Qt.Orientation.Vertical)
+            height = self._had or round(SHARE * window.height())  # what it had before the settings took it
+            window.resizeDocks([dock], [height], Qt.Orientation.Vertical)
             if self._field_was_seen:
                 QTimer.singleShot(SETTLED_MS, self._fit_field)  # which is not called once this widget is gone
 
@@ -141,10 +144,17 @@ class Inspector(QWidget):
 
     def _arrange(self, *_: object) -> None:
         """An image about square, as much again for a cut, the numbers, and what is left for the spectrum."""
-        side = self.height() - 54 + COLOUR_BAR_WIDTH
-        numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW)
-        spectrum, rest = self.spectrum.minimumSizeHint().width(), self.width() - numbers
-        focus = min(2 * side if self.focus.show_cut.isChecked() else min(side, rest // 2), rest - spectrum)
+        side, spectrum = self.height() - 54 + COLOUR_BAR_WIDTH, self.spectrum.minimumSizeHint().width()
+        bar = self.scroll.verticalScrollBar().sizeHint().width()
+        numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW) + bar
+        if self.focus.show_cut.isChecked():
+            left = self.width() - spectrum - round(1.5 * side)
+            numbers = max(self.scroll.minimumWidth(), min(numbers, left))
+            focus = min(2 * side, round(CUT_SHARE * (self.width() - numbers)))
+        else:
+            focus = min(side, (self.width() - numbers) // 2)
+        rest = self.width() - numbers
+        focus = min(focus, rest - spectrum)
         self.panels.setSizes([rest - focus, focus, numbers])
 
     def _panels_moved(self, *_: object) -> None:
@@ -158,8 +168,11 @@ class Inspector(QWidget):
         self._describe(self.session.selected)
 
     def _describe(self, candidate: Candidate | None) -> None:
+        before = self.pages.currentIndex()
         self.pages.setCurrentIndex(0 if candidate is None else 1)
-        if candidate is not None and not self._filled:
+        if candidate is None and before == 1:
+            self._had = self.height()
+        elif candidate is not None and before == 0 and (not self._filled or self.height() < self._had):
             self._filled = True
             self._field_was_seen = self._field_is_seen()
             QTimer.singleShot(SETTLED_MS, self._take_room)  # the folded settings leave it the room only then

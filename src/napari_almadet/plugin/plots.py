@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pyqtgraph as pg
-from qtpy.QtGui import QFont
+from qtpy.QtGui import QFont, QFontMetricsF
 
 from napari_almadet.plugin.theme import Colours, small_size
 
@@ -20,10 +20,12 @@ class Plot(pg.PlotWidget):
     def __init__(self):
         super().__init__()
         self.letters = QFont()  # of its axes and labels
+        self._names: dict[str, tuple[str, ...]] = {}  # of the axes
         self.setMenuEnabled(False)
         self.hideButtons()
         self.setBackground(None)
         self.plotItem.layout.setContentsMargins(0, 0, 0, LABEL_OVERHANG)
+        self.plotItem.vb.sigResized.connect(self._fit_names)
 
     def dress(self, colours: Colours) -> None:
         """Take on the colours of a napari theme, and the size of its letters."""
@@ -37,6 +39,7 @@ class Plot(pg.PlotWidget):
                 item.label.setFont(self.letters)
             elif isinstance(item, pg.TextItem):
                 item.setFont(self.letters)
+        self._fit_names()
 
     def begin(self) -> None:
         """Paint all of the plot with the window when next it is painted, however many items change until then.
@@ -46,8 +49,16 @@ class Plot(pg.PlotWidget):
         self.scene().update()
         self.viewport().update()
 
-    def name(self, side: str, text: str) -> None:
-        """Write what an axis shows beside it, if that is not what stands there."""
-        axis = self.getAxis(side)
-        if axis.labelText != text:
-            axis.setLabel(text)
+    def name(self, side: str, *texts: str) -> None:
+        """Write what an axis shows beside it: the first of some texts, from long to short, that there is room for."""
+        self._names[side] = texts
+        self._fit_names()
+
+    def _fit_names(self, *_: object) -> None:
+        room, letters = self.plotItem.vb.sceneBoundingRect(), QFontMetricsF(self.letters)
+        for side, texts in self._names.items():
+            axis, length = self.getAxis(side), room.width() if side == "bottom" else room.height()
+            text = next((text for text in texts if letters.horizontalAdvance(text) <= length), texts[-1])
+            if axis.labelText != text:
+                axis.setLabel(text)
+                axis.resizeEvent()  # puts the label in its place, which pyqtgraph leaves for the next change of size

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.types import LayerDataTuple
 
-PLUGIN, WIDGET = "napari-almadet", "Detect sources"  # as in napari.yaml
+    from napari_almadet.plugin.detect_widget import DetectWidget
+
+PLUGIN, TITLE, WIDGET = "napari-almadet", "ALMA source detection", "Detect sources"  # as in napari.yaml
 FITS = (".fits", ".fit", ".fts")
 SUFFIXES = (*(fits + packed for fits in FITS for packed in ("", ".gz", ".fz", ".bz2", ".xz")), ".hdf5")
 
@@ -113,13 +115,26 @@ def open_panels(viewer: Viewer | None) -> None:
     from napari_almadet.plugin.session import Session
 
     def opened() -> None:
-        viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+        open_widget(viewer)
         session = Session.of(viewer)
         if session.selected is None and session.candidates:
             session.select(session.candidates[0])
 
-    if hasattr(viewer, "window") and not Session.is_open(viewer):
+    if hasattr(viewer, "window"):
         QTimer.singleShot(0, opened)
+
+
+def open_widget(viewer: Viewer) -> DetectWidget:
+    """Open the plugin's widget, or find the open one, under the name by which napari's menu shows and hides it."""
+    from napari_almadet.plugin.detect_widget import DetectWidget
+
+    name = f"{WIDGET} ({TITLE})"
+    if name not in viewer.window.dock_widgets:
+        viewer.window.add_dock_widget(DetectWidget(viewer), name=name)
+    widget = viewer.window.dock_widgets[name]
+    widget.parent().show()
+    widget.open_inspector()
+    return widget
 
 
 def north_up() -> None:

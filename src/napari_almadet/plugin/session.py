@@ -184,11 +184,6 @@ class Session:
             session = _sessions[hash(viewer)] = cls(viewer)
         return session
 
-    @staticmethod
-    def is_open(viewer: Viewer) -> bool:
-        """Whether a viewer has a session, that is, whether any of its panels is open."""
-        return hash(viewer) in _sessions
-
     def __init__(self, viewer: Viewer):
         self.viewer = viewer
         self.image: Image | None = None

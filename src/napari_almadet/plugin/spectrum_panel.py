@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyqtgraph as pg
 from astropy import units as u
@@ -24,7 +26,7 @@ from napari_almadet.inspection.apertures import (
     range_statistics,
 )
 from napari_almadet.inspection.axes import SpectralAxis
-from napari_almadet.pipeline.catalog import Candidate
+from napari_almadet.pipeline.catalog import Candidate, EmissionPeak
 from napari_almadet.pipeline.flags import runs
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import number, readable, unit_text
@@ -47,6 +49,7 @@ APERTURES = {
     Aperture.BEAM: "Weighted with the beam about the candidate's centre: the flux density of a point source",
 }
 ROOM_FOR_PEAKS, ROOM_FOR_NAMES = 1.15, 1.45  # of the highest value: the height of the plot, lines' names above it
+FWHM_TIP = "FWHM of the line: drag, and the emission range becomes one FWHM to either side of its centre"
 PEAK_TIP = "A peak of the denoised spectrum: click to focus on it"
 
 
@@ -121,7 +124,12 @@ class SpectrumPanel(QWidget):
         self.fwhm = pg.PlotCurveItem()
         self.peaks = pg.ScatterPlotItem(symbol="t", hoverable=True, tip=lambda x, y, data: PEAK_TIP)
         self.peaks.sigClicked.connect(self._peak_clicked)
-        for item in (self.denoised, self.fwhm, self.peaks):
+        self.ends = [pg.TargetItem(size=7, symbol="o") for _ in range(2)]  # of the FWHM, to drag
+        for end in self.ends:
+            end.setToolTip(FWHM_TIP)
+            end.sigPositionChanged.connect(self._fwhm_dragged)
+            end.sigPositionChangeFinished.connect(self._fwhm_dropped)
+        for item in (self.denoised, self.fwhm, self.peaks, *self.ends):
             self.right.addItem(item, ignoreBounds=True)
 
     def _build_bar(self) -> None:
@@ -136,6 +144,9 @@ class SpectrumPanel(QWidget):
             button.toggled.connect(self._draw)
             curves.addWidget(button)
         curves.addStretch(1)
+        self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
+        self.range_button.toggled.connect(self._range_toggled)
+        curves.addWidget(self.range_button)
         self.aperture_choice = QComboBox()
         for aperture, tip in APERTURES.items():
             self.aperture_choice.addItem(aperture.value, aperture)
@@ -150,14 +161,11 @@ class SpectrumPanel(QWidget):
         self.lines_button = menu_button(
             "Lines", "Which line it is, rest frequency, redshift, and the lines that fall in the band", self.lines_menu
         )
-        self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
-        self.range_button.toggled.connect(self._range_toggled)
         for box in (self.aperture_choice, self.unit_choice):
             box.setMinimumContentsLength(5)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
-        for button in (self.lines_button, self.range_button):
-            choices.addWidget(button)
+        choices.addWidget(self.lines_button)
 
     def paint(self, colours: Colours) -> None:
         """Take on the colours and letters of a napari theme."""
@@ -167,6 +175,10 @@ class SpectrumPanel(QWidget):
         self.denoised.setPen(pg.mkPen(colours.denoised, width=2))
         self.fit.setPen(pg.mkPen(colours.fit, width=2, style=Qt.PenStyle.DashLine))
         self.fwhm.setPen(pg.mkPen(colours.denoised, width=3))
+        for end in self.ends:
+            end.setPen(pg.mkPen(colours.denoised))
+            end.setBrush(pg.mkBrush(colours.denoised))
+            end.setHoverPen(pg.mkPen(colours.text))
         self.residual.setPen(pg.mkPen(colours.residual, width=1))
         self.zero.setPen(pg.mkPen(colours.dim, width=1, style=Qt.PenStyle.DotLine))
         self.line.setPen(pg.mkPen(colours.line, width=1))
@@ -241,6 +253,21 @@ class SpectrumPanel(QWidget):
         else:
             self.session.refocus(candidate, channels)
 
+    def _line_dragged_to(self, end: pg.TargetItem) -> EmissionPeak:
+        """The line with the FWHM that one end of its bar tells, the other end being as far from the centre."""
+        line = self.session.selected.primary
+        return replace(line, fwhm=2 * abs(float(self.axis.fractional(end.pos().x())) - line.centre))
+
+    def _fwhm_dragged(self, end: pg.TargetItem) -> None:
+        self._draw_fwhm(self._line_dragged_to(end))
+
+    def _fwhm_dropped(self, end: pg.TargetItem) -> None:
+        candidate = self.session.selected
+        channels = self._line_dragged_to(end).emission_range(len(self.spectrum))
+        self._draw_fwhm(candidate.primary)  # the fit is as it was: what was chosen is the emission range
+        if channels != candidate.channels:
+            self.session.refocus(candidate, channels)
+
     def _peak_clicked(self, _, points) -> None:
         candidate = self.session.selected
         peak = candidate.peaks[points[0].data()]
@@ -265,7 +292,9 @@ class SpectrumPanel(QWidget):
         self._draw_left_out(self.choice.cube.flagged if shown else None)
         for item in (self.zero, self.line):
             item.setVisible(shown)
-        for item in (self.noise, self.span, self.dirty, self.denoised, self.fit, self.fwhm, self.residual, self.peaks):
+        for item in (self.noise, self.span, self.dirty, self.denoised, self.fit, self.residual, self.peaks):
+            item.setVisible(False)
+        for item in (self.fwhm, *self.ends):
             item.setVisible(False)
         self.range.setVisible(shown and self.range_button.isChecked())
         if not shown:
@@ -309,8 +338,8 @@ class SpectrumPanel(QWidget):
         if self.aperture is Aperture.BOX and what == "Brightness":
             what = "Sum"
         unit = unit_text(self.spectrum.unit)
-        self.plot.name("left", f"{what} ({unit})" if unit else what)
-        self.plot.name("bottom", axis.label)
+        self.plot.name("left", *([f"{what} ({unit})", unit] if unit else [what]))
+        self.plot.name("bottom", axis.label, axis.choice)
         if self._whole_band:
             self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
             self._whole_band = False
@@ -343,7 +372,8 @@ class SpectrumPanel(QWidget):
         """Every peak as a mark to click, the secondary ones too, and the primary's FWHM at its half height."""
         on = self.curves["denoised"].isChecked()
         self.peaks.setVisible(on and bool(candidate.peaks))
-        self.fwhm.setVisible(on and bool(candidate.peaks))
+        for item in (self.fwhm, *self.ends):
+            item.setVisible(on and bool(candidate.peaks))
         if not candidate.peaks:
             return
         self.peaks.setData(
@@ -352,9 +382,14 @@ class SpectrumPanel(QWidget):
             data=list(range(len(candidate.peaks))),
             size=[8 if i == 0 else 12 for i in range(len(candidate.peaks))],
         )
-        primary = candidate.primary
-        ends = self.axis.world(primary.centre + np.array([-0.5, 0.5]) * primary.fwhm)
-        self.fwhm.setData(ends, np.full(2, primary.amplitude / 2))
+        self._draw_fwhm(candidate.primary)
+
+    def _draw_fwhm(self, peak: EmissionPeak) -> None:
+        places, height = self.axis.world(peak.centre + np.array([-0.5, 0.5]) * peak.fwhm), peak.amplitude / 2
+        self.fwhm.setData(places, np.full(2, height))
+        for end, place in zip(self.ends, places, strict=True):
+            with QSignalBlocker(end):
+                end.setPos(place, height)
 
     def _draw_lines(self, *_: object) -> None:
         """Labelled marks where the chosen redshift puts known lines."""

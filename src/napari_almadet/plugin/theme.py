@@ -6,12 +6,19 @@ from dataclasses import dataclass
 
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
-from qtpy.QtWidgets import QMenu, QPushButton
+from qtpy.QtWidgets import QApplication, QMenu, QPushButton
+
+SCREEN_TO_LETTERS = 72  # least height of the screen in points of the panels' letters; on less they lie on each other
 
 
 def small_size() -> int:
-    """Points of letters a size smaller than the user has napari's."""
-    return get_settings().appearance.font_size - 1
+    """Points of letters a size smaller than the user has napari's, and no larger than a low screen has room for."""
+    return min(get_settings().appearance.font_size - 1, round(screen_height() / SCREEN_TO_LETTERS))
+
+
+def screen_height() -> int:
+    """Height of the screen in pixels."""
+    return QApplication.primaryScreen().size().height()
 
 
 def small_font() -> str:
@@ -27,7 +34,7 @@ def small_print() -> str:
     """
     return f"""
         QComboBox, QPushButton {{ {small_font()}; padding: 1px 5px }}
-        QLabel {{ {small_font()} }}
+        QLabel, QCheckBox {{ {small_font()} }}
         QLineEdit[readOnly="true"] {{ {small_font()}; background: transparent; border: none }}
     """
 
