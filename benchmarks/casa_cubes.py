@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # CASA's Python has neither
 
     from napari_almadet.evaluation.scores import Outcome
 
-CASA_CUBE = "casa.fits"
+CASA_CUBE, CASA_PSF = "casa.fits", "casa-psf.fits"
 WATER = 0.8  # mm, the paper's; with 230 GHz and 2400 s it gives the noise that our simulation has
 PAPER_BEAM = 8.2  # pixels, mean FWHM of the paper's set-up
 
@@ -64,8 +64,9 @@ def make(folders: list[Path], integration: float, pblimit: float) -> None:
             continue
         begin, processor = time.perf_counter(), time.process_time()
         with TemporaryDirectory(dir=cube, prefix="casa-") as place:  # beside the result, which is moved when complete
-            made = observe_with_casa(cube / "sky.fits", observation, Path(place), integration, pblimit)
-            made.replace(cube / CASA_CUBE)
+            observe_with_casa(cube / "sky.fits", observation, Path(place), integration, pblimit)
+            for made in (CASA_PSF, CASA_CUBE):
+                (Path(place) / made).replace(cube / made)
         wall, spent = time.perf_counter() - begin, time.process_time() - processor
         print(f"{cube.name}: {wall:.0f} s, {spent:.0f} s of processor time", flush=True)
 
@@ -93,9 +94,9 @@ def not_for_casa(about: dict) -> str | None:
     return next((what for what, there in wanted.items() if there), None)
 
 
-def observe_with_casa(sky: Path, about: dict, place: Path, integration: float, pblimit: float) -> Path:
-    """Path of the dirty cube that CASA makes of a sky model (Jy/pixel), all in the folder ``place``."""
-    from casatasks import exportfits, simobserve, tclean
+def observe_with_casa(sky: Path, about: dict, place: Path, integration: float, pblimit: float) -> None:
+    """Make CASA's dirty cube of a sky model (Jy/pixel), and its dirty beam at the middle channel, in a folder."""
+    from casatasks import exportfits, imsubimage, simobserve, tclean
 
     observation, seed = about["observation"], about["seed"] % 2**31
     # noise as of the atmosphere where that is the paper's; elsewhere what the truth supposes
@@ -135,9 +136,10 @@ def observe_with_casa(sky: Path, about: dict, place: Path, integration: float, p
             pbcor=observation["pb_corrected"],
         )
         exportfits("image.image.pbcor" if observation["pb_corrected"] else "image.image", CASA_CUBE)
+        imsubimage("image.psf", "middle.psf", chans=str(observation["n_channels"] // 2))
+        exportfits("middle.psf", CASA_PSF)
     finally:
         os.chdir(before)
-    return place / CASA_CUBE
 
 
 def add_noise(visibilities: str, noise: float, seed: int) -> None:
@@ -166,17 +168,16 @@ def score(folders: list[Path]) -> None:
     from napari_almadet.pipeline.settings import Settings
 
     search = Preset("almadet", Settings()).ready()
-    records, ratios = defaultdict(lambda: ([], [])), defaultdict(list)
+    records, agreement = defaultdict(lambda: ([], [])), defaultdict(list)
     for path in (path for folder in folders for path in sorted(folder.rglob(CASA_CUBE))):
         place, about = path.parent, json.loads((path.parent / "simulation.json").read_text())
         cubes = {"CASA": read_cube(path), "ours": read_cube(place / "dirty.fits")}
         noises = {name: noise_of(cube.read()) for name, cube in cubes.items()}
         kind = kind_of(about)
+        agreement[kind].append((noises["CASA"] / noises["ours"], psf_difference(place)))
         for name, cube in cubes.items():
-            ratio = noises[name] / noises["ours"]
-            ratios[kind, name].append(ratio)
             truths, results = records[kind, name]
-            truths.append({"cube": str(place), **truth_of(place, about, 1 / ratio)})
+            truths.append({"cube": str(place), **truth_of(place, about, noises["ours"] / noises[name])})
             begin = time.process_time()
             found = found_record(search(Field(cube)), cube)
             results.append({"seconds": time.process_time() - begin, "error": None, "sources": found})
@@ -184,12 +185,13 @@ def score(folders: list[Path]) -> None:
     for name in ("CASA", "ours"):
         every = {key: value for key, value in outcomes.items() if key[1] == name}
         outcomes["all", name] = Outcome.joined(every.values())
-        ratios["all", name] = [ratio for key in every for ratio in ratios[key]]
     for (kind, name), outcome in outcomes.items():
-        print_rates(kind, name, outcome, ratios[kind, name])
-    for (kind, name), outcome in outcomes.items():
-        if kind == "all":
-            print_wrong(name, outcome)
+        if name == "CASA" and kind in agreement:
+            noise, psf = zip(*agreement[kind], strict=True)
+            print(f"\n{kind}: noise {min(noise):.3f} to {max(noise):.3f} of ours, dirty beam within {max(psf):.4f}")
+        print_rates(kind, name, outcome)
+    for name in ("CASA", "ours"):
+        print_wrong(name, outcomes["all", name])
 
 
 def kind_of(about: dict) -> str:
@@ -204,6 +206,15 @@ def noise_of(planes: np.ndarray) -> float:
     from astropy.stats import mad_std
 
     return float(mad_std(np.diff(planes[:, ::3, ::3], axis=0), ignore_nan=True) / np.sqrt(2))
+
+
+def psf_difference(place: Path) -> float:
+    """Largest difference of CASA's dirty beam from ours at the middle channel, up to half the field away."""
+    from astropy.io import fits
+
+    theirs, ours = np.squeeze(fits.getdata(place / CASA_PSF)), fits.getdata(place / "psf.fits")
+    inside = slice(len(theirs) // 2, len(theirs) // 2 + len(theirs))  # ours is twice as wide
+    return float(np.abs(theirs - ours[inside, inside]).max())
 
 
 def truth_of(place: Path, about: dict, scale: float) -> dict:
@@ -222,8 +233,8 @@ def truth_of(place: Path, about: dict, scale: float) -> dict:
     return truth_record(SimpleNamespace(truth=truth, observation=Observation(**about["observation"])))
 
 
-def print_rates(kind: str, name: str, outcome: Outcome, ratios: list[float]) -> None:
-    """Rates with 95 % intervals; noise over that of our cubes; mean errors of strong sources."""
+def print_rates(kind: str, name: str, outcome: Outcome) -> None:
+    """Rates with 95 % intervals, and mean errors of strong sources."""
     from napari_almadet.evaluation.matching import Rate
     from napari_almadet.evaluation.scores import BRIGHT_LINE, BRIGHT_STACK, summary
 
@@ -238,7 +249,6 @@ def print_rates(kind: str, name: str, outcome: Outcome, ratios: list[float]) -> 
     print(f"  {'purity':34s} {Rate(int(found['matched'].sum()), len(found))}")
     each, low, high = (row[f"false_positives_per_cube{end}"] for end in ("", "_low", "_high"))
     print(f"  {'false candidates a cube':34s} {each:.2f} [{low:.2f}, {high:.2f}] ({row['false_positives']})")
-    print(f"  {'noise over ours':34s} {np.mean(ratios):.3f}, {np.min(ratios):.3f} to {np.max(ratios):.3f}")
     for what, errors in offsets(true, found).items():
         print(f"  mean error, {what:22s} {errors.mean():+.3f} +- {errors.std() / np.sqrt(len(errors)):.3f}")
 
