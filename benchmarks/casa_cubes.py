@@ -14,7 +14,7 @@ not; ``make`` observes whatever a folder's ``simulation.json`` says:
 
 ``make`` takes half a minute of one core a cube and 1.5 GB of disk, which it gives back.  Broken off, it goes on
 where it stopped.  ``score`` counts as ``docs/validation.md`` says, truth's SNRs scaled to the noise that CASA's cube
-has.  It prints noise and mean errors besides, which must agree before a rate means anything, and every source
+has.  It prints noise and errors besides, which must agree before a rate means anything, and every source
 that is missed and every false candidate.
 """
 
@@ -234,7 +234,9 @@ def truth_of(place: Path, about: dict, scale: float) -> dict:
 
 
 def print_rates(kind: str, name: str, outcome: Outcome) -> None:
-    """Rates with 95 % intervals, and mean errors of strong sources."""
+    """Rates with 95 % intervals, and median errors of strong sources."""
+    from astropy.stats import mad_std
+
     from napari_almadet.evaluation.matching import Rate
     from napari_almadet.evaluation.scores import BRIGHT_LINE, BRIGHT_STACK, summary
 
@@ -250,7 +252,8 @@ def print_rates(kind: str, name: str, outcome: Outcome) -> None:
     each, low, high = (row[f"false_positives_per_cube{end}"] for end in ("", "_low", "_high"))
     print(f"  {'false candidates a cube':34s} {each:.2f} [{low:.2f}, {high:.2f}] ({row['false_positives']})")
     for what, errors in offsets(true, found).items():
-        print(f"  mean error, {what:22s} {errors.mean():+.3f} +- {errors.std() / np.sqrt(len(errors)):.3f}")
+        spread = 1.25 * mad_std(errors) / np.sqrt(len(errors))  # of a median
+        print(f"  median error, {what:20s} {np.median(errors):+.3f} +- {spread:.3f}")
 
 
 def offsets(true: DataFrame, found: DataFrame) -> dict[str, np.ndarray]:
