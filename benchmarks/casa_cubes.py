@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # CASA's Python has neither
 CASA_CUBE, CASA_PSF = "casa.fits", "casa-psf.fits"
 WATER = 0.8  # mm, the paper's; with 230 GHz and 2400 s it gives the noise that our simulation has
 PAPER_BEAM = 8.2  # pixels, mean FWHM of the paper's set-up
+INTEGRATION = 60.0  # s; robust weights depend on it, so that both sides should have the same
 
 
 def sky(folder: Path, n: int, stratum: str, array: str, robust: float | None) -> None:
@@ -47,7 +48,7 @@ def sky(folder: Path, n: int, stratum: str, array: str, robust: float | None) ->
     from napari_almadet.simulation.dataset import write_set
     from napari_almadet.simulation.observe import Observation
 
-    observation = Observation(array=array, robust=robust).with_beam(PAPER_BEAM)
+    observation = Observation(array=array, robust=robust, integration=INTEGRATION).with_beam(PAPER_BEAM)
     for path in write_set(folder, n, which="validation", stratum=stratum, observation=observation, jobs=1):
         print(path)
 
@@ -305,7 +306,7 @@ def main() -> None:
     writes.add_argument("--robust", type=float, help="Briggs' robustness; default: natural weights")
     makes = command("make", make)
     makes.add_argument("folders", type=Path, nargs="+", help="with cubes in them, or cubes")
-    makes.add_argument("--integration", type=float, default=60.0, help="of a visibility, in seconds")
+    makes.add_argument("--integration", type=float, default=INTEGRATION, help="of a visibility, in seconds")
     makes.add_argument("--pblimit", type=float, default=0.2, help="tclean's: blank beyond; negative: nothing is")
     command("score", score).add_argument("folders", type=Path, nargs="+", help="with cubes in them, or cubes")
     arguments = vars(parser.parse_args())
