@@ -137,3 +137,10 @@ def test_axes_turn_with_the_pixels():
     seen = np.array([(to_sky @ np.array([[a, b], [b, c]]) @ to_sky.T)[np.triu_indices(2)] for a, b, c in samples])
     _, covariance = on_sky(np.eye(2), np.diag([1, 0.3, 0.5]), to_sky)
     np.testing.assert_allclose(np.cov(seen.T), covariance, rtol=0.1, atol=0.01)
+
+
+def test_a_line_to_start_from_is_a_thin_ellipse():
+    """As a candidate one pixel wide has it; its matrix has no inverse."""
+    image = image_of(5.0, 20, 21, matrix_of(9, 6, 30))
+    fitted = fit_gaussian(image, (20, 21), np.array([[4.0, 2.0], [2.0, 1.0]]), 0.01, None)
+    assert fitted is None or fitted.amplitude > 0

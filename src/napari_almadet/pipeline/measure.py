@@ -147,7 +147,8 @@ def spectrum_of(
     """
     y, x = np.indices(planes.shape[1:])
     offset = np.stack([x - place[0], y - place[1]])
-    weight = np.exp(-0.5 * np.einsum("iyx,ij,jyx->yx", offset, np.linalg.inv(matrix), offset))
+    inverse = np.linalg.pinv(matrix)  # a needle's has no other
+    weight = np.exp(-0.5 * np.einsum("iyx,ij,jyx->yx", offset, inverse, offset))
     known = np.isfinite(planes)
     norm = (known * weight**2).sum(axis=(1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -200,7 +200,8 @@ def _covariance(jacobian: np.ndarray, sigma: float, noise: np.ndarray | None) ->
 
 def _root(matrix: np.ndarray) -> np.ndarray:
     """The a, b, c of a shape, see `model`."""
-    (xx, xy), (_, yy) = np.linalg.inv(matrix)
+    (vx, cov), (_, vy) = matrix
+    xx, xy, yy = np.array([vy, -cov, vx]) / max(vx * vy - cov**2, 1e-12)  # a line is a very thin ellipse
     a = np.sqrt(xx)
     return np.array([a, xy / a, np.sqrt(max(yy - xy**2 / xx, 1e-12))])
 
@@ -209,7 +210,8 @@ def _matrix(root) -> np.ndarray | None:
     a, b, c = root
     if abs(a * c) < 1e-9:  # wider than any image
         return None
-    return np.linalg.inv(np.array([[a * a, a * b], [a * b, b * b + c * c]]))
+    # written out, since a needle's matrix is singular to the processor
+    return np.array([[b * b + c * c, -a * b], [-a * b, a * a]]) / (a * c) ** 2
 
 
 def _matrix_by_root(root, matrix: np.ndarray) -> np.ndarray:
