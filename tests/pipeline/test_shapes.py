@@ -8,7 +8,15 @@ from astropy import units as u
 from radio_beam import Beam
 from scipy import ndimage
 
-from napari_almadet.pipeline.shapes import beam_matrix, ellipse, fit_gaussian, on_sky, place_errors, sky_matrix
+from napari_almadet.pipeline.shapes import (
+    beam_matrix,
+    ellipse,
+    fit_gaussian,
+    on_sky,
+    place_errors,
+    sky_matrix,
+    unit_gaussian,
+)
 
 FWHM = 2.3548
 
@@ -139,8 +147,15 @@ def test_axes_turn_with_the_pixels():
     np.testing.assert_allclose(np.cov(seen.T), covariance, rtol=0.1, atol=0.01)
 
 
-def test_a_line_to_start_from_is_a_thin_ellipse():
-    """As a candidate one pixel wide has it; its matrix has no inverse."""
+@pytest.mark.parametrize(("along", "across"), [((2, 1), (1, -2)), ((1, 0), (0, 1)), ((0, 1), (1, 0))])
+def test_a_line_is_a_thin_ellipse(along, across):
+    """As a candidate one pixel wide is one; its matrix has no inverse."""
+    x, y = np.array([(20, 21), np.add((20, 21), along), np.add((20, 21), across)]).T
+    line = np.outer(along, along).astype(float)
+    np.testing.assert_allclose(unit_gaussian((20, 21), line, x, y), [1, np.exp(-0.5), 0], atol=1e-6)
+
+
+def test_a_fit_that_starts_from_a_line_does_not_fail():
     image = image_of(5.0, 20, 21, matrix_of(9, 6, 30))
     fitted = fit_gaussian(image, (20, 21), np.array([[4.0, 2.0], [2.0, 1.0]]), 0.01, None)
-    assert fitted is None or fitted.amplitude > 0
+    assert fitted is None or fitted.amplitude == pytest.approx(5)

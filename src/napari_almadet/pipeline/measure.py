@@ -20,6 +20,7 @@ from napari_almadet.pipeline.shapes import (
     on_sky,
     place_errors,
     sky_matrix,
+    unit_gaussian,
 )
 from napari_almadet.pipeline.spectra import off_line
 
@@ -146,9 +147,7 @@ def spectrum_of(
         Shape (channels,), in the brightness of ``planes``, NaN where there is no data; and one number.
     """
     y, x = np.indices(planes.shape[1:])
-    offset = np.stack([x - place[0], y - place[1]])
-    inverse = np.linalg.pinv(matrix)  # a needle's has no other
-    weight = np.exp(-0.5 * np.einsum("iyx,ij,jyx->yx", offset, inverse, offset))
+    weight = unit_gaussian(place, matrix, x.ravel(), y.ravel()).reshape(x.shape)
     known = np.isfinite(planes)
     norm = (known * weight**2).sum(axis=(1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -594,8 +594,8 @@ def as_in_its_field(logits: np.ndarray, finds: list[Find]) -> np.ndarray:
     """
     if np.count_nonzero(expit(logits) >= ALIKE) > 1:
         return logits
-    beam = 4 * (1 + finds[0].measures[MEASURES.index("beam")])  # averaged pixels
-    fields = max(1.0, np.prod(finds[0].window.shape) / (FIELD * beam) ** 2)
+    window, beam = finds[0].window, beam_of(finds[0])
+    fields = max(1.0, np.prod(window.shape) * (window.k / (FIELD * beam)) ** 2)
     faint = np.array([snr_of(find, "both") < EVIDENT_SNR for find in finds])
     return np.where(faint, logits - np.log(fields), logits)
 
@@ -703,15 +703,14 @@ def source_spectral_focusing(
         focus_and_measure(find, cube, cutout, settings)
 
 
-def beam_of(find: Find) -> np.ndarray:
-    """The beam's standard deviation, along y and x in the cube's pixels, as the find's measures have it."""
-    wider = find.measures[[MEASURES.index("height"), MEASURES.index("width")]]
-    return np.array([find.sigma_y, find.sigma_x]) / np.exp(wider)
+def beam_of(find: Find) -> float:
+    """The beam's FWHM in the cube's pixels, as the find's measures have it."""
+    return float(4 * (1 + find.measures[MEASURES.index("beam")]) * find.window.k)
 
 
 def stands_alone(find: Find, finds: list[Find]) -> bool:
     """Whether no other find that was kept lies within :data:`ALONE` beams."""
-    reach = ALONE * beam_of(find).mean() * gaussian_sigma_to_fwhm
+    reach = ALONE * beam_of(find)
     others = (other for other in finds if other is not find and other.candidate.fate is not Fate.DROPPED)
     return all(np.hypot(other.y - find.y, other.x - find.x) > reach for other in others)
 
@@ -728,8 +727,8 @@ def best_place(find: Find, cutout: Cutout) -> tuple[float, float]:
     expected = expected_spectrum(find)[known] / noise[known]
     image = np.tensordot(expected, np.nan_to_num(cutout.planes[known] / noise[known, None, None]), axes=1)
     beam = beam_of(find)
-    extent = np.sqrt(np.maximum(np.square([find.sigma_y, find.sigma_x]) - beam**2, 0))
-    reach = RECENTRE * beam.mean() * gaussian_sigma_to_fwhm
+    extent = np.sqrt(np.maximum(np.square([find.sigma_y, find.sigma_x]) - (beam * gaussian_fwhm_to_sigma) ** 2, 0))
+    reach = RECENTRE * beam
     steps = np.linspace(-reach, reach, 2 * round(40 * RECENTRE) + 1)
     place = np.array([find.y, find.x]) - cutout.origin
     grid = np.meshgrid(place[0] + steps, place[1] + steps, indexing="ij")

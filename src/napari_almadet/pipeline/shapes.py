@@ -112,7 +112,7 @@ def fit_gaussian(
     if known.sum() <= 6:
         return None
     x, y, values = x[known], y[known], image[known].astype(float)
-    start = model(np.array([1.0, *place, *_root(matrix)]), x, y)[0]
+    start = unit_gaussian(place, matrix, x, y)
     height = float(start @ values / (start @ start))
     if not height > 0 or not sigma > 0:
         return None
@@ -150,6 +150,11 @@ def place_errors(matrix: np.ndarray, snr: float, noise: np.ndarray | None) -> tu
     jacobian = model(np.array([1.0, *half, *_root(matrix)]), x.ravel(), y.ravel())[1].T.reshape(6, *x.shape)
     covariance = _covariance(jacobian[:3], 1 / snr, noise)  # the shape does not tell of the place, nor the other way
     return tuple(np.sqrt(np.diag(covariance)[1:]).tolist()) if covariance is not None else (np.nan, np.nan)
+
+
+def unit_gaussian(place: tuple[float, float], matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A Gaussian of peak 1 and of a shape, at pixels (n,)."""
+    return model(np.array([1.0, *place, *_root(matrix)]), x, y)[0]
 
 
 def model(parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,9 +206,9 @@ def _covariance(jacobian: np.ndarray, sigma: float, noise: np.ndarray | None) ->
 def _root(matrix: np.ndarray) -> np.ndarray:
     """The a, b, c of a shape, see `model`."""
     (vx, cov), (_, vy) = matrix
-    xx, xy, yy = np.array([vy, -cov, vx]) / max(vx * vy - cov**2, 1e-12)  # a line is a very thin ellipse
-    a = np.sqrt(xx)
-    return np.array([a, xy / a, np.sqrt(max(yy - xy**2 / xx, 1e-12))])
+    vy = max(vy, 1e-12)
+    a = np.sqrt(vy / max(vx * vy - cov**2, 1e-12))  # a line is a very thin ellipse
+    return np.array([a, -a * cov / vy, 1 / np.sqrt(vy)])
 
 
 def _matrix(root) -> np.ndarray | None:

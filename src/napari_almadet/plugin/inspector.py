@@ -147,13 +147,11 @@ class Inspector(QWidget):
         side, spectrum = self.height() - 54 + COLOUR_BAR_WIDTH, self.spectrum.minimumSizeHint().width()
         bar = self.scroll.verticalScrollBar().sizeHint().width()
         numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW) + bar
-        if self.focus.show_cut.isChecked():
-            left = self.width() - spectrum - round(1.5 * side)
-            numbers = max(self.scroll.minimumWidth(), min(numbers, left))
-            focus = min(2 * side, round(CUT_SHARE * (self.width() - numbers)))
-        else:
-            focus = min(side, (self.width() - numbers) // 2)
+        cut = self.focus.show_cut.isChecked()
+        if cut:
+            numbers = max(self.scroll.minimumWidth(), min(numbers, self.width() - spectrum - round(1.5 * side)))
         rest = self.width() - numbers
+        focus = min(2 * side, round(CUT_SHARE * rest)) if cut else min(side, rest // 2)
         focus = min(focus, rest - spectrum)
         self.panels.setSizes([rest - focus, focus, numbers])
 
