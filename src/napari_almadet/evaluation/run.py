@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -226,6 +227,7 @@ class _Worker:
             for name in missing:
                 if name != TRUTH:
                     records[name] = {"cube": index, **self._search(name, field)}
+        gc.collect()  # what PyBDSF leaves refers to itself, and would fill the memory in an hour
         return records
 
     def _search(self, name: str, field: Field) -> dict:
