@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
-from napari_almadet.pipeline.blends import elongation, joined
+from napari_almadet.pipeline.blends import crowd, elongation, joined
 from napari_almadet.pipeline.catalog import Box, Candidate
 from napari_almadet.pipeline.sources import MEASURES
 from napari_almadet.pipeline.windows import Find, Window
@@ -33,3 +34,25 @@ def test_what_a_far_brighter_source_outshines_is_no_patch():
     numbers = np.zeros(len(MEASURES), np.float32)
     inside = Find(Candidate(1, Box(0, 1, 0, 1), 0.9), 35, 35, 2.0, 2.0, np.zeros(8, np.float32), numbers, window)
     assert joined([inside], strength, None, window, 4.0, 8) == [inside]
+
+
+@pytest.mark.parametrize(
+    ("chances", "strengths", "crowded"),
+    [
+        ((0.8, 0.7), (40, 20), True),
+        ((0.8, 0.7, 0.2), (40, 20, 20), True),
+        ((0.8, 0.7, 0.2), (40, 20, 30), False),  # as bright, and it does not know what it is
+        ((0.8, 0.2), (40, 20), False),  # of one source the patch is a better box
+        ((0.4, 0.3), (40, 20), False),
+        ((), (), False),
+    ],
+)
+def test_a_crowd_is_what_source_finder_is_sure_of(chances, strengths, crowded):
+    window = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 1)
+    members = []
+    for chance, snr in zip(chances, strengths, strict=True):
+        numbers = np.zeros(len(MEASURES), np.float32)
+        numbers[MEASURES.index("logit")] = logit(chance)
+        numbers[MEASURES.index("line")] = np.arcsinh(snr / 2)
+        members.append(Find(Candidate(1, Box(0, 1, 0, 1), chance), 0, 0, 2.0, 2.0, np.zeros(8), numbers, window))
+    assert crowd(members, 40.0) == crowded

@@ -55,6 +55,16 @@ def judge(measures: torch.Tensor) -> torch.Tensor:
 NETWORKS = SearchNetworks(source_finder, line_finder, judge)
 
 
+def unsure(maps: torch.Tensor) -> torch.Tensor:
+    """Sees the same places, but thinks of none that it is more likely a source than not."""
+    answer = source_finder(maps)
+    answer[:, 0] = -0.5 - 1.5 * torch.exp(-answer[:, 0] / 20)
+    return answer
+
+
+UNSURE = SearchNetworks(unsure, line_finder, judge)
+
+
 def planes(seed: int = 0, shape=(64, 120, 120)) -> np.ndarray:
     """Noise as a beam of eight pixels leaves it, of unit variance."""
     white = np.random.default_rng(seed).normal(size=shape)
@@ -83,8 +93,8 @@ def beam_cube(array: np.ndarray, fwhm: float = 8.0) -> Cube:
     )
 
 
-def found(cube: Cube, **settings) -> list:
-    return detect(cube, Settings(threshold=0.5, **settings), networks=NETWORKS).kept
+def found(cube: Cube, networks: SearchNetworks = NETWORKS, **settings) -> list:
+    return detect(cube, Settings(threshold=0.5, **settings), networks=networks).kept
 
 
 def test_a_line_and_a_continuum_source_are_found_for_what_they_are():
@@ -261,7 +271,7 @@ def galaxy(seed: int, snr: float = 25) -> np.ndarray:
 
 
 def test_extended_emission_is_one_candidate():
-    kept = found(beam_cube(galaxy(16)))
+    kept = found(beam_cube(galaxy(16)), UNSURE)
     (one,) = [c for c in kept if c.fate is Fate.FLAGGED]
     assert (one.x, one.y) == pytest.approx((60, 60), abs=4)
     assert one.box.shape[1] > 2 * one.box.shape[0] > 30
@@ -270,7 +280,19 @@ def test_extended_emission_is_one_candidate():
     assert inside == [one]
 
 
-DOUBTFUL = SearchNetworks(source_finder, line_finder, lambda measures: measures[:, 0] * 0 - 3)  # says 0.05 of all
+def test_sources_that_crowd_stay_apart_where_source_finder_is_sure_of_them():
+    places = [(60, 44), (54, 60), (62, 76)]
+    cube = planes(30)
+    for channel, (y, x) in zip((15, 32, 50), places, strict=True):
+        cube = add(add(cube, y, x, 50, None, size=11), y, x, 30, channel, size=11)
+    kept = sorted(found(beam_cube(cube)), key=lambda c: c.x)
+    assert [(c.y, c.x) for c in kept] == [pytest.approx(place, abs=1.5) for place in places]
+    (one,) = found(beam_cube(cube), UNSURE)
+    assert "patch" in one.reasons[0]
+
+
+DOUBTFUL = SearchNetworks(unsure, line_finder, lambda measures: measures[:, 0] * 0 - 3)  # says 0.05 of all
+BELIEVING = SearchNetworks(unsure, line_finder, lambda measures: measures[:, 0] * 0 + 3)
 
 
 def test_a_stripe_is_no_source_unless_judge_thinks_so():
@@ -279,7 +301,7 @@ def test_a_stripe_is_no_source_unless_judge_thinks_so():
     patch = next(c for c in detect(cube, Settings(), networks=DOUBTFUL).candidates if "patch" in c.reasons[0])
     assert patch.fate is Fate.DROPPED
     assert "stripe" in patch.reasons[-1]
-    (believed,) = [c for c in found(cube) if "patch" in c.reasons[0]]
+    (believed,) = [c for c in found(cube, BELIEVING) if "patch" in c.reasons[0]]
     assert believed.fate is Fate.FLAGGED
 
 

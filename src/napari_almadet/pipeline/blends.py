@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm, mad_std
 from scipy import ndimage
+from scipy.special import logit
 
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
 from napari_almadet.pipeline.evidence import NoiseUnits, differences
@@ -19,6 +20,8 @@ from napari_almadet.pipeline.windows import Find, Window
 PATCH_SNR = 5.0
 EXTENDED = 10.0  # beams
 THIN = 5.0  # times as long as wide
+SURE = 0.5  # chance that Source Finder gives to what it knows
+OUTSTANDING = 0.6  # of a patch's peak: what is as bright and yet nothing Source Finder knows is extended emission
 OVERSHADOWED = 0.05  # of the brightest source: what is fainter may be sidelobes that run into each other
 BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
 PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
@@ -32,7 +35,7 @@ def joined(
     Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
     source; each of the :func:`patches` is taken for one, and its box is the patch's.  Its spectrum is
     the sum over the patch.  Patches that reach beyond what is the window's own are left to :func:`joined_across`; the
-    finds in those that a far brighter source outshines stay as they are.
+    finds in a :func:`crowd`, and in what a far brighter source outshines, stay as they are.
 
     Parameters
     ----------
@@ -41,7 +44,8 @@ def joined(
     """
     for patch, peak in patches(strength, beam):
         members = [find for find in finds if in_patch(find, patch, window)]
-        if not members or reaches_out(patch, window) or strength[peak] < OVERSHADOWED * strength.max():
+        outshone = strength[peak] < OVERSHADOWED * strength.max()
+        if not members or reaches_out(patch, window) or outshone or crowd(members, strength[peak]):
             continue
         one = as_one(members, patch, strength[peak], window, beam, strength)
         total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
@@ -70,8 +74,9 @@ def joined_across(finds: list[Find], strength: np.ndarray, field: Window, beam: 
     across = []
     for patch, peak in patches(strength, beam):
         members = [find for find in finds if in_patch(find, patch, field)]
-        known = [find for find in members if find.box]
-        if members and not known:
+        if not any(find.box for find in members):
+            if not members or crowd(members, strength[peak]):
+                continue
             across.append((as_one(members, patch, strength[peak], field, beam, strength), patch))
         gone = [find for find in members if not find.box]  # another window's, of what is known as a patch
         finds = [f for f in finds if not any(f is member for member in gone)]
@@ -93,6 +98,17 @@ def patches(strength: np.ndarray, beam: float) -> Iterator[tuple[np.ndarray, tup
         patch = parts == parts[peak]
         if patch.sum() >= EXTENDED * BEAM_AREA * beam**2:
             yield patch, peak
+
+
+def crowd(members: list[Find], brightest: float) -> bool:
+    """Whether a patch is two sources or more that run into each other, and no extended emission.
+
+    Source Finder is then sure of them, and leaves nothing nearly as bright as the patch's peak that it is not sure of.
+    """
+    names = MEASURES.index("stack"), MEASURES.index("line")
+    strength = [2 * np.sinh(max(find.measures[i] for i in names)) for find in members]
+    sure = [find.measures[MEASURES.index("logit")] >= logit(SURE) for find in members]
+    return sum(sure) > 1 and all(s or snr < OUTSTANDING * brightest for s, snr in zip(sure, strength, strict=True))
 
 
 def in_patch(find: Find, patch: np.ndarray, window: Window) -> bool:
