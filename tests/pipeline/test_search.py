@@ -433,6 +433,24 @@ def test_what_is_too_bright_for_noise_is_flagged_whatever_judge_says():
         assert source.fate is fate
 
 
+@pytest.mark.parametrize(("logit", "fate"), [(0.0, Fate.FLAGGED), (-3.0, Fate.DROPPED)])
+def test_what_judge_dropped_is_flagged_where_two_sources_fit_better(logit, fate):
+    def cautious(measures: torch.Tensor) -> torch.Tensor:
+        """Sure of what is brighter than SNR 30 in the stack."""
+        return torch.where(2 * torch.sinh(measures[:, MEASURES.index("stack")]) > 30, 5.0, logit)
+
+    cube = beam_cube(add(add(planes(31), 60, 50, 50, None), 62, 61, 16, None))
+    detections = detect(cube, Settings(), networks=SearchNetworks(source_finder, line_finder, cautious))
+    first, second = (
+        min(detections.candidates, key=lambda c: np.hypot(c.y - y, c.x - x)) for y, x in ((60, 50), (62, 61))
+    )
+    assert (first.fate, second.fate) == (Fate.KEPT, fate)
+    assert first.blended == second.blended == (fate is Fate.FLAGGED)
+    if second.blended:
+        assert (second.y, second.x) == pytest.approx((62, 61), abs=1.5)
+        assert f"candidate {first.id}" in second.reasons[-1]
+
+
 def test_a_moved_box_is_measured_anew_and_keeps_judges_word():
     cube = beam_cube(add(planes(19), 60, 60, 40, 30.0))
     detections = detect(cube, Settings(threshold=0.5), networks=NETWORKS)

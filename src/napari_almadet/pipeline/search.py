@@ -27,6 +27,7 @@ from scipy.special import expit, ndtr
 from napari_almadet.pipeline.blends import in_own_noise, joined, joined_across, part_by_lines
 from napari_almadet.pipeline.blobs import Stacking, at_edge
 from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak, Fate
+from napari_almadet.pipeline.companions import Blob, Likelihood, two_sources, weighted_images
 from napari_almadet.pipeline.evidence import (
     MAPS,
     WIDEST,
@@ -86,6 +87,8 @@ LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
 CONTINUUM_SNR = 4.0
 ALONE = 1.5  # beams to the next source, for a place to be refined
 RECENTRE = 0.3  # beams by which it may move
+BESIDE = 1.5  # beams from a brighter source, on whose flank a find may lie
+ABOUT = 3.0  # beams from such a find, within which other sources count
 ALIKE = 0.5  # chance of another candidate, with which a field is one of sources
 FIELD = 24.0  # beams on a side, of the fields Judge has learnt from
 EVIDENT_SNR = 8.0
@@ -558,7 +561,7 @@ def judgement(finds: list[Find], settings: Settings, networks: SearchNetworks) -
     with torch.inference_mode():
         numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
         chances = expit(as_in_its_field(networks.judge(numbers).cpu().numpy(), finds))
-    bright = [find for find in finds if not find.box and snr_of(find, "stack") >= OUTSHINING]
+    bright = outshining(finds)
     brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(line_of(find) for find in finds))
     heard = 0.0 if bright else LEAST_CHANCE  # Judge has learnt of no field with such a source
     for find, chance in zip(finds, chances, strict=True):
@@ -665,7 +668,8 @@ def drop_overshadowed(finds: list[Find], parts: list[Part], settings: Settings) 
     # the same in all finds of a window
     lights = [(part.window, snr_of(part.finds[0], "brightest")) for part in parts if part.finds]
     for find in finds:
-        if find.candidate.fate is not Fate.FLAGGED or find.candidate.prob >= settings.threshold:
+        parted = find.candidate.blended and not find.box  # what is needed beside a neighbour is no sidelobe
+        if find.candidate.fate is not Fate.FLAGGED or find.candidate.prob >= settings.threshold or parted:
             continue
         brightest = max(light for window, light in lights if window.meets(find.window))
         if snr_of(find, "both") < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
@@ -683,6 +687,7 @@ def source_spectral_focusing(
     Sources that lie so close that only their lines tell them apart join ``finds``, which are the finds of
     the window with its dirty image ``stacked``.
     """
+    flag_companions(chosen, cube, stacked, settings)  # (9)
     for done, find in enumerate(chosen):
         yield Progress("Focusing on sources", done, len(chosen))
         cutout = seen_about(find, cube, stacked, settings)
@@ -701,6 +706,51 @@ def source_spectral_focusing(
             if not cutout.holds(find.candidate.box):
                 cutout = seen_about(find, cube, stacked, settings)
         focus_and_measure(find, cube, cutout, settings)
+
+
+def flag_companions(finds: list[Find], cube: Cube, stacked: np.ndarray, settings: Settings) -> None:
+    """Flag what Judge dropped beside a brighter source that it kept, where two sources fit far better than one."""
+    bright = outshining(finds)
+    for find in finds:
+        candidate, beam = find.candidate, beam_of(find)
+        lost = candidate.fate is Fate.DROPPED and candidate.prob >= LEAST_CHANCE and not find.box
+        if not lost or (settings.require_line and not candidate.peaks) or artefact_of(find, bright):
+            continue
+        near = [f for f in finds if f.candidate.fate is not Fate.DROPPED and separation(f, find) < ABOUT * beam]
+        first, *others = sorted(near, key=lambda f: separation(f, find)) or [find]
+        beside = separation(first, find) < BESIDE * beam and snr_of(first, "both") > snr_of(find, "both")
+        if first.candidate.fate is not Fate.KEPT or not beside:
+            continue
+        cutout = seen_about(first, cube, stacked, settings)
+        if cutout is None:
+            continue
+        images = weighted_images(cutout, [expected_spectrum(first), expected_spectrum(find)])
+        blobs = [before_beam(f, cutout) for f in (first, find, *others)]
+        if both := two_sources(Likelihood(images, beam), *blobs[:2], blobs[2:]):
+            sigma, *places = both
+            (first.y, first.x), (find.y, find.x) = (place + cutout.origin for place in places)
+            first.candidate.blended = candidate.blended = True
+            candidate.fate = Fate.FLAGGED
+            candidate.reasons.append(
+                f"flagged: it and candidate {first.candidate.id} fit better than a single source, by {sigma:.1f} sigma"
+            )
+
+
+def separation(one: Find, other: Find) -> float:
+    """Pixels between two finds."""
+    return float(np.hypot(one.y - other.y, one.x - other.x))
+
+
+def before_beam(find: Find, cutout: Cutout) -> Blob:
+    """A find as it is before the beam, in a cutout's pixels."""
+    beam = beam_of(find) * gaussian_fwhm_to_sigma
+    y, x = np.array([find.y, find.x]) - cutout.origin
+    return Blob.round(y, x, np.sqrt(max(find.sigma_y * find.sigma_x - beam**2, 0.0)))
+
+
+def outshining(finds: list[Find]) -> list[Find]:
+    """Those of some finds that are so bright that their flanks may be taken for sources."""
+    return [find for find in finds if not find.box and snr_of(find, "stack") >= OUTSHINING]
 
 
 def beam_of(find: Find) -> float:
