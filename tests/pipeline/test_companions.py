@@ -72,3 +72,9 @@ def test_images_are_independent_and_those_of_like_spectra_one():
     assert np.corrcoef(images.reshape(2, -1))[0, 1] == pytest.approx(0, abs=0.2)
     assert images.std(axis=(1, 2)) == pytest.approx([1, 1], rel=0.25)
     assert len(weighted_images(Cutout(planes, (0, 0)), [flat, 3 * flat])) == 1
+
+
+def test_without_noise_nothing_is_told():
+    images = weighted_images(Cutout(np.zeros((8, SIDE, SIDE)), (0, 0)), [np.ones(8), np.arange(8.0)])
+    assert images.shape == (0, SIDE, SIDE)
+    assert two_sources(Likelihood(images, BEAM), Blob.round(30, 30, 1), Blob.round(30, 38, 1), []) is None

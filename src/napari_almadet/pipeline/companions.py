@@ -53,7 +53,7 @@ class Likelihood:
         self.fwhm = beam
         self.beam = (beam * gaussian_fwhm_to_sigma) ** 2 * np.eye(2)
         self.places = np.indices(images.shape[1:]).reshape(2, -1).T.astype(float)
-        self.values = images.reshape(len(images), -1)
+        self.values = images.reshape(len(images), len(self.places))
 
     def seen(self, blob: Blob) -> np.ndarray:
         """The images smoothed with a source, at its place: (k,)."""
@@ -89,12 +89,14 @@ def weighted_images(cutout: Cutout, spectra: list[np.ndarray]) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (k, ny, nx), independent of each other, in units of their noise.
+        (k, ny, nx), independent of each other, in units of their noise; k is 0 where no channel has any.
     """
     noise = mad_std(cutout.planes, axis=(1, 2), ignore_nan=True)
     known = noise > 0
     weights = np.array([s[known] / noise[known] for s in spectra])
-    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
+    weights = np.array([w / np.linalg.norm(w) for w in weights if w.any()])
+    if not len(weights):
+        return np.zeros((0, *cutout.planes.shape[1:]))
     _, size, rows = np.linalg.svd(weights, full_matrices=False)
     rows = rows[size > ALIKE * size[0]]
     return np.tensordot(rows, np.nan_to_num(cutout.planes[known] / noise[known, None, None]), axes=1)

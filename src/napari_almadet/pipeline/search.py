@@ -88,7 +88,7 @@ CONTINUUM_SNR = 4.0
 ALONE = 1.5  # beams to the next source, for a place to be refined
 RECENTRE = 0.3  # beams by which it may move
 BESIDE = 1.5  # beams from a brighter source, on whose flank a find may lie
-ABOUT = 3.0  # beams from such a find, within which other sources count
+NEARBY = 3.0  # beams from such a find, within which other sources count
 ALIKE = 0.5  # chance of another candidate, with which a field is one of sources
 FIELD = 24.0  # beams on a side, of the fields Judge has learnt from
 EVIDENT_SNR = 8.0
@@ -716,7 +716,7 @@ def flag_companions(finds: list[Find], cube: Cube, stacked: np.ndarray, settings
         lost = candidate.fate is Fate.DROPPED and candidate.prob >= LEAST_CHANCE and not find.box
         if not lost or (settings.require_line and not candidate.peaks) or artefact_of(find, bright):
             continue
-        near = [f for f in finds if f.candidate.fate is not Fate.DROPPED and separation(f, find) < ABOUT * beam]
+        near = [f for f in finds if f.candidate.fate is not Fate.DROPPED and separation(f, find) < NEARBY * beam]
         first, *others = sorted(near, key=lambda f: separation(f, find)) or [find]
         beside = separation(first, find) < BESIDE * beam and snr_of(first, "both") > snr_of(find, "both")
         if first.candidate.fate is not Fate.KEPT or not beside:
@@ -762,7 +762,7 @@ def stands_alone(find: Find, finds: list[Find]) -> bool:
     """Whether no other find that was kept lies within :data:`ALONE` beams."""
     reach = ALONE * beam_of(find)
     others = (other for other in finds if other is not find and other.candidate.fate is not Fate.DROPPED)
-    return all(np.hypot(other.y - find.y, other.x - find.x) > reach for other in others)
+    return all(separation(other, find) > reach for other in others)
 
 
 def best_place(find: Find, cutout: Cutout) -> tuple[float, float]:
