@@ -88,6 +88,7 @@ CONTINUUM_SNR = 4.0
 ALONE = 1.5  # beams to the next source, for a place to be refined
 RECENTRE = 0.3  # beams by which it may move
 BESIDE = 1.5  # beams from a brighter source, on whose flank a find may lie
+DOUBTED = 0.5  # Judge's chance, from which on what it drops there is looked at again
 NEARBY = 3.0  # beams from such a find, within which other sources count
 ALIKE = 0.5  # chance of another candidate, with which a field is one of sources
 FIELD = 24.0  # beams on a side, of the fields Judge has learnt from
@@ -709,11 +710,15 @@ def source_spectral_focusing(
 
 
 def flag_companions(finds: list[Find], cube: Cube, stacked: np.ndarray, settings: Settings) -> None:
-    """Flag what Judge dropped beside a brighter source that it kept, where two sources fit far better than one."""
+    """Flag what Judge dropped beside a brighter source that it kept, where two sources fit far better than one.
+
+    Its chance is :data:`DOUBTED` at least: the fit takes beam and noise for Gaussian, which they are with natural
+    weights only.
+    """
     bright = outshining(finds)
     for find in finds:
         candidate, beam = find.candidate, beam_of(find)
-        lost = candidate.fate is Fate.DROPPED and candidate.prob >= LEAST_CHANCE and not find.box
+        lost = candidate.fate is Fate.DROPPED and candidate.prob >= DOUBTED and not find.box
         if not lost or (settings.require_line and not candidate.peaks) or artefact_of(find, bright):
             continue
         near = [f for f in finds if f.candidate.fate is not Fate.DROPPED and separation(f, find) < NEARBY * beam]
