@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.stats import gaussian_fwhm_to_sigma, mad_std
+from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.optimize import OptimizeResult, minimize
 
-from napari_almadet.pipeline.focus import Cutout
+from napari_almadet.pipeline.focus import Cutout, channel_noise
 
 SAMPLED = 0.6  # pixels, the least sigma of a Gaussian that sums over pixels can follow
 WIDEST = 2.0  # beams, sigma of a source before the beam
@@ -91,7 +91,7 @@ def weighted_images(cutout: Cutout, spectra: list[np.ndarray]) -> np.ndarray:
     numpy.ndarray
         (k, ny, nx), independent of each other, in units of their noise; k is 0 where no channel has any.
     """
-    noise = mad_std(cutout.planes, axis=(1, 2), ignore_nan=True)
+    noise = channel_noise(cutout.planes)
     known = noise > 0
     weights = np.array([s[known] / noise[known] for s in spectra])
     weights = np.array([w / np.linalg.norm(w) for w in weights if w.any()])

@@ -99,6 +99,14 @@ def voxel_noise(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> float:
     return noise(rest - integrate(rest) / len(rest)) * np.sqrt(len(rest) / (len(rest) - 1))
 
 
+def channel_noise(planes: np.ndarray) -> np.ndarray:
+    """Standard deviation of the noise in each channel, (channels,); 0 in those without data."""
+    known = np.isfinite(planes).any(axis=(1, 2))
+    sigma = np.zeros(len(planes))
+    sigma[known] = mad_std(planes[known], axis=(1, 2), ignore_nan=True)
+    return sigma
+
+
 def focused_noise(image: np.ndarray, rms: float, channels: tuple[int, int]) -> float:
     """Standard deviation of the noise in a focused image.
 

@@ -40,6 +40,7 @@ from napari_almadet.pipeline.evidence import (
 from napari_almadet.pipeline.focus import (
     Cutout,
     brightest_pixel,
+    channel_noise,
     cut_out,
     focus,
     focused_noise,
@@ -777,7 +778,7 @@ def best_place(find: Find, cutout: Cutout) -> tuple[float, float]:
     weighted with its spectrum, smoothed with its extent before the beam.  It is looked for about Source Finder's,
     which stays where there is no such maximum.
     """
-    noise = mad_std(cutout.planes, axis=(1, 2), ignore_nan=True)
+    noise = channel_noise(cutout.planes)
     known = noise > 0
     expected = expected_spectrum(find)[known] / noise[known]
     image = np.tensordot(expected, np.nan_to_num(cutout.planes[known] / noise[known, None, None]), axes=1)
