@@ -29,6 +29,7 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from napari_almadet.evaluation.run import attenuation
+from napari_almadet.pipeline.companions import likeness
 from napari_almadet.pipeline.evidence import MAPS, average, binning, in_noise_units, maps
 from napari_almadet.simulation import sky
 from napari_almadet.simulation.dataset import SimulatedCube, seed_of, simulate_cube
@@ -40,15 +41,6 @@ BRIGHT = 5.0
 FALSE = 0.01  # candidates a source
 EMPTY = 200  # fields without a source, in which false candidates are counted
 DRAWS = 500  # of the noise at a source
-
-
-def likeness(apart: np.ndarray, shape: np.ndarray, beam: np.ndarray) -> float:
-    """Covariance, over a voxel's variance, of two sources of unit flux in noise that has the beam's shape.
-
-    ``apart`` (2,) is from one to the other, ``shape`` the sum of their covariances, ``beam`` that of the beam.
-    """
-    wide = beam + shape
-    return np.sqrt(np.linalg.det(beam) / np.linalg.det(wide)) * np.exp(-0.5 * apart @ np.linalg.solve(wide, apart))
 
 
 def difference(places: np.ndarray, shapes: np.ndarray, spectra: np.ndarray, beam: np.ndarray) -> float:

@@ -15,7 +15,7 @@ from napari_almadet.pipeline.evidence import NoiseUnits, differences
 from napari_almadet.pipeline.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.pipeline.sources import BOX_LEVEL, LINE_SNR, MEASURES
 from napari_almadet.pipeline.spectra import overlap
-from napari_almadet.pipeline.windows import Find, Window
+from napari_almadet.pipeline.windows import Find, Window, separation, snr_of
 
 PATCH_SNR = 5.0
 EXTENDED = 10.0  # beams
@@ -105,8 +105,7 @@ def crowd(members: list[Find], brightest: float) -> bool:
 
     Source Finder is then sure of them, and leaves nothing nearly as bright as the patch's peak that it is not sure of.
     """
-    names = MEASURES.index("stack"), MEASURES.index("line")
-    strength = [2 * np.sinh(max(find.measures[i] for i in names)) for find in members]
+    strength = [max(snr_of(find, "stack"), snr_of(find, "line")) for find in members]
     sure = [find.measures[MEASURES.index("logit")] >= logit(SURE) for find in members]
     return sum(sure) > 1 and all(s or snr < OUTSTANDING * brightest for s, snr in zip(sure, strength, strict=True))
 
@@ -218,7 +217,7 @@ def part_by_lines(find: Find, finds: list[Find], cutout: Cutout) -> Find | None:
 
 def has_line_near(other: Find, peak: EmissionPeak, find: Find, distance: float) -> bool:
     """Whether another find, no further than ``distance`` from this one, shows the same line, and is there to stay."""
-    near = np.hypot(other.y - find.y, other.x - find.x) < distance
+    near = separation(other, find) < distance
     return near and other.candidate.fate is not Fate.DROPPED and any(peak.same_line(p) for p in other.candidate.peaks)
 
 

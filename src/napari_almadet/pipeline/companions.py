@@ -15,7 +15,7 @@ import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.optimize import OptimizeResult, minimize
 
-from napari_almadet.pipeline.focus import Cutout, channel_noise
+from napari_almadet.pipeline.focus import Cutout, over_noise
 
 SAMPLED = 0.6  # pixels, the least sigma of a Gaussian that sums over pixels can follow
 WIDEST = 2.0  # beams, sigma of a source before the beam
@@ -60,17 +60,25 @@ class Likelihood:
         weight = gaussian(self.places - blob.place, blob.shape) / (2 * np.pi * np.sqrt(np.linalg.det(blob.shape)))
         return self.values @ weight
 
-    def likeness(self, one: Blob, other: Blob) -> float:
-        """What one source of unit flux shows of another, in units of the noise."""
-        wide = self.beam + one.shape + other.shape
-        part = np.sqrt(np.linalg.det(self.beam) / np.linalg.det(wide))
-        return float(part * gaussian(one.place - other.place, wide))
-
     def __call__(self, blobs: list[Blob]) -> float:
         """Twice the logarithm of the likelihood over that of noise alone, each source as bright as fits best."""
-        alike = np.array([[self.likeness(one, other) for other in blobs] for one in blobs])
+        alike = np.array(
+            [
+                [likeness(one.place - other.place, one.shape + other.shape, self.beam) for other in blobs]
+                for one in blobs
+            ]
+        )
         seen = np.array([self.seen(blob) for blob in blobs])
         return float((seen * (np.linalg.pinv(alike, rcond=1e-6, hermitian=True) @ seen)).sum())
+
+
+def likeness(apart: np.ndarray, shape: np.ndarray, beam: np.ndarray) -> float:
+    """Covariance, over a voxel's variance, of two sources of unit flux in noise that has the beam's shape.
+
+    ``apart`` (2,) is from one to the other, ``shape`` the sum of their covariances, ``beam`` that of the beam.
+    """
+    wide = beam + shape
+    return float(np.sqrt(np.linalg.det(beam) / np.linalg.det(wide)) * gaussian(apart, wide))
 
 
 def gaussian(apart: np.ndarray, shape: np.ndarray) -> np.ndarray:
@@ -91,15 +99,13 @@ def weighted_images(cutout: Cutout, spectra: list[np.ndarray]) -> np.ndarray:
     numpy.ndarray
         (k, ny, nx), independent of each other, in units of their noise; k is 0 where no channel has any.
     """
-    noise = channel_noise(cutout.planes)
-    known = noise > 0
-    weights = np.array([s[known] / noise[known] for s in spectra])
-    weights = np.array([w / np.linalg.norm(w) for w in weights if w.any()])
-    if not len(weights):
-        return np.zeros((0, *cutout.planes.shape[1:]))
+    planes, noise = over_noise(cutout.planes)
+    weights = [spectrum / noise for spectrum in spectra]
+    weights = [weight / np.linalg.norm(weight) for weight in weights if weight.any()]
+    if not weights:
+        return planes[:0]
     _, size, rows = np.linalg.svd(weights, full_matrices=False)
-    rows = rows[size > ALIKE * size[0]]
-    return np.tensordot(rows, np.nan_to_num(cutout.planes[known] / noise[known, None, None]), axes=1)
+    return np.tensordot(rows[size > ALIKE * size[0]], planes, axes=1)
 
 
 def two_sources(

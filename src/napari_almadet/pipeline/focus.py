@@ -99,12 +99,13 @@ def voxel_noise(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> float:
     return noise(rest - integrate(rest) / len(rest)) * np.sqrt(len(rest) / (len(rest) - 1))
 
 
-def channel_noise(planes: np.ndarray) -> np.ndarray:
-    """Standard deviation of the noise in each channel, (channels,); 0 in those without data."""
+def over_noise(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Channels in units of their noise, 0 without data, and the noise of each, (channels,): infinite without any."""
     known = np.isfinite(planes).any(axis=(1, 2))
     sigma = np.zeros(len(planes))
     sigma[known] = mad_std(planes[known], axis=(1, 2), ignore_nan=True)
-    return sigma
+    sigma[sigma == 0] = np.inf
+    return np.nan_to_num(planes / sigma[:, None, None]), sigma
 
 
 def focused_noise(image: np.ndarray, rms: float, channels: tuple[int, int]) -> float:

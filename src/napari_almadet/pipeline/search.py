@@ -40,11 +40,11 @@ from napari_almadet.pipeline.evidence import (
 from napari_almadet.pipeline.focus import (
     Cutout,
     brightest_pixel,
-    channel_noise,
     cut_out,
     focus,
     focused_noise,
     global_snr,
+    over_noise,
     pixel_snr,
     voxel_noise,
 )
@@ -73,6 +73,8 @@ from napari_almadet.pipeline.windows import (
     noise_profile,
     read_averaged,
     read_blocks,
+    separation,
+    snr_of,
     windows,
 )
 from napari_almadet.pipeline.workers import each, lent
@@ -610,11 +612,6 @@ def evident(find: Find) -> bool:
     return snr_of(find, "both") >= max(EVIDENT_SNR, EVIDENT_SHARE * snr_of(find, "brightest"))
 
 
-def snr_of(find: Find, name: str) -> float:
-    """One of the :data:`MEASURES` that are SNRs."""
-    return float(2 * np.sinh(find.measures[MEASURES.index(name)]))
-
-
 def line_of(find: Find) -> float:
     """SNR of a find's best line, in noise to which each channel's error of its own adds a share of the continuum."""
     error = NOISE_ERROR * snr_of(find, "stack") / np.sqrt(len(find.spectrum))
@@ -742,11 +739,6 @@ def flag_companions(finds: list[Find], cube: Cube, stacked: np.ndarray, settings
             )
 
 
-def separation(one: Find, other: Find) -> float:
-    """Pixels between two finds."""
-    return float(np.hypot(one.y - other.y, one.x - other.x))
-
-
 def before_beam(find: Find, cutout: Cutout) -> Blob:
     """A find as it is before the beam, in a cutout's pixels."""
     beam = beam_of(find) * gaussian_fwhm_to_sigma
@@ -778,10 +770,8 @@ def best_place(find: Find, cutout: Cutout) -> tuple[float, float]:
     weighted with its spectrum, smoothed with its extent before the beam.  It is looked for about Source Finder's,
     which stays where there is no such maximum.
     """
-    noise = channel_noise(cutout.planes)
-    known = noise > 0
-    expected = expected_spectrum(find)[known] / noise[known]
-    image = np.tensordot(expected, np.nan_to_num(cutout.planes[known] / noise[known, None, None]), axes=1)
+    planes, noise = over_noise(cutout.planes)
+    image = np.tensordot(expected_spectrum(find) / noise, planes, axes=1)
     beam = beam_of(find)
     extent = np.sqrt(np.maximum(np.square([find.sigma_y, find.sigma_x]) - (beam * gaussian_fwhm_to_sigma) ** 2, 0))
     reach = RECENTRE * beam

@@ -20,6 +20,7 @@ from napari_almadet.pipeline.blobs import Stacking, channel_blocks
 from napari_almadet.pipeline.catalog import Box, Candidate
 from napari_almadet.pipeline.evidence import PIXELS_PER_BEAM, in_noise_units, resample
 from napari_almadet.pipeline.sidelobes import noise_beam
+from napari_almadet.pipeline.sources import MEASURES
 from napari_almadet.pipeline.steps import Progress, in_steps
 
 if TYPE_CHECKING:
@@ -55,6 +56,16 @@ class Find:
     window: Window
     box: Box | None = None  # of extended emission; others end where their Gaussian does
     stripe: bool = False  # extended emission that is as long and thin as a bad baseline's wave
+
+
+def separation(one: Find, other: Find) -> float:
+    """Pixels of the cube between two finds."""
+    return float(np.hypot(one.y - other.y, one.x - other.x))
+
+
+def snr_of(find: Find, name: str) -> float:
+    """One of a find's :data:`~napari_almadet.pipeline.sources.MEASURES` that are SNRs."""
+    return float(2 * np.sinh(find.measures[MEASURES.index(name)]))
 
 
 @dataclass(frozen=True)
