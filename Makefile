@@ -2,6 +2,11 @@
 #                    HEADLESS=1, run the same detection and print the candidates
 # make test          set up and run the tests
 # make lint          check style and formatting
+# make types         check the types of the rooms that pyproject.toml names
+# make coverage      run the tests and show what none of them ran
+# make docs          build the documentation site in site/, without warnings
+# make lowest        run the tests with the oldest libraries that pyproject.toml allows
+# make mutants       change the rules of the search one at a time and list what no test notices; takes hours
 # make screenshots   take the pictures in docs/images anew
 # make clean         remove all that was set up
 #
@@ -10,6 +15,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := build/lowest
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip --no-input --disable-pip-version-check -qq
 
@@ -27,7 +33,7 @@ FIND_PYTHON = for python in $(or $(PYTHON),python3 python3.12 python3.11 python3
 	$$python -c "import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null && break; \
 	python=; done
 
-.PHONY: demo test lint screenshots clean system
+.PHONY: demo test lint types coverage docs lowest mutants screenshots clean system
 .DELETE_ON_ERROR:
 
 demo: system $(VENV)/installed
@@ -42,13 +48,38 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+types: $(VENV)/installed-dev
+	$(BIN)/python -m mypy
+
+coverage: HEADLESS :=
+coverage: PROGRAMS := Xvfb=xvfb
+coverage: system $(VENV)/installed-dev
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+docs: $(VENV)/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html -d build/doctrees -c docs . site
+	@echo "The documentation is in site/docs/index.html"
+
+# dask is named so that uv takes its oldest release too: distributed fits one release of dask only.
+lowest: HEADLESS :=
+lowest: PROGRAMS := Xvfb=xvfb
+lowest: system $(VENV)/installed-dev
+	@$(PIP) install uv
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
+		dask -e ".[pyqt6,train,evaluate,distributed,casa,hdf5]" --group test
+	$(LOWEST)/bin/python -m pytest
+
+mutants: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/mutation.py search measure cube
+
 screenshots: HEADLESS :=
 screenshots: PROGRAMS := Xvfb=xvfb xauth=xauth
 screenshots: system $(VENV)/installed
 	xvfb-run -a -s "-screen 0 1920x1080x24" $(BIN)/python docs/make_screenshots.py
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site docs/generated src/*.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
 
 # As root on Debian or Ubuntu install the system packages that are missing; else say which, and stop where a
 # window is to open.
@@ -85,4 +116,8 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@$(PIP) install -c constraints.txt -e ".[pyqt6,train,evaluate]" --group dev
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	@$(PIP) install -c constraints.txt --group docs
 	@touch $@

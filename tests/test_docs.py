@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
+DOCS = [
+    page
+    for kind in ("*.md", "*.rst")
+    for page in sorted((ROOT / "docs").rglob(kind))
+    if "generated" not in page.parts  # by `make docs`
+]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *DOCS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -20,5 +27,20 @@ def test_links_lead_somewhere(page):
 
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").glob("**/*.md")} - {"index.md"}
-    assert pages == set(re.findall(r"\]\(([^)\s]+\.md)\)", index))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in DOCS} - {"index.md"}
+    assert pages | {"../CHANGELOG.md", "../CONTRIBUTING.md"} == set(re.findall(r"\]\(([^)\s]+\.(?:md|rst))\)", index))
+
+
+def test_one_version_in_all_places():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (\S+)$", citation, re.MULTILINE) == [project["version"]]
+    assert re.search(r"^## \[(\S+)\] - ", changelog, re.MULTILINE)[1] == project["version"]
+
+
+def test_the_guide_names_every_command_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split()) - {"demo", "system"}
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert not {target for target in targets if f"make {target}" not in guide}

@@ -14,6 +14,8 @@ decoder                     24, 16, 12, 8 channels: each block reduces them, as 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -31,7 +33,9 @@ class BlobsFinder(nn.Module):
         Length of the vector between the two fully connected layers.
     """
 
-    def __init__(self, encoder=(4, 8, 16, 32), decoder=(24, 16, 12, 8), latent: int = 512):
+    def __init__(
+        self, encoder: Sequence[int] = (4, 8, 16, 32), decoder: Sequence[int] = (24, 16, 12, 8), latent: int = 512
+    ) -> None:
         super().__init__()
         self.config = {"encoder": list(encoder), "decoder": list(decoder), "latent": latent}
         side = FIELD // 2 ** len(encoder)
@@ -41,8 +45,10 @@ class BlobsFinder(nn.Module):
         self.to_latent = nn.Linear(features, latent)
         self.from_latent = nn.Linear(latent, features)
         self.decoder = nn.Sequential(*(_double(i, o) for i, o in zip((encoder[-1], *decoder), decoder, strict=False)))
-        self.head = nn.Sequential(nn.Conv2d(decoder[-1], 1, kernel_size=1), nn.Sigmoid())
-        nn.init.constant_(self.head[0].bias, -4.0)  # a map is empty but for a few pixels: begin there
+        last = nn.Conv2d(decoder[-1], 1, kernel_size=1)
+        assert last.bias is not None
+        nn.init.constant_(last.bias, -4.0)  # a map is empty but for a few pixels: begin there
+        self.head = nn.Sequential(last, nn.Sigmoid())
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Map of shape (batch, 1, 256, 256), in [0, 1]."""

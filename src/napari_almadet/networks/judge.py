@@ -17,7 +17,12 @@ class Judge(nn.Module):
         Neurons of the two hidden layers.
     """
 
-    def __init__(self, features: int, hidden: int = 48):
+    mean: torch.Tensor
+    scale: torch.Tensor
+    slope: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, features: int, hidden: int = 48) -> None:
         super().__init__()
         self.config = {"features": features, "hidden": hidden}
         self.register_buffer("mean", torch.zeros(features))

@@ -7,6 +7,8 @@ takes spectra of any length and treats all channels alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -25,12 +27,13 @@ class LineFinder(nn.Module):
         Of the blocks; each has two convolutions over five channels.
     """
 
-    def __init__(self, width: int = 32, dilations=(1, 2, 4, 8, 16, 4, 1)):
+    def __init__(self, width: int = 32, dilations: Sequence[int] = (1, 2, 4, 8, 16, 4, 1)) -> None:
         super().__init__()
         self.config = {"width": width, "dilations": list(dilations)}
         self.stem = nn.Conv1d(1, width, 5, padding=2)
         self.blocks = nn.ModuleList(Residual(width, dilation) for dilation in dilations)
         self.head = nn.Conv1d(width, 1, 1)
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias, -3.0)  # most channels hold no line: begin there
 
     def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
@@ -44,7 +47,7 @@ class LineFinder(nn.Module):
 class Residual(nn.Module):
     """Two dilated convolutions beside a short cut."""
 
-    def __init__(self, width: int, dilation: int):
+    def __init__(self, width: int, dilation: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.BatchNorm1d(width),

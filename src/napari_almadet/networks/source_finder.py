@@ -8,7 +8,7 @@ centre is there, where in the pixel, and how large the source is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise, product
 
 import torch
@@ -32,12 +32,13 @@ class SourceFinder(nn.Module):
 
     OUTPUTS = 5
 
-    def __init__(self, inputs: int = 8, widths=(16, 32, 64, 96)):
+    def __init__(self, inputs: int = 8, widths: Sequence[int] = (16, 32, 64, 96)) -> None:
         super().__init__()
         self.config = {"inputs": inputs, "widths": list(widths)}
         self.down = nn.ModuleList(Block(i, o) for i, o in zip((inputs, *widths), widths, strict=False))
         self.up = nn.ModuleList(Block(low + skip, skip) for skip, low in pairwise(widths))
         self.head = nn.Conv2d(widths[0], self.OUTPUTS, kernel_size=1)
+        assert self.head.bias is not None
         with torch.no_grad():
             self.head.bias.zero_()
             self.head.bias[0] = -4.0  # most pixels hold no centre: begin there
@@ -60,7 +61,7 @@ class SourceFinder(nn.Module):
 class Block(nn.Module):
     """Two convolutions of 3 x 3, the second beside a short cut."""
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.first = nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
         self.second = nn.Sequential(nn.Conv2d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs))
@@ -86,7 +87,7 @@ def from_all_sides(network: Callable[[torch.Tensor], torch.Tensor], images: torc
     torch.Tensor
         As :class:`SourceFinder` answers, (batch, 5, y, x), in single precision.
     """
-    total = 0.0
+    total = torch.zeros(())
     for axes, swap in product(((), (-1,), (-2,), (-2, -1)), (False, True)):
         seen = images.flip(axes)
         answer = network(seen.mT if swap else seen).float()
