@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from napari_almadet.pipeline.evidence import MAPS, in_noise_units, line_maps, stack_snr
 from napari_almadet.pipeline.sidelobes import gaussian
+from napari_almadet.simulation.array import CleanBeam
+from napari_almadet.simulation.cleaning import CleanRun
 from napari_almadet.training.fields import (
     COLUMNS,
     EMPTY,
@@ -16,15 +20,20 @@ from napari_almadet.training.fields import (
     Instrument,
     Source,
     blemish,
+    cleaned,
     covariance,
+    draw_absorption,
+    draw_field,
     draw_observation,
     draw_sources,
     emission,
     noise_window,
     phase_errors,
     simulate_field,
+    smoothed,
     source_image,
     targets,
+    truth_row,
     write_fields,
 )
 
@@ -42,7 +51,7 @@ def instrument(round_beam) -> Instrument:
     power = torch.fft.rfft2(gaussian((2 * SIDE, 2 * SIDE), BEAM)).real.clamp(min=0)
     white = torch.randn(1, 32, 2 * SIDE, 2 * SIDE, generator=torch.Generator().manual_seed(0))
     noise = torch.fft.irfft2(torch.fft.rfft2(white) * power.sqrt(), s=(2 * SIDE, 2 * SIDE))
-    return Instrument(round_beam, covariance(BEAM, BEAM, 0), (noise / noise.std()).half().numpy(), BEAM)
+    return Instrument(round_beam, CleanBeam(BEAM, BEAM, 0.0), (noise / noise.std()).half().numpy())
 
 
 def test_a_source_is_a_gaussian_as_wide_as_beam_and_source_together(round_beam):
@@ -98,9 +107,10 @@ def test_fields_show_their_sources(instrument, monkeypatch):
     rng = np.random.default_rng(5)
     seen = []
     while len(seen) < 12:
-        cube, truth = simulate_field(rng, instrument)
+        field = simulate_field(rng, instrument)
+        truth = field.sources
         assert truth.shape == (len(truth), len(COLUMNS) - 1)
-        units = in_noise_units(cube, BEAM)
+        units = in_noise_units(field.cube, field.beam)
         stack, lines = stack_snr(units), line_maps(units).snr
         for y, x, _, _, snr_stack, snr_line, *_ in truth:
             if max(snr_stack, snr_line) > 10:
@@ -166,3 +176,68 @@ def test_files_are_the_same_for_the_same_seed_and_shown_turned(tmp_path, instrum
             around = stack[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
             lines = images[2].numpy()[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
             assert max(around.max(), lines.max()) > np.arcsinh(1.0)
+
+
+def test_all_skies_are_drawn():
+    rng = np.random.default_rng(0)
+    beam = CleanBeam(BEAM, BEAM, 0.0)
+    drawn = [draw_field(rng, beam, 32, 0.0) for _ in range(60)]
+    kinds = {one.emission.kind for _, resolved in drawn for one in resolved}
+    assert kinds == {"galaxy", "cloud"}
+    assert any(source.snr_line < 0 for sources, _ in drawn for source in sources)
+    assert any(source.slope for sources, _ in drawn for source in sources)
+    assert draw_field(rng, beam, 32, 1.0) == ([], [])
+
+
+def test_absorption_takes_no_more_than_there_is(round_beam):
+    rng = np.random.default_rng(1)
+    for _ in range(5):
+        for source in draw_absorption(rng, BEAM, 32):
+            cube = emission(source, round_beam, 32)
+            y, x = np.rint(source.centre).astype(int)
+            assert cube[:, y, x].min() > -0.05 * cube[:, y, x].max()
+
+
+def test_smoothing_leaves_noise_of_one_and_tells_the_new_snr(instrument):
+    rng = np.random.default_rng(0)
+    source = Source(np.array([48.0, 48.0]), POINT, 200.0, 0.0, 0, 1)
+    noise = noise_window(rng, instrument.noise, 16)
+    quiet = emission(source, instrument.response, 16)
+    cube, beam, rms = smoothed(np.random.default_rng(3), quiet + noise, instrument)
+    assert beam.fwhm > BEAM
+    alone, *_ = smoothed(np.random.default_rng(3), noise, instrument)
+    inside = slice(16, -16)
+    assert float(alone[:, inside, inside].std()) == pytest.approx(1, rel=0.06)
+    row = truth_row(source, instrument.clean_beam, beam, rms)
+    peak = float((cube - alone)[:, 48, 48].sum()) / np.sqrt(16)
+    assert row[4] == pytest.approx(peak, rel=0.03)
+
+
+def test_clean_takes_the_sidelobes_of_a_field(instrument):
+    """A beam with a ring of 30 % about it, of which little is left where the components are."""
+    n = 2 * SIDE
+    y, x = np.indices((n, n)) - SIDE
+    ring = 0.3 * np.exp(-0.5 * ((np.hypot(y, x) - 20) / 2) ** 2)
+    main = np.fft.fftshift(torch.fft.irfft2(instrument.response, s=(n, n)).numpy())
+    response = torch.fft.rfft2(torch.from_numpy(np.fft.ifftshift(main + ring).astype(np.float32)))
+    ringed = replace(instrument, response=response)
+    cube = emission(Source(np.array([48.0, 48.0]), POINT, 400.0, 0.0, 0, 1), response, 4)
+    after = cleaned(cube, ringed, CleanRun(500, 3.0, 0.1))
+    assert float(cube[0, 48, 68]) > 40
+    assert abs(float(after[0, 48, 68])) < 6
+    assert float(after[0, 48, 48]) == pytest.approx(float(cube[0, 48, 48]), rel=0.05)
+
+
+def test_between_the_leaves_of_a_cloud_nothing_is_asked(tmp_path):
+    between = np.zeros((1, SIDE, SIDE), bool)
+    between[0, :20, :10] = True
+    maps = np.ones((1, len(MAPS), SIDE, SIDE), np.float16)
+    np.savez(tmp_path / "train-0.npz", maps=maps, sources=np.zeros((0, len(COLUMNS))), between=between)
+    _, target = Fields(tmp_path, "train", seed=1, augment=False)[0]
+    assert not target[5, :20, :10].any()
+    assert target[5, 20:].all()
+    weights = [float((1 - Fields(tmp_path, "train", seed=1)[0][1][5]).sum()) for _ in range(4)]
+    assert weights == [200] * 4
+    np.savez(tmp_path / "train-0.npz", maps=maps, sources=np.zeros((0, len(COLUMNS))))
+    with pytest.raises(ValueError, match="older version"):
+        Fields(tmp_path, "train", seed=1)

@@ -23,9 +23,13 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from napari_almadet.pipeline.evidence import in_noise_units, maps
 from napari_almadet.pipeline.sidelobes import without_sidelobes
 from napari_almadet.simulation import sky
-from napari_almadet.simulation.array import SPEED_OF_LIGHT, AntennaArray
+from napari_almadet.simulation.array import SPEED_OF_LIGHT, AntennaArray, CleanBeam
+from napari_almadet.simulation.channels import draw_mixing, noise_factor
+from napari_almadet.simulation.cleaning import CleanRun, clean_cube, draw_clean
+from napari_almadet.simulation.emission import beam_between, beam_transfer
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.training.data import Shown
+from napari_almadet.training.resolved import Resolved, dirty, draw_clouds, draw_galaxies, truth_of
 
 SIDE = 96  # px of a field
 CHANNELS = 128
@@ -33,18 +37,31 @@ ARRAYS = (*(f"alma_cycle9_c{i}" for i in range(1, 7)), "aca_cycle9", "vla_c", "v
 FIELDS = 40  # of one observation
 NOISE_CUBES = 2  # of 2 SIDE pixels a side, from which windows are cut for the fields
 EMPTY = 0.15  # of the fields
+# What the others hold, and the share of each.  "sources" are those of `draw_sources`; galaxies and clouds have a few
+# of them beside them.
+SKIES = {"sources": 0.62, "galaxies": 0.15, "clouds": 0.12, "absorption": 0.05, "continuum": 0.06}
+# What has been done to the data, and the share of each: nothing; phase errors; sources without sidelobes; CLEAN, as
+# far as somebody took it.
+EFFECTS = {"none": 0.62, "phases": 0.10, "restored": 0.08, "clean": 0.20}
+SHARED_CHANNELS = 0.3  # of the fields have channels that share their noise
+SMOOTHED = 0.1  # of the fields are smoothed to a wider beam
+WIDEST_BEAM = 6.2  # px
 FAINTEST = 3.0  # SNR, stack and line together, of a source that can be asked for
 COLUMNS = ("field", "y", "x", "sigma_y", "sigma_x", "snr_stack", "snr_line", "channel", "width")
 
 
 @dataclass(frozen=True)
 class Instrument:
-    """One observation: transforms of what a source looks like, noise to cut from, and the beam's covariance."""
+    """One observation: the transform of its dirty beam, its clean beam, and noise to cut from."""
 
     response: torch.Tensor  # rfft2 of the dirty beam on a grid of 2 SIDE
-    clean: np.ndarray  # covariance (y, x) of the clean beam, px²
+    clean_beam: CleanBeam
     noise: np.ndarray  # (cubes, channels, 2 SIDE, 2 SIDE), float16
-    beam: float  # px
+
+    @property
+    def beam(self) -> float:
+        """FWHM of the clean beam in pixels, the geometric mean of its axes."""
+        return self.clean_beam.fwhm
 
 
 def draw_observation(rng: np.random.Generator, paper: bool) -> Observation:
@@ -72,15 +89,12 @@ def draw_observation(rng: np.random.Generator, paper: bool) -> Observation:
 def instrument(rng: np.random.Generator, paper: bool) -> Instrument:
     """Draw an observation and make what its fields share."""
     observation = draw_observation(rng, paper)
-    beam = observation.clean_beam
     psf = torch.as_tensor(np.fft.ifftshift(observation.dirty_beam), dtype=torch.float32)
     response = torch.fft.rfft2(psf)
     imager = Imager(replace(observation, size=2 * SIDE), band_ends=False)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
     noise = [imager.noise(CHANNELS, generator).half().numpy() for _ in range(NOISE_CUBES)]
-    return Instrument(
-        response, covariance(beam.major, beam.minor, beam.angle), np.stack(noise), np.sqrt(beam.major * beam.minor)
-    )
+    return Instrument(response, observation.clean_beam, np.stack(noise))
 
 
 def covariance(major: float, minor: float, angle: float) -> np.ndarray:
@@ -113,6 +127,7 @@ class Source:
     channel: float
     width: float
     gradient: float = 0.0  # channels by which the line of a rotating one shifts across its FWHM
+    slope: float = 0.0  # relative change of the continuum from one end of the band to the other
 
 
 def draw_sources(rng: np.random.Generator, beam: float, n_channels: int, empty: float) -> list[Source]:
@@ -166,6 +181,60 @@ def draw_discs(rng: np.random.Generator, beam: float, n_channels: int) -> list[S
     return sources
 
 
+def draw_absorption(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
+    """One to three continuum sources, before each of which a line takes a tenth to nearly all of it away."""
+    sources = []
+    for _ in range(int(rng.integers(1, 4))):
+        level = np.exp(rng.uniform(np.log(10), np.log(300)))
+        width = np.exp(rng.uniform(np.log(1.5), np.log(20)))
+        depth = rng.uniform(0.1, 0.95) * level * np.sqrt(0.75 * width / n_channels)
+        shape = covariance(*(beam * np.sort(rng.uniform(0.0, 0.8, 2))[::-1]), rng.uniform(0, 180))
+        channel = rng.uniform(0.05, 0.95) * n_channels
+        sources.append(Source(rng.uniform(0, SIDE - 1, 2), shape, level, -depth, channel, width))
+    return sources
+
+
+def draw_continuum(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
+    """One to four bright sources whose continuum was left in, sloping a little, and fainter lines about them."""
+    sources = []
+    for _ in range(int(rng.integers(1, 5))):
+        level = np.exp(rng.uniform(np.log(30), np.log(1000)))
+        size = rng.uniform(0.8, 3.0, 2) if rng.random() < 0.3 else rng.uniform(0.0, 0.8, 2)
+        shape = covariance(*(beam * np.sort(size)[::-1]), rng.uniform(0, 180))
+        centre = rng.uniform(0, SIDE - 1, 2)
+        sources.append(Source(centre, shape, level, 0, 0, 1, slope=float(rng.normal(0, 0.05))))
+    return sources + draw_lines(rng, beam, n_channels, int(rng.integers(0, 4)))
+
+
+def draw_lines(rng: np.random.Generator, beam: float, n_channels: int, n: int) -> list[Source]:
+    """So many compact sources with lines of SNR 4 to 50, one in three with continuum."""
+    sources = []
+    for _ in range(n):
+        level = np.exp(rng.uniform(np.log(4), np.log(50)))
+        shape = covariance(*(beam * np.sort(rng.uniform(0.0, 0.8, 2))[::-1]), 0)
+        stack = level if rng.random() < 1 / 3 else 0.0
+        width = np.exp(rng.uniform(np.log(2), np.log(15)))
+        sources.append(Source(rng.uniform(0, SIDE - 1, 2), shape, stack, level, rng.uniform(0, n_channels - 1), width))
+    return sources
+
+
+def draw_field(
+    rng: np.random.Generator, beam: CleanBeam, n_channels: int, empty: float
+) -> tuple[list[Source], list[Resolved]]:
+    """What one field holds, see `SKIES`: sources, and galaxies and clouds; ``empty`` is the chance of nothing."""
+    if rng.random() < empty:
+        return [], []
+    kind = rng.choice(list(SKIES), p=list(SKIES.values()))
+    if kind == "absorption":
+        return draw_absorption(rng, beam.fwhm, n_channels), []
+    if kind == "continuum":
+        return draw_continuum(rng, beam.fwhm, n_channels), []
+    if kind == "sources":
+        return draw_sources(rng, beam.fwhm, n_channels, 0.0), []
+    resolved = (draw_galaxies if kind == "galaxies" else draw_clouds)(rng, beam, SIDE, n_channels)
+    return draw_lines(rng, beam.fwhm, n_channels, int(rng.choice(4, p=[0.5, 0.25, 0.15, 0.1]))), resolved
+
+
 def emission(source: Source, transfer: torch.Tensor, n_channels: int) -> torch.Tensor:
     """A source's cube in units of the noise of a channel, (n_channels, SIDE, SIDE)."""
     channel = np.arange(n_channels)
@@ -185,7 +254,8 @@ def emission(source: Source, transfer: torch.Tensor, n_channels: int) -> torch.T
         parts = parts / float((torch.as_tensor(parts, dtype=torch.float32) @ images).max())
     lines = np.exp(-0.5 * ((channel - source.channel - shifts[:, None]) / sigma) ** 2)
     norm = np.sqrt((np.exp(-0.5 * (channel - n_channels // 2) ** 2 / sigma**2) ** 2).sum())
-    spectra = parts[:, None] * (source.snr_stack / np.sqrt(n_channels) + source.snr_line * lines / norm)
+    continuum = source.snr_stack / np.sqrt(n_channels) * (1 + source.slope * (channel / n_channels - 0.5))
+    spectra = parts[:, None] * (continuum + source.snr_line * lines / norm)
     return (torch.as_tensor(spectra.T, dtype=torch.float32) @ images).reshape(n_channels, SIDE, SIDE)
 
 
@@ -213,43 +283,133 @@ def phase_errors(rng: np.random.Generator, response: torch.Tensor) -> torch.Tens
     return response * torch.exp(1j * field[:, : n // 2 + 1])
 
 
-def simulate_field(
-    rng: np.random.Generator, instrument: Instrument, empty: float = EMPTY
-) -> tuple[torch.Tensor, np.ndarray]:
-    """One field: its dirty cube (channels, SIDE, SIDE) and its sources, rows of :data:`COLUMNS` but the first.
+@dataclass(frozen=True, eq=False)
+class SimulatedField:
+    """A field and what is true of it.
 
-    ``empty`` is the chance that there are none.
+    Attributes
+    ----------
+    cube
+        Shape (channels, SIDE, SIDE), in units near its noise; NaN where there is no data.
+    sources
+        Rows of :data:`COLUMNS` but the first.
+    beam
+        FWHM in pixels.
+    objects
+        Number of the galaxy or cloud that is seen at each place, the brighter of two; 0 for none: (SIDE, SIDE).
+    between
+        Where a cloud is seen away from its leaves, so that nothing is asked there: (SIDE, SIDE).
     """
+
+    cube: torch.Tensor
+    sources: np.ndarray
+    beam: float
+    objects: np.ndarray
+    between: np.ndarray
+
+
+def simulate_field(rng: np.random.Generator, instrument: Instrument, empty: float = EMPTY) -> SimulatedField:
+    """One field; ``empty`` is the chance that it holds nothing."""
     n_channels = CHANNELS if rng.random() < 0.6 else int(rng.integers(24, CHANNELS + 1))
-    sources = draw_sources(rng, instrument.beam, n_channels, empty)
+    sources, resolved = draw_field(rng, instrument.clean_beam, n_channels, empty)
+    effect = str(rng.choice(list(EFFECTS), p=list(EFFECTS.values())))
     transfer = instrument.response
-    effect = rng.choice(["none", "phases", "cleaned"], p=[0.76, 0.12, 0.12])
-    if effect == "phases":
+    if effect == "phases" or (effect == "clean" and rng.random() < 0.25):
         transfer = phase_errors(rng, transfer)
-    elif effect == "cleaned":
-        n = 2 * SIDE
-        v, u = torch.fft.fftfreq(n)[:, None], torch.fft.rfftfreq(n)
-        (a, b), (_, c) = instrument.clean
-        restored = torch.exp(-2 * np.pi**2 * (a * v**2 + 2 * b * v * u + c * u**2)) * (
-            2 * np.pi * np.sqrt(a * c - b * b)
-        )
+    elif effect == "restored":
         left = rng.uniform(0, 0.2)
-        transfer = (1 - left) * restored + left * transfer
+        transfer = (1 - left) * restoring(instrument.clean_beam) + left * transfer
     cube = noise_window(rng, instrument.noise, n_channels)
-    if rng.random() < 0.15:  # channels that share their noise, as Hanning smoothing leaves them
-        wide = torch.cat([cube[:1], cube, cube[-1:]])
-        cube = (0.25 * wide[:-2] + 0.5 * wide[1:-1] + 0.25 * wide[2:]) / 0.375**0.5
+    if rng.random() < SHARED_CHANNELS:
+        factor = torch.from_numpy(noise_factor(draw_mixing(rng, n_channels)))
+        cube = (factor @ cube.flatten(1)).reshape(cube.shape)
     for source in sources:
         cube += emission(source, transfer, n_channels)
+    for one in resolved:
+        cube += dirty(one.emission, transfer, SIDE, n_channels)
+    if effect == "clean":
+        cube = cleaned(cube, instrument, draw_clean(rng, most=1000))
+    beam, noise = instrument.clean_beam, 1.0
+    if rng.random() < SMOOTHED:
+        cube, beam, noise = smoothed(rng, cube, instrument)
+    rows = [truth_row(source, instrument.clean_beam, beam, noise) for source in sources]
+    objects, between = np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), bool)
+    for one in resolved:
+        known = truth_of(one, beam, noise, SIDE, n_channels)
+        if known is not None:
+            rows += list(known.rows)
+            objects[known.footprint & (objects == 0)] = objects.max() + 1
+            between |= known.between
+    for source in sources:  # what is asked for is asked for, in a cloud too
+        y, x = np.rint(source.centre).astype(int).clip(0, SIDE - 1)
+        between[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] = False
     cube, blank = blemish(rng, cube)
-    sources = [s for s in sources if not blank[tuple(np.rint(s.centre).astype(int).clip(0, SIDE - 1))]]
-    truth = np.array(
-        [
-            (*s.centre, *np.sqrt(np.diag(s.shape + instrument.clean)), s.snr_stack, s.snr_line, s.channel, s.width)
-            for s in sources
-        ]
-    ).reshape(-1, len(COLUMNS) - 1)
-    return cube, truth
+    truth = np.array(rows).reshape(-1, len(COLUMNS) - 1)
+    iy, ix = np.rint(truth[:, :2]).astype(int).clip(0, SIDE - 1).T
+    return SimulatedField(cube, truth[~blank[iy, ix]], beam.fwhm, objects * ~blank, between & ~blank)
+
+
+def restoring(beam: CleanBeam) -> torch.Tensor:
+    """The transform of a clean beam with a peak of 1, on a grid of 2 SIDE."""
+    wide = (2 * SIDE, 2 * SIDE)
+    return torch.from_numpy(beam_transfer(beam, wide)) * float(2 * np.pi * np.sqrt(np.linalg.det(shape_of(beam))))
+
+
+def shape_of(beam: CleanBeam) -> np.ndarray:
+    """Covariance in (y, x) of a clean beam, px²."""
+    return covariance(beam.major, beam.minor, beam.angle)
+
+
+def cleaned(cube: torch.Tensor, instrument: Instrument, run: CleanRun) -> torch.Tensor:
+    """A field in units of its noise after CLEAN with its dirty beam, restored with the clean one."""
+    n = 2 * SIDE
+    psf = np.fft.fftshift(torch.fft.irfft2(instrument.response, s=(n, n)).numpy())
+    psf /= psf[SIDE, SIDE]
+    beam = restoring(instrument.clean_beam).numpy()
+    return torch.from_numpy(clean_cube(cube.numpy(), (psf, psf), beam, 1.0, run))
+
+
+def smoothed(
+    rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument
+) -> tuple[torch.Tensor, CleanBeam, float]:
+    """A field convolved to a wider beam, round or not, in units of its new noise; that beam; the noise over the old."""
+    old = instrument.clean_beam
+    if rng.random() < 0.5:
+        fwhm = min(old.major * rng.uniform(1.02, 1.8), WIDEST_BEAM)
+        new = CleanBeam(fwhm, fwhm, 0.0)
+    else:
+        factor = min(rng.uniform(1.05, 1.8), WIDEST_BEAM / old.fwhm)
+        new = CleanBeam(old.major * factor, old.minor * factor, old.angle)
+    kernel = beam_between(old, new)
+    if kernel is None:
+        return cube, old, 1.0
+    wide = (2 * SIDE, 2 * SIDE)
+    gain = new.fwhm**2 / old.fwhm**2  # Jy/beam
+    transfer = torch.from_numpy(beam_transfer(kernel, wide)) * gain
+
+    def blur(planes: torch.Tensor) -> torch.Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(planes, s=wide) * transfer, s=wide)[:, :SIDE, :SIDE]
+
+    sample = torch.from_numpy(instrument.noise[0, :16].astype(np.float32))
+    about = SIDE // 2  # noise lies on all sides there
+    rms = float(torch.fft.irfft2(torch.fft.rfft2(sample) * transfer, s=wide)[:, about:-about, about:-about].std())
+    return torch.cat([blur(planes) for planes in cube.split(16)]) / rms, new, rms
+
+
+def truth_row(source: Source, old: CleanBeam, new: CleanBeam, noise: float) -> tuple[float, ...]:
+    """Row of :data:`COLUMNS` but the first of a source whose SNRs are those before the beam became another.
+
+    ``noise`` is the new noise over the old one, both per beam.
+    """
+
+    def peak(beam: CleanBeam) -> float:
+        """Of a Gaussian of unit flux, per beam."""
+        return np.sqrt(np.linalg.det(shape_of(beam)) / np.linalg.det(shape_of(beam) + source.shape))
+
+    gain = peak(new) / peak(old) / noise
+    sigma = np.sqrt(np.diag(source.shape + shape_of(new)))
+    snr = (source.snr_stack * gain, source.snr_line * gain)
+    return (*source.centre, *sigma, *snr, source.channel, source.width)
 
 
 def shown_maps(cube: torch.Tensor, beam: float) -> torch.Tensor:
@@ -287,7 +447,8 @@ def blemish(rng: np.random.Generator, cube: torch.Tensor) -> tuple[torch.Tensor,
 def write_fields(folder: Path, which: str, index: int, seed: int = 1) -> Path:
     """Simulate the fields of one observation into ``folder``, unless they are there; the same seed gives the same.
 
-    The file holds ``maps`` (fields, 8, SIDE, SIDE) as float16 and ``sources``, rows of :data:`COLUMNS`.
+    The file holds ``maps`` (fields, 8, SIDE, SIDE) as float16, ``sources``, rows of :data:`COLUMNS`, and
+    ``objects`` and ``between``, (fields, SIDE, SIDE), see :class:`SimulatedField`.
     """
     path = folder / f"{which}-{index:05d}.npz"
     if path.is_file():
@@ -295,13 +456,16 @@ def write_fields(folder: Path, which: str, index: int, seed: int = 1) -> Path:
     torch.set_num_threads(1)
     rng = np.random.default_rng([seed, {"train": 0, "validation": 1}[which], index])
     shared = instrument(rng, paper=index % 5 < 2)
-    images, rows = [], []
+    images, rows, fields = [], [], []
     for i in range(FIELDS):
-        cube, truth = simulate_field(rng, shared)
-        images.append(shown_maps(cube, shared.beam).half().numpy())
-        rows.append(np.insert(truth, 0, i, axis=1))
+        field = simulate_field(rng, shared)
+        images.append(shown_maps(field.cube, field.beam).half().numpy())
+        rows.append(np.insert(field.sources, 0, i, axis=1))
+        fields.append((field.objects, field.between))
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, maps=np.stack(images), sources=np.concatenate(rows).astype(np.float32))
+    objects, between = (np.stack(parts) for parts in zip(*fields, strict=True))
+    sources = np.concatenate(rows).astype(np.float32)
+    np.savez(partial, maps=np.stack(images), sources=sources, objects=objects, between=between)
     partial.rename(path)
     return path
 
@@ -324,14 +488,24 @@ class Fields(Shown):
 
     The targets are, map by map: how near a source's centre is (1 in its pixel, falling as a
     Gaussian of standard deviation 1 px); the four numbers of :class:`SourceFinder` in the
-    centres' pixels; and the weight, 0 about sources too faint to be seen, or where there is
-    no data, else 1.
+    centres' pixels; and the weight, 0 about sources too faint to be seen, between the leaves of a cloud, or where
+    there is no data, else 1.
     """
 
     def __init__(self, folder: Path, which: str, seed: int, augment: bool = True):
+        """Read the files of a folder.
+
+        Raises
+        ------
+        ValueError
+            If an older version wrote them.
+        """
         super().__init__(seed, augment)
         files = [np.load(path) for path in sorted(folder.glob(f"{which}-*.npz")) if "partial" not in path.name]
+        if any("between" not in file for file in files):
+            raise ValueError(f"{folder} holds fields of an older version: remove it, or train in another folder")
         self.maps = np.concatenate([file["maps"] for file in files])
+        self.between = np.concatenate([file["between"] for file in files])
         self.sources = []
         for file in files:
             rows = file["sources"]
@@ -342,7 +516,8 @@ class Fields(Shown):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = self._draws(index)
-        images, sources = self.maps[index].astype(np.float32), self.sources[index].copy()
+        sources = self.sources[index].copy()
+        images = np.concatenate([self.maps[index], self.between[index][None]]).astype(np.float32)
         if self.augment:
             if rng.integers(2):
                 images, sources[:, :4] = images.swapaxes(1, 2), sources[:, [1, 0, 3, 2]]
@@ -350,7 +525,8 @@ class Fields(Shown):
                 if rng.integers(2):
                     images = np.flip(images, axis + 1)
                     sources[:, axis] = SIDE - 1 - sources[:, axis]
-        return torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(targets(sources, images[6]))
+        asked = images[6] * (1 - images[8])
+        return torch.from_numpy(np.ascontiguousarray(images[:8])), torch.from_numpy(targets(sources, asked))
 
 
 def targets(sources: np.ndarray, valid: np.ndarray) -> np.ndarray:

@@ -28,15 +28,21 @@ EMPTY = 0.4  # of the fields: what is faint where nothing else is must be judged
 
 
 def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates of one simulated field: their measures (n, 21), and which are sources (n,)."""
-    cube, truth = simulate_field(rng, shared, EMPTY)
+    """Candidates of one simulated field: their measures (n, 21), and which are sources (n,).
+
+    A candidate is one where a source's centre is near, the nearest candidate to each, or where a galaxy or a
+    cloud is seen: its pieces are parts of it, and not for a judge to tell apart.
+    """
+    field = simulate_field(rng, shared, EMPTY)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
-    _, finds, _ = search_window(cube.numpy(), whole, shared.beam, networks)
+    _, finds, _ = search_window(field.cube.numpy(), whole, field.beam, networks)
     finish(frequency_denoising(finds, Settings(), networks))
     numbers = np.array([find.measures for find in finds], np.float32).reshape(-1, len(MEASURES))
     places = np.array([(find.y, find.x) for find in finds]).reshape(-1, 2)
     true = np.zeros(len(finds), np.float32)
-    true[match(truth[:, :2], places, radius=RADIUS * shared.beam)[:, 1]] = 1
+    true[match(field.sources[:, :2], places, radius=RADIUS * field.beam)[:, 1]] = 1
+    y, x = np.rint(places).astype(int).clip(0, SIDE - 1).T
+    true[field.objects[y, x] > 0] = 1
     return numbers, true
 
 

@@ -1,0 +1,82 @@
+"""Galaxies and clouds of the fields, and what is said to be true of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_almadet.simulation.array import CleanBeam
+from napari_almadet.simulation.emission import Emission
+from napari_almadet.training.resolved import (
+    Resolved,
+    draw_clouds,
+    draw_galaxies,
+    leaves,
+    truth_of,
+    with_continuum,
+)
+
+SIDE, CHANNELS = 96, 32
+BEAM = CleanBeam(4.0, 4.0, 0.0)
+
+
+def spot(y: float, x: float, sigma: float, height: float) -> np.ndarray:
+    yy, xx = np.indices((SIDE, SIDE))
+    return height * np.exp(-0.5 * ((yy - y) ** 2 + (xx - x) ** 2) / sigma**2)
+
+
+def test_a_galaxy_is_one_row_at_its_centre_with_its_whole_extent():
+    line = np.exp(-0.5 * ((np.arange(CHANNELS) - 12) / 2) ** 2)
+    cube = (line[:, None, None] * spot(40, 50, 5, 0.4)).astype(np.float32)
+    truth = truth_of(Resolved(Emission(cube, (0, 0, 0), "galaxy"), (40, 50)), BEAM, 1.0, SIDE, CHANNELS)
+    beam = (4 / 2.3548) ** 2
+    ((y, x, sigma_y, sigma_x, snr_stack, snr_line, channel, width),) = truth.rows
+    assert (y, x) == (40, 50)
+    np.testing.assert_allclose((sigma_y, sigma_x), np.sqrt(25 + beam), rtol=0.02)
+    peak = 0.4 * 2 * np.pi * beam * 25 / (25 + beam)
+    assert snr_line == pytest.approx(peak * np.linalg.norm(line), rel=0.01)
+    assert snr_stack == pytest.approx(peak * line.sum() / np.sqrt(CHANNELS), rel=0.01)
+    assert channel == pytest.approx(12, abs=0.1)
+    assert width == pytest.approx(2 * 2.3548, rel=0.02)
+    # half the rms is passed where the spot has fallen by its peak over a half
+    radius = np.sqrt(truth.footprint.sum() / np.pi)
+    assert radius == pytest.approx(np.sqrt(2 * (25 + beam) * np.log(peak / 0.5)), rel=0.03)
+    assert not truth.between.any()
+
+
+def test_leaves_are_the_peaks_that_stand_out():
+    image = spot(40, 30, 6, 20) + spot(40, 60, 6, 10) + spot(47, 33, 2, 1.5)
+    whole = np.repeat(image[None] / np.sqrt(CHANNELS), CHANNELS, axis=0).astype(np.float32)
+    rows, between = leaves(image, image, whole, BEAM, image > 0.5)
+    np.testing.assert_allclose(rows[np.argsort(rows[:, 1]), :2], [(40, 30), (40, 60)], atol=1)
+    np.testing.assert_allclose(rows[:, 2:4], 6, rtol=0.15)
+    assert between[40, 45]
+    assert not between[40, 30]
+
+
+def test_faint_clouds_have_no_rows_and_no_extent():
+    cube = np.repeat(spot(40, 50, 5, 0.005)[None], CHANNELS, axis=0).astype(np.float32)
+    truth = truth_of(Resolved(Emission(cube, (0, 0, 0), "cloud"), (40, 50)), BEAM, 1.0, SIDE, CHANNELS)
+    assert not len(truth.rows)
+    assert not truth.footprint.any()
+
+
+def test_continuum_is_added_to_all_channels():
+    cube = np.ones((4, 3, 3), np.float32)
+    made = with_continuum(Emission(cube, (10, 5, 5), "galaxy"), CHANNELS, 0.5)
+    assert made.cube.shape == (CHANNELS, 3, 3)
+    np.testing.assert_allclose(
+        made.cube[:, 1, 1],
+        np.where((np.arange(CHANNELS) // 4 * 0) == 1, 0, 0.5) + np.isin(np.arange(CHANNELS), range(10, 14)),
+    )
+
+
+@pytest.mark.parametrize("draw", [draw_galaxies, draw_clouds])
+def test_drawn_objects_have_snrs_that_networks_can_learn_from(draw):
+    rng = np.random.default_rng(0)
+    for _ in range(6):
+        for one in draw(rng, BEAM, SIDE, CHANNELS):
+            truth = truth_of(one, BEAM, 1.0, SIDE, CHANNELS)
+            if truth is not None and len(truth.rows):
+                assert 3 < truth.rows[:, 5].max() < 150
+                assert truth.footprint.any() == (truth.rows[:, 5].max() >= 4)
