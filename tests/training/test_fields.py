@@ -25,12 +25,12 @@ from napari_almadet.training.fields import (
     draw_absorption,
     draw_field,
     draw_observation,
+    draw_smoothing,
     draw_sources,
     emission,
     noise_window,
     phase_errors,
     simulate_field,
-    smoothed,
     source_image,
     targets,
     truth_row,
@@ -203,12 +203,12 @@ def test_smoothing_leaves_noise_of_one_and_tells_the_new_snr(instrument):
     source = Source(np.array([48.0, 48.0]), POINT, 200.0, 0.0, 0, 1)
     noise = noise_window(rng, instrument.noise, 16)
     quiet = emission(source, instrument.response, 16)
-    cube, beam, rms = smoothed(np.random.default_rng(3), quiet + noise, instrument)
-    assert beam.fwhm > BEAM
-    alone, *_ = smoothed(np.random.default_rng(3), noise, instrument)
+    smoothing = draw_smoothing(np.random.default_rng(3), instrument)
+    assert smoothing.beam.fwhm > BEAM
+    cube, alone = smoothing(quiet + noise), smoothing(noise)
     inside = slice(16, -16)
     assert float(alone[:, inside, inside].std()) == pytest.approx(1, rel=0.06)
-    row = truth_row(source, instrument.clean_beam, beam, rms)
+    row = truth_row(source, instrument.clean_beam, smoothing.beam, smoothing.noise)
     peak = float((cube - alone)[:, 48, 48].sum()) / np.sqrt(16)
     assert row[4] == pytest.approx(peak, rel=0.03)
 

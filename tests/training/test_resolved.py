@@ -25,12 +25,19 @@ def spot(y: float, x: float, sigma: float, height: float) -> np.ndarray:
     return height * np.exp(-0.5 * ((yy - y) ** 2 + (xx - x) ** 2) / sigma**2)
 
 
+def truth(one: Resolved, lost: float = 0.0):
+    """What is true of an object whose image lacks a constant."""
+    imaged = np.zeros((CHANNELS, SIDE, SIDE), np.float32)
+    one.emission.seen_with(BEAM).add_to(imaged)
+    return truth_of(one, BEAM, 1.0, imaged - np.float32(lost))
+
+
 def test_a_galaxy_is_one_row_at_its_centre_with_its_whole_extent():
     line = np.exp(-0.5 * ((np.arange(CHANNELS) - 12) / 2) ** 2)
     cube = (line[:, None, None] * spot(40, 50, 5, 0.4)).astype(np.float32)
-    truth = truth_of(Resolved(Emission(cube, (0, 0, 0), "galaxy"), (40, 50)), BEAM, 1.0, SIDE, CHANNELS)
+    known = truth(Resolved(Emission(cube, (0, 0, 0), "galaxy"), (40, 50)))
     beam = (4 / 2.3548) ** 2
-    ((y, x, sigma_y, sigma_x, snr_stack, snr_line, channel, width),) = truth.rows
+    ((y, x, sigma_y, sigma_x, snr_stack, snr_line, channel, width),) = known.rows
     assert (y, x) == (40, 50)
     np.testing.assert_allclose((sigma_y, sigma_x), np.sqrt(25 + beam), rtol=0.02)
     peak = 0.4 * 2 * np.pi * beam * 25 / (25 + beam)
@@ -39,9 +46,9 @@ def test_a_galaxy_is_one_row_at_its_centre_with_its_whole_extent():
     assert channel == pytest.approx(12, abs=0.1)
     assert width == pytest.approx(2 * 2.3548, rel=0.02)
     # half the rms is passed where the spot has fallen by its peak over a half
-    radius = np.sqrt(truth.footprint.sum() / np.pi)
+    radius = np.sqrt(known.footprint.sum() / np.pi)
     assert radius == pytest.approx(np.sqrt(2 * (25 + beam) * np.log(peak / 0.5)), rel=0.03)
-    assert not truth.between.any()
+    assert not known.between.any()
 
 
 def test_leaves_are_the_peaks_that_stand_out():
@@ -56,9 +63,18 @@ def test_leaves_are_the_peaks_that_stand_out():
 
 def test_faint_clouds_have_no_rows_and_no_extent():
     cube = np.repeat(spot(40, 50, 5, 0.005)[None], CHANNELS, axis=0).astype(np.float32)
-    truth = truth_of(Resolved(Emission(cube, (0, 0, 0), "cloud"), (40, 50)), BEAM, 1.0, SIDE, CHANNELS)
-    assert not len(truth.rows)
-    assert not truth.footprint.any()
+    known = truth(Resolved(Emission(cube, (0, 0, 0), "cloud"), (40, 50)))
+    assert not len(known.rows)
+    assert not known.footprint.any()
+
+
+def test_what_an_array_does_not_see_is_no_part_of_an_object():
+    cube = np.repeat(spot(40, 50, 9, 0.2)[None], CHANNELS, axis=0).astype(np.float32)
+    one = Resolved(Emission(cube, (0, 0, 0), "galaxy"), (40, 50))
+    whole, filtered = truth(one), truth(one, lost=1.5)
+    assert filtered.footprint.sum() < 0.7 * whole.footprint.sum()
+    assert filtered.rows[0, 5] < whole.rows[0, 5]
+    assert truth(one, lost=50.0) is None
 
 
 def test_continuum_is_added_to_all_channels():
@@ -76,7 +92,7 @@ def test_drawn_objects_have_snrs_that_networks_can_learn_from(draw):
     rng = np.random.default_rng(0)
     for _ in range(6):
         for one in draw(rng, BEAM, SIDE, CHANNELS):
-            truth = truth_of(one, BEAM, 1.0, SIDE, CHANNELS)
-            if truth is not None and len(truth.rows):
-                assert 3 < truth.rows[:, 5].max() < 150
-                assert truth.footprint.any() == (truth.rows[:, 5].max() >= 4)
+            known = truth(one)
+            if known is not None and len(known.rows):
+                assert 3 < known.rows[:, 5].max() < 150
+                assert known.footprint.any() == (known.rows[:, 5].max() >= 4)

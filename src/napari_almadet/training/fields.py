@@ -43,6 +43,7 @@ SKIES = {"sources": 0.62, "galaxies": 0.15, "clouds": 0.12, "absorption": 0.05, 
 # What has been done to the data, and the share of each: nothing; phase errors; sources without sidelobes; CLEAN, as
 # far as somebody took it.
 EFFECTS = {"none": 0.62, "phases": 0.10, "restored": 0.08, "clean": 0.20}
+SHORT_SPACINGS = 0.35  # of the fields of galaxies and clouds to which nothing is done see all scales instead
 SHARED_CHANNELS = 0.3  # of the fields have channels that share their noise
 SMOOTHED = 0.1  # of the fields are smoothed to a wider beam
 WIDEST_BEAM = 6.2  # px
@@ -313,6 +314,8 @@ def simulate_field(rng: np.random.Generator, instrument: Instrument, empty: floa
     n_channels = CHANNELS if rng.random() < 0.6 else int(rng.integers(24, CHANNELS + 1))
     sources, resolved = draw_field(rng, instrument.clean_beam, n_channels, empty)
     effect = str(rng.choice(list(EFFECTS), p=list(EFFECTS.values())))
+    if resolved and effect == "none" and rng.random() < SHORT_SPACINGS:
+        effect = "restored"
     transfer = instrument.response
     if effect == "phases" or (effect == "clean" and rng.random() < 0.25):
         transfer = phase_errors(rng, transfer)
@@ -325,17 +328,20 @@ def simulate_field(rng: np.random.Generator, instrument: Instrument, empty: floa
         cube = (factor @ cube.flatten(1)).reshape(cube.shape)
     for source in sources:
         cube += emission(source, transfer, n_channels)
-    for one in resolved:
-        cube += dirty(one.emission, transfer, SIDE, n_channels)
+    imaged = [dirty(one.emission, transfer, SIDE, n_channels) for one in resolved]
+    for image in imaged:
+        cube += image
     if effect == "clean":
         cube = cleaned(cube, instrument, draw_clean(rng, most=1000))
     beam, noise = instrument.clean_beam, 1.0
-    if rng.random() < SMOOTHED:
-        cube, beam, noise = smoothed(rng, cube, instrument)
+    smoothing = draw_smoothing(rng, instrument) if rng.random() < SMOOTHED else None
+    if smoothing is not None:
+        beam, noise = smoothing.beam, smoothing.noise
+        cube, *imaged = (smoothing(planes) for planes in (cube, *imaged))
     rows = [truth_row(source, instrument.clean_beam, beam, noise) for source in sources]
     objects, between = np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), bool)
-    for one in resolved:
-        known = truth_of(one, beam, noise, SIDE, n_channels)
+    for one, image in zip(resolved, imaged, strict=True):
+        known = truth_of(one, beam, noise, image.numpy())
         if known is not None:
             rows += list(known.rows)
             objects[known.footprint & (objects == 0)] = objects.max() + 1
@@ -369,10 +375,27 @@ def cleaned(cube: torch.Tensor, instrument: Instrument, run: CleanRun) -> torch.
     return torch.from_numpy(clean_cube(cube.numpy(), (psf, psf), beam, 1.0, run))
 
 
-def smoothed(
-    rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument
-) -> tuple[torch.Tensor, CleanBeam, float]:
-    """A field convolved to a wider beam, round or not, in units of its new noise; that beam; the noise over the old."""
+@dataclass(frozen=True)
+class Smoothing:
+    """Convolution of planes in units of their noise to a wider ``beam``; ``noise`` is the new noise over the old."""
+
+    beam: CleanBeam
+    transfer: torch.Tensor
+    noise: float
+
+    def __call__(self, planes: torch.Tensor) -> torch.Tensor:
+        """Planes (n, SIDE, SIDE) in units of the new noise."""
+        wide = (2 * SIDE, 2 * SIDE)
+        return torch.cat(
+            [
+                torch.fft.irfft2(torch.fft.rfft2(some, s=wide) * self.transfer, s=wide)[:, :SIDE, :SIDE]
+                for some in planes.split(16)
+            ]
+        )
+
+
+def draw_smoothing(rng: np.random.Generator, instrument: Instrument) -> Smoothing | None:
+    """To a beam up to 1.8 times as wide, round or not; None if that would not be wider in every direction."""
     old = instrument.clean_beam
     if rng.random() < 0.5:
         fwhm = min(old.major * rng.uniform(1.02, 1.8), WIDEST_BEAM)
@@ -382,18 +405,13 @@ def smoothed(
         new = CleanBeam(old.major * factor, old.minor * factor, old.angle)
     kernel = beam_between(old, new)
     if kernel is None:
-        return cube, old, 1.0
+        return None
     wide = (2 * SIDE, 2 * SIDE)
-    gain = new.fwhm**2 / old.fwhm**2  # Jy/beam
-    transfer = torch.from_numpy(beam_transfer(kernel, wide)) * gain
-
-    def blur(planes: torch.Tensor) -> torch.Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(planes, s=wide) * transfer, s=wide)[:, :SIDE, :SIDE]
-
-    sample = torch.from_numpy(instrument.noise[0, :16].astype(np.float32))
-    about = SIDE // 2  # noise lies on all sides there
-    rms = float(torch.fft.irfft2(torch.fft.rfft2(sample) * transfer, s=wide)[:, about:-about, about:-about].std())
-    return torch.cat([blur(planes) for planes in cube.split(16)]) / rms, new, rms
+    transfer = torch.from_numpy(beam_transfer(kernel, wide)) * (new.fwhm**2 / old.fwhm**2)  # Jy/beam
+    noise = torch.from_numpy(instrument.noise[0, :16].astype(np.float32))
+    about = SIDE // 2  # there, noise lies on all sides
+    rms = float(torch.fft.irfft2(torch.fft.rfft2(noise) * transfer, s=wide)[:, about:-about, about:-about].std())
+    return Smoothing(new, transfer / rms, rms)
 
 
 def truth_row(source: Source, old: CleanBeam, new: CleanBeam, noise: float) -> tuple[float, ...]:

@@ -127,11 +127,20 @@ def dirty(emission: Emission, transfer: torch.Tensor, side: int, n_channels: int
     return seen
 
 
-def truth_of(source: Resolved, beam: CleanBeam, noise: float, side: int, n_channels: int) -> ResolvedTruth | None:
-    """What is true of an object, seen with a beam in noise of a standard deviation; None if nothing of it is seen."""
-    whole = np.zeros((n_channels, side, side), np.float32)
+def truth_of(source: Resolved, beam: CleanBeam, noise: float, imaged: np.ndarray) -> ResolvedTruth | None:
+    """What is true of an object, seen with a beam in noise of a standard deviation; None if nothing of it is seen.
+
+    Parameters
+    ----------
+    imaged
+        The object as the array sees it, (channels, side, side) in units of the noise.  It has no more to show than
+        this, and than the clean beam shows: an array without short baselines does not see the largest scales, and
+        what it makes of them, and of all else, has sidelobes.
+    """
+    n_channels = len(imaged)
+    whole = np.zeros_like(imaged)
     source.emission.seen_with(beam).add_to(whole)
-    whole /= np.float32(noise)
+    whole = np.clip(imaged, 0, whole / np.float32(noise))
     if whole.max(initial=0) <= 0:
         return None
     snr = np.sqrt((whole**2).sum(axis=0))
