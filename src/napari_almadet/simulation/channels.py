@@ -34,6 +34,11 @@ class Mixing:
     first: float
     step: float
 
+    @property
+    def of_signal(self) -> Mixing | None:
+        """What a line sees of it: None where many finer channels are averaged, which is what drawing it does too."""
+        return None if self.kind.startswith("average") else self
+
     def finer(self, channel: np.ndarray | float) -> np.ndarray | float:
         """A channel of the cube as one of the finer channels."""
         return (channel - self.first) / self.step

@@ -16,7 +16,7 @@ from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.sky import covariance
 
 MASK_LEVEL = 0.5  # of a channel's rms: where an object's own model, as the beam shows it, counts as the object
-BEAM_REACH = 1.5  # FWHM, to which a Gaussian beam is followed: at 1.5 it has fallen to 0.2 %
+BEAM_REACH = 2.0  # FWHM, to which a Gaussian beam is followed: there it has fallen to 2e-5
 
 
 @dataclass(frozen=True, eq=False)

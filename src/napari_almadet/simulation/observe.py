@@ -328,6 +328,35 @@ class Imager:
         upward = torch.linspace(0, 1, observation.n_channels, device=self.device)
         return ((spectra * (1 - upward)).T @ low + (spectra * upward).T @ high).reshape(shape)
 
+    def of_sky(self, sky: np.ndarray) -> torch.Tensor:
+        """Dirty cube without noise of any sky, before correction for the primary beam.
+
+        Parameters
+        ----------
+        sky
+            Shape (n_channels, size, size), Jy/pixel.
+
+        Returns
+        -------
+        torch.Tensor
+            Of the same shape, Jy/beam.  PSF and primary beam are interpolated between the ends of the band.
+        """
+        size = self.observation.size
+        wide = (2 * size, 2 * size)
+        dirty = torch.zeros(sky.shape, dtype=torch.float32, device=self.device)
+        (low_pattern, low), (high_pattern, high) = self._ends
+        for channel in np.flatnonzero(sky.any(axis=(1, 2))):
+            upward = channel / max(len(sky) - 1, 1)
+            plane = torch.as_tensor(sky[channel], dtype=torch.float32, device=self.device)
+            plane = plane * torch.lerp(low_pattern, high_pattern, upward)
+            seen = torch.fft.rfft2(plane, s=wide) * torch.lerp(low, high, upward)
+            dirty[channel] = torch.fft.irfft2(seen, s=wide)[:size, :size]
+        return dirty
+
+    def corrected(self, cube: torch.Tensor) -> torch.Tensor:
+        """Divide by the primary beam in place, if the observation says so; NaN where that is under `PB_LIMIT`."""
+        return self._corrected(cube)
+
     def cube(self, model: SkyModel, generator: torch.Generator) -> torch.Tensor:
         """Dirty cube, (n_channels, size, size) in Jy/beam."""
         cube = self._uncorrected(model)

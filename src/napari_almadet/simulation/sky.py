@@ -262,6 +262,21 @@ class SkyModel:
         centre = self.line_centre[i] + 0.5 * self.gradient[i] * shift[:, None]
         return self.line[i] * np.exp(-0.5 * ((channels - centre) / (self.line_fwhm[i] * gaussian_fwhm_to_sigma)) ** 2)
 
+    def line_cube(self, i: int, image: np.ndarray, corner: tuple[int, int], n_channels: int) -> np.ndarray:
+        """The line of source ``i`` in a window of the sky, (n_channels, ny, nx) in Jy/pixel, float32.
+
+        ``image`` is the source with a peak of 1 in that window, whose first row and column are ``corner``.
+        """
+        channels = np.arange(n_channels)
+        if not self.gradient[i]:
+            return self._lines(i, np.zeros(1), channels)[0].astype(np.float32)[:, None, None] * image
+        angle = np.radians(self.angle[i])
+        north = (np.arange(image.shape[0]) + corner[0] - self.y[i])[:, None]
+        east = self.x[i] - np.arange(image.shape[1]) - corner[1]
+        shift = rotation((north * np.cos(angle) + east * np.sin(angle)) / self.major[i])
+        lines = self._lines(i, shift.ravel(), channels)
+        return lines.T.astype(np.float32).reshape(n_channels, *image.shape) * image
+
     def components(self, size: int, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The sky as a sum of images times spectra.
 

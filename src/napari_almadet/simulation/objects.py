@@ -1,0 +1,568 @@
+"""What a field holds besides the paper's Gaussians: galaxies, clouds, absorption, bright continuum; and what is true.
+
+An object is a line, a continuum, or both.  What it shows in a cube is bounded twice: by its model convolved with the
+clean beam, and by what the array makes of it, which has lost the scales that no baseline measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
+from scipy import fft, ndimage
+from skimage.segmentation import watershed
+
+from napari_almadet.simulation.array import CleanBeam
+from napari_almadet.simulation.channels import Mixing
+from napari_almadet.simulation.clouds import cloud_emission, draw_cloud
+from napari_almadet.simulation.emission import MASK_LEVEL, Emission, beam_between, beam_transfer, line_widths
+from napari_almadet.simulation.galaxies import draw_galaxy, galaxy_emission
+from napari_almadet.simulation.observe import Observation
+from napari_almadet.simulation.sky import SkyModel, covariance
+
+RESOLVED = ("galaxy", "cloud", "disc")  # kinds of objects that are larger than a beam, and may be found in pieces
+GALAXY_BEAMS = (1.0, 40.0)  # diameters
+CLOUD_BEAMS = (2.0, 30.0)  # FWHM of envelopes
+LEAST_SNR = 5.0  # of the best place's spectrum
+GALAXY_SNR = (LEAST_SNR, 100.0)
+CLOUD_SNR = (LEAST_SNR, 60.0)
+FILLING = 0.35  # of the clouds fill the field
+SEVERAL_LINES = 0.25  # of the clouds
+CONTINUUM_SNR = (100.0, 2000.0)  # of bright continuum in the stacked image
+STAMP_LEVEL = 1e-5  # of a Gaussian's peak, where its image ends
+CONNECTED = 3.0  # SNR at which the parts of a cloud must meet to be one object
+PIECE_SNR = 5.0  # that a part of its own has at least
+BOX_LEVEL = 0.1  # of the own peak, where the truth box of an object ends
+LINE_LEVEL = 1 / 16  # of a line's peak, where its channels end: a Gaussian a FWHM from its centre
+
+
+@dataclass(frozen=True, eq=False)
+class SkyObject:
+    """One object.
+
+    Attributes
+    ----------
+    kind
+        "gaussian", "disc", "galaxy", "cloud", "continuum" or "absorption".
+    x, y
+        Its centre, 0-based pixels; of a cloud the middle of its envelope.
+    line
+        In Jy/pixel, negative in absorption; None without a line.
+    image, corner, spectrum
+        The continuum: an image in Jy/pixel, the row and column of its first pixel, and the factor in each channel of
+        the field; ``image`` is None without continuum.
+    pair
+        Number of the close pair it belongs to, or 0.
+    about
+        More of what is known of it, by column of the truth table.
+    """
+
+    kind: str
+    x: float
+    y: float
+    line: Emission | None = None
+    image: np.ndarray | None = None
+    corner: tuple[int, int] = (0, 0)
+    spectrum: np.ndarray | None = None
+    pair: int = 0
+    about: dict = field(default_factory=dict)
+
+    @property
+    def continuum(self) -> Emission | None:
+        """The continuum as a cube, over all channels."""
+        if self.image is None:
+            return None
+        cube = self.spectrum[:, None, None].astype(np.float32) * self.image.astype(np.float32)
+        return Emission(cube, (0, *self.corner), self.kind)
+
+    def add_to(self, sky: np.ndarray) -> None:
+        """Add it to a sky cube (channels, ny, nx) in Jy/pixel, in place."""
+        for part in (self.line, self.continuum):
+            if part is not None:
+                part.add_to(sky)
+
+    def whole(self, shape: tuple[int, int, int]) -> Emission:
+        """Line and continuum as one emission, what of it lies within a field of a shape."""
+        parts = [part.within(shape) for part in (self.line, self.continuum) if part is not None]
+        parts = [part for part in parts if part.cube.size]
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            return Emission(np.zeros((0, 0, 0), np.float32), (0, 0, 0), self.kind)
+        low = np.min([part.origin for part in parts], axis=0)
+        high = np.max([np.add(part.origin, part.cube.shape) for part in parts], axis=0)
+        cube = np.zeros(high - low, np.float32)
+        for part in parts:
+            replace(part, origin=tuple(int(o) for o in np.subtract(part.origin, low))).add_to(cube)
+        return Emission(cube, tuple(int(o) for o in low), self.kind)
+
+    def scaled(self, factor: float) -> SkyObject:
+        """The same, so many times as bright."""
+        line = None if self.line is None else self.line.scaled(factor)
+        return replace(self, line=line, image=None if self.image is None else self.image * np.float32(factor))
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What objects are drawn on: the observation, the chance of each pixel to hold one, and how channels come about.
+
+    ``mixing`` is what a line sees of that, see `Mixing.of_signal`.
+    """
+
+    observation: Observation
+    where: np.ndarray
+    mixing: Mixing | None = None
+
+    @property
+    def n_fine(self) -> int:
+        """Channels before they are mixed."""
+        return self.observation.n_channels if self.mixing is None else self.mixing.matrix.shape[1]
+
+    @property
+    def step(self) -> float:
+        """Width of a fine channel, in channels."""
+        return 1.0 if self.mixing is None else self.mixing.step
+
+    def mixed(self, emission: Emission) -> Emission:
+        """An emission in fine channels as the cube's channels have it."""
+        return emission if self.mixing is None else emission.mixed(self.mixing.matrix)
+
+    def place(self, rng: np.random.Generator) -> tuple[float, float]:
+        """x and y of an object."""
+        pixel = int(rng.choice(self.where.size, p=self.where.ravel() / self.where.sum()))
+        y, x = divmod(pixel, self.where.shape[1])
+        return x + float(rng.uniform(-0.5, 0.5)), y + float(rng.uniform(-0.5, 0.5))
+
+
+Draw = Callable[[np.random.Generator, Ground], list[SkyObject]]
+
+
+def galaxies(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
+    """One to four galaxies of 1 to 40 beams, 4 channels to two thirds of the band wide; a third have continuum."""
+    observation, n = ground.observation, ground.n_fine
+    made = []
+    for _ in range(int(rng.integers(1, 5))):
+        x, y = ground.place(rng)
+        most = min(GALAXY_BEAMS[1] * observation.clean_beam.fwhm, 0.9 * observation.size)
+        diameter = float(np.exp(rng.uniform(np.log(GALAXY_BEAMS[0] * observation.clean_beam.fwhm), np.log(most))))
+        width = float(np.exp(rng.uniform(np.log(4 / ground.step), np.log(0.65 * n))))
+        z = float(rng.uniform(0.1, 0.9) * n)
+        emission = ground.mixed(galaxy_emission(draw_galaxy(rng, (x, y, z), diameter, width)))
+        made += brightened(rng, SkyObject("galaxy", x, y, emission), ground, GALAXY_SNR)
+        if made and rng.random() < 1 / 3:
+            level = float(np.exp(rng.uniform(np.log(0.02), np.log(1))))
+            made[-1] = with_continuum(rng, made[-1], observation, level)
+    return made
+
+
+def clouds(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
+    """One to three turbulent clouds; see `FILLING` and `SEVERAL_LINES`."""
+    observation, n = ground.observation, ground.n_fine
+    made = []
+    filling = rng.random() < FILLING
+    for _ in range(1 if filling else int(rng.integers(1, 4))):
+        x, y = ground.place(rng)
+        several = rng.random() < SEVERAL_LINES
+        z = float(rng.uniform(0.38, 0.62) * n if several else rng.uniform(0.15, 0.85) * n)
+        size = None
+        if not filling:
+            along = float(np.exp(rng.uniform(*np.log(CLOUD_BEAMS)))) * observation.clean_beam.fwhm
+            along = min(along, observation.size)
+            sizes = rng.permutation([along, max(along * rng.uniform(0.3, 1), 1.5 * observation.clean_beam.fwhm)])
+            size = (float(sizes[0]), float(sizes[1]))
+        cloud = draw_cloud(rng, (observation.size,) * 2, n, (x, y, z), size, several_lines=several)
+        emission = ground.mixed(cloud_emission(cloud, n))
+        made += brightened(rng, SkyObject("cloud", x, y, emission), ground, CLOUD_SNR)
+    return made
+
+
+def absorption(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
+    """One to three continuum sources behind clouds that take a part of their light, of peak optical depth 0.1 to 5."""
+    observation, n = ground.observation, ground.n_fine
+    beam = observation.clean_beam
+    made = []
+    for source in continuum_sources(rng, ground, int(rng.integers(1, 4)), (20.0, 500.0)):
+        z = float(rng.uniform(0.1, 0.9) * n)
+        size = (3 * beam.fwhm + max(source.image.shape),) * 2
+        place = (source.x, source.y, z)
+        cloud = draw_cloud(rng, (observation.size,) * 2, n, place, size)
+        emission = cloud_emission(cloud, n)
+        depth = np.zeros((n, *source.image.shape), np.float32)
+        replace(emission, origin=(emission.origin[0], *np.subtract(emission.origin[1:], source.corner))).add_to(depth)
+        depth *= np.float32(np.exp(rng.uniform(np.log(0.1), np.log(5)))) / max(depth.max(), 1e-30)
+        lost = Emission(np.exp(-depth) - 1, (0, *source.corner), "absorption")
+        lost = ground.mixed(lost)
+        light = source.continuum.cube[lost.origin[0] : lost.origin[0] + len(lost.cube)]
+        line = trimmed(replace(lost, cube=lost.cube * light))
+        made.append(replace(source, kind="absorption", line=line))
+    return made
+
+
+def bright_continuum(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
+    """One to four bright continuum sources that were left in, a few of them resolved."""
+    return continuum_sources(rng, ground, int(rng.integers(1, 5)), CONTINUUM_SNR)
+
+
+def continuum_sources(rng: np.random.Generator, ground: Ground, n: int, snr: tuple[float, float]) -> list[SkyObject]:
+    """Gaussian continuum sources of 0.1 to 3 beams with an SNR in the stacked image from a range."""
+    observation = ground.observation
+    beam, channels = observation.clean_beam, observation.n_channels
+    made = []
+    for _ in range(n):
+        x, y = ground.place(rng)
+        top = 3.0 if rng.random() < 0.3 else 0.8
+        minor, major = np.sort(rng.uniform(0.1, top, 2)) * beam.fwhm
+        image, corner = gaussian_stamp(x, y, max(major, 1.5), max(minor, 1.5), rng.uniform(0, 180))
+        one = SkyObject("continuum", x, y, image=image, corner=corner, spectrum=power_law(rng, observation))
+        level = float(np.exp(rng.uniform(*np.log(snr))))
+        area = np.sqrt(np.linalg.det(covariance(major, minor, 0) + covariance(beam.fwhm, beam.fwhm, 0)))
+        own = np.sqrt(np.linalg.det(covariance(max(major, 1.5), max(minor, 1.5), 0)))
+        peak = own / area * 2 * np.pi * (beam.fwhm * gaussian_fwhm_to_sigma) ** 2  # Jy/beam of 1 Jy/pixel
+        made.append(one.scaled(level * observation.noise / np.sqrt(channels) / peak))
+    return made
+
+
+def power_law(rng: np.random.Generator, observation: Observation) -> np.ndarray:
+    """A continuum with a spectral index of -2 to 2, over the channels, 1 at the middle one."""
+    return (observation.frequencies / observation.frequency) ** float(rng.uniform(-2, 2))
+
+
+def gaussian_stamp(x: float, y: float, major: float, minor: float, angle: float) -> tuple[np.ndarray, tuple[int, int]]:
+    """A Gaussian of peak 1, sampled at pixel centres, down to `STAMP_LEVEL`; and its first row and column."""
+    matrix = covariance(major, minor, angle)
+    reach = np.ceil(np.sqrt(-2 * np.log(STAMP_LEVEL) * np.diag(matrix))).astype(int)
+    x0, y0 = int(np.floor(x)) - reach[0], int(np.floor(y)) - reach[1]
+    dx, dy = np.arange(x0, x0 + 2 * reach[0] + 2) - x, np.arange(y0, y0 + 2 * reach[1] + 2) - y
+    inverse = np.linalg.inv(matrix)
+    power = inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy[:, None] + inverse[1, 1] * dy[:, None] ** 2
+    return np.exp(-0.5 * power).astype(np.float32), (y0, x0)
+
+
+def gaussians(model: SkyModel, observation: Observation, mixing: Mixing | None = None) -> list[SkyObject]:
+    """The sources of a sky model as objects; rotating ones are of kind "disc".  ``mixing``: see `Ground`."""
+    n_channels = observation.n_channels
+    fine = model
+    if mixing is not None:
+        fine = replace(
+            model,
+            line_centre=mixing.finer(model.line_centre),
+            line_fwhm=model.line_fwhm / mixing.step,
+            gradient=model.gradient / mixing.step,
+        )
+    n_fine = n_channels if mixing is None else mixing.matrix.shape[1]
+    continua = model.continuum_spectra(observation.frequencies)
+    made = []
+    for i in range(len(model)):
+        image, corner = gaussian_stamp(model.x[i], model.y[i], model.major[i], model.minor[i], model.angle[i])
+        line = None
+        if model.line[i]:
+            cube = fine.line_cube(i, image, corner, n_fine)
+            line = Emission(cube, (0, *corner), "gaussian")
+            line = trimmed(line if mixing is None else line.mixed(mixing.matrix))
+        bright = model.continuum[i] > 0
+        made.append(
+            SkyObject(
+                "disc" if model.gradient[i] and model.line[i] else "gaussian",
+                float(model.x[i]),
+                float(model.y[i]),
+                line,
+                image if bright else None,
+                corner,
+                continua[i] if bright else None,
+                int(model.pair[i]),
+            )
+        )
+    return made
+
+
+def trimmed(emission: Emission) -> Emission:
+    """The same without channels that hold less than a millionth of its peak at either end."""
+    peak = np.abs(emission.cube).max(axis=(1, 2), initial=0)
+    used = np.flatnonzero(peak > 1e-6 * peak.max(initial=0))
+    low, high = (used[0], used[-1] + 1) if len(used) else (0, 0)
+    return replace(emission, cube=emission.cube[low:high], origin=(emission.origin[0] + int(low), *emission.origin[1:]))
+
+
+def attenuated(emission: Emission, pattern: np.ndarray) -> Emission:
+    """What the primary beam, (size, size), leaves of an emission within the field."""
+    size = len(pattern)
+    part = emission.within((emission.origin[0] + len(emission.cube), size, size))
+    return replace(part, cube=part.cube * pattern[part.place[1:]].astype(np.float32))
+
+
+def brightened(rng: np.random.Generator, one: SkyObject, ground: Ground, snr: tuple[float, float]) -> list[SkyObject]:
+    """An object of one line with such a brightness that the SNR of its best place's spectrum is drawn from a range.
+
+    Nothing if none of it lies in the field.
+    """
+    observation = ground.observation
+    shape = (observation.n_channels, observation.size, observation.size)
+    seen = attenuated(one.line.within(shape), observation.primary_beam())
+    if not seen.cube.size or not seen.cube.any():
+        return []
+    seen = seen.seen_with(observation.clean_beam).within(shape).cube
+    best = np.sqrt((seen**2).sum(axis=0)).max() / observation.noise
+    factor = float(np.exp(rng.uniform(*np.log(snr)))) / best
+    return [replace(one, line=one.line.within(shape).scaled(factor))]
+
+
+def with_continuum(rng: np.random.Generator, one: SkyObject, observation: Observation, level: float) -> SkyObject:
+    """The same with a continuum that lies as its line's total does, ``level`` times the line's mean."""
+    image = one.line.cube.mean(axis=0) * np.float32(level)
+    return replace(one, image=image, corner=one.line.origin[1:], spectrum=power_law(rng, observation))
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """How objects are seen in the end, which bounds what is true of them.
+
+    Attributes
+    ----------
+    observation
+        Of the cube.
+    beam
+        The clean beam of the cube in the end, wider than the observation's where it was smoothed.
+    noise
+        Of a channel in the end before any correction for the primary beam, in Jy/beam.
+    covariance
+        Of the channels' noise over its mean variance, (channels, channels); None where they share nothing.
+    channels, pixels
+        Which hold data, (channels,) and (size, size).
+    """
+
+    observation: Observation
+    beam: CleanBeam
+    noise: float
+    covariance: np.ndarray | None
+    channels: np.ndarray
+    pixels: np.ndarray
+
+    def noise_of(self, weights: np.ndarray) -> float:
+        """Noise of a weighted sum of channels, in Jy/beam."""
+        shared = self.covariance
+        variance = (weights**2).sum() if shared is None else weights @ shared @ weights
+        return self.noise * float(np.sqrt(variance))
+
+    def shown(self, emission: Emission) -> Emission:
+        """An emission as the cube has it before any correction for the primary beam, within the field, in Jy/beam.
+
+        It has no more to show than the clean beam shows, and than the array does.
+        """
+        observation = self.observation
+        shape = (observation.n_channels, observation.size, observation.size)
+        part = attenuated(emission.within(shape), observation.primary_beam())
+        if not part.cube.size:
+            return part
+        clean = part.seen_with(self.beam).within(shape)
+        dirty = self._imaged(part, clean.origin[1:], clean.cube.shape[1:])
+        small = np.abs(dirty) < np.abs(clean.cube)
+        cube = np.where(dirty * clean.cube > 0, np.where(small, dirty, clean.cube), 0)
+        cube[~self.channels[clean.place[0]]] = 0
+        cube[:, ~self.pixels[clean.place[1:]]] = 0
+        return replace(clean, cube=cube.astype(np.float32))
+
+    def _imaged(self, part: Emission, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+        """What the array makes of an emission, in a window of the field."""
+        ny, nx = size
+        response = self._response()
+        half = len(response) // 2
+        kernel = response[half - ny : half + ny, half - nx : half + nx]
+        wide = kernel.shape
+        transfer = fft.rfft2(fft.ifftshift(kernel).astype(np.float32))
+        cube = np.zeros((len(part.cube), ny, nx), np.float32)
+        replace(part, origin=(0, *np.subtract(part.origin[1:], corner))).add_to(cube)
+        return np.stack([fft.irfft2(fft.rfft2(plane, s=wide) * transfer, s=wide)[:ny, :nx] for plane in cube])
+
+    def _response(self) -> np.ndarray:
+        """What a point source becomes at the middle channel, (2 size, 2 size)."""
+        observation = self.observation
+        response = observation.response(observation.frequency)
+        if self.beam == observation.clean_beam:
+            return response
+        return smoothed_planes(fft.ifftshift(response)[None], observation.clean_beam, self.beam, wrap=True)[0]
+
+
+def smoothed_planes(planes: np.ndarray, old: CleanBeam, new: CleanBeam, wrap: bool = False) -> np.ndarray:
+    """Planes (n, y, x) in Jy per one beam, convolved to a wider one and in Jy per that; float32.
+
+    With ``wrap`` they are periodic, have lag 0 at [0, 0] and come back with it in the middle.
+
+    Raises
+    ------
+    ValueError
+        If the new beam is not wider in every direction.
+    """
+    kernel = beam_between(old, new)
+    if kernel is None:
+        raise ValueError(f"{new} is not wider than {old} in every direction")
+    n, ny, nx = planes.shape
+    reach = 0 if wrap else int(np.ceil(2 * kernel.major))
+    wide = (ny, nx) if wrap else tuple(fft.next_fast_len(side + reach, real=True) for side in (ny, nx))
+    transfer = beam_transfer(kernel, wide) * np.float32(new.fwhm**2 / old.fwhm**2)
+    made = np.empty((n, ny, nx), np.float32)
+    for i, plane in enumerate(planes):
+        smooth = fft.irfft2(fft.rfft2(plane.astype(np.float32), s=wide) * transfer, s=wide)[:ny, :nx]
+        made[i] = fft.fftshift(smooth) if wrap else smooth
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A row of the truth table and the voxels it is of: ``mask`` lies at ``origin``, ``peak`` says who is brighter."""
+
+    row: dict
+    origin: tuple[int, int, int]
+    mask: np.ndarray
+    brightness: np.ndarray
+
+
+def seen(one: SkyObject, view: View) -> list[Seen]:
+    """What is true of an object, and the voxels in which it stands above half the noise; of a cloud for each part.
+
+    The parts of a cloud are those that are connected where its spectra have an SNR of `CONNECTED`, each with what is
+    nearest to it; a part under `PIECE_SNR` belongs to the brightest.
+    """
+    observation = view.observation
+    shape = (observation.n_channels, observation.size, observation.size)
+    shown = view.shown(one.whole(shape))
+    if not shown.cube.size:
+        return [_row(one, view, shown, np.zeros(shown.cube.shape, bool))]
+    mask = np.abs(shown.cube) > MASK_LEVEL * view.noise
+    footprint = mask.any(axis=0)
+    if one.kind != "cloud" or not footprint.any():
+        return [_row(one, view, shown, mask)]
+    snr = np.sqrt((shown.cube**2).sum(axis=0)) / view.noise
+    parts, n = ndimage.label(snr >= CONNECTED)
+    bright = [k for k in range(1, n + 1) if snr[parts == k].max() >= PIECE_SNR]
+    if len(bright) < 2:
+        return [_row(one, view, shown, mask)]
+    seeds = np.zeros_like(parts)
+    for label, k in enumerate(bright, 1):
+        seeds[parts == k] = label
+    owner = watershed(-snr, seeds, mask=footprint)
+    owner[footprint & (owner == 0)] = 1 + int(np.argmax([snr[parts == k].max() for k in bright]))
+    own = [owner == label for label in range(1, len(bright) + 1)]
+    return [_row(one, view, replace(shown, cube=shown.cube * where), mask & where) for where in own]
+
+
+def _row(one: SkyObject, view: View, shown: Emission, mask: np.ndarray) -> Seen:
+    """The row of an object, or of a part of it, that shows ``shown``."""
+    observation = view.observation
+    n_channels = observation.n_channels
+    line_shown = shown if one.image is None else _line_shown(one, view, shown)
+    own = line_shown.cube
+    # where it is brightest, its spectrum is the best filter for itself
+    strength = np.sqrt((own**2).sum(axis=0))
+    snr_line = 0.0
+    if strength.size and strength.max() > 0:
+        spectrum = np.zeros(n_channels)
+        best = np.unravel_index(strength.argmax(), strength.shape)
+        spectrum[line_shown.place[0]] = own[:, *best]
+        snr_line = float((spectrum**2).sum() / view.noise_of(spectrum))
+    image = shown.cube.sum(axis=0)
+    stack_noise = view.noise_of(view.channels.astype(float))
+    stacked = float(np.abs(image).max(initial=0)) / stack_noise
+    integrated = own.sum(axis=(1, 2)) if own.size else np.zeros(1)
+    has_line = one.line is not None and bool(integrated.any())
+    row = {"kind": one.kind, "x": one.x, "y": one.y, "pair": one.pair, "snr_stack": stacked, "snr_line": snr_line}
+    w20, w50 = line_widths(integrated) if has_line else (np.nan, np.nan)
+    row |= {"w20": w20, "w50": w50, "fwhm_line": w50, "n_voxels": int(mask.sum())}
+    size = np.abs(integrated)
+    inside = np.flatnonzero(size >= LINE_LEVEL * size.max())
+    first = line_shown.origin[0]
+    row |= {
+        "z": float((size * (np.arange(len(size)) + first)).sum() / size.sum()) if has_line else np.nan,
+        "z_min": int(inside[0]) + first if has_line else -1,
+        "z_max": int(inside[-1]) + first if has_line else -1,
+    }
+    row |= _shape(one, np.abs(shown.cube).sum(axis=0), shown.origin[1:])
+    row |= _peak(np.abs(shown.cube), shown.origin)
+    row |= _sky(one, mask, shown, observation)
+    return Seen(row | one.about, shown.origin, mask, np.abs(shown.cube))
+
+
+def _line_shown(one: SkyObject, view: View, shown: Emission) -> Emission:
+    """The line alone as it is shown, in the window of all of it."""
+    if one.line is None:
+        return replace(shown, cube=np.zeros_like(shown.cube))
+    alone = view.shown(one.line)
+    cube = np.zeros_like(shown.cube)
+    if alone.cube.size:
+        replace(alone, origin=tuple(int(o) for o in np.subtract(alone.origin, shown.origin))).add_to(cube)
+    return replace(shown, cube=cube)
+
+
+def _shape(one: SkyObject, image: np.ndarray, corner: tuple[int, int]) -> dict:
+    """Truth box, and the FWHM of a Gaussian with the moments of the image, with the beam."""
+    nothing = {"x_min": round(one.x), "x_max": round(one.x), "y_min": round(one.y), "y_max": round(one.y)}
+    nothing |= {"fwhm_major": np.nan, "fwhm_minor": np.nan, "angle": np.nan}
+    total = image.sum() if image.size else 0.0
+    if total <= 0:
+        return nothing
+    rows, columns = (np.flatnonzero((image >= BOX_LEVEL * image.max()).any(axis=axis)) for axis in (1, 0))
+    y, x = (np.arange(n) for n in image.shape)
+    my, mx = (image.sum(axis=1) * y).sum() / total, (image.sum(axis=0) * x).sum() / total
+    xx = (image.sum(axis=0) * (x - mx) ** 2).sum() / total
+    yy = (image.sum(axis=1) * (y - my) ** 2).sum() / total
+    xy = ((y - my) @ image @ (x - mx)) / total
+    values, axes = np.linalg.eigh([[xx, xy], [xy, yy]])
+    minor, major = np.sqrt(np.maximum(values, 0)) * gaussian_sigma_to_fwhm
+    ax, ay = axes[:, 1]
+    return {
+        "x_min": int(columns[0]) + corner[1],
+        "x_max": int(columns[-1]) + corner[1],
+        "y_min": int(rows[0]) + corner[0],
+        "y_max": int(rows[-1]) + corner[0],
+        "fwhm_major": float(major),
+        "fwhm_minor": float(minor),
+        "angle": float(np.degrees(np.arctan2(-ax, ay)) % 180),
+    }
+
+
+def _peak(brightness: np.ndarray, origin: tuple[int, int, int]) -> dict:
+    """The brightest voxel; NaN of nothing."""
+    if not brightness.size or brightness.max() <= 0:
+        return {"x_peak": np.nan, "y_peak": np.nan, "z_peak": np.nan}
+    z, y, x = (int(i) + o for i, o in zip(np.unravel_index(brightness.argmax(), brightness.shape), origin, strict=True))
+    return {"x_peak": float(x), "y_peak": float(y), "z_peak": float(z)}
+
+
+def _sky(one: SkyObject, mask: np.ndarray, shown: Emission, observation: Observation) -> dict:
+    """Brightness and line flux of the sky itself, of a part of a cloud that which lies where the part does."""
+    line = one.line
+    total = peak = 0.0
+    if line is not None:
+        part = line.within((observation.n_channels, observation.size, observation.size))
+        if one.kind == "cloud" and part.cube.size:
+            footprint = np.zeros((observation.size, observation.size), bool)
+            footprint[shown.place[1:]] = mask.any(axis=0)
+            values = part.cube * footprint[part.place[1:]]
+        else:
+            values = line.cube
+        if values.size:
+            total, peak = float(values.sum(dtype=float)), float(values.flat[np.abs(values).argmax()])
+    return {
+        "flux": total * observation.channel_width,
+        "line": peak,
+        "continuum": 0.0 if one.image is None else float(one.image.max()),
+        "spectral_index": np.nan if one.image is None else _index(one.spectrum, observation),
+    }
+
+
+def _index(spectrum: np.ndarray, observation: Observation) -> float:
+    """Spectral index of a continuum, from the two ends of the band."""
+    ends = observation.frequencies[[0, -1]]
+    return float(np.log(spectrum[-1] / spectrum[0]) / np.log(ends[1] / ends[0])) if len(spectrum) > 1 else 0.0
+
+
+def label_volume(parts: list[Seen], shape: tuple[int, int, int]) -> np.ndarray:
+    """Numbers, from 1, of the objects that voxels belong to: the brighter of two, 0 for none; int16."""
+    labels, brightest = np.zeros(shape, np.int16), np.zeros(shape, np.float32)
+    for number, part in enumerate(parts, 1):
+        place = tuple(slice(o, o + n) for o, n in zip(part.origin, part.mask.shape, strict=True))
+        mine = part.mask & (part.brightness > brightest[place])
+        labels[place][mine] = number
+        brightest[place][mine] = part.brightness[mine]
+    return labels
