@@ -162,11 +162,11 @@ def add_noise(visibilities: str, noise: float, seed: int) -> None:
 
 def score(folders: list[Path]) -> None:
     """Search CASA's and our cube of every sky and print what that is worth."""
-    from napari_almadet.cube import read_cube
+    from napari_almadet.cube.reading import read_cube
     from napari_almadet.evaluation.finders import Field
     from napari_almadet.evaluation.run import Preset, found_record
     from napari_almadet.evaluation.scores import Outcome
-    from napari_almadet.pipeline.settings import Settings
+    from napari_almadet.settings import Settings
 
     search = Preset("almadet", Settings()).ready()
     records, agreement = defaultdict(lambda: ([], [])), defaultdict(list)

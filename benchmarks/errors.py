@@ -15,12 +15,13 @@ from astropy import units as u
 from astropy.stats import mad_std
 from astropy.table import Table, vstack
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
+from napari_almadet.detection import detect, load_networks
 from napari_almadet.evaluation.matching import match
-from napari_almadet.pipeline.detect import detect, load_networks
-from napari_almadet.pipeline.settings import Settings
-from napari_almadet.simulation.dataset import SimulatedCube, cube_of, seed_of, simulate_cube
+from napari_almadet.settings import Settings
+from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.products import SimulatedCube
 from napari_almadet.simulation.strata import STRATA
 
 COLUMNS = ("x", "y", "ra", "dec", "z", "v_rad", "fwhm", "w50", "w20", "f_sum", "peak", "dc_maj", "dc_min", "dc_pa")

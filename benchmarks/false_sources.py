@@ -14,12 +14,12 @@ from dataclasses import replace
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from napari_almadet.pipeline.catalog import Fate
-from napari_almadet.pipeline.detect import load_networks
-from napari_almadet.pipeline.reliability import find_negatives
-from napari_almadet.pipeline.search import search_steps
-from napari_almadet.pipeline.settings import Settings
-from napari_almadet.pipeline.steps import finish
+from napari_almadet.catalogue.candidate import Status
+from napari_almadet.detection import load_networks
+from napari_almadet.progress import finish
+from napari_almadet.search.pipeline import search_steps
+from napari_almadet.search.reliability import find_negatives
+from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 
@@ -151,7 +151,7 @@ def main() -> None:
             candidates = finish(search_steps(cube, settings, networks)).candidates
             found += candidates
             negatives += find_negatives(cube, settings, networks, candidates)
-        kept, negative = ([c for c in some if c.fate is not Fate.DROPPED] for some in (found, negatives))
+        kept, negative = ([c for c in some if c.status is not Status.DROPPED] for some in (found, negatives))
         highest = " ".join(f"{p:.2f}" for p in sorted((c.prob for c in found), reverse=True)[:5])
         print(f"{kind.__name__:24s} {len(kept):5d} {len(found):4d} {len(negatives):9d} {len(negative):5d}  {highest}")
 

@@ -29,10 +29,12 @@ from scipy.optimize import minimize
 from scipy.stats import norm
 
 from napari_almadet.evaluation.run import attenuation
-from napari_almadet.pipeline.companions import likeness
-from napari_almadet.pipeline.evidence import MAPS, average, binning, in_noise_units, maps
+from napari_almadet.search.line_maps import MAPS, maps
+from napari_almadet.search.noise_units import average, binning, in_noise_units
+from napari_almadet.search.two_component_fit import likeness
 from napari_almadet.simulation import sky
-from napari_almadet.simulation.dataset import SimulatedCube, seed_of, simulate_cube
+from napari_almadet.simulation.dataset import seed_of, simulate_cube
+from napari_almadet.simulation.products import SimulatedCube
 
 STRATA = ("paper", "bright", "line-only", "pairs")
 THRESHOLD = 4.5  # sigma

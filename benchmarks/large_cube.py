@@ -49,7 +49,13 @@ class Run:
 
 def search(folder: Path, memory: float, scratch: Path) -> Run:
     """Search one simulated cube."""
-    command = [sys.executable, "-c", "from napari_almadet.cli import app; app()", "detect", str(folder / "dirty.fits")]
+    command = [
+        sys.executable,
+        "-c",
+        "from napari_almadet.cli.app import app; app()",
+        "detect",
+        str(folder / "dirty.fits"),
+    ]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process = psutil.Popen([*command, "-q", "-o", str(scratch), "--memory", str(memory)])
     highest = 0

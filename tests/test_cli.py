@@ -10,12 +10,15 @@ from astropy.table import QTable, Table
 from astropy.tests.helper import assert_quantity_allclose
 from typer.testing import CliRunner
 
-from napari_almadet import Cube, __version__, cli, read_cube
+from napari_almadet import Cube, __version__, read_cube
+from napari_almadet import detection as pipeline
+from napari_almadet.catalogue import result_folder as folder
+from napari_almadet.cli import app as cli
+from napari_almadet.cli import common
+from napari_almadet.cli.app import no_display
 from napari_almadet.evaluation import run
 from napari_almadet.evaluation.finders import FINDERS
-from napari_almadet.pipeline import detect as pipeline
-from napari_almadet.pipeline import folder
-from napari_almadet.pipeline.detect import Networks
+from napari_almadet.paper.pipeline import Networks
 from napari_almadet.simulation.dataset import SETS
 from napari_almadet.simulation.observe import Observation
 from napari_almadet.simulation.strata import STRATA
@@ -35,7 +38,7 @@ def almadet(monkeypatch):
     monkeypatch.setattr(pipeline, "load_networks", lambda settings: simple)
     monkeypatch.setenv("COLUMNS", "150")
     runner = CliRunner()
-    return lambda *arguments: runner.invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
+    return lambda *arguments: runner.invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
 
 
 def planes_with(height):
@@ -139,16 +142,16 @@ def test_what_was_searched_is_not_searched_again_unless_something_changed(almade
 def test_an_astronomers_work_is_not_overwritten_unasked(almadet, cube, tmp_path):
     path, out = cube(), tmp_path / "out"
     assert almadet("detect", path, "-o", out, "--threshold", 0.5).exit_code == 0
-    detections = folder.read(out / "field")
+    detections = folder.read_result(out / "field")
     detections.kept[0].verdict = "accepted"
-    detections.write(out / "field")
+    folder.write_result(detections, out / "field")
     assert "searched before" in almadet("detect", path, "-o", out, "--threshold", 0.5).stdout
     result = almadet("detect", path, "-o", out, "--threshold", 0.6)
     assert result.exit_code == 1
     assert "holds verdicts, notes or boxes of yours" in result.stderr
-    assert folder.read(out / "field").kept[0].verdict == "accepted"
+    assert folder.read_result(out / "field").kept[0].verdict == "accepted"
     assert almadet("detect", path, "-o", out, "--threshold", 0.6, "--overwrite").exit_code == 0
-    assert folder.read(out / "field").kept[0].verdict == "unseen"
+    assert folder.read_result(out / "field").kept[0].verdict == "unseen"
 
 
 def test_several_jobs_do_what_one_does(cube, tmp_path):
@@ -163,7 +166,7 @@ def test_several_jobs_do_what_one_does(cube, tmp_path):
     for jobs in (1, 2):
         out = tmp_path / f"out{jobs}"
         arguments = ["detect", *map(str, (*paths, bad)), "-o", str(out), "-j", str(jobs), "--device", "cpu"]
-        result = runner.invoke(cli.app, arguments, catch_exceptions=False)
+        result = runner.invoke(cli, arguments, catch_exceptions=False)
         assert result.exit_code == 1
         assert "2 of 3 cubes searched: 2 sources" in result.stdout
         assert "1 of 3 cubes could not be searched" in result.stderr and "bad.fits" in result.stderr
@@ -224,13 +227,13 @@ def test_demo_without_a_window_prints_the_table(almadet, monkeypatch):
 def test_demo_needs_a_display_for_its_window(monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":0")
-    assert not cli.no_display()
+    assert not no_display()
     monkeypatch.delenv("DISPLAY")
-    assert cli.no_display()
+    assert no_display()
 
 
 def test_help_needs_none_of_the_slow_imports():
-    code = "import sys, napari_almadet.cli; print({'torch', 'napari', 'scipy', 'astropy'} & set(sys.modules))"
+    code = "import sys, napari_almadet.cli.app; print({'torch', 'napari', 'scipy', 'astropy'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
@@ -263,9 +266,9 @@ def test_every_stratum_can_be_simulated(almadet, tmp_path, stratum):
 
 def test_choices_are_those_of_the_simulation():
     """The command line takes them from elsewhere, so that its help imports no torch."""
-    assert [str(s) for s in cli.Stratum] == list(STRATA)
-    assert [str(s) for s in cli.SetName] == list(SETS)
-    assert [str(s) for s in cli.FinderName] == list(FINDERS)
+    assert [str(s) for s in common.Stratum] == list(STRATA)
+    assert [str(s) for s in common.SetName] == list(SETS)
+    assert [str(s) for s in common.FinderName] == list(FINDERS)
 
 
 @pytest.fixture
@@ -320,7 +323,7 @@ def test_results_of_something_else_stop_the_evaluation(evaluate):
 
 def test_weights_that_do_not_exist_are_named(tmp_path, cube):
     result = CliRunner().invoke(
-        cli.app, ["detect", str(cube()), "-o", str(tmp_path), "--weights", "judge=nobody.safetensors"]
+        cli, ["detect", str(cube()), "-o", str(tmp_path), "--weights", "judge=nobody.safetensors"]
     )
     assert result.exit_code == 1
     assert "no weights 'nobody.safetensors'" in result.stderr

@@ -9,12 +9,14 @@ __version__ = version("napari-almadet")
 
 # Lazy, so that opening a FITS file in napari imports neither torch nor spectral_cube.
 _HOMES = {
-    "Cube": "cube",
-    "CubeError": "cube",
-    "read_cube": "cube",
-    "Settings": "pipeline.settings",
-    "Detections": "pipeline.catalog",
-    "detect": "pipeline.detect",
+    "Cube": "cube.cube",
+    "CubeError": "cube.cube",
+    "read_cube": "cube.reading",
+    "Settings": "settings",
+    "Detections": "catalogue.detections",
+    "detect": "detection",
+    "read_result": "catalogue.result_folder",
+    "write_result": "catalogue.result_folder",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -9,14 +9,7 @@ import pytest
 from astropy import units as u
 
 from napari_almadet import Cube
-from napari_almadet.evaluation.finders import (
-    FINDERS,
-    Field,
-    box_of,
-    centre_of,
-    gaussian_box,
-    local_maxima,
-)
+from napari_almadet.evaluation.finders import FINDERS, Field, box_of, centre_of, gaussian_box, local_maxima
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.sky import SkyModel
 
@@ -24,7 +17,7 @@ PLACES = np.array([(30.3, 60.8), (66.0, 35.4)])
 MODULES = {"AegeanTools": "AegeanTools", "bdsf": "bdsf", "sep": "sep", "photutils": "photutils", "scipy": "scipy"}
 
 
-def field_of(imager, amplitude=2e-3, continuum=1.0, line=3.0, blank=False):
+def field_shape(imager, amplitude=2e-3, continuum=1.0, line=3.0, blank=False):
     """Two point-like sources, noise of 1 in each channel."""
     model = SkyModel(
         x=PLACES[:, 0],
@@ -52,7 +45,7 @@ def test_sources_are_found_where_they_are(name, blank, imager):
     package = FINDERS[name].package
     if find_spec(package) is None:
         pytest.skip(f"{package} is not installed")
-    field = field_of(imager, blank=blank)
+    field = field_shape(imager, blank=blank)
     found = FINDERS[name].find(field, **FINDERS[name].defaults)
     distance = np.array([[np.hypot(x - s.x, y - s.y) for s in found] for x, y in PLACES])
     assert distance.min(axis=1).max() < 1
@@ -82,7 +75,7 @@ def test_grids_are_of_parameters_there_are(name):
 
 def test_the_matched_filter_tells_lines_from_continuum(imager):
     def kinds(**parts):
-        found = FINDERS["matched-filter"].find(field_of(imager, **parts), threshold=8.0, continuum=8.0)
+        found = FINDERS["matched-filter"].find(field_shape(imager, **parts), threshold=8.0, continuum=8.0)
         near = [s for s in found if np.hypot(*(PLACES - (s.x, s.y)).T).min() < 1]
         return sorted((s.kind, s.channels) for s in near)
 

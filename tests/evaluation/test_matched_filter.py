@@ -5,12 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_almadet.evaluation.matched_filter import (
-    LINE_WIDTHS,
-    find_lines,
-    gaussian_profile,
-    subtract_continuum,
-)
+from napari_almadet.evaluation.matched_filter import LINE_WIDTHS, find_lines, gaussian_profile, subtract_continuum
 
 FWHM_TO_SIGMA = 0.42466
 

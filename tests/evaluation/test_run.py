@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 
+from napari_almadet.catalogue.candidate import Box
 from napari_almadet.evaluation import run as module
 from napari_almadet.evaluation.finders import Source
 from napari_almadet.evaluation.results import Results, StaleResults
@@ -21,9 +22,8 @@ from napari_almadet.evaluation.run import (
     run,
     truth_record,
 )
-from napari_almadet.pipeline.catalog import Box
-from napari_almadet.pipeline.detect import Networks
-from napari_almadet.pipeline.settings import Settings
+from napari_almadet.paper.pipeline import Networks
+from napari_almadet.settings import Settings
 from napari_almadet.simulation.array import primary_beam
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
 

@@ -9,8 +9,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from radio_beam import Beam
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Box, Candidate, EmissionPeak
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
+from napari_almadet.cube.cube import Cube
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from astropy import units as u
 from astropy.modeling.models import Gaussian1D
 
-from napari_almadet.cube import Cube
+from napari_almadet.catalogue.candidate import EmissionPeak
+from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.apertures import (
     Aperture,
     LineModel,
@@ -21,8 +22,7 @@ from napari_almadet.inspection.apertures import (
 )
 from napari_almadet.inspection.axes import spectral_axes
 from napari_almadet.inspection.geometry import beam_pattern
-from napari_almadet.pipeline.catalog import EmissionPeak
-from napari_almadet.pipeline.focus import cut_out
+from napari_almadet.measure.focus import cut_out
 
 SHAPE = (40, 60, 70)
 CHANNEL = np.arange(SHAPE[0])

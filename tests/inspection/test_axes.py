@@ -8,7 +8,7 @@ from astropy import constants, units
 from astropy.wcs import WCS
 from numpy.testing import assert_allclose
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.axes import spectral_axes
 
 REST = 230.538 * units.GHz

@@ -8,7 +8,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.geometry import beam_outline, beam_pattern, sky_vectors
 
 DATA = np.zeros((4, 60, 70))

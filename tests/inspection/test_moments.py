@@ -10,7 +10,7 @@ from spectral_cube import SpectralCube
 
 from napari_almadet.inspection.axes import spectral_axes
 from napari_almadet.inspection.moments import contour_levels, cut_along, line_moments, moments
-from napari_almadet.pipeline.focus import Cutout, cut_out
+from napari_almadet.measure.focus import Cutout, cut_out
 
 SHAPE = (40, 60, 70)
 

@@ -16,8 +16,8 @@ from npe2 import PluginManifest
 from radio_beam import Beam
 
 import napari_almadet
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Detections
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.detect_widget import DetectWidget
 from napari_almadet.plugin.session import Session

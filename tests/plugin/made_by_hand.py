@@ -8,20 +8,21 @@ from collections.abc import Generator
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Box, Candidate, Detections, EmissionPeak, Fate
-from napari_almadet.pipeline.detect import Networks
-from napari_almadet.pipeline.settings import Settings
-from napari_almadet.pipeline.steps import Progress
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.cube import Cube
+from napari_almadet.paper.pipeline import Networks
+from napari_almadet.progress import Progress
+from napari_almadet.settings import Settings
 
 N_CHANNELS, N_Y, N_X = 48, 100, 120
 SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
-# x, y, size (FWHM px), channel, line FWHM, amplitude, fate
+# x, y, size (FWHM px), channel, line FWHM, amplitude, status
 SOURCES = (
-    (60, 50, 6.0, 20.0, 6.0, 2.0, Fate.KEPT),
-    (30, 72, 5.0, 34.0, 4.0, 1.2, Fate.KEPT),
-    (90, 28, 4.0, 12.0, 5.0, 0.8, Fate.FLAGGED),
-    (97, 80, 4.0, 40.0, 3.0, 0.1, Fate.DROPPED),
+    (60, 50, 6.0, 20.0, 6.0, 2.0, Status.KEPT),
+    (30, 72, 5.0, 34.0, 4.0, 1.2, Status.KEPT),
+    (90, 28, 4.0, 12.0, 5.0, 0.8, Status.FLAGGED),
+    (97, 80, 4.0, 40.0, 3.0, 0.1, Status.DROPPED),
 )
 
 
@@ -30,7 +31,7 @@ def make_detections(cube: Cube, settings: Settings = Settings(), sources=SOURCES
     data = cube.read()
     candidates = []
     channels = np.arange(N_CHANNELS)
-    for number, (x, y, size, channel, width, _, fate) in enumerate(sources, start=1):
+    for number, (x, y, size, channel, width, _, status) in enumerate(sources, start=1):
         half = int(np.ceil(size))
         box = Box(y - half, y + half + 1, x - half, x + half + 1)
         peak = EmissionPeak(channel=round(channel), height=0.9, amplitude=0.9, centre=channel, fwhm=width)
@@ -46,13 +47,13 @@ def make_detections(cube: Cube, settings: Settings = Settings(), sources=SOURCES
                 denoised=0.9 * np.exp(-((channels - channel) ** 2) / (2 * (width * SIGMA_PER_FWHM) ** 2)),
                 peaks=(peak,),
                 channels=(low, high),
-                fate=fate,
-                reasons=[f"{fate.value}: made by hand"],
+                status=status,
+                reasons=[f"{status.value}: made by hand"],
                 focused=padded[y : y + 64, x : x + 64],
                 focus_origin=origin,
                 snr_global=40.0 - 8 * number,
                 snr_pixel=20.0 - 3 * number,
-                blended=fate is Fate.FLAGGED,
+                blended=status is Status.FLAGGED,
                 x=float(x),
                 y=float(y),
                 z=channel,

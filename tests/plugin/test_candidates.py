@@ -15,7 +15,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QComboBox, QLineEdit
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.session import Filter, Session

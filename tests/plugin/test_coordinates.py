@@ -13,7 +13,7 @@ from napari.utils._proxies import PublicOnlyProxy
 from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
 from qtpy.QtWidgets import QApplication, QMenu
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.coordinates import HINT, Readout, position_texts
 from napari_almadet.plugin.session import Session

@@ -8,7 +8,7 @@ from made_by_hand import make_detections
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 
-from napari_almadet.pipeline.focus import cut_out
+from napari_almadet.measure.focus import cut_out
 from napari_almadet.plugin import cutouts as module
 from napari_almadet.plugin.cutouts import Cutouts
 

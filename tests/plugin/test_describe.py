@@ -8,7 +8,7 @@ from astropy import units as u
 from astropy.coordinates import Angle, SkyCoord
 from made_by_hand import make_detections
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.axes import spectral_axes
 from napari_almadet.plugin.describe import facts, readable, sexagesimal, sky_text, unit_text
 

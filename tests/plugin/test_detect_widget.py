@@ -14,7 +14,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
-from napari_almadet.cube import Cube, CubeError
+from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.plugin.background import cautiously
 from napari_almadet.plugin.detect_widget import RunError, detection, summary
 from napari_almadet.plugin.layers import cube_of

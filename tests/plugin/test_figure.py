@@ -7,9 +7,9 @@ import pytest
 from made_by_hand import make_detections
 from PIL import Image
 
-from napari_almadet.cube import Cube
+from napari_almadet.catalogue.export import ExchangeError
+from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.apertures import line_free
-from napari_almadet.pipeline.exchange import ExchangeError
 from napari_almadet.plugin.figure import candidate_figure, write_figure, write_report
 
 

@@ -8,7 +8,7 @@ from astropy.table import Table
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 from regions import Regions
 
-from napari_almadet.pipeline.detect import Networks
+from napari_almadet.paper.pipeline import Networks
 from napari_almadet.plugin.detect_widget import DetectWidget
 from napari_almadet.plugin.session import Filter
 

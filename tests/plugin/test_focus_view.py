@@ -11,7 +11,7 @@ from napari.utils._proxies import PublicOnlyProxy
 from scipy.ndimage import map_coordinates
 
 from napari_almadet.inspection.moments import line_moments
-from napari_almadet.pipeline.focus import cut_out
+from napari_almadet.measure.focus import cut_out
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.focus_view import FocusView
 from napari_almadet.plugin.spectral_choice import SpectralChoice

@@ -13,8 +13,8 @@ from made_by_hand import make_detections, stand_in_networks
 from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 
-from napari_almadet.pipeline.catalog import Box
-from napari_almadet.pipeline.folder import JOURNAL, read
+from napari_almadet.catalogue.candidate import Box
+from napari_almadet.catalogue.result_folder import JOURNAL, read_result, write_result
 from napari_almadet.plugin.keeper import KEPT_UNSAVED, Keeper, unsaved_of
 
 
@@ -33,7 +33,7 @@ def keeper(session, cube_image, detections, qtbot):
 
 
 def verdicts(folder, cube) -> list[str]:
-    return [candidate.verdict for candidate in read(folder, cube).candidates]
+    return [candidate.verdict for candidate in read_result(folder, cube).candidates]
 
 
 def test_verdicts_are_kept_before_anybody_saved(keeper, session, cube, unsaved):
@@ -44,7 +44,7 @@ def test_verdicts_are_kept_before_anybody_saved(keeper, session, cube, unsaved):
     session.set_note(session.candidates[2], "why?")
     assert unsaved_of(cube) == [keeper.folder]
     assert verdicts(keeper.folder, cube) == ["accepted", "accepted", "unseen", "unseen"]
-    assert read(keeper.folder, cube).candidates[2].note == "why?"
+    assert read_result(keeper.folder, cube).candidates[2].note == "why?"
     session.undo()
     session.undo()
     assert verdicts(keeper.folder, cube) == ["unseen"] * 4
@@ -75,10 +75,10 @@ def test_boxes_of_ones_own_are_kept_too(keeper, session, cube, qtbot):
     session.networks = stand_in_networks
     mine = session.add(Box(74, 87, 90, 105))
     qtbot.waitUntil(lambda: mine in session.detections.candidates, timeout=60_000)
-    kept = read(keeper.folder, cube).candidates[-1]
+    kept = read_result(keeper.folder, cube).candidates[-1]
     assert (kept.id, kept.box, kept.origin) == (5, mine.box, "drawn")
     session.undo()
-    assert len(read(keeper.folder, cube).candidates) == 4
+    assert len(read_result(keeper.folder, cube).candidates) == 4
 
 
 def test_a_full_disk_is_told_once(keeper, session, monkeypatch):
@@ -104,10 +104,10 @@ def test_the_program_is_killed_right_after_a_click(tmp_path, data, header):
     """The real window, in a process of its own, killed without notice after the button was pressed."""
     from astropy.io import fits
 
-    from napari_almadet.cube import read_cube
+    from napari_almadet.cube.reading import read_cube
 
     fits.writeto(tmp_path / "toy.fits", data, header)
-    folder = make_detections(read_cube(tmp_path / "toy.fits")).write(tmp_path / "results")
+    folder = write_result(make_detections(read_cube(tmp_path / "toy.fits")), tmp_path / "results")
     code = """
         import sys
         import napari

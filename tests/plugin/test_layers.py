@@ -10,8 +10,8 @@ from astropy.wcs import WCS
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Shapes
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Box
+from napari_almadet.catalogue.candidate import Box
+from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 
 
@@ -129,7 +129,7 @@ def test_features_hold_the_world_coordinates(detections, header):
         # radio convention: v = c (1 - f / f0)
         assert row.v_rad == pytest.approx(299792.458 * (1 - frequency / header["RESTFRQ"]))
         assert (row.x_min, row.x_max) == (candidate.box.x0, candidate.box.x1 - 1)
-    assert list(rows["fate"]) == ["kept", "kept", "flagged", "dropped"]
+    assert list(rows["status"]) == ["kept", "kept", "flagged", "dropped"]
 
 
 def test_no_candidates_make_an_empty_layer_that_can_be_drawn_in(detections, image):
@@ -160,7 +160,7 @@ def test_rows_of_boxes_without_a_candidate_are_blank(detections):
     features = layers.features(detections, detections.candidates)
     rows = layers.rows_of(features, np.array([3, layers.UNKNOWN, 1]))
     assert rows["id"].tolist() == [3, layers.UNKNOWN, 1]
-    assert rows["fate"].tolist() == ["flagged", "", "kept"]
+    assert rows["status"].tolist() == ["flagged", "", "kept"]
     assert np.isnan(rows["f_sum"][1])
     assert (rows.dtypes == features.dtypes).all()
 

@@ -10,7 +10,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QApplication
 
-from napari_almadet.pipeline.catalog import Box
+from napari_almadet.catalogue.candidate import Box
 
 
 class Mouse:

@@ -13,8 +13,9 @@ from napari.layers import Image, Layer
 from napari.plugins import menu_item_template
 from napari.utils.notifications import notification_manager
 
-from napari_almadet.cube import read_cube
-from napari_almadet.pipeline.folder import read as read_result_folder
+from napari_almadet.catalogue.result_folder import read_result as read_result_folder
+from napari_almadet.catalogue.result_folder import write_result
+from napari_almadet.cube.reading import read_cube
 from napari_almadet.plugin.reader import TITLE, WIDGET, napari_get_reader
 from napari_almadet.plugin.session import Session
 
@@ -121,7 +122,7 @@ def test_reading_imports_neither_torch_nor_spectral_cube(fits_file):
 def test_a_folder_of_results_opens_with_its_cube(viewer, fits_file, plugin, tmp_path, qtbot):
     detections = make_detections(read_cube(fits_file))
     detections.candidates[1].verdict = "accepted"
-    folder = detections.write(tmp_path / "results")
+    folder = write_result(detections, tmp_path / "results")
     viewer.open(str(folder), plugin=plugin)
     assert [layer.name for layer in viewer.layers] == ["toy", "toy probability", "toy candidates"]
     qtbot.waitUntil(lambda: "Candidate inspector" in viewer.window.dock_widgets, timeout=60_000)
@@ -133,7 +134,7 @@ def test_a_folder_of_results_opens_with_its_cube(viewer, fits_file, plugin, tmp_
 
 
 def test_a_folder_of_results_brings_closed_panels_back(viewer, fits_file, plugin, tmp_path, qtbot):
-    folder = make_detections(read_cube(fits_file)).write(tmp_path / "results")
+    folder = write_result(make_detections(read_cube(fits_file)), tmp_path / "results")
     viewer.open(str(folder), plugin=plugin)
     name = menu_item_template.format(TITLE, WIDGET)  # the menu's, which would else open a second panel
     panels = {name, "Candidate inspector"}
@@ -149,7 +150,7 @@ def test_a_folder_of_results_brings_closed_panels_back(viewer, fits_file, plugin
 
 def test_a_result_is_shown_in_the_cube_that_is_open(viewer, fits_file, plugin, tmp_path):
     viewer.open(str(fits_file), plugin=plugin)
-    folder = make_detections(viewer.layers["toy"].metadata["cube"]).write(tmp_path / "results")
+    folder = write_result(make_detections(viewer.layers["toy"].metadata["cube"]), tmp_path / "results")
     viewer.open(str(folder), plugin=plugin)
     assert [layer.name for layer in viewer.layers] == ["toy", "toy probability", "toy candidates"]
 
@@ -161,7 +162,7 @@ def test_other_folders_are_left_to_others(tmp_path):
 
 
 def test_a_result_without_its_cube_is_refused_in_a_sentence(fits_file, tmp_path, messages):
-    folder = make_detections(read_cube(fits_file)).write(tmp_path / "results")
+    folder = write_result(make_detections(read_cube(fits_file)), tmp_path / "results")
     fits_file.unlink()
     assert napari_get_reader(str(folder))(str(folder)) == [(None,)]
     (message,) = messages()

@@ -14,8 +14,8 @@ from napari.components import ViewerModel
 from napari.layers import Image, Shapes
 from napari.utils._proxies import PublicOnlyProxy
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Box
+from napari_almadet.catalogue.candidate import Box
+from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.session import HANDLED, KEYS, Filter, Session
 
@@ -202,8 +202,8 @@ def test_colours_tell_verdict_decision_or_probability(session, viewer):
     session.set_verdict(session.candidates[1:2], "rejected")
     verdicts = layers.VERDICT_COLOURS
     assert colours()[:3] == [verdicts["accepted"], verdicts["rejected"], verdicts["unseen"]]
-    session.colour_by = "fate"
-    assert colours() == [layers.FATE_COLOURS[c.fate] for c in session.detections.candidates]
+    session.colour_by = "status"
+    assert colours() == [layers.STATUS_COLOURS[c.status] for c in session.detections.candidates]
     session.colour_by = "prob"
     np.testing.assert_allclose(boxes.edge_color[0, :3], colormaps["viridis"](0.85)[:3], atol=0.02)
 

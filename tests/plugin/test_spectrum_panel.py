@@ -15,8 +15,8 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
+from napari_almadet.catalogue.candidate import EmissionPeak
 from napari_almadet.inspection.apertures import Aperture
-from napari_almadet.pipeline.catalog import EmissionPeak
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.spectrum_panel import SpectrumPanel, statistics_rows
@@ -314,7 +314,7 @@ def test_nothing_selected_is_an_empty_plot(panel, session):
 
 
 def test_array_without_coordinates(panel, session, viewer, data, detections):
-    from napari_almadet.cube import Cube
+    from napari_almadet.cube.cube import Cube
 
     image = viewer.add_image(data, name="bare")
     bare = Cube.from_array(data)

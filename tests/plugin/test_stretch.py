@@ -7,7 +7,7 @@ import pytest
 from astropy.visualization import AsinhStretch, LinearStretch, LogStretch, SqrtStretch, ZScaleInterval
 from napari.utils.colormaps import ensure_colormap
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin.layers import contrast_limits
 from napari_almadet.plugin.stretch import INTERVALS, STRETCHES, limits, stretched
 

@@ -44,7 +44,8 @@ def press_and_wait(widget, qtbot):
 
 
 def test_real_pipeline_behind_the_button(viewer, cube_image, make_widget, qtbot):
-    from napari_almadet.pipeline.detect import Networks, detect_steps
+    from napari_almadet.detection import detect_steps
+    from napari_almadet.paper.pipeline import Networks
 
     run = partial(detect_steps, networks=Networks(blurred_and_cut, smooth_spectra))
     widget = make_widget(run)
@@ -96,7 +97,8 @@ def test_the_sample_with_sources_brings_its_truth(viewer, plugin):
 
 
 def test_demo_loads_the_sample_and_starts(viewer, plugin, qtbot, monkeypatch):
-    from napari_almadet.pipeline.detect import Networks, detect_steps
+    from napari_almadet.detection import detect_steps
+    from napari_almadet.paper.pipeline import Networks
     from napari_almadet.plugin import demo, detect_widget
 
     run = partial(detect_steps, networks=Networks(blurred_and_cut, smooth_spectra))

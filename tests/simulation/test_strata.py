@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from napari_almadet.simulation import STRATA_ABOUT
-from napari_almadet.simulation.dataset import BRIGHTEST, cube_of, simulate_cube, truth_table
+from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.products import BRIGHTEST, truth_table
 from napari_almadet.simulation.sky import SkyModel
 from napari_almadet.simulation.strata import STRATA, blank_borders
 

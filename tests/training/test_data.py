@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_almadet.pipeline.blobs import normalise
+from napari_almadet.paper.blobs import normalise
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.training.data import FieldSet, Images, Spectra, box_noise, random_range, sample_model
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_almadet.pipeline.evidence import MAPS, in_noise_units, line_maps, stack_snr
-from napari_almadet.pipeline.sidelobes import gaussian
+from napari_almadet.search.components import gaussian
+from napari_almadet.search.line_maps import MAPS, line_maps, stack_snr
+from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.cleaning import CleanRun
 from napari_almadet.training.fields import (

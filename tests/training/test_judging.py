@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from napari_almadet.networks.judge import Judge
-from napari_almadet.pipeline.sources import MEASURES
+from napari_almadet.search.features import MEASURES
 from napari_almadet.training.judging import Candidates, calibrate
 
 

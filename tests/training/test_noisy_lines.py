@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_almadet.pipeline.spectra import remove_baseline
+from napari_almadet.measure.spectra import remove_baseline
 from napari_almadet.training.noisy_lines import CHANNELS, LineSpectra
 
 

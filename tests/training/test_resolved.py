@@ -7,14 +7,7 @@ import pytest
 
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.emission import Emission
-from napari_almadet.training.resolved import (
-    Resolved,
-    draw_clouds,
-    draw_galaxies,
-    leaves,
-    truth_of,
-    with_continuum,
-)
+from napari_almadet.training.resolved import Resolved, draw_clouds, draw_galaxies, leaves, truth_of, with_continuum
 
 SIDE, CHANNELS = 96, 32
 BEAM = CleanBeam(4.0, 4.0, 0.0)

@@ -25,10 +25,10 @@ from astropy.io import fits
 from astropy.stats import mad_std
 from scipy import ndimage
 
-from napari_almadet.cube import Cube
+from napari_almadet.catalogue.candidate import Box
+from napari_almadet.cube.cube import Cube
 from napari_almadet.evaluation.matched_filter import Lines, find_lines, subtract_continuum
-from napari_almadet.pipeline.blobs import integrate
-from napari_almadet.pipeline.catalog import Box
+from napari_almadet.measure.stacking import integrate
 
 # A Gaussian falls to a tenth, where a truth box ends, this many half widths at half maximum from its centre.
 TENTH = float(np.sqrt(np.log(10) / np.log(2)))

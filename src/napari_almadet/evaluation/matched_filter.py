@@ -14,10 +14,11 @@ import torch
 from astropy.stats import gaussian_fwhm_to_sigma, mad_std
 from scipy import ndimage
 
+from napari_almadet.constants import NORMAL_MAD
+
 LINE_WIDTHS = (2.5, 3.5, 5.0, 7.0, 10.0, 14.0)  # FWHM in channels; a width between two loses 1 % of its SNR
 NOISE_CHANNELS = 42  # at least so many give the noise of a pixel, with the pixels about it
 CALM = 3.0  # sigma under which a channel counts as free of lines
-NORMAL_MAD = 0.6745  # median absolute deviation of a normal distribution of standard deviation 1
 
 
 def subtract_continuum(planes: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:

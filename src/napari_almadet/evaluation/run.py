@@ -20,16 +20,18 @@ from astropy import units as u
 from astropy.stats import mad_std
 
 from napari_almadet import __version__
-from napari_almadet.cube import Cube
+from napari_almadet.catalogue.candidate import Candidate
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.cube import Cube
+from napari_almadet.detection import detect, load_networks
 from napari_almadet.evaluation.finders import FINDERS, Field, Source
 from napari_almadet.evaluation.matched_filter import gaussian_profile
 from napari_almadet.evaluation.results import TRUTH, Results, StaleResults
 from napari_almadet.networks.weights import pick_device
-from napari_almadet.pipeline.catalog import Candidate, Detections
-from napari_almadet.pipeline.detect import detect, load_networks
-from napari_almadet.pipeline.settings import Settings
-from napari_almadet.simulation.dataset import SimulatedCube, cube_of, seed_of, simulate_cube, write_psf
+from napari_almadet.settings import Settings
+from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.products import SimulatedCube, write_psf
 
 NOISE_WINDOW = 48  # pixels on a side about a source, in which the noise is measured
 # Of the truth table, as `simulation.dataset.truth_table` describes it.

@@ -10,13 +10,14 @@ import numpy as np
 from astropy import units as u
 from astropy.stats import gaussian_fwhm_to_sigma
 
+from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
+from napari_almadet.catalogue.detections import brightness_unit, flux_factor
 from napari_almadet.inspection.geometry import beam_pattern
-from napari_almadet.pipeline.catalog import Candidate, EmissionPeak, brightness_unit, flux_factor
-from napari_almadet.pipeline.focus import Cutout, brightest_pixel, focus, noise
-from napari_almadet.pipeline.spectra import off_line
+from napari_almadet.measure.focus import Cutout, brightest_pixel, focus, noise
+from napari_almadet.measure.spectra import off_line
 
 if TYPE_CHECKING:
-    from napari_almadet.cube import Cube
+    from napari_almadet.cube.cube import Cube
     from napari_almadet.inspection.axes import SpectralAxis
 
 

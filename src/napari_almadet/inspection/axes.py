@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 
 CONVENTIONS = {"radio": u.doppler_radio, "optical": u.doppler_optical, "relativistic": u.doppler_relativistic}
 

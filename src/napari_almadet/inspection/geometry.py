@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.shapes import sky_matrix
+from napari_almadet.cube.cube import Cube
+from napari_almadet.measure.gaussian_fit import sky_matrix
 
 
 def sky_vectors(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] | None:

@@ -9,12 +9,12 @@ import numpy as np
 from scipy import ndimage
 
 from napari_almadet.inspection.apertures import line_free
-from napari_almadet.pipeline.blobs import integrate
+from napari_almadet.measure.stacking import integrate
 
 if TYPE_CHECKING:
+    from napari_almadet.catalogue.candidate import Candidate
     from napari_almadet.inspection.axes import SpectralAxis
-    from napari_almadet.pipeline.catalog import Candidate
-    from napari_almadet.pipeline.focus import Cutout
+    from napari_almadet.measure.focus import Cutout
 
 
 def moments(

@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_almadet.pipeline.catalog import VERDICTS, Candidate, Fate
+from napari_almadet.catalogue.candidate import VERDICTS, Candidate, Status
 from napari_almadet.plugin.describe import number, sexagesimal
 from napari_almadet.plugin.layers import COLOURINGS, box_colours
 from napari_almadet.plugin.session import KEYS, Filter, Session
@@ -84,7 +84,7 @@ COLUMNS = (
     Column(
         "global", "Global signal-to-noise of the focused image (paper, eq. 3)", "snr_global", _form(".1f"), "global"
     ),
-    Column("decision", "Kept, flagged or dropped; hover for the reasons", "fate", str, "decision"),
+    Column("decision", "Kept, flagged or dropped; hover for the reasons", "status", str, "decision"),
     Column("origin", "Whose box it is: found, or edited, drawn, imported by you", "origin", str, "imported"),
 )
 
@@ -159,7 +159,7 @@ class CandidateModel(QAbstractTableModel):
             return "\n".join(candidate.reasons) or None
         if role == Qt.ItemDataRole.DecorationRole and column.title == "#":
             return QColor(*self._colours[index.row()])
-        if role == Qt.ItemDataRole.ForegroundRole and candidate.fate is Fate.DROPPED:
+        if role == Qt.ItemDataRole.ForegroundRole and candidate.status is Status.DROPPED:
             return self._faint
         if role == Qt.ItemDataRole.TextAlignmentRole and column.text is not str:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
-from napari_almadet.pipeline.catalog import brightness_unit
+from napari_almadet.catalogue.detections import brightness_unit
 from napari_almadet.plugin.describe import readable, unit_text, velocity_text
 from napari_almadet.plugin.session import CLICK_SLOP, Session, weak
 from napari_almadet.plugin.spectral_choice import SpectralChoice
@@ -20,7 +20,8 @@ from napari_almadet.plugin.spectral_choice import SpectralChoice
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
 
-    from napari_almadet.cube import Cube
+    from napari_almadet.cube.cube import Cube
+
 
 RIGHT_BUTTON = 2
 SEPARATOR = "  "  # of the parts of the read-out

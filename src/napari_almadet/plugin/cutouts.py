@@ -8,8 +8,8 @@ from functools import partial
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
-from napari_almadet.pipeline.catalog import Box, Candidate
-from napari_almadet.pipeline.focus import Cutout, cut_out
+from napari_almadet.catalogue.candidate import Box, Candidate
+from napari_almadet.measure.focus import Cutout, cut_out
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.session import Session
 

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy import units as u
 
+from napari_almadet.catalogue.candidate import Candidate
+from napari_almadet.catalogue.detections import Detections
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
-from napari_almadet.pipeline.catalog import Candidate, Detections
 from napari_almadet.plugin.layers import line_channel
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
 
-    from napari_almadet.cube import Cube
+    from napari_almadet.cube.cube import Cube
+
 
 DASH = "–"  # stands for a number that is not known
 

@@ -34,9 +34,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_almadet.cube import Cube, CubeError
-from napari_almadet.pipeline.catalog import Detections, Fate
-from napari_almadet.pipeline.settings import PRESETS, Settings
+from napari_almadet.catalogue.candidate import Status
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.plugin.background import Failure, cautiously, prepare_letters
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
@@ -45,15 +45,17 @@ from napari_almadet.plugin.keeper import Keeper, unsaved_of
 from napari_almadet.plugin.layers import cube_of, make_result_layers
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.theme import Colours, menu_button
+from napari_almadet.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
 
-    from napari_almadet.pipeline.steps import Progress
+    from napari_almadet.progress import Progress
 
     Run = Callable[[Cube, Settings], Generator[Progress, None, Detections]]
     Searched = tuple[Detections, list[Layer]]
+
 
 INSPECTOR = "Candidate inspector"  # name of the dock at the bottom
 DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
@@ -76,7 +78,7 @@ def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detec
         from napari_almadet.networks.weights import pick_device
     except OSError as error:
         raise RunError(TORCH_ADVICE.format(error=error)) from error
-    from napari_almadet.pipeline.detect import detect_steps
+    from napari_almadet.detection import detect_steps
 
     try:
         pick_device(settings.device)
@@ -426,7 +428,7 @@ class DetectWidget(QWidget):
 def summary(detections: Detections, seconds: float) -> str:
     """The outcome in a sentence or two, with the run's warnings."""
     kept = len(detections.kept)
-    flagged = sum(c.fate is Fate.FLAGGED for c in detections.candidates)
+    flagged = sum(c.status is Status.FLAGGED for c in detections.candidates)
     dropped = len(detections.candidates) - kept
     device = str(detections.provenance.get("device", "")).upper()
     where = f"in {seconds:.1f} s" + (f" on {device}" if device else "")

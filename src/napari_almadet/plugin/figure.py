@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy import units as u
 
+from napari_almadet.catalogue.candidate import Candidate
+from napari_almadet.catalogue.detections import Detections, brightness_unit, flux_factor
+from napari_almadet.catalogue.export import ExchangeError, replacing
 from napari_almadet.inspection.apertures import gaussian
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.moments import line_moments
-from napari_almadet.pipeline.catalog import Candidate, Detections, brightness_unit, flux_factor
-from napari_almadet.pipeline.exchange import ExchangeError, replacing
-from napari_almadet.pipeline.focus import cut_out, focus
+from napari_almadet.measure.focus import cut_out, focus
 from napari_almadet.plugin.describe import facts, readable, unit_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 FORMATS = (".png", ".pdf")
 SIZE = (11.0, 7.5)  # inches

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
 
-from napari_almadet.pipeline.catalog import Candidate
+from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.session import KEYS, Session
 
 if TYPE_CHECKING:
     from napari_almadet.plugin.keeper import Keeper
+
 
 CATALOGUE = "ECSV (*.ecsv);;VOTable (*.vot);;FITS table (*.fits);;CSV (*.csv)"
 REGIONS = "DS9 regions (*.reg);;CASA and CARTA regions (*.crtf)"
@@ -129,7 +130,7 @@ class FileMenu(QMenu):
         )
         if not folder:
             return
-        from napari_almadet.pipeline.folder import is_result
+        from napari_almadet.catalogue.result_folder import is_result
 
         folder = Path(folder)
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not is_result(folder)):
@@ -160,7 +161,7 @@ class FileMenu(QMenu):
         detections = self.session.detections
 
         def work() -> Path:
-            from napari_almadet.pipeline import exchange
+            from napari_almadet.catalogue import export as exchange
             from napari_almadet.plugin import figure
 
             if writer == "write_figure":

@@ -13,15 +13,16 @@ from qtpy.QtGui import QActionGroup
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from skimage.measure import find_contours
 
-from napari_almadet.cube import Cube
+from napari_almadet.catalogue.candidate import Candidate
+from napari_almadet.catalogue.detections import brightness_unit
+from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.axes import SpectralAxis
 from napari_almadet.inspection.geometry import beam_outline, sky_vectors
 from napari_almadet.inspection.moments import Cut, contour_levels, cut_along, line_moments
-from napari_almadet.pipeline.catalog import Candidate, brightness_unit
-from napari_almadet.pipeline.focus import focused_noise, source_radii
+from napari_almadet.measure.focus import focused_noise, source_radii
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import readable, unit_text
-from napari_almadet.plugin.layers import FATE_COLOURS
+from napari_almadet.plugin.layers import STATUS_COLOURS
 from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
@@ -226,7 +227,7 @@ class FocusView(QWidget):
         self.range_name.setText(f"channels {candidate.channels[0]}–{candidate.channels[1] - 1}")
 
         box = candidate.box
-        self.box.setPen(pg.mkPen(FATE_COLOURS[candidate.fate], width=1.5))
+        self.box.setPen(pg.mkPen(STATUS_COLOURS[candidate.status], width=1.5))
         self.box.setData(
             np.array([box.x0, box.x1, box.x1, box.x0, box.x0]) - 0.5,
             np.array([box.y0, box.y0, box.y1, box.y1, box.y0]) - 0.5,

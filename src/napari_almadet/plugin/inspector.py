@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_almadet.pipeline.catalog import Candidate
+from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.plugin.coordinates import Readout
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import facts

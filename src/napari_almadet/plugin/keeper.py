@@ -15,8 +15,9 @@ from napari.utils.notifications import show_error, show_warning
 from platformdirs import user_data_path
 from psygnal import Signal
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Candidate, Detections
+from napari_almadet.catalogue.candidate import Candidate
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.session import Session
 
@@ -30,7 +31,7 @@ def unsaved_folder() -> Path:
 
 def unsaved_of(cube: Cube) -> list[Path]:
     """Folders of the unsaved sessions of a cube in which something was said, the latest first."""
-    from napari_almadet.pipeline.folder import JOURNAL, is_result
+    from napari_almadet.catalogue.result_folder import JOURNAL, is_result
 
     return [folder for folder in _folders(cube) if is_result(folder) and (folder / JOURNAL).exists()]
 
@@ -114,14 +115,14 @@ class Keeper:
         meanwhile = self._writing[id(detections)] = []
 
         def work() -> Path:
-            from napari_almadet.pipeline.folder import write
+            from napari_almadet.catalogue.result_folder import write_result
 
             for old in instead_of:
                 shutil.rmtree(old, ignore_errors=True)
-            return write(still, folder, keep_cube)
+            return write_result(still, folder, keep_cube)
 
         def written(folder: Path) -> None:
-            from napari_almadet.pipeline.folder import Journal
+            from napari_almadet.catalogue.result_folder import Journal
 
             self._writing.pop(id(detections), None)
             journal = Journal(folder)

@@ -10,8 +10,9 @@ import numpy as np
 from napari.utils.colormaps import ensure_colormap
 from napari.utils.colormaps.standardize_color import transform_color
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import Box, Candidate, Detections, Fate
+from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.cube import Cube
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer, Shapes
     from napari.types import LayerDataTuple
 
-    from napari_almadet.pipeline.folder import Journal
+    from napari_almadet.catalogue.result_folder import Journal
 
-FATE_COLOURS = {Fate.KEPT: "#5dff8f", Fate.FLAGGED: "#ffb000", Fate.DROPPED: "#9a9a9a"}
+
+STATUS_COLOURS = {Status.KEPT: "#5dff8f", Status.FLAGGED: "#ffb000", Status.DROPPED: "#9a9a9a"}
 VERDICT_COLOURS = {"unseen": "#5ec8ff", "accepted": "#5dff8f", "rejected": "#ff5ea8"}
 PROB_COLOURS = "viridis"  # from 0 to 1
 COLOURINGS = {
     "verdict": "verdict",
-    "fate": "decision",
+    "status": "decision",
     "prob": "probability",
 }  # column of `features`: what it is called
 UNKNOWN = -1  # id of a box that the user drew and that is no candidate
@@ -81,7 +83,7 @@ def cube_layer(cube: Cube) -> LayerDataTuple:
 def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
     """Points where the sources of a simulated cube are, over all of its channels, hidden until asked for.
 
-    ``truth`` as from :func:`napari_almadet.simulation.dataset.truth_table`; ``cube`` is the
+    ``truth`` as from :func:`napari_almadet.simulation.products.truth_table`; ``cube`` is the
     cube's own layer.
     """
     import pandas as pd
@@ -168,11 +170,11 @@ def box_colours(rows: pd.DataFrame, by: str) -> np.ndarray:
     """RGBA (n, 4) of the boxes of candidates, by a column of their `features` that `COLOURINGS` names."""
     if by == "prob":
         return ensure_colormap(PROB_COLOURS).map(rows["prob"].fillna(0).to_numpy())
-    if by == "fate":
-        return _painted(rows["fate"], FATE_COLOURS)
-    dropped = (rows["verdict"] == "unseen") & (rows["fate"] == Fate.DROPPED)
+    if by == "status":
+        return _painted(rows["status"], STATUS_COLOURS)
+    dropped = (rows["verdict"] == "unseen") & (rows["status"] == Status.DROPPED)
     return _painted(
-        rows["verdict"].mask(dropped, "dropped"), {**VERDICT_COLOURS, "dropped": FATE_COLOURS[Fate.DROPPED]}
+        rows["verdict"].mask(dropped, "dropped"), {**VERDICT_COLOURS, "dropped": STATUS_COLOURS[Status.DROPPED]}
     )
 
 

@@ -10,15 +10,17 @@ import napari
 from napari.layers import Layer
 from napari.utils.notifications import show_error, show_info
 
-from napari_almadet.cube import Cube, CubeError, read_cube
+from napari_almadet.cube.cube import Cube, CubeError
+from napari_almadet.cube.reading import read_cube
+from napari_almadet.cube.storage import image_names, is_casa_image
 from napari_almadet.plugin.layers import cube_layer, result_layers
-from napari_almadet.storage import image_names, is_casa_image
 
 if TYPE_CHECKING:
     from napari import Viewer
     from napari.types import LayerDataTuple
 
     from napari_almadet.plugin.detect_widget import DetectWidget
+
 
 PLUGIN, TITLE, WIDGET = "napari-almadet", "ALMA source detection", "Detect sources"  # as in napari.yaml
 FITS = (".fits", ".fit", ".fts")
@@ -33,7 +35,7 @@ def napari_get_reader(path: str | Sequence[str]) -> Callable[..., list[LayerData
     """
     paths = [path] if isinstance(path, str) else list(path)
     if len(paths) == 1 and Path(paths[0]).is_dir():
-        from napari_almadet.pipeline.folder import is_result
+        from napari_almadet.catalogue.result_folder import is_result
 
         if is_result(paths[0]):
             return read_result
@@ -84,14 +86,15 @@ def read_result(path: str | Sequence[str]) -> list[LayerDataTuple]:
 
     Where the cube is open already, the result is shown in its layer.
     """
-    from napari_almadet.pipeline.folder import FolderError, Journal, belongs, read
+    from napari_almadet.catalogue.result_folder import FolderError, Journal, belongs
+    from napari_almadet.catalogue.result_folder import read_result as read_folder
 
     folder = path if isinstance(path, str) else path[0]
     viewer = napari.current_viewer()
     images = [] if viewer is None else [x for x in viewer.layers if isinstance(x.metadata.get("cube"), Cube)]
     image = next((x for x in images if belongs(folder, x.metadata["cube"])), None)
     try:
-        detections = read(folder, None if image is None else image.metadata["cube"])
+        detections = read_folder(folder, None if image is None else image.metadata["cube"])
     except (FolderError, CubeError) as error:
         show_error(str(error))
         return [(None,)]

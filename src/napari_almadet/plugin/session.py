@@ -16,8 +16,9 @@ from napari.utils.notifications import show_error
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.catalog import VERDICTS, Box, Candidate, Detections, Fate
+from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, Status
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.background import in_background, in_turns, unobtrusive
 
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
 
-    from napari_almadet.pipeline.detect import Networks
-    from napari_almadet.pipeline.folder import Journal
-    from napari_almadet.pipeline.settings import Settings
+    from napari_almadet.catalogue.result_folder import Journal
+    from napari_almadet.paper.pipeline import Networks
     from napari_almadet.plugin.keeper import Keeper
+    from napari_almadet.settings import Settings
+
 
 CLICK_SLOP = 3  # pixels the mouse may move between press and release of a click
 # What keys do: method of the session, (key as napari calls it, as it is shown).  None of them is napari's own, on
@@ -70,7 +72,7 @@ class Filter:
         """Which rows of the `features` it lets through; what was not measured fails every least value over 0."""
         keep = np.ones(len(rows), bool)
         if not self.dropped:
-            keep &= (rows["fate"] != Fate.DROPPED).to_numpy()
+            keep &= (rows["status"] != Status.DROPPED).to_numpy()
         for column, least in (("snr_pixel", self.min_snr), ("prob", self.min_prob)):
             if least > 0:
                 keep &= (rows[column] >= least).to_numpy()
@@ -79,7 +81,7 @@ class Filter:
                 keep &= (rows[column] == word).to_numpy()
         if self.text:
             searched = rows["id"].astype(str)
-            for column in ("kind", "verdict", "note", "origin", "fate"):
+            for column in ("kind", "verdict", "note", "origin", "status"):
                 searched = searched + "\n" + rows[column].astype(str)
             keep &= searched.str.contains(self.text, case=False, regex=False).to_numpy()
         return keep
@@ -112,7 +114,7 @@ class Change:
 @lru_cache(maxsize=1)
 def networks_of(settings: Settings) -> Networks:
     """The networks that settings name, loaded once."""
-    from napari_almadet.pipeline.detect import load_networks
+    from napari_almadet.detection import load_networks
 
     return load_networks(settings)
 
@@ -468,9 +470,9 @@ class Session:
         """Work out the colours of the boxes, and show them."""
         if self._boxes is None or not self._boxes.nshapes:
             return
-        told = self.features.set_index("id")[["fate", "verdict", "prob", "z_min", "z_max"]]
+        told = self.features.set_index("id")[["status", "verdict", "prob", "z_min", "z_max"]]
         rows = told.reindex(self._boxes.features["id"])
-        ours = rows["fate"].notna().to_numpy()
+        ours = rows["status"].notna().to_numpy()
         colours = np.zeros((len(rows), 4))
         colours[ours] = layers.box_colours(rows[ours], self._colour_by)
         colours[~rows.index.isin([candidate.id for candidate in self.candidates]), 3] = 0
@@ -716,9 +718,9 @@ class Session:
         image, detections = self.image, self.detections
 
         def work() -> tuple[Detections, list[Candidate]]:
-            from napari_almadet.pipeline import remeasure
-            from napari_almadet.pipeline.exchange import read_boxes
-            from napari_almadet.pipeline.settings import Settings
+            from napari_almadet import remeasure
+            from napari_almadet.catalogue.export import read_boxes
+            from napari_almadet.settings import Settings
 
             cube = layers.cube_of(image) if detections is None else detections.cube
             sources = read_boxes(path, cube)
@@ -746,7 +748,7 @@ class Session:
                 return
 
     def _moved(self, candidate: Candidate, detections: Detections, box: Box) -> Candidate:
-        from napari_almadet.pipeline.remeasure import move
+        from napari_almadet.remeasure import move
 
         return move(candidate, detections, box, self.networks(detections.settings))
 
@@ -903,7 +905,7 @@ class Session:
 
 
 def _refocused(candidate: Candidate, detections: Detections, channels: tuple[int, int]) -> Candidate:
-    from napari_almadet.pipeline.remeasure import refocus  # here, in the thread: what it imports takes a while
+    from napari_almadet.remeasure import refocus
 
     return refocus(candidate, detections, channels)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from astropy import units as u
 from psygnal import Signal
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
 from napari_almadet.plugin.session import Session
 

@@ -16,6 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
+from napari_almadet.cube.bad_channels import runs
 from napari_almadet.inspection.apertures import (
     Aperture,
     LineModel,
@@ -26,8 +28,6 @@ from napari_almadet.inspection.apertures import (
     range_statistics,
 )
 from napari_almadet.inspection.axes import SpectralAxis
-from napari_almadet.pipeline.catalog import Candidate, EmissionPeak
-from napari_almadet.pipeline.flags import runs
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import number, readable, unit_text
 from napari_almadet.plugin.lines_menu import LinesMenu

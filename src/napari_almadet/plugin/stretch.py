@@ -23,8 +23,8 @@ from astropy.visualization import (
 from napari.layers import Image
 from napari.utils.colormaps import Colormap
 
-from napari_almadet.cube import Cube
-from napari_almadet.pipeline.focus import noise
+from napari_almadet.cube.cube import Cube
+from napari_almadet.measure.focus import noise
 from napari_almadet.plugin.layers import contrast_limits
 
 AUTOMATIC = "automatic"  # as when the cube was opened

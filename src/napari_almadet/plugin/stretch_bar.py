@@ -9,7 +9,7 @@ from napari.utils.notifications import show_warning
 from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QWidget
 
-from napari_almadet.cube import CubeError
+from napari_almadet.cube.cube import CubeError
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.layers import cube_of
 from napari_almadet.plugin.session import Session

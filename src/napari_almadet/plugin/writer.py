@@ -7,8 +7,8 @@ from typing import Any
 
 from napari.utils.notifications import show_error
 
-from napari_almadet.pipeline.catalog import Detections
-from napari_almadet.pipeline.exchange import REGIONS, write_catalogue, write_regions
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.catalogue.export import REGIONS, write_catalogue, write_regions
 
 
 def write_boxes(path: str, data: Any, meta: dict) -> list[str]:

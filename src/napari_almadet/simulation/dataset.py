@@ -7,13 +7,9 @@ line's centre -+ FWHM.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,42 +17,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from astropy import units as u
-from astropy.io import fits
-from astropy.table import QTable
 from astropy.wcs import WCS
 from radio_beam import Beam
 
-from napari_almadet.cube import Cube
+from napari_almadet.cube.cube import Cube
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.sky import PAPER_BEAM, SkyModel
-from napari_almadet.simulation.strata import STRATA, Coverage, Stratum
+from napari_almadet.simulation.products import SimulatedCube, draw_sky, full_coverage, header, truth_table, write_cube
+from napari_almadet.simulation.strata import STRATA
 
-BOX_LEVEL = 0.1
-# Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
-BRIGHTEST = (0.5e-4, 2.9e-4)
 SAMPLE_SEED = 45  # a field of ordinary sources: SNR 10 to 27 in the stacked image
 # The three sets are streams of seeds that cannot meet.
 SETS = {"train": 0, "validation": 1, "test": 2}
-
-
-@dataclass(frozen=True, eq=False)
-class SimulatedCube:
-    """A dirty cube (channel, y, x) in Jy/beam, what it was made from, and what is true of it.
-
-    NaN where there is no data.
-    """
-
-    dirty: np.ndarray
-    model: SkyModel
-    truth: QTable
-    observation: Observation
-    stratum: str
-    seed: int
-
-    def sky(self) -> np.ndarray:
-        """The sky model cube, (channel, y, x) in Jy/pixel."""
-        images, spectra, _ = self.model.components(self.observation.size, self.observation.frequencies)
-        return np.einsum("sc,syx->cyx", spectra.astype(np.float32), images)
 
 
 def simulate_cube(
@@ -96,136 +67,6 @@ def simulate_cube(
     return SimulatedCube(dirty, model, truth_table(model, imager, coverage), observation, stratum, seed)
 
 
-def draw_sky(
-    rng: np.random.Generator, kind: Stratum, observation: Observation, where: np.ndarray | None = None
-) -> SkyModel:
-    """Draw the sky of one field of a stratum; ``where``: the chance of each pixel to hold a source."""
-    brightest = kind.brightness * rng.uniform(*BRIGHTEST)  # voxel, Jy/pixel
-    if kind.sky.in_beams:
-        brightest *= (PAPER_BEAM.fwhm / observation.clean_beam.fwhm) ** 2
-    return SkyModel.sample(
-        rng,
-        kind.sky,
-        size=observation.size,
-        n_channels=observation.n_channels,
-        brightest=brightest,
-        beam=observation.clean_beam,
-        where=where,
-    )
-
-
-def truth_boxes(model: SkyModel, imager: Imager) -> np.ndarray:
-    """Half-open boxes (y0, y1, x0, x1) of the sources, shape (n, 4): own restored image over a tenth of its peak."""
-    restored = model.images(imager.observation.size, beam=imager.observation.clean_beam) >= BOX_LEVEL
-    boxes = np.zeros((len(model), 4), dtype=int)
-    for i, mask in enumerate(restored):
-        for k, axis in enumerate((1, 0)):
-            inside = np.flatnonzero(mask.any(axis=axis))
-            boxes[i, 2 * k : 2 * k + 2] = inside[0], inside[-1] + 1
-    return boxes
-
-
-def full_coverage(observation: Observation) -> Coverage:
-    """Nothing is missing."""
-    return Coverage(np.ones((observation.size, observation.size), bool), np.ones(observation.n_channels, bool))
-
-
-def truth_table(model: SkyModel, imager: Imager, coverage: Coverage | None = None) -> QTable:
-    """What is true of each source, one row a source.
-
-    Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a
-    line.  ``snr_stack`` is the peak of the source's own noise-free stacked image over the
-    rms of a noise-only one at that place; ``snr_line`` the same for the sum over channels
-    weighted with the source's own line profile; both of what ``coverage`` leaves.  ``flux`` is
-    integrated over the source and its line, ``fwhm_line`` the width of that integrated line.
-    """
-    observation = imager.observation
-    n_channels = observation.n_channels
-    coverage = coverage or full_coverage(observation)
-    seen = coverage.channels
-    boxes = truth_boxes(model, imager)
-    images, spectra, owner = model.components(observation.size, observation.frequencies)
-    responses = imager.dirty(torch.as_tensor(images)).cpu().numpy()[:, coverage.pixels]  # Jy/beam per Jy/pixel
-    # a corrected primary beam raises signal and noise alike, so that both SNRs are those of the flat image
-    lines, widths = model.line_profiles(n_channels), model.line_widths()
-    line_spectra = spectra.copy()
-    line_spectra[: len(model)] -= model.continuum_spectra(observation.frequencies)
-    snr_stack, snr_line = np.zeros((2, len(model)))
-    for i, line in enumerate(lines[:, seen]):
-        own = owner == i
-        norm = np.sqrt((line**2).sum())
-        stack = (spectra[own][:, seen].sum(axis=1) @ responses[own]).max()
-        snr_stack[i] = stack / (observation.noise * np.sqrt(seen.sum()))
-        if norm > 0:
-            snr_line[i] = (line_spectra[own][:, seen] @ line @ responses[own]).max() / (observation.noise * norm)
-    has_line = model.line > 0
-    low = np.clip(np.rint(model.line_centre - widths), 0, n_channels - 1)
-    high = np.clip(np.rint(model.line_centre + widths), 0, n_channels - 1)
-    area = np.pi * model.major * model.minor / (4 * np.log(2))
-    truth = QTable(
-        {
-            "id": np.arange(1, len(model) + 1),
-            "x": model.x * u.pix,
-            "y": model.y * u.pix,
-            "z": np.where(has_line, model.line_centre, np.nan),
-            "x_min": boxes[:, 2],
-            "x_max": boxes[:, 3] - 1,
-            "y_min": boxes[:, 0],
-            "y_max": boxes[:, 1] - 1,
-            "z_min": np.where(has_line, low, -1).astype(int),
-            "z_max": np.where(has_line, high, -1).astype(int),
-            "fwhm_major": model.major * u.pix,
-            "fwhm_minor": model.minor * u.pix,
-            "angle": model.angle * u.deg,
-            "fwhm_line": np.where(has_line, widths, np.nan),
-            "continuum": model.continuum * u.Jy / u.pix,
-            "line": model.line * u.Jy / u.pix,
-            "spectral_index": model.spectral_index,
-            "flux": area * lines.sum(axis=1) * observation.channel_width * u.Jy * u.Hz,
-            "snr_stack": snr_stack,
-            "snr_line": snr_line,
-            "pair": model.pair,
-        }
-    )
-    truth.meta["clean_beam"] = asdict(observation.clean_beam)
-    return truth
-
-
-def header(observation: Observation, unit: str) -> fits.Header:
-    """FITS header of a simulated cube, with the clean beam where ``unit`` is per beam."""
-    middle = observation.size // 2 + 1
-    step = observation.pixel / 3600
-    cards = fits.Header(
-        {
-            "BUNIT": unit,
-            "CTYPE1": "RA---SIN",
-            "CRVAL1": 59.9998333,
-            "CRPIX1": middle,
-            "CDELT1": -step,
-            "CUNIT1": "deg",
-            "CTYPE2": "DEC--SIN",
-            "CRVAL2": observation.declination,
-            "CRPIX2": middle,
-            "CDELT2": step,
-            "CUNIT2": "deg",
-            "CTYPE3": "FREQ",
-            "CRVAL3": observation.frequency,
-            "CRPIX3": observation.n_channels // 2 + 1,
-            "CDELT3": observation.channel_width,
-            "CUNIT3": "Hz",
-            "RADESYS": "ICRS",
-            "SPECSYS": "LSRK",
-            "RESTFRQ": observation.frequency,
-            "TELESCOP": observation.array.split("_")[0].upper(),
-            "ORIGIN": "napari-almadet simulation",
-        }
-    )
-    if "beam" in unit:
-        beam = observation.clean_beam
-        cards.update(BMAJ=beam.major * step, BMIN=beam.minor * step, BPA=beam.angle)
-    return cards
-
-
 def sample(kind: str = "sources", seed: int = SAMPLE_SEED) -> SimulatedCube:
     """One of the two samples, made on the spot: ``"sources"`` (the paper's) or ``"noise"`` (an empty field)."""
     return simulate_cube(seed, {"sources": "paper", "noise": "empty"}[kind])
@@ -248,49 +89,6 @@ def cube_of(simulated: SimulatedCube, name: str) -> Cube:
         name=name,
         notes=(f"Simulated from seed {simulated.seed}.",),
     )
-
-
-def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> Path:
-    """Write ``dirty.fits``, ``sky.fits``, ``psf.fits``, ``truth.ecsv`` and ``simulation.json`` into ``folder``.
-
-    The folder appears under its name only when it is complete.
-    """
-    observation, missing = simulated.observation, np.isnan(simulated.dirty)
-    about = {
-        "seed": simulated.seed,
-        "stratum": simulated.stratum,
-        "observation": asdict(observation),
-        "blank_share": float(missing.all(axis=0).mean()),
-        "blank_channels": np.flatnonzero(missing.all(axis=(1, 2))).tolist(),
-    }
-    with finished(folder, about, simulated.truth) as partial:
-        fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam"))
-        if sky:
-            fits.writeto(partial / "sky.fits", simulated.sky(), header(observation, "Jy/pixel"))
-        write_psf(observation, partial / "psf.fits")
-    return folder
-
-
-@contextmanager
-def finished(folder: Path, about: dict, truth: QTable) -> Iterator[Path]:
-    """A folder to write a cube's files into; with what is known of the cube it gets its name when they are complete."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    truth.write(partial / "truth.ecsv")
-    (partial / "simulation.json").write_text(json.dumps(about, indent=1))
-    partial.rename(folder)
-
-
-def write_psf(observation: Observation, path: Path) -> Path:
-    """Write the dirty beam at the middle channel as a FITS image, twice as wide as the cube."""
-    cards = header(observation, "Jy/beam")
-    for key in [k for k in cards if k.endswith("3")]:
-        del cards[key]
-    cards.update(CRPIX1=observation.size + 1, CRPIX2=observation.size + 1)
-    fits.writeto(path, observation.dirty_beam.astype(np.float32), cards)
-    return path
 
 
 def seed_of(which: str, index: int, stratum: str, seed: int) -> int:

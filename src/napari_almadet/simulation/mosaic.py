@@ -19,8 +19,8 @@ from astropy.table import QTable, vstack
 from scipy import fft
 
 from napari_almadet.simulation.array import AntennaArray, grid_visibilities, primary_beam_radius
-from napari_almadet.simulation.dataset import draw_sky, finished, header, truth_table, write_psf
 from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.products import draw_sky, finished, header, truth_table, write_psf
 from napari_almadet.simulation.strata import STRATA
 
 FAINTEST = 1e-5  # of a component's peak, where its image ends

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from napari_almadet.measure.spectra import standardise
 from napari_almadet.networks.blobs_finder import FIELD
 from napari_almadet.networks.deep_gru import CHANNELS
-from napari_almadet.pipeline.blobs import normalise
-from napari_almadet.pipeline.spectra import standardise
-from napari_almadet.simulation.dataset import BRIGHTEST, truth_boxes
+from napari_almadet.paper.blobs import normalise
 from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.products import BRIGHTEST, truth_boxes
 from napari_almadet.simulation.sky import PAPER, SkyModel
 
 # Two fields in five hold the paper's sources where the paper puts them; the others what real

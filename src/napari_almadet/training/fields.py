@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from astropy.stats import gaussian_fwhm_to_sigma
 
-from napari_almadet.pipeline.evidence import in_noise_units, maps
-from napari_almadet.pipeline.sidelobes import without_sidelobes
+from napari_almadet.search.clean import without_sidelobes
+from napari_almadet.search.line_maps import maps
+from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.simulation import sky
 from napari_almadet.simulation.array import SPEED_OF_LIGHT, AntennaArray, CleanBeam
 from napari_almadet.simulation.channels import draw_mixing, noise_factor

@@ -15,11 +15,13 @@ from scipy.optimize import minimize
 
 from napari_almadet.evaluation.matching import match
 from napari_almadet.networks.judge import Judge
-from napari_almadet.pipeline.search import SearchNetworks, frequency_denoising, search_window
-from napari_almadet.pipeline.settings import Settings
-from napari_almadet.pipeline.sources import MEASURES
-from napari_almadet.pipeline.steps import finish
-from napari_almadet.pipeline.windows import Window
+from napari_almadet.progress import finish
+from napari_almadet.search.features import MEASURES
+from napari_almadet.search.lines import frequency_denoising
+from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.pipeline import search_window
+from napari_almadet.search.windows import Window
+from napari_almadet.settings import Settings
 from napari_almadet.training.data import Shown
 from napari_almadet.training.fields import FIELDS, SIDE, instrument, simulate_field
 

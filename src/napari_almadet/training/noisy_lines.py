@@ -7,7 +7,7 @@ import torch
 from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.special import erf
 
-from napari_almadet.pipeline.spectra import remove_baseline
+from napari_almadet.measure.spectra import remove_baseline
 from napari_almadet.simulation.channels import draw_mixing, noise_factor
 from napari_almadet.training.data import Shown
 

@@ -31,8 +31,8 @@ from napari_almadet.networks.deep_gru import DeepGRU
 from napari_almadet.networks.judge import Judge
 from napari_almadet.networks.line_finder import LineFinder
 from napari_almadet.networks.source_finder import SourceFinder, from_all_sides
-from napari_almadet.pipeline.blobs import find_blobs
-from napari_almadet.pipeline.sources import MEASURES
+from napari_almadet.paper.blobs import find_blobs
+from napari_almadet.search.features import MEASURES
 from napari_almadet.training.data import FieldSet, Images, Spectra
 from napari_almadet.training.fields import Fields, write_set
 from napari_almadet.training.judging import Candidates, calibrate, write_candidates

@@ -1,0 +1,397 @@
+"""Many cubes at once: a folder for each, what is done skipped, what fails told at the end, one table of all.
+
+With several jobs each cube is searched in one of as many worker processes.  If such a process dies, killed for
+its memory or by a crash in a library, the cube it was at has failed and another process goes on with the rest.  A
+cube's folder appears whole or not at all, so that after a crash the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.table import QTable, vstack
+
+from napari_almadet import __version__
+from napari_almadet.catalogue.export import replacing
+from napari_almadet.catalogue.result_folder import ABOUT, JOURNAL, is_result, write_result
+from napari_almadet.cube.cube import CubeError
+from napari_almadet.cube.reading import read_cube, short_name
+from napari_almadet.cube.storage import split_address
+from napari_almadet.progress import Progress
+from napari_almadet.settings import Settings
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_almadet.catalogue.detections import Detections
+    from napari_almadet.paper.pipeline import Networks
+    from napari_almadet.search.networks import SearchNetworks
+
+
+WITHOUT_EFFECT = ("device", "batch_size", "memory")  # settings that do not change what is found
+PROGRESS_SECONDS = 0.2  # between two messages of a worker
+PATIENCE = 10.0  # seconds a worker has to end when it is told to
+
+
+@dataclass(frozen=True)
+class Task:
+    """A cube's file and the folder for its results."""
+
+    path: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: ``status`` is "searched", "skipped" or "failed", and then ``message`` says why.
+
+    ``detections`` are there where they were asked for.
+    """
+
+    task: Task
+    status: str
+    message: str = ""
+    kept: int = 0
+    dropped: int = 0
+    seconds: float = 0.0
+    detections: Detections | None = None
+
+
+Report = Callable[[Task, Progress], object]
+Work = Callable[[Task, Callable[[Progress], object]], Outcome]
+
+
+# --- what is to be done --------------------------------------------------------------------------------------------
+
+
+def plan(paths: Sequence[Path], out: Path) -> list[Task]:
+    """A folder in ``out`` for each cube: its name, or ``name-2`` and so on where that is another cube's.
+
+    A folder is another's if a cube of this run has it, or if it holds the result of another file, or another image of
+    the same one, that is still there.  A cube that is named twice is searched once.
+    """
+    tasks: dict[str, Task] = {}
+    taken: set[Path] = set()
+    for path in paths:
+        key = str(Path(path).resolve())
+        if key in tasks:
+            continue
+        name, number = short_name(Path(path)), 1
+        while (folder := out / (name if number == 1 else f"{name}-{number}")) in taken or _is_anothers(folder, key):
+            number += 1
+        taken.add(folder)
+        tasks[key] = Task(Path(path), folder)
+    return list(tasks.values())
+
+
+def is_done(task: Task, settings: Settings, networks: dict | None) -> bool:
+    """Whether a task's folder holds what a run would make again: same file, settings, networks and version.
+
+    Parameters
+    ----------
+    networks
+        Name and sha256 of each, as in a result's provenance; None where they are not known here.
+    """
+    if not is_result(task.folder):
+        return False
+    try:
+        about = json.loads((task.folder / ABOUT).read_text(encoding="utf-8"))
+        provenance, reference, before = about["provenance"], about["cube"], Settings(**about["settings"])
+        same = _effective(before) == _effective(settings) and networks in (None, provenance["networks"])
+        if not same or provenance["version"] != __version__:
+            return False
+        (file, hdu), (named, its_hdu) = split_address(task.path), split_address(reference["path"])
+        if hdu != its_hdu:  # another image of the same file
+            return False
+        stamp = (file.resolve(), file.stat().st_size, file.stat().st_mtime_ns)
+        if stamp == (named, reference["size"], reference["mtime_ns"]):
+            return True
+        return read_cube(task.path).sha256() == provenance["cube"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):  # damaged, or of another version: search again
+        return False
+
+
+def has_opinions(folder: Path) -> bool:
+    """Whether an astronomer has worked in a folder: verdicts, notes, candidates of their own, a journal."""
+    if not is_result(folder):
+        return False
+    journal = folder / JOURNAL
+    if journal.is_file() and journal.stat().st_size:
+        return True
+    try:
+        table = QTable.read(folder / "candidates.ecsv")
+        touched = np.ma.filled(table["note"], "") != ""
+        touched |= (table["verdict"] != "unseen") | (table["origin"] != "found")
+    except Exception:  # damaged: there is nothing to lose
+        return False
+    return bool(np.any(touched))
+
+
+def _effective(settings: Settings) -> dict:
+    return {name: value for name, value in settings.as_dict().items() if name not in WITHOUT_EFFECT}
+
+
+def _is_anothers(folder: Path, path: str) -> bool:
+    """Whether a folder holds the result of another file or image than ``path``, which is still where it was."""
+    try:
+        address = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["cube"]["path"]
+        return bool(address) and split_address(address)[0].exists() and split_address(address) != split_address(path)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+# --- the work on one cube ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Search:
+    """Searches one cube after the other and writes each result to its folder; can be sent to another process.
+
+    Attributes
+    ----------
+    settings
+        Of all runs.
+    overwrite
+        Search again what was searched before, even where an astronomer has worked on the result.
+    keep
+        Hand the detections back with the outcome.
+    client
+        Of the cluster that is to search them.
+    """
+
+    settings: Settings
+    overwrite: bool = False
+    keep: bool = False
+    client: Client | None = None
+
+    @cached_property
+    def networks(self) -> Networks | SearchNetworks | None:
+        """Loaded when first asked for, in the process that asks; None with a cluster, whose workers load their own."""
+        if self.client is not None:
+            return None
+        from napari_almadet import detection
+
+        return detection.load_networks(self.settings)
+
+    def __call__(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
+        """Read, search, write; whatever is wrong with the cube is told in the outcome."""
+        from napari_almadet.detection import detect, networks_used
+
+        started = time.perf_counter()
+        try:
+            used = None if self.networks is None else networks_used(self.settings, self.networks)
+            if not self.overwrite and is_done(task, self.settings, used):
+                decisions = QTable.read(task.folder / "candidates.ecsv")["fate"]  # the name every version has
+                dropped = int((decisions == "dropped").sum())
+                return Outcome(task, "skipped", "", len(decisions) - dropped, dropped)
+            if not self.overwrite and has_opinions(task.folder):
+                raise CubeError(
+                    f"{task.path.name} was searched otherwise before, and {task.folder} holds verdicts, notes or boxes "
+                    "of yours: give another --out, or --overwrite to lose them."
+                )
+            detections = detect(read_cube(task.path), self.settings, report, self.networks, self.client)
+            write_result(detections, task.folder)
+        except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
+            told = str(error) if isinstance(error, CubeError) else f"{task.path}: {type(error).__name__}: {error}"
+            return Outcome(task, "failed", told, seconds=time.perf_counter() - started)
+        kept = len(detections.kept)
+        dropped = len(detections.candidates) - kept
+        seconds = time.perf_counter() - started
+        return Outcome(task, "searched", "", kept, dropped, seconds, detections if self.keep else None)
+
+
+# --- many ----------------------------------------------------------------------------------------------------------
+
+
+def run(tasks: Sequence[Task], work: Work, jobs: int = 1, report: Report | None = None) -> Iterator[Outcome]:
+    """Do all tasks, and yield what became of each as soon as it is known.
+
+    Closing the generator, as an exception in its caller does, ends the processes.
+
+    Parameters
+    ----------
+    work
+        Called with a task and a function to tell of progress; for several jobs it must be fit to be pickled.
+    jobs
+        Processes beside this one; with 1, the work is done in this one.
+    report
+        Called with a task and how far it is.
+    """
+    report = report or (lambda task, progress: None)
+    if jobs <= 1:
+        for task in tasks:
+            yield work(task, lambda progress, task=task: report(task, progress))
+        return
+    waiting, workers = deque(tasks), []
+    threads = max(1, cores() // jobs)
+    try:
+        while waiting or workers:
+            while waiting and len(workers) < jobs:
+                workers.append(_Worker(work, threads, waiting.popleft()))
+            for connection in wait([worker.connection for worker in workers]):
+                worker = next(w for w in workers if w.connection is connection)
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):
+                    workers.remove(worker)
+                    yield Outcome(worker.task, "failed", f"{worker.task.path}: {worker.end()}")
+                    continue
+                if isinstance(message, Progress):
+                    report(worker.task, message)
+                    continue
+                if waiting:
+                    worker.take(waiting.popleft())
+                else:
+                    workers.remove(worker)
+                    worker.end()
+                yield message
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Worker:
+    """A process that does one task at a time, and the task it is at."""
+
+    def __init__(self, work: Work, threads: int, task: Task):
+        context = get_context("spawn")  # a forked process would share torch's threads, of which it has none
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, work, threads), daemon=True)
+        with _few_threads(threads):
+            self.process.start()
+        theirs.close()  # so that its death is the end of the connection
+        self.take(task)
+
+    def take(self, task: Task) -> None:
+        self.task = task
+        with suppress(OSError):  # it is dead, which the next look at the connection tells
+            self.connection.send(task)
+
+    def end(self) -> str:
+        """End the process, if it has not ended itself, and say how it did."""
+        self.connection.close()
+        self.process.join(0.2)  # it may be about to
+        for stop in (self.process.terminate, self.process.kill):
+            if self.process.exitcode is None:
+                stop()
+                self.process.join(PATIENCE)
+        code = self.process.exitcode
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"its process was ended by {name}" + ("; is there enough memory?" if name == "SIGKILL" else "")
+        return f"its process ended with code {code}"
+
+
+def _serve(connection: Connection, work: Work, threads: int) -> None:
+    """What a worker does: tasks, until there are no more or nobody listens."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, which ends it,
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and that as an exception, so that nothing half is left
+    torch.set_num_threads(threads)
+    told = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told >= PROGRESS_SECONDS:
+            told = time.monotonic()
+            connection.send(progress)
+
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            connection.send(work(connection.recv(), report))
+
+
+@contextmanager
+def _few_threads(threads: int) -> Iterator[None]:
+    """Have a process that is started meanwhile use so many threads in its numerical libraries."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# --- the tables of all ---------------------------------------------------------------------------------------------
+
+
+def write_tables(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
+    """Write ``cubes.ecsv``, a row for each cube, and ``catalog.ecsv``, the rows of all their catalogues.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files; without a result there is no catalogue.
+    """
+    cubes = QTable(
+        {
+            "cube": [o.task.folder.name for o in outcomes],
+            "file": [str(o.task.path.resolve()) for o in outcomes],
+            "status": [o.status for o in outcomes],
+            "kept": [o.kept for o in outcomes],
+            "dropped": [o.dropped for o in outcomes],
+            "message": [o.message for o in outcomes],
+        }
+    )
+    tables = {"cubes.ecsv": cubes}
+    folders = [o.task.folder for o in outcomes if o.status != "failed"]
+    if folders:
+        tables["catalog.ecsv"] = together({folder.name: QTable.read(folder / "catalog.ecsv") for folder in folders})
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        with replacing(out / name) as beside:
+            table.write(beside, format="ascii.ecsv")
+    return [out / name for name in tables]
+
+
+def together(catalogues: dict[str, QTable]) -> QTable:
+    """One table of several catalogues, by name, with a first column ``cube``.
+
+    Units are the first catalogue's.  A column whose units cannot be converted into each other (a flux in Jy km/s and
+    one in Jy Hz) is of plain numbers, and the column ``..._unit`` beside it says of what.
+    """
+    tables = []
+    for name, catalogue in catalogues.items():
+        table = catalogue.copy()
+        table.meta.clear()
+        table.add_column(np.full(len(table), name), 0, "cube")
+        tables.append(table)
+    for column in tables[0].colnames[1:]:
+        units = [table[column].unit for table in tables]
+        told = {table[column].info.description for table in tables}
+        if units[0] is None:
+            continue
+        if all(unit.is_equivalent(units[0]) for unit in units):
+            for table in tables:
+                table[column] = table[column].to(units[0])
+        else:
+            for table, unit in zip(tables, units, strict=True):
+                table[column] = table[column].value
+                table.add_column(
+                    np.full(len(table), unit.to_string()), table.index_column(column) + 1, f"{column}_unit"
+                )
+        for table in tables:
+            table[column].info.description = next(iter(told)) if len(told) == 1 else None
+    return vstack(tables, metadata_conflicts="silent")

@@ -1,0 +1,167 @@
+"""One candidate: its box, its lines, its measurements, and what was decided about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+
+class Status(StrEnum):
+    """What the decision graph did with a candidate."""
+
+    KEPT = "kept"
+    FLAGGED = "flagged"  # kept, but looks like a superposition that could not be taken apart
+    DROPPED = "dropped"
+
+
+VERDICTS = ("unseen", "accepted", "rejected")
+ORIGINS = ("found", "edited", "drawn", "imported")  # by the pipeline; changed, made or brought by the astronomer
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels, half-open as numpy slices are: ``image[y0:y1, x0:x1]``."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index for a (..., y, x) array."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(y, x) of the middle, 0-based pixel centres."""
+        return (self.y0 + self.y1 - 1) / 2, (self.x0 + self.x1 - 1) / 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+    def inside(self, field: tuple[int, int]) -> Box:
+        """The part of the box in a field of (height, width) pixels.
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        ny, nx = field
+        part = Box(max(self.y0, 0), min(self.y1, ny), max(self.x0, 0), min(self.x1, nx))
+        if min(part.shape) < 1:
+            raise ValueError(f"the box lies outside the field of {nx} x {ny} pixels")
+        return part
+
+
+@dataclass(frozen=True)
+class EmissionPeak:
+    """A peak of a denoised spectrum and the Gaussian fitted to it (paper, step 7); channels are 0-based.
+
+    ``height`` is the denoised spectrum at ``channel`` (0 to 1); ``amplitude``, ``centre``
+    and ``fwhm`` are the fit's, the latter two in channels.
+    """
+
+    channel: int
+    height: float
+    amplitude: float
+    centre: float
+    fwhm: float
+
+    def same_line(self, other: EmissionPeak) -> bool:
+        """Whether two fits are of one line: their centres differ by no more than half the sum of their FWHMs."""
+        return abs(self.centre - other.centre) <= (self.fwhm + other.fwhm) / 2
+
+    def emission_range(self, n_channels: int) -> tuple[int, int]:
+        """Half-open channel range of the line, its centre -+ FWHM, clipped to the cube.
+
+        The paper integrates "within the peak FWHM"; its scripts and this project's
+        evaluation protocol take one FWHM to either side of the centre.
+        """
+        low = int(np.floor(self.centre - self.fwhm + 0.5))
+        high = int(np.floor(self.centre + self.fwhm + 0.5)) + 1
+        low = min(max(low, 0), n_channels - 1)
+        return low, min(max(high, low + 1), n_channels)
+
+
+@dataclass
+class Candidate:
+    """One candidate with all the pipeline learnt of it.
+
+    ``spectrum`` is the dirty spectrum (sum over the box in each channel, in the cube's
+    unit; NaN where the channel has no data), ``denoised`` Deep GRU's answer (0 to 1).
+    ``focused`` is the (crop, crop) image integrated over the emission range, NaN outside
+    the field, whose pixel [0, 0] is pixel ``focus_origin`` = (y, x) of the cube.
+    ``reasons`` tells, in order, every decision that was taken about the candidate.
+    """
+
+    id: int
+    box: Box
+    prob: float
+    spectrum: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    denoised: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    peaks: tuple[EmissionPeak, ...] = ()
+    channels: tuple[int, int] = (0, 0)  # half-open emission range of the primary peak
+    status: Status = Status.KEPT
+    reasons: list[str] = field(default_factory=list)
+    focused: np.ndarray | None = None
+    focus_origin: tuple[int, int] = (0, 0)
+    snr_global: float = np.nan  # eq. 3, of the focused image
+    snr_pixel: float = np.nan  # eq. 4, highest inside the box
+    blended: bool = False
+    edge: bool = False
+    kind: str = "line"  # "line", "continuum" or "both"
+    # measured by pipeline.measure.measure, in the units of the catalogue; x, y, z flux-weighted, 0-based
+    x: float = np.nan
+    y: float = np.nan
+    z: float = np.nan
+    err_x: float = np.nan
+    err_y: float = np.nan
+    err_z: float = np.nan
+    f_sum: float = np.nan  # integrated flux
+    err_f_sum: float = np.nan
+    f_max: float = np.nan
+    peak: float = np.nan  # brightness of the fitted source at its peak and its line's
+    err_peak: float = np.nan
+    w20: float = np.nan
+    err_w20: float = np.nan
+    w50: float = np.nan
+    err_w50: float = np.nan
+    fwhm: float = np.nan  # of the Gaussian fitted to the line
+    err_fwhm: float = np.nan
+    dc_maj: float = np.nan  # of the fitted source, the beam taken off; arcsec
+    err_dc_maj: float = np.nan
+    dc_min: float = np.nan
+    err_dc_min: float = np.nan
+    dc_pa: float = np.nan  # degrees from North through East
+    err_dc_pa: float = np.nan
+    dc_limit: float = np.nan
+    rms: float = np.nan
+    rel: float = np.nan  # reliability by the negated cube, see pipeline.reliability
+    verdict: str = "unseen"  # one of VERDICTS: the astronomer's
+    note: str = ""
+    origin: str = "found"  # one of ORIGINS: whose box and emission range these are
+
+    @property
+    def primary(self) -> EmissionPeak | None:
+        """The highest peak, on which the candidate is focused."""
+        return self.peaks[0] if self.peaks else None
+
+    @property
+    def position(self) -> tuple[float, float]:
+        """(x, y) in pixels: the flux-weighted centre, or the box's where that was not measured."""
+        if np.isfinite(self.x) and np.isfinite(self.y):
+            return self.x, self.y
+        y, x = self.box.centre
+        return x, y
+
+    def is_at(self, centre: tuple[float, float], peaks: tuple[EmissionPeak, ...]) -> bool:
+        """Whether (y, x) lies in the candidate's box and one of ``peaks`` is one of its lines."""
+        y, x = centre
+        inside = self.box.y0 - 0.5 <= y < self.box.y1 - 0.5 and self.box.x0 - 0.5 <= x < self.box.x1 - 0.5
+        return inside and any(mine.same_line(other) for mine in self.peaks for other in peaks)

@@ -1,0 +1,379 @@
+"""Catalogues, regions and spectra for other programs, and from them: TOPCAT, DS9, CARTA, CASA, SoFiA-2."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable, Table
+
+from napari_almadet.catalogue.candidate import Box, Candidate
+from napari_almadet.catalogue.detections import Detections, brightness_unit
+
+if TYPE_CHECKING:
+    from astropy.wcs import WCS
+    from regions import Region
+
+    from napari_almadet.cube.cube import Cube
+
+
+CATALOGUES = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable", ".fits": "fits", ".csv": "ascii.csv"}
+REGIONS = {".reg": "ds9", ".crtf": "crtf"}
+FRAMES = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "GALACTIC"}  # DS9's and astropy's name: CASA's
+SPECTRA = (".fits", ".ecsv")
+EDGES = ("x_min", "x_max", "y_min", "y_max")
+POSITION_BEAMS = 2.0  # a position without a size becomes a box of this many beams
+
+
+class ExchangeError(ValueError):
+    """A file that cannot be written or taken in; the message says why."""
+
+
+# --- out -----------------------------------------------------------------------------------------------------------
+
+
+def write_catalogue(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
+    """Write the catalogue as ECSV, VOTable, FITS or CSV, by the ending of ``path``.
+
+    ECSV keeps all: units, notes in any script, settings and decisions.  VOTable and FITS
+    keep the units; FITS knows ASCII only, other letters of notes become escapes.  CSV
+    has neither units nor metadata.
+
+    Parameters
+    ----------
+    path
+        Ends in .ecsv, .vot, .xml, .fits or .csv; an existing file is replaced once the new one is whole.
+    candidates
+        Default: the kept ones.
+
+    Raises
+    ------
+    ExchangeError
+        If the ending is none of these.
+    """
+    path = Path(path)
+    form = _by_ending(path, CATALOGUES)
+    table = detections.table(candidates)
+    if form in ("votable", "fits"):
+        table.meta = {"CREATOR": f"napari-almadet {detections.provenance.get('version', '')}".rstrip()}
+    if form == "fits":
+        table["note"] = [str(note).encode("ascii", "backslashreplace").decode() for note in table["note"]]
+    with replacing(path) as beside:
+        table.write(beside, format=form)
+    return path
+
+
+def write_regions(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
+    """Write candidates' boxes as DS9's (.reg) or CASA's and CARTA's (.crtf) regions; by default the kept ones'.
+
+    On the sky where the cube has a WCS, in its own frame (in ICRS where these programs have no name for that), else in
+    pixels.  With the number, and the emission range: as a tag for DS9, as CRTF's ``range`` in frequency, or in channels
+    where the frequency is not known.
+
+    Raises
+    ------
+    ExchangeError
+        If the ending is neither.
+    """
+    path = Path(path)
+    text = _regions_text(detections, _by_ending(path, REGIONS), candidates)
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+    return path
+
+
+def _regions_text(detections: Detections, form: str, candidates: Sequence[Candidate] | None) -> str:
+    """The text of a region file, ``form`` "ds9" or "crtf".
+
+    Written here and not by `regions`, which takes 6 ms of the processor for each: so long the window would answer
+    clicks late while a session of a thousand candidates is saved.
+    """
+    cube, chosen = detections.cube, detections.kept if candidates is None else list(candidates)
+    boxes = [candidate.box for candidate in chosen]
+    places = np.array([(*box.centre[::-1], *box.shape[::-1]) for box in boxes], dtype=float).reshape(-1, 4)
+    channels = np.array([(c.channels[0], c.channels[1] - 1) for c in chosen], dtype=int).reshape(-1, 2)
+    frame = None
+    if cube.celestial is not None:
+        frame, places = _on_sky(*places.T, cube.celestial)
+    if form == "ds9":
+        if frame is None:
+            places = np.column_stack([places + np.array([1, 1, 0, 0]), np.zeros(len(places))])  # DS9 counts from 1
+        lines = ["# Region file format: DS9", "image" if frame is None else frame]
+        for candidate, place, (first, last) in zip(chosen, places, channels, strict=True):
+            numbers = ",".join(f"{number:.8f}" for number in place)
+            lines.append(f"box({numbers}) # text={{{candidate.id}}} tag={{channels {first}-{last}}}")
+    else:
+        lines = ["#CRTFv0"] + ([] if frame is None else [f"global coord={FRAMES[frame]}"])
+        for candidate, place, marks in zip(chosen, places, _spectral_marks(cube, channels), strict=True):
+            if frame is None:
+                x, y, width, height = place[0], place[1], place[2] / 2, place[3] / 2
+                shape = f"box [[{x - width}pix, {y - height}pix], [{x + width}pix, {y + height}pix]]"
+            else:
+                lon, lat, width, height, angle = (f"{number:.9f}deg" for number in place)
+                shape = f"rotbox[[{lon}, {lat}], [{width}, {height}], {angle}]"
+            lines.append(f"{shape}, label='{candidate.id}', {marks}")
+    return "\n".join(lines) + "\n"
+
+
+def _on_sky(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray, wcs: WCS) -> tuple[str, np.ndarray]:
+    """Boxes (n) in pixels as a frame of `FRAMES`, and longitude, latitude, width, height and angle (n, 5) in degrees.
+
+    As `regions` has it (``RectanglePixelRegion.to_sky``): the ellipse in the box is mapped by the derivatives of the
+    WCS, here steps of a pixel, and what its axes become are those of the box.
+    """
+    centre, right, up = (wcs.pixel_to_world(x + dx, y + dy) for dx, dy in ((0, 0), (1, 0), (0, 1)))
+    frame = centre.frame.name
+    if frame not in FRAMES or not centre.is_equivalent_frame(type(centre.frame)()):  # e.g. FK5 of another equinox
+        frame, centre, right, up = "icrs", centre.icrs, right.icrs, up.icrs
+    axes = np.empty((len(x), 2, 2))  # east and north of what the half axes along x and y become
+    for column, (neighbour, length) in enumerate(((right, width), (up, height))):
+        towards = centre.position_angle(neighbour).rad
+        step = centre.separation(neighbour).deg * length / 2
+        axes[:, 0, column], axes[:, 1, column] = step * np.sin(towards), step * np.cos(towards)
+    directions, lengths, _ = np.linalg.svd(axes)
+    along = np.einsum("nij,ni->nj", directions, axes[:, :, 0])
+    one = np.arange(len(x)), np.argmax(np.abs(along), axis=1)  # the axis that was the width
+    other = one[0], 1 - one[1]
+    direction = np.moveaxis(directions, 1, 2)[one] * np.sign(along[one])[:, None]
+    direction = np.where((width == height)[:, None], axes[:, :, 0], direction)  # any axis of a circle is as good
+    angle = (np.degrees(np.arctan2(direction[:, 0], direction[:, 1])) + 90) % 360  # from the axis of longitude
+    sky = centre.spherical
+    return frame, np.column_stack([sky.lon.deg, sky.lat.deg, 2 * lengths[one], 2 * lengths[other], angle])
+
+
+def _spectral_marks(cube: Cube, channels: np.ndarray) -> list[str]:
+    """CRTF's words for inclusive ranges (n, 2) of channels: in GHz from edge to edge, or the channels themselves."""
+    edges, frame = cube.frequency(channels + np.array([-0.5, 0.5])), ""
+    if edges is None:
+        return [f"range=[{first}chan, {last}chan]" for first, last in channels]
+    if cube.wcs.wcs.specsys:
+        frame = f"frame={cube.wcs.wcs.specsys}, "
+    return [f"{frame}range=[{low}GHz, {high}GHz]" for low, high in np.sort(edges.to_value(u.GHz), axis=1)]
+
+
+def write_spectra(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
+    """Write the dirty and denoised spectra of candidates to one file, by default those of the kept ones.
+
+    FITS: a table ``SPECTRA`` with a row for each candidate (``id``, ``dirty``, ``denoised``)
+    and a table ``AXIS`` with ``channel``, ``freq`` and ``v_rad``.  ECSV: a row for each
+    channel, with columns ``dirty_1``, ``denoised_1`` and so on by the candidates' numbers.
+    Dirty spectra are sums over the box, in the cube's brightness unit times pixels.
+
+    Raises
+    ------
+    ExchangeError
+        If the ending is neither .fits nor .ecsv.
+    """
+    path = Path(path)
+    _by_ending(path, dict.fromkeys(SPECTRA))
+    chosen = detections.kept if candidates is None else list(candidates)
+    axis, unit = _axis(detections.cube), brightness_unit(detections.cube) * u.pix
+    with replacing(path) as beside:
+        if path.suffix.lower() == ".ecsv":
+            for candidate in chosen:
+                axis[f"dirty_{candidate.id}"] = candidate.spectrum * unit
+                axis[f"denoised_{candidate.id}"] = candidate.denoised
+            axis.write(beside, format="ascii.ecsv")
+        else:
+            fits.HDUList(
+                [
+                    fits.PrimaryHDU(),
+                    fits.table_to_hdu(spectra_table(detections, chosen), name="SPECTRA"),
+                    fits.table_to_hdu(axis, name="AXIS"),
+                ]
+            ).writeto(beside)
+    return path
+
+
+def spectra_table(detections: Detections, candidates: Sequence[Candidate]) -> QTable:
+    """Dirty and denoised spectra, a row for each candidate; NaN where there is no spectrum yet."""
+    n_channels = detections.cube.shape[0]
+
+    def rows(name: str) -> np.ndarray:
+        values = np.full((len(candidates), n_channels), np.nan, np.float32)
+        for row, candidate in zip(values, candidates, strict=True):
+            if len(spectrum := getattr(candidate, name)):
+                row[:] = spectrum
+        return values
+
+    return QTable(
+        {
+            "id": np.array([c.id for c in candidates], dtype=int),
+            "dirty": rows("spectrum") * (brightness_unit(detections.cube) * u.pix),
+            "denoised": rows("denoised"),
+        }
+    )
+
+
+def _axis(cube: Cube) -> QTable:
+    channel = np.arange(cube.shape[0])
+    columns = {"channel": channel}
+    if (frequency := cube.frequency(channel)) is not None:
+        columns["freq"] = frequency.to(u.Hz)
+    if (velocity := cube.velocity(channel)) is not None:
+        columns["v_rad"] = velocity
+    return QTable(columns)
+
+
+def _by_ending(path: Path, forms: dict):
+    if path.suffix.lower() not in forms:
+        raise ExchangeError(f"{path.name}: the name must end in {', '.join(forms)}, which says what to write.")
+    return forms[path.suffix.lower()]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write beside ``path``; it takes its place when it is whole, and is removed after an error."""
+    beside = path.with_name(f".writing-{path.name}")
+    beside.unlink(missing_ok=True)
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+# --- in ------------------------------------------------------------------------------------------------------------
+
+
+def read_boxes(path: str | Path, cube: Cube) -> list[tuple[Box, tuple[int, int] | None]]:
+    """Boxes and channel ranges in a cube from another program's catalogue or region file.
+
+    Parameters
+    ----------
+    path
+        DS9 (.reg) or CRTF (.crtf) regions, or a table: ECSV, VOTable, FITS, CSV, or
+        SoFiA-2's own text.  A table's columns have SoFiA-2's names, pixels counted from 0:
+        ``x_min`` ... ``y_max`` and if there ``z_min``, ``z_max``, all inclusive; or else
+        positions, ``ra`` and ``dec`` in degrees (ICRS) or ``x`` and ``y``, which become
+        boxes of two beams.
+    cube
+        The cube they are to be looked for in.
+
+    Returns
+    -------
+    list
+        (box, half-open channel range or None); those outside the field are left out.
+
+    Raises
+    ------
+    ExchangeError
+        If the file cannot be read, or holds nothing inside the field.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # units and headers of other programs are their own affair
+            found = _region_boxes(path, cube) if path.suffix.lower() in REGIONS else _table_boxes(path, cube)
+    except ExchangeError:
+        raise
+    except Exception as error:  # other programs' files fail in as many ways as there are readers
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ExchangeError(f"{path.name} cannot be read: {reason}") from error
+    ny, nx = cube.shape[1:]
+    inside = [(b, z) for b, z in found if b.x1 > 0 and b.y1 > 0 and b.x0 < nx and b.y0 < ny]
+    if not inside:
+        raise ExchangeError(f"{path.name} holds {len(found)} sources, but none inside the field of {cube.name}.")
+    return inside
+
+
+def _table_boxes(path: Path, cube: Cube) -> list[tuple[Box, tuple[int, int] | None]]:
+    table = _read_table(path)
+    names = {name.lower(): name for name in table.colnames}
+
+    def column(name: str) -> np.ndarray:
+        values = table[names[name]]
+        return np.ma.filled(np.ma.asarray(getattr(values, "value", values), dtype=float), np.nan)
+
+    if all(name in names for name in EDGES):
+        x0, x1, y0, y1 = (np.round(column(name)).astype(int) for name in EDGES)
+        boxes = [Box(int(a), int(b) + 1, int(c), int(d) + 1) for a, b, c, d in zip(y0, y1, x0, x1, strict=True)]
+    elif "ra" in names and "dec" in names and cube.celestial is not None:
+        boxes = [_about(x, y, cube) for x, y in zip(*_pixels(cube, column("ra"), column("dec")), strict=True)]
+    elif "x" in names and "y" in names:
+        boxes = [_about(x, y, cube) for x, y in zip(column("x"), column("y"), strict=True)]
+    else:
+        raise ExchangeError(f"{path.name} has neither the columns {', '.join(EDGES)} nor ra, dec or x, y.")
+    if "z_min" in names and "z_max" in names:
+        low, high = column("z_min"), column("z_max")
+        ranges = [(int(a), int(b) + 1) if np.isfinite(a + b) else None for a, b in zip(low, high, strict=True)]
+    else:
+        ranges = [None] * len(boxes)
+    return list(zip(boxes, ranges, strict=True))
+
+
+def _read_table(path: Path) -> Table:
+    form = {**CATALOGUES, ".votable": "votable", ".fit": "fits"}.get(path.suffix.lower())
+    if form is not None:
+        return Table.read(path, format=form)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line in lines:  # SoFiA-2's text: the names are in one of the comments
+        names = line.lstrip("#").split()
+        if line.startswith("#") and {"x_min", "y_min"} <= set(names):
+            return Table.read([x for x in lines if not x.startswith("#")], format="ascii.no_header", names=names)
+    return Table.read(path, format="ascii")
+
+
+def _region_boxes(path: Path, cube: Cube) -> list[tuple[Box, tuple[int, int] | None]]:
+    from regions import Regions
+
+    found = []
+    for region in Regions.read(path, format=_by_ending(path, REGIONS)):
+        if hasattr(region, "to_pixel"):
+            if cube.celestial is None:
+                raise ExchangeError(f"{path.name} lies on the sky, but {cube.name} has no coordinates.")
+            region = region.to_pixel(cube.celestial)
+        if hasattr(region, "bounding_box"):
+            found.append((_box_of(region, cube), _channels_of(region.meta, cube)))
+    return found
+
+
+def _box_of(region: Region, cube: Cube) -> Box:
+    if type(region).__name__ == "PointPixelRegion":
+        return _about(region.center.x, region.center.y, cube)
+    bounds = region.bounding_box  # half-open, of the pixels it touches
+    if type(region).__name__ == "RectanglePixelRegion":  # those whose centres it holds: a box is read as it was written
+        corners = np.array(region.corners)
+        (x0, y0), (x1, y1) = np.ceil(corners.min(axis=0) - 1e-2), np.floor(corners.max(axis=0) + 1e-2)
+        return Box(int(y0), int(max(y1, y0)) + 1, int(x0), int(max(x1, x0)) + 1)
+    return Box(bounds.iymin, bounds.iymax, bounds.ixmin, bounds.ixmax)
+
+
+def _channels_of(meta: dict, cube: Cube) -> tuple[int, int] | None:
+    """The channels of a region: CRTF's range, or DS9's tag as written here."""
+    if "range" in meta:
+        low, high = (u.Quantity(end) for end in meta["range"])
+        if low.unit.is_equivalent(u.chan):
+            return int(low.value), int(high.value) + 1
+        axis = {"frequency": cube.frequency, "speed": cube.velocity}.get(str(low.unit.physical_type).split("/")[0])
+        values = None if axis is None else axis(np.arange(cube.shape[0]))
+        if values is not None:
+            inside = np.flatnonzero((values >= min(low, high)) & (values <= max(low, high)))
+            return (int(inside[0]), int(inside[-1]) + 1) if inside.size else None
+    for tag in meta.get("tag", ()):
+        if match := re.fullmatch(r"channels (\d+)-(\d+)", tag):
+            return int(match[1]), int(match[2]) + 1
+    return None
+
+
+def _about(x: float, y: float, cube: Cube) -> Box:
+    """A box of two beams about a position; of 10 pixels where the beam is unknown."""
+    if not np.isfinite(x + y):  # beyond the sky's horizon
+        return Box(0, 0, 0, 0)
+    side = POSITION_BEAMS * cube.beam_fwhm if cube.beam_fwhm else 10.0
+    half = max(1, round(side / 2))
+    column, row = round(float(x)), round(float(y))
+    return Box(row - half, row + half + 1, column - half, column + half + 1)
+
+
+def _pixels(cube: Cube, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    from astropy.coordinates import SkyCoord
+
+    return cube.celestial.world_to_pixel(SkyCoord(ra, dec, unit="deg"))

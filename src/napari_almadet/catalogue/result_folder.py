@@ -1,0 +1,396 @@
+"""A folder with all there is to a result: written by the command line and the plugin, and read back as `Detections`.
+
+``settings.json`` says which cube it belongs to, by path and sha256; the rest are FITS and
+ECSV.  While somebody inspects the candidates, a `Journal` in the folder takes down every
+change at once, a line each, so that a crash loses none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import QTable
+
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.catalogue.export import spectra_table, write_regions
+from napari_almadet.cube.cube import Cube, CubeError
+from napari_almadet.cube.prepare import as_prepared
+from napari_almadet.cube.reading import read_cube
+from napari_almadet.cube.storage import split_address
+from napari_almadet.settings import Settings
+
+ABOUT = "settings.json"
+JOURNAL = "journal.jsonl"
+CUBE = "cube.fits"  # a cube that has no file of its own
+MEASURES = (
+    *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "peak", "err_peak"),
+    *("w20", "err_w20", "w50", "err_w50", "fwhm", "err_fwhm"),
+    *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
+    *("rms", "prob", "rel", "snr_global", "snr_pixel"),
+)
+MARKS = ("blended", "edge", "kind", "verdict", "note", "origin")
+
+
+class FolderError(ValueError):
+    """A folder that cannot be opened as a result; the message says why and what to do."""
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_result(detections: Detections, folder: str | Path, keep_cube: bool = False) -> Path:
+    """Write a result to a folder, from which :func:`read_result` makes it again.
+
+    * ``catalog.ecsv``: the catalogue of the kept candidates;
+    * ``candidates.ecsv``: the same columns for all candidates, the dropped too;
+    * ``lines.ecsv``: the emission peaks of each, in the order of its ``peaks``;
+    * ``spectra.fits``: dirty and denoised spectra, focused images, and the stacked image;
+    * ``probability.fits``: the probability map;
+    * ``ds9.reg``, ``casa.crtf``: the kept candidates' boxes;
+    * ``settings.json``: settings, provenance, warnings.
+
+    All are written beside first and then renamed: a new folder as a whole, in one there is already file by file,
+    ``settings.json`` last.  Whoever reads the folder sees whole files, and an error leaves the old ones.  A journal in
+    the folder is removed: what it says is in the files.
+
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    keep_cube
+        Also write a cube that has no file, as ``cube.fits``, if it is not there.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+    """
+    folder = Path(folder)
+    new, everyone = not folder.exists(), detections.candidates
+    beside = folder.with_name(f".writing-{folder.name}") if new else folder / ".writing"
+    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
+    beside.mkdir(parents=True)
+    try:
+        detections.table().write(beside / "catalog.ecsv")
+        detections.table(everyone).write(beside / "candidates.ecsv")
+        _lines(everyone).write(beside / "lines.ecsv")
+        _arrays(detections).writeto(beside / "spectra.fits")
+        fits.writeto(beside / "probability.fits", detections.probability.astype(np.float32), _header(detections))
+        for file in ("ds9.reg", "casa.crtf"):
+            write_regions(detections, beside / file)
+        about = {**detections.about(), "cube": _reference(detections.cube)}
+        (beside / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        if keep_cube and detections.cube.path is None and not (folder / CUBE).exists():
+            fits.writeto(beside / CUBE, np.asarray(detections.cube.data), detections.cube.header)
+        if new:
+            os.rename(beside, folder)
+        else:  # what says of which run they are comes last
+            for file in sorted(beside.iterdir(), key=lambda file: file.name == ABOUT):
+                os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    (folder / JOURNAL).unlink(missing_ok=True)
+    return folder
+
+
+def _lines(candidates: list[Candidate]) -> QTable:
+    rows = [(c.id, *asdict(peak).values()) for c in candidates for peak in c.peaks]
+    names = ("id", *(f.name for f in fields(EmissionPeak)))
+    return QTable(rows=rows or None, names=names, dtype=(int, int, float, float, float, float))
+
+
+def _arrays(detections: Detections) -> fits.HDUList:
+    """Spectra of all candidates, focused images of those that have one, and where in the cube these lie."""
+    seen = [c for c in detections.candidates if c.focused is not None]
+    side = detections.settings.crop
+    images = np.array([c.focused for c in seen], np.float32).reshape(-1, side, side)
+    places = QTable(
+        {
+            "id": np.array([c.id for c in seen], dtype=int),
+            "y0": np.array([c.focus_origin[0] for c in seen], dtype=int),
+            "x0": np.array([c.focus_origin[1] for c in seen], dtype=int),
+        }
+    )
+    return fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.table_to_hdu(spectra_table(detections, detections.candidates), name="SPECTRA"),
+            fits.ImageHDU(images if len(images) else None, name="FOCUSED"),
+            fits.table_to_hdu(places, name="PLACES"),
+            fits.ImageHDU(detections.stacked.astype(np.float32), _header(detections, "Stacked"), name="STACKED"),
+        ]
+    )
+
+
+def _header(detections: Detections, kind: str = "Probability") -> fits.Header:
+    header = detections.cube.celestial_header() or fits.Header()
+    header["BTYPE"] = kind
+    header["ORIGIN"] = f"napari-almadet {detections.provenance.get('version', '')}".rstrip()
+    return header
+
+
+def _reference(cube: Cube) -> dict:
+    """Where the cube's file is, and what shows that it has not changed without reading it all."""
+    if cube.path is None:
+        return {"path": "", "name": cube.name}
+    size, changed = _stamp(cube.path)
+    return {"path": cube.address, "name": cube.name, "size": size, "mtime_ns": changed}
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of the last change of a file, or of the files of a folder, such as a CASA image."""
+    files = [p for p in path.rglob("*") if p.is_file() and p.name != "table.lock"] if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def is_result(folder: str | Path) -> bool:
+    """Whether a folder holds what :func:`write_result` writes; looks for three files and reads none."""
+    folder = Path(folder)
+    return all((folder / name).is_file() for name in (ABOUT, "candidates.ecsv", "spectra.fits"))
+
+
+def belongs(folder: str | Path, cube: Cube) -> bool:
+    """Whether a folder's result was made from a cube: by the file's path, or, if it had none, by its contents."""
+    try:
+        about = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))
+        reference = about["cube"]
+        if cube.path is not None:
+            return reference["path"] == cube.address
+        known = (reference["path"], reference["name"]) == ("", cube.name)
+        return known and cube.sha256() == about["provenance"]["cube"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read_result(folder: str | Path, cube: Cube | None = None) -> Detections:
+    """Make a result again from its folder, with all that the journal holds beyond it.
+
+    Parameters
+    ----------
+    folder
+        From :func:`write_result`.
+    cube
+        The cube, if it is open; default: the one the folder names, by its path or, where
+        that is not there, by its file's name in the folder or beside it.
+
+    Raises
+    ------
+    FolderError
+        If the folder is no result or damaged, or its cube is missing or another.
+    CubeError
+        If the cube's file cannot be read.
+    """
+    folder = Path(folder)
+    if not is_result(folder):
+        raise FolderError(
+            f"{folder} is no folder of results: settings.json, candidates.ecsv or spectra.fits is missing."
+        )
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        cube = cube or _cube(folder, about)
+        candidates = _candidates(folder)
+        with fits.open(folder / "spectra.fits", memmap=False) as hdus:
+            _take_arrays(candidates, hdus)
+            stacked = _native(hdus["STACKED"].data)
+        probability = _native(fits.getdata(folder / "probability.fits"))
+        settings = Settings(**about["settings"])
+    except (FolderError, CubeError):
+        raise
+    except Exception as error:  # a damaged file can fail anywhere inside astropy
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FolderError(f"{folder} cannot be read, it may be damaged: {reason}") from error
+    cube = as_prepared(cube, settings, about["provenance"])
+    if stacked.shape != cube.shape[1:]:
+        raise FolderError(f"{folder} belongs to a cube of another size than {cube.name}.")
+    negatives = about.get("negatives")
+    negatives = None if negatives is None else np.array(negatives, dtype=float).reshape(-1, 2)
+    told = about["provenance"], about["warnings"], negatives
+    found = Detections(cube, settings, candidates, stacked, probability, *told)
+    Journal(folder).replay(found)
+    return found
+
+
+def _cube(folder: Path, about: dict) -> Cube:
+    """The cube a folder names, if it is still the same."""
+    reference = about["cube"]
+    if not reference["path"]:
+        if not (folder / CUBE).is_file():
+            raise FolderError(
+                f"{folder} belongs to a cube that had no file ({reference['name']}): open that cube first."
+            )
+        cube = _read_own(folder / CUBE)
+        return replace(cube, name=reference["name"])
+    named, hdu = split_address(reference["path"])
+    path = next((p for p in (named, folder / named.name, folder.parent / named.name) if p.exists()), None)
+    if path is None:
+        raise FolderError(
+            f"The cube of {folder.name}, {named}, is not there. Put {named.name} into the folder or beside it."
+        )
+    cube = read_cube(path if hdu is None else f"{path}[{hdu}]")
+    unchanged = _stamp(path) == (reference["size"], reference["mtime_ns"])
+    if not unchanged and cube.sha256() != about["provenance"]["cube"]["sha256"]:
+        raise FolderError(f"{path} is not the cube that {folder.name} was made from: its contents (sha256) differ.")
+    return cube
+
+
+def _read_own(path: Path) -> Cube:
+    """A cube that was an array in memory: with a WCS as any other file, else as the bare array it was."""
+    try:
+        return read_cube(path)
+    except CubeError:
+        return Cube.from_array(fits.getdata(path), name=path.stem)
+
+
+def _candidates(folder: Path) -> list[Candidate]:
+    table = QTable.read(folder / "candidates.ecsv")
+    lines = QTable.read(folder / "lines.ecsv")
+    names = [f.name for f in fields(EmissionPeak)]
+    peaks: dict[int, list[EmissionPeak]] = {}
+    for row in lines:
+        values = {name: row[name].item() for name in names}
+        peaks.setdefault(int(row["id"]), []).append(EmissionPeak(**values))
+    decisions = table.meta["decisions"]
+    plain = {name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames}
+    plain["note"] = np.ma.filled(table["note"], "")  # ECSV reads an empty text as a missing one
+    candidates = []
+    for i in range(len(table)):
+        row = {name: values[i].item() for name, values in plain.items()}
+        candidates.append(
+            Candidate(
+                id=row["id"],
+                box=Box(row["y_min"], row["y_max"] + 1, row["x_min"], row["x_max"] + 1),
+                channels=(row["z_min"], row["z_max"] + 1),
+                peaks=tuple(peaks.get(row["id"], ())),
+                status=Status(row.get("status", row["fate"])),  # results of 0.1 have ``fate`` alone
+                reasons=list(decisions[str(row["id"])]["reasons"]),
+                **{name: row[name] for name in (*MEASURES, *MARKS) if name in row},  # an older result has fewer
+            )
+        )
+    return candidates
+
+
+def _take_arrays(candidates: list[Candidate], hdus: fits.HDUList) -> None:
+    by_id = {candidate.id: candidate for candidate in candidates}
+    spectra, places = hdus["SPECTRA"].data, hdus["PLACES"].data
+    for number, dirty, denoised in zip(
+        spectra["id"], _native(spectra["dirty"]), _native(spectra["denoised"]), strict=True
+    ):
+        if candidate := by_id.get(number):
+            candidate.spectrum, candidate.denoised = dirty, denoised
+    for row, place in enumerate(places):
+        if candidate := by_id.get(place["id"]):
+            candidate.focused = _native(hdus["FOCUSED"].data[row])
+            candidate.focus_origin = (int(place["y0"]), int(place["x0"]))
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, dtype=np.float32)
+
+
+# --- the journal ---------------------------------------------------------------------------------------------------
+
+
+class Journal:
+    """What was changed since the folder was written, a line of JSON each, on the disk when `record` returns.
+
+    A line holds all of a candidate that is not as the last line, or the folder, had it; or
+    says that it was removed.  A line that a crash cut short is passed over.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.path = Path(folder) / JOURNAL
+        self._known: dict[int, dict[str, Any]] = {}
+
+    def record(self, detections: Detections, changed: list[Candidate]) -> None:
+        """Take down how candidates are now, in one write.
+
+        Raises
+        ------
+        OSError
+            If the disk does not take it.
+        """
+        there = {id(candidate) for candidate in detections.candidates}
+        text = "".join(json.dumps(self._entry(c, id(c) in there), allow_nan=False) + "\n" for c in changed)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _entry(self, candidate: Candidate, there: bool) -> dict:
+        if not there:
+            return {"id": candidate.id, "removed": True}
+        now = dict(vars(candidate))
+        known = self._known.get(id(candidate), {})
+        # a verdict or a note is a short line; whatever is measured comes in one piece, arrays and all
+        measured = known.get("box") is not now["box"] or known.get("focused") is not now["focused"]
+        self._known[id(candidate)] = now
+        if known and not measured:
+            return {"id": candidate.id, "verdict": candidate.verdict, "note": candidate.note}
+        return {name: _plain(value) for name, value in now.items()}
+
+    def know(self, written: Detections, candidates: list[Candidate] | None = None) -> None:
+        """Take it that the folder holds what was written; ``candidates`` are the originals, if that was a copy."""
+        originals = written.candidates if candidates is None else candidates
+        pairs = zip(originals, written.candidates, strict=True)
+        self._known = {id(original): dict(vars(candidate)) for original, candidate in pairs}
+
+    def replay(self, detections: Detections) -> None:
+        """Bring the candidates of the folder to where the journal ends."""
+        if not self.path.is_file():
+            return
+        by_id = {candidate.id: candidate for candidate in detections.candidates}
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # cut short by a crash
+            if entry.get("removed"):
+                by_id.pop(entry["id"], None)
+            elif "box" in entry:
+                by_id[entry["id"]] = _candidate(entry)
+            elif entry["id"] in by_id:
+                by_id[entry["id"]] = replace(by_id[entry["id"]], **entry)
+        detections.candidates[:] = by_id.values()
+
+
+def _plain(value: Any) -> Any:
+    """A candidate's value as JSON has them; NaN becomes null."""
+    if isinstance(value, np.ndarray):
+        return [_plain(part) for part in value.tolist()]
+    if isinstance(value, Box | EmissionPeak):
+        return {name: _plain(part) for name, part in asdict(value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _candidate(entry: dict) -> Candidate:
+    """The candidate that `_plain` took apart; journals of 0.1 call its status ``fate``."""
+    entry = {"status" if k == "fate" else k: v for k, v in entry.items()}
+    numbers = {f.name for f in fields(Candidate) if f.type == "float"}
+    values = {k: np.nan if v is None and k in numbers else v for k, v in entry.items()}
+    peaks = ({k: np.nan if v is None else v for k, v in peak.items()} for peak in values["peaks"])
+    values.update(
+        box=Box(**values["box"]),
+        peaks=tuple(EmissionPeak(**peak) for peak in peaks),
+        channels=tuple(values["channels"]),
+        focus_origin=tuple(values["focus_origin"]),
+        status=Status(values["status"]),
+        **{name: np.array(values[name], dtype=np.float32) for name in ("spectrum", "denoised")},
+        focused=None if values["focused"] is None else np.array(values["focused"], dtype=np.float32),
+    )
+    return Candidate(**values)

@@ -1,0 +1,63 @@
+"""What the commands share: the application, the consoles, and the choices of their options."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import typer
+from rich.console import Console
+
+from napari_almadet.simulation import STRATA_ABOUT
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
+output = Console()
+messages = Console(stderr=True)
+
+
+class Device(StrEnum):
+    """Where the networks run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class NetworkName(StrEnum):
+    """What can be trained."""
+
+    SOURCE_FINDER = "source-finder"
+    LINE_FINDER = "line-finder"
+    JUDGE = "judge"
+    BLOBS_FINDER = "blobs-finder"
+    DEEP_GRU = "deep-gru"
+
+
+class Preset(StrEnum):
+    """Keys of `napari_almadet.settings.PRESETS`."""
+
+    ALMADET = "almadet"
+    PAPER = "paper"
+
+
+class SetName(StrEnum):
+    """Keys of `napari_almadet.simulation.dataset.SETS`, said again so that help need not import torch."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+Stratum = StrEnum("Stratum", {name.upper().replace("-", "_"): name for name in STRATA_ABOUT})
+
+
+class FinderName(StrEnum):
+    """Keys of `napari_almadet.evaluation.finders.FINDERS`, said again so that help need not import torch."""
+
+    PEAKS = "peaks"
+    MATCHED_FILTER = "matched-filter"
+    SEP = "sep"
+    PHOTUTILS = "photutils"
+    AEGEAN = "aegean"
+    PYBDSF = "pybdsf"
+    DENDROGRAM = "dendrogram"

@@ -1,0 +1,236 @@
+"""``almadet detect``."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from napari_almadet.cli.common import Device, NetworkName, Preset, app, messages
+from napari_almadet.cli.report import conclude, tell, with_bars
+from napari_almadet.settings import PRESETS, Settings
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_almadet.batch import Outcome
+
+
+def own_weights(given: list[str]) -> dict[str, str]:
+    """Files by the setting they are for, from options such as ``judge=FILE``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such network.
+    """
+    files = dict(text.partition("=")[::2] for text in given)
+    names = [name.replace("-", "_") for name in NetworkName]
+    for name, file in files.items():
+        if name not in names or not file:
+            raise ValueError(f"--weights {name}={file}: give NETWORK=FILE, with a network of {', '.join(names)}")
+    return files
+
+
+@app.command(
+    epilog="""[bold]Examples[/]\n
+almadet detect cube.fits\n
+almadet detect night1/*.fits.gz -o results/ --jobs 4\n
+almadet detect cube.fits --preset paper --keep-continuum\n
+almadet detect huge.fits --memory 16\n
+almadet detect huge.fits --scheduler tcp://login1:8786\n
+[bold]Exit code[/]\n
+0: all cubes were searched, now or before; 1: some cube could not be; 2: the command was not understood;
+130: it was interrupted."""
+)
+def detect(
+    cubes: Annotated[
+        list[Path],
+        typer.Argument(help="Cubes: FITS, also packed; CASA images; CARTA's HDF5.", metavar="CUBE", show_default=False),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the results, in which each cube gets one.", file_okay=False)
+    ] = Path("out"),
+    device: Annotated[
+        Device, typer.Option(help="Where the networks run; auto takes CUDA, then Apple's MPS, then the CPU.")
+    ] = Device.AUTO,
+    preset: Annotated[
+        Preset, typer.Option(help="The search in units of the noise, or the networks and rules as the paper has them.")
+    ] = Preset.ALMADET,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="From 0 to 1: least probability of a source; with the preset paper, the level at which the "
+            "probability map is cut into blobs.",
+            show_default=", ".join(f"{value['threshold']:g} with {name}" for name, value in PRESETS.items()),
+        ),
+    ] = None,
+    min_snr: Annotated[
+        float,
+        typer.Option(help="With the preset paper: least SNR of a source, in the stacked image or at its line."),
+    ] = Settings.min_snr,
+    require_line: Annotated[
+        bool | None,
+        typer.Option(
+            "--require-line/--keep-continuum",
+            help="Drop candidates without an emission line, as the preset paper does, or keep them.",
+            show_default=False,
+        ),
+    ] = None,
+    psf: Annotated[
+        Path | None,
+        typer.Option(
+            help="FITS image of the dirty beam, imaged with the cube; without it the beam is told from the cube. "
+            "For dirty cubes with bright sources.",
+            exists=True,
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Weights of your training for one of the networks: source_finder=FILE.safetensors, likewise "
+            "line_finder, judge, blobs_finder, deep_gru. May be given more than once.",
+            metavar="NETWORK=FILE",
+        ),
+    ] = None,
+    reliability: Annotated[
+        bool,
+        typer.Option(
+            "--reliability",
+            help="Also search the negated cube, which shows how many false sources to expect, and give each candidate "
+            "its reliability, the column rel. Takes as long again.",
+        ),
+    ] = False,
+    jobs: Annotated[
+        int,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Cubes searched at a time, each in a process of its own whose death costs only that cube; "
+            "they share the cores.",
+        ),
+    ] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Search again what was searched before, and replace the results.")
+    ] = False,
+    memory: Annotated[
+        float,
+        typer.Option(
+            help="GB that a run may use; larger fields are searched in windows. With --scheduler, of each worker."
+        ),
+    ] = Settings.memory,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Search on the workers of a running dask.distributed cluster, at tcp://HOST:PORT or in a scheduler "
+            "file; they must see the cubes under the same paths.",
+            metavar="ADDRESS",
+        ),
+    ] = None,
+    pb: Annotated[
+        Path | None,
+        typer.Option(help="Image of the primary beam, for fluxes and noise; it must be the cube's.", metavar="FILE"),
+    ] = None,
+    flag_channels: Annotated[
+        bool,
+        typer.Option(
+            "--flag-channels/--all-channels",
+            help="Leave out channels that hold no sky: blank, constant, noisy, striped or shifted ones.",
+        ),
+    ] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Find the sources of one or more cubes.
+
+    A cube that was searched before, with the same settings, is skipped; so an interrupted run goes on where it stopped.
+    Each cube NAME.fits gets a folder OUT/NAME, with
+
+    [bold]catalog.ecsv[/]: the catalogue, a table for astropy and others; its metadata say why candidates were dropped.
+
+    [bold]candidates.ecsv[/], [bold]lines.ecsv[/], [bold]spectra.fits[/]: the same of all candidates, the dropped
+    too, with their emission peaks, spectra and focused images.
+
+    [bold]probability.fits[/]: where the network sees sources, with sky coordinates.
+
+    [bold]ds9.reg[/], [bold]casa.crtf[/]: the sources' boxes, for DS9, CARTA and CASA.
+
+    [bold]settings.json[/]: all that is needed to make the same again.
+
+    Dropped on napari, the folder opens as it would after a detection there.
+
+    Of several cubes, [bold]OUT/catalog.ecsv[/] has the rows of all, and [bold]OUT/cubes.ecsv[/] what became of each.
+    """
+    try:
+        settings = Settings(
+            preset=str(preset),
+            threshold=threshold,
+            min_snr=min_snr,
+            require_line=require_line,
+            primary_beam=None if pb is None else str(pb.resolve()),
+            flag_channels=flag_channels,
+            reliability=reliability,
+            device=str(device),
+            psf=None if psf is None else str(psf.resolve()),
+            memory=memory,
+            **own_weights(weights or []),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if scheduler and jobs > 1:
+        raise typer.BadParameter("a cluster searches one cube at a time, on all its workers: leave out --jobs")
+
+    from napari_almadet import batch
+
+    # one cube at a time is shown with all that was found in it; of several at a time there is a line for each
+    search = batch.Search(settings, overwrite, keep=jobs == 1, client=connected(scheduler) if scheduler else None)
+    try:
+        networks = search.networks
+    except (OSError, RuntimeError, ValueError) as error:
+        messages.print(f"[red]Cannot load the networks:[/] {escape(str(error))}")
+        raise typer.Exit(1) from error
+    if jobs > 1:
+        del search.networks  # each process loads its own
+    del networks
+    tasks = batch.plan(cubes, out)
+    outcomes: list[Outcome] = []
+    interrupted = False
+    try:
+        with closing(with_bars(tasks, search, min(jobs, len(tasks)), quiet)) as done:
+            for outcome in done:
+                outcomes.append(replace(outcome, detections=None))
+                tell(outcome, quiet)
+    except KeyboardInterrupt:
+        interrupted = True
+    if len(tasks) > 1 and outcomes:
+        outcomes.sort(key=lambda outcome: tasks.index(outcome.task))
+        batch.write_tables(outcomes, out)
+        conclude(outcomes, len(tasks), out, quiet)
+    if interrupted:
+        messages.print("Interrupted. The same command goes on where this one stopped.")
+        raise typer.Exit(130)
+    if any(outcome.status == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def connected(scheduler: str) -> Client:
+    """A client of the cluster at an address, or of the one that a scheduler file tells of; ends the program if none."""
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[distributed]"')
+        raise typer.Exit(1) from error
+    place = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
+    try:
+        client = Client(**place, timeout=30)
+    except (OSError, TimeoutError, ValueError) as error:
+        messages.print(
+            f"[red]No cluster:[/] {escape(scheduler)} does not answer ({escape(str(error))})", soft_wrap=True
+        )
+        raise typer.Exit(1) from error
+    return client

@@ -1,0 +1,135 @@
+"""``almadet evaluate``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from napari_almadet.cli.common import Device, Preset, SetName, Stratum, app, messages, output
+from napari_almadet.cli.report import print_scores
+from napari_almadet.settings import Settings
+
+if TYPE_CHECKING:
+    from napari_almadet.cli.common import FinderName
+
+
+@app.command(
+    epilog="""[bold]Examples[/]\n
+almadet evaluate -n 60\n
+almadet evaluate --tune --finder peaks --finder matched-filter -n 20 -o scores/\n
+almadet evaluate --preset paper --preset almadet --finder peaks --finder matched-filter -n 300 -o scores/"""
+)
+def evaluate(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.", file_okay=False)] = Path(
+        "evaluation"
+    ),
+    n: Annotated[
+        int | None, typer.Option("--n", "-n", min=1, help="Cubes of each stratum; default: 100, of --render all.")
+    ] = None,
+    presets: Annotated[
+        list[Preset] | None, typer.Option("--preset", help="May be given more than once; default: almadet.")
+    ] = None,
+    finders: Annotated[
+        list[FinderName] | None,
+        typer.Option("--finder", help="Also a classical finder; may be given more than once. Alone: without presets."),
+    ] = None,
+    strata: Annotated[
+        list[Stratum] | None, typer.Option("--stratum", help="May be given more than once; default: all.")
+    ] = None,
+    which: Annotated[SetName, typer.Option("--set", help="Which set of cubes.")] = SetName.TEST,
+    seed: Annotated[int, typer.Option(min=0, help="Of the set.")] = 0,
+    device: Annotated[Device, typer.Option(help="Where to simulate and where the networks run.")] = Device.AUTO,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core, or one on a GPU.")
+    ] = None,
+    require_line: Annotated[
+        bool | None, typer.Option("--require-line/--keep-continuum", help="As for detect; default: the preset's.")
+    ] = None,
+    with_psf: Annotated[
+        bool, typer.Option("--with-psf", help="Give the preset almadet each cube's dirty beam, as detect --psf does.")
+    ] = False,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            "--tune",
+            help="Choose the finders' parameters on the validation set, and stop; runs with the same OUT use them.",
+        ),
+    ] = False,
+    render: Annotated[
+        bool, typer.Option("--render", help="Run nothing; make tables and pictures of the results in OUT anew.")
+    ] = False,
+) -> None:
+    """Measure presets and classical finders on simulated cubes, one to one within 3 pixels.
+
+    The cubes are those "almadet simulate" writes for the same set and seed; they are made here and not kept. What
+    was found in each is, in OUT/SET/STRATUM/, so that an interrupted or extended run only does what is missing.
+
+    [bold]OUT/scores.ecsv[/]: all rates and errors, a row for each stratum and finder in OUT.
+
+    [bold]OUT/curves.ecsv[/], [bold]errors.ecsv[/], [bold]calibration.ecsv[/]: against SNR, and of the probabilities.
+
+    [bold]OUT/*.png[/]: the same as pictures, where matplotlib is installed.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
+
+    from napari_almadet.evaluation import run, tuning
+    from napari_almadet.evaluation.scores import tables
+
+    if tune and (presets or not finders):
+        raise typer.BadParameter("--tune chooses parameters of classical finders: name them with --finder")
+    names = [str(s) for s in strata or Stratum]
+    set_name = str(SetName.VALIDATION if tune else which)
+    cubes = n or 100
+    if tune:
+        contenders = [variant for finder in finders for variant in tuning.variants(str(finder))]
+    else:
+        contenders = [
+            run.Preset(*preset_with(preset, str(device), require_line, with_psf))
+            for preset in presets or ([] if finders else [Preset.ALMADET])
+        ]
+        contenders += [tuning.at_its_best(out, str(finder)) for finder in finders or []]
+    if not render:
+        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        try:
+            with Progress(*columns, console=messages, transient=True) as bar:
+                task = bar.add_task("", total=None)
+                steps = run.run(out, contenders, names, cubes, which=set_name, seed=seed, device=str(device), jobs=jobs)
+                for done, total in steps:
+                    bar.update(task, completed=done, total=total)
+        except ModuleNotFoundError as error:
+            messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[evaluate]"')
+            raise typer.Exit(1) from error
+        except (OSError, RuntimeError, ValueError) as error:
+            messages.print(f"[red]Stopped:[/] {escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(1) from error
+    if tune:
+        for finder, best in tuning.choose(out, set_name, [str(f) for f in finders], names, cubes).items():
+            values = ", ".join(f"{key} {value:g}" for key, value in best["parameters"].items())
+            output.print(f"[bold]{finder}[/]: {values}; F1 {best['f1']:.3f}", highlight=False)
+        return
+    made = tables(out / set_name, n)
+    if not len(made["scores"]):
+        messages.print(f"[red]No results in[/] {escape(str(out / set_name))}")
+        raise typer.Exit(1)
+    for name, table in made.items():
+        table.write(out / f"{name}.ecsv", overwrite=True)
+    try:
+        from napari_almadet.evaluation.plots import save_all
+    except ModuleNotFoundError as error:
+        messages.print(f'No pictures, {error.name} is missing: pip install "napari-almadet\\[evaluate]"')
+    else:
+        save_all(made, out)
+    print_scores(made["scores"])
+    output.print(f"Written to {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
+
+
+def preset_with(preset: Preset, device: str, require_line: bool | None, with_psf: bool) -> tuple[str, Settings, bool]:
+    """A preset's settings, with a name that says what was changed in them, and whether it is given the dirty beam."""
+    with_psf &= preset is Preset.ALMADET
+    said = {True: "require-line", False: "keep-continuum", None: ""}[require_line], "with-psf" * with_psf
+    name = "-".join([str(preset), *filter(None, said)])
+    return name, Settings(preset=str(preset), device=device, require_line=require_line), with_psf

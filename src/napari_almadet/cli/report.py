@@ -1,0 +1,182 @@
+"""Progress bars, tables and closing sentences of the commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from napari_almadet.cli.common import messages, output
+from napari_almadet.settings import Settings
+
+if TYPE_CHECKING:
+    from astropy.table import Table as AstropyTable
+    from rich.progress import Progress, TaskID
+    from rich.table import Table
+
+    from napari_almadet.batch import Outcome, Search, Task
+    from napari_almadet.catalogue.candidate import Candidate
+    from napari_almadet.catalogue.detections import Detections
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.progress import Progress as Step
+
+
+def print_scores(scores: AstropyTable) -> None:
+    """Print what matters most of a table of scores, a short table for each stratum."""
+    from rich.table import Table
+
+    from napari_almadet.evaluation.report import SHORT
+
+    for stratum in dict.fromkeys(scores["stratum"]):
+        rows = scores[scores["stratum"] == stratum]
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+        for k, name in enumerate(SHORT):
+            table.add_column(name, justify="right" if k else "left", no_wrap=bool(k))
+        for row in rows:
+            table.add_row(*(cell(row) for cell in SHORT.values()))
+        count = f"{max(rows['cubes'])} cubes, {max(rows['sources'])} sources"
+        output.print(f"\n[bold]{stratum}[/], {count}", highlight=False)
+        output.print(table)
+        for row in rows[rows["failures"] > 0]:
+            failed = f"{row['finder']} failed on {row['failures']} of {row['cubes']} cubes: {row['failure']}"
+            messages.print(f"[red]{escape(failed)}[/]", soft_wrap=True)
+    output.print()
+
+
+def watch(cube: Cube, settings: Settings) -> Detections:
+    """Run a detection with a progress bar."""
+    from napari_almadet.detection import detect as run
+
+    with bars() as bar:
+        task = bar.add_task(escape(cube.name))
+        return run(cube, settings, lambda step: show_step(bar, task, cube.name, step))
+
+
+def with_bars(tasks: list[Task], work: Search, jobs: int, quiet: bool) -> Iterator[Outcome]:
+    """Search cubes with a progress bar for each that is at work, which are gone while an outcome is told."""
+    from napari_almadet import batch
+
+    with bars(quiet) as bar:
+        shown: dict[Task, TaskID] = {}
+
+        def step(task: Task, progress: Step) -> None:
+            if task not in shown:
+                shown[task] = bar.add_task("")
+            show_step(bar, shown[task], task.folder.name, progress)
+
+        for outcome in batch.run(tasks, work, jobs, step):
+            if outcome.task in shown:
+                bar.remove_task(shown.pop(outcome.task))
+            bar.stop()
+            yield outcome
+            bar.start()
+
+
+def bars(quiet: bool = False) -> Progress:
+    """Progress bars that vanish when they are done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=messages, transient=True, disable=quiet)
+
+
+def show_step(bar: Progress, task: TaskID, name: str, step: Step) -> None:
+    """Show how far a cube is."""
+    bar.update(task, description=f"{escape(name)}: {step.stage}", completed=step.done, total=step.total)
+
+
+def tell(outcome: Outcome, quiet: bool) -> None:
+    """Say what became of a cube: all that was found where it is at hand, else a line."""
+    folder, count = f"{outcome.task.folder}{os.sep}", sources(outcome.kept)
+    if outcome.status == "failed":
+        messages.print(f"[red]Failed:[/] {escape(outcome.message)}", soft_wrap=True)
+    elif quiet:
+        return
+    elif outcome.status == "skipped":
+        said = f"[bold]{escape(outcome.task.folder.name)}[/]: searched before, {count}; {escape(folder)}"
+        output.print(said, highlight=False, soft_wrap=True)
+    elif outcome.detections is None:
+        said = f"[bold]{escape(outcome.task.folder.name)}[/]: {count} in {outcome.seconds:.0f} s; {escape(folder)}"
+        output.print(said, highlight=False, soft_wrap=True)
+    else:
+        report(outcome.detections)
+        output.print(f"Written to {escape(folder)}\n", highlight=False, soft_wrap=True)
+
+
+def conclude(outcomes: list[Outcome], total: int, out: Path, quiet: bool) -> None:
+    """The summary of several cubes: how many of which kind, and once more those that failed."""
+    by = {status: [o for o in outcomes if o.status == status] for status in ("searched", "skipped", "failed")}
+    if not quiet:
+        skipped = f", {len(by['skipped'])} searched before" if by["skipped"] else ""
+        found = sources(sum(o.kept for o in outcomes))
+        said = f"{len(by['searched'])} of {total} cubes searched{skipped}: {found}. All in {out / 'catalog.ecsv'}"
+        output.print(escape(said), highlight=False, soft_wrap=True)
+    if by["failed"]:
+        messages.print(f"[red]{len(by['failed'])} of {total} cubes could not be searched:[/]", highlight=False)
+        for outcome in by["failed"]:
+            messages.print(f"  {escape(outcome.message)}", highlight=False, soft_wrap=True)
+
+
+def sources(count: int) -> str:
+    """A number of sources in words."""
+    return {0: "no source", 1: "1 source"}.get(count, f"{count} sources")
+
+
+def report(detections: Detections) -> None:
+    """Print what was found: a short table, how many candidates were dropped, and what to beware of."""
+    cube, kept = detections.cube, detections.kept
+    dropped = len(detections.candidates) - len(kept)
+    why = f"; {dropped} of {len(detections.candidates)} candidates dropped" if dropped else ""
+    output.print(f"[bold]{escape(cube.name)}[/]: {sources(len(kept))} found{why}.", highlight=False)
+    if kept:
+        output.print(summary(detections))
+    continuum = detections.provenance.get("cube", {}).get("continuum")
+    for note in (*cube.notes, *detections.warnings, *([continuum] if continuum else [])):
+        output.print(f"Note: {escape(note)}", style="dim", highlight=False)
+
+
+def summary(detections: Detections) -> Table:
+    """The short table of the kept candidates: what an astronomer looks at first."""
+    from rich.table import Table
+
+    flux_unit = detections.flux_unit.to_string().replace(" / ", "/")
+    place, line = coordinate_names(detections.cube)
+    # units below the names: the table is to fit the 80 columns of a pipe
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    judged = ("prob",) if detections.negatives is None else ("prob", "rel")
+    for name in ("id", *place, line, f"flux\n({flux_unit})", "SNR", *judged, "kind", ""):
+        table.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
+    for c in detections.kept:
+        flags = " ".join(name for name in ("blended", "edge") if getattr(c, name))
+        flux = f"{c.f_sum:.3g} ± {c.err_f_sum:.1g}"
+        numbers = (f"{getattr(c, name):.2f}" for name in judged)
+        place_and_line = coordinates(detections.cube, c)
+        table.add_row(str(c.id), *place_and_line, flux, f"{c.snr_pixel:.1f}", *numbers, c.kind, flags)
+    return table
+
+
+def coordinate_names(cube: Cube) -> tuple[tuple[str, str], str]:
+    """Headings of a position on the sky and along the spectrum, as far as the cube's header lets them be known."""
+    place = ("x", "y") if cube.sky(0, 0) is None else ("RA", "Dec")
+    if cube.velocity(0) is not None:
+        return place, "velocity\n(km/s)"
+    return place, "channel" if cube.frequency(0) is None else "frequency\n(GHz)"
+
+
+def coordinates(cube: Cube, candidate: Candidate) -> tuple[str, str, str]:
+    """A candidate's place under the headings of :func:`coordinate_names`."""
+    sky = cube.sky(candidate.x, candidate.y)
+    if sky is None:
+        place = f"{candidate.x:.1f}", f"{candidate.y:.1f}"
+    else:
+        place = (
+            sky.icrs.ra.to_string("hour", sep=":", precision=2, pad=True),
+            sky.icrs.dec.to_string("deg", sep=":", precision=1, pad=True, alwayssign=True),
+        )
+    velocity, frequency = cube.velocity(candidate.z), cube.frequency(candidate.z)
+    if velocity is not None:
+        return *place, f"{velocity.value:.1f}"
+    return *place, f"{candidate.z:.1f}" if frequency is None else f"{frequency.to_value('GHz'):.5f}"

@@ -1,0 +1,71 @@
+"""``almadet train``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from napari_almadet.cli.common import NetworkName, app, messages, output
+
+
+@app.command()
+def train(
+    network: Annotated[NetworkName, typer.Argument(help="Which network.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for checkpoints, log, loss plot and weights.")
+    ] = None,
+    fields: Annotated[int | None, typer.Option(min=16, help="Simulated fields; default: the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs; default: the recipe's.")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of the fields, the noise and the first weights; default: the recipe's."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights that source-finder or line-finder goes on from: shipped ones by name, or a file.",
+            show_default=False,
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+) -> None:
+    """Train a network from fields simulated on the spot; needs the extra "train".
+
+    An interrupted training goes on from its last epoch when the same command is given again.  The weights it ends
+    with are a .safetensors file in OUT, which detect takes with --weights. Judge learns from what the shipped Source
+    Finder and Line Finder find.
+    """
+    from rich.progress import Progress
+
+    try:
+        from napari_almadet.training import recipes
+    except ModuleNotFoundError as error:
+        messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[train]"')
+        raise typer.Exit(1) from error
+    if start and network not in (NetworkName.SOURCE_FINDER, NetworkName.LINE_FINDER):
+        raise typer.BadParameter(f"{network.value} is always trained anew", param_hint="--start")
+    teach, recipe = {
+        NetworkName.SOURCE_FINDER: (recipes.train_source_finder, recipes.SOURCE_FINDER),
+        NetworkName.LINE_FINDER: (recipes.train_line_finder, recipes.LINE_FINDER),
+        NetworkName.JUDGE: (recipes.train_judge, recipes.JUDGE),
+        NetworkName.BLOBS_FINDER: (recipes.train_blobs_finder, recipes.BLOBS_FINDER),
+        NetworkName.DEEP_GRU: (recipes.train_deep_gru, recipes.DEEP_GRU),
+    }[network]
+    changes = {"fields": fields, "epochs": epochs, "seed": seed, "workers": workers, "start": start}
+    recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
+    with Progress(console=messages, transient=True) as bar:
+        task = bar.add_task("Simulating fields")
+        try:
+            weights = teach(
+                out or Path("runs") / network,
+                recipe,
+                lambda done, total: bar.update(task, completed=done, total=total, visible=done < total),
+            )
+        except ValueError as error:
+            messages.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
+            raise typer.Exit(1) from error
+    output.print(f"Weights: {escape(str(weights))}", highlight=False, soft_wrap=True)

@@ -1,0 +1,177 @@
+"""Channels that hold no sky: blank, of one value, shifted, or full of noise or stripes, as interference leaves them.
+
+They are told from the others by their noise, never by what is bright in them: a line, its
+sidelobes and emission that fills the field leave a channel as it is.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from napari_almadet.progress import Progress, in_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_almadet.cube.cube import Cube
+
+
+WINDOW = 256  # pixels in the middle of the field that channels are compared by
+SAMPLE = 8192  # of them, for a channel's percentiles
+LEAST_CHANNELS = 8  # with fewer it cannot be said what is usual
+NOISY = 3.0  # times the usual noise
+FLAT = 0.01  # times the usual noise, at most: a channel of one value, or nearly
+SHIFTED = 4.0  # usual noises by which all of a channel is brighter or fainter than its neighbours
+STRIPED = 300.0  # power of one spatial frequency, in that of its neighbours; noise and speckle reach 50
+LOPSIDED = 2.0  # highest to lowest value, or lowest to highest, where a source is what makes a channel noisy
+MOST = 1 / 3  # of the channels; if more look bad, that is what the cube is like
+
+
+@in_steps
+def bad_channels(cube: Cube):
+    """Find the channels that hold no sky.
+
+    A channel is bad if it is
+
+    * blank: without a finite value that is not zero;
+    * constant: with less than a hundredth of the usual noise;
+    * shifted: brighter or fainter as a whole than both its neighbours, by over four times the noise;
+    * noisy: with over three times the noise of the channels around it;
+    * striped: with one spatial frequency that has hundreds of times the power of those around it.
+
+    The noise is half the distance of the 16th and 84th percentile, of which the more modest
+    side counts, after the median over channels was taken off; a channel in which a source
+    stands out is neither noisy nor striped, since its sidelobes may look so.
+
+    Returns
+    -------
+    dict
+        Numbers of the channels (list of int) by the kind of fault, only kinds that there are.
+    """
+    n_channels, *field = cube.shape
+    y, x = (slice((n - min(n, WINDOW)) // 2, (n + min(n, WINDOW)) // 2) for n in field)
+    chosen = np.unique(np.linspace(0, n_channels - 1, min(n_channels, 48)).round().astype(int))
+    planes = np.stack([cube.read(k, y, x) for k in chosen])
+    if not (np.isfinite(planes) & (planes != 0)).any():  # a hole in the middle
+        y, x = (slice(None, None, -(-n // WINDOW)) for n in field)
+        planes = np.stack([cube.read(k, y, x) for k in chosen])
+    known = np.isfinite(planes).any(axis=0)
+    steady = np.zeros(planes.shape[1:], np.float32)
+    steady[known] = np.nanmedian(planes[:, known], axis=0)
+
+    percentiles, spread = np.full((3, n_channels), np.nan), np.full(n_channels, np.nan)
+    contrast = np.zeros((2, n_channels))
+    blank = np.zeros(n_channels, dtype=bool)
+    for k in range(n_channels):
+        if k % 16 == 0:
+            yield Progress("Looking for bad channels", k, n_channels)
+        plane = cube.read(k, y, x)
+        values = (plane - steady)[np.isfinite(plane) & (plane != 0)]
+        if values.size == 0:
+            whole = cube.read(k)
+            blank[k] = not (np.isfinite(whole) & (whole != 0)).any()
+            continue
+        percentiles[:, k] = np.percentile(values[:: max(1, values.size // SAMPLE)], (15.87, 50, 84.13))
+        low, high = np.percentile(plane[np.isfinite(plane)][:: max(1, values.size // SAMPLE)], (15.87, 84.13))
+        spread[k] = (high - low) / 2
+        contrast[:, k] = stripes(np.where(np.isfinite(plane), plane - steady, 0))
+    yield Progress("Looking for bad channels", n_channels, n_channels)
+
+    found = {"blank": blank}
+    if (~np.isnan(percentiles[0])).sum() >= LEAST_CHANNELS:
+        found |= {kind: mask & ~blank for kind, mask in faults(percentiles, spread, contrast).items()}
+        for kind in found.keys() & {"noisy", "striped"}:
+            for k in np.flatnonzero(found[kind]):
+                found[kind][k] = not has_source(cube.read(k), percentiles[1, k])
+        if sum(mask.sum() for kind, mask in found.items() if kind != "blank") > MOST * n_channels:
+            found = {"blank": blank}
+    return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
+
+
+def faults(percentiles: np.ndarray, spread: np.ndarray, contrast: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (channels,) of what looks bad.
+
+    Parameters
+    ----------
+    percentiles
+        16th, 50th and 84th of each channel without what is steady, (3, channels); NaN where there is no data.
+    spread
+        Half the distance of the 16th and the 84th of each channel as it is, (channels,).
+    contrast
+        From :func:`stripes`, (2, channels).
+    """
+    low, middle, high = percentiles
+    noise = np.minimum(middle - low, high - middle)  # emission widens one side
+    around = running_median(noise)
+    usual = np.nanmedian(noise)
+    if not usual > 0:  # published without its noise
+        return {}
+    with np.errstate(invalid="ignore"):
+        shift = middle - running_median(middle)
+        beside = np.maximum(np.abs(np.roll(shift, 1)), np.abs(np.roll(shift, -1)))
+        beside[[0, -1]] = np.abs(shift[[1, -2]])
+        narrow = np.maximum(middle - low, high - middle) < 1.5 * around  # all of it is shifted, not some
+        return {
+            "constant": spread < FLAT * usual,
+            "shifted": (np.abs(shift) > SHIFTED * around) & narrow & ~(beside > 0.3 * np.abs(shift)),
+            "noisy": noise > NOISY * around,
+            "striped": (contrast[0] > STRIPED) & (contrast[1] > around) & ~(noise > NOISY * around),
+        }
+
+
+def running_median(values: np.ndarray) -> np.ndarray:
+    """Median of a quarter of the band about each channel, channels without a value passed over."""
+    known = np.flatnonzero(~np.isnan(values))
+    width = max(LEAST_CHANNELS, len(known) // 4) | 1
+    smooth = ndimage.median_filter(values[known], size=width, mode="mirror")
+    return np.interp(np.arange(len(values)), known, smooth)
+
+
+def stripes(plane: np.ndarray) -> tuple[float, float]:
+    """The spatial frequency that most stands out of those around it: its power in theirs, and its wave's amplitude.
+
+    Stripes at any angle are one frequency; the power of a source, of its sidelobes and of
+    noise changes little from one frequency to the next.
+    """
+    ny, nx = plane.shape
+    if min(ny, nx) < 32:
+        return 0.0, 0.0
+    taper = np.hanning(ny)[:, None] * np.hanning(nx)
+    power = np.fft.fftshift(np.abs(np.fft.rfft2(plane * taper)) ** 2, axes=0)
+    v, u = np.fft.fftshift(np.fft.fftfreq(ny, 1 / ny))[:, None], np.arange(power.shape[1])
+    candidates = np.argwhere(np.where(np.hypot(v, u) < 8, 0, power) > 100 * np.median(power))  # 8: sources are as large
+    best = 0.0, 0.0
+    for row, column in candidates[np.argsort(-power[tuple(candidates.T)])][:20]:
+        around = power[max(0, row - 5) : row + 6, max(0, column - 5) : column + 6]
+        if (contrast := float(power[row, column] / np.median(around))) > best[0]:
+            best = contrast, float(2 * np.sqrt(power[row, column]) / taper.sum())
+    return best
+
+
+def has_source(plane: np.ndarray, middle: float) -> bool:
+    """Whether something stands out of a plane on one side, as an emission or absorption line does."""
+    low, high = middle - np.nanmin(plane), np.nanmax(plane) - middle
+    return bool(max(low, high) > LOPSIDED * min(low, high))
+
+
+def told(bad: dict[str, list[int]]) -> str:
+    """The bad channels in a sentence."""
+    parts = [f"{ranges(channels)} {kind}" for kind, channels in bad.items()]
+    n = len({k for channels in bad.values() for k in channels})
+    return f"{n} channel{'s are' if n > 1 else ' is'} left out: {'; '.join(parts)}."
+
+
+def ranges(numbers: list[int]) -> str:
+    """Numbers in ascending order as text, runs of them as ``first-last``."""
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(numbers))
+
+
+def runs(numbers: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of every run of successive numbers, in ascending order."""
+    numbers = sorted(numbers)
+    breaks = [i + 1 for i, (a, b) in enumerate(pairwise(numbers)) if b != a + 1]
+    return [(numbers[a], numbers[b - 1]) for a, b in pairwise([0, *breaks, len(numbers)]) if b > a]

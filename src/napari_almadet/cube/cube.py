@@ -1,0 +1,368 @@
+"""A spectral cube with what its header says of it: :class:`Cube`, and :class:`PrimaryBeam`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy import constants
+from astropy import units as u
+from astropy.io import fits
+from astropy.wcs import WCS, WCSSUB_SPECTRAL, WcsError
+from astropy.wcs.utils import proj_plane_pixel_area
+
+from napari_almadet.cube.headers import is_velocity
+from napari_almadet.cube.storage import CubeError, Lazy
+
+if TYPE_CHECKING:
+    from astropy.coordinates import SkyCoord
+    from radio_beam import Beam, Beams
+
+
+SAMPLE = 32  # channels that are looked at where looking at all would take long
+
+
+@dataclass(frozen=True, eq=False)
+class PrimaryBeam:
+    """The response of the antennas across a cube's field, from 0 to 1.
+
+    Attributes
+    ----------
+    data
+        Shape (1, ny, nx), or (channels, ny, nx) where it is known for each channel.
+    path
+        The file it is from.
+    corrected
+        Whether the cube has been divided by it, so that its noise rises as one over it.
+    """
+
+    data: Any
+    path: Path
+    corrected: bool = False
+    reader: Callable[[Path, Cube], PrimaryBeam] | None = None  # opens it again after pickling
+
+    def plane(self, channel: int = 0, y=slice(None), x=slice(None)) -> np.ndarray:
+        """The response at one channel of the cube, float32; NaN where there is none, as beyond the image's cut-off."""
+        plane = np.array(self.data[channel if len(self.data) > 1 else 0, y, x], dtype=np.float32)
+        plane[~(plane > 0)] = np.nan
+        return plane
+
+    def at(self, x: float, y: float, channel: float) -> float:
+        """The response at a pixel and channel, of the nearest voxel; NaN where there is none, or outside."""
+        n_channels, ny, nx = self.data.shape
+        k, j, i = (int(np.rint(v)) if np.isfinite(v) else -1 for v in (channel, y, x))
+        if not (0 <= j < ny and 0 <= i < nx) or (n_channels > 1 and not 0 <= k < n_channels):
+            return np.nan
+        return float(self.plane(k, j, i))
+
+
+@dataclass(frozen=True, eq=False)
+class Cube:
+    """A spectral cube: ``data[channel, y, x]`` with what its header says of it.
+
+    Attributes
+    ----------
+    data
+        Array of shape (channel, y, x), of a cube from a file as it is in the file, of which
+        each index reads a part (:class:`napari_almadet.cube.storage.Lazy`).  NaN means "no data".
+        Use :meth:`read` for numbers to compute with.
+    wcs
+        Three-dimensional WCS whose pixel axes are (x, y, channel), or None for an array
+        without coordinates.
+    unit
+        Brightness unit, e.g. Jy/beam or K; dimensionless where unknown.
+    beams
+        Restoring beam of each channel (`Beams`), of the whole cube (`Beam`), or None.
+    header
+        The FITS header as read.
+    name
+        Short name: the file's stem, or the layer's name.
+    path
+        The file or folder, or None for an array in memory.
+    hdu
+        Which image of the file it is, where that was told.
+    flagged
+        Mask (channel,) of channels that :meth:`read` gives no data of, or None, see
+        :mod:`napari_almadet.cube.bad_channels`.
+    primary_beam
+        See :func:`read_primary_beam`, or None where it was not given.
+    notes
+        What was chosen or mended while reading, one sentence each, for the user to see.
+    """
+
+    data: Any
+    wcs: WCS | None = None
+    unit: u.UnitBase | None = None
+    beams: Beam | Beams | None = None
+    header: fits.Header | None = None
+    name: str = "cube"
+    path: Path | None = None
+    hdu: str | None = None
+    flagged: np.ndarray | None = None
+    primary_beam: PrimaryBeam | None = None
+    notes: tuple[str, ...] = field(default=())
+    reader: Callable[[str], Cube] | None = None  # opens the file again after pickling
+
+    @classmethod
+    def from_array(cls, data: Any, name: str = "cube") -> Cube:
+        """A cube from a bare (channel, y, x) array: pixels and channels instead of world units.
+
+        Raises
+        ------
+        CubeError
+            If ``data`` is not three-dimensional, has no pixels or a single channel, or does
+            not hold real numbers.
+        """
+        if not hasattr(data, "dtype"):
+            data = np.asarray(data)
+        if len(data.shape) != 3:
+            raise CubeError(f"{name}: a cube has three axes (channel, y, x), this array has {len(data.shape)}.")
+        if np.dtype(data.dtype).kind not in "iuf":
+            raise CubeError(f"{name}: a cube holds real numbers, this array holds {data.dtype}.")
+        if 0 in data.shape:
+            raise CubeError(f"{name}: the array of shape {tuple(data.shape)} holds no pixels.")
+        if data.shape[0] == 1:
+            raise CubeError(f"{name} is a single plane; a cube needs two channels or more.")
+        return cls(data, unit=u.dimensionless_unscaled, name=name)
+
+    def __reduce__(self):
+        """Pickle a cube from a file as its path, one in memory with its data; what else was changed goes along."""
+        left_out = {"primary_beam"} | ({"data"} if self.path is not None else set())
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
+        beam = self.primary_beam
+        if self.path is not None:
+            known["path"] = self.path.resolve()
+            beam = beam and replace(beam, data=None, path=beam.path.resolve())
+        return unpickled, (known, self.address, beam)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, ny, nx)."""
+        return tuple(self.data.shape)
+
+    def read(self, channel=slice(None), y=slice(None), x=slice(None)) -> np.ndarray:
+        """A writable, native-endian float32 copy of a part of the cube; NaN where there is no data.
+
+        There is no data where a value is not finite, in channels that are :attr:`flagged`, nor,
+        in a cube from a file, in the pixels marked by :attr:`blank`.
+
+        Parameters
+        ----------
+        channel, y, x
+            Integers, slices or index arrays, as for ``data[channel, y, x]``.
+        """
+        part = self.data[channel, y, x]
+        own = None if isinstance(self.data, Lazy) else True  # what was read for us need not be copied
+        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, then NaN
+            part = np.array(part, dtype=np.float32, copy=own)
+        part[~np.isfinite(part)] = np.nan
+        if self.blank is not None:
+            np.copyto(part, np.nan, where=self.blank[y, x] & (part == 0))
+        if self.flagged is not None:
+            part[self.flagged[channel]] = np.nan
+        return part
+
+    @cached_property
+    def blank(self) -> np.ndarray | None:
+        """Mask (y, x) of the pixels whose zeros mean that there is no data; None if there are none.
+
+        Miriad and GIPSY write zeros outside the primary beam, where noise never is zero: a
+        pixel that is exactly zero in every channel of the file, or, of more than
+        :data:`SAMPLE` channels, in so many spread over the band.  Reading stops at the first
+        channel that leaves none.  An array in memory and a sky model (Jy/pixel) are taken at
+        their word.
+        """
+        if self.path is None or (self.unit is not None and u.pix in self.unit.bases):
+            return None
+        zero = np.ones(self.shape[1:], dtype=bool)
+        for k in spread(self.shape[0], SAMPLE):
+            zero &= np.asarray(self.data[k]) == 0
+            if not zero.any():
+                return None
+        return zero
+
+    @cached_property
+    def beam(self) -> Beam | None:
+        """The one beam that stands for the cube: its own, or the median of a beam table; None if unknown.
+
+        Of a table it is the beam of median solid angle, since position angles have no median.
+        """
+        if self.beams is None or self.beams.isscalar:
+            return self.beams
+        known = np.flatnonzero(self.beams.value > 0)
+        return self.beams[known[np.argsort(self.beams.value[known])[len(known) // 2]]]
+
+    @cached_property
+    def pixel_scale(self) -> u.Quantity | None:
+        """Side of a pixel in arcsec (geometric mean), or None."""
+        if self.celestial is None:
+            return None
+        return np.sqrt(proj_plane_pixel_area(self.celestial)) * u.deg.to(u.arcsec) * u.arcsec
+
+    @cached_property
+    def beam_area(self) -> float | None:
+        """Beam solid angle in pixels (Jy/beam -> Jy/pixel), or None."""
+        if self.beam is None or self.pixel_scale is None:
+            return None
+        return float((self.beam.sr / self.pixel_scale**2).to_value(u.dimensionless_unscaled))
+
+    @property
+    def beam_fwhm(self) -> float | None:
+        """FWHM in pixels of a round Gaussian of the beam's solid angle, or None."""
+        return None if self.beam_area is None else float(np.sqrt(4 * np.log(2) / np.pi * self.beam_area))
+
+    @cached_property
+    def rest_frequency(self) -> u.Quantity | None:
+        """Rest frequency from the header in Hz, or None."""
+        if self.wcs is None:
+            return None
+        if self.wcs.wcs.restfrq > 0:
+            return self.wcs.wcs.restfrq * u.Hz
+        if self.wcs.wcs.restwav > 0:
+            return (constants.c / (self.wcs.wcs.restwav * u.m)).to(u.Hz)
+        return None
+
+    @property
+    def spectral_frame(self) -> str:
+        """Standard of rest of the spectral axis as FITS writes it, e.g. LSRK or BARYCENT; empty where unknown."""
+        return "" if self.wcs is None else self.wcs.wcs.specsys.strip()
+
+    def spectral_axis(self, unit=None) -> u.Quantity | None:
+        """World coordinate of every channel centre, converted to ``unit`` (Hz, km/s radio, ...); None without WCS.
+
+        Without ``unit`` the axis stays what it is in the file, e.g. optical velocity in m/s.
+        Any unit of velocity means radio velocity, any unit of length wavelength in vacuum.
+
+        Raises
+        ------
+        CubeError
+            If the conversion needs a rest frequency the header does not give, or ``unit``
+            is not one of frequency, velocity or length.
+        """
+        if self.wcs is None:
+            return None
+        channels = np.arange(self.shape[0])
+        if unit is None:
+            return self._spectral(channels)
+        unit = u.Unit(unit)
+        kind = next((c for c, si in (("FREQ", "Hz"), ("VRAD", "m/s"), ("WAVE", "m")) if unit.is_equivalent(si)), None)
+        if kind is None:
+            raise CubeError(f"{self.name}: a spectral axis has no values in {unit}; ask for Hz, km/s or m.")
+        axis = self._spectral(channels, kind)
+        if axis is None:
+            raise CubeError(
+                f"{self.name}: the {self._spectral_type} axis cannot be given in {unit}, "
+                "since the header has no rest frequency (RESTFRQ)."
+            )
+        return axis.to(unit)
+
+    def frequency(self, channel) -> u.Quantity | None:
+        """Frequency in Hz at fractional channel(s), or None where it cannot be known."""
+        return self._spectral(channel, "FREQ")
+
+    def velocity(self, channel) -> u.Quantity | None:
+        """Radio velocity at fractional channel(s) in km/s, or None where it cannot be known."""
+        velocity = self._spectral(channel, "VRAD")
+        return None if velocity is None else velocity.to(u.km / u.s)
+
+    def sky(self, x, y) -> SkyCoord | None:
+        """Sky position of 0-based pixel(s), or None without WCS."""
+        return None if self.celestial is None else self.celestial.pixel_to_world(x, y)
+
+    def celestial_header(self) -> fits.Header | None:
+        """A minimal header with the two-dimensional celestial WCS, for images made from the cube."""
+        return None if self.celestial is None else self.celestial.to_header()
+
+    @property
+    def address(self) -> str:
+        """What :func:`read_cube` opens this cube by, wherever it is called from; empty for an array in memory."""
+        if self.path is None:
+            return ""
+        return str(self.path.resolve()) + (f"[{self.hdu}]" if self.hdu is not None else "")
+
+    def sha256(self) -> str:
+        """Hash of the file, of a folder's files in order of their names, or of the bytes of an array in memory."""
+        digest = hashlib.sha256()
+        if self.path is None:
+            for plane in self.data:
+                digest.update(np.ascontiguousarray(plane))
+        elif self.path.is_dir():
+            for file in sorted(p for p in self.path.rglob("*") if p.is_file() and p.name != "table.lock"):
+                digest.update(file.relative_to(self.path).as_posix().encode() + b"\0" + _hash_of(file).digest())
+        else:
+            digest = _hash_of(self.path)
+        return digest.hexdigest()
+
+    @cached_property
+    def celestial(self) -> WCS | None:
+        """The two-dimensional celestial WCS, pixel axes (x, y), or None."""
+        return self.wcs.celestial if self.wcs is not None and self.wcs.has_celestial else None
+
+    @property
+    def _spectral_type(self) -> str:
+        return self.wcs.wcs.ctype[self.wcs.wcs.spec][:4]
+
+    @cached_property
+    def _spectral_wcs(self) -> dict[str, WCS | None]:
+        """One-dimensional WCS by the FITS code of what it gives; None where it cannot be known."""
+        return {self._spectral_type: self.wcs.sub([WCSSUB_SPECTRAL])}
+
+    def _spectral(self, channel, kind: str | None = None) -> u.Quantity | None:
+        """World coordinate of channels as ``kind`` (FREQ, VRAD, WAVE, ...), or as the axis has it."""
+        if self.wcs is None:
+            return None
+        kind = kind or self._spectral_type
+        if kind not in self._spectral_wcs:
+            self._spectral_wcs[kind] = self._translated(kind)
+        wcs = self._spectral_wcs[kind]
+        if wcs is None:
+            return None
+        channel = np.asarray(channel, dtype=float)
+        return u.Quantity(wcs.wcs_pix2world(channel.ravel(), 0)[0].reshape(channel.shape), wcs.wcs.cunit[0])
+
+    def _translated(self, kind: str) -> WCS | None:
+        wcs = self.wcs.sub([WCSSUB_SPECTRAL])
+        if self.rest_frequency is None:
+            if is_velocity(kind) != is_velocity(self._spectral_type):
+                return None
+            wcs.wcs.restfrq = 1.0  # between two velocities it cancels, but wcslib wants one
+        try:
+            wcs.wcs.sptr(f"{kind}-???")
+            wcs.wcs.set()
+        except (WcsError, ValueError):  # wcslib translates neither tables nor logarithmic axes
+            return None
+        return wcs
+
+
+def _hash_of(path: Path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
+
+
+# --- The image and its axes, counted as FITS does, fastest first, but from 0: numpy's is -1 - axis ---
+
+
+# --- The data ---
+
+
+def spread(n: int, most: int) -> np.ndarray:
+    """At most so many of 0 ... n-1, evenly spread, the middle first: edge planes are often empty."""
+    chosen = np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
+    return chosen[np.argsort(np.abs(chosen - n // 2), kind="stable")]
+
+
+# --- The header ---
+
+
+def unpickled(known: dict[str, Any], address: str, primary_beam: PrimaryBeam | None) -> Cube:
+    """A cube again from what :meth:`Cube.__reduce__` kept: its file is opened anew, by the function that opened it."""
+    cube = replace(known["reader"](address), **known) if address else Cube(**known)
+    if primary_beam is not None and primary_beam.data is None:
+        again = primary_beam.reader(primary_beam.path, cube)
+        primary_beam = replace(again, corrected=primary_beam.corrected)
+    return replace(cube, primary_beam=primary_beam)

@@ -1,0 +1,34 @@
+"""A cube with its sign turned, read when it is asked for: what is found in it is no source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+
+
+@dataclass(frozen=True)
+class _Negative:
+    """An array with its sign turned, read when it is asked for."""
+
+    data: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    def __getitem__(self, index) -> np.ndarray:
+        return -np.asarray(self.data[index], dtype=np.float32)
+
+
+def negative(cube: Cube) -> Cube:
+    """The cube with its sign turned, as lazy as it was."""
+    return replace(cube, data=_Negative(cube.data))

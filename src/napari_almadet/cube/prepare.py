@@ -1,0 +1,124 @@
+"""What is found out about a cube before it is searched: channels to leave out, and the primary beam."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.constants import NORMAL_MAD
+from napari_almadet.cube.bad_channels import bad_channels, told
+from napari_almadet.cube.cube import CubeError, PrimaryBeam
+from napari_almadet.cube.reading import read_primary_beam
+from napari_almadet.progress import Progress, in_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.settings import Settings
+
+
+RINGS = 12  # of equal response, in which the noise is compared
+LEAST_FALL = 0.75  # of the lowest ring's response to the highest's, under which the noise can tell
+
+
+@in_steps
+def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[Cube, dict[str, list[int]], list[str]]]:
+    """A cube without its bad channels and with its primary beam, as the settings want it.
+
+    Returns
+    -------
+    cube
+        The same data; :attr:`~napari_almadet.Cube.flagged` and :attr:`~napari_almadet.Cube.primary_beam` are set.
+    bad
+        From :func:`~napari_almadet.cube.bad_channels.bad_channels`.
+    said
+        What there is to say of it, one sentence each.
+
+    Raises
+    ------
+    CubeError
+        If the primary beam cannot be used with this cube.
+    """
+    cube = replace(cube, flagged=None, primary_beam=None)  # of an earlier run
+    bad: dict[str, list[int]] = {}
+    said: list[str] = []
+    beam = None if settings.primary_beam is None else read_primary_beam(settings.primary_beam, cube)
+    if settings.flag_channels:
+        bad = yield from bad_channels.steps(cube)
+        cube = without(cube, bad)
+        said += [told(bad)] if bad else []
+    if beam is not None:
+        yield Progress("Comparing the noise with the primary beam", 0, 1)
+        corrected = is_corrected(cube, beam)
+        if corrected is None:
+            by_name = "it is" if beam.corrected else "it is not"
+            said.append(
+                f"Whether the cube is corrected for the primary beam its noise does not tell; by name {by_name}."
+            )
+        elif corrected:
+            said.append("The noise rises as one over the primary beam: the cube was corrected for it.")
+        else:
+            said.append("The noise does not change with the primary beam: the cube was not corrected for it.")
+        beam = beam if corrected is None else replace(beam, corrected=corrected)
+        cube = replace(cube, primary_beam=beam)
+    return cube, bad, said
+
+
+def without(cube: Cube, bad: dict[str, list[int]]) -> Cube:
+    """The cube with no data in its bad channels."""
+    channels = sorted({k for numbers in bad.values() for k in numbers})
+    if not channels:
+        return cube
+    flagged = np.zeros(cube.shape[0], dtype=bool)
+    flagged[channels] = True
+    return replace(cube, flagged=flagged)
+
+
+def as_prepared(cube: Cube, settings: Settings, provenance: dict) -> Cube:
+    """The cube as a run had it, by what its result says; without the primary beam if that is no longer there."""
+    about = provenance.get("cube", {})
+    cube = without(cube, about.get("bad_channels", {}))
+    if settings.primary_beam is None or cube.primary_beam is not None:
+        return cube
+    try:
+        beam = read_primary_beam(settings.primary_beam, cube)
+    except CubeError:
+        return cube
+    return replace(cube, primary_beam=replace(beam, corrected=about.get("pb_corrected", beam.corrected)))
+
+
+def is_corrected(cube: Cube, beam: PrimaryBeam) -> bool | None:
+    """Whether a cube's noise rises as one over the primary beam; None where that cannot be told.
+
+    The noise in rings of equal response follows response ** slope; a slope of -1 is that of a corrected cube, 0 that
+    of one that is not.
+    """
+    n_channels, ny, nx = cube.shape
+    step = max(1, int(np.ceil(np.sqrt(ny * nx / 40_000))))
+    y, x = slice(None, None, step), slice(None, None, step)
+    lag = min(3, n_channels // 4) or 1
+    good = np.arange(n_channels - lag) if cube.flagged is None else np.flatnonzero(~cube.flagged[:-lag])
+    chosen = good[np.unique(np.linspace(0, len(good) - 1, 10).round().astype(int))] if len(good) else []
+    differences = [np.abs(cube.read(k + lag, y, x) - cube.read(k, y, x)) for k in chosen]
+    response = beam.plane(n_channels // 2, y, x)
+    if not differences:
+        return None
+    differences = np.stack(differences)
+    known = np.isfinite(response) & np.isfinite(differences).any(axis=0)
+    if known.sum() < 50 * RINGS:
+        return None
+    edges = np.quantile(response[known], np.linspace(0, 1, RINGS + 1))
+    ring = np.clip(np.searchsorted(edges, response, side="right") - 1, 0, RINGS - 1)
+    level, noise = [], []
+    for i in range(RINGS):
+        inside = known & (ring == i)
+        if inside.any():
+            level.append(np.median(response[inside]))
+            noise.append(np.nanmedian(differences[:, inside]) / NORMAL_MAD)
+    if min(level) > LEAST_FALL * max(level) or not min(noise) > 0:
+        return None
+    slope = np.polyfit(np.log(level), np.log(noise), 1)[0]
+    return bool(slope < -0.5)

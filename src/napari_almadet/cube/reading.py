@@ -1,0 +1,366 @@
+"""Open a file as a :class:`~napari_almadet.cube.cube.Cube`: which axes it has, its WCS, beams and primary beam."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy import constants
+from astropy import units as u
+from astropy.io import fits
+from astropy.wcs import WCS, WcsError
+from astropy.wcs.utils import proj_plane_pixel_scales
+
+from napari_almadet.cube.cube import Cube, PrimaryBeam, spread
+from napari_almadet.cube.headers import brightness_unit, is_velocity, mended, parse_unit, polarisation_axis, positive
+from napari_almadet.cube.storage import CubeError, Lazy, Stored, opened, split_address
+
+if TYPE_CHECKING:
+    from radio_beam import Beams
+
+
+LOOK_BYTES = 2**28  # read at most to see whether a cube is empty
+
+
+def read_cube(path: str | Path) -> Cube:
+    """Open a cube without reading it: FITS (also packed or tile-compressed), a CASA image, CARTA's HDF5.
+
+    The first image of three or more axes in the file is taken.  Its axes are told apart by
+    their coordinate types, never by their order; of several polarisations Stokes I is taken,
+    or else the first.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder of a CASA image.  ``cube.fits[SCI]`` or ``cube.fits[1]``
+        names one of several images in a FITS file.
+
+    Returns
+    -------
+    Cube
+        With everything chosen or mended on the way in its ``notes``.
+
+    Raises
+    ------
+    CubeError
+        If the file is missing, damaged or not FITS, or holds no spectral cube: no image, a
+        single plane, no spectral axis, no value but NaN and zero.
+    """
+    path, hdu = split_address(path)
+    with _refusing(path):
+        return _read(path, hdu)
+
+
+@contextmanager
+def _refusing(path: Path) -> Generator[None, None, None]:
+    """Make whatever goes wrong while a file is read one sentence, and keep astropy's warnings back."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters of them is said in the notes
+            yield
+    except CubeError as error:
+        raise CubeError(f"{path.name} {error}") from error.__cause__
+    except FileNotFoundError:
+        raise CubeError(f"{path.name} is not there: no file {path}.") from None
+    except Exception as error:  # a damaged file can fail anywhere inside the libraries
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
+
+
+def short_name(path: Path) -> str:
+    """A file's name without its endings, which is the name of its cube."""
+    return re.sub(r"\.(fits?|fts|image|hdf5|h5|im)(\.(gz|fz|bz2|xz|z))?$", "", path.name, flags=re.IGNORECASE)
+
+
+def read_image(path: str | Path) -> tuple[Any, WCS | None]:
+    """An image of one or more planes that goes with a cube, such as its dirty or primary beam.
+
+    Returns
+    -------
+    data, celestial
+        Shape (planes, ny, nx), and the sky coordinates, or None.
+
+    Raises
+    ------
+    CubeError
+        If the file is missing, damaged or of no known form, or holds no image.
+    """
+    path, hdu = split_address(path)
+    with _refusing(path), opened(path, hdu, axes=2) as stored:
+        return _response(stored)
+
+
+def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
+    """The primary beam that belongs to a cube, from an image as imagers write it (``.pb``), of one or all channels.
+
+    Whether the cube was corrected for it, its file's name is taken to say (``pbcor``).
+
+    Raises
+    ------
+    CubeError
+        If it cannot be read, has other pixels or channels than the cube, lies elsewhere on the sky, or holds values
+        that are no response.
+    """
+    data, celestial = read_image(path)
+    path = Path(path)
+    n_channels, ny, nx = cube.shape
+    if data.shape[1:] != (ny, nx) or len(data) not in (1, n_channels):
+        sizes = " x ".join(map(str, data.shape)), " x ".join(map(str, cube.shape))
+        raise CubeError(f"{path.name} measures {sizes[0]} and the cube {sizes[1]}: it is another image's primary beam.")
+    if celestial is not None and cube.celestial is not None:
+        x, y = np.array([0, nx - 1, (nx - 1) / 2]), np.array([0, ny - 1, (ny - 1) / 2])
+        apart = np.nanmax(cube.sky(x, y).separation(celestial.pixel_to_world(x, y))) / cube.pixel_scale
+        if (apart := float(apart.to_value(u.dimensionless_unscaled))) > 0.5:
+            raise CubeError(f"{path.name} lies {apart:.3g} pixels from the cube on the sky: it is another field's.")
+    beam = PrimaryBeam(data, path, "pbcor" in cube.name.lower(), read_primary_beam)
+    plane = beam.plane(n_channels // 2)
+    if not 0 < np.nanmax(plane, initial=-1) < 1.1:
+        raise CubeError(f"{path.name} holds no response: its highest value is {np.nanmax(plane, initial=-1):.3g}.")
+    return beam
+
+
+def _response(stored: Stored) -> tuple[Any, WCS | None]:
+    """(channel, y, x) of an image, with one channel where it has no spectral axis, and its sky coordinates."""
+    shape, last = stored.source.shape, len(stored.source.shape) - 1
+    wcs = WCS(mended(stored.header, []), stored.hdus)
+    x, y, spectral = wcs.wcs.lng, wcs.wcs.lat, wcs.wcs.spec
+    x, y = (x, y) if 0 <= x <= last and 0 <= y <= last else (0, 1)
+    celestial = wcs.sub([x + 1, y + 1]) if wcs.has_celestial else None
+    if 0 <= spectral <= last:
+        return stored.cube((last - spectral, last - y, last - x), {}), celestial
+    part = [slice(0, n if axis in (last - y, last - x) else 1) for axis, n in enumerate(shape)]
+    plane = stored.source.read(tuple(part))
+    ny, nx = shape[last - y], shape[last - x]
+    return (plane.reshape(1, ny, nx) if y > x else plane.reshape(nx, ny).T[None]), celestial
+
+
+def _read(path: Path, hdu: str | None) -> Cube:
+    """`read_cube` without the file's name in the errors, and with errors of any type."""
+    with opened(path, hdu) as stored:
+        notes, header, shape = stored.notes, stored.header, stored.source.shape
+        wcs = _wcs(mended(header, notes), stored.hdus, notes)
+        spectral, y, x = _axes(wcs, shape, header)
+        if shape[-1 - spectral] == 1:
+            raise CubeError("is a single plane: its spectral axis has one channel.")
+        notes += _defaults(wcs, header, (x, y, spectral))
+        planes = _planes(wcs, shape, (spectral, y, x), header, notes)
+        polarisation = planes.get(polarisation_axis(header), 0)
+        beams = _beams(stored.beams, header, shape[-1 - spectral], polarisation, notes)
+        last = len(shape) - 1
+        kept = tuple(last - axis for axis in (spectral, y, x))
+        data = stored.cube(kept, {last - axis: plane for axis, plane in planes.items()})
+    _refuse_empty(data)
+    wcs = _of_three_axes(wcs, (x, y, spectral))
+    wcs.array_shape = data.shape
+    name = short_name(path)
+    cube = Cube(
+        data=data,
+        wcs=wcs,
+        unit=brightness_unit(header, notes),
+        beams=beams,
+        header=header,
+        name=name if hdu is None else f"{name}[{hdu}]",
+        path=path,
+        hdu=hdu,
+        reader=read_cube,
+    )
+    notes += _implausible(cube)
+    if cube.beam_area is not None and cube.beam_area > 100 * np.prod(cube.shape[1:]):
+        notes.append(f"The beam of {cube.beam.major.to('deg'):.3g} is far larger than the field, and was ignored.")
+        cube = replace(cube, beams=None)
+    return replace(cube, notes=tuple(dict.fromkeys(notes)))  # two axes may need the same mending
+
+
+def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, int, int]:
+    """Axes of the file that hold (channel, y, x)."""
+    spectral, y, x = wcs.wcs.spec, wcs.wcs.lat, wcs.wcs.lng
+    if not 0 <= spectral < len(shape):
+        types = ", ".join(str(header.get(f"CTYPE{i + 1}", "?")).strip() or "?" for i in range(len(shape)))
+        raise CubeError(f"has no spectral axis, only {types}.")
+    if x < 0 or y < 0:
+        others = {spectral, polarisation_axis(header)}
+        image = [i for i, n in enumerate(reversed(shape)) if i not in others and n > 1]
+        if len(image) != 2:
+            raise CubeError("has no two axes of an image beside its spectral axis.")
+        x, y = image
+    if max(x, y) >= len(shape):
+        raise CubeError("has a spectral axis, but its sky axes are not in the image.")
+    if polarisation_axis(header) in (spectral, y, x):
+        raise CubeError("has coordinates that contradict themselves: one axis cannot be polarisation and another.")
+    return spectral, y, x
+
+
+def _of_three_axes(wcs: WCS, axes: tuple[int, int, int]) -> WCS:
+    """The coordinates of (x, y, channel) alone."""
+    try:
+        return wcs.sub([axis + 1 for axis in axes])
+    except WcsError as error:
+        raise CubeError("has coordinates that mix the sky or the spectral axis with another axis.") from error
+
+
+def _planes(wcs: WCS, shape: tuple[int, ...], kept: tuple[int, ...], header, notes: list[str]) -> dict[int, int]:
+    """Which plane of every axis beyond the three is taken, by axis."""
+    planes = {}
+    for axis, n in enumerate(reversed(shape)):
+        if axis in kept:
+            continue
+        planes[axis] = 0
+        kind = str(header.get(f"CTYPE{axis + 1}", "")).strip()
+        if axis == polarisation_axis(header):
+            codes = np.rint(wcs.sub([axis + 1]).wcs_pix2world(np.arange(n), 0)[0]).astype(int)
+            planes[axis] = int(np.argmax(codes == 1))  # Stokes I; the first where there is none
+            count = "the only one" if n == 1 else f"one of the {n}"
+            notes.append(f"Polarisation taken: {_polarisation(kind, codes[planes[axis]])}, {count} in the file.")
+        elif n > 1:
+            notes.append(f"Axis {axis + 1} ({kind or 'without a type'}) has {n} planes; the first is taken.")
+    return planes
+
+
+def _polarisation(kind: str, code: int) -> str:
+    from astropy.coordinates import StokesCoord
+
+    symbol = StokesCoord(code).symbol.item() if kind.upper() == "STOKES" else "?"
+    return f"code {code} ({kind})" if symbol == "?" else f"Stokes {symbol}" if len(symbol) == 1 else symbol
+
+
+def _refuse_empty(data: Lazy) -> None:
+    """Raise unless some value is neither NaN nor zero; stops at the first part that has one, or after LOOK_BYTES."""
+    slow = int(np.argmin(data.kept))  # along the file, not across it
+    n = data.shape[slow]
+    parts = spread(n, max(4, LOOK_BYTES * n // max(data.nbytes, 1)))
+    zeros = nans = False
+    for k in parts:
+        part = data[tuple(k if axis == slow else slice(None) for axis in range(3))]
+        finite = np.isfinite(part)
+        if np.any(part, where=finite):
+            return
+        zeros |= finite.any()
+        nans |= not finite.all()
+    if len(parts) == n:
+        found = " and ".join(name for name, seen in (("zeros", zeros), ("NaN", nans)) if seen)
+        raise CubeError(f"is empty: it holds nothing but {found}.")
+
+
+def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
+    try:
+        wcs = WCS(header, hdus)
+    except (WcsError, ValueError) as error:
+        raise CubeError(f"has coordinates that cannot be understood: {str(error).strip().splitlines()[-1]}") from error
+    if wcs.wcs.spec >= 0:
+        axis = wcs.wcs.spec + 1
+        written, read = header[f"CTYPE{axis}"], wcs.wcs.ctype[wcs.wcs.spec]
+        if read != written:  # wcslib's reading of AIPS' types
+            unsure = written.startswith("VELO") and "VELREF" not in header
+            because = ", since no VELREF says whether it is radio or optical velocity" if unsure else ""
+            notes.append(f"Axis type {written} was read as {read} {wcs.wcs.specsys}".rstrip() + because + ".")
+        if not header.get(f"CUNIT{axis}"):
+            notes.append(f"The spectral axis has no unit; FITS' default is taken, {wcs.wcs.cunit[axis - 1]}.")
+    return wcs
+
+
+def _defaults(wcs: WCS, header: fits.Header, axes: tuple[int, int, int]) -> list[str]:
+    """What the header does not say of the axes (x, y, channel), for which FITS has a default."""
+    said = []
+    for axis in axes if wcs.has_celestial else axes[2:]:
+        matrix = [f"CD{axis + 1}_{i + 1}" in header for i in range(wcs.naxis)]
+        for key, default in (("CRPIX", 0), ("CRVAL", 0), ("CDELT", 1)):
+            if f"{key}{axis + 1}" not in header and not (key == "CDELT" and any(matrix)):
+                said.append(f"There is no {key}{axis + 1}; FITS' default is taken, {default}.")
+    return said
+
+
+def _implausible(cube: Cube) -> list[str]:
+    """What cannot be right about coordinates that can be computed; refuses those that give no numbers."""
+    said = []
+    axis = cube.spectral_axis()
+    if not np.isfinite(axis).all():
+        raise CubeError("has coordinates that cannot be understood: its spectral axis gives no numbers.")
+    ends = f"The spectral axis runs from {axis[0]:.6g} to {axis[-1]:.6g}: are CRVAL, CDELT and CUNIT right?"
+    if is_velocity(cube._spectral_type):
+        speed = axis.to_value("m/s") if axis.unit.is_equivalent("m/s") else axis.to_value("") * constants.c.value
+        likely = np.abs(speed).max() < constants.c.value * (20 if cube._spectral_type in ("VOPT", "ZOPT") else 1)
+    else:
+        hertz = axis.to_value("Hz") if axis.unit.is_equivalent("Hz") else constants.c.value / axis.to_value("m")
+        likely = hertz.min() > 1e6 and hertz.max() < 1e17
+    if not likely:
+        said.append(ends)
+    if cube.celestial is None:
+        y_x = " and ".join(kind or "none" for kind in list(cube.wcs.wcs.ctype)[1::-1])
+        return [*said, f"There are no sky coordinates: the types of the image's axes are {y_x}."]
+    latitude = cube.wcs.wcs.crval[1]
+    if abs(latitude) > 90:
+        raise CubeError(
+            f"has coordinates that contradict themselves: its reference point has latitude {latitude:g} deg."
+        )
+    ny, nx = cube.shape[1:]
+    x, y = np.array([(nx - 1) / 2, 0, nx - 1, 0, nx - 1]), np.array([(ny - 1) / 2, 0, 0, ny - 1, ny - 1])
+    if not np.isfinite(cube.celestial.wcs_pix2world(x, y, 0)).all(axis=0).any():
+        said.append("Neither the field's middle nor its corners lie on the sky: are CRPIX, CRVAL and CDELT right?")
+    sides = proj_plane_pixel_scales(cube.celestial) * 3600
+    if sides.max() > 2 * sides.min():
+        said.append(f"The pixels are not square, but {sides[0]:.3g} x {sides[1]:.3g} arcsec.")
+    if sides.min() < 1e-7 or (sides * (nx, ny)).max() > 361 * 3600:
+        said.append(f"The field measures {sides[0] * nx:.3g} x {sides[1] * ny:.3g} arcsec: is CDELT right?")
+    if cube.beam is not None and cube.beam_area < 0.5:
+        said.append(f"The beam covers {cube.beam_area:.2g} pixels: are BMAJ and BMIN in degrees?")
+    return said
+
+
+def _beams(tables: list[fits.BinTableHDU], header: fits.Header, channels: int, polarisation: int, notes: list[str]):
+    """Beams of the first table that fits, else the header's beam, else None."""
+    for table in tables:
+        try:
+            beams = _beam_table(table, channels, polarisation)
+        except ValueError as error:
+            notes.append(f"The beam table was ignored: {error}.")
+            continue
+        sizes = np.sqrt(beams.major * beams.minor).to_value("arcsec")[beams.value > 0]
+        notes.append(
+            f"Each channel has a beam of its own, from {sizes.min():.3g} to {sizes.max():.3g} arcsec; "
+            "the one of median area stands for all."
+        )
+        return beams
+    from radio_beam import Beam
+    from radio_beam.beam import NoBeamException
+
+    try:
+        if "BMAJ" in header and not positive(header["BMAJ"]):
+            raise NoBeamException(f"BMAJ is {header['BMAJ']}")
+        beam = Beam.from_fits_header(header)
+        if not positive(beam.value):
+            raise NoBeamException(f"its solid angle is {beam}")
+        return beam
+    except NoBeamException:
+        promised = ", though CASAMBM promises a table of them" if header.get("CASAMBM") else ""
+        notes.append(f"The file gives no beam{promised}.")
+    except ValueError as error:
+        notes.append(f"The header's beam was ignored: {error}")
+    return None
+
+
+def _beam_table(hdu: fits.BinTableHDU, channels: int, polarisation: int) -> Beams:
+    """The beams of CASA's table in order of channel."""
+    from radio_beam import Beams
+
+    rows = hdu.data
+    if "POL" in hdu.columns.names and np.ptp(rows["POL"]) > 0:
+        rows = rows[rows["POL"] == polarisation]
+    if "CHAN" in hdu.columns.names:
+        rows = rows[np.argsort(rows["CHAN"], kind="stable")]
+    if len(rows) != channels:
+        raise ValueError(f"it has {len(rows)} beams for {channels} channels")
+    angles = []
+    for name, default in (("BMAJ", "arcsec"), ("BMIN", "arcsec"), ("BPA", "deg")):
+        unit, _ = parse_unit(hdu.columns[name].unit or default)
+        if unit is None:
+            raise ValueError(f"the unit of {name} is {hdu.columns[name].unit}")
+        angles.append(u.Quantity(rows[name].astype(float), unit))
+    if not np.any(angles[0] * angles[1] > 0):
+        raise ValueError("no beam in it has a size")
+    return Beams(*angles)

@@ -1,0 +1,536 @@
+"""How cubes are kept on disk: FITS, plain, scaled or compressed; CASA's images; HDF5 as CARTA writes it.
+
+Each is made into a FITS header and an array of which only those parts are read that are asked
+for, so that a cube may be larger than memory.  What the header means is :mod:`napari_almadet.cube.cube`'s.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import operator
+import os
+import re
+import shutil
+import tempfile
+import weakref
+import zlib
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from astropy.io import fits
+
+PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by the first bytes of the file
+HDF5 = b"\x89HDF\r\n\x1a\n"
+
+
+class CubeError(ValueError):
+    """A file that cannot be used as a spectral cube; the message says why and what to do."""
+
+
+class Source(Protocol):
+    """Where an array lies: its shape and type, and how to read a part that slices of step 1 bound."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read(self, part: tuple[slice, ...]) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An image that lies in a file as it is, of numbers that may be scaled integers.
+
+    The file is mapped for each reading and let go again, so that what was read does not count as memory in use.
+    """
+
+    path: Path
+    offset: int
+    stored: np.dtype
+    shape: tuple[int, ...]
+    scale: float = 1.0
+    zero: float = 0.0
+    blank: int | None = None
+
+    @property
+    def scaled(self) -> bool:
+        return (self.scale, self.zero, self.blank) != (1.0, 0.0, None)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32) if self.scaled else self.stored.newbyteorder("=")
+
+    def read(self, part: tuple[slice, ...]) -> np.ndarray:
+        stored = np.memmap(self.path, self.stored, "r", self.offset, self.shape)[part]
+        if not self.scaled:
+            return np.asarray(stored).astype(self.dtype)
+        values = np.multiply(stored, self.scale, dtype=np.float64 if stored.itemsize > 2 else np.float32)
+        values += self.zero
+        if self.blank is not None:
+            values[stored == self.blank] = np.nan
+        return np.asarray(values).astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """A tile-compressed FITS image: only the tiles that a part touches are unpacked."""
+
+    path: Path
+    hdu: int
+    shape: tuple[int, ...]
+    dtype: np.dtype = field(default=np.dtype(np.float32))
+
+    def read(self, part: tuple[slice, ...]) -> np.ndarray:
+        with fits.open(self.path, memmap=False) as hdus:
+            return np.asarray(hdus[self.hdu].section[part], self.dtype)
+
+
+@dataclass(frozen=True)
+class CasaImage:
+    """The pixels of a CASA image, a folder, without those that its default mask says are bad."""
+
+    path: Path
+    mask: str | None
+
+    @cached_property
+    def _arrays(self) -> list[Any]:
+        from casa_formats_io import image_to_dask
+
+        return [image_to_dask(self.path), *([image_to_dask(self.path, mask=self.mask)] if self.mask else [])]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._arrays[0].shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._arrays[0].dtype.newbyteorder("=")
+
+    def read(self, part: tuple[slice, ...]) -> np.ndarray:
+        # One thread: casa-formats-io keeps the last chunk without a lock.
+        values, *valid = (array[part].compute(scheduler="synchronous") for array in self._arrays)
+        values = np.array(values, self.dtype)
+        if valid:
+            values[~valid[0]] = np.nan
+        return values
+
+
+@dataclass(frozen=True)
+class Hdf5Data:
+    """A dataset in an HDF5 file."""
+
+    path: Path
+    dataset: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def read(self, part: tuple[slice, ...]) -> np.ndarray:
+        import h5py
+
+        with h5py.File(self.path, "r") as file:
+            return file[self.dataset][part].astype(self.dtype, copy=False)
+
+
+class Lazy:
+    """An array (channel, y, x) on disk; an index reads the part it asks for, as a new array in native byte order.
+
+    Parameters
+    ----------
+    source
+        The image, of three or more axes.
+    kept
+        Axes of the source that are channel, y and x.
+    planes
+        Which plane of every other axis is taken, by axis.
+    """
+
+    def __init__(self, source: Source, kept: tuple[int, int, int], planes: dict[int, int]):
+        self.source, self.kept, self.planes = source, kept, planes
+        self.shape: tuple[int, ...] = tuple(source.shape[axis] for axis in kept)
+        self.dtype = np.dtype(source.dtype)
+
+    @property
+    def ndim(self) -> int:
+        return 3
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Generator[np.ndarray, None, None]:
+        return (self[channel] for channel in range(len(self)))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[:], dtype)
+
+    def __repr__(self) -> str:
+        return f"<{self.shape} {self.dtype} in {type(self.source).__name__}>"
+
+    def __getitem__(self, index) -> np.ndarray:
+        index = index if isinstance(index, tuple) else (index,)
+        if Ellipsis in [i for i in index if not isinstance(i, np.ndarray)]:
+            at = next(n for n, i in enumerate(index) if i is Ellipsis)
+            index = (*index[:at], *[slice(None)] * (4 - len(index)), *index[at + 1 :])
+        if len(index) > 3:
+            raise IndexError(f"too many indices: the cube has 3 axes, but {len(index)} were indexed")
+        index = (*index, *[slice(None)] * (3 - len(index)))
+        if isinstance(index[0], slice) and abs(index[0].step or 1) > 1:  # what lies between is not read
+            planes = [self[(channel, *index[1:])] for channel in range(*index[0].indices(len(self)))]
+            return np.stack(planes) if planes else self[(slice(0), *index[1:])]
+        bounds, within = zip(*(_bounds(i, n) for i, n in zip(index, self.shape, strict=True)), strict=True)
+        return self._read(bounds)[within]
+
+    def _read(self, bounds: tuple[slice, ...]) -> np.ndarray:
+        part = [slice(self.planes.get(axis, 0), self.planes.get(axis, 0) + 1) for axis in range(len(self.source.shape))]
+        for axis, bound in zip(self.kept, bounds, strict=True):
+            part[axis] = bound
+        shape = tuple(bound.stop - bound.start for bound in bounds)
+        if 0 in shape:
+            return np.empty(shape, self.dtype)
+        others = [axis for axis in range(len(part)) if axis not in self.kept]
+        try:
+            values = self.source.read(tuple(part))
+        except FileNotFoundError as error:
+            raise CubeError(f"{self.source.path.name} is not there any more: no file {self.source.path}.") from error
+        except Exception as error:  # a file damaged in its middle can fail anywhere inside the libraries
+            raise CubeError(f"{self.source.path.name} cannot be read on, it may be damaged: {error}") from error
+        return values.transpose(*self.kept, *others).reshape(shape)
+
+
+def _bounds(index, n: int) -> tuple[slice, Any]:
+    """The slice of an axis of length n that holds an index, and the index within that."""
+    if isinstance(index, slice):
+        chosen = range(n)[index]
+        if not chosen:
+            return slice(0, 0), slice(0, 0)
+        low, high = min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1]) + 1
+        return slice(low, high), slice(None, None, index.step)
+    if np.ndim(index) == 0 and not isinstance(index, bool | np.bool_):
+        at = range(n)[operator.index(index)]
+        return slice(at, at + 1), 0
+    chosen = np.arange(n)[np.asarray(index)]
+    low, high = (int(chosen.min()), int(chosen.max()) + 1) if chosen.size else (0, 0)
+    return slice(low, high), chosen - low
+
+
+@dataclass
+class Stored:
+    """An image as it lies on disk.
+
+    Attributes
+    ----------
+    header
+        Of the image, as in FITS.
+    source
+        Its pixels, axes in numpy's order: the reverse of the header's.
+    hdus
+        All that the file holds, for tables that the header refers to.
+    beams
+        Tables of beams, one a row.
+    notes
+        What was chosen on the way, one sentence each.
+    """
+
+    header: fits.Header
+    source: Source
+    hdus: fits.HDUList = field(default_factory=fits.HDUList)
+    beams: list[fits.BinTableHDU] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    unpacked: Path | None = None  # a temporary file that the pixels are read from
+
+    def cube(self, kept: tuple[int, int, int], planes: dict[int, int]) -> Lazy:
+        """The image's (channel, y, x) array, see :class:`Lazy`; a temporary file goes when the array goes."""
+        lazy = Lazy(self.source, kept, planes)
+        if self.unpacked is not None:
+            weakref.finalize(lazy, _remove, self.unpacked)
+            self.unpacked = None  # no longer ours to remove
+        return lazy
+
+
+def split_address(address: str | Path) -> tuple[Path, str | None]:
+    """Path and name of the HDU in an address such as ``cube.fits[SCI]``, ``cube.fits[SCI,2]`` or ``cube.fits[1]``."""
+    text = str(address)
+    match = re.fullmatch(r"(.+)\[([^\[\]]+)\]", text)
+    if match and not Path(text).exists():
+        return Path(match[1]), match[2].strip()
+    return Path(text), None
+
+
+def is_casa_image(path: Path) -> bool:
+    """Whether a folder is a CASA image, by its files' names."""
+    return (path / "table.dat").is_file() and (path / "table.f0_TSM0").is_file()
+
+
+def image_names(path: Path) -> list[str]:
+    """What the images of three or more axes in a FITS file can be named by; of any other or a packed file, none."""
+    if path.is_dir() or not _start(path).startswith(b"SIMPLE"):
+        return []
+    with path.open("rb") as file, fits.open(file, memmap=False) as hdus:
+        return [name for _, name in _images(hdus, 3)]
+
+
+@contextmanager
+def opened(path: Path, hdu: str | None = None, axes: int = 3) -> Generator[Stored, None, None]:
+    """The image in a file or folder; the first of so many axes or more, or the one that ``hdu`` names.
+
+    Raises
+    ------
+    CubeError
+        If there is no such image, or the library to read it is missing; its message goes on from the file's name.
+    """
+    if path.is_dir() and not is_casa_image(path):
+        raise CubeError("is a folder, but no CASA image.")
+    start = b"" if path.is_dir() else _start(path)
+    if path.is_dir() or start.startswith(HDF5):
+        if hdu is not None:
+            raise CubeError(f"has no [{hdu}]: it is no FITS file, and holds one image only.")
+        yield _casa(path) if path.is_dir() else _hdf5(path)
+        return
+    unpack = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
+    unpacked = _unpacked(path, unpack) if unpack else None
+    stored = None
+    try:
+        # Opened here, as astropy leaves a file it fails on open.
+        with (unpacked or path).open("rb") as file, fits.open(file, memmap=False) as hdus:
+            stored = _fits(unpacked or path, hdus, hdu, axes)
+            stored.unpacked = unpacked
+            if unpacked is not None:
+                stored.notes.append(f"The file is packed; as long as it is open it is unpacked in {unpacked.parent}.")
+            yield stored
+    finally:
+        if unpacked is not None and (stored is None or stored.unpacked is not None):
+            _remove(unpacked)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(16)
+
+
+def _unpacked(path: Path, opener) -> Path:
+    """A temporary file with the contents of a packed one."""
+    handle, name = tempfile.mkstemp(prefix="almadet-", suffix=".fits")
+    try:
+        with os.fdopen(handle, "wb") as target, opener(path, "rb") as packed:
+            shutil.copyfileobj(packed, target, 2**20)
+    except BaseException as error:
+        _remove(Path(name))
+        if isinstance(error, EOFError | zlib.error | lzma.LZMAError | gzip.BadGzipFile):
+            raise CubeError(f"is damaged or cut short, it cannot be unpacked: {error}; fetch it again.") from error
+        if isinstance(error, OSError):
+            raise CubeError(f"cannot be unpacked into {tempfile.gettempdir()}: {error}.") from error
+        raise
+    return Path(name)
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+# --- FITS ---
+
+
+def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stored:
+    notes: list[str] = []
+    number = _find_image(hdus, wanted, axes, notes)
+    hdu = hdus[number]
+    header = hdu.header.copy()  # astropy edits the header of an integer image when its data are read
+    start = hdus.fileinfo(number)["datLoc"]
+    tiled = isinstance(hdu, fits.CompImageHDU)
+    with fits.open(path, memmap=False, disable_image_compression=True) if tiled else nullcontext(hdus) as raw:
+        size, needed = path.stat().st_size, start + raw[number].size
+    if size < needed:
+        raise CubeError(f"is cut short: it has {size} of {needed} bytes; fetch it again.")
+    if tiled:
+        source: Source = Tiled(path, number, hdu.shape)
+    else:
+        integer = header["BITPIX"] > 0
+        stored = np.dtype(fits.BITPIX2DTYPE[header["BITPIX"]]).newbyteorder(">")
+        scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+        blank = header.get("BLANK") if integer and isinstance(header.get("BLANK"), int) else None
+        if not all(isinstance(v, int | float) and np.isfinite(v) for v in (scale, zero)) or scale == 0:
+            raise CubeError(f"has values that cannot be scaled: BSCALE is {scale!r}, BZERO {zero!r}.")
+        source = Plain(path, start, stored, hdu.shape, float(scale), float(zero), blank)
+    if "BLANK" in header and header["BITPIX"] < 0:
+        notes.append("BLANK was ignored: it means nothing for floating-point values.")
+    beams = [h for h in hdus if isinstance(h, fits.BinTableHDU) and {"BMAJ", "BMIN", "BPA"} <= set(h.columns.names)]
+    return Stored(header, source, hdus, beams, notes)
+
+
+def _find_image(hdus: fits.HDUList, wanted: str | None, axes: int, notes: list[str]) -> int:
+    """Number of the first HDU with an image of so many axes or more, or of the one wanted."""
+    found = _images(hdus, axes)
+    cubes = [number for number, _ in found]
+    names = ", ".join(f"[{name}]" for _, name in found) or "none"
+    many = f"{'three' if axes == 3 else 'two'} or more axes"
+    if wanted is not None:
+        try:
+            number = hdus.index_of(_hdu_key(wanted))
+        except (KeyError, IndexError):
+            raise CubeError(f"has no [{wanted}]; its images of {many}: {names}.") from None
+        if number not in cubes:
+            raise CubeError(f"has no image of {many} in [{wanted}]; those that are: {names}.")
+        return number
+    if not cubes:
+        flat = axes == 3 and _images(hdus, 2)
+        raise CubeError("is a single plane: its image has two axes." if flat else "holds no image.")
+    if len(cubes) > 1:
+        notes.append(
+            f"The file holds {len(cubes)} images of {many}; the first is taken ({found[0][1]}). "
+            f"To open another, name it after the file's name: {names}."
+        )
+    return cubes[0]
+
+
+def _images(hdus: fits.HDUList, axes: int) -> list[tuple[int, str]]:
+    """Number and name of the images of so many axes or more; the number is the name of one that has none of its own."""
+    numbers = [i for i, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) >= axes and 0 not in hdu.shape]
+    named = [hdus[i].name for i in numbers]
+    return [(i, name if name and named.count(name) == 1 else str(i)) for i, name in zip(numbers, named, strict=True)]
+
+
+def _hdu_key(name: str) -> int | str | tuple[str, int]:
+    if name.lstrip("+").isdigit():
+        return int(name)
+    name, _, version = (part.strip() for part in name.partition(","))
+    return (name, int(version)) if version.isdigit() else name
+
+
+def _count_axes(header: fits.Header, shape: tuple[int, ...]) -> None:
+    header["NAXIS"] = len(shape)
+    for axis, n in enumerate(reversed(shape), 1):
+        header[f"NAXIS{axis}"] = n
+
+
+# --- CASA ---
+
+
+def _casa(path: Path) -> Stored:
+    try:
+        from casa_formats_io import coordsys_to_astropy_wcs, getdesc
+    except ModuleNotFoundError as error:
+        raise CubeError(
+            f'is a CASA image, and {error.name} is missing to read it: pip install "napari-almadet[casa]".'
+        ) from error
+    about = getdesc(str(path))["_keywords_"]
+    coordinates, notes = about["coords"], []
+    header = coordsys_to_astropy_wcs(coordinates).to_header()
+    _complete_projection(header, coordinates)
+    mask = about.get("Image_defaultmask") or None
+    if mask and not (path / mask).is_dir():
+        notes.append(f"The image's mask {mask} was ignored: it is not one of pixels.")
+        mask = None
+    source = CasaImage(path, mask)
+    _count_axes(header, source.shape)
+    for axis in range(1, len(source.shape) + 1):  # to_header leaves out what is 0 or 1
+        for key, value in (("CRPIX", 0.0), ("CRVAL", 0.0), ("CDELT", 1.0)):
+            header.setdefault(f"{key}{axis}", value)
+    if about.get("units"):
+        header["BUNIT"] = about["units"]
+    said = about.get("imageinfo", {})
+    if said.get("objectname"):
+        header["OBJECT"] = said["objectname"]
+    beams = []
+    if "restoringbeam" in said:
+        for key, value in zip(("BMAJ", "BMIN", "BPA"), _casa_beam(said["restoringbeam"]), strict=True):
+            header[key] = value
+    elif "perplanebeams" in said:
+        table = said["perplanebeams"]
+        channels, polarisations = table["nChannels"], table["nStokes"]
+        rows = np.array([_casa_beam(table[f"*{i}"]) for i in range(channels * polarisations)])
+        columns = [fits.Column(k, "D", "deg", array=rows[:, i]) for i, k in enumerate(("BMAJ", "BMIN", "BPA"))]
+        columns.append(fits.Column("CHAN", "J", array=np.tile(np.arange(channels), polarisations)))
+        columns.append(fits.Column("POL", "J", array=np.repeat(np.arange(polarisations), channels)))
+        beams.append(fits.BinTableHDU.from_columns(columns, name="BEAMS"))
+    if (uneven := _unevenness(coordinates)) > 0.05:
+        notes.append(
+            f"The image's spectral axis is a table, and not linear: its coordinates are wrong by up to "
+            f"{uneven:.2g} channels."
+        )
+    return Stored(header, source, beams=beams, notes=notes)
+
+
+def _complete_projection(header: fits.Header, coordinates: dict) -> None:
+    """The projection's own parameters, which casa-formats-io leaves out; NCP is a SIN with them."""
+    for name, system in coordinates.items():
+        if re.fullmatch(r"direction\d+", name):
+            latitude = int(coordinates[f"worldmap{name.removeprefix('direction')}"][1]) + 1
+            for i, value in enumerate(np.atleast_1d(system.get("projection_parameters", [])), 1):
+                header[f"PV{latitude}_{i}"] = float(value)
+
+
+def _casa_beam(beam: dict) -> tuple[float, float, float]:
+    from astropy import units as u
+
+    return tuple(
+        u.Quantity(beam[k]["value"], beam[k]["unit"]).to_value("deg") for k in ("major", "minor", "positionangle")
+    )
+
+
+def _unevenness(coordinates: dict) -> float:
+    """By how many channels at most a tabulated spectral axis differs from the straight line through its first two."""
+    for name, system in coordinates.items():
+        if re.fullmatch(r"spectral\d+", name) and "tabular" in system:
+            values = np.asarray(system["tabular"]["worldvalues"], float)
+            if len(values) > 2 and values[1] != values[0]:
+                return float(np.abs((values - values[0]) / (values[1] - values[0]) - np.arange(len(values))).max())
+    return 0.0
+
+
+# --- HDF5 ---
+
+
+def _hdf5(path: Path) -> Stored:
+    """An image in the IDIA schema, which CARTA's fits2idia writes: data in ``0/DATA``, header cards as attributes."""
+    try:
+        import h5py
+    except ModuleNotFoundError as error:
+        raise CubeError(
+            'is an HDF5 image, and h5py is missing to read it: pip install "napari-almadet[hdf5]".'
+        ) from error
+    with h5py.File(path, "r") as file:
+        group = file.get("0")
+        if group is None or not isinstance(data := group.get("DATA"), h5py.Dataset):
+            raise CubeError("is HDF5, but not an image as CARTA's fits2idia writes it: it has no 0/DATA.")
+        if len(data.shape) < 3:
+            raise CubeError("is a single plane: its image has two axes.")
+        header = fits.Header()
+        for key, value in group.attrs.items():
+            if len(key) <= 8 and np.ndim(value) == 0:
+                header[key] = _card_value(key, value)
+        _count_axes(header, data.shape)
+        if isinstance(history := group.get("HISTORY"), h5py.Dataset):
+            for line in history.asstr()[:]:
+                header["HISTORY"] = line
+        source = Hdf5Data(path, "0/DATA", data.shape, data.dtype.newbyteorder("="))
+    return Stored(header, source)
+
+
+def _card_value(key: str, value) -> Any:
+    """An attribute as the value of a card; early converters wrote every number as text."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    if isinstance(value, str):
+        text = value.strip().strip("'").strip()
+        if not re.match(r"CTYPE|CUNIT|BUNIT|OBJECT|DATE|TELESCOP|OBSERVER|RADESYS|SPECSYS", key):
+            for kind in (int, float):
+                try:
+                    return kind(text)
+                except ValueError:
+                    continue
+        return text
+    return value.item() if isinstance(value, np.generic) else value

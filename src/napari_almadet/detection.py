@@ -1,0 +1,170 @@
+"""The door: prepare a cube, run one of the two pipelines, write down the provenance.
+
+The paper's ten steps are in :mod:`napari_almadet.paper.pipeline`, the default's in
+:mod:`napari_almadet.search.pipeline`.  The module is not called ``detect``, since the function
+:func:`napari_almadet.detect` has that name in the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from napari_almadet import __version__
+from napari_almadet.catalogue.candidate import Candidate, Status
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.prepare import prepared
+from napari_almadet.paper.pipeline import (
+    Networks,
+    frequency_denoising,
+    padded,
+    source_detection,
+    source_spectral_focusing,
+)
+from napari_almadet.progress import Progress, finish
+from napari_almadet.search import networks as search_networks
+from napari_almadet.search.distribute import each
+from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.pipeline import search_steps
+from napari_almadet.search.reliability import find_negatives, give, judged, notes
+from napari_almadet.settings import Settings
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_almadet.cube.cube import Cube
+
+
+__all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
+
+
+WEIGHTS = ("blobs_finder", "deep_gru")
+
+
+def load_networks(settings: Settings) -> Networks | SearchNetworks:
+    """Load the networks of a run's preset, by the weights its settings name, onto the device they name."""
+    if settings.preset == "almadet":
+        return search_networks.load(settings)
+    from napari_almadet.networks.weights import load_all
+
+    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device)
+    return Networks(*networks, device, cards)
+
+
+def detect(
+    cube: Cube,
+    settings: Settings | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    networks: Networks | SearchNetworks | None = None,
+    client: Client | None = None,
+) -> Detections:
+    """Find the sources of a cube.
+
+    Parameters
+    ----------
+    cube
+        From :func:`napari_almadet.read_cube` or :meth:`napari_almadet.Cube.from_array`.
+    settings
+        Default: the preset ``almadet``.
+    progress
+        Called with every :class:`Progress`.
+    networks
+        Default: those the settings name.
+    client
+        Of a cluster, `distributed.Client`, whose workers search the cube's windows and open its file
+        themselves.  Default: this process.
+
+    Returns
+    -------
+    Detections
+        All candidates, each with the reasons why it was kept, flagged or dropped.
+
+    Raises
+    ------
+    ValueError
+        If the settings' memory is too small for the cube; with a client, if the cube is not in a file or the preset is
+        not ``almadet``.
+    """
+    return finish(detect_steps(cube, settings, networks, client), progress)
+
+
+def detect_steps(
+    cube: Cube,
+    settings: Settings | None = None,
+    networks: Networks | SearchNetworks | None = None,
+    client: Client | None = None,
+) -> Generator[Progress, None, Detections]:
+    """Find the sources of a cube step by step: yields :class:`Progress`, returns :class:`Detections`.
+
+    Closing the generator stops the work within one batch.  Parameters as for :func:`detect`.
+    """
+    settings, scales, negatives = settings or Settings(), {}, None
+    yield Progress("Loading the networks", 0, 1)
+    if client is None:
+        networks = networks or load_networks(settings)
+    elif settings.preset != "almadet":
+        raise ValueError(f"a cluster searches with the preset almadet, not with {settings.preset}")
+    cube, bad, told = yield from prepared.steps(cube, settings)
+
+    if networks is None or isinstance(networks, SearchNetworks):
+        found = yield from search_steps(cube, settings, networks, client)
+        stacked, probability, candidates = found.stacked, found.probability, found.candidates
+        said, scales = found.warnings, found.scales
+        if settings.reliability:
+            negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates, client)))
+            give(candidates, negatives)
+            said += notes(negatives, settings.threshold)
+        if networks is None:
+            (networks,) = yield from each(
+                search_networks.described, [settings], stage="Loading the networks", client=client
+            )
+    else:
+        said = padded(cube, settings)
+        stacked, probability, candidates = yield from source_detection(cube, settings, networks)
+        yield from frequency_denoising(cube, candidates, settings, networks)
+        yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
+
+    yield Progress("Writing down the provenance", 0, 1)
+    origin = provenance(cube, settings, networks) | ({"scales": scales} if scales else {})
+    origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
+    if cube.primary_beam is not None:
+        origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
+    said = told + said + caveats(cube)
+    return Detections(cube, settings, candidates, stacked, probability, origin, said, negatives)
+
+
+def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> dict:
+    """Where a result comes from: program, networks, device, cube and date, as plain values."""
+    return {
+        "version": __version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": str(networks.device),
+        "networks": networks_used(settings, networks),
+        "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": cube.sha256()},
+    }
+
+
+def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> dict:
+    """Which weights a run has, by the network's name: the setting and the file's sha256."""
+    names = search_networks.WEIGHTS if isinstance(networks, SearchNetworks) else WEIGHTS
+    return {
+        name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
+        for name, card in zip(names, networks.cards, strict=True)
+    }
+
+
+def continuum(candidates: list[Candidate]) -> str:
+    """Whether the sources of a cube show continuum, in a sentence; where none does, it may have been subtracted."""
+    kept = [c for c in candidates if c.status is not Status.DROPPED]
+    shown = sum(c.kind != "line" for c in kept)
+    if shown:
+        return f"Continuum is seen in {shown} of {len(kept)} sources."
+    return "Continuum is seen in no source: there is none above the noise, or it was subtracted."
+
+
+def caveats(cube: Cube) -> list[str]:
+    """What about a cube makes its measures less sure than usual, one sentence each."""
+    if cube.beam_area:
+        return []
+    return ["The beam is unknown: fluxes are sums over pixels, and their errors take the pixels' noise as independent."]

@@ -1,0 +1,182 @@
+"""The paper's pipeline on one page: three blocks of ten steps, in the paper's order (its section 2.3 and figure 1).
+
+Each numbered step is one function; :mod:`napari_almadet.detection` calls the three blocks, and the preset ``almadet``
+takes the same steps in the same order in :mod:`napari_almadet.search.pipeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.measure.focus import (
+    Cutout,
+    brightest_pixel,
+    classify,
+    cut_out,
+    deblend,
+    focus,
+    focused_noise,
+    global_snr,
+    pixel_snr,
+    reject,
+    voxel_noise,
+)
+from napari_almadet.measure.source import measure
+from napari_almadet.measure.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
+from napari_almadet.measure.stacking import at_edge, stack
+from napari_almadet.measure.tiling import cut
+from napari_almadet.paper.blobs import find_blobs, normalised_windows, probability_map
+from napari_almadet.progress import Progress
+from napari_almadet.settings import Settings
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The two networks of the paper, as :func:`load_networks` loads them or of one's own making.
+
+    ``blobs_finder`` takes tensors (batch, 1, window, window) from 0 to 1, ``deep_gru``
+    (batch, 128) of standardised spectra; both answer with the same shape, from 0 to 1.
+    ``cards`` say what each is; their ``sha256`` goes into the result's provenance.
+    """
+
+    blobs_finder: Callable
+    deep_gru: Callable
+    device: Any = "cpu"
+    cards: tuple[dict, dict] = ({}, {})
+
+
+def source_detection(
+    cube: Cube, settings: Settings, networks: Networks
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray, list[Candidate]]]:
+    """2D source detection (1 - 4): the dirty image, its probability map, and the source candidates in it."""
+    stacked = yield from stack.steps(cube)  # (1)
+    windows, corners = normalised_windows(stacked, settings.window, settings.overlap)  # (2)
+    probability = yield from probability_map.steps(  # (3)
+        windows, corners, stacked.shape, settings.overlap, networks.blobs_finder, settings.batch_size, networks.device
+    )
+    probability[np.isnan(stacked)] = np.nan
+    return stacked, probability, find_blobs(probability, settings.threshold)  # (4)
+
+
+def frequency_denoising(
+    cube: Cube, candidates: list[Candidate], settings: Settings, networks: Networks
+) -> Generator[Progress, None, None]:
+    """Frequency denoising (5 - 7): dirty and denoised spectrum of each candidate, and the lines in it.
+
+    Candidates without a line are dropped; those with several are likely superpositions,
+    which the next block takes apart.
+    """
+    spectra = yield from extract_spectra.steps(cube, [c.box for c in candidates])  # (5)
+    denoised = yield from denoise.steps(spectra, networks.deep_gru, settings.batch_size, networks.device)  # (6)
+    for done, candidate in enumerate(candidates):
+        yield Progress("Finding emission lines", done, len(candidates))
+        candidate.spectrum, candidate.denoised = spectra[done], denoised[done]
+        peaks, reasons = find_emission(candidate.denoised, candidate.spectrum, settings.peak_height)  # (7)
+        candidate.reasons += reasons
+        candidate.peaks = own_lines(peaks, candidate.peaks)
+        candidate.channels = (0, cube.shape[0])
+        if candidate.primary:
+            candidate.channels = candidate.primary.emission_range(cube.shape[0])
+            candidate.reasons += [
+                f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, denoised height {p.height:.2f}"
+                for p in candidate.peaks
+            ]
+        else:
+            lines = f"no emission peak above {settings.peak_height:.2f} (highest {candidate.denoised.max():.2f})"
+            candidate.reasons.append(f"dropped: {lines}" if settings.require_line else lines)
+            candidate.status = Status.DROPPED if settings.require_line else candidate.status
+
+
+def source_spectral_focusing(
+    cube: Cube,
+    candidates: list[Candidate],
+    stacked: np.ndarray,
+    probability: np.ndarray,
+    settings: Settings,
+    networks: Networks,
+) -> Generator[Progress, None, None]:
+    """Source spectral focusing (8 - 10): focus on each line, drop what is not there, take superpositions apart.
+
+    Sources found in another's blob join ``candidates``; they, and the one they were
+    found in, go through steps 5 to 10 again with boxes of their own.
+    """
+    stacked_snr = pixel_snr(stacked)
+    parts = []
+    for done, candidate in enumerate(list(candidates)):
+        yield Progress("Focusing on sources", done, len(candidates))
+        if candidate.status is Status.DROPPED:
+            continue
+        cutout = focus_and_measure(candidate, cube, stacked_snr, settings)
+        if candidate.status is not Status.DROPPED and len(candidate.peaks) > 1:
+            sources = deblend(candidate, cutout, cube.beam_fwhm or 0, settings.min_snr)  # (9)
+            parts += take_apart(candidate, sources, candidates, probability)
+    if parts:
+        yield from frequency_denoising(cube, parts, settings, networks)
+        for done, part in enumerate(parts):
+            yield Progress("Focusing on sources taken apart", done, len(parts))
+            focus_and_measure(part, cube, stacked_snr, settings)
+
+
+def take_apart(
+    candidate: Candidate, sources: list[tuple[Box, tuple]], candidates: list[Candidate], probability: np.ndarray
+) -> list[Candidate]:
+    """Give the first of the sources found in a candidate's blob to the candidate, and add the others to ``candidates``.
+
+    A source that already is a candidate, whose box merely reaches into this one's, is
+    not taken; if that leaves nothing, the candidate is dropped.  Returns those whose box
+    is new.
+    """
+    parts = []
+    for box, peaks in sources:
+        known = next((c for c in candidates if c is not candidate and c.is_at(box.centre, peaks)), None)
+        if known:
+            candidate.reasons.append(f"peak at channel {peaks[0].channel} is candidate {known.id}'s")
+            continue
+        part = candidate
+        if parts:
+            part = Candidate(max(c.id for c in candidates) + 1, box, np.nan, blended=True)
+            part.reasons.append(f"found: a superposition with candidate {candidate.id}, taken apart by its line")
+            candidates.append(part)
+        part.box, part.peaks = box, peaks
+        part.prob, part.edge = float(np.nanmax(probability[box.slices])), at_edge(box, probability)
+        parts.append(part)
+    if sources and not parts:
+        candidate.status = Status.DROPPED
+        candidate.reasons.append("dropped: all it shows are other candidates")
+    return parts
+
+
+def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray, settings: Settings) -> Cutout:
+    """Steps 8 to 10 for one candidate; returns the cutout it was seen in."""
+    cutout = cut_out(cube, candidate.box, settings.crop)
+    box = cutout.local(candidate.box)
+    focused = focus(cutout.planes, candidate.channels)  # (8)
+    sigma = focused_noise(focused, voxel_noise(cutout.planes, candidate.peaks), candidate.channels)
+    candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
+    candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
+    reject(candidate, brightest_pixel(stacked_snr, candidate.box)[1], settings.min_snr)  # (9)
+    margin = (len(focused) - settings.crop) // 2
+    candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
+    candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
+    candidate.kind = classify(candidate, cutout)
+    measure(candidate, cube, cutout)  # (10)
+    return cutout
+
+
+def padded(cube: Cube, settings: Settings) -> list[str]:
+    """What of a cube had to be padded for the paper's networks, one sentence each."""
+    n_channels, ny, nx = cube.shape
+    said = []
+    if n_channels < WINDOW:
+        said.append(f"The cube has {n_channels} channels; its spectra were padded to the {WINDOW} Deep GRU expects.")
+    if min(ny, nx) < settings.window:
+        said.append(f"The field of {nx} x {ny} pixels was padded to the {settings.window} Blobs Finder expects.")
+    return said

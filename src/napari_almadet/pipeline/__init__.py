@@ -1,1 +1,0 @@
-"""The paper's pipeline: no Qt, no napari, no training."""

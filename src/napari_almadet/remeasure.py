@@ -1,0 +1,147 @@
+"""One candidate measured anew, in a box or an emission range that the astronomer chose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.detection import caveats, provenance
+from napari_almadet.measure.focus import pixel_snr
+from napari_almadet.measure.stacking import at_edge, stack
+from napari_almadet.paper.pipeline import focus_and_measure, frequency_denoising
+from napari_almadet.progress import finish
+from napari_almadet.search.lines import find_lines_again
+from napari_almadet.search.networks import SearchNetworks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.paper.pipeline import Networks
+    from napari_almadet.settings import Settings
+
+
+def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks | SearchNetworks) -> Candidate:
+    """Measure a candidate in another box: steps 5 to 10 of the paper, as if the blob had had that box.
+
+    Of the lines found in the new box the first is one that the candidate had before, if
+    it is there, so that a brighter neighbour does not take its place.  Whatever the
+    decision graph says is told in ``reasons``, but does not drop the candidate: the
+    astronomer wants it.
+
+    Parameters
+    ----------
+    candidate
+        It is left as it is.
+    detections
+        What it belongs to: cube, settings, stacked image and probability map.
+    box
+        At least partly inside the field.
+    networks
+        Deep GRU or Line Finder denoises the new spectrum.
+
+    Returns
+    -------
+    Candidate
+        A copy with the new box and all that is measured in it.
+
+    Raises
+    ------
+    ValueError
+        If the box lies outside the field.
+    """
+    box = box.inside(detections.cube.shape[1:])
+    (y0, x0), (height, width) = (box.y0, box.x0), box.shape
+    # fmax: NaN, and no warning, where the map is NaN, as it is in a cube that was not searched
+    highest = float(np.fmax.reduce(detections.probability[box.slices], axis=None))
+    moved = replace(
+        candidate,
+        box=box,
+        # Judge has seen what was found, not the box; the paper's probability is the map's
+        prob=candidate.prob if isinstance(networks, SearchNetworks) else highest,
+        edge=at_edge(box, detections.probability if np.isfinite(detections.probability).any() else detections.stacked),
+        blended=False,
+        peaks=(),
+        origin=_touched(candidate),
+        reasons=[*candidate.reasons, f"the astronomer's box: {width} x {height} pixels from x {x0}, y {y0}"],
+    )
+    settings = replace(detections.settings, require_line=False)
+    if isinstance(networks, SearchNetworks):
+        find_lines_again(moved, detections.cube, settings, networks)
+    else:
+        finish(frequency_denoising(detections.cube, [moved], settings, networks))
+    own = [peak for peak in moved.peaks if any(peak.same_line(known) for known in candidate.peaks)]
+    moved.peaks = (*own, *(peak for peak in moved.peaks if peak not in own))
+    if moved.primary:
+        moved.channels = moved.primary.emission_range(detections.cube.shape[0])
+    return _measured(moved, detections, moved.peaks)
+
+
+def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, int]) -> Candidate:
+    """Measure a candidate in another range of channels: steps 8 to 10 of the paper; box, spectra and fit stay.
+
+    Parameters
+    ----------
+    candidate
+        It is left as it is.
+    detections
+        What it belongs to.
+    channels
+        Half-open; clipped to the cube, one channel at least.
+
+    Returns
+    -------
+    Candidate
+        A copy with the new range, focused image, signal-to-noise ratios and measures.
+    """
+    n_channels = detections.cube.shape[0]
+    first = min(max(channels[0], 0), n_channels - 1)
+    last = min(max(channels[1], first + 1), n_channels)
+    told = [*candidate.reasons, f"the astronomer's emission range: channels {first} to {last - 1}"]
+    refocused = replace(candidate, channels=(first, last), reasons=told, origin=_touched(candidate))
+    # A line as wide as the range stands for it, so that noise and continuum are taken outside of it.
+    line = EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
+    return _measured(refocused, detections, (line, *candidate.peaks[1:]))
+
+
+def take_in(
+    detections: Detections, sources: Sequence[tuple[Box, tuple[int, int] | None]], networks: Networks
+) -> list[Candidate]:
+    """Candidates measured at the places another program names, see `napari_almadet.catalogue.export.read_boxes`.
+
+    A source with a channel range of its own is measured in that, any other at the line
+    that is found in its box.
+    """
+    taken: list[Candidate] = []
+    for box, channels in sources:
+        known = replace(detections, candidates=[*detections.candidates, *taken])
+        candidate = known.drawn(box, "imported")
+        candidate = move(candidate, detections, candidate.box, networks)
+        taken.append(candidate if channels is None else refocus(candidate, detections, channels))
+    return taken
+
+
+def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> Detections:
+    """What a run would return for a cube that was not searched: no candidates, a probability map of NaN."""
+    stacked = stack(cube)
+    nowhere = np.full_like(stacked, np.nan)
+    return Detections(cube, settings, [], stacked, nowhere, provenance(cube, settings, networks), caveats(cube))
+
+
+def _touched(candidate: Candidate) -> str:
+    return "edited" if candidate.origin == "found" else candidate.origin
+
+
+def _measured(candidate: Candidate, detections: Detections, lines: tuple[EmissionPeak, ...]) -> Candidate:
+    """Focus on a candidate and measure it, with noise and continuum from the channels outside ``lines``."""
+    peaks, candidate.peaks = candidate.peaks, lines
+    focus_and_measure(candidate, detections.cube, pixel_snr(detections.stacked), detections.settings)
+    candidate.peaks = peaks
+    if candidate.status is not Status.KEPT:
+        candidate.status = Status.KEPT
+        candidate.reasons.append("kept: the astronomer's own")
+    return candidate

@@ -1,0 +1,1 @@
+"""The preset ``almadet``: the same ten steps in units of the noise."""

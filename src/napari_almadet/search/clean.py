@@ -1,0 +1,135 @@
+"""Bright sources without their sidelobes, so that these are not taken for sources, nor hide any.
+
+Bright sources are modelled by components, each a spectrum at a place convolved with the dirty beam, and restored
+with the clean beam, as CLEAN (Hogbom 1974) does, but only as deep as sidelobes would show.  Where the subtraction
+makes the image worse, nothing is subtracted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.search.components import (
+    LEAST_SNR,
+    MAIN_LOBE,
+    SCALES,
+    Sidelobes,
+    fit_components,
+    gaussian,
+    peak_snr,
+    peaks,
+    responses_at,
+    responses_of,
+    within,
+)
+from napari_almadet.search.dirty_beam import psf_of
+from napari_almadet.search.line_maps import stack_snr
+from napari_almadet.search.noise_units import NoiseUnits
+
+if TYPE_CHECKING:
+    import torch
+
+
+VISIBLE = 0.7  # SNR that a sidelobe may have
+DEPTH = 0.05  # of the brightest source: fainter ones are hardly told from what the beam's errors leave of it
+CYCLES = 12
+
+
+def without_sidelobes(
+    units: NoiseUnits, beam: float, psf: torch.Tensor | None = None
+) -> tuple[NoiseUnits, Sidelobes | None]:
+    """Take the sidelobes of bright sources off a cube.
+
+    In each cycle the brightest places get a spectrum and a size, all of them in the presence of
+    each other, until nothing is left whose sidelobes would show.
+
+    Parameters
+    ----------
+    units
+        The dirty cube in noise units.
+    beam
+        FWHM in pixels.
+    psf
+        The dirty beam where it is known, as :func:`resampled_psf` gives it; else it is told from the cube.
+
+    Returns
+    -------
+    NoiseUnits
+        The same cube with every bright source as the clean beam would show it.
+    Sidelobes or None
+        What was taken off; None if nothing is bright, or taking it off made the image worse.
+    """
+    import torch
+
+    snr = peak_snr(units)
+    brightest = float(snr.max())
+    if brightest < LEAST_SNR:
+        return units, None
+    given, error = units, noise_map_error(units)
+    units = replace(units, cube=units.cube * error)
+    if psf is None:
+        psf = psf_of(units, snr, beam)
+    limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
+    if brightest < limit:
+        return given, None
+    responses = responses_of(psf, beam)
+    residual, places, scales, found = units, [], [], []
+    for _ in range(CYCLES):
+        snr = peak_snr(residual)
+        peak = float(snr.max())
+        if peak < limit:
+            break
+        new = peaks(snr, max(limit, 0.3 * peak), beam)
+        new_scales, new_spectra = fit_components(residual, new, responses, beam)
+        images = responses_at(new, [responses[scale] for scale in new_scales], units)
+        less = replace(residual, cube=residual.cube - Sidelobes(new_spectra, images, None).cube() * units.valid)
+        if not improves(stack_snr(residual), stack_snr(less), places + new, beam):
+            break  # what is left is not of this beam's shape
+        residual, places, scales, found = less, places + new, scales + new_scales, [*found, new_spectra]
+    if not places:
+        return given, None
+    dirty = responses_at(places, [responses[scale] for scale in scales], units)
+    clean = responses_at(
+        places, [gaussian(psf.shape, beam * np.hypot(1, SCALES[s]), psf.device) for s in scales], units
+    )
+    sidelobes = Sidelobes(torch.cat(found), (dirty - clean) / error, torch.tensor(places, device=psf.device))
+    return replace(given, cube=given.cube - sidelobes.cube() * given.valid), sidelobes
+
+
+def noise_map_error(units: NoiseUnits) -> torch.Tensor:
+    """What the noise map has that no smooth surface explains, as a factor (ny, nx): its own error, of some percent.
+
+    Divided by it, a bright source no longer has the beam's shape.  The surface is a polynomial of fourth degree
+    of the map's logarithm, which is as good as exact for a primary beam.
+    """
+    import torch
+
+    known = units.valid & (units.rms_map > 0)
+    ny, nx = known.shape
+    y, x = np.meshgrid(np.linspace(-1, 1, ny), np.linspace(-1, 1, nx), indexing="ij")
+    terms = np.stack([y**i * x**j for i in range(5) for j in range(5 - i)], axis=-1)
+    log = units.rms_map.clamp(min=1e-30).log()
+    # in double precision, so that the answer does not depend on how many threads there are
+    inside = known.cpu().numpy()
+    surface = terms @ np.linalg.lstsq(terms[inside], log.cpu().numpy()[inside].astype(float))[0]
+    return torch.where(known, (log - torch.as_tensor(surface, dtype=log.dtype, device=log.device)).exp(), 1)
+
+
+def sidelobe_level(psf: torch.Tensor, beam: float) -> float:
+    """Highest absolute value of a PSF outside its main lobe."""
+    import torch
+
+    y, x = (torch.fft.fftfreq(n, 1 / n, device=psf.device) for n in psf.shape)
+    outside = y[:, None] ** 2 + x**2 > (MAIN_LOBE * beam) ** 2
+    return float(psf[outside].abs().max())
+
+
+def improves(before: torch.Tensor, after: torch.Tensor, places: list[tuple[int, int]], beam: float) -> bool:
+    """Whether the stack has less power outside the sources' main lobes than before."""
+    outside = ~within(places, [1.5 * beam] * len(places), before)
+    if not outside.any():
+        return True
+    return bool((after[outside] ** 2).mean() < (before[outside] ** 2).mean())

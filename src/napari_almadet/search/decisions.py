@@ -1,0 +1,212 @@
+"""What decides that a candidate is kept, flagged or dropped: the classifier's probability, then the rules.
+
+The classifier (the network Judge) turns the features of a raw detection into the probability that it is a source.
+Rules stand beside it for artefacts it has not been trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
+from scipy import ndimage
+from scipy.special import expit
+
+from napari_almadet.catalogue.candidate import Status
+from napari_almadet.measure.focus import Cutout
+from napari_almadet.progress import Progress
+from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, MEASURES
+from napari_almadet.search.line_maps import WIDEST
+from napari_almadet.search.merge import Part
+from napari_almadet.search.positions import cutout_of, expected_spectrum
+from napari_almadet.search.raw_detection import RawDetection, beam_of, line_of, separation, snr_of
+from napari_almadet.search.two_component_fit import Blob, Likelihood, two_sources, weighted_images
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.settings import Settings
+
+
+BESIDE = 1.5  # beams from a brighter source, on whose flank a find may lie
+DOUBTED = 0.5  # Judge's chance, from which on what it drops there is looked at again
+NEARBY = 3.0  # beams from such a find, within which other sources count
+ALIKE = 0.5  # chance of another candidate, with which a field is one of sources
+FIELD = 24.0  # beams on a side, of the fields Judge has learnt from
+EVIDENT_SNR = 8.0
+EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
+RIPPLE = 0.75  # of the highest line's SNR, which a spectrum's dips have where it is a wave
+SWINGS = 3  # between crests and dips, that a wave has at least: emission beside absorption has one or two
+STRUCTURED = 3.0  # times the noise that a field's stack spreads by where sidelobes are left all over it
+ABOVE_SIDELOBES = 8.0  # times that spread, for a source without a line to stand out of them
+VERY_BRIGHT = 300.0  # SNR of a source whose own flank Source Finder may take for another
+FLANK = 1.5  # times what a Gaussian has fallen to at a place: what is more is another source's
+LEAST_LINE = 0.005  # of such a source's SNR: another's line on its flank
+PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
+
+
+def classify(
+    finds: list[RawDetection], settings: Settings, networks: SearchNetworks
+) -> Generator[Progress, None, None]:
+    """Judge's probability of each candidate; those under the threshold are dropped."""
+    import torch
+
+    if not finds:
+        return
+    yield Progress("Judging candidates", 0, 1)
+    with torch.inference_mode():
+        numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
+        chances = expit(odds_for_field_area(networks.judge(numbers).cpu().numpy(), finds))
+    bright = very_bright(finds)
+    brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(line_of(find) for find in finds))
+    heard = 0.0 if bright else LEAST_CHANCE  # Judge has learnt of no field with such a source
+    for find, chance in zip(finds, chances, strict=True):
+        candidate = find.candidate
+        candidate.prob = float(chance)
+        if artefact := artefact_kind(find, bright):
+            candidate.status = Status.DROPPED
+            candidate.reasons.append(f"dropped: {artefact}; Judge says {chance:.2f}")
+        elif find.box:
+            candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
+        elif chance >= settings.threshold:
+            candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
+        elif (chance >= LEAST_CHANCE and clearly_emission(find)) or (
+            chance >= heard and line_of(find) >= brightest_line
+        ):
+            candidate.status = Status.FLAGGED
+            candidate.reasons.append(
+                f"flagged: Judge says {chance:.2f}, less than {settings.threshold:g}, but it is too bright for noise, "
+                "and for a sidelobe of anything in the field"
+            )
+        else:
+            candidate.status = Status.DROPPED
+            candidate.reasons.append(f"dropped: Judge says {chance:.2f}, less than {settings.threshold:g}")
+        if settings.require_line and candidate.status is not Status.DROPPED and not candidate.peaks:
+            candidate.status = Status.DROPPED
+            candidate.reasons.append("dropped: it shows no line")
+    yield Progress("Judging candidates", 1, 1)
+
+
+def odds_for_field_area(logits: np.ndarray, finds: list[RawDetection]) -> np.ndarray:
+    """Judge's logits (n,) for the finds of one window, for its size.
+
+    Judge has learnt from small fields.  In a larger one noise has more chances to look like a source, and the odds of
+    what may be noise fall as its area grows, unless a second candidate says that it is a field of sources.
+    """
+    if np.count_nonzero(expit(logits) >= ALIKE) > 1:
+        return logits
+    window, beam = finds[0].window, beam_of(finds[0])
+    fields = max(1.0, np.prod(window.shape) * (window.k / (FIELD * beam)) ** 2)
+    faint = np.array([snr_of(find, "both") < EVIDENT_SNR for find in finds])
+    return np.where(faint, logits - np.log(fields), logits)
+
+
+def clearly_emission(find: RawDetection) -> bool:
+    """Whether a find's measures are those of emission, though maybe not of a kind that Judge knows."""
+    return snr_of(find, "both") >= max(EVIDENT_SNR, EVIDENT_SHARE * snr_of(find, "brightest"))
+
+
+def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> str:
+    """What a find is if it is no source, of a kind that Judge has not learnt; else nothing.
+
+    ``bright`` are the finds whose SNR in the stack is :data:`VERY_BRIGHT` or more.
+    """
+    dip = baseline_ripple(find.spectrum)
+    if dip:
+        return f"its spectrum falls as far under zero, to an SNR of -{dip:.1f}, as it rises over it: a ripple"
+    if find.box:
+        stripe = find.stripe and find.candidate.prob < LEAST_CHANCE
+        return "a stripe, long and thin as a bad baseline makes it" if stripe else ""
+    stack, line = snr_of(find, "stack"), snr_of(find, "own line")
+    spread = np.exp(find.measures[MEASURES.index("field")])
+    if spread > STRUCTURED and stack < ABOVE_SIDELOBES * spread and line < EVIDENT_SNR:
+        return f"sidelobes that are left in the field spread by {spread:.1f} sigma, and it does not stand out of them"
+    for other in bright:
+        light = snr_of(other, "stack")
+        apart = np.hypot((find.y - other.y) / other.sigma_y, (find.x - other.x) / other.sigma_x)
+        on_flank = stack < min(light, FLANK * light * np.exp(-0.5 * apart**2))
+        if on_flank and line < max(LINE_SNR, LEAST_LINE * light):
+            return f"the flank of candidate {other.candidate.id}, whose SNR is {light:.0f}"
+    return ""
+
+
+def baseline_ripple(spectrum: np.ndarray) -> float:
+    """SNR of the deepest dip of a find's spectrum, if the spectrum is a wave; else 0.
+
+    A continuum badly taken off leaves such waves.  Their dips are about as deep as their crests are high, no noise,
+    and more than one.
+    """
+    known = spectrum[spectrum != 0]
+    if not len(known):
+        return 0.0
+    widths = [2**i for i in range(16) if 2**i <= max(1, WIDEST * len(known) / 2)]  # half a wave's
+    means = np.stack([ndimage.uniform_filter1d(known, width, mode="nearest") * np.sqrt(width) for width in widths])
+    height, dip = float(means.max()), float(-means.min())
+    deepest = means[means.min(axis=1).argmin()]
+    swings = np.count_nonzero(np.diff(np.sign(deepest[np.abs(deepest) > dip / 2])))
+    return dip if dip >= max(EVIDENT_SNR, RIPPLE * height) and swings >= SWINGS else 0.0
+
+
+def drop_sidelobes_across_windows(finds: list[RawDetection], parts: list[Part], settings: Settings) -> None:
+    """Drop what was flagged for being bright in its window, if a source in a window that meets it may explain it.
+
+    Only sidelobes of a window's own sources are taken off, but a dirty beam reaches further.
+    """
+    # the same in all finds of a window
+    lights = [(part.window, snr_of(part.finds[0], "brightest")) for part in parts if part.finds]
+    for find in finds:
+        parted = find.candidate.blended and not find.box  # what is needed beside a neighbour is no sidelobe
+        if find.candidate.status is not Status.FLAGGED or find.candidate.prob >= settings.threshold or parted:
+            continue
+        brightest = max(light for window, light in lights if window.meets(find.window))
+        if snr_of(find, "both") < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
+            find.candidate.status = Status.DROPPED
+            find.candidate.reasons.append(
+                f"dropped: it may be a sidelobe of a source of SNR {brightest:.0f} in a window nearby"
+            )
+
+
+def flag_companions(finds: list[RawDetection], cube: Cube, stacked: np.ndarray, settings: Settings) -> None:
+    """Flag what Judge dropped beside a brighter source that it kept, where two sources fit far better than one.
+
+    Its chance is :data:`DOUBTED` at least: the fit takes beam and noise for Gaussian, which they are with natural
+    weights only.
+    """
+    bright = very_bright(finds)
+    for find in finds:
+        candidate, beam = find.candidate, beam_of(find)
+        lost = candidate.status is Status.DROPPED and candidate.prob >= DOUBTED and not find.box
+        if not lost or (settings.require_line and not candidate.peaks) or artefact_kind(find, bright):
+            continue
+        near = [f for f in finds if f.candidate.status is not Status.DROPPED and separation(f, find) < NEARBY * beam]
+        first, *others = sorted(near, key=lambda f: separation(f, find)) or [find]
+        beside = separation(first, find) < BESIDE * beam and snr_of(first, "both") > snr_of(find, "both")
+        if first.candidate.status is not Status.KEPT or not beside:
+            continue
+        cutout = cutout_of(first, cube, stacked, settings)
+        if cutout is None:
+            continue
+        images = weighted_images(cutout, [expected_spectrum(first), expected_spectrum(find)])
+        blobs = [deconvolved_blob(f, cutout) for f in (first, find, *others)]
+        if both := two_sources(Likelihood(images, beam), *blobs[:2], blobs[2:]):
+            sigma, *places = both
+            (first.y, first.x), (find.y, find.x) = (place + cutout.origin for place in places)
+            first.candidate.blended = candidate.blended = True
+            candidate.status = Status.FLAGGED
+            candidate.reasons.append(
+                f"flagged: it and candidate {first.candidate.id} fit better than a single source, by {sigma:.1f} sigma"
+            )
+
+
+def deconvolved_blob(find: RawDetection, cutout: Cutout) -> Blob:
+    """A find as it is before the beam, in a cutout's pixels."""
+    beam = beam_of(find) * gaussian_fwhm_to_sigma
+    y, x = np.array([find.y, find.x]) - cutout.origin
+    return Blob.round(y, x, np.sqrt(max(find.sigma_y * find.sigma_x - beam**2, 0.0)))
+
+
+def very_bright(finds: list[RawDetection]) -> list[RawDetection]:
+    """Those of some finds that are so bright that their flanks may be taken for sources."""
+    return [find for find in finds if not find.box and snr_of(find, "stack") >= VERY_BRIGHT]

@@ -1,0 +1,314 @@
+"""The dirty beam (PSF): read from a file, or estimated from the cube.
+
+The autocorrelation of a dirty cube's noise is its beam where the visibilities had natural weights.  Weights that
+flatten the uv plane leave less noise where there are many visibilities; the beam's transform is then the noise's,
+flattened by the power that leaves the smallest residual around bright sources.  Bright point sources show the beam
+directly, beside whatever else is there; but a beam is point-symmetric, and what is seen on one side only is no
+sidelobe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.wcs.utils import proj_plane_pixel_scales
+from scipy import ndimage
+
+from napari_almadet.cube.cube import Cube, CubeError
+from napari_almadet.cube.reading import read_image
+from napari_almadet.search.components import (
+    LEAST_SNR,
+    MAIN_LOBE,
+    SCALES,
+    Sidelobes,
+    fit_components,
+    gaussian,
+    peaks,
+    responses_at,
+    responses_of,
+    within,
+)
+from napari_almadet.search.noise_units import NoiseUnits
+
+if TYPE_CHECKING:
+    import torch
+
+
+WIDE = 0.35  # beams: a source wider than that does not show the dirty beam
+OUTSHINES = 300.0  # SNR of a source in all channels together, over which its own image is the best there is of the beam
+POINT = 0.5  # beams: and if it is no wider than that, as far as a round beam tells
+NOISE_FLOOR = 0.01  # by which the noise's autocorrelation may differ from the beam, whose weights need not be natural
+SOURCE_FLOOR = 0.003  # by which a bright source's image may, for what it is not alone
+FLATTENINGS = (0.5, 1.0, 1.5)  # of the noise's spectrum, for weights from about robust 0.5 to uniform ones
+WORTH = 0.97  # of what natural weights leave: less is no chance, and then they are not the weights
+EMPTY = 0.05  # of the highest: where the noise's spectrum is less, few visibilities or none are
+NEAR = 8.0  # beams about bright sources, where their sidelobes show most
+TWIN = 0.5  # of a place's SNR, opposite of it about a brighter one: then it may well be a sidelobe
+PLANES = 128  # of differences are enough: they tell the beam to half a percent of its peak
+
+
+def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The dirty beam as the noise shows it: its autocorrelation.
+
+    Returns
+    -------
+    psf, variance
+        Shape (2 ny, 2 nx), the PSF's peak of 1 at [0, 0], lags as `numpy.fft` has them.  Values that
+        are hardly told from 0 are drawn towards it, as Wiener's filter does.
+    """
+    import torch
+
+    steps = units.differences()
+    power = (steps**2).flatten(1).mean(dim=1)
+    quiet = torch.nonzero(power <= 1.1 * power.median())[:, 0]  # those without lines
+    quiet = quiet[:: max(1, len(quiet) // PLANES)]
+    ny, nx = units.valid.shape
+    shape = (2 * ny, 2 * nx)
+    total = torch.zeros(2 * ny, nx + 1, device=steps.device)
+    for block in quiet.split(8):
+        total += (torch.fft.rfft2(steps[block], s=shape).abs() ** 2).sum(dim=0)
+    autocorrelation = torch.fft.irfft2(total, s=shape)
+    pairs = torch.fft.irfft2(torch.fft.rfft2(units.valid.float(), s=shape).abs() ** 2, s=shape).clamp(min=0)
+    few = pairs < 0.02 * pairs[0, 0]
+    psf = torch.where(few, 0, autocorrelation / pairs.clamp(min=1))
+    psf = psf / psf[0, 0].clamp(min=1e-30)
+    # each pair of planes is independent, and so is each beam in it
+    variance = 1 / (pairs / (1.1 * beam**2) * len(quiet) / 2).clamp(min=1)
+    return psf * psf**2 / (psf**2 + variance), variance
+
+
+def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, int]], beam: float) -> torch.Tensor:
+    """The noise's autocorrelation or that of its flattened spectrum: what leaves least about bright sources.
+
+    A cell of the uv plane with n visibilities, each of weight w and of unit noise, adds n w to the beam's transform
+    and n w² to the noise's power.  With natural weights, w = 1, the two are the same; with
+    uniform ones, w = 1 / n, the first is flat (Briggs 1995, chapter 3).
+
+    Parameters
+    ----------
+    psf
+        As :func:`noise_psf` gives it.
+    places
+        Of the bright sources.
+    """
+    candidates = [flattened(psf, power) for power in FLATTENINGS]
+    left = [residual_variance(units, candidate, places, beam) for candidate in candidates]
+    worth = min(left) < WORTH * residual_variance(units, psf, places, beam)
+    return candidates[int(np.argmin(left))] if worth else psf
+
+
+def flattened(psf: torch.Tensor, power: float) -> torch.Tensor:
+    """A PSF whose transform has been divided by a power of itself, smoothed over half a cell of the uv plane.
+
+    A power of the spectrum as it is would blow up the skirts that the image's border gives to each
+    visibility; where these are few, that would be most of it.
+    """
+    import torch
+
+    shape = tuple(psf.shape)
+    lag_y, lag_x = (torch.fft.fftfreq(n, device=psf.device) for n in shape)
+    taper = torch.exp(-2 * np.pi**2 * (lag_y[:, None] ** 2 + lag_x**2))  # of images padded to twice their size
+    density = torch.fft.rfft2(psf * taper).real.clamp(min=0)
+    density = density / density.max() + EMPTY
+    answer = torch.fft.irfft2(torch.fft.rfft2(psf) * density**-power, s=shape)
+    return answer / answer[0, 0]
+
+
+def residual_variance(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, int]], beam: float) -> float:
+    """Variance, about the main lobes of sources at some places, of what they and the PSF do not explain."""
+    import torch
+
+    responses = responses_of(psf, beam)
+    scales, found = fit_components(units, places, responses, beam)
+    own = torch.linalg.qr(found.T).Q.T  # all that the sources' spectra can show, in few planes
+    images = responses_at(places, [responses[scale] for scale in scales], units)
+    left = torch.einsum("mc,cyx->myx", own, units.cube) - torch.einsum("mj,jyx->myx", own @ found.T, images)
+    lobes = [MAIN_LOBE * beam * np.hypot(1, SCALES[scale]) for scale in scales]
+    near = [NEAR * beam] * len(places)
+    about = within(places, near, units.valid) & ~within(places, lobes, units.valid) & units.valid
+    return float(left[:, about].square().mean()) if about.any() else 0.0
+
+
+def without_point_symmetric(places: list[tuple[int, int]], snr: torch.Tensor, most: int = 8) -> list[tuple[int, int]]:
+    """The brightest places but for those that are mirrored about a brighter one, as sidelobes are."""
+    kept: list[tuple[int, int]] = []
+    for y, x in sorted(places, key=lambda place: -float(snr[place])):
+        own = float(snr[y, x])
+        brighter = [place for place in kept if own < 0.6 * float(snr[place])]
+        if all(brightest_about(snr, 2 * cy - y, 2 * cx - x) < TWIN * own for cy, cx in brighter):
+            kept.append((y, x))
+    return kept[:most]
+
+
+def brightest_about(image: torch.Tensor, y: int, x: int, reach: int = 2) -> float:
+    """Highest value within a few pixels of a place; minus infinity outside of the image."""
+    part = image[max(0, y - reach) : max(0, y + reach + 1), max(0, x - reach) : max(0, x + reach + 1)]
+    return float(part.max()) if part.numel() else -np.inf
+
+
+def source_psf(
+    units: NoiseUnits,
+    psf: torch.Tensor,
+    variance: torch.Tensor,
+    sources: Sidelobes,
+    scales: list[int],
+    beam: float,
+) -> torch.Tensor:
+    """A better PSF from what bright sources show around them.
+
+    Each source's own image, the others taken off, is the PSF plus whatever else is there.  Of a pair of
+    places opposite each other the lower absolute value counts, or 0 if the signs differ, so that a source
+    on one side does not become a sidelobe.
+
+    Parameters
+    ----------
+    psf, variance
+        As :func:`noise_psf` gives them.
+    sources
+        With ``images`` of the full responses.
+    scales
+        Of the sources; those wider than :data:`WIDE` tell nothing.
+
+    Returns
+    -------
+    torch.Tensor
+        The PSF, weighted with the variances; the main lobe remains as it was.
+    """
+    import torch
+
+    y, x = (torch.fft.fftfreq(n, 1 / n, device=psf.device) for n in psf.shape)
+    far = y[:, None] ** 2 + x**2 > (MAIN_LOBE * beam) ** 2
+    variance = variance + NOISE_FLOOR**2
+    residual = units.cube - sources.cube()
+    for place, spectrum, image, scale in zip(
+        sources.places.tolist(), sources.spectra, sources.images, scales, strict=True
+    ):
+        if SCALES[scale] > WIDE:
+            continue
+        power = spectrum @ spectrum
+        seen = torch.einsum("c,cyx->yx", spectrum, residual) / power + image
+        even, known = point_symmetric_part(seen, place, units.valid, psf)
+        known &= far
+        own = torch.where(known, 1 / power + SOURCE_FLOOR**2, torch.inf)
+        psf = (psf / variance + even / own) / (1 / variance + 1 / own)
+        variance = 1 / (1 / variance + 1 / own)
+    return psf
+
+
+def beam_of_brightest(units: NoiseUnits, psf: torch.Tensor, place: tuple[int, int], beam: float) -> torch.Tensor | None:
+    """The PSF as a point source shows it that outshines the noise by far; None where there is none such.
+
+    Of a pair of places opposite each other the lower absolute value counts, as in :func:`source_psf`.
+
+    Parameters
+    ----------
+    psf
+        For where the source's image does not reach.
+    place
+        Of the brightest source.
+    """
+    import torch
+
+    spectrum = units.cube[:, *place]
+    power = spectrum @ spectrum
+    if power < OUTSHINES**2:
+        return None
+    round_beam = [gaussian(tuple(psf.shape), beam * np.hypot(1, scale), psf.device) for scale in SCALES]
+    (scale,), _ = fit_components(units, [place], round_beam, beam)
+    if SCALES[scale] > POINT:
+        return None
+    even, known = point_symmetric_part(torch.einsum("c,cyx->yx", spectrum, units.cube) / power, place, units.valid, psf)
+    return torch.where(known, even, psf)
+
+
+def point_symmetric_part(
+    image: torch.Tensor, place: tuple[int, int], valid: torch.Tensor, psf: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an image (ny, nx) shows alike on both sides of a place, in the lags of a PSF, and where it is known."""
+    import torch
+
+    ny, nx = image.shape
+    shown, known = torch.zeros_like(psf), torch.zeros_like(psf, dtype=torch.bool)
+    lag_y, lag_x = torch.arange(ny, device=psf.device) - place[0], torch.arange(nx, device=psf.device) - place[1]
+    shown[lag_y[:, None], lag_x] = image
+    known[lag_y[:, None], lag_x] = valid
+    opposite = torch.roll(shown.flip(0, 1), (1, 1), (0, 1))
+    known &= torch.roll(known.flip(0, 1), (1, 1), (0, 1))
+    return torch.where(shown * opposite > 0, shown.sign() * torch.minimum(shown.abs(), opposite.abs()), 0), known
+
+
+def beam_from_noise(units: NoiseUnits, side: int = 33) -> float:
+    """FWHM in pixels of a beam no header tells, from the noise: of a disc as large as its main lobe over a half."""
+    import torch
+
+    psf = torch.fft.fftshift(noise_psf(units, 1.0)[0])
+    middle = psf.shape[0] // 2, psf.shape[1] // 2
+    half = min(side // 2, *middle)
+    lobe = psf[middle[0] - half : middle[0] + half + 1, middle[1] - half : middle[1] + half + 1] >= 0.5
+    labels = ndimage.label(lobe.cpu().numpy())[0]
+    return float(2 * np.sqrt((labels == labels[half, half]).sum() / np.pi))
+
+
+def read_psf(path: str, cube: Cube) -> np.ndarray:
+    """The dirty beam that belongs to a cube, from a FITS image as imagers write it (``.psf``).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (ny, nx) with ny and nx odd, float32, its peak of 1 in the middle.
+
+    Raises
+    ------
+    CubeError
+        If it cannot be read, has other pixels than the cube, or no peak.
+    """
+    planes, celestial = read_image(path)
+    if celestial is not None and cube.celestial is not None:
+        sides, wanted = (proj_plane_pixel_scales(wcs) * 3600 for wcs in (celestial, cube.celestial))
+        if not np.allclose(sides, wanted, rtol=0.01):
+            raise CubeError(
+                f"{path}: its pixels are {sides[0]:.4g} x {sides[1]:.4g} arcsec and the cube's {wanted[0]:.4g} x "
+                f"{wanted[1]:.4g}; give the dirty beam that was imaged with the cube"
+            )
+    plane = np.nan_to_num(planes[len(planes) // 2].astype(np.float32))
+    y, x = np.unravel_index(plane.argmax(), plane.shape)
+    half_y, half_x = min(y, plane.shape[0] - 1 - y), min(x, plane.shape[1] - 1 - x)
+    if not plane.max() > 0 or min(half_y, half_x) < 2:
+        raise CubeError(f"{path}: it has no peak with data on all sides, as a dirty beam has")
+    return plane[y - half_y : y + half_y + 1, x - half_x : x + half_x + 1] / plane.max()
+
+
+def resampled_psf(psf: np.ndarray, k: int | float, shape: tuple[int, int], device=None) -> torch.Tensor:
+    """A PSF as a cube shows it that was brought to pixels ``k`` times as wide, for a window of ``shape`` (ny, nx).
+
+    ``psf`` has its peak in the middle; the answer has shape (2 ny, 2 nx), its peak of 1 at [0, 0], lags as `numpy.fft`
+    has them, and 0 where the PSF is not known.
+    """
+    import torch
+
+    if k > 1:
+        # centred on a pixel: of an even number the outer two count half
+        kernel = np.ones(k) / k if k % 2 else np.r_[0.5, np.ones(k - 1), 0.5] / k
+        for axis in (0, 1):
+            psf = ndimage.convolve1d(psf, kernel, axis, mode="constant")
+    at = [size // 2 + k * np.fft.fftfreq(2 * n, 1 / (2 * n)) for n, size in zip(shape, psf.shape, strict=True)]
+    image = ndimage.map_coordinates(psf, np.meshgrid(*at, indexing="ij"), order=3 if k < 1 else 1)
+    return torch.as_tensor(image / image[0, 0], dtype=torch.float32, device=device)
+
+
+def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
+    """The dirty beam as noise and bright sources of a cube tell it; ``snr`` as :func:`peak_snr` gives it."""
+    import torch
+
+    psf, variance = noise_psf(units, beam)
+    places = without_point_symmetric(peaks(snr, max(LEAST_SNR, 0.3 * float(snr.max())), beam), snr)
+    shown = beam_of_brightest(units, psf, places[0], beam)
+    if shown is not None:
+        return shown
+    psf = weighted_psf(units, psf, places, beam)
+    responses = responses_of(psf, beam)
+    scales, found = fit_components(units, places, responses, beam)
+    images = responses_at(places, [responses[scale] for scale in scales], units)
+    sources = Sidelobes(found, images, torch.tensor(places, device=psf.device))
+    return source_psf(units, psf, variance, sources, scales, beam)

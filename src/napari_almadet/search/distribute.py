@@ -1,0 +1,76 @@
+"""Where windows are searched: in this process one after the other, or on a cluster of dask.distributed.
+
+A window's search is one function of the window and the cube, and needs nothing of other windows.  So a cluster runs
+the same function on the same windows; each of its workers opens the cube by its path and loads the networks
+once.  What a worker had done when it died, another does again.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from napari_almadet.progress import Progress, renamed
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_almadet.cube.cube import Cube
+
+
+def each(
+    task: Callable, items: Sequence, *shared, stage: str, client: Client | None = None
+) -> Generator[Progress, None, list]:
+    """What a task makes of every item: ``[task(item, *shared) for item in items]``.
+
+    Parameters
+    ----------
+    task
+        A function made by :func:`~napari_almadet.progress.in_steps`.
+    shared
+        Its other arguments, from :func:`scatter` what is large.
+    stage
+        What the progress is called on a cluster; here, that of the task itself is passed on.
+    client
+        Of the cluster; None: this process.
+    """
+    if client is None:
+        return (yield from each_here(task, items, *shared))
+    from distributed import as_completed
+
+    futures = {client.submit(task, item, *shared, pure=False): i for i, item in enumerate(items)}
+    results: list[Any] = [None] * len(items)
+    try:
+        yield Progress(stage, 0, len(items))
+        for done, future in enumerate(as_completed(list(futures)), 1):
+            results[futures.pop(future)] = future.result()  # and the workers need not keep it any longer
+            yield Progress(stage, done, len(items))
+    finally:
+        client.cancel(list(futures))
+    return results
+
+
+def each_here(task: Callable, items: Sequence, *shared) -> Generator[Progress, None, list]:
+    """The same in this process."""
+    results = []
+    for number, item in enumerate(items, 1):
+        where = f" (window {number} of {len(items)})" if len(items) > 1 else ""
+        results.append((yield from renamed(task.steps(item, *shared), lambda stage, where=where: stage + where)))
+    return results
+
+
+def scatter(cube: Cube, client: Client | None) -> Any:
+    """A cube as an argument of tasks: on a cluster, one that every worker opens once, by its path.
+
+    Raises
+    ------
+    ValueError
+        If there is a cluster, but the cube is in memory only.
+    """
+    if client is None:
+        return cube
+    if cube.path is None:
+        raise ValueError(f"{cube.name} is in memory only: a cluster reads cubes from files that all its workers see")
+    # as bytes, since the scheduler unpickles what tasks are given, and need not see the files
+    return client.submit(pickle.loads, pickle.dumps(cube), pure=False)

@@ -1,0 +1,248 @@
+"""Several finds that are one source, and one that is several: extended emission, and blends told by their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from astropy.stats import gaussian_sigma_to_fwhm, mad_std
+from scipy import ndimage
+from scipy.special import logit
+
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
+from napari_almadet.measure.spectra import overlap
+from napari_almadet.search.features import BOX_LEVEL, LINE_SNR, MEASURES
+from napari_almadet.search.noise_units import NoiseUnits, differences
+from napari_almadet.search.raw_detection import RawDetection, separation, snr_of
+from napari_almadet.search.windows import Window
+
+PATCH_SNR = 5.0
+EXTENDED = 10.0  # beams
+THIN = 5.0  # times as long as wide
+SURE = 0.5  # chance that Source Finder gives to what it knows
+OUTSTANDING = 0.6  # of a patch's peak: what is as bright and yet nothing Source Finder knows is extended emission
+OVERSHADOWED = 0.05  # of the brightest source: what is fainter may be sidelobes that run into each other
+BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
+PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
+
+
+def merge_extended(
+    finds: list[RawDetection], strength: np.ndarray, units: NoiseUnits, window: Window, beam: float, n_channels: int
+) -> list[RawDetection]:
+    """Make one find of those of a window that lie in one patch of extended emission.
+
+    Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
+    source; each of the :func:`patches` is taken for one, and its box is the patch's.  Its spectrum is
+    the sum over the patch.  Patches that reach beyond what is the window's own are left to
+    :func:`merge_extended_across_windows`; the
+    finds in a :func:`crowd`, and in what a far brighter source outshines, stay as they are.
+
+    Parameters
+    ----------
+    strength
+        The higher of a place's SNRs in the stack and in its best line, (ny, nx).
+    """
+    for patch, peak in patches(strength, beam):
+        members = [find for find in finds if in_patch(find, patch, window)]
+        outshone = strength[peak] < OVERSHADOWED * strength.max()
+        if not members or reaches_out(patch, window) or outshone or crowd(members, strength[peak]):
+            continue
+        one = as_one(members, patch, strength[peak], window, beam, strength)
+        total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
+        one.spectrum = in_own_noise(total, units.channels.cpu().numpy(), n_channels)
+        finds = [f for f in finds if not any(f is member for member in members)] + [one]
+    return finds
+
+
+def merge_extended_across_windows(
+    finds: list[RawDetection], strength: np.ndarray, field: Window, beam: float
+) -> tuple[list[RawDetection], list]:
+    """The same for the patches of a field that lie in several windows.
+
+    Parameters
+    ----------
+    finds
+        Of all windows, each source once.
+    strength
+        Of the field, made of what is each window's own.
+    field
+        A window as large as the field.
+
+    Returns
+    -------
+    finds, patches
+        The finds without those that are in patches, and (find, patch) of each of these: they have no spectrum yet.
+    """
+    across = []
+    for patch, peak in patches(strength, beam):
+        members = [find for find in finds if in_patch(find, patch, field)]
+        if not any(find.box for find in members):
+            if not members or crowd(members, strength[peak]):
+                continue
+            across.append((as_one(members, patch, strength[peak], field, beam, strength), patch))
+        gone = [find for find in members if not find.box]  # another window's, of what is known as a patch
+        finds = [f for f in finds if not any(f is member for member in gone)]
+    return finds, across
+
+
+def patches(strength: np.ndarray, beam: float) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """Masks of extended emission, and where it is brightest.
+
+    A patch is more than :data:`EXTENDED` beams over 5 sigma, and over a tenth of its own peak.
+    """
+    labels = ndimage.label(strength >= PATCH_SNR, np.ones((3, 3)))[0]
+    for number, place in enumerate(ndimage.find_objects(labels), 1):
+        if place is None or (labels[place] == number).sum() < EXTENDED * BEAM_AREA * beam**2:
+            continue
+        inside = labels == number
+        peak = np.unravel_index(np.argmax(np.where(inside, strength, 0)), strength.shape)
+        parts = ndimage.label(inside & (strength >= strength[peak] / 10), np.ones((3, 3)))[0]
+        patch = parts == parts[peak]
+        if patch.sum() >= EXTENDED * BEAM_AREA * beam**2:
+            yield patch, peak
+
+
+def crowd(members: list[RawDetection], brightest: float) -> bool:
+    """Whether a patch is two sources or more that run into each other, and no extended emission.
+
+    Source Finder is then sure of them, and leaves nothing nearly as bright as the patch's peak that it is not sure of.
+    """
+    strength = [max(snr_of(find, "stack"), snr_of(find, "line")) for find in members]
+    sure = [find.measures[MEASURES.index("logit")] >= logit(SURE) for find in members]
+    return sum(sure) > 1 and all(s or snr < OUTSTANDING * brightest for s, snr in zip(sure, strength, strict=True))
+
+
+def in_patch(find: RawDetection, patch: np.ndarray, window: Window) -> bool:
+    """Whether a find's centre lies in a patch of a window, whose border counts for what is beyond it."""
+    place = zip((find.y, find.x), (window.y, window.x), patch.shape, strict=True)
+    return bool(patch[tuple(min(max(round((c + 0.5) / window.k - 0.5) - first, 0), n - 1) for c, first, n in place)])
+
+
+def reaches_out(patch: np.ndarray, window: Window) -> bool:
+    """Whether a patch touches a border between what is a window's own and a neighbour's."""
+    inner = tuple(
+        slice(own.start + (own.start > 0), own.stop - (own.stop < n))
+        for own, n in zip(window.owned, window.shape, strict=True)
+    )
+    return bool(patch.sum() > patch[inner].sum())
+
+
+def as_one(
+    members: list[RawDetection], patch: np.ndarray, brightest: float, window: Window, beam: float, strength: np.ndarray
+) -> RawDetection:
+    """One find for all members of a patch; its spectrum is still the brightest member's."""
+    k = window.k
+    best = max(members, key=lambda f: f.measures[MEASURES.index("both")])
+    (y0, y1), (x0, x1) = ((int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
+    ends = ((window.y, y0), (window.y, y1), (window.x, x0), (window.x, x1))
+    centre = ndimage.center_of_mass(np.where(patch, strength, 0))
+    beams = patch.sum() / (BEAM_AREA * beam**2)
+    candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, status=Status.FLAGGED, blended=len(members) > 1)
+    candidate.reasons.append(
+        f"found: a patch of {beams:.0f} beams, SNR up to {brightest:.1f}, in which Source Finder sees "
+        f"{len(members)} place{'s' if len(members) > 1 else ''}"
+    )
+    return RawDetection(
+        candidate,
+        *(float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True)),
+        *(float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1))),
+        best.spectrum,
+        best.measures,
+        window,
+        Box(*(round(k * (first + end)) for first, end in ends)),
+        elongation(patch) >= THIN,
+    )
+
+
+def elongation(patch: np.ndarray) -> float:
+    """How many times as long as wide a mask of pixels is, by its second moments."""
+    least, most = np.linalg.eigvalsh(np.cov(np.nonzero(patch)) + np.eye(2) / 12)  # a pixel's own is 1/12
+    return float(np.sqrt(most / least))
+
+
+def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:
+    """A spectrum of some ``channels`` in units of its noise, as differences of channels tell it; 0 in the others."""
+    spectrum = np.zeros(n_channels, np.float32)
+    spectrum[channels] = total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)
+    return spectrum
+
+
+def part_by_lines(find: RawDetection, finds: list[RawDetection], cutout: Cutout) -> RawDetection | None:
+    """Take a source apart whose lines come from different places (paper, step 9).
+
+    A line that another find nearby has too is that one's.  Each other line is focused on, with the continuum
+    taken off, and its place is the centroid of what is near the candidate.  One that lies further from the
+    first line's place than its noise lets it stray is another source's.
+
+    Returns
+    -------
+    Find or None
+        The other source; the find keeps the rest, and moves to its own line's place.
+    """
+    candidate = find.candidate
+    if len(candidate.peaks) < 2 or find.box:
+        return None
+    planes, n_channels = cutout.planes, len(cutout.planes)
+    lines, rms = without_continuum(planes, candidate.peaks), voxel_noise(planes, candidate.peaks)
+    fwhm = gaussian_sigma_to_fwhm * np.sqrt(find.sigma_y * find.sigma_x)
+    first, *rest = candidate.peaks
+    place, snr = place_of(lines, first.emission_range(n_channels), find, cutout.origin, fwhm, rms)
+    if snr < LINE_SNR:
+        return None
+    for peak in rest:
+        channels = peak.emission_range(n_channels)
+        if overlap(channels, candidate.channels):
+            continue
+        whose = next((f for f in finds if f is not find and has_line_near(f, peak, find, 2.5 * fwhm)), None)
+        if whose:
+            candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
+            candidate.reasons.append(f"the line at channel {peak.channel} is candidate {whose.candidate.id}'s")
+            continue
+        own, own_snr = place_of(lines, channels, find, cutout.origin, fwhm, rms)
+        apart = float(np.hypot(own[0] - place[0], own[1] - place[1]))
+        if own_snr < LINE_SNR or not max(1.0, PLACE_ERRORS * fwhm / min(snr, own_snr)) < apart < fwhm:
+            continue
+        candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
+        other = Candidate(
+            max(f.candidate.id for f in finds) + 1, candidate.box, candidate.prob, kind="line", blended=True
+        )
+        other.peaks, other.channels, other.denoised = (peak,), channels, candidate.denoised
+        other.reasons.append(
+            f"found: the line at channel {peak.channel} of candidate {candidate.id} comes from {apart:.1f} px away"
+        )
+        candidate.blended = True
+        candidate.reasons.append(f"the line at channel {peak.channel} is another source's, {apart:.1f} px away")
+        find.y, find.x = place
+        return replace(find, candidate=other, y=own[0], x=own[1])
+    return None
+
+
+def has_line_near(other: RawDetection, peak: EmissionPeak, find: RawDetection, distance: float) -> bool:
+    """Whether another find, no further than ``distance`` from this one, shows the same line, and is there to stay."""
+    near = separation(other, find) < distance
+    return (
+        near and other.candidate.status is not Status.DROPPED and any(peak.same_line(p) for p in other.candidate.peaks)
+    )
+
+
+def place_of(
+    lines: np.ndarray, channels: tuple[int, int], find: RawDetection, origin: tuple[int, int], fwhm: float, rms: float
+) -> tuple[tuple[float, float], float]:
+    """Where a line comes from, (y, x) in the cube's pixels, and its SNR there.
+
+    The peak of the image focused on it, within half a width of the find, then the centroid of what is over half of
+    the peak about it.
+    """
+    image = np.nan_to_num(focus(lines, channels))
+    y, x = np.indices(image.shape)
+    about = np.hypot(y + origin[0] - find.y, x + origin[1] - find.x) <= fwhm / 2
+    if not about.any():
+        return (find.y, find.x), 0.0
+    peak = np.unravel_index(np.argmax(np.where(about, image, -np.inf)), image.shape)
+    bright = (np.hypot(y - peak[0], x - peak[1]) <= fwhm / 2) & (image > image[peak] / 2)
+    weight = np.where(bright, image, 0).astype(float)
+    snr = float(image[peak] / (rms * np.sqrt(channels[1] - channels[0])))
+    centre = tuple(float((weight * grid).sum() / weight.sum()) + o for grid, o in zip((y, x), origin, strict=True))
+    return centre, snr

@@ -1,0 +1,149 @@
+"""Steps 5 to 7: the line spectra of raw detections, and the lines that Line Finder sees in them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
+from astropy.modeling.models import Gaussian1D
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
+from astropy.utils.exceptions import AstropyUserWarning
+
+from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
+from napari_almadet.measure.spectra import extract_spectra, find_emission, off_line, remove_baseline
+from napari_almadet.progress import Progress, in_steps, predict
+from napari_almadet.search.features import LINE_SNR, MEASURES, own_lines
+from napari_almadet.search.noise_units import differences
+from napari_almadet.search.raw_detection import RawDetection, line_of
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.settings import Settings
+
+
+LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
+CONTINUUM_SNR = 4.0
+
+
+def resolutions(n_channels: int) -> list[int]:
+    """By how many channels spectra are averaged for Line Finder: 1, then 4, 16 ... as long as 64 are left."""
+    return [4**i for i in range(8) if i == 0 or n_channels // 4**i >= 64]
+
+
+def frequency_denoising(
+    finds: list[RawDetection], settings: Settings, networks: SearchNetworks
+) -> Generator[Progress, None, None]:
+    """Frequency denoising (5 - 7): Line Finder's answer to each source's own spectrum, and the lines in it."""
+    if not finds:
+        return
+    own = np.stack([find.spectrum for find in finds])
+    flat, answer = yield from denoise_own.steps(own, settings, networks)
+    for done, find in enumerate(finds):
+        yield Progress("Finding emission lines", done, len(finds))
+        candidate = find.candidate
+        candidate.denoised = answer[done]
+        find.measures[MEASURES.index("line chance")] = answer[done].max()
+        set_lines(candidate, flat[done], line_of(find))
+        rest = own[done][off_line(candidate.peaks, own.shape[1]) & (own[done] != 0)]
+        continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
+        candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"
+
+
+@in_steps
+def denoise_own(own: np.ndarray, settings: Settings, networks: SearchNetworks):
+    """Line Finder's answer to spectra in noise units, looked at with several resolutions.
+
+    Parameters
+    ----------
+    own
+        Shape (n, channels), continuum and all; 0 in channels without data.
+
+    Returns
+    -------
+    flat, answer
+        The spectra without their baselines, and where the lines are, from 0 to 1: float32, (n, channels).
+    """
+    n, n_channels = own.shape
+    known = own.any(axis=0)
+    flat, answer = np.zeros((2, n, n_channels), np.float32)
+    flat[:, known] = remove_baseline(own[:, known])
+    for factor in resolutions(n_channels):
+        padded = np.pad(flat, ((0, 0), (0, -n_channels % factor)))
+        coarse = padded.reshape(n, -1, factor).sum(axis=2) / np.sqrt(factor)
+        said = yield from predict.steps(
+            networks.line_finder, coarse, "Denoising spectra", settings.batch_size, networks.device
+        )
+        answer = np.maximum(answer, np.repeat(said, factor, axis=1)[:, :n_channels])
+    return flat, answer
+
+
+def set_lines(candidate: Candidate, flat: np.ndarray, line_snr: float) -> None:
+    """Give a candidate the lines that its ``denoised`` spectrum shows, if Line Finder and the SNR agree that there are.
+
+    Parameters
+    ----------
+    flat
+        Its spectrum in noise units without the baseline, (channels,).
+    line_snr
+        Of the best line in it.
+    """
+    denoised, n_channels = candidate.denoised, len(flat)
+    candidate.peaks, candidate.channels = (), (0, n_channels)
+    if denoised.max() >= LINE_CHANCE and line_snr >= LINE_SNR:
+        peaks, reasons = find_emission(denoised, flat, LINE_CHANCE)
+        candidate.peaks = tuple(refined(peak, flat) for peak in peaks)
+        candidate.reasons += reasons
+    if candidate.primary:
+        candidate.channels = candidate.primary.emission_range(n_channels)
+        candidate.reasons += [
+            f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, chance {p.height:.2f}"
+            for p in candidate.peaks
+        ]
+    else:
+        candidate.reasons.append(f"no line (highest chance {denoised.max():.2f}, best SNR {line_snr:.1f})")
+
+
+def find_lines_again(candidate: Candidate, cube: Cube, settings: Settings, networks: SearchNetworks) -> None:
+    """Steps 5 to 7 for a candidate in a box that was not found but drawn: its spectrum is the sum over the box."""
+    import torch
+
+    candidate.spectrum = extract_spectra(cube, [candidate.box])[0]
+    known = np.isfinite(candidate.spectrum)
+    own = np.zeros((1, len(known)), np.float32)
+    values = candidate.spectrum[known]
+    steps = differences(values) if len(values) > 1 else np.zeros(1)
+    sigma = float(mad_std(steps)) / np.sqrt(2)
+    if sigma > 0:
+        own[0, known] = values / sigma
+    flat, answer = denoise_own(own, settings, networks)
+    candidate.denoised = answer[0]
+    set_lines(candidate, flat[0], own_lines(flat[:, known], torch.ones(known.sum()))[0] if sigma > 0 else 0.0)
+
+
+def refined(peak: EmissionPeak, spectrum: np.ndarray) -> EmissionPeak:
+    """A peak with centre and FWHM fitted to the dirty spectrum, as long as the fit stays near the peak."""
+    reach = int(np.ceil(2.5 * peak.fwhm)) + 2
+    low, high = max(0, peak.channel - reach), min(len(spectrum), peak.channel + reach + 1)
+    if high - low < 5:
+        return peak
+    start = Gaussian1D(
+        amplitude=float(spectrum[peak.channel]), mean=peak.centre, stddev=peak.fwhm * gaussian_fwhm_to_sigma
+    )
+    fitter = LevMarLSQFitter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyUserWarning)
+            warnings.simplefilter("ignore", RuntimeWarning)  # of a covariance nobody asks for
+            fit = fitter(start, np.arange(low, high), spectrum[low:high], maxiter=500)
+    except NonFiniteValueError:
+        return peak
+    fwhm = abs(float(fit.stddev.value)) * gaussian_sigma_to_fwhm
+    near = abs(fit.mean.value - peak.centre) <= 0.7 * peak.fwhm and 0.5 <= fwhm / peak.fwhm <= 2
+    if fitter.fit_info["ierr"] not in (1, 2, 3, 4) or not near or fit.amplitude.value <= 0:
+        return peak
+    return replace(peak, centre=float(fit.mean.value), fwhm=max(fwhm, 1.0))

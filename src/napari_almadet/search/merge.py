@@ -1,0 +1,160 @@
+"""How what several windows find meets again: each source once, whichever windows see it, and the images of the field.
+
+Where windows overlap, both see a source, and may place it on either side of the border between what is each
+window's own.  What two windows see as one source is told by its place; the one whose own it is counts.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from napari_almadet.search.features import MEASURES
+from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.windows import Window
+
+TWINS = 0.5  # beams, within which two windows' nearest finds are one source
+
+
+@dataclass(frozen=True)
+class NoiseSummary:
+    """What the noise of a window is like.
+
+    ``correlation`` is how much noisier a wide line is than independent channels would make it, ``dips`` the share of
+    values under -5 sigma, which is 3e-7 in Gaussian noise, ``channels`` how many of them have data.
+    """
+
+    correlation: float
+    dips: float
+    channels: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a window adds to the field.
+
+    ``stacked`` is the dirty image in the cube's pixels; ``probability``, Source Finder's, and ``strength``, the higher
+    of the SNRs in the stack and in the best line, are in the window's; all of what is its own.  ``finds`` are
+    those of the whole window.  ``noise`` is None if it has no data.
+    """
+
+    window: Window
+    stacked: np.ndarray
+    probability: np.ndarray
+    strength: np.ndarray
+    finds: list[RawDetection]
+    noise: NoiseSummary | None
+
+
+def field_shape(shape: tuple[int, int, int], k: int | float) -> Window:
+    """A window as large as a cube's field."""
+    ny, nx = (int(np.ceil(n / k)) for n in shape[1:])
+    return Window(0, 0, (ny, nx), (slice(0, ny), slice(0, nx)), k)
+
+
+def mosaic_of_windows(parts: list[Part], shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The field's images, each pixel from the window whose own it is: stacked, probability (both ny, nx), strength."""
+    field = shape[1:]
+    if len(parts) == 1:
+        stacked, probability, strength = parts[0].stacked, parts[0].probability, parts[0].strength
+    else:
+        whole = field_shape(shape, parts[0].window.k)
+        stacked = np.empty(field, np.float32)
+        probability, strength = np.empty((2, *whole.shape), np.float32)
+        for part in parts:
+            stacked[part.window.owned_pixels(field)] = part.stacked
+            place = tuple(
+                slice(first + own.start, first + own.stop)
+                for first, own in zip((part.window.y, part.window.x), part.window.owned, strict=True)
+            )
+            probability[place], strength[place] = part.probability, part.strength
+    return stacked, in_pixels(probability, parts[0].window.k, field), strength
+
+
+def in_pixels(image: np.ndarray, k: int | float, field: tuple[int, int]) -> np.ndarray:
+    """An image at the windows' resolution in the pixels of a cube whose field is (ny, nx)."""
+    if k < 1:
+        return image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).max(axis=(1, 3))
+    return np.repeat(np.repeat(image, k, axis=0), k, axis=1)[: field[0], : field[1]]
+
+
+def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
+    """The finds of all windows, each source once, numbered anew where there are several windows.
+
+    Two windows' finds are twins if each is the other's nearest, within :data:`TWINS` beams.  Of those that are one
+    source the window counts whose own it is, and the most likely one where both or none say so.  What has no
+    twin is taken from the window whose own it is.
+
+    Parameters
+    ----------
+    beam
+        FWHM in the cube's pixels.
+    """
+    if len(parts) == 1:
+        return parts[0].finds
+    finds = [find for part in parts for find in part.finds]
+    if not finds:
+        return []
+    of_window = np.repeat(np.arange(len(parts)), [len(part.finds) for part in parts])
+    places = np.array([(find.y, find.x) for find in finds])
+    source = one_source(places, of_window, TWINS * beam)
+    mine = np.array([find.window.owns(find.y, find.x) for find in finds])
+    margin = TWINS * beam / parts[0].window.k
+    near = np.array([find.window.owns(find.y, find.x, margin) for find in finds])
+    logit = np.array([find.measures[MEASURES.index("logit")] for find in finds])
+    kept = []
+    for number in range(source.max() + 1):
+        group = np.flatnonzero(source == number)
+        if mine[group].any() or (len(group) > 1 and near[group].any()):
+            kept.append(int(max(group[near[group]], key=lambda i: (mine[i], logit[i]))))
+    if not kept:
+        return []
+    kept.sort()
+    new = dict(zip(source[kept].tolist(), range(1, len(kept) + 1), strict=True))
+    nearest = cKDTree(places[kept]).query(places)[1] + 1
+    number = [new.get(int(s), int(n)) for s, n in zip(source, nearest, strict=True)]
+    called = {(int(w), find.candidate.id): n for w, find, n in zip(of_window, finds, number, strict=True)}
+    for i in kept:
+        renumber(finds[i], lambda old, w=int(of_window[i]): called[w, old])
+    return [finds[i] for i in kept]
+
+
+def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.ndarray:
+    """Number of the source that each find is: twins of two windows, and twins' twins, are one.
+
+    Parameters
+    ----------
+    places
+        (y, x) of the finds, shape (n, 2).
+    of_window
+        Number of each one's window, shape (n,).
+    reach
+        Of twins, in the unit of ``places``.
+    """
+    pairs = cKDTree(places).query_pairs(reach, output_type="ndarray")
+    pairs = pairs[of_window[pairs[:, 0]] != of_window[pairs[:, 1]]]
+    distance = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)
+    nearest: dict[tuple[int, int], int] = {}  # by find and other window
+    for a, b in pairs[np.argsort(distance, kind="stable")].tolist():
+        nearest.setdefault((a, int(of_window[b])), b)
+        nearest.setdefault((b, int(of_window[a])), a)
+    twins = [
+        (a, b) for a, b in pairs.tolist() if nearest[a, int(of_window[b])] == b and nearest[b, int(of_window[a])] == a
+    ]
+    a, b = np.array(twins, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(places), len(places)))
+    return connected_components(graph, directed=False)[1]
+
+
+def renumber(find: RawDetection, called) -> None:
+    """Give a find's candidate, and all that its reasons mention, the ids that ``called`` makes of the old ones."""
+    candidate = find.candidate
+    candidate.id = called(candidate.id)
+    candidate.reasons = [
+        re.sub(r"(?<=candidate )\d+", lambda old: str(called(int(old[0]))), reason) for reason in candidate.reasons
+    ]

@@ -1,0 +1,50 @@
+"""The three networks of the preset ``almadet``, loaded by the weights the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from napari_almadet.progress import Progress, in_steps
+
+if TYPE_CHECKING:
+    from napari_almadet.settings import Settings
+
+
+@dataclass(frozen=True)
+class SearchNetworks:
+    """The networks of this preset, see :func:`napari_almadet.detection.load_networks`.
+
+    ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
+    ``judge`` (batch, 21) measures.
+    """
+
+    source_finder: Any
+    line_finder: Any
+    judge: Any
+    device: Any = "cpu"
+    cards: tuple[dict, ...] = ({}, {}, {})
+
+
+WEIGHTS = ("source_finder", "line_finder", "judge")
+
+
+def load(settings: Settings) -> SearchNetworks:
+    """Load the networks of this preset, by the weights the settings name, onto the device they name."""
+    from napari_almadet.networks.weights import load_all
+
+    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device)
+    return SearchNetworks(*networks, device, cards)
+
+
+load_once = lru_cache(maxsize=1)(load)  # in each process of a cluster
+
+
+@in_steps
+def described(settings: Settings) -> Generator[Progress, None, SearchNetworks]:
+    """The networks as a worker of a cluster has them, device and cards, without themselves."""
+    yield Progress("Loading the networks", 0, 1)
+    networks = load_once(settings)
+    return SearchNetworks(None, None, None, str(networks.device), networks.cards)

@@ -1,0 +1,181 @@
+"""A cube in units of its noise: averaged to some four pixels a beam, divided by the noise of each channel and place.
+
+The noise is estimated from differences of channels, in which continuum, sidelobes and all else that is steady cancels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
+from scipy import ndimage
+
+from napari_almadet.constants import NORMAL_MAD
+
+if TYPE_CHECKING:
+    import torch
+
+
+PIXELS_PER_BEAM = 4.0  # after averaging; 3 to 6 come of it, and a beam is well sampled by 2.5
+FEWEST_PIXELS = 2.5  # a beam; where it has fewer, every pixel is interpolated to four
+
+
+@dataclass(frozen=True)
+class NoiseUnits:
+    """A window of a cube in units of its noise.
+
+    ``cube`` has shape (channels, ny, nx) and noise of variance 1, 0 where there is no data.
+    ``valid`` (ny, nx) is True where there is.  ``rms`` (channels,) times ``rms_map``
+    (ny, nx) is the noise in the cube's unit that it was divided by; channels without data
+    have been left out, ``channels`` holds the numbers of the others.
+    """
+
+    cube: torch.Tensor
+    valid: torch.Tensor
+    rms: torch.Tensor
+    rms_map: torch.Tensor
+    channels: torch.Tensor
+
+    def differences(self) -> torch.Tensor:
+        """Differences of channels, where only noise is left but for lines; variance 2."""
+        return differences(self.cube)
+
+
+def binning(beam_fwhm: float) -> int | float:
+    """How many pixels are averaged, on a side, for a beam of so many pixels FWHM (its geometric mean).
+
+    It is 0.5 for a beam of fewer than :data:`FEWEST_PIXELS`: each pixel is interpolated to 2 x 2.
+    """
+    return 0.5 if beam_fwhm < FEWEST_PIXELS else max(1, round(beam_fwhm / PIXELS_PER_BEAM))
+
+
+def resample(planes: np.ndarray, k: int | float) -> np.ndarray:
+    """Bring planes (..., y, x) to pixels ``k`` times as wide, see :func:`binning`: float32."""
+    return interpolate(planes) if k < 1 else average(planes, int(k))
+
+
+def interpolate(planes: np.ndarray) -> np.ndarray:
+    """Interpolate every pixel of planes (..., y, x) to 2 x 2, by cubic splines; NaN where the pixel has no data.
+
+    The new pixels lie a quarter of a pixel from the old one's centre, one in each direction, so that all have the same
+    share of its noise.
+    """
+    known = np.isfinite(planes)
+    flat = np.where(known, planes, 0).astype(np.float32).reshape(-1, *planes.shape[-2:])
+    finer = np.stack([ndimage.zoom(plane, 2, order=3, mode="reflect", grid_mode=True) for plane in flat])
+    finer = finer.reshape(*planes.shape[:-2], *finer.shape[-2:])
+    finer[~known.repeat(2, axis=-2).repeat(2, axis=-1)] = np.nan
+    return finer
+
+
+def average(planes: np.ndarray, k: int) -> np.ndarray:
+    """Average planes (..., y, x) over blocks of k x k pixels; blocks at the far edges may be cut off short.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float32, shape (..., ceil(y / k), ceil(x / k)); NaN where less than half of a block has data.
+    """
+    if k == 1:
+        return planes.astype(np.float32)
+    *rest, ny, nx = planes.shape
+    padding = [(0, 0)] * len(rest) + [(0, -ny % k), (0, -nx % k)]
+    planes = np.pad(planes, padding, constant_values=np.nan)
+    blocks = planes.reshape(*rest, planes.shape[-2] // k, k, planes.shape[-1] // k, k)
+    known = np.isfinite(blocks)
+    if known.all():
+        return blocks.mean(axis=(-3, -1), dtype=np.float32)
+    count = known.sum(axis=(-3, -1))
+    total = np.where(known, blocks, 0).sum(axis=(-3, -1), dtype=np.float32)
+    return np.where(2 * count >= k * k, total / np.maximum(count, 1), np.nan).astype(np.float32)
+
+
+def differences(cube: torch.Tensor) -> torch.Tensor:
+    """Differences of channels three apart, since neighbours may share their noise; of fewer, in short cubes."""
+    lag = min(3, len(cube) // 4) or 1
+    return cube[lag:] - cube[:-lag]
+
+
+def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | None = None) -> NoiseUnits:
+    """Divide a cube by its noise.
+
+    The noise is taken for the product of a level for each channel and a smooth map, as a
+    primary-beam correction leaves it.  Both are medians of absolute differences of channels.
+
+    Parameters
+    ----------
+    planes
+        Shape (channels, ny, nx); NaN where there is no data.
+    beam
+        FWHM in pixels.
+    profile
+        How the noise is known to vary across the field, shape (ny, nx), where it is steeper than a map can tell
+        that is smooth over three beams: one over the primary beam.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two channels with data, or the data has no noise at all.
+    """
+    import torch
+
+    if profile is not None:
+        planes = planes / profile
+    known = torch.isfinite(planes) & (planes != 0)  # exact zeros are no data: an image cut at its primary beam
+    filled = known.flatten(1).any(dim=1)
+    channels = torch.nonzero(filled)[:, 0]
+    if len(channels) < 2:
+        raise ValueError(f"the cube has data in {len(channels)} channels, and noise is told from two at least")
+    if len(channels) < len(planes):
+        planes, known = planes[channels], known[channels]
+    valid = known.sum(dim=0, dtype=torch.int32) * 2 > len(known)
+    cube = torch.where(known, planes, 0)
+    steps = differences(cube)
+    lag = len(cube) - len(steps)
+    steps.masked_fill_((known[lag:] != known[:-lag]).logical_or_(~valid), torch.nan)
+    del known, planes  # windows are as large as memory lets them be
+    some = steps[:: max(1, len(steps) // 60)].abs().flatten(1).T.contiguous()  # enough for a median, smoothed below
+    rms_map = torch.nanmedian(some, dim=1).values.reshape(valid.shape) / (NORMAL_MAD * 2**0.5)
+    rms_map = smooth_noise(torch.nan_to_num(rms_map), valid & (rms_map > 0), 3 * beam)
+    if not (rms_map > 0).any():
+        raise ValueError("neighbouring channels do not differ anywhere, so that the noise cannot be told")
+    thin = slice(None, None, max(1, valid.numel() // 8192))
+    rms = torch.nanmedian((steps.flatten(1)[:, thin] / rms_map.flatten()[thin]).abs(), dim=1).values
+    del steps
+    rms = per_channel(rms / (NORMAL_MAD * 2**0.5), len(cube))
+    for plane, sigma in zip(cube, rms, strict=True):
+        plane.copy_(torch.where(valid, plane / (sigma * rms_map), 0))
+    if profile is not None:
+        rms_map = rms_map * torch.where(valid, profile, 0)
+    return NoiseUnits(cube, valid, rms, rms_map, channels)
+
+
+def smooth_noise(image: torch.Tensor, known: torch.Tensor, scale: float) -> torch.Tensor:
+    """Mean of the squares of an image's known pixels, weighted with a Gaussian of FWHM ``scale``; its square root."""
+    import torch
+
+    sigma = scale * gaussian_fwhm_to_sigma
+    reach = torch.arange(-int(3 * sigma) - 1, int(3 * sigma) + 2, device=image.device)
+    kernel = torch.exp(-0.5 * (reach / sigma) ** 2)
+
+    def blur(values: torch.Tensor) -> torch.Tensor:
+        values = torch.nn.functional.conv2d(values[None, None], kernel[None, None, :, None], padding="same")
+        return torch.nn.functional.conv2d(values, kernel[None, None, None, :], padding="same")[0, 0]
+
+    weight = blur(known.float())
+    return torch.where(weight > 1e-3, blur(torch.where(known, image**2, 0)) / weight.clamp(min=1e-9), 0).sqrt()
+
+
+def per_channel(of_steps: torch.Tensor, n_channels: int) -> torch.Tensor:
+    """Noise of each channel from that of the differences: the variance of a channel is the mean of its steps'."""
+    import torch
+
+    lag = n_channels - len(of_steps)
+    total, count = torch.zeros(2, n_channels, device=of_steps.device)
+    variance = torch.nan_to_num(of_steps) ** 2
+    for shift in (0, lag):
+        total[shift : shift + len(variance)] += variance
+        count[shift : shift + len(variance)] += 1
+    return (total / count.clamp(min=1)).clamp(min=1e-12 * float(variance.max()) + 1e-30).sqrt()

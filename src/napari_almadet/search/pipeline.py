@@ -1,0 +1,324 @@
+"""The preset ``almadet`` on one page: the paper's ten steps, each in units of the noise.
+
+The blocks and their order are the paper's, as in :mod:`napari_almadet.paper.pipeline`; what differs and why is in
+``docs/architecture.md``.  Step 1 makes, beside the stacked image, maps of the best matched line filter at each place;
+steps 2 to 4 leave positions and sizes to Source Finder; steps 5 to 7 ask Line Finder about each source's own spectrum;
+steps 8 to 10 focus and measure, without the sidelobes of bright sources; the classifier combines all features into
+one source probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.cube.negated import negative
+from napari_almadet.cube.storage import split_address
+from napari_almadet.measure.spectra import remove_baseline
+from napari_almadet.measure.stacking import Stacking
+from napari_almadet.progress import Progress, in_steps
+from napari_almadet.search.clean import without_sidelobes
+from napari_almadet.search.decisions import classify, drop_sidelobes_across_windows, flag_companions
+from napari_almadet.search.dirty_beam import read_psf, resampled_psf
+from napari_almadet.search.distribute import each, scatter
+from napari_almadet.search.extended import in_own_noise, merge_extended, merge_extended_across_windows, part_by_lines
+from napari_almadet.search.features import MEASURES, centres, measures, own_lines, part_neighbours, spectra
+from napari_almadet.search.limits import out_of_distribution
+from napari_almadet.search.line_maps import MAPS, WIDEST, maps
+from napari_almadet.search.lines import frequency_denoising, resolutions
+from napari_almadet.search.merge import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
+from napari_almadet.search.networks import load_once
+from napari_almadet.search.noise_units import binning, in_noise_units, resample
+from napari_almadet.search.positions import best_place, cutout_of, focus_and_measure, gaussian_box, is_isolated
+from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.windows import Window, beam_fwhm, noise_profile, read_averaged, read_blocks, windows
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.settings import Settings
+
+
+def dirty_beam(path: str, cube: Cube) -> np.ndarray:
+    """The dirty beam in a file, which is read once for all windows of a cube, and again if it has changed."""
+    file = split_address(path)[0]
+    return _read_psf(path, file.stat().st_mtime_ns if file.exists() else 0, cube)
+
+
+@lru_cache(maxsize=1)
+def _read_psf(path: str, changed: int, cube: Cube) -> np.ndarray:
+    return read_psf(path, cube)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search finds in a cube: images of the field (ny, nx), all candidates, the dropped too.
+
+    ``warnings`` say what about the cube the networks have not learnt, ``scales`` how it was brought to what they have:
+    plain values by name.
+    """
+
+    stacked: np.ndarray
+    probability: np.ndarray
+    candidates: list[Candidate]
+    warnings: list[str]
+    scales: dict[str, Any]
+
+
+def search_steps(
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    client: Client | None = None,
+    negated: bool = False,
+) -> Generator[Progress, None, Found]:
+    """Find the sources of a cube, window by window, here or on a cluster.
+
+    Parameters
+    ----------
+    networks
+        None: each process loads those the settings name.
+    client
+        Of the cluster; None: this process.
+    negated
+        Search the cube with its sign turned, see :mod:`napari_almadet.search.reliability`.
+    """
+    there = scatter(cube, client)
+    (fwhm,) = yield from each(beam_fwhm, [there], stage="Looking at the beam", client=client)
+    k = binning(fwhm)
+    parts = yield from each(
+        search_part,
+        windows(cube.shape, k, fwhm / k, settings.memory),
+        there,
+        fwhm / k,
+        settings,
+        networks,
+        negated,
+        stage="Searching windows",
+        client=client,
+    )
+    _read_psf.cache_clear()  # it holds on to the cube
+    stacked, probability, strength = mosaic_of_windows(parts, cube.shape)
+    probability[np.isnan(stacked)] = np.nan
+    finds = merge_windows(parts, fwhm)
+    if len(parts) > 1:
+        drop_sidelobes_across_windows(finds, parts, settings)
+        finds, across = merge_extended_across_windows(finds, strength, field_shape(cube.shape, k), fwhm / k)
+        finds += yield from each(
+            search_patch, across, there, settings, networks, negated, stage="Measuring extended emission", client=client
+        )
+    used = {find.candidate.id for find in finds}
+    for find in finds:
+        if not find.candidate.id:
+            find.candidate.id = max(used) + 1
+            used.add(find.candidate.id)
+    said = out_of_distribution(cube, fwhm, k, [part.noise for part in parts if part.noise])
+    return Found(stacked, probability, [find.candidate for find in finds], said, scales(cube, fwhm, k, len(parts)))
+
+
+@in_steps
+def search_part(
+    window: Window,
+    cube: Cube,
+    beam: float,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    negated: bool = False,
+) -> Generator[Progress, None, Part]:
+    """Find the sources of one window, with all that is measured of them.
+
+    Parameters
+    ----------
+    beam
+        FWHM in the window's pixels.
+    """
+    networks = networks or load_once(settings)
+    cube = negative(cube) if negated else cube
+    images, finds, noise, stacked = yield from source_detection(cube, window, beam, settings, networks, negated)
+    yield from frequency_denoising(finds, settings, networks)
+    yield from classify(finds, settings, networks)
+    near = [find for find in finds if window.owns(find.y, find.x, TWINS * beam)]
+    yield from source_spectral_focusing(cube, near, finds, stacked, settings)
+    for find in finds:
+        find.window = window  # without its sidelobes, which are large
+    (y, x), (own_y, own_x) = window.origin, window.owned_pixels(cube.shape[1:])
+    own = stacked[own_y.start - y : own_y.stop - y, own_x.start - x : own_x.stop - x]
+    return Part(window, own, *images[:, *window.owned], finds, noise)
+
+
+def source_detection(
+    cube: Cube, window: Window, beam: float, settings: Settings, networks: SearchNetworks, negated: bool = False
+) -> Generator[Progress, None, tuple[np.ndarray, list[RawDetection], NoiseSummary | None, np.ndarray]]:
+    """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks.
+
+    Returns what :func:`search_window` does, and the dirty image of the window.
+    """
+    psf = dirty_beam(settings.psf, cube) if settings.psf else None
+    planes, stacked = yield from read_averaged(cube, window)
+    yield Progress("Looking for sources", 0, 1)
+    profile = noise_profile(cube, window)
+    images, finds, noise = search_window(planes, window, beam, networks, psf, profile, negated)
+    del planes
+    for number, find in enumerate(finds, 1):
+        find.candidate.id = number
+    yield Progress("Looking for sources", 1, 1)
+    return images, finds, noise, stacked
+
+
+@in_steps
+def search_patch(
+    found: tuple[RawDetection, np.ndarray],
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    negated: bool = False,
+) -> Generator[Progress, None, RawDetection]:
+    """The rest of the way for a patch of extended emission that lies in several windows, a find and its mask.
+
+    Its spectrum is the sum over the patch in the cube as it is.
+    """
+    find, patch = found
+    networks = networks or load_once(settings)
+    cube = negative(cube) if negated else cube
+    y, x = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
+    shape = (y.stop - y.start, x.stop - x.start)
+    find.window = Window(y.start, x.start, shape, (slice(0, shape[0]), slice(0, shape[1])), find.window.k)
+    total, known = np.zeros(cube.shape[0]), np.zeros(cube.shape[0], bool)
+    stacking = Stacking(cube.shape[0])
+    for block, part in read_blocks(cube, find.window):
+        values = resample(part, find.window.k)[:, patch[y, x]]
+        total[block], known[block] = np.nansum(values, axis=1), np.isfinite(values).any(axis=1)
+        stacking.add(part)
+        yield Progress("Reading the cube", block.stop, cube.shape[0])
+    find.spectrum = in_own_noise(total[known], known, cube.shape[0])
+    yield from frequency_denoising([find], settings, networks)
+    yield from classify([find], settings, networks)
+    yield from source_spectral_focusing(cube, [find], [find], stacking.image(), settings)
+    return find
+
+
+def scales(cube: Cube, fwhm: float, k: int | float, n_windows: int) -> dict[str, Any]:
+    """How a cube was brought to what the networks know: plain values, written into the result's provenance."""
+    n_channels = cube.shape[0]
+    return {
+        "beam": round(fwhm, 3),  # pixels
+        "pixels_averaged": k,  # on a side; 0.5: interpolated to twice as many
+        "windows": n_windows,
+        "widest_line": max(1, int(WIDEST * n_channels)),  # channels
+        "channels_averaged": resolutions(n_channels),  # for Line Finder
+    }
+
+
+def search_window(
+    planes: np.ndarray,
+    window: Window,
+    beam: float,
+    networks: SearchNetworks,
+    psf: np.ndarray | None = None,
+    profile: np.ndarray | None = None,
+    negated: bool = False,
+) -> tuple[np.ndarray, list[RawDetection], NoiseSummary | None]:
+    """Search one window.
+
+    Parameters
+    ----------
+    psf
+        As :func:`~napari_almadet.search.dirty_beam.read_psf` gives it.
+    profile
+        As :func:`~napari_almadet.search.windows.noise_profile` gives it.
+    negated
+        Whether the sign was turned: bright sources, for their sidelobes, are then looked for where it is negative.
+
+    Returns
+    -------
+    images
+        Source Finder's probability, and the higher of the SNRs in the stack and in the best line: (2, ny, nx).
+    finds
+        All sources in it, also those beyond what is its own.
+    noise
+        None if it has no data.
+    """
+    import torch
+
+    from napari_almadet.networks.source_finder import from_all_sides
+
+    nothing = np.zeros((2, *window.shape), np.float32)
+    n_channels = len(planes)
+    try:
+        known = None if profile is None else torch.from_numpy(profile).to(networks.device)
+        raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam, known)
+    except ValueError:  # no data here
+        return nothing, [], None
+    seen = None if psf is None else resampled_psf(psf, window.k, window.shape, networks.device)
+    units, sidelobes = without_sidelobes(replace(raw, cube=-raw.cube) if negated else raw, beam, seen)
+    if negated:
+        units = replace(units, cube=-units.cube)
+        sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
+    with torch.inference_mode():
+        images, correlation = maps(units, raw, beam)
+        answer = from_all_sides(networks.source_finder, images[None])[0]
+    rows = centres(answer, units.valid, beam)
+    own = part_neighbours(rows, spectra(units, rows, beam), beam)
+    flat = remove_baseline(own) if len(own) else own
+    judged_by = measures(rows, images, units, own, own_lines(flat, units.rms), np.zeros(len(rows)), beam)
+    channels = units.channels.cpu().numpy()
+    if sidelobes is not None:
+        in_unit = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
+        in_unit[:, channels] = (sidelobes.spectra * units.rms).cpu().numpy()
+        window = replace(
+            window, sidelobes=sidelobes.images.cpu().numpy(), spectra=in_unit, rms_map=units.rms_map.cpu().numpy()
+        )
+    finds = []
+    for row, spectrum, numbers in zip(rows, own, judged_by, strict=True):
+        chance = float(1 / (1 + np.exp(-row[0])))
+        whole = np.zeros(n_channels, np.float32)
+        whole[channels] = spectrum
+        y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
+        candidate = Candidate(0, Box(0, 0, 0, 0), chance)
+        stack_snr, line_snr = (2 * np.sinh(numbers[MEASURES.index(name)]) for name in ("stack", "own line"))
+        candidate.reasons.append(
+            f"found: SNR {stack_snr:.1f} in the stack, {line_snr:.1f} in its best line; Source Finder says {chance:.2f}"
+        )
+        finds.append(RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
+    strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
+    finds = merge_extended(finds, strength, units, window, beam, n_channels)
+    dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
+    noise = NoiseSummary(correlation, dips, len(channels))
+    probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()
+    return np.stack([probability, strength]), finds, noise
+
+
+def source_spectral_focusing(
+    cube: Cube, chosen: list[RawDetection], finds: list[RawDetection], stacked: np.ndarray, settings: Settings
+) -> Generator[Progress, None, None]:
+    """Source spectral focusing (8 - 10): box, focused image, SNRs and measures of each of the chosen finds.
+
+    Sources that lie so close that only their lines tell them apart join ``finds``, which are the finds of
+    the window with its dirty image ``stacked``.
+    """
+    flag_companions(chosen, cube, stacked, settings)  # (9)
+    for done, find in enumerate(chosen):
+        yield Progress("Focusing on sources", done, len(chosen))
+        cutout = cutout_of(find, cube, stacked, settings)
+        if cutout is None:
+            continue
+        other = None
+        if find.candidate.status is not Status.DROPPED:
+            other = part_by_lines(find, finds, cutout)  # (9)
+        if other:
+            finds.append(other)
+            focus_and_measure(other, cube, cutout_of(other, cube, stacked, settings), settings)
+            cutout = cutout_of(find, cube, stacked, settings)
+        elif find.candidate.status is not Status.DROPPED and not find.box and is_isolated(find, finds):
+            find.y, find.x = best_place(find, cutout)
+            find.candidate.box = gaussian_box(find, cube.shape[1:])
+            if not cutout.holds(find.candidate.box):
+                cutout = cutout_of(find, cube, stacked, settings)
+        focus_and_measure(find, cube, cutout, settings)

@@ -1,0 +1,139 @@
+"""Steps 8 to 10 for one raw detection: its cutout, its best position, its box, its measurements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
+from scipy import ndimage
+from scipy.special import ndtr
+
+from napari_almadet.catalogue.candidate import Box, Status
+from napari_almadet.measure.focus import (
+    Cutout,
+    brightest_pixel,
+    cut_out,
+    focus,
+    focused_noise,
+    global_snr,
+    over_noise,
+    pixel_snr,
+    voxel_noise,
+)
+from napari_almadet.measure.source import measure
+from napari_almadet.measure.spectra import off_line
+from napari_almadet.measure.stacking import at_edge
+from napari_almadet.measure.tiling import cut
+from napari_almadet.search.features import BOX_LEVEL
+from napari_almadet.search.raw_detection import RawDetection, beam_of, separation
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.settings import Settings
+
+
+ALONE = 1.5  # beams to the next source, for a place to be refined
+RECENTRE = 0.3  # beams by which it may move
+CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
+
+
+def is_isolated(find: RawDetection, finds: list[RawDetection]) -> bool:
+    """Whether no other find that was kept lies within :data:`ALONE` beams."""
+    reach = ALONE * beam_of(find)
+    others = (other for other in finds if other is not find and other.candidate.status is not Status.DROPPED)
+    return all(separation(other, find) > reach for other in others)
+
+
+def best_place(find: RawDetection, cutout: Cutout) -> tuple[float, float]:
+    """Where a source's own spectrum and extent fit best, (y, x).
+
+    Where noise has the shape of the beam, the most likely place of a source is the highest value of the channels' sum
+    weighted with its spectrum, smoothed with its extent before the beam.  It is looked for about Source Finder's,
+    which stays where there is no such maximum.
+    """
+    planes, noise = over_noise(cutout.planes)
+    image = np.tensordot(expected_spectrum(find) / noise, planes, axes=1)
+    beam = beam_of(find)
+    extent = np.sqrt(np.maximum(np.square([find.sigma_y, find.sigma_x]) - (beam * gaussian_fwhm_to_sigma) ** 2, 0))
+    reach = RECENTRE * beam
+    steps = np.linspace(-reach, reach, 2 * round(40 * RECENTRE) + 1)
+    place = np.array([find.y, find.x]) - cutout.origin
+    grid = np.meshgrid(place[0] + steps, place[1] + steps, indexing="ij")
+    values = ndimage.map_coordinates(ndimage.gaussian_filter(image, extent, mode="nearest"), grid, order=3)
+    y, x = np.unravel_index(values.argmax(), values.shape)
+    if {0, len(steps) - 1} & {y, x}:
+        return find.y, find.x
+    move = (steps[i] + vertex(line) * (steps[1] - steps[0]) for i, line in ((y, values[:, x]), (x, values[y])))
+    return tuple(place + cutout.origin + list(move))
+
+
+def vertex(values: np.ndarray) -> float:
+    """By how much of a step the parabola through the highest of some values and its neighbours peaks beside it."""
+    before, highest, after = values[values.argmax() - 1 :][:3]
+    return 0.5 * (before - after) / (before - 2 * highest + after)
+
+
+def expected_spectrum(find: RawDetection) -> np.ndarray:
+    """A find's spectrum (channels,) as its continuum and its lines would be without noise; at least flat."""
+    spectrum, peaks = find.spectrum, find.candidate.peaks
+    known, channel = spectrum != 0, np.arange(len(find.spectrum))
+    rest = known & off_line(peaks, len(spectrum))
+    level = spectrum[rest].mean() if find.candidate.kind != "line" and rest.any() else 0.0
+    lines = [np.exp(-0.5 * ((channel - p.centre) / (p.fwhm * gaussian_fwhm_to_sigma)) ** 2) for p in peaks]
+    heights = [line[known] @ (spectrum[known] - level) / (line[known] @ line[known]) for line in lines]
+    expected = level + sum((h * line for h, line in zip(heights, lines, strict=True)), np.zeros(len(spectrum)))
+    return expected if expected.any() else np.ones(len(spectrum))
+
+
+def cutout_of(find: RawDetection, cube: Cube, stacked: np.ndarray, settings: Settings) -> Cutout | None:
+    """Give a find's candidate its box, and cut the cube, without sidelobes, out about it; None if that is too large."""
+    candidate, field = find.candidate, cube.shape[1:]
+    candidate.box = find.box or gaussian_box(find, field)
+    candidate.edge = at_edge(candidate.box, stacked, find.window.origin, field)
+    side = max(settings.crop, *candidate.box.shape)
+    needed = CUTOUT_COPIES * 4 * cube.shape[0] * side**2 / 1e9
+    if side > settings.crop and needed > settings.memory:
+        candidate.reasons.append(
+            f"not measured: that would take {needed:.1f} GB of memory, and the run may use {settings.memory:g}"
+        )
+        return None
+    cutout = cut_out(cube, candidate.box, settings.crop)
+    return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
+
+
+def gaussian_box(find: RawDetection, shape: tuple[int, int]) -> Box:
+    """The box in which a find's Gaussian is over a tenth of its peak, within a field of ``shape``."""
+    ny, nx = shape
+    half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
+    y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
+    x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
+    return Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
+
+
+def aperture_fraction(find: RawDetection) -> float:
+    """Share of a Gaussian source and line that lies in its candidate's box and emission range."""
+    candidate, box = find.candidate, find.candidate.box
+    sides = [(box.y0, box.y1, find.y, find.sigma_y), (box.x0, box.x1, find.x, find.sigma_x)]
+    if candidate.primary:
+        sides.append((*candidate.channels, candidate.primary.centre, candidate.primary.fwhm * gaussian_fwhm_to_sigma))
+    return float(np.prod([ndtr((b - 0.5 - c) / sigma) - ndtr((a - 0.5 - c) / sigma) for a, b, c, sigma in sides]))
+
+
+def focus_and_measure(find: RawDetection, cube: Cube, cutout: Cutout, settings: Settings) -> None:
+    """Steps 8 to 10 for one find, in the cutout it is seen in."""
+    candidate = find.candidate
+    box = cutout.local(candidate.box)
+    candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)
+    candidate.spectrum[~np.isfinite(cutout.planes[:, *box.slices]).any(axis=(1, 2))] = np.nan
+    focused = focus(cutout.planes, candidate.channels)  # (8)
+    sigma = focused_noise(focused, voxel_noise(cutout.planes, candidate.peaks), candidate.channels)
+    candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
+    candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
+    margin = (len(focused) - settings.crop) // 2
+    candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
+    candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
+    measure(candidate, cube, cutout, (find.x, find.y), max(aperture_fraction(find), 0.3))  # (10)
+    if candidate.f_sum < 0 and candidate.kind != "both" and candidate.status is not Status.DROPPED:
+        candidate.status = Status.DROPPED
+        candidate.reasons.append(f"dropped: its flux is negative, {candidate.f_sum:.3g}")

@@ -1,0 +1,146 @@
+"""Whether a find beside a brighter one is a source of its own: what the data say of two sources against one.
+
+Judge looks at each find by itself, and one on the flank of another may be as well its shape as a source.  Here
+both are fitted together.  The noise of a dirty image has the shape of its beam, and then likelihoods need no inverse
+of its covariance: a Gaussian source seen through the beam, and the data, are compared by the value at its place
+of the image smoothed with the source as it is before the beam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
+from scipy.optimize import OptimizeResult, minimize
+
+from napari_almadet.measure.focus import Cutout, over_noise
+
+SAMPLED = 0.6  # pixels, the least sigma of a Gaussian that sums over pixels can follow
+WIDEST = 2.0  # beams, sigma of a source before the beam
+PARTED = (0.7, 1.7)  # beams between two sources that such a fit tells apart
+STRAY = 0.6  # beams by which it may move the fainter one
+NEEDED = 6.0  # sigma by which two have to fit better than one
+ALIKE = 1e-3  # share of two spectra in which they differ, under which they count as one
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A Gaussian source before the beam: its place (y, x) in pixels, and its covariance there, (2, 2)."""
+
+    place: np.ndarray
+    shape: np.ndarray
+
+    @classmethod
+    def round(cls, y: float, x: float, sigma: float) -> Blob:
+        """One of equal axes."""
+        return cls(np.array([y, x]), (sigma**2 + SAMPLED**2) * np.eye(2))
+
+
+class Likelihood:
+    """How well sources of given places and shapes explain some images, whatever their brightness in each.
+
+    Parameters
+    ----------
+    images
+        (k, ny, nx), in units of their noise, which is independent from image to image.
+    beam
+        FWHM in pixels; it counts as round.
+    """
+
+    def __init__(self, images: np.ndarray, beam: float):
+        self.fwhm = beam
+        self.beam = (beam * gaussian_fwhm_to_sigma) ** 2 * np.eye(2)
+        self.places = np.indices(images.shape[1:]).reshape(2, -1).T.astype(float)
+        self.values = images.reshape(len(images), len(self.places))
+
+    def seen(self, blob: Blob) -> np.ndarray:
+        """The images smoothed with a source, at its place: (k,)."""
+        weight = gaussian(self.places - blob.place, blob.shape) / (2 * np.pi * np.sqrt(np.linalg.det(blob.shape)))
+        return self.values @ weight
+
+    def __call__(self, blobs: list[Blob]) -> float:
+        """Twice the logarithm of the likelihood over that of noise alone, each source as bright as fits best."""
+        alike = np.array(
+            [
+                [likeness(one.place - other.place, one.shape + other.shape, self.beam) for other in blobs]
+                for one in blobs
+            ]
+        )
+        seen = np.array([self.seen(blob) for blob in blobs])
+        return float((seen * (np.linalg.pinv(alike, rcond=1e-6, hermitian=True) @ seen)).sum())
+
+
+def likeness(apart: np.ndarray, shape: np.ndarray, beam: np.ndarray) -> float:
+    """Covariance, over a voxel's variance, of two sources of unit flux in noise that has the beam's shape.
+
+    ``apart`` (2,) is from one to the other, ``shape`` the sum of their covariances, ``beam`` that of the beam.
+    """
+    wide = beam + shape
+    return float(np.sqrt(np.linalg.det(beam) / np.linalg.det(wide)) * gaussian(apart, wide))
+
+
+def gaussian(apart: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """A Gaussian of covariance ``shape`` with a peak of 1, at ``apart`` (..., 2) from it."""
+    return np.exp(-0.5 * np.einsum("...i,ij,...j", apart, np.linalg.inv(shape), apart))
+
+
+def weighted_images(cutout: Cutout, spectra: list[np.ndarray]) -> np.ndarray:
+    """A cutout summed over channels with the weights that sources of these ``spectra`` ask for.
+
+    Parameters
+    ----------
+    spectra
+        (channels,) each, in one unit; those that are the same but for a factor count once.
+
+    Returns
+    -------
+    numpy.ndarray
+        (k, ny, nx), independent of each other, in units of their noise; k is 0 where no channel has any.
+    """
+    planes, noise = over_noise(cutout.planes)
+    weights = [spectrum / noise for spectrum in spectra]
+    weights = [weight / np.linalg.norm(weight) for weight in weights if weight.any()]
+    if not weights:
+        return planes[:0]
+    _, size, rows = np.linalg.svd(weights, full_matrices=False)
+    return np.tensordot(rows[size > ALIKE * size[0]], planes, axes=1)
+
+
+def two_sources(
+    likelihood: Likelihood, first: Blob, second: Blob, others: list[Blob]
+) -> tuple[float, np.ndarray, np.ndarray] | None:
+    """Fit two sources, which begin as given, and one alone.
+
+    The one may be elliptical, the two are round, so that a single source has the better chance. The ``others`` nearby
+    are as they are in both cases.
+
+    Returns
+    -------
+    sigma, first, second
+        The root of twice the logarithm of the ratio of the likelihoods, and the two places (y, x); None if one source
+        does, or the two are other than they were thought to be.
+    """
+    sigma, fwhm = np.sqrt(likelihood.beam[0, 0]), likelihood.fwhm
+
+    def ellipse(p: np.ndarray) -> list[Blob]:
+        root = np.array([[p[2], 0], [p[3], p[4]]])
+        return [Blob(p[:2], root @ root.T + SAMPLED**2 * np.eye(2)), *others]
+
+    def pair(p: np.ndarray) -> list[Blob]:
+        return [*(Blob.round(y, x, min(abs(s), WIDEST * sigma)) for y, x, s in (p[:3], p[3:])), *others]
+
+    def best(blobs: Callable[[np.ndarray], list[Blob]], *start: float) -> OptimizeResult:
+        options = {"maxiter": 800, "xatol": 0.02, "fatol": 0.02}
+        return minimize(lambda p: -likelihood(blobs(p)), start, method="Nelder-Mead", options=options)
+
+    sizes = [max(np.linalg.det(blob.shape) ** 0.25, 1.0) for blob in (first, second)]
+    one = best(ellipse, *first.place, sizes[0], 0.0, sizes[0])
+    two = best(pair, *first.place, sizes[0], *second.place, sizes[1])
+    places = two.x[:2], two.x[3:5]
+    apart, moved = np.hypot(*(places[1] - places[0])) / fwhm, np.hypot(*(places[1] - second.place)) / fwhm
+    better = float(np.sqrt(max(one.fun - two.fun, 0.0)))
+    if better < NEEDED or not PARTED[0] < apart < PARTED[1] or moved > STRAY:
+        return None
+    return better, *places

@@ -1,0 +1,112 @@
+"""What a detection run can be told; the widget, the command line and the tests all build this."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+# What a setting is where it is not told: the paper's own, or what was chosen on validation cubes.
+PRESETS = {
+    "almadet": {"threshold": 0.75, "require_line": False},
+    "paper": {"threshold": 0.1, "require_line": True},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of :func:`napari_almadet.detect`.
+
+    Attributes
+    ----------
+    preset
+        ``"almadet"``: the search in units of the noise, :mod:`napari_almadet.search.pipeline`.
+        ``"paper"``: the two networks and the rules as published.
+    threshold
+        With ``almadet``, the probability a candidate must have to be kept (0.75).  With ``paper``, the
+        level at which the probability map is cut into blobs (step 4; 0.1).
+    require_line
+        Drop candidates without an emission line: the paper's rule, so that this is on with ``paper``
+        and off with ``almadet`` unless it is told.
+    psf
+        ``almadet`` only: path of a FITS image of the dirty beam, as imagers write it beside a dirty cube;
+        without it the beam is told from the cube's noise and bright sources.
+    primary_beam
+        Path of an image of the primary beam, with which fluxes are corrected, and the noise told where the cube
+        was corrected, see :func:`napari_almadet.cube.reading.read_primary_beam`.
+    flag_channels
+        Leave out channels that hold no sky, see :func:`napari_almadet.cube.bad_channels.bad_channels`.
+    peak_height
+        ``paper`` only: least height of a peak in a denoised spectrum, which runs from 0 to 1 (step 7).
+    min_snr
+        ``paper`` only: least pixel signal-to-noise a candidate must show in its focused or in the stacked
+        image (step 9), see :func:`napari_almadet.measure.focus.reject`.
+    window, overlap
+        ``paper`` only: side of the square field Blobs Finder sees, and by how much neighbouring fields
+        overlap in cubes larger than that, in pixels.
+    reliability
+        ``almadet`` only: also search the negated cube, for the candidates' ``rel``; takes as long again.  The paper's
+        networks see each field stretched to its own range, and in a negated one that range is another.
+    crop
+        Side of a focused image in pixels (step 8).
+    batch_size
+        Windows or spectra that go through a network at a time.
+    memory
+        ``almadet`` only: what a run may use, in GB (1e9 bytes): larger fields are searched in windows.  On a
+        cluster, what a worker may use.
+    device
+        ``"auto"`` (CUDA, then Apple MPS, then CPU), ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    source_finder, line_finder, judge
+        Weights of the networks of ``almadet``: name of shipped ones, or path of a ``.safetensors`` file.
+    blobs_finder, deep_gru
+        The same of ``paper``.
+
+    Raises
+    ------
+    ValueError
+        If a value makes no sense; the message says which and what it may be.
+    """
+
+    preset: str = "almadet"
+    threshold: float | None = None
+    require_line: bool | None = None
+    psf: str | None = None
+    primary_beam: str | None = None
+    flag_channels: bool = True
+    peak_height: float = 0.1
+    min_snr: float = 5.0
+    window: int = 256
+    overlap: int = 64
+    reliability: bool = False
+    crop: int = 64
+    batch_size: int = 16
+    memory: float = 4.0
+    device: str = "auto"
+    source_finder: str = "source_finder"
+    line_finder: str = "line_finder"
+    judge: str = "judge"
+    blobs_finder: str = "blobs_finder"
+    deep_gru: str = "deep_gru"
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset is {self.preset!r}, but must be one of {', '.join(PRESETS)}")
+        for name, value in PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)  # frozen for everybody else
+        for name in ("threshold", "peak_height"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
+        if not self.min_snr >= 0:
+            raise ValueError(f"min_snr is {self.min_snr}, but must not be negative")
+        if self.reliability and self.preset != "almadet":
+            raise ValueError("reliability can be had with the preset almadet only")
+        if not self.memory > 0:
+            raise ValueError(f"memory is {self.memory} GB, but must be more than none")
+        for name in ("window", "crop", "batch_size"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if not 0 <= self.overlap < self.window:
+            raise ValueError(f"overlap is {self.overlap}, but must lie between 0 and window - 1 = {self.window - 1}")
+
+    def as_dict(self) -> dict:
+        """The settings as plain values, for JSON."""
+        return asdict(self)

@@ -1,0 +1,252 @@
+"""A folder of results gives back what was written, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import QTable
+from astropy.wcs import WCS
+from regions import Regions
+from test_detections import COLUMNS
+from yaml.representer import RepresenterError
+
+from napari_almadet import Cube, Settings, read_cube
+from napari_almadet.catalogue.candidate import Box, Status
+from napari_almadet.catalogue.result_folder import FolderError, Journal, is_result, read_result, write_result
+
+FILES = {
+    *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits"),
+    *("ds9.reg", "casa.crtf", "settings.json"),
+}
+
+
+def assert_same(one, other):
+    """All of two candidates, arrays and NaN too."""
+    for name, value in vars(one).items():
+        there = getattr(other, name)
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(there, value, err_msg=name)
+            assert there.dtype == value.dtype
+        elif isinstance(value, float):
+            assert there == pytest.approx(value, rel=1e-15, nan_ok=True), name
+        else:
+            assert there == value, name
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("bare", [False, True])
+def test_the_catalogue_survives_its_file(detections_of, sky_cube, cube_of, planes, tmp_path, empty, bare):
+    detections = detections_of(cube_of(planes) if bare else sky_cube(planes), empty)
+    folder = write_result(detections, tmp_path / "out" / "deep")
+    assert {file.name for file in folder.iterdir()} == FILES
+    table, read = detections.table(), QTable.read(folder / "catalog.ecsv")
+    assert read.colnames == COLUMNS
+    assert len(read) == (0 if empty else 2)
+    for name in COLUMNS:
+        if not empty:
+            np.testing.assert_array_equal(read[name], table[name])
+        assert getattr(read[name], "unit", None) == getattr(table[name], "unit", None)
+        assert read[name].dtype.kind == table[name].dtype.kind
+    assert read.meta["settings"] == Settings(min_snr=4).as_dict()
+    assert read.meta["warnings"] == ["beware"]
+    if not empty:
+        assert read.meta["decisions"]["2"] == {"status": "dropped", "reasons": ["dropped: it is not"]}
+
+
+def test_the_probability_map_lies_on_the_sky(detections_of, sky_cube, planes, header, tmp_path):
+    detections = detections_of(sky_cube(planes))
+    with fits.open(write_result(detections, tmp_path / "out") / "probability.fits") as hdus:
+        np.testing.assert_array_equal(hdus[0].data, detections.probability)
+        assert hdus[0].data.dtype == np.dtype(">f4")
+        wcs = WCS(hdus[0].header)
+    assert wcs.pixel_to_world(12, 70).separation(WCS(header).celestial.pixel_to_world(12, 70)) < 1e-6 * u.arcsec
+
+
+@pytest.mark.parametrize("frame", ["ICRS", "FK5", "GALACTIC"])
+@pytest.mark.parametrize("file", ["ds9.reg", "casa.crtf"])
+def test_regions_lie_where_the_boxes_are(detections_of, tmp_path, planes, header, file, frame):
+
+    if frame == "GALACTIC":
+        header["CTYPE1"], header["CTYPE2"] = "GLON-SIN", "GLAT-SIN"
+    else:
+        header["RADESYS"] = frame
+    fits.writeto(tmp_path / "field.fits", planes, header)
+    cube = read_cube(tmp_path / "field.fits")
+    regions = Regions.read(write_result(detections_of(cube), tmp_path / "out") / file)
+    assert len(regions) == 2
+    box = regions[0].to_pixel(WCS(header).celestial)
+    assert (box.center.x, box.center.y) == pytest.approx((37, 15), abs=0.01)
+    assert (box.width, box.height) == pytest.approx((15, 11), abs=0.01)
+    assert abs(np.sin(box.angle).value) < 2e-3
+    assert str(regions[0].meta.get("text", regions[0].meta.get("label"))) == "1"
+
+
+@pytest.mark.parametrize("file", ["ds9.reg", "casa.crtf"])
+def test_regions_without_coordinates_are_in_pixels(detections_of, cube_of, planes, tmp_path, file):
+    regions = Regions.read(write_result(detections_of(cube_of(planes)), tmp_path / "out") / file)
+    assert (regions[0].center.x, regions[0].center.y) == pytest.approx((37, 15))
+    assert (regions[0].width, regions[0].height) == pytest.approx((15, 11))
+
+
+def test_settings_and_provenance_are_plain_json(detections_of, sky_cube, planes, tmp_path):
+    folder = write_result(detections_of(sky_cube(planes)), tmp_path / "out")
+    about = json.loads((folder / "settings.json").read_text())
+    assert Settings(**about["settings"]) == Settings(min_snr=4)
+    assert about["provenance"]["cube"]["name"] == "field"
+
+
+def test_writing_again_replaces_and_leaves_other_files(detections_of, sky_cube, planes, tmp_path):
+    cube = sky_cube(planes)
+    folder = write_result(detections_of(cube), tmp_path / "out")
+    (folder / "mine.txt").write_text("mine")
+    write_result(detections_of(cube, empty=True), folder)
+    assert {file.name for file in folder.iterdir()} == FILES | {"mine.txt"}
+    assert len(QTable.read(folder / "catalog.ecsv")) == 0
+
+
+def test_an_error_while_writing_leaves_the_old_files_whole(detections_of, sky_cube, planes, tmp_path):
+    detections = detections_of(sky_cube(planes))
+    folder = write_result(detections, tmp_path / "out")
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    detections.candidates.clear()
+    detections.provenance["cube"] = object()  # no file can hold it
+    with pytest.raises(RepresenterError):
+        write_result(detections, folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_folder_is_read_as_it_was_written(detections_of, sky_cube, planes, tmp_path, empty):
+    detections = detections_of(sky_cube(planes), empty)
+    folder = write_result(detections, tmp_path / "out")
+    assert is_result(folder)
+    again = read_result(folder)
+    assert len(again.candidates) == len(detections.candidates)
+    for one, other in zip(detections.candidates, again.candidates, strict=True):
+        assert_same(one, other)
+    np.testing.assert_array_equal(again.stacked, detections.stacked)
+    np.testing.assert_array_equal(again.probability, detections.probability)
+    assert (again.settings, again.provenance, again.warnings) == (
+        detections.settings,
+        detections.provenance,
+        detections.warnings,
+    )
+    assert again.cube.path == detections.cube.path
+
+
+def test_a_cube_without_a_file_is_kept_with_the_result(detections_of, sky_cube, cube_of, planes, tmp_path):
+    header = sky_cube(planes).header
+    for name, cube in {"bare": cube_of(planes), "sky": Cube(planes, WCS(header), header=header)}.items():
+        detections = detections_of(cube)
+        with pytest.raises(FolderError, match="open that cube first"):
+            read_result(write_result(detections, tmp_path / name))
+        assert len(read_result(tmp_path / name, cube).candidates) == 3
+        again = read_result(write_result(detections, tmp_path / name, keep_cube=True))
+        np.testing.assert_array_equal(again.cube.read(), planes)
+        assert (again.cube.wcs is None) == (cube.wcs is None)
+        assert again.cube.name == cube.name
+
+
+def test_a_cube_that_moved_is_found_beside_the_folder(detections_of, sky_cube, planes, tmp_path):
+    cube = sky_cube(planes)
+    folder = write_result(detections_of(cube), tmp_path / "project" / "out")
+    shutil.move(cube.path, folder.parent / cube.path.name)
+    assert read_result(folder).cube.path == folder.parent / cube.path.name
+    (folder.parent / cube.path.name).unlink()
+    with pytest.raises(FolderError, match="is not there"):
+        read_result(folder)
+
+
+def test_a_cube_that_changed_is_refused_and_a_touched_one_is_not(detections_of, sky_cube, planes, tmp_path):
+    cube = sky_cube(planes)
+    folder = write_result(detections_of(cube), tmp_path / "out")
+    cube.path.touch()
+    read_result(folder)
+    with fits.open(cube.path, mode="update") as hdus:
+        hdus[0].data[3, 4, 5] += 1
+    with pytest.raises(FolderError, match="sha256"):
+        read_result(folder)
+
+
+def test_other_folders_are_no_results(detections_of, sky_cube, planes, tmp_path):
+    assert not is_result(tmp_path)
+    with pytest.raises(FolderError, match="no folder of results"):
+        read_result(tmp_path)
+    folder = write_result(detections_of(sky_cube(planes)), tmp_path / "out")
+    (folder / "spectra.fits").write_bytes(b"SIMPLE")
+    with pytest.raises(FolderError, match="damaged"):
+        read_result(folder)
+
+
+def test_the_journal_holds_what_came_after(detections_of, sky_cube, planes, tmp_path):
+    detections = detections_of(sky_cube(planes))
+    folder = write_result(detections, tmp_path / "out")
+    journal = Journal(folder)
+    journal.know(detections)
+    first, dropped, third = detections.candidates
+
+    first.verdict, first.note = "accepted", 'sûr, "oui"\nou non'
+    journal.record(detections, [first])
+    assert len(journal.path.read_text().splitlines()[0]) < 100  # a verdict is a short line
+    dropped.box, dropped.status, dropped.origin = Box(1, 4, 1, 4), Status.KEPT, "edited"
+    dropped.spectrum = dropped.spectrum * 2
+    dropped.spectrum[3] = np.nan
+    journal.record(detections, [dropped])
+    detections.candidates.remove(third)
+    journal.record(detections, [third])
+
+    again = read_result(folder)
+    assert [c.id for c in again.candidates] == [1, 2]
+    for one, other in zip(detections.candidates, again.candidates, strict=True):
+        assert_same(one, other)
+
+    write_result(detections, folder)
+    assert not journal.path.exists()
+    assert_same(read_result(folder).candidates[1], dropped)
+
+
+def test_a_line_cut_short_costs_only_itself(detections_of, sky_cube, planes, tmp_path):
+    detections = detections_of(sky_cube(planes))
+    folder = write_result(detections, tmp_path / "out")
+    journal = Journal(folder)
+    journal.know(detections)
+    for candidate in detections.candidates:
+        candidate.verdict = "rejected"
+        journal.record(detections, [candidate])
+    text = journal.path.read_text()
+    journal.path.write_text(text[:-20])
+    assert [c.verdict for c in read_result(folder).candidates] == ["rejected", "rejected", "unseen"]
+
+
+def test_a_killed_process_loses_no_verdict(detections_of, sky_cube, planes, tmp_path):
+    """The program is killed, without notice, right after a verdict was given."""
+    folder = write_result(detections_of(sky_cube(planes)), tmp_path / "out")
+    code = """
+        import sys
+        from napari_almadet.catalogue.result_folder import Journal, read_result
+        detections = read_result(sys.argv[1])
+        journal = Journal(sys.argv[1])
+        journal.know(detections)
+        detections.candidates[2].verdict = "accepted"
+        journal.record(detections, [detections.candidates[2]])
+        print("given", flush=True)
+        while True:
+            pass
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(folder)], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout.readline().strip() == b"given"
+    finally:
+        process.send_signal(signal.SIGKILL) if hasattr(signal, "SIGKILL") else process.kill()
+        process.wait()
+        process.stdout.close()
+    assert [c.verdict for c in read_result(folder).candidates] == ["unseen", "unseen", "accepted"]

@@ -1,0 +1,122 @@
+"""Faults that are put into cubes are found, each as what it is; no channel of a good cube is."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from napari_almadet import read_cube
+from napari_almadet.cube.bad_channels import bad_channels, ranges, told
+from napari_almadet.cube.cube import Cube
+from napari_almadet.simulation.dataset import simulate_cube
+from napari_almadet.simulation.observe import Observation
+
+N = 48
+
+
+@cache
+def simulated(stratum: str, seed: int = 0) -> np.ndarray:
+    return simulate_cube(seed, stratum, Observation(size=144, n_channels=N)).dirty
+
+
+@pytest.fixture
+def faulty():
+    """A cube of bright lines with all kinds of faults, and which they are."""
+    planes = simulated("bright").copy()
+    rng = np.random.default_rng(1)
+    sigma = 1.48 * np.median(np.abs(planes[-1]))
+    y, x = np.indices(planes.shape[1:])
+    planes[[0, 1]] = np.nan
+    planes[N - 1] = 0
+    planes[9] = 3e-5 * sigma * rng.normal(size=planes[9].shape)
+    planes[14] += 8 * sigma
+    planes[[21, 22, 23]] *= 6
+    planes[30] += 2.5 * sigma * np.sin(0.9 * y - 0.47 * x)
+    return planes, {"blank": [0, 1, N - 1], "constant": [9], "shifted": [14], "noisy": [21, 22, 23], "striped": [30]}
+
+
+def test_every_fault_is_found_and_named(faulty, cube_of):
+    planes, faults = faulty
+    quiet = simulated("empty").copy()  # where channels are noisier, no source may be what makes them so
+    planes[[21, 22, 23]] = 6 * quiet[[21, 22, 23]]
+    assert bad_channels(cube_of(planes)) == faults
+
+
+@pytest.mark.parametrize(
+    "stratum", ["paper", "line-only", "bright", "arrays", "rising", "discs", "phase-errors", "continuum-only", "empty"]
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_good_channel_is_lost(stratum, seed, cube_of):
+    planes = simulated(stratum, seed)
+    assert bad_channels(cube_of(planes)) == {}
+
+
+@pytest.mark.parametrize("width", [1.0, 3.0, 12.0])
+def test_not_even_those_of_a_line_whose_sidelobes_fill_the_field(width, cube_of):
+    observation = Observation(size=144, n_channels=N)
+    psf = observation.psf(size=288)
+    planes = simulated("empty").copy()
+    sigma = 1.48 * np.median(np.abs(planes[-1]))
+    line = 1000 * sigma * np.exp(-4 * np.log(2) * ((np.arange(N) - 20) / width) ** 2)
+    for y0, x0 in ((72, 72), (10, 130)):  # in the middle, and in a corner, where its sidelobes are all that is seen
+        dirty = planes + line[:, None, None] * psf[144 - y0 : 288 - y0, 144 - x0 : 288 - x0]
+        assert bad_channels(cube_of(dirty.astype(np.float32))) == {}
+
+
+def test_nor_those_of_emission_that_fills_the_field(planes_of, cube_of):
+    planes = planes_of(shape=(40, 96, 96))
+    line = 40 * np.exp(-4 * np.log(2) * ((np.arange(40) - 17) / 5.0) ** 2)
+    velocity = np.indices((96, 96))[1] / 12
+    planes += line[:, None, None]
+    assert bad_channels(cube_of(planes)) == {}
+    turning = 40 * np.exp(-4 * np.log(2) * ((np.arange(40)[:, None, None] - 15 - velocity) / 3.0) ** 2)
+    assert bad_channels(cube_of((planes_of(shape=(40, 96, 96), seed=4) + turning).astype(np.float32))) == {}
+
+
+def test_noise_that_changes_along_the_band_is_not_a_fault(planes_of, cube_of):
+    planes = planes_of(shape=(60, 64, 64)) * np.linspace(1, 5, 60, dtype=np.float32)[:, None, None]
+    assert bad_channels(cube_of(planes)) == {}
+
+
+def test_a_hole_in_the_middle_a_short_cube_and_one_that_is_all_bad(planes_of, cube_of):
+    planes = planes_of(shape=(24, 400, 400))
+    planes[:, 60:340, 60:340] = np.nan
+    planes[5] *= 10
+    assert bad_channels(cube_of(planes)) == {"noisy": [5]}
+    assert bad_channels(cube_of(planes[:6])) == {}  # too few to say what is usual
+    planes[::2] *= 30
+    assert bad_channels(cube_of(planes)) == {}
+    masked = np.where(planes > 25, planes, 0)  # a published cube without its noise
+    assert set(bad_channels(cube_of(masked.astype(np.float32)))) <= {"blank"}
+
+
+def test_a_cube_without_them_gives_no_data_there(faulty, cube_of):
+    from napari_almadet.cube.prepare import without
+
+    planes, _ = faulty
+    cube = without(cube_of(planes), {"noisy": [3, 5], "blank": [0]})
+    assert np.isnan(cube.read(3)).all()
+    assert np.isnan(cube.read(5, 2, 3))
+    assert cube.read(4, 2, 3) == planes[4, 2, 3]
+    part = cube.read(slice(2, 7), slice(0, 4), [1, 2])
+    assert np.isnan(part).all(axis=(1, 2)).tolist() == [False, True, False, True, False]
+    assert np.isnan(cube.read([3, 4, 5], [0, 1, 2], [0, 0, 0])).tolist() == [True, False, True]
+    np.testing.assert_array_equal(cube.data[3], planes[3])
+
+
+@pytest.mark.parametrize(("numbers", "text"), [([3], "3"), ([0, 1, 2, 5, 7, 8], "0-2, 5, 7-8"), ([2, 1], "1-2")])
+def test_ranges(numbers, text):
+    assert ranges(numbers) == text
+
+
+def test_told():
+    assert told({"blank": [0, 1], "noisy": [9]}) == "3 channels are left out: 0-1 blank; 9 noisy."
+    assert told({"striped": [4]}) == "1 channel is left out: 4 striped."
+
+
+def test_real_cubes_lose_no_channel_with_data(shared_data):
+    for path in sorted((shared_data / "real").glob("*.fits*")):
+        assert set(bad_channels(read_cube(path))) <= {"blank"}, path.name
+    assert isinstance(read_cube(path), Cube)

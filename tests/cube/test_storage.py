@@ -1,0 +1,282 @@
+"""Parts of arrays on disk are what numpy would give of the whole; CASA's images are made by casacore."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.io import fits
+
+from napari_almadet.cube.cube import CubeError
+from napari_almadet.cube.reading import read_cube
+from napari_almadet.cube.storage import Lazy, Plain, split_address
+
+SHAPE = (7, 11, 13)
+
+
+def header_of(extra=(), **cards) -> fits.Header:
+    header = fits.Header({"BUNIT": "Jy/beam", "RESTFRQ": 230.538e9, "SPECSYS": "LSRK", "RADESYS": "ICRS"})
+    header.update({"BMAJ": 8e-4, "BMIN": 6e-4, "BPA": 30.0})
+    axes = [("RA---SIN", 150.0, -1e-4, "deg"), ("DEC--SIN", -35.0, 1e-4, "deg"), ("FREQ", 230e9, 1e7, "Hz"), *extra]
+    for i, (kind, value, step, unit) in enumerate(axes, 1):
+        header.update({f"CTYPE{i}": kind, f"CRVAL{i}": value, f"CDELT{i}": step, f"CRPIX{i}": 3.0, f"CUNIT{i}": unit})
+    header.update(cards)
+    return header
+
+
+def random_index(rng, n: int):
+    """A number, a slice of any step, or an array of numbers or booleans, for an axis of length n."""
+    a, b = rng.integers(-n - 2, n + 3, 2)
+    return [
+        int(rng.integers(-n, n)),
+        slice(int(a), int(b), int(rng.choice([1, 2, 5, -1, -3]))),
+        slice(None),
+        rng.integers(-n, n, 4),
+        rng.random(n) < 0.4,
+    ][rng.integers(5)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2), (2, 3, 1, 0)])
+def test_an_index_gives_what_numpy_gives(tmp_path, order):
+    rng = np.random.default_rng(sum(order))
+    whole = rng.normal(size=(*SHAPE, 2)).astype(">f4").transpose(order)
+    (tmp_path / "a").write_bytes(b"1234" + whole.tobytes())
+    kept = tuple(order.index(axis) for axis in range(3))
+    lazy = Lazy(Plain(tmp_path / "a", 4, whole.dtype, whole.shape), kept, {order.index(3): 1})
+    data = whole.transpose([*kept, order.index(3)])[..., 1]
+    assert (lazy.shape, lazy.ndim, lazy.size, lazy.nbytes, len(lazy)) == (SHAPE, 3, data.size, data.nbytes, 7)
+    np.testing.assert_array_equal(lazy, data)
+    np.testing.assert_array_equal(list(lazy), data)
+    for _ in range(300):
+        index = tuple(random_index(rng, n) for n in SHAPE[: rng.integers(1, 4)])
+        if sum(isinstance(i, np.ndarray) for i in index) > 1:  # those would have to be of one length
+            continue
+        index = (..., *index) if rng.random() < 0.2 and len(index) == 3 else index
+        np.testing.assert_array_equal(lazy[index], data[index], err_msg=str(index))
+    for index in (np.s_[..., 2], np.s_[3, ...], np.s_[..., 4, 2], np.s_[[0, 5], [1, 2], [3, 3]], np.s_[-1]):
+        np.testing.assert_array_equal(lazy[index], data[index])
+    for index in (7, -8, (0, 0, 0, 0), (0, 11)):
+        with pytest.raises(IndexError):
+            lazy[index]
+
+
+def test_what_is_read_is_new_and_native(tmp_path):
+    data = np.arange(1001, dtype=">i2").reshape(SHAPE)
+    (tmp_path / "a").write_bytes(data.tobytes())
+    lazy = Lazy(Plain(tmp_path / "a", 0, data.dtype, SHAPE), (0, 1, 2), {})
+    part = lazy[2:4]
+    assert part.dtype == np.int16
+    assert part.dtype.isnative
+    part[:] = 0
+    np.testing.assert_array_equal(lazy, data)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(lazy)), data)
+
+
+@pytest.mark.parametrize("kind", ["GZIP_1", "GZIP_2", "RICE_1", "HCOMPRESS_1"])
+def test_only_the_tiles_that_are_needed_are_unpacked(tmp_path, kind, monkeypatch):
+    from astropy.io.fits.hdu.compressed import _tiled_compression as tiles
+
+    data = np.random.default_rng(1).integers(0, 1000, (1, 12, 40, 40)).astype(np.int32)
+    image = fits.CompImageHDU(
+        data, header_of([("STOKES", 1.0, 1.0, "")]), compression_type=kind, tile_shape=(1, 1, 20, 40)
+    )
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "a.fits.fz")
+    cube = read_cube(tmp_path / "a.fits.fz")
+    calls, unpack = [], tiles._decompress_tile
+    monkeypatch.setattr(tiles, "_decompress_tile", lambda *a, **k: calls.append(k["algorithm"]) or unpack(*a, **k))
+    np.testing.assert_array_equal(cube.data[5, 3:9, 2:8], data[0, 5, 3:9, 2:8])
+    assert calls.count(kind) == 1
+    np.testing.assert_array_equal(cube.data[3, ::2, ::-1], data[0, 3, ::2, ::-1])
+
+
+def test_a_packed_file_is_unpacked_once_and_what_was_unpacked_goes_with_the_cube(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    data = np.random.default_rng(0).normal(size=SHAPE).astype("f4")
+    for suffix in ("gz", "bz2"):
+        fits.writeto(tmp_path / f"a.fits.{suffix}", data, header_of())
+        cube = read_cube(tmp_path / f"a.fits.{suffix}")
+        assert len(list((tmp_path / "temporary").iterdir())) == 1
+        view = cube.data
+        del cube
+        gc.collect()
+        np.testing.assert_array_equal(view[2], data[2])
+        del view
+        gc.collect()
+        assert not list((tmp_path / "temporary").iterdir())
+    whole = (tmp_path / "a.fits.gz").read_bytes()
+    for n in (20, 200, len(whole) // 2, len(whole) - 9):
+        (tmp_path / "cut.fits.gz").write_bytes(whole[:n])
+        with pytest.raises(CubeError, match="damaged or cut short"):
+            read_cube(tmp_path / "cut.fits.gz")
+    fits.writeto(tmp_path / "plane.fits.gz", data[0])
+    with pytest.raises(CubeError, match="single plane"):
+        read_cube(tmp_path / "plane.fits.gz")
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("address", "path", "hdu"),
+    [("a.fits", "a.fits", None), ("a.fits[SCI]", "a.fits", "SCI"), ("b[1]/a.fits[ 2 ]", "b[1]/a.fits", "2")],
+)
+def test_addresses(address, path, hdu):
+    assert (str(split_address(address)[0]), split_address(address)[1]) == (path, hdu)
+
+
+# --- Memory ---
+
+SCROLL = """
+import resource, sys, time
+import numpy as np
+from napari_almadet import read_cube
+from napari_almadet.plugin.layers import cube_layer
+
+def used():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+
+read_cube(sys.argv[2]).data[1]
+before, start = used(), time.process_time()
+cube = read_cube(sys.argv[1])
+data, meta, _ = cube_layer(cube)
+np.asarray(data[len(data) // 2])
+first = time.process_time() - start
+for channel in range(0, len(data), len(data) // 50):
+    np.asarray(data[channel])
+    cube.read(channel, slice(10, 20), slice(10, 20))
+print(used() - before, first, data[len(data) // 2, 5, 5])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory in use is read from /proc")
+def test_a_file_of_100_gb_is_scrolled_through_in_little_memory(tmp_path):
+    channels, side = 17_800, 1200  # 102 GB on paper, one plane on disk
+    header = fits.Header([("SIMPLE", True), ("BITPIX", -32), ("NAXIS", 3)]) + header_of()
+    for i, n in enumerate((side, side, channels), 1):
+        header[f"NAXIS{i}"] = n
+    text = header.tostring().encode()
+    path, small = tmp_path / "huge.fits", tmp_path / "small.fits"
+    with path.open("wb") as file:
+        file.write(text)
+        file.seek(len(text) + channels // 2 * side * side * 4)
+        file.write(np.ones((side, side), ">f4").tobytes())
+        try:
+            file.truncate(len(text) + channels * side * side * 4)
+        except OSError:
+            pytest.skip("the file system has no sparse files of this size")
+    fits.writeto(small, np.ones(SHAPE, "f4"), header_of())
+    run = subprocess.run(
+        [sys.executable, "-c", SCROLL, str(path), str(small)], capture_output=True, text=True, check=True
+    )
+    grown, _first, value = run.stdout.split()
+    assert float(value) == 1
+    assert int(grown) < 8 * side * side * 4  # a few planes; 50 were read
+
+
+# --- CASA's images ---
+
+
+@pytest.fixture
+def casa(tmp_path):
+    """Write a FITS cube, and the CASA image that casacore makes of it."""
+    pytest.importorskip("casa_formats_io")
+    images = pytest.importorskip("casacore.images", reason="CASA images are made with python-casacore")
+
+    def make(data, header, extra=()):
+        fits.HDUList([fits.PrimaryHDU(data, header), *extra]).writeto(tmp_path / "a.fits")
+        images.image(str(tmp_path / "a.fits")).saveas(str(tmp_path / "a.image"))
+        return tmp_path / "a.fits", tmp_path / "a.image"
+
+    return make
+
+
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
+@pytest.mark.parametrize("projection", ["SIN", "TAN", "NCP"])
+def test_a_casa_image_is_the_cube_that_it_was_made_of(casa, projection):
+    data = np.random.default_rng(3).normal(size=(1, 9, 40, 50)).astype("f4")
+    data[0, 2, :5] = np.nan
+    header = header_of([("STOKES", 1.0, 1.0, "")], CTYPE1=f"RA---{projection}", CTYPE2=f"DEC--{projection}", CRPIX4=1.0)
+    theirs, ours = (read_cube(path) for path in casa(data, header))
+    assert ours.name == "a"
+    np.testing.assert_array_equal(ours.data, data[0])
+    np.testing.assert_array_equal(ours.data[3, 10:20:3, -5:], data[0, 3, 10:20:3, -5:])
+    assert (ours.unit, ours.spectral_frame) == (theirs.unit, theirs.spectral_frame) == (u.Jy / u.beam, "LSRK")
+    assert u.isclose(ours.rest_frequency, theirs.rest_frequency)
+    assert u.isclose(ours.beam.major, theirs.beam.major)
+    channel, pixel = np.arange(9.0), np.array([0.0, 20.5, 39.0])
+    np.testing.assert_allclose(ours.frequency(channel).value, theirs.frequency(channel).value, rtol=1e-11)
+    assert ours.sky(pixel, pixel).separation(theirs.sky(pixel, pixel)).max() < 1e-3 * u.arcsec
+    assert not any("default" in note for note in ours.notes)
+    assert len(ours.sha256()) == 64
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(ours.data)), ours.data)
+
+
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
+def test_a_casa_image_with_a_beam_in_each_channel(casa):
+    channel = np.arange(9)
+    columns = {"BMAJ": 2.0 + 0.1 * channel, "BMIN": np.full(9, 1.5), "BPA": np.linspace(-40, 40, 9)}
+    table = fits.BinTableHDU.from_columns(
+        [fits.Column(k, "E", "deg" if k == "BPA" else "arcsec", array=v) for k, v in columns.items()]
+        + [fits.Column("CHAN", "J", array=channel), fits.Column("POL", "J", array=0 * channel)],
+        name="BEAMS",
+    )
+    table.header.update(NCHAN=9, NPOL=1)
+    header = header_of(CASAMBM=True)
+    for key in ("BMAJ", "BMIN", "BPA"):
+        del header[key]
+    path = casa(np.random.default_rng(3).normal(size=(9, 40, 50)).astype("f4"), header, [table])[1]
+    cube = read_cube(path)
+    np.testing.assert_allclose(cube.beams.major.to_value("arcsec"), columns["BMAJ"], rtol=1e-6)
+    np.testing.assert_allclose(cube.beams.pa.to_value("deg"), columns["BPA"], rtol=1e-5, atol=1e-5)
+    assert any("beam of its own, from 1.73 to 2.05 arcsec; the one of median area" in note for note in cube.notes)
+
+
+@pytest.mark.parametrize(("module", "name"), [("casa_formats_io", "a.image"), ("h5py", "a.hdf5")])
+def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, module, name):
+    monkeypatch.setitem(sys.modules, module, None)
+    if name.endswith("image"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "table.dat").touch()
+        (tmp_path / name / "table.f0_TSM0").touch()
+    else:
+        (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(CubeError, match=rf"{name} is .* image, and {module} is missing.*pip install"):
+        read_cube(tmp_path / name)
+
+
+# --- HDF5 ---
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_hdf5_as_carta_writes_it(tmp_path, as_text):
+    """The IDIA schema: https://github.com/idia-astro/hdf5converters/wiki/HDF5-Image-Schema."""
+    h5py = pytest.importorskip("h5py")
+    data, header = np.random.default_rng(5).normal(size=(1, *SHAPE)).astype("f4"), header_of([("STOKES", 1.0, 1.0, "")])
+    fits.writeto(tmp_path / "a.fits", data, header)
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        group = file.create_group("0")
+        group.create_dataset("DATA", data=data)
+        group.attrs.update({"SCHEMA_VERSION": np.bytes_("0.3"), "HDF5_CONVERTER": np.bytes_("fits2idia")})
+        for key, value in fits.getheader(tmp_path / "a.fits").items():
+            group.attrs[key] = np.bytes_(str(value)) if as_text or isinstance(value, str) else value
+    theirs, ours = read_cube(tmp_path / "a.fits"), read_cube(tmp_path / "a.hdf5")
+    np.testing.assert_array_equal(ours.data, theirs.data)
+    np.testing.assert_array_equal(ours.data[2, 3:5], data[0, 2, 3:5])
+    assert (ours.unit, ours.beam, ours.notes, ours.name) == (theirs.unit, theirs.beam, theirs.notes, "a")
+    np.testing.assert_allclose(ours.frequency(np.arange(7)).value, theirs.frequency(np.arange(7)).value, rtol=1e-12)
+    assert ours.sky(3, 4).separation(theirs.sky(3, 4)) < 1e-6 * u.arcsec
+
+
+def test_other_hdf5_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["image"] = np.ones((3, 4, 5))
+    with pytest.raises(CubeError, match="no 0/DATA"):
+        read_cube(tmp_path / "a.h5")
+    (tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:300])
+    with pytest.raises(CubeError, match="cannot be read"):
+        read_cube(tmp_path / "a.h5")

@@ -1,0 +1,160 @@
+"""From Source Finder's answer to places, spectra and measures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_almadet.search.components import gaussian
+from napari_almadet.search.features import (
+    MEASURES,
+    centres,
+    measures,
+    own_lines,
+    part_neighbours,
+    spectra,
+    symmetry_and_correlation,
+)
+from napari_almadet.search.line_maps import MAPS
+from napari_almadet.search.noise_units import in_noise_units
+
+BEAM = 4.0
+SIGMA = BEAM / 2.3548
+
+
+def answer(*peaks) -> torch.Tensor:
+    """Source Finder's five maps with logits (y, x, logit, dy, dx)."""
+    maps = torch.full((5, 40, 40), 0.0)
+    maps[0] = -9
+    maps[3:] = float(np.log(SIGMA))
+    for y, x, logit, dy, dx in peaks:
+        maps[:3, y, x] = torch.tensor([logit, dy, dx])
+    return maps
+
+
+def test_centres_are_peaks_with_their_offsets():
+    rows = centres(answer((10, 12, 2.0, 0.3, -0.2), (30, 5, 4.0, 0, 0)), torch.ones(40, 40, dtype=bool), BEAM)
+    np.testing.assert_allclose(rows[:, :3], [[4, 30, 5], [2, 10.3, 11.8]], atol=1e-6)
+    np.testing.assert_allclose(rows[:, 3:], SIGMA, rtol=1e-6)
+
+
+def test_of_centres_closer_than_a_third_of_a_beam_the_likelier_counts():
+    near = answer((10, 10, 3.0, 0, 0.5), (10, 12, 2.0, 0, -0.5))
+    assert len(centres(near, torch.ones(40, 40, dtype=bool), BEAM)) == 1
+    assert len(centres(near, torch.ones(40, 40, dtype=bool), 2.0)) == 2
+
+
+def test_unlikely_centres_and_those_without_data_are_none():
+    valid = torch.ones(40, 40, dtype=bool)
+    valid[:20] = False
+    rows = centres(answer((10, 10, 5.0, 0, 0), (30, 30, -4.0, 0, 0)), valid, BEAM)
+    assert rows.shape == (0, 5)
+
+
+def correlated(seed: int, n_channels: int, side: int = 40) -> torch.Tensor:
+    """Noise whose autocorrelation is a Gaussian of FWHM BEAM, as a dirty image's is its beam."""
+    white = torch.randn(n_channels, side, side, generator=torch.Generator().manual_seed(seed))
+    power = torch.fft.rfft2(gaussian((side, side), BEAM)).real.clamp(min=0)
+    image = torch.fft.irfft2(torch.fft.rfft2(white) * power.sqrt(), s=(side, side))
+    return image / image.std()
+
+
+@pytest.mark.parametrize("extent", [0.0, 3.0])
+def test_spectra_are_in_units_of_their_noise(extent):
+    units = in_noise_units(correlated(1, 256), BEAM)
+    sigma = np.hypot(SIGMA, extent / 2.3548)
+    rows = np.array([(0, y, x, sigma, sigma) for y in (8.3, 20, 31.5) for x in (8, 20.6, 31)])
+    assert spectra(units, rows, BEAM).std() == pytest.approx(1, rel=0.06)
+
+
+def test_neighbours_lines_are_taken_out():
+    """Two sources one beam apart, each with a line of its own: the mixture is undone."""
+    rows = np.array([(0, 10, 10, SIGMA, SIGMA), (0, 10, 14, SIGMA, SIGMA)])
+    own = np.zeros((2, 60))
+    own[0, 20], own[1, 40] = 50, 30
+    mixing = np.exp(-0.5 * np.array([[0, (4 / SIGMA) ** 2], [(4 / SIGMA) ** 2, 0]]))
+    parted = part_neighbours(rows, mixing @ own, BEAM)
+    assert abs(parted[0, 40]) < 0.05 * own[1, 40]
+    assert abs(parted[1, 20]) < 0.05 * own[0, 20]
+    assert parted[0, 20] == pytest.approx(50, rel=0.05)
+
+
+def test_parted_noise_has_unit_noise():
+    rows = np.array([(0, 10, 10, SIGMA, SIGMA), (0, 10, 13, SIGMA, SIGMA)])
+    overlap = np.exp(-0.5 * (3 / SIGMA) ** 2)
+    rng = np.random.default_rng(0)
+    mixed = rng.multivariate_normal([0, 0], [[1, overlap], [overlap, 1]], size=4000).T
+    np.testing.assert_allclose(part_neighbours(rows, mixed, BEAM).std(axis=1), 1, rtol=0.05)
+
+
+def test_own_lines_are_matched_snrs():
+    line = np.exp(-0.5 * ((np.arange(100) - 50) / 2.1) ** 2)
+    spectrum = 12 * line / np.linalg.norm(line)
+    assert own_lines(spectrum[None].astype(np.float32), torch.ones(100))[0] == pytest.approx(12, rel=0.06)
+
+
+def test_measures_say_what_their_names_say():
+    units = in_noise_units(correlated(2, 64), BEAM)
+    images = torch.zeros(len(MAPS), 40, 40)
+    images[MAPS.index("stack"), 10, 10] = float(np.arcsinh(3.0))  # SNR 6
+    images[MAPS.index("stack"), 10, 20] = float(np.arcsinh(10.0))
+    images[MAPS.index("stack"), 12, 30] = float(np.arcsinh(-2.0))
+    images[MAPS.index("negative line"), 30, 12] = float(np.arcsinh(-3.0))
+    rows = np.array([(1.5, 10, 10, SIGMA, 2 * SIGMA), (3, 10, 20, SIGMA, SIGMA)])
+    table = measures(
+        rows,
+        images,
+        units,
+        np.zeros((2, len(units.cube)), np.float32) + 0.1,
+        np.array([8.0, 0.0]),
+        np.array([0.9, 0.1]),
+        BEAM,
+    )
+    assert table.shape == (2, len(MEASURES))
+    first = dict(zip(MEASURES, table[0], strict=True))
+    assert first["logit"] == 1.5
+    assert 2 * np.sinh(first["stack"]) == pytest.approx(6, rel=1e-3)
+    assert 2 * np.sinh(first["own line"]) == pytest.approx(8, rel=1e-3)
+    assert 2 * np.sinh(first["both"]) == pytest.approx(10, rel=1e-3)
+    assert first["line chance"] == pytest.approx(0.9)
+    assert first["distance"] == pytest.approx(2.5)
+    assert 2 * np.sinh(first["brighter neighbour"]) == pytest.approx(20, rel=1e-3)
+    assert (first["height"], first["width"]) == pytest.approx((0, np.log(2)), abs=1e-3)
+    assert first["valid"] == 1
+    assert 2 * np.sinh([first["deepest"], first["deepest line"]]) == pytest.approx([4, 6], rel=1e-3)
+    second = dict(zip(MEASURES, table[1], strict=True))
+    assert (second["brighter neighbour"], second["distance"]) == (0, 8)
+
+
+def test_no_candidates_have_no_measures():
+    units = in_noise_units(correlated(3, 16), BEAM)
+    images, none = torch.zeros(len(MAPS), 40, 40), np.zeros(0)
+    empty = measures(np.zeros((0, 5)), images, units, np.zeros((0, 16)), none, none, BEAM)
+    assert empty.shape == (0, len(MEASURES))
+
+
+def test_sidelobes_have_twins_and_kin_and_sources_do_not():
+    """Of three places about a bright source, one is a sidelobe, mirrored and with its spectrum; one a source."""
+    rng = np.random.default_rng(5)
+    cube = torch.from_numpy(rng.normal(size=(64, 41, 41)).astype(np.float32))
+    bright, other = np.zeros((2, 64), np.float32)
+    bright[20:30], other[45:50] = 30, 5
+    cube[:, 20, 20] += torch.from_numpy(bright)
+    for y, x in ((26, 25), (14, 15)):
+        cube[:, y, x] += torch.from_numpy(0.2 * bright)
+    cube[:, 30, 12] += torch.from_numpy(other)
+    units = replace(in_noise_units(correlated(3, 64), BEAM), cube=cube)
+    rows = np.array([(0, y, x, SIGMA, SIGMA) for y, x in ((20, 20), (26, 25), (30, 12))], float)
+    spectra = np.stack([cube[:, int(y), int(x)].numpy() for _, y, x, _, _ in rows])
+    twin, kinship = symmetry_and_correlation(rows, spectra, np.array([90.0, 18.0, 11.0]), units, BEAM)
+    assert twin[0] == kinship[0] == 0
+    assert twin[1] > 0.7
+    assert kinship[1] > 0.7
+    assert twin[2] < 0.5
+    assert kinship[2] < 0.4
+    assert not symmetry_and_correlation(rows[:2], spectra[:2], np.array([90.0, 18.0]), units, 2 * BEAM).any(), (
+        "in its main lobe"
+    )

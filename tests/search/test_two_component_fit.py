@@ -1,0 +1,80 @@
+"""Two sources against one, in noise that has the shape of a beam of eight pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_almadet.measure.focus import Cutout
+from napari_almadet.search.two_component_fit import Blob, Likelihood, two_sources, weighted_images
+
+BEAM, SIDE = 8.0, 64
+
+
+def noise(seed: int, n: int = 1) -> np.ndarray:
+    white = np.random.default_rng(seed).normal(size=(n, SIDE, SIDE))
+    v, u = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)
+    shaped = np.fft.rfft2(white) * np.exp(-((np.pi * BEAM) ** 2) * (u**2 + v**2) / (8 * np.log(2)))
+    image = np.fft.irfft2(shaped, (SIDE, SIDE))
+    return image / image.std()
+
+
+def source(y: float, x: float, snr: float, fwhm: tuple[float, float] = (9.0, 9.0)) -> np.ndarray:
+    iy, ix = np.indices((SIDE, SIDE))
+    return snr * np.exp(-4 * np.log(2) * (((iy - y) / fwhm[0]) ** 2 + ((ix - x) / fwhm[1]) ** 2))
+
+
+def told_apart(image: np.ndarray, second: tuple[float, float], others: tuple[Blob, ...] = ()):
+    first = Blob.round(30, 30, 1.5)
+    return two_sources(Likelihood(image[None], BEAM), first, Blob.round(*second, 1.5), list(others))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_sources_a_beam_apart_are_told_from_one(seed):
+    image = noise(seed)[0] + source(30, 30, 50) + source(33, 38, 15)
+    sigma, first, second = told_apart(image, (33, 37))
+    assert sigma > 6
+    assert first == pytest.approx((30, 30), abs=0.7)
+    assert second == pytest.approx((33, 38), abs=1.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("fwhm", [(9.0, 9.0), (8.5, 14.0)])
+def test_a_single_source_is_not_two(seed, fwhm):
+    """Also where it is long: one ellipse does."""
+    assert told_apart(noise(seed)[0] + source(30, 30, 50, fwhm), (31, 37)) is None
+
+
+def test_what_is_too_faint_to_be_told_is_not():
+    assert told_apart(noise(4)[0] + source(30, 30, 20) + source(31, 37, 3), (31, 37)) is None
+
+
+def test_what_a_third_source_explains_is_not_two():
+    image = noise(5)[0] + source(30, 30, 50) + source(30, 41, 40)
+    assert told_apart(image, (30, 40)) is not None
+    assert told_apart(image, (30, 40), (Blob.round(30, 41, 1.75),)) is None
+
+
+def test_brightness_does_not_count_but_shape_and_place_do():
+    image = noise(6)[0] + source(30, 30, 50)
+    likelihood = Likelihood(image[None], BEAM)
+    at, beside = likelihood([Blob.round(30, 30, 1.75)]), likelihood([Blob.round(30, 36, 1.75)])
+    assert at == pytest.approx(Likelihood(-image[None], BEAM)([Blob.round(30, 30, 1.75)]))
+    assert at > 2 * beside
+
+
+def test_images_are_independent_and_those_of_like_spectra_one():
+    planes = noise(7, 32) * np.linspace(1, 3, 32)[:, None, None]
+    planes[3] = np.nan
+    flat, line = np.ones(32), np.exp(-0.5 * ((np.arange(32) - 20) / 2) ** 2)
+    images = weighted_images(Cutout(planes, (0, 0)), [flat, flat + line])
+    assert len(images) == 2
+    assert np.corrcoef(images.reshape(2, -1))[0, 1] == pytest.approx(0, abs=0.2)
+    assert images.std(axis=(1, 2)) == pytest.approx([1, 1], rel=0.25)
+    assert len(weighted_images(Cutout(planes, (0, 0)), [flat, 3 * flat])) == 1
+
+
+def test_without_noise_nothing_is_told():
+    images = weighted_images(Cutout(np.zeros((8, SIDE, SIDE)), (0, 0)), [np.ones(8), np.arange(8.0)])
+    assert images.shape == (0, SIDE, SIDE)
+    assert two_sources(Likelihood(images, BEAM), Blob.round(30, 30, 1), Blob.round(30, 38, 1), []) is None

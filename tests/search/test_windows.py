@@ -1,0 +1,82 @@
+"""Windows of a field: that they cover it, fit into the memory, and show what the cube shows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from napari_almadet import Cube
+from napari_almadet.measure.stacking import stack
+from napari_almadet.progress import finish
+from napari_almadet.search import windows as field
+from napari_almadet.search.noise_units import average
+from napari_almadet.search.windows import bytes_needed, cut_axis, read_averaged, windows
+
+
+def memory_for(shape: tuple[int, int, int], side: int, k: float = 2) -> float:
+    """Settings' memory, in GB, that lets windows have so many pixels of their own on a side."""
+    return np.polyval(bytes_needed(shape, k)[::-1], (side + 0.5) ** 2) / 1e9
+
+
+@pytest.mark.parametrize(
+    ("shape", "k"), [((64, 240, 190), 2), ((64, 650, 31), 2), ((4000, 300, 300), 1), ((10, 90, 70), 0.5)]
+)
+def test_every_pixel_is_one_windows_own(shape, k):
+    count = np.zeros([int(np.ceil(n / k)) for n in shape[1:]], int)
+    pixels = np.zeros(shape[1:], int)
+    made = windows(shape, k, 2.0, memory_for(shape, 60, k))
+    assert len(made) > 1
+    for window in made:
+        inside = count[window.y : window.y + window.shape[0], window.x : window.x + window.shape[1]]
+        assert inside.shape == window.shape
+        inside[window.owned] += 1
+        pixels[window.owned_pixels(shape[1:])] += 1
+    assert (count == 1).all()
+    assert (pixels == 1).all()
+
+
+@pytest.mark.parametrize("length", [100, 250, 1001])
+@pytest.mark.parametrize(("size", "overlap"), [(64, 32), (90, 17)])
+def test_neighbours_overlap_and_start_on_one_grid(length, size, overlap):
+    cuts = cut_axis(length, size, overlap)
+    assert all(start % field.GRID == 0 and n <= size for start, n, _ in cuts)
+    for (first, n, own), (second, _, _) in pairwise(cuts):
+        assert first + n - second == overlap
+        assert first + own.stop - second >= overlap // 2
+    assert cuts[-1][0] + cuts[-1][1] == length
+
+
+def test_windows_are_as_large_as_the_memory_allows():
+    shape = (128, 4000, 4000)
+    for memory in (1.5, 4, 16):
+        largest = max(np.prod(window.shape) for window in windows(shape, 2, 4.1, memory))
+        needed = np.polyval(bytes_needed(shape, 2)[::-1], largest)
+        assert 0.5 * memory * 1e9 < needed <= memory * 1e9
+
+
+def test_a_field_that_fits_is_one_window_whatever_its_shape():
+    assert len(windows((128, 360, 360), 1, 4.0, 4.0)) == 1
+    assert len(windows((128, 60, 6000), 1, 4.0, 4.0)) == 1
+
+
+def test_too_little_memory_is_refused_with_what_is_needed():
+    with pytest.raises(ValueError, match=r"8000 channels: allow [\d.]+ GB") as error:
+        windows((8000, 2000, 2000), 1, 6.0, 1.0)
+    needed = float(str(error.value).split("allow ")[1].split(" GB")[0])
+    assert windows((8000, 2000, 2000), 1, 6.0, needed)
+
+
+def test_a_window_shows_its_part_of_the_cube_and_of_the_stack(planes_of):
+    planes = planes_of(shape=(12, 200, 170))
+    planes[3, 20:40, 20:40] = np.nan
+    cube = Cube.from_array(planes)
+    whole, stacked = average(planes, 2), stack(cube)
+    made = windows(cube.shape, 2, 2.0, memory_for(cube.shape, 50))
+    assert len(made) > 2
+    for window in made:
+        part, image = finish(read_averaged(cube, window))
+        (y, x), (ny, nx) = (window.y, window.x), window.shape
+        np.testing.assert_array_equal(part, whole[:, y : y + ny, x : x + nx])
+        np.testing.assert_array_equal(image, stacked[window.pixels(stacked.shape)])

@@ -1,0 +1,132 @@
+"""A candidate in the astronomer's box or emission range is measured as the pipeline would have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_almadet.catalogue.candidate import Box, Status
+from napari_almadet.detection import detect
+from napari_almadet.remeasure import move, refocus, take_in, unsearched
+from napari_almadet.settings import Settings
+
+SOURCES = [(30, 40, 50, 8, 14, 0), (55, 70, 90, 6, 14, 0)]
+# windows no larger than the field, which padding would mislead
+SMALL = Settings(preset="paper", window=64, overlap=16, crop=48)
+MEASURES = ("x", "y", "z", "f_sum", "err_f_sum", "f_max", "w20", "w50", "rms", "snr_global", "snr_pixel")
+
+
+@pytest.fixture
+def detections(planes_of, sky_cube, oracles):
+    found = detect(sky_cube(planes_of(SOURCES)), SMALL, networks=oracles)
+    assert len(found.kept) == 2
+    return found
+
+
+def at(detections, y, x):
+    return min(detections.kept, key=lambda c: np.hypot(c.y - y, c.x - x))
+
+
+def test_its_own_box_gives_its_own_numbers(detections, oracles):
+    for candidate in detections.kept:
+        again = move(candidate, detections, candidate.box, oracles)
+        for name in MEASURES:
+            assert getattr(again, name) == pytest.approx(getattr(candidate, name), rel=1e-6, nan_ok=True), name
+        assert (again.peaks, again.channels, again.prob) == (candidate.peaks, candidate.channels, candidate.prob)
+        np.testing.assert_array_equal(again.focused, candidate.focused)
+
+
+def test_its_own_range_gives_its_own_numbers(detections):
+    for candidate in detections.kept:
+        again = refocus(candidate, detections, candidate.channels)
+        for name in MEASURES:
+            assert getattr(again, name) == pytest.approx(getattr(candidate, name), rel=1e-6, nan_ok=True), name
+
+
+def test_the_candidate_itself_is_left_as_it_is(detections, oracles):
+    candidate = at(detections, 30, 40)
+    before = dict(vars(candidate))
+    reasons = list(candidate.reasons)
+    move(candidate, detections, Box(20, 40, 30, 50), oracles)
+    refocus(candidate, detections, (10, 20))
+    assert all(vars(candidate)[name] is value for name, value in before.items())
+    assert candidate.reasons == reasons
+
+
+def test_a_larger_box_holds_its_pixels_sums(detections, oracles):
+    candidate = at(detections, 30, 40)
+    box = Box(20, 41, 28, 53)
+    moved = move(candidate, detections, box, oracles)
+    assert (moved.box, moved.origin) == (box, "edited")
+    expected = detections.cube.read()[:, 20:41, 28:53].sum(axis=(1, 2), dtype=float)
+    np.testing.assert_allclose(moved.spectrum, expected, rtol=1e-3, atol=1e-2)
+    assert moved.verdict == candidate.verdict
+
+
+def test_a_range_is_integrated_over_just_its_channels(detections):
+    candidate = at(detections, 55, 70)
+    narrow = refocus(candidate, detections, (88, 92))
+    assert (narrow.channels, narrow.origin) == ((88, 92), "edited")
+    y, x = narrow.focus_origin
+    planes = detections.cube.read()[88:92]
+    where = narrow.focused[56 - y, 71 - x]
+    assert where == pytest.approx(planes[:, 56, 71].sum(), rel=1e-5)
+    assert narrow.peaks == candidate.peaks
+    assert narrow.f_sum < candidate.f_sum
+
+
+def test_a_box_drawn_on_a_source_measures_it(detections, oracles):
+    """As if Blobs Finder had missed it: the box alone leads to its line and place."""
+    missed = at(detections, 55, 70)
+    rest = replace(detections, candidates=[c for c in detections.candidates if c is not missed])
+    mine = rest.drawn(Box(49, 62, 64, 77))
+    assert mine.id not in {c.id for c in rest.candidates}
+    mine = move(mine, rest, mine.box, oracles)
+    assert (mine.origin, mine.status) == ("drawn", Status.KEPT)
+    assert np.hypot(mine.y - 55, mine.x - 70) < 1
+    assert mine.primary.centre == pytest.approx(90, abs=1)
+
+
+def test_a_box_on_empty_sky_is_kept_and_says_that_nothing_is_there(detections, oracles):
+    mine = detections.drawn(Box(5, 12, 75, 82))
+    mine = move(mine, detections, mine.box, oracles)
+    assert mine.status is Status.KEPT
+    assert mine.reasons[-1] == "kept: the astronomer's own"
+    assert any("less than 5 in both" in reason for reason in mine.reasons)
+
+
+def test_a_brighter_neighbour_does_not_take_the_candidates_place(detections, oracles):
+    faint = at(detections, 55, 70)
+    moved = move(faint, detections, Box(24, 62, 34, 77), oracles)  # holds both sources
+    assert len(moved.peaks) == 2
+    assert moved.primary.centre == pytest.approx(90, abs=1)
+
+
+def test_boxes_and_ranges_are_clipped_to_the_cube(detections, oracles):
+    candidate = at(detections, 30, 40)
+    assert move(candidate, detections, Box(-5, 12, 85, 99), oracles).box == Box(0, 12, 85, 90)
+    assert refocus(candidate, detections, (120, 500)).channels == (120, 128)
+    assert refocus(candidate, detections, (40, 40)).channels == (40, 41)
+    with pytest.raises(ValueError, match="outside the field"):
+        move(candidate, detections, Box(100, 110, 5, 9), oracles)
+
+
+def test_a_cube_that_was_not_searched_has_no_probability(detections, oracles):
+    bare = unsearched(detections.cube, SMALL, oracles)
+    np.testing.assert_array_equal(bare.stacked, detections.stacked)
+    mine = bare.drawn(Box(24, 37, 34, 47), "imported")
+    with np.errstate(all="raise"):
+        mine = move(mine, bare, mine.box, oracles)
+    assert np.isnan(mine.prob)
+    assert (mine.edge, mine.origin) == (False, "imported")
+
+
+def test_other_programs_sources_are_measured_where_they_are(detections, oracles):
+    first, second = take_in(detections, [(Box(24, 37, 34, 47), None), (Box(49, 62, 64, 77), (85, 96))], oracles)
+    assert [first.id, second.id] == [len(detections.candidates) + 1, len(detections.candidates) + 2]
+    assert first.origin == second.origin == "imported"
+    assert first.primary.centre == pytest.approx(50, abs=1)
+    assert second.channels == (85, 96)
+    assert len(detections.candidates) + 2 == second.id  # they are not added yet
