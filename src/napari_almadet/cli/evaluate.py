@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from napari_almadet.cli.common import Device, Preset, SetName, Stratum, app, messages, output
+from napari_almadet.cli.common import Device, FinderName, Preset, SetName, Stratum, app, messages, output
 from napari_almadet.cli.report import print_scores
 from napari_almadet.settings import Settings
-
-if TYPE_CHECKING:
-    from napari_almadet.cli.common import FinderName
 
 
 @app.command(
