@@ -32,6 +32,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
+from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.catalogue.result_folder import write_result
 from napari_almadet.inspection.apertures import gaussian
@@ -86,7 +87,7 @@ def made_up(cube, number: int, seed: int = 0) -> Detections:
                 denoised=gaussian(peak, channels).astype(np.float32),
                 peaks=(peak,),
                 channels=(first, last),
-                reasons=["kept: made up"],
+                decisions=[remark("kept: made up")],
                 focused=data[first:last, corner[0] : corner[0] + 64, corner[1] : corner[1] + 64].sum(axis=0),
                 focus_origin=corner,
                 snr_global=float(rng.uniform(2, 20)),

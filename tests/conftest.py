@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from napari_almadet import Cube, Settings, read_cube
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.paper.pipeline import Networks
 
@@ -71,9 +72,11 @@ def detections_of():
     def make(cube, empty=False) -> Detections:
         rng = np.random.default_rng(1)
         peaks = (EmissionPeak(7, 0.8, 0.8, 7.2, 4.0), EmissionPeak(13, 0.3, 0.31, 13.1, 1.7))
-        kept = Candidate(1, Box(10, 21, 30, 45), 0.9, peaks=peaks, channels=(3, 12), reasons=["kept: it is there"])
+        kept = Candidate(
+            1, Box(10, 21, 30, 45), 0.9, peaks=peaks, channels=(3, 12), decisions=[remark("kept: it is there")]
+        )
         kept.x, kept.y, kept.z, kept.f_sum, kept.err_f_sum = 37.3, 15.1, 7.25, 1.5, 0.1
-        dropped = Candidate(2, Box(0, 3, 0, 3), 0.2, status=Status.DROPPED, reasons=["dropped: it is not"])
+        dropped = Candidate(2, Box(0, 3, 0, 3), 0.2, status=Status.DROPPED, decisions=[remark("dropped: it is not")])
         flagged = Candidate(3, Box(50, 60, 2, 9), 0.4, status=Status.FLAGGED, blended=True, edge=True, note="ask µ")
         for candidate in (kept, dropped, flagged):
             candidate.spectrum = cube.read()[:, *candidate.box.slices].sum(axis=(1, 2))

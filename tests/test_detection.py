@@ -118,7 +118,7 @@ def test_a_blob_of_two_sources_becomes_two_candidates(planes_of, cube_of, oracle
         assert candidate.z == pytest.approx(z, abs=1)
         assert [p.centre for p in candidate.peaks] == pytest.approx([z], abs=1)
         assert np.hypot(*np.subtract(candidate.box.centre, (y, x))) < 3
-    assert any("taken apart" in reason for reason in detections.kept[1].reasons)
+    assert any("separated by its line" in reason for reason in detections.kept[1].reasons)
 
 
 def test_a_neighbour_whose_box_reaches_in_is_not_found_twice(planes_of, cube_of, oracles):

@@ -93,7 +93,7 @@ def test_a_box_on_empty_sky_is_kept_and_says_that_nothing_is_there(detections, o
     mine = detections.drawn(Box(5, 12, 75, 82))
     mine = move(mine, detections, mine.box, oracles)
     assert mine.status is Status.KEPT
-    assert mine.reasons[-1] == "kept: the astronomer's own"
+    assert mine.reasons[-1] == "kept: your own candidate"
     assert any("less than 5 in both" in reason for reason in mine.reasons)
 
 

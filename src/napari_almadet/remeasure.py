@@ -29,8 +29,8 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
     """Measure a candidate in another box: steps 5 to 10 of the paper, as if the blob had had that box.
 
     Of the lines found in the new box the first is one that the candidate had before, if
-    it is there, so that a brighter neighbour does not take its place.  Whatever the
-    decision graph says is told in ``reasons``, but does not drop the candidate: the
+    it is there, so that a brighter neighbour does not take its place.  What the
+    selection rules say is in its ``decisions``, but does not drop the candidate: the
     astronomer wants it.
 
     Parameters
@@ -67,8 +67,9 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
         blended=False,
         peaks=(),
         origin=_touched(candidate),
-        reasons=[*candidate.reasons, f"the astronomer's box: {width} x {height} pixels from x {x0}, y {y0}"],
+        decisions=[*candidate.decisions],
     )
+    moved.decide("own_box", width=width, height=height, x=x0, y=y0)
     settings = replace(detections.settings, require_line=False)
     if isinstance(networks, SearchNetworks):
         find_lines_again(moved, detections.cube, settings, networks)
@@ -101,8 +102,8 @@ def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, i
     n_channels = detections.cube.shape[0]
     first = min(max(channels[0], 0), n_channels - 1)
     last = min(max(channels[1], first + 1), n_channels)
-    told = [*candidate.reasons, f"the astronomer's emission range: channels {first} to {last - 1}"]
-    refocused = replace(candidate, channels=(first, last), reasons=told, origin=_touched(candidate))
+    refocused = replace(candidate, channels=(first, last), decisions=[*candidate.decisions], origin=_touched(candidate))
+    refocused.decide("own_range", first=first, last=last - 1)
     # A line as wide as the range stands for it, so that noise and continuum are taken outside of it.
     line = EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
     return _measured(refocused, detections, (line, *candidate.peaks[1:]))
@@ -142,6 +143,5 @@ def _measured(candidate: Candidate, detections: Detections, lines: tuple[Emissio
     focus_and_measure(candidate, detections.cube, pixel_snr(detections.stacked), detections.settings)
     candidate.peaks = peaks
     if candidate.status is not Status.KEPT:
-        candidate.status = Status.KEPT
-        candidate.reasons.append("kept: the astronomer's own")
+        candidate.decide("own_candidate", Status.KEPT)
     return candidate

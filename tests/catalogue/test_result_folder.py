@@ -21,6 +21,7 @@ from yaml.representer import RepresenterError
 
 from napari_almadet import Cube, Settings, read_cube
 from napari_almadet.catalogue.candidate import Box, Status
+from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.result_folder import FolderError, Journal, is_result, read_result, write_result
 
 FILES = {
@@ -59,7 +60,11 @@ def test_the_catalogue_survives_its_file(detections_of, sky_cube, cube_of, plane
     assert read.meta["settings"] == Settings(min_snr=4).as_dict()
     assert read.meta["warnings"] == ["beware"]
     if not empty:
-        assert read.meta["decisions"]["2"] == {"status": "dropped", "reasons": ["dropped: it is not"]}
+        assert read.meta["decisions"]["2"] == {
+            "status": "dropped",
+            "reasons": ["dropped: it is not"],
+            "records": [remark("dropped: it is not").as_dict()],
+        }
 
 
 def test_the_probability_map_lies_on_the_sky(detections_of, sky_cube, planes, header, tmp_path):

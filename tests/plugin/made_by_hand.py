@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
 from napari_almadet.paper.pipeline import Networks
@@ -48,7 +49,7 @@ def make_detections(cube: Cube, settings: Settings = Settings(), sources=SOURCES
                 peaks=(peak,),
                 channels=(low, high),
                 status=status,
-                reasons=[f"{status.value}: made by hand"],
+                decisions=[remark(f"{status.value}: made by hand")],
                 focused=padded[y : y + 64, x : x + 64],
                 focus_origin=origin,
                 snr_global=40.0 - 8 * number,

@@ -13,6 +13,7 @@ from astropy import units as u
 from radio_beam import Beam
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.catalogue.decision import Decision
 from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
 from napari_almadet.search import pipeline as search
@@ -233,13 +234,13 @@ def test_a_source_that_its_own_window_does_not_see_is_none():
 def test_mentions_of_a_neighbour_follow_its_number():
     left = [find(20, 10, LEFT, 1), find(20, 53, LEFT, 2)]
     right = [find(5, 80, RIGHT, 1), find(20, 53.2, RIGHT, 2)]
-    left[0].candidate.reasons.append("the line at channel 7 is candidate 2's")
-    right[0].candidate.reasons.append("the line at channel 2 of candidate 1 comes from 3.0 px away")
+    left[0].candidate.decide("line_of_another", ids=(2,), channel=7)
+    right[0].candidate.decide("found_by_its_line", ids=(1,), channel=2, distance=3.0)
     a, b, c = merge_windows(parts(left, right), beam=4.0)
     assert [f.candidate.id for f in (a, b, c)] == [1, 2, 3]
     assert (c.y, c.x) == (20, 53.2)
-    assert a.candidate.reasons == ["the line at channel 7 is candidate 3's"]
-    assert b.candidate.reasons == ["the line at channel 2 of candidate 2 comes from 3.0 px away"]
+    assert a.candidate.decisions == [Decision("line_of_another", {"channel": 7}, (3,))]
+    assert b.candidate.reasons == ["found: the line at channel 2 of candidate 2 comes from 3.0 px away"]
 
 
 def test_twins_are_each_others_nearest():
@@ -266,4 +267,4 @@ def test_what_a_bright_source_next_door_explains_is_dropped():
         Status.FLAGGED,
         Status.KEPT,
     ]
-    assert "source of SNR 300" in lobe.candidate.reasons[-1]
+    assert "source of S/N 300" in lobe.candidate.reasons[-1]

@@ -171,7 +171,7 @@ def test_a_beam_no_header_tells_is_told_from_the_noise():
 def test_every_candidate_says_why():
     detections = detect(beam_cube(add(planes(9), 40, 80, 30, 20.0)), Settings(threshold=0.5), networks=NETWORKS)
     for candidate in detections.candidates:
-        assert candidate.reasons[0].startswith("found: SNR")
+        assert candidate.reasons[0].startswith("found: S/N")
         assert any(r.startswith(("kept", "dropped")) for r in candidate.reasons)
         assert (candidate.status is Status.DROPPED) == (candidate.prob < 0.5)
 

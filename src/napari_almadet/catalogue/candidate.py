@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
+
+from napari_almadet.catalogue.decision import Decision
 
 
 class Status(StrEnum):
@@ -97,7 +100,7 @@ class Candidate:
     unit; NaN where the channel has no data), ``denoised`` Deep GRU's answer (0 to 1).
     ``focused`` is the (crop, crop) image integrated over the emission range, NaN outside
     the field, whose pixel [0, 0] is pixel ``focus_origin`` = (y, x) of the cube.
-    ``reasons`` tells, in order, every decision that was taken about the candidate.
+    ``decisions`` are, in order, all that were taken about the candidate, ``reasons`` their sentences.
     """
 
     id: int
@@ -108,7 +111,7 @@ class Candidate:
     peaks: tuple[EmissionPeak, ...] = ()
     channels: tuple[int, int] = (0, 0)  # half-open emission range of the primary peak
     status: Status = Status.KEPT
-    reasons: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     focused: np.ndarray | None = None
     focus_origin: tuple[int, int] = (0, 0)
     snr_global: float = np.nan  # eq. 3, of the focused image
@@ -116,7 +119,7 @@ class Candidate:
     blended: bool = False
     edge: bool = False
     kind: str = "line"  # "line", "continuum" or "both"
-    # measured by pipeline.measure.measure, in the units of the catalogue; x, y, z flux-weighted, 0-based
+    # measured by measure.source.measure, in the units of the catalogue; x, y, z flux-weighted, 0-based
     x: float = np.nan
     y: float = np.nan
     z: float = np.nan
@@ -142,10 +145,28 @@ class Candidate:
     err_dc_pa: float = np.nan
     dc_limit: float = np.nan
     rms: float = np.nan
-    rel: float = np.nan  # reliability by the negated cube, see pipeline.reliability
+    rel: float = np.nan  # reliability by the negated cube, see search.reliability
     verdict: str = "unseen"  # one of VERDICTS: the astronomer's
     note: str = ""
     origin: str = "found"  # one of ORIGINS: whose box and emission range these are
+
+    @property
+    def reasons(self) -> list[str]:
+        """The sentences of ``decisions``."""
+        return [str(decision) for decision in self.decisions]
+
+    def decide(self, rule: str, status: Status | None = None, *, ids: tuple[int, ...] = (), **values: Any) -> None:
+        """Take down a decision, and the status that comes of it, if any.
+
+        Parameters
+        ----------
+        rule, ids, values
+            See :class:`~napari_almadet.catalogue.decision.Decision`.
+        status
+            Default: it stays as it is.
+        """
+        self.decisions.append(Decision(rule, values, ids))
+        self.status = self.status if status is None else status
 
     @property
     def primary(self) -> EmissionPeak | None:

@@ -143,7 +143,14 @@ class Detections:
             "status": plain("status", str),
             "fate": plain("status", str),  # the name that tables of 0.1 had for it
         }
-        decisions = {str(c.id): {"status": str(c.status), "reasons": list(c.reasons)} for c in self.candidates}
+        decisions = {
+            str(c.id): {
+                "status": str(c.status),
+                "reasons": c.reasons,
+                "records": [decision.as_dict() for decision in c.decisions],
+            }
+            for c in self.candidates
+        }
         table = QTable(columns, meta={**self.about(), "decisions": decisions})
         for name, told in descriptions(self.cube).items():
             table[name].info.description = told

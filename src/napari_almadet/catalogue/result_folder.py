@@ -19,6 +19,7 @@ from astropy.io import fits
 from astropy.table import QTable
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.decision import Decision, remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.catalogue.export import spectra_table, write_regions
 from napari_almadet.cube.cube import Cube, CubeError
@@ -274,11 +275,18 @@ def _candidates(folder: Path) -> list[Candidate]:
                 channels=(row["z_min"], row["z_max"] + 1),
                 peaks=tuple(peaks.get(row["id"], ())),
                 status=Status(row.get("status", row["fate"])),  # results of 0.1 have ``fate`` alone
-                reasons=list(decisions[str(row["id"])]["reasons"]),
+                decisions=_decisions(decisions[str(row["id"])]),
                 **{name: row[name] for name in (*MEASURES, *MARKS) if name in row},  # an older result has fewer
             )
         )
     return candidates
+
+
+def _decisions(known: dict) -> list[Decision]:
+    """A candidate's decisions; results of 0.1 have sentences only."""
+    if "records" not in known:
+        return [remark(text) for text in known["reasons"]]
+    return [Decision.from_dict(record) for record in known["records"]]
 
 
 def _take_arrays(candidates: list[Candidate], hdus: fits.HDUList) -> None:
@@ -369,6 +377,10 @@ def _plain(value: Any) -> Any:
     """A candidate's value as JSON has them; NaN becomes null."""
     if isinstance(value, np.ndarray):
         return [_plain(part) for part in value.tolist()]
+    if isinstance(value, Decision):
+        return _plain(value.as_dict())
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, Box | EmissionPeak):
         return {name: _plain(part) for name, part in asdict(value).items()}
     if isinstance(value, list | tuple):
@@ -381,6 +393,8 @@ def _plain(value: Any) -> Any:
 def _candidate(entry: dict) -> Candidate:
     """The candidate that `_plain` took apart; journals of 0.1 call its status ``fate``."""
     entry = {"status" if k == "fate" else k: v for k, v in entry.items()}
+    sentences = [remark(text) for text in entry.pop("reasons", [])]  # of 0.1
+    entry["decisions"] = sentences + [Decision.from_dict(record) for record in entry.pop("decisions", [])]
     numbers = {f.name for f in fields(Candidate) if f.type == "float"}
     values = {k: np.nan if v is None and k in numbers else v for k, v in entry.items()}
     peaks = ({k: np.nan if v is None else v for k, v in peak.items()} for peak in values["peaks"])

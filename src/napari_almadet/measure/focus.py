@@ -236,12 +236,11 @@ def reject(candidate: Candidate, stacked_snr: float, min_snr: float) -> None:
     Seen means that the highest pixel SNR inside its box reaches ``min_snr``.  The
     candidate learns the decision and its numbers.
     """
-    seen = f"pixel SNR {candidate.snr_pixel:.1f} in the focused image, {stacked_snr:.1f} in the stacked one"
+    ratios = {"snr_focused": candidate.snr_pixel, "snr_stacked": stacked_snr}
     if candidate.snr_pixel >= min_snr or stacked_snr >= min_snr:
-        candidate.reasons.append(f"kept: {seen}")
+        candidate.decide("seen", **ratios)
     else:
-        candidate.status = Status.DROPPED
-        candidate.reasons.append(f"dropped: {seen}, less than {min_snr:g} in both")
+        candidate.decide("not_seen", Status.DROPPED, **ratios, min_snr=min_snr)
 
 
 def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: float) -> list[tuple[Box, tuple]]:
@@ -260,7 +259,7 @@ def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: flo
     * otherwise the same source's, a second line if the global SNR of the focused image
       is at least that of the image integrated over all channels, else a false positive.
 
-    The candidate's ``peaks``, ``blended``, ``status`` and ``reasons`` are updated.
+    The candidate's ``peaks``, ``blended``, ``status`` and ``decisions`` are updated.
 
     Parameters
     ----------
@@ -288,15 +287,14 @@ def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: flo
     sources = [(primary, [candidate.primary])]
     for peak in candidate.peaks[1:]:
         channels = peak.emission_range(len(planes))
-        name = f"peak at channel {peak.channel}"
         if overlap(channels, candidate.channels):
             sources[0][1].append(peak)
-            candidate.blended, candidate.status = True, Status.FLAGGED
-            candidate.reasons.append(f"flagged: {name} overlaps the primary's range and cannot be taken apart from it")
+            candidate.blended = True
+            candidate.decide("peaks_overlap", Status.FLAGGED, channel=peak.channel)
             continue
         focused = _Focused.on(lines, channels, box, rms)
         if not focused.snr >= min_snr:
-            candidate.reasons.append(f"{name} dropped: pixel SNR {focused.snr:.1f} is less than {min_snr:g}")
+            candidate.decide("peak_too_faint", channel=peak.channel, snr=focused.snr, min_snr=min_snr)
             continue
         distance, nearest = min(
             ((focused.distance(source), i) for i, (source, _) in enumerate(sources)), key=lambda pair: pair[0]
@@ -304,18 +302,16 @@ def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: flo
         if distance > max(1, beam_fwhm / min(focused.snr, sources[nearest][0].snr)):
             sources.append((focused, [peak]))
             candidate.blended = True
-            candidate.reasons.append(f"{name} is another source's: {distance:.1f} px away, pixel SNR {focused.snr:.1f}")
+            candidate.decide("peak_elsewhere", channel=peak.channel, distance=distance, snr=focused.snr)
         elif nearest > 0:
             sources[nearest][1].append(peak)
         else:
             image = focus(planes, channels)
             ratio = global_snr(image, box, focused_noise(image, rms, channels))
-            numbers = f"global SNR {ratio:.1f} in its focused image, {whole:.1f} over all channels"
             if ratio >= whole:
                 sources[0][1].append(peak)
-                candidate.reasons.append(f"{name} is a second line: {numbers}")
-            else:
-                candidate.reasons.append(f"{name} dropped: {numbers}")
+            rule = "peak_second_line" if ratio >= whole else "peak_no_line"
+            candidate.decide(rule, channel=peak.channel, snr_focused=float(ratio), snr_stacked=float(whole))
     candidate.peaks = tuple(sources[0][1])
     if len(sources) == 1:
         return []

@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.signal import find_peaks, peak_widths
 
 from napari_almadet.catalogue.candidate import Box, EmissionPeak
+from napari_almadet.catalogue.decision import Decision
 from napari_almadet.measure import tiling
 from napari_almadet.measure.stacking import channel_blocks
 from napari_almadet.progress import Progress, in_steps, predict
@@ -168,14 +169,14 @@ def find_emission(
     -------
     peaks
         In order of dirty line flux, the highest, which the paper calls primary, first.
-    reasons
-        Why peaks were discarded, one sentence each.
+    discarded
+        Why peaks were discarded, a decision each.
     """
     padded = np.pad(denoised.astype(float), 1)  # so that a line at the first or last channel is a peak too
     found, properties = find_peaks(padded, height=peak_height, prominence=PROMINENCE)
     minima = [a + int(np.argmin(padded[a:b])) - 1 for a, b in itertools.pairwise(found)]
     bounds = [0, *minima, len(denoised) - 1]
-    peaks, reasons = [], []
+    peaks, discarded = [], []
     for i, width in enumerate(peak_widths(padded, found)[0]):
         channel, height = int(found[i]) - 1, float(properties["peak_heights"][i])
         reach = int(np.ceil(2 * width)) + 2  # beyond it there is nothing of the line, only what would pull the fit
@@ -183,10 +184,10 @@ def find_emission(
         peak, doubt = fit_gaussian(denoised[low : high + 1], low, channel, height, width)
         doubt = doubt or implausible(peak, len(denoised))
         if doubt:
-            reasons.append(f"peak at channel {channel} discarded: {doubt}")
+            discarded.append(Decision("peak_discarded", {"channel": channel, "why": doubt}))
         else:
             peaks.append(peak)
-    return tuple(sorted(peaks, key=lambda peak: line_flux(spectrum, peak, peaks), reverse=True)), reasons
+    return tuple(sorted(peaks, key=lambda peak: line_flux(spectrum, peak, peaks), reverse=True)), discarded
 
 
 def fit_gaussian(

@@ -108,7 +108,7 @@ def find_blobs(probability: np.ndarray, threshold: float) -> list[Candidate]:
         y0, x0, y1, x1 = region.bbox
         box, prob = Box(y0, y1, x0, x1), float(region.intensity_max)
         candidates.append(Candidate(region.label, box, prob, edge=at_edge(box, probability)))
-        candidates[-1].reasons.append(f"found: a blob of {int(region.area)} px, probability up to {prob:.2f}")
+        candidates[-1].decide("found_blob", pixels=int(region.area), prob=prob)
     return candidates
 
 

@@ -79,20 +79,20 @@ def frequency_denoising(
     for done, candidate in enumerate(candidates):
         yield Progress("Finding emission lines", done, len(candidates))
         candidate.spectrum, candidate.denoised = spectra[done], denoised[done]
-        peaks, reasons = find_emission(candidate.denoised, candidate.spectrum, settings.peak_height)  # (7)
-        candidate.reasons += reasons
+        peaks, discarded = find_emission(candidate.denoised, candidate.spectrum, settings.peak_height)  # (7)
+        candidate.decisions += discarded
         candidate.peaks = own_lines(peaks, candidate.peaks)
         candidate.channels = (0, cube.shape[0])
         if candidate.primary:
             candidate.channels = candidate.primary.emission_range(cube.shape[0])
-            candidate.reasons += [
-                f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, denoised height {p.height:.2f}"
-                for p in candidate.peaks
-            ]
+            for peak in candidate.peaks:
+                candidate.decide("line_denoised", centre=peak.centre, fwhm=peak.fwhm, height=peak.height)
         else:
-            lines = f"no emission peak above {settings.peak_height:.2f} (highest {candidate.denoised.max():.2f})"
-            candidate.reasons.append(f"dropped: {lines}" if settings.require_line else lines)
-            candidate.status = Status.DROPPED if settings.require_line else candidate.status
+            values = {"threshold": settings.peak_height, "height": float(candidate.denoised.max())}
+            if settings.require_line:
+                candidate.decide("no_emission_peak_required", Status.DROPPED, **values)
+            else:
+                candidate.decide("no_emission_peak", **values)
 
 
 def source_spectral_focusing(
@@ -138,19 +138,18 @@ def take_apart(
     for box, peaks in sources:
         known = next((c for c in candidates if c is not candidate and c.is_at(box.centre, peaks)), None)
         if known:
-            candidate.reasons.append(f"peak at channel {peaks[0].channel} is candidate {known.id}'s")
+            candidate.decide("peak_of_another", ids=(known.id,), channel=peaks[0].channel)
             continue
         part = candidate
         if parts:
             part = Candidate(max(c.id for c in candidates) + 1, box, np.nan, blended=True)
-            part.reasons.append(f"found: a superposition with candidate {candidate.id}, taken apart by its line")
+            part.decide("found_in_a_blend", ids=(candidate.id,))
             candidates.append(part)
         part.box, part.peaks = box, peaks
         part.prob, part.edge = float(np.nanmax(probability[box.slices])), at_edge(box, probability)
         parts.append(part)
     if sources and not parts:
-        candidate.status = Status.DROPPED
-        candidate.reasons.append("dropped: all it shows are other candidates")
+        candidate.decide("only_others", Status.DROPPED)
     return parts
 
 

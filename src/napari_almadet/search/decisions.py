@@ -15,6 +15,7 @@ from scipy import ndimage
 from scipy.special import expit
 
 from napari_almadet.catalogue.candidate import Status
+from napari_almadet.catalogue.decision import Decision
 from napari_almadet.measure.focus import Cutout
 from napari_almadet.progress import Progress
 from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, MEASURES
@@ -65,27 +66,22 @@ def classify(
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
+        by_threshold = {"prob": candidate.prob, "threshold": settings.threshold}
         if artefact := artefact_kind(find, bright):
+            candidate.decisions.append(artefact)
             candidate.status = Status.DROPPED
-            candidate.reasons.append(f"dropped: {artefact}; Judge says {chance:.2f}")
         elif find.box:
-            candidate.reasons.append(f"flagged: extended emission, of which Judge knows little; it says {chance:.2f}")
+            candidate.decide("extended", prob=candidate.prob)
         elif chance >= settings.threshold:
-            candidate.reasons.append(f"kept: Judge says {chance:.2f}, {settings.threshold:g} or more")
+            candidate.decide("probable", **by_threshold)
         elif (chance >= LEAST_CHANCE and clearly_emission(find)) or (
             chance >= heard and line_of(find) >= brightest_line
         ):
-            candidate.status = Status.FLAGGED
-            candidate.reasons.append(
-                f"flagged: Judge says {chance:.2f}, less than {settings.threshold:g}, but it is too bright for noise, "
-                "and for a sidelobe of anything in the field"
-            )
+            candidate.decide("too_bright_for_noise", Status.FLAGGED, **by_threshold)
         else:
-            candidate.status = Status.DROPPED
-            candidate.reasons.append(f"dropped: Judge says {chance:.2f}, less than {settings.threshold:g}")
+            candidate.decide("improbable", Status.DROPPED, **by_threshold)
         if settings.require_line and candidate.status is not Status.DROPPED and not candidate.peaks:
-            candidate.status = Status.DROPPED
-            candidate.reasons.append("dropped: it shows no line")
+            candidate.decide("no_line_required", Status.DROPPED)
     yield Progress("Judging candidates", 1, 1)
 
 
@@ -108,28 +104,28 @@ def clearly_emission(find: RawDetection) -> bool:
     return snr_of(find, "both") >= max(EVIDENT_SNR, EVIDENT_SHARE * snr_of(find, "brightest"))
 
 
-def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> str:
-    """What a find is if it is no source, of a kind that Judge has not learnt; else nothing.
+def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> Decision | None:
+    """Why a raw detection is an artefact of a kind that the classifier was not trained on; None if it is not.
 
     ``bright`` are the finds whose SNR in the stack is :data:`VERY_BRIGHT` or more.
     """
     dip = baseline_ripple(find.spectrum)
     if dip:
-        return f"its spectrum falls as far under zero, to an SNR of -{dip:.1f}, as it rises over it: a ripple"
+        return Decision("baseline_ripple", {"dip": dip, "prob": find.candidate.prob})
     if find.box:
         stripe = find.stripe and find.candidate.prob < LEAST_CHANCE
-        return "a stripe, long and thin as a bad baseline makes it" if stripe else ""
+        return Decision("stripe", {"prob": find.candidate.prob}) if stripe else None
     stack, line = snr_of(find, "stack"), snr_of(find, "own line")
     spread = np.exp(find.measures[MEASURES.index("field")])
     if spread > STRUCTURED and stack < ABOVE_SIDELOBES * spread and line < EVIDENT_SNR:
-        return f"sidelobes that are left in the field spread by {spread:.1f} sigma, and it does not stand out of them"
+        return Decision("residual_sidelobes", {"spread": float(spread), "prob": find.candidate.prob})
     for other in bright:
         light = snr_of(other, "stack")
         apart = np.hypot((find.y - other.y) / other.sigma_y, (find.x - other.x) / other.sigma_x)
         on_flank = stack < min(light, FLANK * light * np.exp(-0.5 * apart**2))
         if on_flank and line < max(LINE_SNR, LEAST_LINE * light):
-            return f"the flank of candidate {other.candidate.id}, whose SNR is {light:.0f}"
-    return ""
+            return Decision("flank", {"snr": light, "prob": find.candidate.prob}, (other.candidate.id,))
+    return None
 
 
 def baseline_ripple(spectrum: np.ndarray) -> float:
@@ -162,10 +158,7 @@ def drop_sidelobes_across_windows(finds: list[RawDetection], parts: list[Part], 
             continue
         brightest = max(light for window, light in lights if window.meets(find.window))
         if snr_of(find, "both") < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
-            find.candidate.status = Status.DROPPED
-            find.candidate.reasons.append(
-                f"dropped: it may be a sidelobe of a source of SNR {brightest:.0f} in a window nearby"
-            )
+            find.candidate.decide("sidelobe_of_another_window", Status.DROPPED, snr=brightest)
 
 
 def flag_companions(finds: list[RawDetection], cube: Cube, stacked: np.ndarray, settings: Settings) -> None:
@@ -194,10 +187,7 @@ def flag_companions(finds: list[RawDetection], cube: Cube, stacked: np.ndarray, 
             sigma, *places = both
             (first.y, first.x), (find.y, find.x) = (place + cutout.origin for place in places)
             first.candidate.blended = candidate.blended = True
-            candidate.status = Status.FLAGGED
-            candidate.reasons.append(
-                f"flagged: it and candidate {first.candidate.id} fit better than a single source, by {sigma:.1f} sigma"
-            )
+            candidate.decide("two_fit_better", Status.FLAGGED, ids=(first.candidate.id,), sigma=float(sigma))
 
 
 def deconvolved_blob(find: RawDetection, cutout: Cutout) -> Blob:

@@ -140,10 +140,7 @@ def as_one(
     centre = ndimage.center_of_mass(np.where(patch, strength, 0))
     beams = patch.sum() / (BEAM_AREA * beam**2)
     candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, status=Status.FLAGGED, blended=len(members) > 1)
-    candidate.reasons.append(
-        f"found: a patch of {beams:.0f} beams, SNR up to {brightest:.1f}, in which Source Finder sees "
-        f"{len(members)} place{'s' if len(members) > 1 else ''}"
-    )
+    candidate.decide("found_extended", beams=float(beams), snr=float(brightest), places=len(members))
     return RawDetection(
         candidate,
         *(float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True)),
@@ -198,7 +195,7 @@ def part_by_lines(find: RawDetection, finds: list[RawDetection], cutout: Cutout)
         whose = next((f for f in finds if f is not find and has_line_near(f, peak, find, 2.5 * fwhm)), None)
         if whose:
             candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
-            candidate.reasons.append(f"the line at channel {peak.channel} is candidate {whose.candidate.id}'s")
+            candidate.decide("line_of_another", ids=(whose.candidate.id,), channel=peak.channel)
             continue
         own, own_snr = place_of(lines, channels, find, cutout.origin, fwhm, rms)
         apart = float(np.hypot(own[0] - place[0], own[1] - place[1]))
@@ -209,11 +206,9 @@ def part_by_lines(find: RawDetection, finds: list[RawDetection], cutout: Cutout)
             max(f.candidate.id for f in finds) + 1, candidate.box, candidate.prob, kind="line", blended=True
         )
         other.peaks, other.channels, other.denoised = (peak,), channels, candidate.denoised
-        other.reasons.append(
-            f"found: the line at channel {peak.channel} of candidate {candidate.id} comes from {apart:.1f} px away"
-        )
+        other.decide("found_by_its_line", ids=(candidate.id,), channel=peak.channel, distance=apart)
         candidate.blended = True
-        candidate.reasons.append(f"the line at channel {peak.channel} is another source's, {apart:.1f} px away")
+        candidate.decide("line_elsewhere", channel=peak.channel, distance=apart)
         find.y, find.x = place
         return replace(find, candidate=other, y=own[0], x=own[1])
     return None

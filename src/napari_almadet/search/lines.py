@@ -95,17 +95,15 @@ def set_lines(candidate: Candidate, flat: np.ndarray, line_snr: float) -> None:
     denoised, n_channels = candidate.denoised, len(flat)
     candidate.peaks, candidate.channels = (), (0, n_channels)
     if denoised.max() >= LINE_CHANCE and line_snr >= LINE_SNR:
-        peaks, reasons = find_emission(denoised, flat, LINE_CHANCE)
+        peaks, discarded = find_emission(denoised, flat, LINE_CHANCE)
         candidate.peaks = tuple(refined(peak, flat) for peak in peaks)
-        candidate.reasons += reasons
+        candidate.decisions += discarded
     if candidate.primary:
         candidate.channels = candidate.primary.emission_range(n_channels)
-        candidate.reasons += [
-            f"line at channel {p.centre:.1f}, FWHM {p.fwhm:.1f} channels, chance {p.height:.2f}"
-            for p in candidate.peaks
-        ]
+        for peak in candidate.peaks:
+            candidate.decide("line", centre=peak.centre, fwhm=peak.fwhm, height=peak.height)
     else:
-        candidate.reasons.append(f"no line (highest chance {denoised.max():.2f}, best SNR {line_snr:.1f})")
+        candidate.decide("no_line", height=float(denoised.max()), snr=float(line_snr))
 
 
 def find_lines_again(candidate: Candidate, cube: Cube, settings: Settings, networks: SearchNetworks) -> None:

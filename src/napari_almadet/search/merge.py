@@ -6,7 +6,6 @@ window's own.  What two windows see as one source is told by its place; the one 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -152,9 +151,7 @@ def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.nd
 
 
 def renumber(find: RawDetection, called) -> None:
-    """Give a find's candidate, and all that its reasons mention, the ids that ``called`` makes of the old ones."""
+    """Give a raw detection's candidate, and its decisions, the ids that ``called`` makes of the old ones."""
     candidate = find.candidate
     candidate.id = called(candidate.id)
-    candidate.reasons = [
-        re.sub(r"(?<=candidate )\d+", lambda old: str(called(int(old[0]))), reason) for reason in candidate.reasons
-    ]
+    candidate.decisions = [decision.renumbered(called) for decision in candidate.decisions]

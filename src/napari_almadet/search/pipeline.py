@@ -283,9 +283,7 @@ def search_window(
         y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
         candidate = Candidate(0, Box(0, 0, 0, 0), chance)
         stack_snr, line_snr = (2 * np.sinh(numbers[MEASURES.index(name)]) for name in ("stack", "own line"))
-        candidate.reasons.append(
-            f"found: SNR {stack_snr:.1f} in the stack, {line_snr:.1f} in its best line; Source Finder says {chance:.2f}"
-        )
+        candidate.decide("found", snr_stacked=float(stack_snr), snr_line=float(line_snr), score=chance)
         finds.append(RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
     strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
     finds = merge_extended(finds, strength, units, window, beam, n_channels)

@@ -94,9 +94,7 @@ def cutout_of(find: RawDetection, cube: Cube, stacked: np.ndarray, settings: Set
     side = max(settings.crop, *candidate.box.shape)
     needed = CUTOUT_COPIES * 4 * cube.shape[0] * side**2 / 1e9
     if side > settings.crop and needed > settings.memory:
-        candidate.reasons.append(
-            f"not measured: that would take {needed:.1f} GB of memory, and the run may use {settings.memory:g}"
-        )
+        candidate.decide("too_large_to_measure", needed=needed, allowed=settings.memory)
         return None
     cutout = cut_out(cube, candidate.box, settings.crop)
     return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
@@ -135,5 +133,4 @@ def focus_and_measure(find: RawDetection, cube: Cube, cutout: Cutout, settings: 
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
     measure(candidate, cube, cutout, (find.x, find.y), max(aperture_fraction(find), 0.3))  # (10)
     if candidate.f_sum < 0 and candidate.kind != "both" and candidate.status is not Status.DROPPED:
-        candidate.status = Status.DROPPED
-        candidate.reasons.append(f"dropped: its flux is negative, {candidate.f_sum:.3g}")
+        candidate.decide("negative_flux", Status.DROPPED, flux=candidate.f_sum)

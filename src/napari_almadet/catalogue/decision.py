@@ -1,0 +1,123 @@
+"""Why a candidate was kept, flagged or dropped: a record of each decision, and the sentence that shows it.
+
+A record names its rule, the numbers it was decided by and the candidates it concerns, so that programs need not read
+prose; :data:`SENTENCES` has the words.  A new rule gets a name and a sentence here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+# By rule; fields in braces are the record's values, {id} is the candidate it concerns. Probabilities have two digits,
+# S/N ratios and distances one.
+SENTENCES = {
+    # what was found
+    "found": "found: S/N {snr_stacked:.1f} band-averaged, {snr_line:.1f} in the best matched line filter; "
+    "detection score {score:.2f}",
+    "found_blob": "found: a blob of {pixels} px, probability up to {prob:.2f}",
+    "found_extended": "found: a patch of {beams:.0f} beams of extended emission, S/N up to {snr:.1f}, "
+    "with {places} peaks that Source Finder detects",
+    "found_by_its_line": "found: the line at channel {channel} of candidate {id} comes from {distance:.1f} px away",
+    "found_in_a_blend": "found: blended with candidate {id}, separated by its line",
+    # lines
+    "line": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, line probability {height:.2f}",
+    "line_denoised": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, denoised height {height:.2f}",
+    "no_line": "no line (maximum line probability {height:.2f}, best line S/N {snr:.1f})",
+    "no_line_required": "dropped: it shows no line, and the settings require one",
+    "no_emission_peak": "no emission peak above {threshold:.2f} (highest {height:.2f})",
+    "no_emission_peak_required": "dropped: no emission peak above {threshold:.2f} (highest {height:.2f})",
+    "peak_discarded": "peak at channel {channel} discarded: {why}",
+    "peak_of_another": "peak at channel {channel} is candidate {id}'s",
+    "line_of_another": "the line at channel {channel} is candidate {id}'s",
+    "line_elsewhere": "the line at channel {channel} is another source's, {distance:.1f} px away",
+    "peak_too_faint": "peak at channel {channel} dropped: pixel S/N {snr:.1f} is less than {min_snr:g}",
+    "peak_elsewhere": "peak at channel {channel} is another source's: {distance:.1f} px away, pixel S/N {snr:.1f}",
+    "peak_second_line": "peak at channel {channel} is a second line: global S/N {snr_focused:.1f} in its "
+    "line-integrated image, {snr_stacked:.1f} over all channels",
+    "peak_no_line": "peak at channel {channel} dropped: global S/N {snr_focused:.1f} in its line-integrated image, "
+    "{snr_stacked:.1f} over all channels",
+    "peaks_overlap": "flagged: peak at channel {channel} overlaps the primary's range and cannot be separated from it",
+    # the classifier and its threshold
+    "probable": "kept: source probability {prob:.2f} >= {threshold:g}",
+    "improbable": "dropped: source probability {prob:.2f} < {threshold:g}",
+    "too_bright_for_noise": "flagged: source probability {prob:.2f} < {threshold:g}, but it is too bright for noise, "
+    "and for a sidelobe of anything in the field",
+    "extended": "flagged: extended emission, which the classifier was hardly trained on; source probability {prob:.2f}",
+    # artefacts
+    "baseline_ripple": "dropped: baseline ripple, its spectrum oscillates symmetrically about zero, down to an S/N of "
+    "-{dip:.1f}; source probability {prob:.2f}",
+    "stripe": "dropped: a stripe, long and thin as a bad baseline makes it; source probability {prob:.2f}",
+    "residual_sidelobes": "dropped: the field is limited by residual sidelobes, {spread:.1f} times the thermal noise, "
+    "and it does not stand out of them; source probability {prob:.2f}",
+    "flank": "dropped: on the flank of candidate {id}, whose S/N is {snr:.0f}; source probability {prob:.2f}",
+    "sidelobe_of_another_window": "dropped: it may be a sidelobe of a source of S/N {snr:.0f} nearby",
+    "negative_flux": "dropped: its flux is negative, {flux:.3g}",
+    # blends
+    "two_fit_better": "flagged: it and candidate {id} fit better than a single source, by {sigma:.1f} sigma",
+    "only_others": "dropped: all it shows are other candidates",
+    # the two S/N ratios of the paper
+    "seen": "kept: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the stacked one",
+    "not_seen": "dropped: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the stacked "
+    "one, less than {min_snr:g} in both",
+    # the machine and the astronomer
+    "too_large_to_measure": "not measured: that would take {needed:.1f} GB of memory, and the run may use "
+    "{allowed:g} GB (--memory)",
+    "own_box": "your box: {width} x {height} pixels from x {x}, y {y}",
+    "own_range": "your emission range: channels {first} to {last}",
+    "own_candidate": "kept: your own candidate",
+    # results of version 0.1, which kept sentences only
+    "remark": "{text}",
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision about a candidate.
+
+    Attributes
+    ----------
+    rule
+        A key of :data:`SENTENCES`.
+    values
+        The numbers and texts it was decided by, plain values by name; S/N ratios, probabilities and thresholds have no
+        unit, distances are in pixels, channels 0-based.
+    ids
+        The other candidates it concerns.
+    """
+
+    rule: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rule not in SENTENCES:
+            raise ValueError(f"there is no rule {self.rule!r}; it would need a sentence in catalogue/decision.py")
+
+    def __str__(self) -> str:
+        return SENTENCES[self.rule].format(**self.values, **({"id": self.ids[0]} if self.ids else {}))
+
+    def renumbered(self, called: Callable[[int], int]) -> Decision:
+        """The same decision where candidates have the ids that ``called`` makes of the old ones."""
+        return replace(self, ids=tuple(called(number) for number in self.ids))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, from which :meth:`from_dict` makes it again."""
+        return {"rule": self.rule, "values": dict(self.values), "ids": list(self.ids)}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Decision:
+        """A decision from its plain values.
+
+        Raises
+        ------
+        ValueError
+            If there is no such rule.
+        """
+        return cls(plain["rule"], dict(plain["values"]), tuple(plain["ids"]))
+
+
+def remark(text: str) -> Decision:
+    """A sentence without a rule, as results of version 0.1 have them."""
+    return Decision("remark", {"text": text})
