@@ -175,8 +175,8 @@ def flux_factor(cube: Cube, channel=None) -> tuple[float | np.ndarray, u.UnitBas
     """What turns a sum over pixels into a flux density, and its unit.
 
     Jy/beam and a known beam give Jy, and so does Jy/pixel.  K does where the frequency and the pixels' size are
-    known, by the law of Rayleigh and Jeans, 2 k f² / c² a steradian.  Of any other brightness (Jy/beam without a
-    beam) a sum is what it is, brightness times pixels.
+    known, by the law of Rayleigh and Jeans, 2 k f² / c² a steradian, and MJy/sr and its like where the pixels' size is
+    known.  Of any other brightness (Jy/beam without a beam) a sum is what it is, brightness times pixels.
 
     Parameters
     ----------
@@ -197,6 +197,8 @@ def flux_factor(cube: Cube, channel=None) -> tuple[float | np.ndarray, u.UnitBas
         if frequency is not None:
             kelvin = (2 * constants.k_B * frequency**2 / constants.c**2 * unit).to_value(u.Jy)
             return ones * kelvin * (cube.pixel_scale**2).to_value(u.sr), u.Jy
+    if (unit * u.sr).is_equivalent(u.Jy) and cube.pixel_scale is not None:
+        return ones * (unit * cube.pixel_scale**2).to_value(u.Jy), u.Jy
     return ones, unit * u.pix
 
 

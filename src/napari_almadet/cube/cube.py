@@ -256,7 +256,7 @@ class Cube:
         axis = self._spectral(channels, kind)
         if axis is None:
             raise CubeError(
-                f"{self.name}: the {self._spectral_type} axis cannot be given in {unit}, "
+                f"{self.name}: the {self.spectral_type} axis cannot be given in {unit}, "
                 "since the header has no rest frequency (RESTFRQ)."
             )
         return axis.to(unit)
@@ -304,19 +304,20 @@ class Cube:
         return self.wcs.celestial if self.wcs is not None and self.wcs.has_celestial else None
 
     @property
-    def _spectral_type(self) -> str:
+    def spectral_type(self) -> str:
+        """FITS code of what the spectral axis is in the file, e.g. FREQ or VOPT."""
         return self.wcs.wcs.ctype[self.wcs.wcs.spec][:4]
 
     @cached_property
     def _spectral_wcs(self) -> dict[str, WCS | None]:
         """One-dimensional WCS by the FITS code of what it gives; None where it cannot be known."""
-        return {self._spectral_type: self.wcs.sub([WCSSUB_SPECTRAL])}
+        return {self.spectral_type: self.wcs.sub([WCSSUB_SPECTRAL])}
 
     def _spectral(self, channel, kind: str | None = None) -> u.Quantity | None:
         """World coordinate of channels as ``kind`` (FREQ, VRAD, WAVE, ...), or as the axis has it."""
         if self.wcs is None:
             return None
-        kind = kind or self._spectral_type
+        kind = kind or self.spectral_type
         if kind not in self._spectral_wcs:
             self._spectral_wcs[kind] = self._translated(kind)
         wcs = self._spectral_wcs[kind]
@@ -328,7 +329,7 @@ class Cube:
     def _translated(self, kind: str) -> WCS | None:
         wcs = self.wcs.sub([WCSSUB_SPECTRAL])
         if self.rest_frequency is None:
-            if is_velocity(kind) != is_velocity(self._spectral_type):
+            if is_velocity(kind) != is_velocity(self.spectral_type):
                 return None
             wcs.wcs.restfrq = 1.0  # between two velocities it cancels, but wcslib wants one
         try:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 
 import numpy as np
+from astropy import constants
 from astropy import units as u
 from astropy.io import fits
 
+from napari_almadet.cube.coordinate_cards import with_plain_matrix
 from napari_almadet.cube.storage import CubeError
 
 
@@ -26,6 +28,7 @@ _SPECTRAL_CODE = re.compile(r"(FREQ|VELO|FELO|VRAD|VOPT|ZOPT|BETA|WAVE|AWAV)-(\w
 _KNOWN_SUFFIX = re.compile(r"LSR|HEL|OBS|[FWAV]2[FWAV]|LOG|TAB|GRI|GRA")
 _NUMBER = re.compile(
     r"(CRPIX|CRVAL|CDELT|CROTA)\d+|(PC|CD|PV)\d+_\d+|LONPOLE|LATPOLE|EQUINOX|EPOCH|RESTFRQ|RESTFREQ|RESTWAV|VELREF"
+    r"|BMAJ|BMIN|BPA|ALTRVAL|ALTRPIX"
 )
 _NEEDED = re.compile(r"CRPIX|CRVAL|CDELT|PC|CD")
 _SPECTRAL_FRAMES = (  # FITS paper III, table 12
@@ -37,6 +40,14 @@ _CASA_FRAMES = {
 }  # fmt: skip
 _VELREF = {1: "LSRK", 2: "BARYCENT", 3: "TOPOCENT", 4: "LSRD", 5: "GEOCENTR", 6: "SOURCE", 7: "GALACTOC"}  # casacore's
 _FRAMES = {"J2000": "FK5", "B1950": "FK4"}
+_BEAM = re.compile(r"(?<![A-Za-z])(b|bm)(?![A-Za-z])", re.IGNORECASE)  # which as a unit would be a bit, or nothing
+_LOGARITHM = re.compile(r"\[|(log|ln|dex|mag)\d*\s*\(", re.IGNORECASE)  # [x] is log10(x), FITS standard 4.3
+_MULTIPLES = (("GHz", 1e9), ("MHz", 1e6))
+SAME_REST = 1e-7  # two rest frequencies that differ by less, 0.03 km/s, are the same one rounded
+RADIO = (1e6, 1e12)  # Hz, the rest frequencies that a number without a band is taken to be one of
+MOST_REDSHIFT = 20.0  # of a line; the farthest galaxy known has 14.4
+MOST_BLUESHIFT = 1.5  # highest frequency of a band over the rest frequency: 1-2 GHz, searched for HI, has 1.41
+LEAST_CONTRADICTION = 500.0  # m/s by which AIPS' two references may differ: they are rounded
 _UNITS = {  # not MJY, which may be milli or mega
     "JY": "Jy", "BEAM": "beam", "PIX": "pix", "PIXEL": "pix", "PIXELS": "pix", "K": "K", "KELVIN": "K",
     "KM": "km", "M": "m", "S": "s", "SEC": "s", "KMS": "km/s", "KPS": "km/s", "HZ": "Hz", "KHZ": "kHz", "MHZ": "MHz",
@@ -54,6 +65,9 @@ def mended(header: fits.Header, notes: list[str]) -> fits.Header:
     for i in range(1, header["NAXIS"] + 1):
         _mend_type(header, f"CTYPE{i}", notes)
         _mend_axis_unit(header, i, notes)
+    with_plain_matrix(header, notes)
+    _judge_rest_frequency(header, notes)
+    _judge_velocity_convention(header, notes)
     for key in ("RADESYS", "RADECSYS"):
         if key in header:
             frame = str(header[key]).strip().upper()
@@ -116,6 +130,98 @@ def _mend_rest_frequency(header: fits.Header, notes: list[str]) -> None:
         notes.append("The rest frequency is GIPSY's FREQ0.")
 
 
+def _judge_rest_frequency(header: fits.Header, notes: list[str]) -> None:
+    """One rest frequency, in Hz: of two that differ, and of those in GHz or MHz, the one that fits the band."""
+    given = {key: float(header[key]) for key in ("RESTFRQ", "RESTFREQ") if key in header}
+    if not given:
+        return
+    band = frequency_band(header)
+    in_hertz = {key: (value, "Hz") for key, value in given.items()}
+    in_others = {f"{key} {unit}": (value * factor, unit) for unit, factor in _MULTIPLES for key, value in given.items()}
+    fitting = [
+        (key, value, unit)
+        for key, (value, unit) in {**in_hertz, **in_others}.items()
+        if fits_band(value, band) and (band or unit == "Hz" or value < RADIO[1])
+    ]
+    chosen, rest, unit = fitting[0] if fitting else ("RESTFRQ" if "RESTFRQ" in given else "RESTFREQ", None, "Hz")
+    chosen = chosen.split()[0]
+    rest = given[chosen] if rest is None else rest
+    if len(given) == 2 and not np.isclose(*given.values(), rtol=SAME_REST, atol=0):
+        other = next(key for key in given if key != chosen)
+        notes.append(f"{chosen} is {given[chosen]:.9g} and {other} {given[other]:.9g}; the first is taken.")
+    if unit != "Hz":
+        notes.append(f"{chosen} of {given[chosen]:.9g} Hz cannot be right; it was read as {given[chosen]:.9g} {unit}.")
+    for key in given:
+        del header[key]
+    header["RESTFRQ"] = rest
+
+
+def frequency_band(header: fits.Header) -> tuple[float, float] | None:
+    """Lowest and highest frequency in Hz of an axis of frequencies or wavelengths; None of another, or of none."""
+    for axis in range(1, header["NAXIS"] + 1):
+        kind = str(header.get(f"CTYPE{axis}", ""))
+        if kind[:4] not in ("FREQ", "WAVE", "AWAV") or kind[4:] in ("-TAB", "-LOG"):
+            continue
+        unit = u.Unit(header.get(f"CUNIT{axis}") or ("Hz" if kind.startswith("FREQ") else "m"))
+        pixels = np.array([1.0, header[f"NAXIS{axis}"]]) - header.get(f"CRPIX{axis}", 0.0)
+        ends = (header.get(f"CRVAL{axis}", 0.0) + pixels * header.get(f"CDELT{axis}", 1.0)) * unit
+        if unit.is_equivalent(u.Hz) or unit.is_equivalent(u.m):
+            with np.errstate(divide="ignore"):
+                low, high = sorted(ends.to_value(u.Hz, u.spectral()))
+            return (float(low), float(high)) if 0 < low <= high < np.inf else None
+    return None
+
+
+def fits_band(rest: float, band: tuple[float, float] | None) -> bool:
+    """Whether lines of a band may have a rest frequency, in Hz; without a band, whether radio lines have it."""
+    if band is None:
+        return RADIO[0] < rest
+    return band[1] / rest < MOST_BLUESHIFT and band[1] / rest > 1 / (1 + MOST_REDSHIFT)
+
+
+def _judge_velocity_convention(header: fits.Header, notes: list[str]) -> None:
+    """Say which convention is taken where AIPS' cards contradict each other or say nothing.
+
+    VELREF is AIPS' code of the standard of rest, with 256 added for radio velocity.  ALTRVAL is what the spectral axis
+    is at ALTRPIX in the other quantity: the velocity of an axis of frequencies, the frequency of one of velocities.
+    """
+    axis = next((i for i in range(1, header["NAXIS"] + 1) if _is_spectral(str(header.get(f"CTYPE{i}", "")))), None)
+    if axis is None:
+        return
+    kind = str(header[f"CTYPE{axis}"])
+    radio = None if "VELREF" not in header else header["VELREF"] >= 256
+    if kind == "VELO" and radio is not None:
+        header[f"CTYPE{axis}"] = kind = "VRAD" if radio else "VOPT"
+        notes.append(f"The velocities are {'radio' if radio else 'optical'} ones, as VELREF has it.")
+    elif kind == "VELO":
+        notes.append("The axis VELO does not name its convention; relativistic velocity was taken, as FITS has it.")
+    if "ALTRVAL" not in header or radio is None or kind[:4] not in ("FREQ", "VRAD", "VOPT", "VELO", "FELO"):
+        return
+    rest = header.get("RESTFRQ")
+    offset = header.get("ALTRPIX", header.get(f"CRPIX{axis}", 0.0)) - header.get(f"CRPIX{axis}", 0.0)
+    here = header.get(f"CRVAL{axis}", 0.0) + offset * header.get(f"CDELT{axis}", 1.0)
+    here *= u.Unit(header.get(f"CUNIT{axis}") or ("Hz" if kind.startswith("FREQ") else "m/s")).si.scale
+    if not rest or not positive(here if kind.startswith("FREQ") else header["ALTRVAL"]):
+        return
+    frequency, velocity = (here, header["ALTRVAL"]) if kind.startswith("FREQ") else (header["ALTRVAL"], here)
+    c = constants.c.value
+    apart = {"radio": abs(c * (1 - frequency / rest) - velocity), "optical": abs(c * (rest / frequency - 1) - velocity)}
+    step = abs(header.get(f"CDELT{axis}", 1.0)) * (c / rest if kind.startswith("FREQ") else 1.0)
+    said, other = ("radio", "optical") if radio else ("optical", "radio")
+    if apart[said] > max(step / 2, LEAST_CONTRADICTION):
+        fits_other = f"it is the {other} one" if apart[other] <= max(step / 2, LEAST_CONTRADICTION) else "it is neither"
+        notes.append(
+            f"VELREF says {said} velocity, but ALTRVAL contradicts it: {fits_other}. "
+            "Frequencies and velocities follow from the axis and the rest frequency alone."
+            if kind.startswith("FREQ")
+            else f"VELREF says {said} velocity, but ALTRVAL contradicts it: {fits_other}. The {said} one was taken."
+        )
+
+
+def _is_spectral(kind: str) -> bool:
+    return kind[:4] in ("FREQ", "WAVE", "AWAV", "FELO") or is_velocity(kind[:4])
+
+
 def _mend_type(header: fits.Header, key: str, notes: list[str]) -> None:
     """Bring CTYPE to a form wcslib knows."""
     written = str(header.get(key, "")).strip()
@@ -169,17 +275,36 @@ def parse_unit(text: str) -> tuple[u.UnitBase | None, bool]:
 
 
 def brightness_unit(header: fits.Header, notes: list[str]) -> u.UnitBase:
+    """The unit that BUNIT gives, dimensionless where it is missing or not understood.
+
+    Raises
+    ------
+    CubeError
+        If it is logarithmic, such as magnitudes or decibels: such values cannot be added up.
+    """
     written = str(header.get("BUNIT", "")).strip()
     if not written:
         notes.append("There is no brightness unit.")
         return u.dimensionless_unscaled
-    unit, mended = parse_unit(written)
-    if unit is None:
+    spelling = _BEAM.sub("beam", written)
+    factors = re.split(r"[\s.*]+", spelling) if spelling.count("/") > 1 else [spelling]
+    parsed = [parse_unit(factor) for factor in factors]
+    if _LOGARITHM.match(written) or any(_is_logarithmic(unit) for unit, _ in parsed):
+        raise CubeError(f"has brightness in a logarithmic unit, '{written}': make it linear, such as Jy/beam, first.")
+    if any(unit is None for unit, _ in parsed):
         notes.append(f"The brightness unit '{written}' is not understood.")
         return u.dimensionless_unscaled
-    if mended:
+    unit = parsed[0][0]
+    for factor, _ in parsed[1:]:  # Jy/beam km/s is a product, of which a parser divides by all after the first slash
+        unit = unit * factor
+    if spelling != written or len(parsed) > 1 or any(mended for _, mended in parsed):
         notes.append(f"The brightness unit '{written}' was read as {unit}.")
     return unit
+
+
+def _is_logarithmic(unit: u.UnitBase | None) -> bool:
+    logarithmic = {u.mag, u.dex, u.dB}
+    return unit is not None and (isinstance(unit, u.FunctionUnitBase) or bool(logarithmic & set(unit.bases)))
 
 
 def positive(value) -> bool:

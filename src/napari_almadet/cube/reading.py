@@ -8,22 +8,19 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from astropy import constants
 from astropy import units as u
 from astropy.io import fits
 from astropy.wcs import WCS, WcsError
-from astropy.wcs.utils import proj_plane_pixel_scales
 
+from napari_almadet.cube.beams import beams_of, with_plausible_beam
+from napari_almadet.cube.coordinate_cards import coordinate_cards
 from napari_almadet.cube.cube import Cube, PrimaryBeam, spread
-from napari_almadet.cube.headers import brightness_unit, is_velocity, mended, parse_unit, polarisation_axis, positive
+from napari_almadet.cube.headers import brightness_unit, mended, polarisation_axis
+from napari_almadet.cube.plausibility import implausible
 from napari_almadet.cube.storage import CubeError, Lazy, Stored, opened, split_address
-
-if TYPE_CHECKING:
-    from radio_beam import Beams
-
 
 LOOK_BYTES = 2**28  # read at most to see whether a cube is empty
 
@@ -128,7 +125,7 @@ def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
 def _response(stored: Stored) -> tuple[Any, WCS | None]:
     """(channel, y, x) of an image, with one channel where it has no spectral axis, and its sky coordinates."""
     shape, last = stored.source.shape, len(stored.source.shape) - 1
-    wcs = WCS(mended(stored.header, []), stored.hdus)
+    wcs = WCS(coordinate_cards(mended(stored.header, []), []), stored.hdus)
     x, y, spectral = wcs.wcs.lng, wcs.wcs.lat, wcs.wcs.spec
     x, y = (x, y) if 0 <= x <= last and 0 <= y <= last else (0, 1)
     celestial = wcs.sub([x + 1, y + 1]) if wcs.has_celestial else None
@@ -144,14 +141,15 @@ def _read(path: Path, hdu: str | None) -> Cube:
     """`read_cube` without the file's name in the errors, and with errors of any type."""
     with opened(path, hdu) as stored:
         notes, header, shape = stored.notes, stored.header, stored.source.shape
-        wcs = _wcs(mended(header, notes), stored.hdus, notes)
+        good = mended(header, notes)
+        wcs = _wcs(good, stored.hdus, notes)
         spectral, y, x = _axes(wcs, shape, header)
         if shape[-1 - spectral] == 1:
             raise CubeError("is a single plane: its spectral axis has one channel.")
         notes += _defaults(wcs, header, (x, y, spectral))
         planes = _planes(wcs, shape, (spectral, y, x), header, notes)
         polarisation = planes.get(polarisation_axis(header), 0)
-        beams = _beams(stored.beams, header, shape[-1 - spectral], polarisation, notes)
+        beams = beams_of(stored.beams, good, shape[-1 - spectral], polarisation, notes)
         last = len(shape) - 1
         kept = tuple(last - axis for axis in (spectral, y, x))
         data = stored.cube(kept, {last - axis: plane for axis, plane in planes.items()})
@@ -170,10 +168,8 @@ def _read(path: Path, hdu: str | None) -> Cube:
         hdu=hdu,
         reader=read_cube,
     )
-    notes += _implausible(cube)
-    if cube.beam_area is not None and cube.beam_area > 100 * np.prod(cube.shape[1:]):
-        notes.append(f"The beam of {cube.beam.major.to('deg'):.3g} is far larger than the field, and was ignored.")
-        cube = replace(cube, beams=None)
+    cube = with_plausible_beam(cube, notes)
+    notes += implausible(cube)
     return replace(cube, notes=tuple(dict.fromkeys(notes)))  # two axes may need the same mending
 
 
@@ -249,7 +245,7 @@ def _refuse_empty(data: Lazy) -> None:
 
 def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
     try:
-        wcs = WCS(header, hdus)
+        wcs = WCS(coordinate_cards(header, notes), hdus)
     except (WcsError, ValueError) as error:
         raise CubeError(f"has coordinates that cannot be understood: {str(error).strip().splitlines()[-1]}") from error
     if wcs.wcs.spec >= 0:
@@ -273,94 +269,3 @@ def _defaults(wcs: WCS, header: fits.Header, axes: tuple[int, int, int]) -> list
             if f"{key}{axis + 1}" not in header and not (key == "CDELT" and any(matrix)):
                 said.append(f"There is no {key}{axis + 1}; FITS' default is taken, {default}.")
     return said
-
-
-def _implausible(cube: Cube) -> list[str]:
-    """What cannot be right about coordinates that can be computed; refuses those that give no numbers."""
-    said = []
-    axis = cube.spectral_axis()
-    if not np.isfinite(axis).all():
-        raise CubeError("has coordinates that cannot be understood: its spectral axis gives no numbers.")
-    ends = f"The spectral axis runs from {axis[0]:.6g} to {axis[-1]:.6g}: are CRVAL, CDELT and CUNIT right?"
-    if is_velocity(cube._spectral_type):
-        speed = axis.to_value("m/s") if axis.unit.is_equivalent("m/s") else axis.to_value("") * constants.c.value
-        likely = np.abs(speed).max() < constants.c.value * (20 if cube._spectral_type in ("VOPT", "ZOPT") else 1)
-    else:
-        hertz = axis.to_value("Hz") if axis.unit.is_equivalent("Hz") else constants.c.value / axis.to_value("m")
-        likely = hertz.min() > 1e6 and hertz.max() < 1e17
-    if not likely:
-        said.append(ends)
-    if cube.celestial is None:
-        y_x = " and ".join(kind or "none" for kind in list(cube.wcs.wcs.ctype)[1::-1])
-        return [*said, f"There are no sky coordinates: the types of the image's axes are {y_x}."]
-    latitude = cube.wcs.wcs.crval[1]
-    if abs(latitude) > 90:
-        raise CubeError(
-            f"has coordinates that contradict themselves: its reference point has latitude {latitude:g} deg."
-        )
-    ny, nx = cube.shape[1:]
-    x, y = np.array([(nx - 1) / 2, 0, nx - 1, 0, nx - 1]), np.array([(ny - 1) / 2, 0, 0, ny - 1, ny - 1])
-    if not np.isfinite(cube.celestial.wcs_pix2world(x, y, 0)).all(axis=0).any():
-        said.append("Neither the field's middle nor its corners lie on the sky: are CRPIX, CRVAL and CDELT right?")
-    sides = proj_plane_pixel_scales(cube.celestial) * 3600
-    if sides.max() > 2 * sides.min():
-        said.append(f"The pixels are not square, but {sides[0]:.3g} x {sides[1]:.3g} arcsec.")
-    if sides.min() < 1e-7 or (sides * (nx, ny)).max() > 361 * 3600:
-        said.append(f"The field measures {sides[0] * nx:.3g} x {sides[1] * ny:.3g} arcsec: is CDELT right?")
-    if cube.beam is not None and cube.beam_area < 0.5:
-        said.append(f"The beam covers {cube.beam_area:.2g} pixels: are BMAJ and BMIN in degrees?")
-    return said
-
-
-def _beams(tables: list[fits.BinTableHDU], header: fits.Header, channels: int, polarisation: int, notes: list[str]):
-    """Beams of the first table that fits, else the header's beam, else None."""
-    for table in tables:
-        try:
-            beams = _beam_table(table, channels, polarisation)
-        except ValueError as error:
-            notes.append(f"The beam table was ignored: {error}.")
-            continue
-        sizes = np.sqrt(beams.major * beams.minor).to_value("arcsec")[beams.value > 0]
-        notes.append(
-            f"Each channel has a beam of its own, from {sizes.min():.3g} to {sizes.max():.3g} arcsec; "
-            "the one of median area stands for all."
-        )
-        return beams
-    from radio_beam import Beam
-    from radio_beam.beam import NoBeamException
-
-    try:
-        if "BMAJ" in header and not positive(header["BMAJ"]):
-            raise NoBeamException(f"BMAJ is {header['BMAJ']}")
-        beam = Beam.from_fits_header(header)
-        if not positive(beam.value):
-            raise NoBeamException(f"its solid angle is {beam}")
-        return beam
-    except NoBeamException:
-        promised = ", though CASAMBM promises a table of them" if header.get("CASAMBM") else ""
-        notes.append(f"The file gives no beam{promised}.")
-    except ValueError as error:
-        notes.append(f"The header's beam was ignored: {error}")
-    return None
-
-
-def _beam_table(hdu: fits.BinTableHDU, channels: int, polarisation: int) -> Beams:
-    """The beams of CASA's table in order of channel."""
-    from radio_beam import Beams
-
-    rows = hdu.data
-    if "POL" in hdu.columns.names and np.ptp(rows["POL"]) > 0:
-        rows = rows[rows["POL"] == polarisation]
-    if "CHAN" in hdu.columns.names:
-        rows = rows[np.argsort(rows["CHAN"], kind="stable")]
-    if len(rows) != channels:
-        raise ValueError(f"it has {len(rows)} beams for {channels} channels")
-    angles = []
-    for name, default in (("BMAJ", "arcsec"), ("BMIN", "arcsec"), ("BPA", "deg")):
-        unit, _ = parse_unit(hdu.columns[name].unit or default)
-        if unit is None:
-            raise ValueError(f"the unit of {name} is {hdu.columns[name].unit}")
-        angles.append(u.Quantity(rows[name].astype(float), unit))
-    if not np.any(angles[0] * angles[1] > 0):
-        raise ValueError("no beam in it has a size")
-    return Beams(*angles)

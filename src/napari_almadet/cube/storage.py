@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import numpy as np
 from astropy.io import fits
 
+MOST_AXES = 16  # of an image; the FITS standard allows 999, which nobody writes and memory does not hold
 PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by the first bytes of the file
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -367,7 +368,7 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stor
         source = Plain(path, start, stored, hdu.shape, float(scale), float(zero), blank)
     if "BLANK" in header and header["BITPIX"] < 0:
         notes.append("BLANK was ignored: it means nothing for floating-point values.")
-    beams = [h for h in hdus if isinstance(h, fits.BinTableHDU) and {"BMAJ", "BMIN", "BPA"} <= set(h.columns.names)]
+    beams = [h for h in hdus if h.name == "BEAMS" and isinstance(h, fits.BinTableHDU)]
     return Stored(header, source, hdus, beams, notes)
 
 
