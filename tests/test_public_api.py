@@ -11,8 +11,8 @@ from numpydoc.validate import validate
 
 import napari_almadet
 
-# numpydoc's checks that we do not ask for: types in docstrings (the annotations give them), "See Also", an extended summary, examples
-# in every method, and where the first line of a docstring stands.
+# numpydoc's checks that we do not ask for: types in docstrings (the annotations give them), "See Also", an extended
+# summary, examples in every method, and where the first line of a docstring stands.
 NOT_ASKED = {"PR04", "SA01", "ES01", "EX01", "GL01", "GL02", "GL03"}
 NAMES = [name for name in napari_almadet.__all__ if not name.startswith("__")]
 

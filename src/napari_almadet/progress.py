@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import torch
+
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+ResultGiven = TypeVar("ResultGiven", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,18 @@ def renamed(steps: Generator[Progress, None, Result], name: Callable[[str], str]
         yield replace(progress, stage=name(progress.stage))
 
 
-def in_steps(steps: Callable[..., Generator[Progress, None, Result]]) -> Callable[..., Result]:
+class InSteps(Protocol[Arguments, ResultGiven]):
+    """A function that can also be run step by step."""
+
+    @property
+    def steps(self) -> Callable[Arguments, Generator[Progress, None, ResultGiven]]:
+        """The same as a generator of progress."""
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> ResultGiven:
+        """What the function returns at its end."""
+
+
+def in_steps(steps: Callable[Arguments, Generator[Progress, None, Result]]) -> InSteps[Arguments, Result]:
     """Let a generator function be called as a plain one; its ``steps`` attribute is the generator function.
 
     ``stack(cube)`` is the image; ``image = yield from stack.steps(cube)`` is the same,
@@ -50,15 +66,21 @@ def in_steps(steps: Callable[..., Generator[Progress, None, Result]]) -> Callabl
     """
 
     @wraps(steps)
-    def function(*args, **kwargs) -> Result:
+    def function(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         return finish(steps(*args, **kwargs))
 
-    function.steps = steps
-    return function
+    function.__dict__["steps"] = steps
+    return cast("InSteps[Arguments, Result]", function)
 
 
 @in_steps
-def predict(network, inputs: np.ndarray, stage: str, batch_size: int = 16, device="cpu"):
+def predict(
+    network: Callable[..., Any],
+    inputs: np.ndarray,
+    stage: str,
+    batch_size: int = 16,
+    device: torch.device | str = "cpu",
+) -> Generator[Progress, None, np.ndarray]:
     """Pass ``inputs`` through a network, a batch at a time.
 
     Parameters

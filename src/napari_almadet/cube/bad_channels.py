@@ -15,7 +15,7 @@ from scipy import ndimage
 from napari_almadet.progress import Progress, in_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from napari_almadet.cube.cube import Cube
 
@@ -32,7 +32,7 @@ MOST = 1 / 3  # of the channels; if more look bad, that is what the cube is like
 
 
 @in_steps
-def bad_channels(cube: Cube):
+def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     """Find the channels that hold no sky.
 
     A channel is bad if it is
@@ -85,8 +85,8 @@ def bad_channels(cube: Cube):
     if (~np.isnan(percentiles[0])).sum() >= LEAST_CHANNELS:
         found |= {kind: mask & ~blank for kind, mask in faults(percentiles, spread, contrast).items()}
         for kind in found.keys() & {"noisy", "striped"}:
-            for k in np.flatnonzero(found[kind]):
-                found[kind][k] = not has_source(cube.read(k), percentiles[1, k])
+            for channel in np.flatnonzero(found[kind]):
+                found[kind][channel] = not has_source(cube.read(channel), percentiles[1, channel])
         if sum(mask.sum() for kind, mask in found.items() if kind != "blank") > MOST * n_channels:
             found = {"blank": blank}
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}

@@ -17,10 +17,11 @@ from astropy.wcs import WCS, WCSSUB_SPECTRAL, WcsError
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from napari_almadet.cube.headers import is_velocity
-from napari_almadet.cube.storage import CubeError, Lazy
+from napari_almadet.cube.storage import CubeError, Index, Lazy
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
+    from numpy.typing import ArrayLike
     from radio_beam import Beam, Beams
 
 
@@ -46,7 +47,7 @@ class PrimaryBeam:
     corrected: bool = False
     reader: Callable[[Path, Cube], PrimaryBeam] | None = None  # opens it again after pickling
 
-    def plane(self, channel: int = 0, y=slice(None), x=slice(None)) -> np.ndarray:
+    def plane(self, channel: int = 0, y: Index = slice(None), x: Index = slice(None)) -> np.ndarray:
         """The response at one channel of the cube, float32; NaN where there is none, as beyond the image's cut-off."""
         plane = np.array(self.data[channel if len(self.data) > 1 else 0, y, x], dtype=np.float32)
         plane[~(plane > 0)] = np.nan
@@ -130,7 +131,7 @@ class Cube:
             raise CubeError(f"{name} is a single plane; a cube needs two channels or more.")
         return cls(data, unit=u.dimensionless_unscaled, name=name)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         """Pickle a cube from a file as its path, one in memory with its data; what else was changed goes along."""
         left_out = {"primary_beam"} | ({"data"} if self.path is not None else set())
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
@@ -143,9 +144,10 @@ class Cube:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, ny, nx)."""
-        return tuple(self.data.shape)
+        n_channels, ny, nx = self.data.shape
+        return n_channels, ny, nx
 
-    def read(self, channel=slice(None), y=slice(None), x=slice(None)) -> np.ndarray:
+    def read(self, channel: Index = slice(None), y: Index = slice(None), x: Index = slice(None)) -> np.ndarray:
         """A writable, native-endian float32 copy of a part of the cube; NaN where there is no data.
 
         There is no data where a value is not finite, in channels that are :attr:`flagged`, nor,
@@ -232,7 +234,7 @@ class Cube:
         """Standard of rest of the spectral axis as FITS writes it, e.g. LSRK or BARYCENT; empty where unknown."""
         return "" if self.wcs is None else self.wcs.wcs.specsys.strip()
 
-    def spectral_axis(self, unit=None) -> u.Quantity | None:
+    def spectral_axis(self, unit: u.UnitBase | str | None = None) -> u.Quantity | None:
         """World coordinate of every channel centre, converted to ``unit`` (Hz, km/s radio, ...); None without WCS.
 
         Without ``unit`` the axis stays what it is in the file, e.g. optical velocity in m/s.
@@ -249,8 +251,8 @@ class Cube:
         channels = np.arange(self.shape[0])
         if unit is None:
             return self._spectral(channels)
-        unit = u.Unit(unit)
-        kind = next((c for c, si in (("FREQ", "Hz"), ("VRAD", "m/s"), ("WAVE", "m")) if unit.is_equivalent(si)), None)
+        wanted = u.Unit(unit)
+        kind = next((c for c, si in (("FREQ", "Hz"), ("VRAD", "m/s"), ("WAVE", "m")) if wanted.is_equivalent(si)), None)
         if kind is None:
             raise CubeError(f"{self.name}: a spectral axis has no values in {unit}; ask for Hz, km/s or m.")
         axis = self._spectral(channels, kind)
@@ -259,18 +261,18 @@ class Cube:
                 f"{self.name}: the {self.spectral_type} axis cannot be given in {unit}, "
                 "since the header has no rest frequency (RESTFRQ)."
             )
-        return axis.to(unit)
+        return axis.to(wanted)
 
-    def frequency(self, channel) -> u.Quantity | None:
+    def frequency(self, channel: ArrayLike) -> u.Quantity | None:
         """Frequency in Hz at fractional channel(s), or None where it cannot be known."""
         return self._spectral(channel, "FREQ")
 
-    def velocity(self, channel) -> u.Quantity | None:
+    def velocity(self, channel: ArrayLike) -> u.Quantity | None:
         """Radio velocity at fractional channel(s) in km/s, or None where it cannot be known."""
         velocity = self._spectral(channel, "VRAD")
         return None if velocity is None else velocity.to(u.km / u.s)
 
-    def sky(self, x, y) -> SkyCoord | None:
+    def sky(self, x: ArrayLike, y: ArrayLike) -> SkyCoord | None:
         """Sky position of 0-based pixel(s), or None without WCS."""
         return None if self.celestial is None else self.celestial.pixel_to_world(x, y)
 
@@ -290,7 +292,7 @@ class Cube:
         digest = hashlib.sha256()
         if self.path is None:
             for plane in self.data:
-                digest.update(np.ascontiguousarray(plane))
+                digest.update(np.ascontiguousarray(plane).data)
         elif self.path.is_dir():
             for file in sorted(p for p in self.path.rglob("*") if p.is_file() and p.name != "table.lock"):
                 digest.update(file.relative_to(self.path).as_posix().encode() + b"\0" + _hash_of(file).digest())
@@ -306,14 +308,14 @@ class Cube:
     @property
     def spectral_type(self) -> str:
         """FITS code of what the spectral axis is in the file, e.g. FREQ or VOPT."""
-        return self.wcs.wcs.ctype[self.wcs.wcs.spec][:4]
+        return "" if self.wcs is None else self.wcs.wcs.ctype[self.wcs.wcs.spec][:4]
 
     @cached_property
     def _spectral_wcs(self) -> dict[str, WCS | None]:
         """One-dimensional WCS by the FITS code of what it gives; None where it cannot be known."""
-        return {self.spectral_type: self.wcs.sub([WCSSUB_SPECTRAL])}
+        return {} if self.wcs is None else {self.spectral_type: self.wcs.sub([WCSSUB_SPECTRAL])}
 
-    def _spectral(self, channel, kind: str | None = None) -> u.Quantity | None:
+    def _spectral(self, channel: ArrayLike, kind: str | None = None) -> u.Quantity | None:
         """World coordinate of channels as ``kind`` (FREQ, VRAD, WAVE, ...), or as the axis has it."""
         if self.wcs is None:
             return None
@@ -327,6 +329,8 @@ class Cube:
         return u.Quantity(wcs.wcs_pix2world(channel.ravel(), 0)[0].reshape(channel.shape), wcs.wcs.cunit[0])
 
     def _translated(self, kind: str) -> WCS | None:
+        if self.wcs is None:
+            return None
         wcs = self.wcs.sub([WCSSUB_SPECTRAL])
         if self.rest_frequency is None:
             if is_velocity(kind) != is_velocity(self.spectral_type):
@@ -340,7 +344,7 @@ class Cube:
         return wcs
 
 
-def _hash_of(path: Path):
+def _hash_of(path: Path) -> hashlib._Hash:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256")
 
@@ -363,7 +367,7 @@ def spread(n: int, most: int) -> np.ndarray:
 def unpickled(known: dict[str, Any], address: str, primary_beam: PrimaryBeam | None) -> Cube:
     """A cube again from what :meth:`Cube.__reduce__` kept: its file is opened anew, by the function that opened it."""
     cube = replace(known["reader"](address), **known) if address else Cube(**known)
-    if primary_beam is not None and primary_beam.data is None:
+    if primary_beam is not None and primary_beam.data is None and primary_beam.reader is not None:
         again = primary_beam.reader(primary_beam.path, cube)
         primary_beam = replace(again, corrected=primary_beam.corrected)
     return replace(cube, primary_beam=primary_beam)

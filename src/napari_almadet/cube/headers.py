@@ -6,6 +6,7 @@ A new quirk of a header is mended here: each function changes a copy of the head
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from astropy import constants
@@ -307,8 +308,8 @@ def _is_logarithmic(unit: u.UnitBase | None) -> bool:
     return unit is not None and (isinstance(unit, u.FunctionUnitBase) or bool(logarithmic & set(unit.bases)))
 
 
-def positive(value) -> bool:
-    return isinstance(value, int | float) and np.isfinite(value) and value > 0
+def positive(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value)) and value > 0
 
 
 def is_velocity(kind: str) -> bool:

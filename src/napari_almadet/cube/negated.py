@@ -25,7 +25,7 @@ class _Negative:
     def dtype(self) -> np.dtype:
         return self.data.dtype
 
-    def __getitem__(self, index) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
         return -np.asarray(self.data[index], dtype=np.float32)
 
 

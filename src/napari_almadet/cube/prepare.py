@@ -102,11 +102,10 @@ def is_corrected(cube: Cube, beam: PrimaryBeam) -> bool | None:
     lag = min(3, n_channels // 4) or 1
     good = np.arange(n_channels - lag) if cube.flagged is None else np.flatnonzero(~cube.flagged[:-lag])
     chosen = good[np.unique(np.linspace(0, len(good) - 1, 10).round().astype(int))] if len(good) else []
-    differences = [np.abs(cube.read(k + lag, y, x) - cube.read(k, y, x)) for k in chosen]
     response = beam.plane(n_channels // 2, y, x)
-    if not differences:
+    if not len(chosen):
         return None
-    differences = np.stack(differences)
+    differences = np.stack([np.abs(cube.read(k + lag, y, x) - cube.read(k, y, x)) for k in chosen])
     known = np.isfinite(response) & np.isfinite(differences).any(axis=0)
     if known.sum() < 50 * RINGS:
         return None

@@ -110,9 +110,9 @@ def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
     if data.shape[1:] != (ny, nx) or len(data) not in (1, n_channels):
         sizes = " x ".join(map(str, data.shape)), " x ".join(map(str, cube.shape))
         raise CubeError(f"{path.name} measures {sizes[0]} and the cube {sizes[1]}: it is another image's primary beam.")
-    if celestial is not None and cube.celestial is not None:
-        x, y = np.array([0, nx - 1, (nx - 1) / 2]), np.array([0, ny - 1, (ny - 1) / 2])
-        apart = np.nanmax(cube.sky(x, y).separation(celestial.pixel_to_world(x, y))) / cube.pixel_scale
+    x, y = np.array([0, nx - 1, (nx - 1) / 2]), np.array([0, ny - 1, (ny - 1) / 2])
+    if celestial is not None and (sky := cube.sky(x, y)) is not None:
+        apart = np.nanmax(sky.separation(celestial.pixel_to_world(x, y))) / cube.pixel_scale
         if (apart := float(apart.to_value(u.dimensionless_unscaled))) > 0.5:
             raise CubeError(f"{path.name} lies {apart:.3g} pixels from the cube on the sky: it is another field's.")
     beam = PrimaryBeam(data, path, "pbcor" in cube.name.lower(), read_primary_beam)
@@ -148,10 +148,11 @@ def _read(path: Path, hdu: str | None) -> Cube:
             raise CubeError("is a single plane: its spectral axis has one channel.")
         notes += _defaults(wcs, header, (x, y, spectral))
         planes = _planes(wcs, shape, (spectral, y, x), header, notes)
-        polarisation = planes.get(polarisation_axis(header), 0)
+        polarised = polarisation_axis(header)
+        polarisation = 0 if polarised is None else planes.get(polarised, 0)
         beams = beams_of(stored.beams, good, shape[-1 - spectral], polarisation, notes)
         last = len(shape) - 1
-        kept = tuple(last - axis for axis in (spectral, y, x))
+        kept = (last - spectral, last - y, last - x)
         data = stored.cube(kept, {last - axis: plane for axis, plane in planes.items()})
     _refuse_empty(data)
     wcs = _of_three_axes(wcs, (x, y, spectral))
@@ -200,7 +201,7 @@ def _of_three_axes(wcs: WCS, axes: tuple[int, int, int]) -> WCS:
         raise CubeError("has coordinates that mix the sky or the spectral axis with another axis.") from error
 
 
-def _planes(wcs: WCS, shape: tuple[int, ...], kept: tuple[int, ...], header, notes: list[str]) -> dict[int, int]:
+def _planes(wcs: WCS, shape: tuple[int, ...], kept: tuple[int, ...], header: fits.Header, notes: list[str]) -> dict[int, int]:
     """Which plane of every axis beyond the three is taken, by axis."""
     planes = {}
     for axis, n in enumerate(reversed(shape)):

@@ -16,18 +16,23 @@ import shutil
 import tempfile
 import weakref
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from astropy.io import fits
 
 MOST_AXES = 16  # of an image; the FITS standard allows 999, which nobody writes and memory does not hold
-PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}  # by the first bytes of the file
+PACKED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+}  # by the first bytes of the file
+Index: TypeAlias = "int | np.integer | slice | np.ndarray"  # of one axis
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -38,9 +43,14 @@ class CubeError(ValueError):
 class Source(Protocol):
     """Where an array lies: its shape and type, and how to read a part that slices of step 1 bound."""
 
-    path: Path
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
 
     def read(self, part: tuple[slice, ...]) -> np.ndarray: ...
 
@@ -175,13 +185,13 @@ class Lazy:
     def __iter__(self) -> Generator[np.ndarray, None, None]:
         return (self[channel] for channel in range(len(self)))
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype)
 
     def __repr__(self) -> str:
         return f"<{self.shape} {self.dtype} in {type(self.source).__name__}>"
 
-    def __getitem__(self, index) -> np.ndarray:
+    def __getitem__(self, index: Any) -> np.ndarray:
         index = index if isinstance(index, tuple) else (index,)
         if Ellipsis in [i for i in index if not isinstance(i, np.ndarray)]:
             at = next(n for n, i in enumerate(index) if i is Ellipsis)
@@ -212,7 +222,7 @@ class Lazy:
         return values.transpose(*self.kept, *others).reshape(shape)
 
 
-def _bounds(index, n: int) -> tuple[slice, Any]:
+def _bounds(index: Index, n: int) -> tuple[slice, Any]:
     """The slice of an axis of length n that holds an index, and the index within that."""
     if isinstance(index, slice):
         chosen = range(n)[index]
@@ -322,7 +332,7 @@ def _start(path: Path) -> bytes:
         return file.read(16)
 
 
-def _unpacked(path: Path, opener) -> Path:
+def _unpacked(path: Path, opener: Callable[..., Any]) -> Path:
     """A temporary file with the contents of a packed one."""
     handle, name = tempfile.mkstemp(prefix="almadet-", suffix=".fits")
     try:
@@ -477,9 +487,10 @@ def _complete_projection(header: fits.Header, coordinates: dict) -> None:
 def _casa_beam(beam: dict) -> tuple[float, float, float]:
     from astropy import units as u
 
-    return tuple(
+    major, minor, angle = (
         u.Quantity(beam[k]["value"], beam[k]["unit"]).to_value("deg") for k in ("major", "minor", "positionangle")
     )
+    return major, minor, angle
 
 
 def _unevenness(coordinates: dict) -> float:
@@ -521,7 +532,7 @@ def _hdf5(path: Path) -> Stored:
     return Stored(header, source)
 
 
-def _card_value(key: str, value) -> Any:
+def _card_value(key: str, value: Any) -> Any:
     """An attribute as the value of a card; early converters wrote every number as text."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")

@@ -62,7 +62,8 @@ class Cutout:
 def cut_out(cube: Cube, box: Box, side: int) -> Cutout:
     """Cut ``side`` x ``side`` pixels about the middle of a box out of the cube, more if the box is larger."""
     side = max(side, *box.shape)
-    origin = tuple(int(np.floor(middle - side / 2)) + 1 for middle in box.centre)
+    y, x = (int(np.floor(middle - side / 2)) + 1 for middle in box.centre)
+    origin = (y, x)
     planes = np.full((cube.shape[0], side, side), np.nan, np.float32)
     inside, source = shared_pixels(origin, side, cube.shape[1:])
     planes[:, *inside] = cube.read(slice(None), *source)
@@ -284,7 +285,7 @@ def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: flo
     primary = _Focused.on(lines, candidate.channels, box, rms)
     if not primary.snr >= min_snr:  # the continuum shows where the source is, its line does not
         primary = _Focused.on(planes, candidate.channels, box, rms)
-    sources = [(primary, [candidate.primary])]
+    sources = [(primary, list(candidate.peaks[:1]))]
     for peak in candidate.peaks[1:]:
         channels = peak.emission_range(len(planes))
         if overlap(channels, candidate.channels):

@@ -20,6 +20,9 @@ from scipy.optimize import least_squares
 from scipy.signal import fftconvolve
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
     from radio_beam import Beam
 
     from napari_almadet.cube.cube import Cube
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 RESOLVED = 2.0  # standard deviations by which an axis must be wider than the beam
 
 
-def sky_matrix(cube: Cube, x, y) -> np.ndarray | None:
+def sky_matrix(cube: Cube, x: ArrayLike, y: ArrayLike) -> np.ndarray | None:
     """How far one pixel along x and along y leads to the East and to the North, in arcsec; None without WCS.
 
     North is that of the cube's own frame, from which FITS counts the beam's angle too.
@@ -45,9 +48,9 @@ def sky_matrix(cube: Cube, x, y) -> np.ndarray | None:
     """
     if cube.celestial is None:
         return None
-    x, y = (np.asarray(v, dtype=float) for v in (x, y))
-    xs = np.stack([x, x + 0.5, x - 0.5, x, x], axis=-1)
-    ys = np.stack([y, y, y, y + 0.5, y - 0.5], axis=-1)
+    px, py = (np.asarray(v, dtype=float) for v in (x, y))
+    xs = np.stack([px, px + 0.5, px - 0.5, px, px], axis=-1)
+    ys = np.stack([py, py, py, py + 0.5, py - 0.5], axis=-1)
     lon, lat = (np.radians(v).reshape(xs.shape) for v in cube.celestial.wcs_pix2world(xs.ravel(), ys.ravel(), 0))
     there = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-2)
     lon, lat = lon[..., 0], lat[..., 0]
@@ -108,21 +111,21 @@ def fit_gaussian(
     Gaussian or None
         None where nothing can be fitted: too few pixels, or an answer outside the image or without a peak.
     """
-    y, x = np.indices(image.shape)
     known = np.isfinite(image)
     if known.sum() <= 6:
         return None
-    x, y, values = x[known], y[known], image[known].astype(float)
+    y, x = np.nonzero(known)
+    values = image[known].astype(float)
     start = unit_gaussian(place, matrix, x, y)
     height = float(start @ values / (start @ start))
     if not height > 0 or not sigma > 0:
         return None
     scale = height  # so that the steps of the fit do not depend on the unit
 
-    def rest(p):
+    def rest(p: np.ndarray) -> np.ndarray:
         return model(p, x, y)[0] - values / scale
 
-    def slope(p):
+    def slope(p: np.ndarray) -> np.ndarray:
         return model(p, x, y)[1]
 
     fit = least_squares(rest, [1.0, *place, *_root(matrix)], slope, method="lm", max_nfev=200)
@@ -212,7 +215,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return np.array([a, -a * cov / vy, 1 / np.sqrt(vy)])
 
 
-def _matrix(root) -> np.ndarray | None:
+def _matrix(root: Sequence[float]) -> np.ndarray | None:
     a, b, c = root
     if abs(a * c) < 1e-9:  # wider than any image
         return None
@@ -220,7 +223,7 @@ def _matrix(root) -> np.ndarray | None:
     return np.array([[b * b + c * c, -a * b], [-a * b, a * a]]) / (a * c) ** 2
 
 
-def _matrix_by_root(root, matrix: np.ndarray) -> np.ndarray:
+def _matrix_by_root(root: Sequence[float], matrix: np.ndarray) -> np.ndarray:
     """Derivatives of (S_xx, S_xy, S_yy) by (a, b, c), shape (3, 3): dS = -S dP S, with P the inverse of S."""
     a, b, c = root
     inverse_by = np.array([[[2 * a, b], [b, 0]], [[0, a], [a, 2 * b]], [[0, 0], [0, 2 * c]]])

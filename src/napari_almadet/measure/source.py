@@ -26,6 +26,8 @@ from napari_almadet.measure.spectra import off_line
 from napari_almadet.measure.stacking import integrate
 
 if TYPE_CHECKING:
+    from radio_beam import Beam
+
     from napari_almadet.cube.cube import Cube
 
 
@@ -105,9 +107,9 @@ def beam_in_pixels(cube: Cube, candidate: Candidate) -> np.ndarray | None:
     return to_pixels @ beam_matrix(beam_of(cube, candidate)) @ to_pixels.T
 
 
-def beam_of(cube: Cube, candidate: Candidate):
+def beam_of(cube: Cube, candidate: Candidate) -> Beam | None:
     """The beam in the middle of a candidate's range, or the cube's one where the table has none for that channel."""
-    if cube.beams.isscalar:
+    if cube.beams is None or cube.beams.isscalar:
         return cube.beam
     beam = cube.beams[sum(candidate.channels) // 2]
     return beam if beam.value > 0 else cube.beam
@@ -117,8 +119,8 @@ def _measure_size(candidate: Candidate, cube: Cube, fitted: Gaussian | None, bea
     """Size of the source without the beam; NaN where there is no fit, no beam or no sky."""
     names = ("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit")
     values: tuple[float, ...] = (np.nan,) * len(names)
-    if fitted is not None and beam is not None:
-        to_sky = sky_matrix(cube, candidate.x, candidate.y)
+    to_sky = None if fitted is None or beam is None else sky_matrix(cube, candidate.x, candidate.y)
+    if fitted is not None and to_sky is not None:
         matrix, covariance = on_sky(fitted.matrix, fitted.covariance[3:, 3:], to_sky)
         size = ellipse(matrix - beam_matrix(beam_of(cube, candidate)), covariance)
         values = (size.major, size.err_major, size.minor, size.err_minor, size.angle, size.err_angle, size.limit)
@@ -155,7 +157,9 @@ def spectrum_of(
         spectrum = np.where(norm > 0, np.nansum(planes * weight, axis=(1, 2)) / norm, np.nan)
     variance = (weight**2).sum()
     if noise is not None:
-        variance = (fftconvolve(weight, noise_correlation(weight.shape, noise), mode="same") * weight).sum()
+        variance = (
+            fftconvolve(weight, noise_correlation((planes.shape[1], planes.shape[2]), noise), mode="same") * weight
+        ).sum()
     return spectrum, float(rms * np.sqrt(variance) / (weight**2).sum())
 
 
@@ -225,7 +229,8 @@ def line_fit(
         variances = sigma**2 * np.diag(np.linalg.inv(jacobian.T @ jacobian))[:3]
     except np.linalg.LinAlgError:
         variances = np.full(3, np.nan)
-    return amplitude, tuple(float(np.sqrt(v)) if v > 0 else np.nan for v in variances)
+    height, centre, fwhm = (float(np.sqrt(v)) if v > 0 else np.nan for v in variances)
+    return amplitude, (height, centre, fwhm)
 
 
 def independent_beams(shape: tuple[int, int], beam_area: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
@@ -21,6 +21,10 @@ from napari_almadet.measure.stacking import channel_blocks
 from napari_almadet.progress import Progress, in_steps, predict
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+    import torch
+
     from napari_almadet.cube.cube import Cube
 
 
@@ -30,7 +34,7 @@ PROMINENCE = 0.05  # by how much a peak must rise from its surroundings: ripples
 
 
 @in_steps
-def extract_spectra(cube: Cube, boxes: list[Box]) -> np.ndarray:
+def extract_spectra(cube: Cube, boxes: list[Box]) -> Generator[Progress, None, np.ndarray]:
     """Sum the pixels of each box in each channel: the dirty spectra (paper, step 5).
 
     The channels are read in blocks, once for all boxes.  A pixel without data adds
@@ -58,7 +62,7 @@ def extract_spectra(cube: Cube, boxes: list[Box]) -> np.ndarray:
     return spectra
 
 
-def box_sums(planes: np.ndarray, y0, y1, x0, x1) -> np.ndarray:
+def box_sums(planes: np.ndarray, y0: np.ndarray, y1: np.ndarray, x0: np.ndarray, x1: np.ndarray) -> np.ndarray:
     """Sums of planes (channel, y, x) over many boxes at once, shape (channel, boxes), by way of a summed-area table."""
     table = np.zeros((len(planes), planes.shape[1] + 1, planes.shape[2] + 1))
     table[:, 1:, 1:] = planes.cumsum(axis=1, dtype=float).cumsum(axis=2)
@@ -122,7 +126,9 @@ def remove_baseline(spectra: np.ndarray) -> np.ndarray:
 
 
 @in_steps
-def denoise(spectra: np.ndarray, deep_gru, batch_size: int = 16, device="cpu"):
+def denoise(
+    spectra: np.ndarray, deep_gru: Callable[..., Any], batch_size: int = 16, device: torch.device | str = "cpu"
+) -> Generator[Progress, None, np.ndarray]:
     """Standardise the dirty spectra and let Deep GRU tell where they hold emission (paper, step 6).
 
     Deep GRU takes 128 channels.  Shorter spectra are padded with their mean; longer ones
@@ -176,14 +182,16 @@ def find_emission(
     found, properties = find_peaks(padded, height=peak_height, prominence=PROMINENCE)
     minima = [a + int(np.argmin(padded[a:b])) - 1 for a, b in itertools.pairwise(found)]
     bounds = [0, *minima, len(denoised) - 1]
-    peaks, discarded = [], []
+    peaks: list[EmissionPeak] = []
+    discarded: list[Decision] = []
     for i, width in enumerate(peak_widths(padded, found)[0]):
         channel, height = int(found[i]) - 1, float(properties["peak_heights"][i])
         reach = int(np.ceil(2 * width)) + 2  # beyond it there is nothing of the line, only what would pull the fit
         low, high = max(bounds[i], channel - reach), min(bounds[i + 1], channel + reach)
         peak, doubt = fit_gaussian(denoised[low : high + 1], low, channel, height, width)
-        doubt = doubt or implausible(peak, len(denoised))
-        if doubt:
+        if peak is not None:
+            doubt = implausible(peak, len(denoised))
+        if peak is None or doubt:
             discarded.append(Decision("peak_discarded", {"channel": channel, "why": doubt}))
         else:
             peaks.append(peak)
@@ -223,7 +231,7 @@ def implausible(peak: EmissionPeak, n_channels: int) -> str:
     return ""
 
 
-def off_line(peaks, n_channels: int) -> np.ndarray:
+def off_line(peaks: Iterable[EmissionPeak], n_channels: int) -> np.ndarray:
     """Mask of the channels outside every peak's emission range: where only the continuum is."""
     mask = np.ones(n_channels, bool)
     for peak in peaks:
@@ -231,13 +239,13 @@ def off_line(peaks, n_channels: int) -> np.ndarray:
     return mask
 
 
-def continuum_level(spectrum: np.ndarray, peaks) -> float:
+def continuum_level(spectrum: np.ndarray, peaks: Iterable[EmissionPeak]) -> float:
     """Median of the dirty spectrum outside the emission ranges of ``peaks``; 0 where no channel is left."""
     rest = spectrum[off_line(peaks, len(spectrum)) & np.isfinite(spectrum)]
     return float(np.median(rest)) if len(rest) else 0.0
 
 
-def line_flux(spectrum: np.ndarray, peak: EmissionPeak, peaks) -> float:
+def line_flux(spectrum: np.ndarray, peak: EmissionPeak, peaks: Iterable[EmissionPeak]) -> float:
     """Sum of the dirty spectrum over the emission range of ``peak``, above the continuum outside all ``peaks``."""
     line = spectrum[slice(*peak.emission_range(len(spectrum)))]
     return float(np.nansum(line - continuum_level(spectrum, peaks)))

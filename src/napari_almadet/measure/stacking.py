@@ -10,7 +10,7 @@ from napari_almadet.catalogue.candidate import Box
 from napari_almadet.progress import Progress, in_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from napari_almadet.cube.cube import Cube
 
@@ -26,7 +26,7 @@ def channel_blocks(n_channels: int, plane_pixels: int) -> Iterator[slice]:
 
 
 @in_steps
-def stack(cube: Cube) -> np.ndarray:
+def stack(cube: Cube) -> Generator[Progress, None, np.ndarray]:
     """Integrate the cube along frequency: the dirty image (paper, step 1).
 
     The sum over channels, in the cube's brightness unit times channels.  A pixel that
@@ -50,9 +50,9 @@ def stack(cube: Cube) -> np.ndarray:
 class Stacking:
     """The sum of a :func:`stack` whose planes come a few at a time."""
 
-    def __init__(self, n_channels: int):
+    def __init__(self, n_channels: int) -> None:
         self.n_channels = n_channels
-        self._total, self._count = 0.0, 0
+        self._total, self._count = np.zeros(()), np.zeros((), np.int32)
 
     def add(self, planes: np.ndarray) -> None:
         """Add planes (channel, y, x), NaN where there is no data."""

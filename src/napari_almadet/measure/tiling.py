@@ -8,6 +8,7 @@ Images (two tiled axes) and spectra (one) go the same way.
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def cut(array: np.ndarray, corner: tuple[int, ...], window: int) -> np.ndarray:
     tiled = array.shape[array.ndim - len(corner) :]
     piece = np.full((*array.shape[: array.ndim - len(corner)], *(window for _ in corner)), np.nan, np.float32)
     inside, source = shared_pixels(corner, window, tiled)
-    piece[(..., *inside)] = array[(..., *source)]
+    piece[_of_last_axes(inside)] = array[_of_last_axes(source)]
     return piece
 
 
@@ -81,7 +82,7 @@ def blend(pieces: np.ndarray, corners: list[tuple[int, ...]], shape: tuple[int, 
     norm = np.zeros(shape)
     for piece, corner in zip(pieces, corners, strict=True):
         inside, target = shared_pixels(corner, window, shape)
-        total[(..., *target)] += piece[(..., *inside)] * weight[inside]
+        total[_of_last_axes(target)] += piece[_of_last_axes(inside)] * weight[inside]
         norm[target] += weight[inside]
     return (total / norm).astype(np.float32)
 
@@ -100,3 +101,8 @@ def shared_pixels(
     last = [min(start + window, length) for start, length in zip(corner, shape, strict=True)]
     inside = tuple(slice(a - start, b - start) for a, b, start in zip(first, last, corner, strict=True))
     return inside, tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+
+
+def _of_last_axes(part: tuple[slice, ...]) -> Any:
+    """The index of a part of the last axes of an array, of whatever others it has."""
+    return (..., *part)
