@@ -14,7 +14,9 @@ from napari_almadet.catalogue.candidate import Candidate, Status
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike
 
     from napari_almadet.catalogue.candidate import Box
     from napari_almadet.cube.cube import Cube
@@ -90,7 +92,7 @@ class Detections:
         def plain(name: str, dtype: type) -> np.ndarray:
             return np.array([getattr(c, name) for c in rows], dtype=dtype)
 
-        def indices(values) -> np.ndarray:  # plain integers, fit to slice with
+        def indices(values: Sequence[int]) -> np.ndarray:  # plain integers, fit to slice with
             return np.array(values, dtype=int)
 
         columns = {
@@ -171,7 +173,7 @@ def brightness_unit(cube: Cube) -> u.UnitBase:
     return u.dimensionless_unscaled if cube.unit is None else cube.unit
 
 
-def flux_factor(cube: Cube, channel=None) -> tuple[float | np.ndarray, u.UnitBase]:
+def flux_factor(cube: Cube, channel: np.ndarray | None = None) -> tuple[float | np.ndarray, u.UnitBase]:
     """What turns a sum over pixels into a flux density, and its unit.
 
     Jy/beam and a known beam give Jy, and so does Jy/pixel.  K does where the frequency and the pixels' size are
@@ -187,7 +189,7 @@ def flux_factor(cube: Cube, channel=None) -> tuple[float | np.ndarray, u.UnitBas
     unit = brightness_unit(cube)
     ones = 1.0 if channel is None else np.ones(len(channel))
     powers = dict(zip(unit.bases, unit.powers, strict=True))
-    if powers.get(u.beam) == -1 and cube.beam_area:
+    if powers.get(u.beam) == -1 and cube.beam_area and cube.beams is not None and cube.beam is not None:
         if channel is None or cube.beams.isscalar:
             return ones / cube.beam_area, unit * u.beam
         areas = np.asarray(cube.beams.value)[channel] / cube.beam.value * cube.beam_area
@@ -226,13 +228,13 @@ def descriptions(cube: Cube) -> dict[str, str]:
     }
 
 
-def _spread(coordinate, z, width) -> u.Quantity | None:
+def _spread(coordinate: Callable[[ArrayLike], u.Quantity | None], z: ArrayLike, width: ArrayLike) -> u.Quantity | None:
     """How much a spectral coordinate changes over ``width`` channels about ``z``."""
     low, high = coordinate(np.asarray(z) - 0.5), coordinate(np.asarray(z) + 0.5)
-    return None if low is None else abs(high - low) * width
+    return None if low is None or high is None else abs(high - low) * width
 
 
-def _primary_beam(cube: Cube, x, y, z) -> tuple[np.ndarray, np.ndarray]:
+def _primary_beam(cube: Cube, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Response of the antennas at places in the cube, and what fluxes are to be divided by; NaN where unknown."""
     if cube.primary_beam is None:
         return (np.full(len(x), np.nan),) * 2
@@ -240,13 +242,15 @@ def _primary_beam(cube: Cube, x, y, z) -> tuple[np.ndarray, np.ndarray]:
     return response, np.where(np.isnan(response), np.nan, 1.0) if cube.primary_beam.corrected else response
 
 
-def _sky_errors(cube: Cube, x, y, err_x, err_y) -> tuple[u.Quantity, u.Quantity]:
+def _sky_errors(
+    cube: Cube, x: np.ndarray, y: np.ndarray, err_x: np.ndarray, err_y: np.ndarray
+) -> tuple[u.Quantity, u.Quantity]:
     """Errors along right ascension, on the sky, and declination (ICRS), by the errors of x and y; NaN without WCS."""
     if cube.celestial is None:
         return (np.full(len(x), np.nan) * u.arcsec,) * 2
     east, north = np.zeros((2, len(x)))
     for dx, dy, error in ((0.5, 0, err_x), (0, 0.5, err_y)):
-        low, high = cube.sky(x - dx, y - dy).icrs, cube.sky(x + dx, y + dy).icrs
+        low, high = (cube.celestial.pixel_to_world(x + side * dx, y + side * dy).icrs for side in (-1, 1))
         to_east = (high.ra - low.ra).wrap_at(180 * u.deg).to_value(u.arcsec) * np.cos(high.dec.to_value(u.rad))
         east += (to_east * error) ** 2
         north += ((high.dec - low.dec).to_value(u.arcsec) * error) ** 2

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from astropy import units as u
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from regions import Region
 
     from napari_almadet.cube.cube import Cube
+
+Form = TypeVar("Form")
 
 
 CATALOGUES = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable", ".fits": "fits", ".csv": "ascii.csv"}
@@ -101,7 +103,7 @@ def _regions_text(detections: Detections, form: str, candidates: Sequence[Candid
     channels = np.array([(c.channels[0], c.channels[1] - 1) for c in chosen], dtype=int).reshape(-1, 2)
     frame = None
     if cube.celestial is not None:
-        frame, places = _on_sky(*places.T, cube.celestial)
+        frame, places = _on_sky(places[:, 0], places[:, 1], places[:, 2], places[:, 3], cube.celestial)
     if form == "ds9":
         if frame is None:
             places = np.column_stack([places + np.array([1, 1, 0, 0]), np.zeros(len(places))])  # DS9 counts from 1
@@ -153,7 +155,7 @@ def _spectral_marks(cube: Cube, channels: np.ndarray) -> list[str]:
     edges, frame = cube.frequency(channels + np.array([-0.5, 0.5])), ""
     if edges is None:
         return [f"range=[{first}chan, {last}chan]" for first, last in channels]
-    if cube.wcs.wcs.specsys:
+    if cube.wcs is not None and cube.wcs.wcs.specsys:
         frame = f"frame={cube.wcs.wcs.specsys}, "
     return [f"{frame}range=[{low}GHz, {high}GHz]" for low, high in np.sort(edges.to_value(u.GHz), axis=1)]
 
@@ -222,7 +224,7 @@ def _axis(cube: Cube) -> QTable:
     return QTable(columns)
 
 
-def _by_ending(path: Path, forms: dict):
+def _by_ending(path: Path, forms: Mapping[str, Form]) -> Form:
     if path.suffix.lower() not in forms:
         raise ExchangeError(f"{path.name}: the name must end in {', '.join(forms)}, which says what to write.")
     return forms[path.suffix.lower()]
@@ -376,4 +378,6 @@ def _about(x: float, y: float, cube: Cube) -> Box:
 def _pixels(cube: Cube, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from astropy.coordinates import SkyCoord
 
+    if cube.celestial is None:
+        raise ExchangeError(f"{cube.name} has no sky coordinates, so that positions on the sky are nowhere in it.")
     return cube.celestial.world_to_pixel(SkyCoord(ra, dec, unit="deg"))

@@ -85,8 +85,8 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
         _lines(everyone).write(beside / "lines.ecsv")
         _arrays(detections).writeto(beside / "spectra.fits")
         fits.writeto(beside / "probability.fits", detections.probability.astype(np.float32), _header(detections))
-        for file in ("ds9.reg", "casa.crtf"):
-            write_regions(detections, beside / file)
+        for name in ("ds9.reg", "casa.crtf"):
+            write_regions(detections, beside / name)
         about = {**detections.about(), "cube": _reference(detections.cube)}
         (beside / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if keep_cube and detections.cube.path is None and not (folder / CUBE).exists():
@@ -396,8 +396,8 @@ def _candidate(entry: dict) -> Candidate:
     sentences = [remark(text) for text in entry.pop("reasons", [])]  # of 0.1
     entry["decisions"] = sentences + [Decision.from_dict(record) for record in entry.pop("decisions", [])]
     numbers = {f.name for f in fields(Candidate) if f.type == "float"}
-    values = {k: np.nan if v is None and k in numbers else v for k, v in entry.items()}
-    peaks = ({k: np.nan if v is None else v for k, v in peak.items()} for peak in values["peaks"])
+    values: dict[str, Any] = {k: np.nan if v is None and k in numbers else v for k, v in entry.items()}
+    peaks: list[dict[str, Any]] = [{k: np.nan if v is None else v for k, v in p.items()} for p in values["peaks"]]
     values.update(
         box=Box(**values["box"]),
         peaks=tuple(EmissionPeak(**peak) for peak in peaks),
