@@ -49,7 +49,8 @@ def load_networks(settings: Settings) -> Networks | SearchNetworks:
     from napari_almadet.networks.weights import load_all
 
     networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device)
-    return Networks(*networks, device, cards)
+    blobs_finder, deep_gru = networks
+    return Networks(blobs_finder, deep_gru, device, cards)
 
 
 def detect(

@@ -128,7 +128,7 @@ def take_in(
 
 def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> Detections:
     """What a run would return for a cube that was not searched: no candidates, a probability map of NaN."""
-    stacked = stack(cube)
+    stacked: np.ndarray = stack(cube)
     nowhere = np.full_like(stacked, np.nan)
     return Detections(cube, settings, [], stacked, nowhere, provenance(cube, settings, networks), caveats(cube))
 

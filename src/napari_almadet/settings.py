@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 # What a setting is where it is not told: the paper's own, or what was chosen on validation cubes.
 PRESETS = {
     "almadet": {"threshold": 0.75, "require_line": False},
     "paper": {"threshold": 0.1, "require_line": True},
 }
+
+OF_PRESET: Any = None  # stands for the preset's own value until a Settings is made
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class Settings:
     """
 
     preset: str = "almadet"
-    threshold: float | None = None
-    require_line: bool | None = None
+    threshold: float = OF_PRESET
+    require_line: bool = OF_PRESET
     psf: str | None = None
     primary_beam: str | None = None
     flag_channels: bool = True

@@ -254,11 +254,11 @@ class Cube:
         wanted = u.Unit(unit)
         kind = next((c for c, si in (("FREQ", "Hz"), ("VRAD", "m/s"), ("WAVE", "m")) if wanted.is_equivalent(si)), None)
         if kind is None:
-            raise CubeError(f"{self.name}: a spectral axis has no values in {unit}; ask for Hz, km/s or m.")
+            raise CubeError(f"{self.name}: a spectral axis has no values in {wanted}; ask for Hz, km/s or m.")
         axis = self._spectral(channels, kind)
         if axis is None:
             raise CubeError(
-                f"{self.name}: the {self.spectral_type} axis cannot be given in {unit}, "
+                f"{self.name}: the {self.spectral_type} axis cannot be given in {wanted}, "
                 "since the header has no rest frequency (RESTFRQ)."
             )
         return axis.to(wanted)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from skimage import measure, morphology, segmentation
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.measure import tiling
 from napari_almadet.measure.stacking import at_edge
-from napari_almadet.progress import in_steps, predict
+from napari_almadet.progress import Progress, in_steps, predict
+
+if TYPE_CHECKING:
+    import torch
 
 SADDLE_DEPTH = 0.1  # probability; of 0.05 to 0.3 the one that keeps most sources of validation fields apart
 
@@ -57,10 +63,10 @@ def probability_map(
     corners: list[tuple[int, ...]],
     shape: tuple[int, int],
     overlap: int,
-    blobs_finder,
+    blobs_finder: Callable[..., Any],
     batch_size: int = 16,
-    device="cpu",
-):
+    device: torch.device | str = "cpu",
+) -> Generator[Progress, None, np.ndarray]:
     """What Blobs Finder makes of the windows, blended into one map of the field (paper, step 3).
 
     Parameters

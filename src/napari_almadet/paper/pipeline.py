@@ -50,7 +50,7 @@ class Networks:
     blobs_finder: Callable
     deep_gru: Callable
     device: Any = "cpu"
-    cards: tuple[dict, dict] = ({}, {})
+    cards: tuple[dict, ...] = ({}, {})
 
 
 def source_detection(

@@ -76,7 +76,7 @@ def without_sidelobes(
     if brightest < limit:
         return given, None
     responses = responses_of(psf, beam)
-    residual, places, scales, found = units, [], [], []
+    residual, places, scales, found = units, list[tuple[int, int]](), list[int](), list[torch.Tensor]()
     for _ in range(CYCLES):
         snr = peak_snr(residual)
         peak = float(snr.max())
@@ -85,7 +85,8 @@ def without_sidelobes(
         new = peaks(snr, max(limit, 0.3 * peak), beam)
         new_scales, new_spectra = fit_components(residual, new, responses, beam)
         images = responses_at(new, [responses[scale] for scale in new_scales], units)
-        less = replace(residual, cube=residual.cube - Sidelobes(new_spectra, images, None).cube() * units.valid)
+        taken = Sidelobes(new_spectra, images, torch.tensor(new, device=psf.device))
+        less = replace(residual, cube=residual.cube - taken.cube() * units.valid)
         if not improves(stack_snr(residual), stack_snr(less), places + new, beam):
             break  # what is left is not of this beam's shape
         residual, places, scales, found = less, places + new, scales + new_scales, [*found, new_spectra]
@@ -93,7 +94,7 @@ def without_sidelobes(
         return given, None
     dirty = responses_at(places, [responses[scale] for scale in scales], units)
     clean = responses_at(
-        places, [gaussian(psf.shape, beam * np.hypot(1, SCALES[s]), psf.device) for s in scales], units
+        places, [gaussian(tuple(psf.shape), beam * np.hypot(1, SCALES[s]), psf.device) for s in scales], units
     )
     sidelobes = Sidelobes(torch.cat(found), (dirty - clean) / error, torch.tensor(places, device=psf.device))
     return replace(given, cube=given.cube - sidelobes.cube() * given.valid), sidelobes

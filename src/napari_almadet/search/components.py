@@ -11,6 +11,8 @@ from napari_almadet.search.line_maps import line_maps, stack_snr
 from napari_almadet.search.noise_units import NoiseUnits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
 
@@ -48,7 +50,7 @@ def within(places: list[tuple[int, int]], reaches: list[float], image: torch.Ten
     return inside
 
 
-def gaussian(shape: tuple[int, int], fwhm: float, device=None) -> torch.Tensor:
+def gaussian(shape: Sequence[int], fwhm: float, device: torch.device | None = None) -> torch.Tensor:
     """Round Gaussian with a peak of 1 at [0, 0] of a periodic grid."""
     import torch
 

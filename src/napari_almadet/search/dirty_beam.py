@@ -279,7 +279,9 @@ def read_psf(path: str, cube: Cube) -> np.ndarray:
     return plane[y - half_y : y + half_y + 1, x - half_x : x + half_x + 1] / plane.max()
 
 
-def resampled_psf(psf: np.ndarray, k: int | float, shape: tuple[int, int], device=None) -> torch.Tensor:
+def resampled_psf(
+    psf: np.ndarray, k: int | float, shape: tuple[int, int], device: torch.device | str | None = None
+) -> torch.Tensor:
     """A PSF as a cube shows it that was brought to pixels ``k`` times as wide, for a window of ``shape`` (ny, nx).
 
     ``psf`` has its peak in the middle; the answer has shape (2 ny, 2 nx), its peak of 1 at [0, 0], lags as `numpy.fft`
@@ -289,7 +291,8 @@ def resampled_psf(psf: np.ndarray, k: int | float, shape: tuple[int, int], devic
 
     if k > 1:
         # centred on a pixel: of an even number the outer two count half
-        kernel = np.ones(k) / k if k % 2 else np.r_[0.5, np.ones(k - 1), 0.5] / k
+        n = int(k)
+        kernel = np.ones(n) / n if n % 2 else np.r_[0.5, np.ones(n - 1), 0.5] / n
         for axis in (0, 1):
             psf = ndimage.convolve1d(psf, kernel, axis, mode="constant")
     at = [size // 2 + k * np.fft.fftfreq(2 * n, 1 / (2 * n)) for n, size in zip(shape, psf.shape, strict=True)]

@@ -8,10 +8,11 @@ once.  What a worker had done when it died, another does again.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_almadet.progress import Progress, renamed
+from napari_almadet.progress import InSteps, Progress, renamed
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def each(
-    task: Callable, items: Sequence, *shared, stage: str, client: Client | None = None
+    task: InSteps[..., Any], items: Sequence, *shared: Any, stage: str, client: Client | None = None
 ) -> Generator[Progress, None, list]:
     """What a task makes of every item: ``[task(item, *shared) for item in items]``.
 
@@ -51,13 +52,17 @@ def each(
     return results
 
 
-def each_here(task: Callable, items: Sequence, *shared) -> Generator[Progress, None, list]:
+def each_here(task: InSteps[..., Any], items: Sequence, *shared: Any) -> Generator[Progress, None, list]:
     """The same in this process."""
     results = []
     for number, item in enumerate(items, 1):
         where = f" (window {number} of {len(items)})" if len(items) > 1 else ""
-        results.append((yield from renamed(task.steps(item, *shared), lambda stage, where=where: stage + where)))
+        results.append((yield from renamed(task.steps(item, *shared), partial(_followed_by, where))))
     return results
+
+
+def _followed_by(where: str, stage: str) -> str:
+    return stage + where
 
 
 def scatter(cube: Cube, client: Client | None) -> Any:

@@ -70,8 +70,8 @@ def centres(answer: torch.Tensor, valid: torch.Tensor, beam: float, least: float
     highest = torch.nn.functional.max_pool2d(logit[None, None], 3, stride=1, padding=1)[0, 0]
     iy, ix = torch.nonzero((logit == highest) & (logit >= float(np.log(least / (1 - least)))), as_tuple=True)
     at = answer[:, iy, ix]
-    rows = torch.stack([at[0], iy + at[1].clamp(-1, 1), ix + at[2].clamp(-1, 1), at[3].exp(), at[4].exp()], dim=1)
-    rows = rows[rows[:, 0].argsort(descending=True)].cpu().numpy()
+    found = torch.stack([at[0], iy + at[1].clamp(-1, 1), ix + at[2].clamp(-1, 1), at[3].exp(), at[4].exp()], dim=1)
+    rows = found[found[:, 0].argsort(descending=True)].cpu().numpy()
     kept: list[np.ndarray] = []
     for row in rows:
         if all(np.hypot(row[1] - k[1], row[2] - k[2]) > beam / 3 for k in kept):
@@ -144,10 +144,10 @@ def own_lines(spectrum: np.ndarray, rms: torch.Tensor) -> np.ndarray:
     """SNR of the best line in each spectrum (n, channels), as :func:`line_maps` has it: shape (n,)."""
     import torch
 
-    spectrum = torch.as_tensor(spectrum, device=rms.device)
+    values = torch.as_tensor(spectrum, device=rms.device)
     best = [
         (band.values.T @ templates(len(band.values), band.rms, band.widths)[0].T).amax(dim=1)
-        for band in bands(spectrum.T, rms)
+        for band in bands(values.T, rms)
     ]
     return as_in_one_band(torch.stack(best).amax(dim=0), len(rms)).cpu().numpy()
 
@@ -199,7 +199,8 @@ def symmetry_and_correlation(
 def lowest_about(images: torch.Tensor, place: tuple[float, float], reach: int) -> tuple[float, float]:
     """Lowest values of the stack and of the negative line within ``reach`` pixels of a place (y, x) along each axis."""
     y, x = (slice(max(0, round(float(i)) - reach), round(float(i)) + reach + 1) for i in place)
-    return tuple(float(images[MAPS.index(name)][y, x].min()) for name in ("stack", "negative line"))
+    stack, line = (float(images[MAPS.index(name)][y, x].min()) for name in ("stack", "negative line"))
+    return stack, line
 
 
 def measures(

@@ -18,7 +18,7 @@ MOST_CORRELATION = 1.8
 MOST_DIPS = 1e-4
 
 
-def out_of_distribution(cube: Cube, fwhm: float, k: int, noises: list[NoiseSummary]) -> list[str]:
+def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[NoiseSummary]) -> list[str]:
     """What about a cube lies outside of what the networks have learnt from, one sentence each."""
     said = []
     if not BEAMS[0] <= fwhm / k <= BEAMS[1] or fwhm < SAMPLED:

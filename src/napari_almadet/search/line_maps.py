@@ -176,11 +176,11 @@ def line_maps(units: NoiseUnits, widths: tuple[float, ...] = WIDTHS) -> LineMaps
     faint = units.valid & (stack_snr(units).abs() < 4)
     quiet = torch.nonzero((faint if faint.any() else units.valid).flatten())[:, 0]
     n_channels, shape = len(units.cube), units.valid.shape
-    found = None
+    found: list[torch.Tensor] = []
     for band in bands(units.cube, units.rms, widths):
         snr, channel, width, negative, correlation = band_maps(band, quiet)
         channel, width = band.first + band.factor * channel, band.factor * width
-        if found is None:
+        if not found:
             found = [snr, channel, width, negative]
         else:
             better = snr > found[0]
@@ -220,8 +220,8 @@ def band_maps(band: Band, quiet: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
         snr.append(best.values)
         where.append(best.indices)
         negative.append(response.amin(dim=1))
-    where = torch.cat(where)
-    return torch.cat(snr), centre[where], width[where], torch.cat(negative), float(spread[-1])
+    best_line = torch.cat(where)
+    return torch.cat(snr), centre[best_line], width[best_line], torch.cat(negative), float(spread[-1])
 
 
 def as_in_one_band(snr: torch.Tensor, n_channels: int) -> torch.Tensor:

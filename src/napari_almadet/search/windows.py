@@ -62,17 +62,19 @@ class Window:
 
     def pixels(self, field: tuple[int, int]) -> tuple[slice, slice]:
         """The window in the pixels of a cube whose field is (ny, nx)."""
-        return tuple(
+        y, x = (
             slice(int(first * self.k), min(int((first + n) * self.k), length))
             for first, n, length in zip((self.y, self.x), self.shape, field, strict=True)
         )
+        return y, x
 
     def owned_pixels(self, field: tuple[int, int]) -> tuple[slice, slice]:
         """What is its own, in the pixels of the cube."""
-        return tuple(
+        y, x = (
             slice(int((first + own.start) * self.k), min(int((first + own.stop) * self.k), length))
             for first, own, length in zip((self.y, self.x), self.owned, field, strict=True)
         )
+        return y, x
 
     def meets(self, other: Window) -> bool:
         """Whether two windows share pixels."""
@@ -90,7 +92,7 @@ class Window:
 
     def sidelobes_in(self, origin: tuple[int, int], side: int) -> np.ndarray | float:
         """Sidelobes in a square of the cube, (channels, side, side) in the cube's unit; 0 where there are none."""
-        if self.sidelobes is None:
+        if self.sidelobes is None or self.spectra is None:
             return 0.0
         y, x = ((origin[i] + np.arange(side) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
         grid = np.meshgrid(y, x, indexing="ij")
