@@ -18,7 +18,7 @@ OF_PRESET: Any = None  # stands for the preset's own value until a Settings is m
 class Settings:
     """Settings of :func:`napari_almadet.detect`.
 
-    Attributes
+    Parameters
     ----------
     preset
         ``"almadet"``: the search in units of the noise, :mod:`napari_almadet.search.pipeline`.
@@ -66,6 +66,18 @@ class Settings:
     ------
     ValueError
         If a value makes no sense; the message says which and what it may be.
+
+    Examples
+    --------
+    >>> from napari_almadet import Settings
+    >>> Settings().threshold
+    0.75
+    >>> Settings(preset="paper").threshold
+    0.1
+    >>> Settings(threshold=2)
+    Traceback (most recent call last):
+        ...
+    ValueError: threshold is 2, but must lie between 0 and 1
     """
 
     preset: str = "almadet"

@@ -26,9 +26,35 @@ if TYPE_CHECKING:
 class Detections:
     """Result of :func:`napari_almadet.detect` on one cube.
 
-    ``candidates`` holds all of them, the dropped too; ``kept`` those the catalogue lists.
-    ``stacked`` and ``probability`` are (y, x) images of the whole field.  ``negatives`` are ``prob`` and
-    ``snr_pixel`` of what was found in the negated cube, (n, 2), if that was searched.
+    Parameters
+    ----------
+    cube
+        What was searched.
+    settings
+        Of the run.
+    candidates
+        All of them, the dropped too; :attr:`kept` are those the catalogue lists.
+    stacked, probability
+        Images (ny, nx) of the whole field: the sum over the channels, and the probability map.
+    provenance
+        Version, device, the weights' sha256 and the cube's, and how the cube was prepared.
+    warnings
+        What to know before the result is used, one sentence each.
+    negatives
+        ``prob`` and ``snr_pixel`` of what was found in the negated cube, shape (n, 2); None if that was not searched.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_almadet import Cube, detect
+    >>> noise = np.random.default_rng(0).normal(size=(16, 32, 32)).astype(np.float32)
+    >>> detections = detect(Cube.from_array(noise, name="noise"))
+    >>> len(detections.kept)
+    0
+    >>> detections.table().colnames[:4]
+    ['id', 'x', 'y', 'z']
+    >>> detections.probability.shape
+    (32, 32)
     """
 
     cube: Cube
@@ -58,6 +84,13 @@ class Detections:
     def drawn(self, box: Box, origin: str = "drawn") -> Candidate:
         """A candidate of the astronomer's own, with the next free ``id``; it is neither measured nor added yet.
 
+        Parameters
+        ----------
+        box
+            In the cube's pixels; what lies outside the field is cut off.
+        origin
+            ``"drawn"`` or ``"imported"``.
+
         Raises
         ------
         ValueError
@@ -72,6 +105,11 @@ class Detections:
         All columns are always there; what the cube's header does not let know is NaN.
         The metadata holds settings, provenance, warnings and, for every candidate, the
         dropped too, the decisions taken about it.
+
+        Parameters
+        ----------
+        candidates
+            Those to list; default: :attr:`kept`.
         """
         rows = self.kept if candidates is None else candidates
         flux, width, brightness = self.flux_unit, self.width_unit, brightness_unit(self.cube)

@@ -64,6 +64,8 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
 
     Parameters
     ----------
+    detections
+        From :func:`napari_almadet.detect`.
     folder
         Made if it does not exist.
     keep_cube
@@ -73,6 +75,15 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
     -------
     pathlib.Path
         The folder.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_almadet import Cube, detect, write_result
+    >>> noise = np.random.default_rng(0).normal(size=(16, 32, 32)).astype(np.float32)
+    >>> folder = write_result(detect(Cube.from_array(noise)), "written")
+    >>> sorted(file.name for file in folder.glob("*.ecsv"))
+    ['candidates.ecsv', 'catalog.ecsv', 'lines.ecsv']
     """
     folder = Path(folder)
     new, everyone = not folder.exists(), detections.candidates
@@ -186,12 +197,26 @@ def read_result(folder: str | Path, cube: Cube | None = None) -> Detections:
         The cube, if it is open; default: the one the folder names, by its path or, where
         that is not there, by its file's name in the folder or beside it.
 
+    Returns
+    -------
+    Detections
+        As they were written, with the changes that the journal holds.
+
     Raises
     ------
     FolderError
         If the folder is no result or damaged, or its cube is missing or another.
     CubeError
         If the cube's file cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_almadet import Cube, detect, read_result, write_result
+    >>> noise = np.random.default_rng(0).normal(size=(16, 32, 32)).astype(np.float32)
+    >>> folder = write_result(detect(Cube.from_array(noise)), "result", keep_cube=True)
+    >>> read_result(folder).kept
+    []
     """
     folder = Path(folder)
     if not is_result(folder):

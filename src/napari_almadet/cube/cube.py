@@ -66,7 +66,7 @@ class PrimaryBeam:
 class Cube:
     """A spectral cube: ``data[channel, y, x]`` with what its header says of it.
 
-    Attributes
+    Parameters
     ----------
     data
         Array of shape (channel, y, x), of a cube from a file as it is in the file, of which
@@ -94,6 +94,20 @@ class Cube:
         See :func:`read_primary_beam`, or None where it was not given.
     notes
         What was chosen or mended while reading, one sentence each, for the user to see.
+    reader
+        Opens the file again after pickling; None for an array in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from napari_almadet import Cube
+    >>> cube = Cube.from_array(np.arange(4 * 6 * 8).reshape(4, 6, 8), name="counts")
+    >>> cube.shape
+    (4, 6, 8)
+    >>> cube.read(channel=0, y=slice(0, 1))
+    array([[0., 1., 2., 3., 4., 5., 6., 7.]], dtype=float32)
+    >>> print(cube.frequency(0))  # an array has no world coordinates
+    None
     """
 
     data: Any
@@ -112,6 +126,18 @@ class Cube:
     @classmethod
     def from_array(cls, data: Any, name: str = "cube") -> Cube:
         """A cube from a bare (channel, y, x) array: pixels and channels instead of world units.
+
+        Parameters
+        ----------
+        data
+            Real numbers, shape (channels, ny, nx), at least two channels; NaN where there is no data.
+        name
+            What the cube is called in results and messages.
+
+        Returns
+        -------
+        Cube
+            Without WCS, unit and beam.
 
         Raises
         ------
@@ -240,6 +266,16 @@ class Cube:
         Without ``unit`` the axis stays what it is in the file, e.g. optical velocity in m/s.
         Any unit of velocity means radio velocity, any unit of length wavelength in vacuum.
 
+        Parameters
+        ----------
+        unit
+            Of frequency, velocity or length; default: the file's own.
+
+        Returns
+        -------
+        Quantity or None
+            Shape (channels,).
+
         Raises
         ------
         CubeError
@@ -264,16 +300,34 @@ class Cube:
         return axis.to(wanted)
 
     def frequency(self, channel: ArrayLike) -> u.Quantity | None:
-        """Frequency in Hz at fractional channel(s), or None where it cannot be known."""
+        """Frequency in Hz at fractional channel(s), or None where it cannot be known.
+
+        Parameters
+        ----------
+        channel
+            Counted from 0; a channel's centre is the integer.
+        """
         return self._spectral(channel, "FREQ")
 
     def velocity(self, channel: ArrayLike) -> u.Quantity | None:
-        """Radio velocity at fractional channel(s) in km/s, or None where it cannot be known."""
+        """Radio velocity at fractional channel(s) in km/s, or None where it cannot be known.
+
+        Parameters
+        ----------
+        channel
+            Counted from 0; a channel's centre is the integer.
+        """
         velocity = self._spectral(channel, "VRAD")
         return None if velocity is None else velocity.to(u.km / u.s)
 
     def sky(self, x: ArrayLike, y: ArrayLike) -> SkyCoord | None:
-        """Sky position of 0-based pixel(s), or None without WCS."""
+        """Sky position of pixel(s), or None without WCS.
+
+        Parameters
+        ----------
+        x, y
+            Counted from 0; a pixel's centre is the integer.
+        """
         return None if self.celestial is None else self.celestial.pixel_to_world(x, y)
 
     def celestial_header(self) -> fits.Header | None:

@@ -48,6 +48,21 @@ def read_cube(path: str | Path) -> Cube:
     CubeError
         If the file is missing, damaged or not FITS, or holds no spectral cube: no image, a
         single plane, no spectral axis, no value but NaN and zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.io import fits
+    >>> from napari_almadet import read_cube
+    >>> header = fits.Header({"CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CTYPE3": "FREQ", "CUNIT3": "Hz"})
+    >>> header.update({"CRVAL1": 83.8, "CDELT1": -1e-5, "CRVAL2": -5.4, "CDELT2": 1e-5})
+    >>> header.update({"CRPIX1": 4.0, "CRPIX2": 4.0, "CRPIX3": 1.0, "CRVAL3": 230e9, "CDELT3": 1e6, "BUNIT": "Jy/beam"})
+    >>> fits.writeto("orion.fits", np.ones((16, 8, 8), np.float32), header)
+    >>> cube = read_cube("orion.fits")
+    >>> cube.shape, cube.unit
+    ((16, 8, 8), Unit("Jy / beam"))
+    >>> cube.frequency(15).to("GHz")
+    <Quantity 230.015 GHz>
     """
     path, hdu = split_address(path)
     with _refusing(path):
