@@ -10,7 +10,7 @@ dimensionless, and equation 4 is the usual ``x / sigma``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.stats import mad_std
@@ -237,7 +237,7 @@ def reject(candidate: Candidate, stacked_snr: float, min_snr: float) -> None:
     Seen means that the highest pixel SNR inside its box reaches ``min_snr``.  The
     candidate learns the decision and its numbers.
     """
-    ratios = {"snr_focused": candidate.snr_pixel, "snr_stacked": stacked_snr}
+    ratios: dict[str, Any] = {"snr_focused": candidate.snr_pixel, "snr_stacked": stacked_snr}
     if candidate.snr_pixel >= min_snr or stacked_snr >= min_snr:
         candidate.decide("seen", **ratios)
     else:

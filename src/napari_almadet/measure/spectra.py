@@ -155,7 +155,7 @@ def denoise(
 
 def find_emission(
     denoised: np.ndarray, spectrum: np.ndarray, peak_height: float
-) -> tuple[tuple[EmissionPeak, ...], list[str]]:
+) -> tuple[tuple[EmissionPeak, ...], list[Decision]]:
     """Find the lines of one denoised spectrum and fit a Gaussian to each (paper, step 7).
 
     Peaks at least ``peak_height`` high are fitted by Levenberg and Marquardt's method,

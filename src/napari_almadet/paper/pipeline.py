@@ -88,7 +88,7 @@ def frequency_denoising(
             for peak in candidate.peaks:
                 candidate.decide("line_denoised", centre=peak.centre, fwhm=peak.fwhm, height=peak.height)
         else:
-            values = {"threshold": settings.peak_height, "height": float(candidate.denoised.max())}
+            values: dict[str, Any] = {"threshold": settings.peak_height, "height": float(candidate.denoised.max())}
             if settings.require_line:
                 candidate.decide("no_emission_peak_required", Status.DROPPED, **values)
             else:
@@ -112,7 +112,8 @@ def source_spectral_focusing(
     parts = []
     for done, candidate in enumerate(list(candidates)):
         yield Progress("Focusing on sources", done, len(candidates))
-        if candidate.status is Status.DROPPED:
+        without_line = candidate.status is Status.DROPPED
+        if without_line:
             continue
         cutout = focus_and_measure(candidate, cube, stacked_snr, settings)
         if candidate.status is not Status.DROPPED and len(candidate.peaks) > 1:
@@ -134,7 +135,7 @@ def take_apart(
     not taken; if that leaves nothing, the candidate is dropped.  Returns those whose box
     is new.
     """
-    parts = []
+    parts: list[Candidate] = []
     for box, peaks in sources:
         known = next((c for c in candidates if c is not candidate and c.is_at(box.centre, peaks)), None)
         if known:

@@ -7,7 +7,7 @@ Rules stand beside it for artefacts it has not been trained on.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
@@ -66,7 +66,7 @@ def classify(
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
-        by_threshold = {"prob": candidate.prob, "threshold": settings.threshold}
+        by_threshold: dict[str, Any] = {"prob": candidate.prob, "threshold": settings.threshold}
         if artefact := artefact_kind(find, bright):
             candidate.decisions.append(artefact)
             candidate.status = Status.DROPPED
@@ -182,8 +182,8 @@ def flag_companions(finds: list[RawDetection], cube: Cube, stacked: np.ndarray, 
         if cutout is None:
             continue
         images = weighted_images(cutout, [expected_spectrum(first), expected_spectrum(find)])
-        blobs = [deconvolved_blob(f, cutout) for f in (first, find, *others)]
-        if both := two_sources(Likelihood(images, beam), *blobs[:2], blobs[2:]):
+        one, two, *rest = (deconvolved_blob(f, cutout) for f in (first, find, *others))
+        if both := two_sources(Likelihood(images, beam), one, two, rest):
             sigma, *places = both
             (first.y, first.x), (find.y, find.x) = (place + cutout.origin for place in places)
             first.candidate.blended = candidate.blended = True

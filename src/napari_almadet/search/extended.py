@@ -97,7 +97,8 @@ def patches(strength: np.ndarray, beam: float) -> Iterator[tuple[np.ndarray, tup
         if place is None or (labels[place] == number).sum() < EXTENDED * BEAM_AREA * beam**2:
             continue
         inside = labels == number
-        peak = np.unravel_index(np.argmax(np.where(inside, strength, 0)), strength.shape)
+        y, x = np.unravel_index(np.argmax(np.where(inside, strength, 0)), strength.shape)
+        peak = int(y), int(x)
         parts = ndimage.label(inside & (strength >= strength[peak] / 10), np.ones((3, 3)))[0]
         patch = parts == parts[peak]
         if patch.sum() >= EXTENDED * BEAM_AREA * beam**2:
@@ -141,10 +142,14 @@ def as_one(
     beams = patch.sum() / (BEAM_AREA * beam**2)
     candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, status=Status.FLAGGED, blended=len(members) > 1)
     candidate.decide("found_extended", beams=float(beams), snr=float(brightest), places=len(members))
+    y, x = (float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True))
+    sigma_y, sigma_x = (float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1)))
     return RawDetection(
         candidate,
-        *(float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True)),
-        *(float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1))),
+        y,
+        x,
+        sigma_y,
+        sigma_x,
         best.spectrum,
         best.measures,
         window,
@@ -239,5 +244,5 @@ def place_of(
     bright = (np.hypot(y - peak[0], x - peak[1]) <= fwhm / 2) & (image > image[peak] / 2)
     weight = np.where(bright, image, 0).astype(float)
     snr = float(image[peak] / (rms * np.sqrt(channels[1] - channels[0])))
-    centre = tuple(float((weight * grid).sum() / weight.sum()) + o for grid, o in zip((y, x), origin, strict=True))
-    return centre, snr
+    row, column = (float((weight * grid).sum() / weight.sum()) + o for grid, o in zip((y, x), origin, strict=True))
+    return (row, column), snr

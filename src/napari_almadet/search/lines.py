@@ -55,7 +55,9 @@ def frequency_denoising(
 
 
 @in_steps
-def denoise_own(own: np.ndarray, settings: Settings, networks: SearchNetworks):
+def denoise_own(
+    own: np.ndarray, settings: Settings, networks: SearchNetworks
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray]]:
     """Line Finder's answer to spectra in noise units, looked at with several resolutions.
 
     Parameters

@@ -6,6 +6,7 @@ window's own.  What two windows see as one source is told by its place; the one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,7 +80,7 @@ def in_pixels(image: np.ndarray, k: int | float, field: tuple[int, int]) -> np.n
     """An image at the windows' resolution in the pixels of a cube whose field is (ny, nx)."""
     if k < 1:
         return image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).max(axis=(1, 3))
-    return np.repeat(np.repeat(image, k, axis=0), k, axis=1)[: field[0], : field[1]]
+    return np.repeat(np.repeat(image, int(k), axis=0), int(k), axis=1)[: field[0], : field[1]]
 
 
 def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
@@ -116,10 +117,12 @@ def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
     kept.sort()
     new = dict(zip(source[kept].tolist(), range(1, len(kept) + 1), strict=True))
     nearest = cKDTree(places[kept]).query(places)[1] + 1
-    number = [new.get(int(s), int(n)) for s, n in zip(source, nearest, strict=True)]
-    called = {(int(w), find.candidate.id): n for w, find, n in zip(of_window, finds, number, strict=True)}
+    numbers = [new.get(int(s), int(n)) for s, n in zip(source, nearest, strict=True)]
+    called: dict[int, dict[int, int]] = {}  # by window, the new ids by the old ones
+    for w, find, n in zip(of_window, finds, numbers, strict=True):
+        called.setdefault(int(w), {})[find.candidate.id] = n
     for i in kept:
-        renumber(finds[i], lambda old, w=int(of_window[i]): called[w, old])
+        renumber(finds[i], called[int(of_window[i])].__getitem__)
     return [finds[i] for i in kept]
 
 
@@ -150,7 +153,7 @@ def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.nd
     return connected_components(graph, directed=False)[1]
 
 
-def renumber(find: RawDetection, called) -> None:
+def renumber(find: RawDetection, called: Callable[[int], int]) -> None:
     """Give a raw detection's candidate, and its decisions, the ids that ``called`` makes of the old ones."""
     candidate = find.candidate
     candidate.id = called(candidate.id)

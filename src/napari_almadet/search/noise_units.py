@@ -6,7 +6,7 @@ The noise is estimated from differences of channels, in which continuum, sidelob
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
@@ -17,6 +17,7 @@ from napari_almadet.constants import NORMAL_MAD
 if TYPE_CHECKING:
     import torch
 
+Values = TypeVar("Values", np.ndarray, "torch.Tensor")
 
 PIXELS_PER_BEAM = 4.0  # after averaging; 3 to 6 come of it, and a beam is well sampled by 2.5
 FEWEST_PIXELS = 2.5  # a beam; where it has fewer, every pixel is interpolated to four
@@ -92,7 +93,7 @@ def average(planes: np.ndarray, k: int) -> np.ndarray:
     return np.where(2 * count >= k * k, total / np.maximum(count, 1), np.nan).astype(np.float32)
 
 
-def differences(cube: torch.Tensor) -> torch.Tensor:
+def differences(cube: Values) -> Values:
     """Differences of channels three apart, since neighbours may share their noise; of fewer, in short cubes."""
     lag = min(3, len(cube) // 4) or 1
     return cube[lag:] - cube[:-lag]

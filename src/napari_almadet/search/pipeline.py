@@ -150,7 +150,8 @@ def search_part(
         find.window = window  # without its sidelobes, which are large
     (y, x), (own_y, own_x) = window.origin, window.owned_pixels(cube.shape[1:])
     own = stacked[own_y.start - y : own_y.stop - y, own_x.start - x : own_x.stop - x]
-    return Part(window, own, *images[:, *window.owned], finds, noise)
+    probability, strength = images[:, *window.owned]
+    return Part(window, own, probability, strength, finds, noise)
 
 
 def source_detection(
@@ -312,11 +313,13 @@ def source_spectral_focusing(
             other = part_by_lines(find, finds, cutout)  # (9)
         if other:
             finds.append(other)
-            focus_and_measure(other, cube, cutout_of(other, cube, stacked, settings), settings)
+            if (others := cutout_of(other, cube, stacked, settings)) is not None:
+                focus_and_measure(other, cube, others, settings)
             cutout = cutout_of(find, cube, stacked, settings)
         elif find.candidate.status is not Status.DROPPED and not find.box and is_isolated(find, finds):
             find.y, find.x = best_place(find, cutout)
             find.candidate.box = gaussian_box(find, cube.shape[1:])
             if not cutout.holds(find.candidate.box):
                 cutout = cutout_of(find, cube, stacked, settings)
-        focus_and_measure(find, cube, cutout, settings)
+        if cutout is not None:
+            focus_and_measure(find, cube, cutout, settings)
