@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import pytest
 from astropy import units as u
-from astropy.coordinates import Angle
 from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
@@ -120,11 +119,11 @@ def test_regions_on_the_sky_are_where_regions_puts_them(detections, sky_cube, pl
         expected = RectanglePixelRegion(PixCoord(x + (w - 1) / 2, y + (h - 1) / 2), w, h).to_sky(cube.celestial)
         frame = region.center.frame
         if frame.is_equivalent_frame(expected.center.frame):
-            turned = Angle(region.angle - expected.angle).wrap_at(180 * u.deg)  # regions before 0.12 give a Quantity
+            turned = (region.angle - expected.angle).wrap_at(180 * u.deg)
         else:  # another frame has its North elsewhere
             north = expected.center.directional_offset_by(0 * u.deg, 1 * u.arcmin)
             turned = region.angle - expected.angle - region.center.position_angle(north.transform_to(frame))
-            turned = Angle(turned).wrap_at(180 * u.deg)
+            turned = turned.wrap_at(180 * u.deg)
         assert abs(turned) < 2e-5 * u.deg
         assert expected.center.separation(region.center.transform_to(expected.center.frame)) < 5e-5 * u.arcsec
         assert abs(region.width - expected.width) < 5e-5 * u.arcsec
