@@ -152,7 +152,7 @@ def _by_channel(hdu: fits.BinTableHDU, channels: int, polarisation: int, notes: 
 
 def with_plausible_beam(cube: Cube, notes: list[str]) -> Cube:
     """The cube with a beam that fits its field: one meant in arcsec is read so, one far larger is left out."""
-    if cube.beam_area is None:
+    if cube.beam_area is None or cube.beam is None or cube.beams is None or cube.pixel_scale is None:
         return cube
     ny, nx = cube.shape[1:]
     scale = cube.pixel_scale.to_value(u.arcsec)

@@ -7,6 +7,7 @@ coordinates, or keep it busy for ever.  So that library is given a new header, m
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -50,7 +51,8 @@ def coordinate_cards(header: fits.Header, notes: list[str]) -> fits.Header:
         if DISTORTION.fullmatch(key):
             notes.append("The distortion that the header describes is not applied to the coordinates.")
         number, text = NUMBERS.fullmatch(key), TEXTS.fullmatch(key)
-        if not (number or text) or _beyond(number or text):
+        match = number or text
+        if match is None or _beyond(match):
             continue
         value = _value(card)
         if key in sound:
@@ -92,7 +94,7 @@ def _beyond(match: re.Match) -> bool:
     return any(group and group.isdigit() and not 1 <= int(group) <= MOST_AXES for group in match.groups())
 
 
-def _value(card: fits.Card):
+def _value(card: fits.Card) -> Any:
     try:
         return card.value
     except (fits.VerifyError, ValueError):

@@ -147,7 +147,8 @@ def _judge_rest_frequency(header: fits.Header, notes: list[str]) -> None:
     chosen, rest, unit = fitting[0] if fitting else ("RESTFRQ" if "RESTFRQ" in given else "RESTFREQ", None, "Hz")
     chosen = chosen.split()[0]
     rest = given[chosen] if rest is None else rest
-    if len(given) == 2 and not np.isclose(*given.values(), rtol=SAME_REST, atol=0):
+    values = list(given.values())
+    if not np.isclose(values[0], values[-1], rtol=SAME_REST, atol=0):
         other = next(key for key in given if key != chosen)
         notes.append(f"{chosen} is {given[chosen]:.9g} and {other} {given[other]:.9g}; the first is taken.")
     if unit != "Hz":
@@ -290,13 +291,14 @@ def brightness_unit(header: fits.Header, notes: list[str]) -> u.UnitBase:
     spelling = _BEAM.sub("beam", written)
     factors = re.split(r"[\s.*]+", spelling) if spelling.count("/") > 1 else [spelling]
     parsed = [parse_unit(factor) for factor in factors]
+    units = [unit for unit, _ in parsed if unit is not None]
     if _LOGARITHM.match(written) or any(_is_logarithmic(unit) for unit, _ in parsed):
         raise CubeError(f"has brightness in a logarithmic unit, '{written}': make it linear, such as Jy/beam, first.")
-    if any(unit is None for unit, _ in parsed):
+    if len(units) < len(parsed):
         notes.append(f"The brightness unit '{written}' is not understood.")
         return u.dimensionless_unscaled
-    unit = parsed[0][0]
-    for factor, _ in parsed[1:]:  # Jy/beam km/s is a product, of which a parser divides by all after the first slash
+    unit = units[0]
+    for factor in units[1:]:  # Jy/beam km/s is a product, of which a parser divides by all after the first slash
         unit = unit * factor
     if spelling != written or len(parsed) > 1 or any(mended for _, mended in parsed):
         notes.append(f"The brightness unit '{written}' was read as {unit}.")

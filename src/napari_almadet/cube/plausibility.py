@@ -61,7 +61,7 @@ def _frequencies(cube: Cube) -> list[str]:
         return []
     first, second, last = frequency.to_value(u.Hz)
     if not min(first, last) > 1e6:
-        rest = cube.rest_frequency.to_value(u.Hz)
+        rest = np.nan if cube.rest_frequency is None else cube.rest_frequency.to_value(u.Hz)
         return [f"The frequencies run from {first:.6g} to {last:.6g} Hz: is the rest frequency, {rest:.6g} Hz, right?"]
     if max(first, last) < RADIO_HERTZ and max(first, last) > MOST_BAND * min(first, last):
         return [f"The band of {first / 1e9:.6g} to {last / 1e9:.6g} GHz is wider than any receiver's: is CDELT right?"]
@@ -86,6 +86,8 @@ def _velocities(cube: Cube) -> list[str]:
 
 def _celestial(cube: Cube) -> list[str]:
     said = []
+    if cube.wcs is None:
+        return []
     if cube.celestial is None:
         y_x = " and ".join(kind or "none" for kind in list(cube.wcs.wcs.ctype)[1::-1])
         return [f"There are no sky coordinates: the types of the image's axes are {y_x}."]

@@ -216,7 +216,9 @@ def _of_three_axes(wcs: WCS, axes: tuple[int, int, int]) -> WCS:
         raise CubeError("has coordinates that mix the sky or the spectral axis with another axis.") from error
 
 
-def _planes(wcs: WCS, shape: tuple[int, ...], kept: tuple[int, ...], header: fits.Header, notes: list[str]) -> dict[int, int]:
+def _planes(
+    wcs: WCS, shape: tuple[int, ...], kept: tuple[int, ...], header: fits.Header, notes: list[str]
+) -> dict[int, int]:
     """Which plane of every axis beyond the three is taken, by axis."""
     planes = {}
     for axis, n in enumerate(reversed(shape)):
