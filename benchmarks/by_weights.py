@@ -1,4 +1,4 @@
-"""How the imaging weights of the stratum ``arrays`` decide about false candidates.
+"""How the imaging weights of the scenario ``arrays`` decide about false candidates.
 
 python benchmarks/by_weights.py evaluation/
 """
@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_almadet.evaluation.matching import match
 from napari_almadet.simulation.observe import Observation
-from napari_almadet.simulation.strata import STRATA
+from napari_almadet.simulation.scenarios import SCENARIOS
 
 
 def records(path: Path) -> dict[int, dict]:
@@ -34,7 +34,7 @@ def main(folder: Path) -> None:
     counts = defaultdict(lambda: np.zeros(3, int))
     for cube, sources in found.items():
         # as simulate_cube draws the observation of a seed
-        drawn = STRATA["arrays"].observe(np.random.default_rng([truths[cube]["seed"], 1]), Observation())
+        drawn = SCENARIOS["arrays"].observe(np.random.default_rng([truths[cube]["seed"], 1]), Observation())
         kind = "natural" if drawn.robust is None else "robust >= 0" if drawn.robust >= 0 else "robust < 0"
         candidates = places(sources)
         counts[kind] += 1, len(candidates), len(candidates) - len(match(places(truths[cube]), candidates))

@@ -3,7 +3,7 @@
 CASA wants an environment of its own.  ``make`` needs nothing else, the other two commands need this project:
 
     python3.11 -m venv casa && casa/bin/pip install casatasks casadata six
-    almadet simulate cubes/ -n 4 --set validation --stratum paper     # sky models with their truth, our dirty cubes
+    almadet simulate cubes/ -n 4 --set validation --scenario paper     # sky models with their truth, our dirty cubes
     casa/bin/python benchmarks/casa_cubes.py make cubes/              # CASA's dirty cubes of these skies
     python benchmarks/casa_cubes.py score cubes/
 
@@ -43,13 +43,13 @@ PAPER_BEAM = 8.2  # pixels, mean FWHM of the paper's set-up
 INTEGRATION = 60.0  # s; robust weights depend on it, so that both sides should have the same
 
 
-def sky(folder: Path, n: int, stratum: str, array: str, robust: float | None) -> None:
+def sky(folder: Path, n: int, scenario: str, array: str, robust: float | None) -> None:
     """Write skies of validation seeds seen by an array, with as many pixels a beam as the paper's."""
     from napari_almadet.simulation.dataset import write_set
     from napari_almadet.simulation.observe import Observation
 
     observation = Observation(array=array, robust=robust, integration=INTEGRATION).with_beam(PAPER_BEAM)
-    for path in write_set(folder, n, which="validation", stratum=stratum, observation=observation, jobs=1):
+    for path in write_set(folder, n, which="validation", scenario=scenario, observation=observation, jobs=1):
         print(path)
 
 
@@ -196,10 +196,10 @@ def score(folders: list[Path]) -> None:
 
 
 def kind_of(about: dict) -> str:
-    """Stratum, array and weights of a cube."""
+    """Scenario, array and weights of a cube."""
     observation = about["observation"]
     robust = observation["robust"]
-    return f"{about['stratum']}, {observation['array']}, {'natural' if robust is None else f'robust {robust:+.1f}'}"
+    return f"{about['scenario']}, {observation['array']}, {'natural' if robust is None else f'robust {robust:+.1f}'}"
 
 
 def noise_of(planes: np.ndarray) -> float:
@@ -301,7 +301,7 @@ def main() -> None:
     writes = command("sky", sky)
     writes.add_argument("folder", type=Path)
     writes.add_argument("-n", type=int, default=2, help="cubes")
-    writes.add_argument("--stratum", default="paper")
+    writes.add_argument("--scenario", default="paper")
     writes.add_argument("--array", default="alma_cycle9_c3")
     writes.add_argument("--robust", type=float, help="Briggs' robustness; default: natural weights")
     makes = command("make", make)

@@ -1,6 +1,6 @@
 """Whether the catalogue's errors are the scatter: (measured - true) / error of all columns that have one.
 
-It searches ``-n`` simulated cubes of each stratum of the validation set, matches what is found with the truth one to
+It searches ``-n`` simulated cubes of each scenario of the validation set, matches what is found with the truth one to
 one, and prints, for each column, how many there are, the median and the spread of the ratio (robust and plain; 1 is
 right), and the share within one error (0.68 is right).  Sources that share their box with another are left out.
 ``--table FILE`` keeps what was measured, a row for each source.
@@ -22,7 +22,7 @@ from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.products import SimulatedCube
-from napari_almadet.simulation.strata import STRATA
+from napari_almadet.simulation.scenarios import SCENARIOS
 
 COLUMNS = ("x", "y", "ra", "dec", "z", "v_rad", "fwhm", "w50", "w20", "f_sum", "peak", "dc_maj", "dc_min", "dc_pa")
 
@@ -96,9 +96,9 @@ def ratios(simulated: SimulatedCube, networks) -> Table:
     return Table(rows=made)
 
 
-def show(stratum: str, table: Table) -> None:
-    """Print the ratios of a stratum."""
-    print(f"\n{stratum}: {len(table)} sources, SNR of the line {np.median(table['snr']):.1f} in the median")
+def show(scenario: str, table: Table) -> None:
+    """Print the ratios of a scenario."""
+    print(f"\n{scenario}: {len(table)} sources, SNR of the line {np.median(table['snr']):.1f} in the median")
     print(f"{'column':8s} {'n':>4s} {'median':>7s} {'robust':>7s} {'plain':>7s} {'within 1':>9s}")
     for name in COLUMNS:
         ratio = table[f"d_{name}"] / table[f"err_{name}"]
@@ -115,22 +115,22 @@ def show(stratum: str, table: Table) -> None:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-n", type=int, default=20, help="cubes of each stratum")
-    parser.add_argument("--stratum", action="append", choices=STRATA, help="default: cleaned, paper, beams, discs")
+    parser.add_argument("-n", type=int, default=20, help="cubes of each scenario")
+    parser.add_argument("--scenario", action="append", choices=SCENARIOS, help="default: cleaned, paper, beams, discs")
     parser.add_argument("--size", type=int, default=360)
     parser.add_argument("--table", help="ECSV file to keep the measures in")
     arguments = parser.parse_args()
     networks, kept = load_networks(Settings()), []
     observation = Observation(size=arguments.size)
     imager = Imager(observation)
-    for stratum in arguments.stratum or ("cleaned", "paper", "beams", "discs"):
+    for scenario in arguments.scenario or ("cleaned", "paper", "beams", "discs"):
         parts = [
-            ratios(simulate_cube(seed_of("validation", i, stratum, 0), stratum, imager=imager), networks)
+            ratios(simulate_cube(seed_of("validation", i, scenario, 0), scenario, imager=imager), networks)
             for i in range(arguments.n)
         ]
         table = vstack([part for part in parts if len(part)])
-        show(stratum, table)
-        table["stratum"] = stratum
+        show(scenario, table)
+        table["scenario"] = scenario
         kept.append(table)
     if arguments.table:
         vstack(kept).write(arguments.table, overwrite=True)

@@ -36,7 +36,7 @@ from napari_almadet.simulation import sky
 from napari_almadet.simulation.dataset import seed_of, simulate_cube
 from napari_almadet.simulation.products import SimulatedCube
 
-STRATA = ("paper", "bright", "line-only", "pairs")
+SCENARIOS = ("paper", "bright", "line-only", "pairs")
 THRESHOLD = 4.5  # sigma
 NEAR = 1.5  # beams, within which two sources may pass for one
 BRIGHT = 5.0
@@ -108,25 +108,25 @@ def noise_peaks() -> tuple[np.ndarray, np.ndarray]:
 
 
 def main(folder: Path) -> None:
-    """Print a row for each stratum."""
+    """Print a row for each scenario."""
     rng, peaks = np.random.default_rng(0), noise_peaks()
     print(f"{'':20}{'known':>16}{'apart':>16}{'blind':>16}")
     shares = 3 * f"{'all':>8}{'SNR>=5':>8}"
-    print(f"{'stratum':12}{'sources':>8}{shares}{'F1':>8}   blind: sigma in the stack, with a line")
-    for stratum in STRATA:
-        file = folder / "test" / stratum / "truth.jsonl"
+    print(f"{'scenario':12}{'sources':>8}{shares}{'F1':>8}   blind: sigma in the stack, with a line")
+    for scenario in SCENARIOS:
+        file = folder / "test" / scenario / "truth.jsonl"
         if not file.exists():
             continue
         seeds = [r["seed"] for r in map(json.loads, file.read_text().splitlines()) if "cube" in r]
         snr, apart = [], []
-        for cube in (simulate_cube(seed, stratum) for seed in seeds):
+        for cube in (simulate_cube(seed, scenario) for seed in seeds):
             stack, line = np.maximum(cube.truth["snr_stack"], 0), np.nan_to_num(cube.truth["snr_line"])
             snr.append(np.stack([stack, line], axis=1))
             apart.append(told_apart(cube))
         snr, apart = np.concatenate(snr), np.concatenate(apart)
-        if stratum == "line-only":  # the stack of a line is the line, seen with a worse filter
+        if scenario == "line-only":  # the stack of a line is the line, seen with a worse filter
             snr[:, 0] = 0
-        bright = np.hypot(*snr.T) >= BRIGHT if stratum == "line-only" else snr[:, 0] >= BRIGHT
+        bright = np.hypot(*snr.T) >= BRIGHT if scenario == "line-only" else snr[:, 0] >= BRIGHT
         # half of the false candidates in each of the two ways to be seen
         limits = [found[round(FALSE / 2 * len(snr) / len(seeds) * EMPTY)] for found in peaks]
         seen = snr + rng.normal(size=(DRAWS, *snr.shape))
@@ -135,7 +135,7 @@ def main(folder: Path) -> None:
         shares = [s for value in (known, known * apart, over.mean(axis=0) * apart) for s in (value, value[bright])]
         row = "".join(f"{np.mean(share):8.3f}" for share in shares)
         best = 2 / (1 / (1 - FALSE) + 1 / np.mean(shares[-2]))
-        print(f"{stratum:12}{len(snr):8}{row}{best:8.3f}   {limits[0]:.2f}, {limits[1]:.2f}")
+        print(f"{scenario:12}{len(snr):8}{row}{best:8.3f}   {limits[0]:.2f}, {limits[1]:.2f}")
 
 
 if __name__ == "__main__":

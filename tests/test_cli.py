@@ -21,12 +21,13 @@ from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.paper.pipeline import Networks
 from napari_almadet.simulation.dataset import SETS
 from napari_almadet.simulation.observe import Observation
-from napari_almadet.simulation.strata import STRATA
+from napari_almadet.simulation.scenarios import SCENARIOS
 
 FILES = {
     *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits"),
     *("ds9.reg", "casa.crtf", "settings.json"),
 }
+CUBE_FILES = {"dirty.fits", "psf.fits", "mask.fits", "truth.ecsv", "simulation.json"}
 ALL = {"catalog.ecsv", "cubes.ecsv"}
 SMALL = Observation(size=96, n_channels=32, duration=600, integration=60)
 
@@ -238,26 +239,27 @@ def test_help_needs_none_of_the_slow_imports():
 
 
 def test_simulated_cubes_can_be_opened(almadet, tmp_path):
-    arguments = ["--n", 2, "--set", "test", "--stratum", "empty", "--size", 64, "--channels", 16, "--no-sky", "-j", 1]
+    arguments = ["--n", 2, "--set", "test", "--scenario", "empty", "--size", 64, "--channels", 16, "--no-sky", "-j", 1]
     result = almadet("simulate", tmp_path / "sim", *arguments)
     assert result.exit_code == 0, result.output
     folders = sorted((tmp_path / "sim").iterdir())
     assert [f.name for f in folders] == ["empty-00000", "empty-00001"]
-    assert {f.name for f in folders[0].iterdir()} == {"dirty.fits", "psf.fits", "truth.ecsv", "simulation.json"}
+    assert {f.name for f in folders[0].iterdir()} == CUBE_FILES
     assert read_cube(folders[0] / "dirty.fits").shape == (16, 64, 64)
     assert len(QTable.read(folders[0] / "truth.ecsv")) == 0
 
 
-@pytest.mark.parametrize("stratum", STRATA)
-def test_every_stratum_can_be_simulated(almadet, tmp_path, stratum):
-    arguments = ["--n", 1, "--set", "validation", "--stratum", stratum, "--size", 96, "--channels", 16, "-j", 1]
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_scenario_can_be_simulated(almadet, tmp_path, scenario):
+    arguments = ["--n", 1, "--set", "validation", "--scenario", scenario, "--size", 96, "--channels", 16, "-j", 1]
     result = almadet("simulate", tmp_path, *arguments)
     assert result.exit_code == 0, result.output
-    folder = tmp_path / f"{stratum}-00000"
+    folder = tmp_path / f"{scenario}-00000"
     cube, truth = read_cube(folder / "dirty.fits"), QTable.read(folder / "truth.ecsv")
-    assert len(truth) == 0 if stratum == "empty" else len(truth) > 1
+    assert len(truth) == 0 if scenario.endswith("empty") else len(truth) > 0
+    assert set(np.unique(fits.getdata(folder / "mask.fits"))) <= {0, *truth["id"]}
     about = json.loads((folder / "simulation.json").read_text())
-    assert about["stratum"] == stratum
+    assert about["scenario"] == scenario
     # what the header says of the beam is what the truth says
     beam = np.sqrt(truth.meta["clean_beam"]["major"] * truth.meta["clean_beam"]["minor"])
     assert np.sqrt(cube.beam_area * 4 * np.log(2) / np.pi) == pytest.approx(beam, rel=1e-4)
@@ -266,7 +268,7 @@ def test_every_stratum_can_be_simulated(almadet, tmp_path, stratum):
 
 def test_choices_are_those_of_the_simulation():
     """The command line takes them from elsewhere, so that its help imports no torch."""
-    assert [str(s) for s in common.Stratum] == list(STRATA)
+    assert [str(s) for s in common.Scenario] == list(SCENARIOS)
     assert [str(s) for s in common.SetName] == list(SETS)
     assert [str(s) for s in common.FinderName] == list(FINDERS)
 
@@ -281,10 +283,10 @@ def evaluate(almadet, tmp_path, monkeypatch):
 
 def test_evaluation_counts_what_is_there(evaluate, tmp_path):
     pytest.importorskip("matplotlib")
-    result = evaluate("-n", 1, "--stratum", "paper", "--stratum", "empty")
+    result = evaluate("-n", 1, "--scenario", "paper", "--scenario", "empty")
     assert result.exit_code == 0, result.output
     table = Table.read(tmp_path / "out" / "scores.ecsv")
-    assert list(table["stratum"]) == ["paper", "empty"]
+    assert list(table["scenario"]) == ["paper", "empty"]
     assert list(table["finder"]) == ["almadet"] * 2
     assert 3 <= table["sources"][0] <= 6
     assert table["completeness"][0] == table["sources"][1] == table["false_positives"].sum() == 0
@@ -295,7 +297,7 @@ def test_evaluation_counts_what_is_there(evaluate, tmp_path):
 
 def test_evaluation_is_shown_again_without_running(evaluate, tmp_path, monkeypatch):
     assert evaluate("--render").exit_code == 1  # nothing there yet
-    evaluate("-n", 2, "--stratum", "empty", "--finder", "peaks")
+    evaluate("-n", 2, "--scenario", "empty", "--finder", "peaks")
     (tmp_path / "out" / "scores.ecsv").unlink()
     monkeypatch.setattr(run, "simulate_cube", None)
     assert evaluate("--render").exit_code == 0
@@ -304,19 +306,19 @@ def test_evaluation_is_shown_again_without_running(evaluate, tmp_path, monkeypat
 
 
 def test_parameters_chosen_on_validation_cubes_are_used_on_others(evaluate, tmp_path):
-    result = evaluate("-n", 2, "--stratum", "paper", "--finder", "peaks", "--tune")
+    result = evaluate("-n", 2, "--scenario", "paper", "--finder", "peaks", "--tune")
     assert result.exit_code == 0, result.output
     best = json.loads((tmp_path / "out" / "tuned.json").read_text())["peaks"]
     assert f"peaks: threshold {best['parameters']['threshold']:g}; F1 {best['f1']:.3f}" in result.stdout
-    evaluate("-n", 1, "--stratum", "paper", "--finder", "peaks")
+    evaluate("-n", 1, "--scenario", "paper", "--finder", "peaks")
     table = Table.read(tmp_path / "out" / "scores.ecsv")
     assert table["parameters"][0] == f"threshold={best['parameters']['threshold']:g}"
     assert evaluate("--tune").exit_code == 2
 
 
 def test_results_of_something_else_stop_the_evaluation(evaluate):
-    assert evaluate("-n", 1, "--stratum", "empty").exit_code == 0
-    result = evaluate("-n", 1, "--stratum", "empty", "--seed", 1)
+    assert evaluate("-n", 1, "--scenario", "empty").exit_code == 0
+    result = evaluate("-n", 1, "--scenario", "empty", "--seed", 1)
     assert result.exit_code == 1
     assert "Stopped:" in result.stderr and "another seed" in result.stderr
 
@@ -327,3 +329,9 @@ def test_weights_that_do_not_exist_are_named(tmp_path, cube):
     )
     assert result.exit_code == 1
     assert "no weights 'nobody.safetensors'" in result.stderr
+
+
+def test_the_word_of_version_0_1_for_a_scenario_is_still_understood(almadet, tmp_path):
+    assert almadet("simulate", tmp_path, "-n", 1, "--stratum", "empty", "--size", 64, "--channels", 8).exit_code == 0
+    assert (tmp_path / "empty-00000" / "mask.fits").exists()
+    assert "--stratum" not in almadet("simulate", "--help").output

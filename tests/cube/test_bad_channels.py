@@ -17,8 +17,8 @@ N = 48
 
 
 @cache
-def simulated(stratum: str, seed: int = 0) -> np.ndarray:
-    return simulate_cube(seed, stratum, Observation(size=144, n_channels=N)).dirty
+def simulated(scenario: str, seed: int = 0) -> np.ndarray:
+    return simulate_cube(seed, scenario, Observation(size=144, n_channels=N)).dirty
 
 
 @pytest.fixture
@@ -45,11 +45,11 @@ def test_every_fault_is_found_and_named(faulty, cube_of):
 
 
 @pytest.mark.parametrize(
-    "stratum", ["paper", "line-only", "bright", "arrays", "rising", "discs", "phase-errors", "continuum-only", "empty"]
+    "scenario", ["paper", "line-only", "bright", "arrays", "rising", "discs", "phase-errors", "continuum-only", "empty"]
 )
 @pytest.mark.parametrize("seed", [0, 1])
-def test_no_good_channel_is_lost(stratum, seed, cube_of):
-    planes = simulated(stratum, seed)
+def test_no_good_channel_is_lost(scenario, seed, cube_of):
+    planes = simulated(scenario, seed)
     assert bad_channels(cube_of(planes)) == {}
 
 

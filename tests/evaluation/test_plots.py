@@ -14,22 +14,22 @@ from napari_almadet.evaluation import plots
 from napari_almadet.evaluation.finders import FINDERS
 
 
-def made(strata, finders):
+def made(scenarios, finders):
     rows = {name: [] for name in ("scores", "curves", "errors", "calibration")}
-    for stratum in strata:
-        true = true_sources() if stratum == "empty" else true_sources((20, 20), (60, 60))
+    for scenario in scenarios:
+        true = true_sources() if scenario == "empty" else true_sources((20, 20), (60, 60))
         for finder in finders:
             prob = np.nan if finder in FINDERS else 0.7
             outcome = Outcome.of(*[[r] for r in records(true, found_sources((20, 21), prob=prob))])
-            key = {"stratum": stratum, "finder": finder}
+            key = {"scenario": scenario, "finder": finder}
             rows["scores"].append(key | summary(outcome))
             rows["curves"] += [key | row for row in curves(outcome)]
             rows["errors"] += [key | row for row in errors(outcome)]
-            rows["calibration"] += [key | {"stratum": "all"} | row for row in calibration(outcome.found)]
+            rows["calibration"] += [key | {"scenario": "all"} | row for row in calibration(outcome.found)]
     return {name: Table(rows=part) if part else Table() for name, part in rows.items()}
 
 
-def test_a_picture_for_each_stratum_with_sources(tmp_path):
+def test_a_picture_for_each_scenario_with_sources(tmp_path):
     paths = plots.save_all(made(["paper", "empty"], ["almadet", "peaks"]), tmp_path / "new")
     assert {p.name for p in paths} == {"summary.png", "reliability.png", "curves-paper.png", "errors-paper.png"}
     assert all(p.read_bytes().startswith(b"\x89PNG") and p.stat().st_size > 10_000 for p in paths)

@@ -17,7 +17,7 @@ def scores():
     pair = Outcome.of(*[[r] for r in records(true_sources((20, 20), (29, 20), pair=1), found_sources((20, 20)))])
     return Table(
         rows=[
-            {"stratum": name, "finder": "almadet", "parameters": "", **summary(outcome)}
+            {"scenario": name, "finder": "almadet", "parameters": "", **summary(outcome)}
             for name, outcome in (("paper", paper), ("empty", empty), ("pairs", pair))
         ]
     )

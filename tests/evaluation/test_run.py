@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from napari_almadet.evaluation.run import (
     Preset,
     flux_in_hertz,
     found_record,
+    mask_iou,
     measured_snr,
+    object_of,
     run,
     truth_record,
 )
@@ -26,6 +29,9 @@ from napari_almadet.paper.pipeline import Networks
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.array import primary_beam
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
+from napari_almadet.simulation.observe import Observation
+
+SMALL = Observation(size=96, n_channels=32, duration=600, integration=60)
 
 
 @dataclass
@@ -78,9 +84,9 @@ def test_each_cube_is_made_once_and_a_run_goes_on_where_it_stopped(tmp_path, sma
     assert sorted(made) == sorted(seed_of("test", i, s, 0) for i in range(2) for s in ("paper", "empty"))
     whole = tmp_path / "whole"
     everything(whole, finders, ["paper", "empty"], 2, observation=small)
-    for stratum in ("paper", "empty"):
+    for scenario in ("paper", "empty"):
         for name in ("a", "b", "truth"):
-            ours, theirs = (Results(f / "test" / stratum / f"{name}.jsonl").read() for f in (tmp_path, whole))
+            ours, theirs = (Results(f / "test" / scenario / f"{name}.jsonl").read() for f in (tmp_path, whole))
             for record in (*ours.values(), *theirs.values()):
                 record.pop("seconds", None)
             assert ours == theirs
@@ -196,3 +202,52 @@ def test_measured_snr_is_that_of_the_truth(imager):
         record = found_record([source], cube_of(simulated, "x"))
         assert record["snr_line"] == [line]
         assert (record["z0"], record["z1"]) == ([channels[0]], [channels[1]])
+
+
+def field_of(cube):
+    return cube_of(SimpleNamespace(dirty=cube, observation=SMALL, beam=SMALL.clean_beam, seed=0), "by hand")
+
+
+def test_a_candidate_belongs_to_the_object_that_its_peak_lies_in():
+    data, labels = np.zeros((32, 96, 96), np.float32), np.zeros((32, 96, 96), np.int16)
+    data[10, 40, 50], labels[9:12, 38:43, 48:53] = 5.0, 3
+    data[20, 45, 58], labels[19:22, 44:47, 56:60] = 9.0, 2
+    cube = field_of(data)
+    box = Box(35, 48, 45, 60)
+    line = Source(52.0, 42.0, box, "line", 9.0, channels=(8, 13), z=10.0)
+    assert object_of(line, cube, labels) == 3
+    assert object_of(replace(line, channels=(8, 25)), cube, labels) == 2
+    own = np.zeros((5, 13, 15), bool)
+    own[2:4, 3:8, 3:8] = True
+    masked = replace(line, channels=(8, 25), mask=((8, 35, 45), own))
+    assert object_of(masked, cube, labels) == 3
+    # 2 channels x 25 pixels of its own, all of them the object's, which has 75
+    assert mask_iou(masked, 3, labels) == pytest.approx(50 / 75)
+    assert np.isnan(mask_iou(line, 3, labels))
+    continuum = Source(52.0, 42.0, box, "continuum", 9.0)
+    assert object_of(continuum, cube, labels) == 2
+    assert object_of(Source(10.0, 10.0, Box(5, 15, 5, 15), "continuum", 9.0), cube, labels) == 0
+
+
+def test_records_say_which_objects_were_found_and_what_kinds_there_are():
+    simulated = simulate_cube(1, "galaxies", SMALL)
+    truth = truth_record(simulated)["sources"]
+    assert list(truth["kind"]) == ["galaxy"] * len(truth["x"])
+    cube = cube_of(simulated, "galaxies")
+    row = simulated.truth[int(np.argmax(simulated.truth["snr_line"]))]
+    x, y = (float(row[axis].value) for axis in ("x_peak", "y_peak"))
+    z = int(row["z_peak"])
+    box = Box(int(y) - 2, int(y) + 3, int(x) - 2, int(x) + 3)
+    source = Source(x, y, box, "line", 9.0, channels=(max(z - 1, 0), z + 2), z=float(z), fwhm=2.0)
+    columns = found_record([source], cube, simulated.mask)
+    assert columns["object"] == [row["id"]]
+    assert np.isnan(columns["iou_3d"]).all()
+
+
+def test_files_of_version_0_1_go_on(tmp_path):
+    file = Results(tmp_path / "truth.jsonl")
+    file.path.write_text(json.dumps({"set": "test", "stratum": "paper", "seed": 0}) + "\n")
+    file.prepare({"set": "test", "scenario": "paper", "seed": 0})
+    assert file.about()["scenario"] == "paper"
+    with pytest.raises(StaleResults, match="scenario"):
+        file.prepare({"set": "test", "scenario": "empty", "seed": 0})

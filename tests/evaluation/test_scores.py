@@ -195,10 +195,10 @@ def test_parameters_are_named_where_names_would_clash():
 
 
 def test_tables_of_what_is_stored(tmp_path):
-    """Through the files, with null for NaN; presets first, empty strata too, and only the first n."""
-    for stratum, true in (("empty", true_sources()), ("paper", true_sources((20, 20), line=None))):
+    """Through the files, with null for NaN; presets first, empty scenarios too, and only the first n."""
+    for scenario, true in (("empty", true_sources()), ("paper", true_sources((20, 20), line=None))):
         for finder, found in (("peaks threshold=4", found_sources((20, 20), prob=np.nan)), ("zoo", found_sources())):
-            files = [Results(tmp_path / stratum / f"{name}.jsonl") for name in ("truth", finder)]
+            files = [Results(tmp_path / scenario / f"{name}.jsonl") for name in ("truth", finder)]
             for file in files:
                 file.prepare({})
             for cube in range(3):
@@ -206,7 +206,7 @@ def test_tables_of_what_is_stored(tmp_path):
                     file.append(record)
     made = tables(tmp_path, 2)
     scores = made["scores"]
-    assert list(zip(scores["stratum"], scores["finder"], strict=True)) == [
+    assert list(zip(scores["scenario"], scores["finder"], strict=True)) == [
         ("paper", "zoo"),
         ("paper", "peaks"),
         ("empty", "zoo"),
@@ -217,3 +217,42 @@ def test_tables_of_what_is_stored(tmp_path):
     assert scores["parameters"][1] == "threshold=4"
     assert scores["completeness"][1] == 1
     assert tables(tmp_path / "nothing")["scores"].colnames == []
+
+
+def resolved(true, kind="galaxy"):
+    """The same sources as objects with voxels."""
+    n = len(true["x"])
+    return true | {"kind": [kind] * n, "id": np.arange(1, n + 1)}
+
+
+def in_object(found, *numbers, iou=np.nan):
+    """The same candidates in the voxels of these objects."""
+    return found | {"object": np.array(numbers), "iou_3d": np.full(len(numbers), iou)}
+
+
+def test_a_galaxy_is_found_by_a_candidate_in_its_voxels_and_others_are_fragments():
+    true = resolved(true_sources((20, 20), (80, 80)))
+    found = in_object(found_sources((30, 25), (12, 20), (50, 50)), 1, 1, 0, iou=0.5)
+    row = score(true, found)
+    assert (row["completeness"], row["purity"], row["false_positives"]) == (0.5, 0.5, 1)
+    assert (row["fragments"], row["rows_per_object"], row["candidates"]) == (1, 2, 2)
+    assert row["mean_iou_3d"] == 0.5
+    assert calibration(outcome_of((true, found)).found)[0]["total"] == 2
+
+
+def test_a_compact_source_is_found_within_three_pixels_only():
+    row = score(resolved(true_sources((20, 20)), "gaussian"), in_object(found_sources((26, 20)), 1))
+    assert (row["completeness"], row["purity"], row["fragments"]) == (0, 0, 0)
+    assert np.isnan(row["rows_per_object"])
+
+
+def test_of_two_candidates_in_a_galaxy_one_may_be_another_source():
+    true = resolved(true_sources((20, 20), (26, 20)))
+    true["kind"] = ["galaxy", "gaussian"]
+    row = score(true, in_object(found_sources((26, 20), (18, 26)), 1, 1))
+    assert (row["completeness"], row["purity"], row["fragments"]) == (1, 1, 0)
+
+
+def test_results_of_version_0_1_are_read_as_they_were():
+    row = score(true_sources((20, 20)), found_sources((20, 20), (60, 60)))
+    assert (row["purity"], row["fragments"]) == (0.5, 0)

@@ -70,12 +70,12 @@ def networks():
     return load_networks(Settings(device="cpu"))
 
 
-@pytest.mark.parametrize(("stratum", "seeds"), [("empty", (1, 2, 6)), ("paper", (3, 4)), ("bright", (5,))])
-def test_sources_are_reliable_and_noise_is_not(networks, stratum, seeds, tmp_path):
+@pytest.mark.parametrize(("scenario", "seeds"), [("empty", (1, 2, 6)), ("paper", (3, 4)), ("bright", (5,))])
+def test_sources_are_reliable_and_noise_is_not(networks, scenario, seeds, tmp_path):
     settings = Settings(device="cpu", reliability=True)
     noise = []
     for seed in seeds:
-        simulated = simulate_cube(seed, stratum, SMALL)
+        simulated = simulate_cube(seed, scenario, SMALL)
         detections = detect(cube_of(simulated, "field"), settings, networks=networks)
         truth = np.stack([simulated.truth["x"].value, simulated.truth["y"].value], axis=1)
         # bright sources, their bowls and sidelobes, are not taken for noise

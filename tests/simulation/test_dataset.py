@@ -55,10 +55,10 @@ def test_snr_is_what_a_noiseless_and_a_noise_only_cube_give(imager):
         assert clean.sum(axis=0).max() / noise.std() == pytest.approx(simulated.truth["snr_stack"][i], rel=0.05)
 
 
-def test_strata(imager):
+def test_scenarios(imager):
     assert len(simulate_cube(0, "empty", imager=imager).truth) == 0
     assert (simulate_cube(0, "continuum-only", imager=imager).truth["z_min"] == -1).all()
-    with pytest.raises(ValueError, match="no stratum 'foo'; there are: paper"):
+    with pytest.raises(ValueError, match="no scenario 'foo'; there are: paper"):
         simulate_cube(0, "foo", imager=imager)
 
 

@@ -79,6 +79,6 @@ def test_a_mosaic_on_disk_is_a_cube_with_its_truth(tmp_path):
     assert (folder / "dirty.fits").stat().st_mtime == before
 
 
-def test_strata_that_observe_each_field_in_its_own_way_make_no_mosaics():
+def test_scenarios_that_observe_each_field_in_its_own_way_make_no_mosaics():
     with pytest.raises(ValueError, match="no mosaics of beams"):
         draw_mosaic(1, 2, "beams", SMALL)

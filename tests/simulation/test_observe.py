@@ -15,8 +15,8 @@ from scipy.signal import fftconvolve
 
 from napari_almadet.simulation.array import AntennaArray, primary_beam
 from napari_almadet.simulation.observe import ARRAYS, Imager, Observation, draw_observation
+from napari_almadet.simulation.scenarios import SCENARIOS
 from napari_almadet.simulation.sky import PAPER, SkyModel
-from napari_almadet.simulation.strata import STRATA
 
 SMALL = Observation(size=96, n_channels=16, duration=1200)
 
@@ -154,7 +154,7 @@ def test_noise_planes_are_independent_and_gaussian(imager):
 
 def test_a_cube_is_signal_and_noise_of_the_stated_level(imager, model):
     empty = imager.cube(
-        SkyModel.sample(np.random.default_rng(0), STRATA["empty"].sky), torch.Generator().manual_seed(3)
+        SkyModel.sample(np.random.default_rng(0), SCENARIOS["empty"].sky), torch.Generator().manual_seed(3)
     )
     assert float(empty.std()) == pytest.approx(SMALL.noise, rel=0.05)
     full = imager.cube(model, torch.Generator().manual_seed(3))
@@ -224,7 +224,9 @@ def test_noise_corrected_for_the_primary_beam_rises_as_its_inverse():
         array="alma_cycle9_c1", size=96, n_channels=200, pixel=0.5, duration=600, integration=60, pb_corrected=True
     )
     imager = Imager(observation)
-    cube = imager.cube(SkyModel.sample(np.random.default_rng(0), STRATA["empty"].sky), torch.Generator().manual_seed(1))
+    cube = imager.cube(
+        SkyModel.sample(np.random.default_rng(0), SCENARIOS["empty"].sky), torch.Generator().manual_seed(1)
+    )
     pattern = primary_beam(96, observation.cell, observation.frequency)
     rms = cube.numpy().std(axis=0)
     np.testing.assert_array_equal(np.isnan(rms), pattern < 0.2)

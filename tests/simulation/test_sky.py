@@ -10,8 +10,8 @@ from astropy.modeling.models import Gaussian1D, Gaussian2D
 from astropy.stats import gaussian_fwhm_to_sigma as TO_SIGMA
 
 from napari_almadet.simulation.array import CleanBeam
+from napari_almadet.simulation.scenarios import SCENARIOS
 from napari_almadet.simulation.sky import PAPER, SkyModel
-from napari_almadet.simulation.strata import STRATA
 
 FREQUENCIES = 230e9 + (np.arange(128) - 64) * 10e6
 
@@ -47,11 +47,12 @@ def test_first_source_is_in_the_centre_and_none_is_brighter():
         assert abs(model.y[0] - 180) <= 5
 
 
-@pytest.mark.parametrize("name", STRATA)
+@pytest.mark.parametrize("name", SCENARIOS)
 def test_skies_hold_what_they_say(name):
-    model = SkyModel.sample(np.random.default_rng(0), STRATA[name].sky)
-    assert (len(model) == 0) == (name == "empty")
-    assert (model.continuum > 0).all() == (name not in ("line-only", "empty")) or not len(model)
+    model = SkyModel.sample(np.random.default_rng(0), SCENARIOS[name].sky)
+    nothing = ("empty", "shared-channels-empty", "galaxies", "clouds", "absorption")  # or only what is no Gaussian
+    assert (len(model) == 0) == (name in nothing)
+    assert (model.continuum > 0).all() == (name not in ("line-only", "continuum-left")) or not len(model)
     assert (model.line > 0).all() == (name not in ("continuum-only", "empty")) or not len(model)
 
 
@@ -106,7 +107,7 @@ def test_spectra_are_a_power_law_and_a_line():
 
 
 def discs(seed):
-    return SkyModel.sample(np.random.default_rng(seed), STRATA["discs"].sky, size=96, n_channels=128)
+    return SkyModel.sample(np.random.default_rng(seed), SCENARIOS["discs"].sky, size=96, n_channels=128)
 
 
 def line_cube(model, size=96):
@@ -163,7 +164,7 @@ def test_pairs_are_one_to_two_beams_apart_and_the_rest_further():
     beam = CleanBeam(10.0, 5.0, 30.0)
     fall = Gaussian2D(1, 0, 0, 10 * TO_SIGMA, 5 * TO_SIGMA, np.radians(120))
     for seed in range(60):
-        model = SkyModel.sample(np.random.default_rng(seed), STRATA["pairs"].sky, beam=beam)
+        model = SkyModel.sample(np.random.default_rng(seed), SCENARIOS["pairs"].sky, beam=beam)
         assert sorted(model.pair) == sorted(list(range(1, len(model) // 2 + 1)) * 2)
         assert len(model) in (4, 6)
         for k in range(len(model)):
@@ -191,7 +192,7 @@ def test_places_are_drawn_from_the_pixels_that_are_given():
 
 def test_sizes_go_with_the_beam_where_the_recipe_says_so():
     beam = CleanBeam(5.0, 4.0, 0.0)
-    drawn = [SkyModel.sample(np.random.default_rng(s), STRATA["beams"].sky, beam=beam, size=96) for s in range(100)]
+    drawn = [SkyModel.sample(np.random.default_rng(s), SCENARIOS["beams"].sky, beam=beam, size=96) for s in range(100)]
     sizes = np.concatenate([m.major for m in drawn] + [m.minor for m in drawn]) / np.sqrt(20)
     assert 0.25 <= sizes.min() < 0.28
     assert 0.97 < sizes.max() <= 1

@@ -7,7 +7,7 @@ from enum import StrEnum
 import typer
 from rich.console import Console
 
-from napari_almadet.simulation import STRATA_ABOUT
+from napari_almadet.simulation import SCENARIOS_ABOUT
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
 output = Console()
@@ -48,7 +48,7 @@ class SetName(StrEnum):
     TEST = "test"
 
 
-Stratum = StrEnum("Stratum", {name.upper().replace("-", "_"): name for name in STRATA_ABOUT})
+Scenario = StrEnum("Scenario", {name.upper().replace("-", "_"): name for name in SCENARIOS_ABOUT})
 
 
 class FinderName(StrEnum):

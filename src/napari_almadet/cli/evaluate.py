@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from napari_almadet.cli.common import Device, FinderName, Preset, SetName, Stratum, app, messages, output
+from napari_almadet.cli.common import Device, FinderName, Preset, Scenario, SetName, app, messages, output
 from napari_almadet.cli.report import print_scores
 from napari_almadet.settings import Settings
 
@@ -25,7 +25,7 @@ def evaluate(
         "evaluation"
     ),
     n: Annotated[
-        int | None, typer.Option("--n", "-n", min=1, help="Cubes of each stratum; default: 100, of --render all.")
+        int | None, typer.Option("--n", "-n", min=1, help="Cubes of each scenario; default: 100, of --render all.")
     ] = None,
     presets: Annotated[
         list[Preset] | None, typer.Option("--preset", help="May be given more than once; default: almadet.")
@@ -34,9 +34,10 @@ def evaluate(
         list[FinderName] | None,
         typer.Option("--finder", help="Also a classical finder; may be given more than once. Alone: without presets."),
     ] = None,
-    strata: Annotated[
-        list[Stratum] | None, typer.Option("--stratum", help="May be given more than once; default: all.")
+    scenarios: Annotated[
+        list[Scenario] | None, typer.Option("--scenario", help="May be given more than once; default: all.")
     ] = None,
+    strata: Annotated[list[Scenario] | None, typer.Option("--stratum", hidden=True)] = None,
     which: Annotated[SetName, typer.Option("--set", help="Which set of cubes.")] = SetName.TEST,
     seed: Annotated[int, typer.Option(min=0, help="Of the set.")] = 0,
     device: Annotated[Device, typer.Option(help="Where to simulate and where the networks run.")] = Device.AUTO,
@@ -63,9 +64,9 @@ def evaluate(
     """Measure presets and classical finders on simulated cubes, one to one within 3 pixels.
 
     The cubes are those "almadet simulate" writes for the same set and seed; they are made here and not kept. What
-    was found in each is, in OUT/SET/STRATUM/, so that an interrupted or extended run only does what is missing.
+    was found in each is, in OUT/SET/SCENARIO/, so that an interrupted or extended run only does what is missing.
 
-    [bold]OUT/scores.ecsv[/]: all rates and errors, a row for each stratum and finder in OUT.
+    [bold]OUT/scores.ecsv[/]: all rates and errors, a row for each scenario and finder in OUT.
 
     [bold]OUT/curves.ecsv[/], [bold]errors.ecsv[/], [bold]calibration.ecsv[/]: against SNR, and of the probabilities.
 
@@ -78,7 +79,7 @@ def evaluate(
 
     if tune and (presets or not finders):
         raise typer.BadParameter("--tune chooses parameters of classical finders: name them with --finder")
-    names = [str(s) for s in strata or Stratum]
+    names = [str(s) for s in [*(scenarios or []), *(strata or [])] or Scenario]
     set_name = str(SetName.VALIDATION if tune else which)
     cubes = n or 100
     if tune:

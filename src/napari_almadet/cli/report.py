@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 def print_scores(scores: AstropyTable) -> None:
-    """Print what matters most of a table of scores, a short table for each stratum."""
+    """Print what matters most of a table of scores, a short table for each scenario."""
     from rich.table import Table
 
     from napari_almadet.evaluation.report import SHORT
 
-    for stratum in dict.fromkeys(scores["stratum"]):
-        rows = scores[scores["stratum"] == stratum]
+    for scenario in dict.fromkeys(scores["scenario"]):
+        rows = scores[scores["scenario"] == scenario]
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
         for k, name in enumerate(SHORT):
             table.add_column(name, justify="right" if k else "left", no_wrap=bool(k))
         for row in rows:
             table.add_row(*(cell(row) for cell in SHORT.values()))
         count = f"{max(rows['cubes'])} cubes, {max(rows['sources'])} sources"
-        output.print(f"\n[bold]{stratum}[/], {count}", highlight=False)
+        output.print(f"\n[bold]{scenario}[/], {count}", highlight=False)
         output.print(table)
         for row in rows[rows["failures"] > 0]:
             failed = f"{row['finder']} failed on {row['failures']} of {row['cubes']} cubes: {row['failure']}"

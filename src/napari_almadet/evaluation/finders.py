@@ -43,7 +43,7 @@ class Source:
     ``kind`` is "line", "continuum" or "both".  ``score`` is what the finder ranks by, in
     sigma; ``prob`` the probability, of finders that give one.  ``channels``, ``z`` (centre)
     and ``fwhm`` are the line's, in channels; ``flux`` is the line's in Jy Hz, as it is
-    in the cube.
+    in the cube.  ``mask`` is its first voxel and which voxels are its own, of finders that say so.
     """
 
     x: float
@@ -56,6 +56,7 @@ class Source:
     z: float = np.nan
     fwhm: float = np.nan
     flux: float = np.nan
+    mask: tuple[tuple[int, int, int], np.ndarray] | None = None
 
 
 class Field:

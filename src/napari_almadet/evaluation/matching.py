@@ -12,7 +12,11 @@ RADIUS = 3.0  # px
 
 
 def match(
-    truth: np.ndarray, found: np.ndarray, allowed: np.ndarray | None = None, radius: float = RADIUS
+    truth: np.ndarray,
+    found: np.ndarray,
+    allowed: np.ndarray | None = None,
+    radius: float = RADIUS,
+    inside: np.ndarray | None = None,
 ) -> np.ndarray:
     """Pair true sources with candidates so that nothing is claimed twice and the most pairs count.
 
@@ -25,6 +29,8 @@ def match(
         the channel ranges do not overlap.
     radius
         Largest distance of a pair.
+    inside
+        Shape (n, m), True where a candidate lies in the source's own voxels: a pair whatever their distance.
 
     Returns
     -------
@@ -36,6 +42,9 @@ def match(
     possible = distance <= radius
     if allowed is not None:
         possible &= allowed
+    if inside is not None:
+        possible |= inside
+        distance = np.where(inside, np.minimum(distance, radius), distance)
     # An impossible pair costs more than all possible ones together, so the most possible pairs are made.
     cost = np.where(possible, distance, radius * (min(distance.shape, default=0) + 1))
     pairs = np.stack(linear_sum_assignment(cost), axis=1)

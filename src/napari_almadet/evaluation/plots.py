@@ -48,19 +48,19 @@ def style_of(finders: list[str]) -> dict[str, dict]:
 def save_all(tables: dict[str, Table], folder: Path) -> list[Path]:
     """Draw all there is in the tables of :func:`napari_almadet.evaluation.scores.tables`; returns the PNG files.
 
-    ``summary.png``; ``reliability.png`` over all strata; ``curves-STRATUM.png`` and ``errors-STRATUM.png`` where there
-    are sources.
+    ``summary.png``; ``reliability.png`` over all scenarios; ``curves-SCENARIO.png`` and ``errors-SCENARIO.png``
+    where there are sources.
     """
     scores = tables["scores"]
     styles = style_of(list(dict.fromkeys(scores["finder"])))
     figures = {"summary": summary(scores, styles)}
     if len(tables["calibration"]):
         figures["reliability"] = reliability(_of(tables["calibration"], "all"), styles)
-    for stratum in dict.fromkeys(scores["stratum"]):
-        if sum(_of(scores, stratum)["sources"]):
-            figures[f"curves-{stratum}"] = curves(_of(tables["curves"], stratum), styles, stratum)
-            if len(part := _of(tables["errors"], stratum)):
-                figures[f"errors-{stratum}"] = errors(part, styles, stratum)
+    for scenario in dict.fromkeys(scores["scenario"]):
+        if sum(_of(scores, scenario)["sources"]):
+            figures[f"curves-{scenario}"] = curves(_of(tables["curves"], scenario), styles, scenario)
+            if len(part := _of(tables["errors"], scenario)):
+                figures[f"errors-{scenario}"] = errors(part, styles, scenario)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png" for name in figures]
     for path, figure in zip(paths, figures.values(), strict=True):
@@ -68,8 +68,8 @@ def save_all(tables: dict[str, Table], folder: Path) -> list[Path]:
     return paths
 
 
-def _of(table: Table, stratum: str) -> Table:
-    return table[table["stratum"] == stratum] if len(table) else table
+def _of(table: Table, scenario: str) -> Table:
+    return table[table["scenario"] == scenario] if len(table) else table
 
 
 def _finders(table: Table, styles: dict) -> Iterator[tuple[str, Table, dict, float]]:
@@ -158,28 +158,28 @@ def reliability(table: Table, styles: dict) -> Figure:
     lower.set(xlabel="probability given", ylabel="candidates", yscale="log")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
-    upper.set_title("Is prob a probability? All strata, with 95 % intervals")
+    upper.set_title("Is prob a probability? All scenarios, with 95 % intervals")
     _one_legend(figure)
     return figure
 
 
 def summary(scores: Table, styles: dict) -> Figure:
-    """Completeness, purity and F1 of all finders in all strata."""
-    strata = list(dict.fromkeys(scores["stratum"]))
-    figure = Figure(figsize=(10, 1.6 + len(strata) * max(0.5, 0.16 * len(styles))), layout="constrained")
+    """Completeness, purity and F1 of all finders in all scenarios."""
+    scenarios = list(dict.fromkeys(scores["scenario"]))
+    figure = Figure(figsize=(10, 1.6 + len(scenarios) * max(0.5, 0.16 * len(styles))), layout="constrained")
     quantities = ("completeness", "purity", "f1")
     for axes, quantity in zip(figure.subplots(1, 3, sharey=True), quantities, strict=True):
         for finder, rows, style, aside in _finders(scores, styles):
-            y = np.array([strata.index(s) for s in rows["stratum"]]) + 0.8 * aside
+            y = np.array([scenarios.index(s) for s in rows["scenario"]]) + 0.8 * aside
             values, bars = _bars(rows, quantity, f"{quantity}_low", f"{quantity}_high")
             axes.errorbar(values, y, xerr=bars, label=finder, **(style | {"linestyle": "none"}))
-        for line in range(1, len(strata)):
+        for line in range(1, len(scenarios)):
             axes.axhline(line - 0.5, color="0.85", linewidth=0.8, zorder=0)
         axes.set_xlabel("F1" if quantity == "f1" else quantity)
         axes.set_xlim(-0.02, 1.02)
         axes.grid(axis="x", alpha=0.3)
-    axes.set_yticks(range(len(strata)), strata)
-    axes.set_ylim(len(strata) - 0.5, -0.5)
-    figure.suptitle("All strata, with 95 % intervals")
+    axes.set_yticks(range(len(scenarios)), scenarios)
+    axes.set_ylim(len(scenarios) - 0.5, -0.5)
+    figure.suptitle("All scenarios, with 95 % intervals")
     _one_legend(figure)
     return figure

@@ -84,6 +84,12 @@ PAPER_STYLE: Columns = {
     "purity, IoU ≥ 0.8": lambda row: rate(row, "purity_boxes"),
     "surplus of candidates": lambda row: str(row["surplus"]),
 }
+OBJECTS: Columns = {
+    "finder": lambda row: row["finder"],
+    "rows per resolved object": lambda row: number(row, "rows_per_object"),
+    "fragments": lambda row: str(row["fragments"]),
+    "IoU, 3-D masks": lambda row: number(row, "mean_iou_3d"),
+}
 PAIRS: Columns = {
     "finder": lambda row: row["finder"],
     "pairs": lambda row: str(row["close_pairs_total"]),
@@ -98,7 +104,7 @@ def markdown_table(rows: list[Row], columns: Columns) -> str:
 
 
 def markdown(scores: Table, pictures: Mapping[str, str] | None = None) -> str:
-    """The tables of all strata, each under its heading, with the pictures that belong there.
+    """The tables of all scenarios, each under its heading, with the pictures that belong there.
 
     Parameters
     ----------
@@ -111,17 +117,19 @@ def markdown(scores: Table, pictures: Mapping[str, str] | None = None) -> str:
     def shown(name: str, text: str) -> list[str]:
         return [f"![{text}]({pictures[name]})"] if pictures and name in pictures else []
 
-    parts = shown("summary", "Completeness, purity and F1 of all finders in all strata")
+    parts = shown("summary", "Completeness, purity and F1 of all finders in all scenarios")
     parts += shown("reliability", "Share of candidates that are sources against the probability given")
-    for stratum in dict.fromkeys(scores["stratum"]):
-        rows = [row for row in scores if row["stratum"] == stratum]
-        parts += [f"### {stratum}", markdown_table(rows, DETECTION)]
+    for scenario in dict.fromkeys(scores["scenario"]):
+        rows = [row for row in scores if row["scenario"] == scenario]
+        parts += [f"### {scenario}", markdown_table(rows, DETECTION)]
         if any(row["close_pairs_total"] for row in rows):
             parts.append(markdown_table(rows, PAIRS))
+        if "rows_per_object" in scores.colnames and any(np.isfinite(row["rows_per_object"]) for row in rows):
+            parts.append(markdown_table(rows, OBJECTS))
         if any(row["sources"] for row in rows):
             parts += [markdown_table(rows, MEASURES), markdown_table(rows, PAPER_STYLE)]
-        parts += shown(f"curves-{stratum}", f"{stratum}: completeness and purity against SNR")
-        parts += shown(f"errors-{stratum}", f"{stratum}: errors against SNR")
+        parts += shown(f"curves-{scenario}", f"{scenario}: completeness and purity against SNR")
+        parts += shown(f"errors-{scenario}", f"{scenario}: errors against SNR")
     return "\n\n".join(parts)
 
 

@@ -1,6 +1,6 @@
 """What finders found in simulated cubes, kept on disk as it comes, so that no run is ever begun anew.
 
-A folder holds ``SET/STRATUM/truth.jsonl`` and ``SET/STRATUM/FINDER.jsonl``.  The first line
+A folder holds ``SET/SCENARIO/truth.jsonl`` and ``SET/SCENARIO/FINDER.jsonl``.  The first line
 of such a file says what it is of; each further line is one cube, appended in a single write once
 it is complete.  A line that an interruption cut short counts as not written.
 """
@@ -23,7 +23,7 @@ class StaleResults(ValueError):
 
 @dataclass(frozen=True)
 class Results:
-    """One file of results: the truth of a stratum, or what one finder found in it."""
+    """One file of results: the truth of a scenario, or what one finder found in it."""
 
     path: Path
 
@@ -40,7 +40,7 @@ class Results:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(about) + "\n", encoding="utf-8")
             return
-        there = json.loads(content[: content.index(b"\n")])
+        there = as_now(json.loads(content[: content.index(b"\n")]))
         if there != about:
             keys = sorted(k for k in there.keys() | about.keys() if there.get(k) != about.get(k))
             raise StaleResults(
@@ -59,7 +59,7 @@ class Results:
     def about(self) -> dict:
         """The first line."""
         with self.path.open(encoding="utf-8") as file:
-            return json.loads(file.readline())
+            return as_now(json.loads(file.readline()))
 
     def read(self) -> dict[int, dict]:
         """Records by number of the cube, in its order; of several of one cube the last."""
@@ -68,6 +68,11 @@ class Results:
         *whole, _ = self.path.read_text(encoding="utf-8").split("\n")
         records = [json.loads(line) for line in whole[1:]]
         return {record["cube"]: record for record in sorted(records, key=lambda record: record["cube"])}
+
+
+def as_now(about: dict) -> dict:
+    """What a file says it is of, in today's words: version 0.1 called a scenario a stratum."""
+    return {"scenario" if key == "stratum" else key: value for key, value in about.items()}
 
 
 def _plain(value):

@@ -36,6 +36,7 @@ from napari_almadet.simulation.products import SimulatedCube, write_psf
 NOISE_WINDOW = 48  # pixels on a side about a source, in which the noise is measured
 # Of the truth table, as `simulation.dataset.truth_table` describes it.
 TRUTH_COLUMNS = ("x", "y", "z", "fwhm_line", "snr_stack", "snr_line")
+RESOLVED_COLUMNS = ("kind", "id")  # of truth that has voxels, too
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,12 @@ class Classical:
 
 
 def candidates_of(detections: Detections) -> list[Source]:
-    """The kept candidates as other finders' sources; the flux in Jy Hz, NaN where the cube's units do not allow it."""
+    """The kept candidates as other finders' sources; the flux in Jy Hz, NaN where the cube's units do not allow it.
+
+    Parts of an object, which are listed below it, are not counted.
+    """
     to_hertz = flux_in_hertz(detections.flux_unit, detections.cube.rest_frequency)
-    return [_source(candidate, to_hertz) for candidate in detections.kept]
+    return [_source(candidate, to_hertz) for candidate in detections.kept if not getattr(candidate, "parent", 0)]
 
 
 def _source(candidate: Candidate, to_hertz: float) -> Source:
@@ -112,6 +116,8 @@ def _source(candidate: Candidate, to_hertz: float) -> Source:
     line = {"channels": candidate.channels, "z": primary.centre, "fwhm": primary.fwhm} if primary else {}
     if candidate.kind != "continuum":
         line["flux"] = candidate.f_sum * to_hertz
+    mask = getattr(candidate, "mask", None)
+    line["mask"] = None if mask is None else (mask.origin, mask.voxels)
     return Source(candidate.x, candidate.y, candidate.box, candidate.kind, candidate.snr_pixel, candidate.prob, **line)
 
 
@@ -161,8 +167,59 @@ def measured_snr(cube: Cube, source: Source) -> tuple[float, float]:
     return float(stack), float(line)
 
 
-def found_record(sources: list[Source], cube: Cube) -> dict[str, list]:
-    """Sources as columns, with their measured SNRs; ranges are half-open."""
+def object_of(source: Source, cube: Cube, labels: np.ndarray) -> int:
+    """The number of the object in whose voxels a candidate's peak lies; 0 for none.
+
+    The peak is the highest voxel of the candidate's own mask, or of its box in the channels of its line; of one without
+    a line the highest pixel of its box in all channels together.  Where there is noise only, the centre counts too.
+
+    Parameters
+    ----------
+    labels
+        Numbers of the objects, of the cube's shape, see :attr:`SimulatedCube.mask`.
+    """
+    n_channels, ny, nx = cube.shape
+    box = source.box
+    rows, columns = slice(max(box.y0, 0), box.y1), slice(max(box.x0, 0), box.x1)
+    window = (slice(*(source.channels or (0, n_channels))), rows, columns)
+    own: np.ndarray | bool = True
+    if source.mask is not None:
+        origin, own = source.mask
+        window = tuple(slice(o, o + n) for o, n in zip(origin, own.shape, strict=True))
+    planes = np.where(own, np.nan_to_num(cube.read(*window)), -np.inf)
+    if not planes.size:
+        return 0
+    y, x = min(max(round(source.y), 0), ny - 1), min(max(round(source.x), 0), nx - 1)
+    if source.channels is None and source.mask is None:
+        peak = np.unravel_index(planes.sum(axis=0).argmax(), planes.shape[1:])
+        along = (labels[:, peak[0] + rows.start, peak[1] + columns.start], labels[:, y, x])
+        return next((int(np.bincount(a[a > 0]).argmax()) for a in along if a.any()), 0)
+    peak = np.unravel_index(planes.argmax(), planes.shape)
+    at_peak = labels[tuple(int(p) + w.start for p, w in zip(peak, window, strict=True))]
+    z = round(source.z) if np.isfinite(source.z) else n_channels // 2
+    return int(at_peak or labels[min(max(z, 0), n_channels - 1), y, x])
+
+
+def mask_iou(source: Source, number: int, labels: np.ndarray) -> float:
+    """Voxels that a candidate's mask and an object share, over all that are either's; NaN without one of the two."""
+    if source.mask is None or not number:
+        return np.nan
+    origin, own = source.mask
+    window = tuple(slice(o, o + n) for o, n in zip(origin, own.shape, strict=True))
+    shared = int((own & (labels[window] == number)).sum())
+    return shared / (int(own.sum()) + int((labels == number).sum()) - shared)
+
+
+def found_record(sources: list[Source], cube: Cube, labels: np.ndarray | None = None) -> dict[str, list]:
+    """Sources as columns, with their measured SNRs; ranges are half-open.
+
+    With the numbers of the objects that voxels belong to also ``object``, in which of them a source lies (0: in none),
+    and ``iou_3d`` of its mask.
+    """
+    objects = {}
+    if labels is not None:
+        objects["object"] = [object_of(s, cube, labels) for s in sources]
+        objects["iou_3d"] = [mask_iou(s, k, labels) for s, k in zip(sources, objects["object"], strict=True)]
     snr = [measured_snr(cube, s) for s in sources]
     boxes = np.array([(s.box.y0, s.box.y1, s.box.x0, s.box.x1) for s in sources], dtype=int).reshape(-1, 4)
     ranges = [s.channels or (-1, -1) for s in sources]
@@ -176,6 +233,7 @@ def found_record(sources: list[Source], cube: Cube) -> dict[str, list]:
         "z1": [int(z1) for _, z1 in ranges],
         "snr_stack": [stack for stack, _ in snr],
         "snr_line": [line for _, line in snr],
+        **objects,
     }
 
 
@@ -200,11 +258,12 @@ def truth_record(simulated: SimulatedCube) -> dict:
             },
             "flux": truth["flux"].to_value(u.Jy * u.Hz) * seen[y, x],
             "pair": np.asarray(truth["pair"]),
+            **{name: np.asarray(truth[name]) for name in RESOLVED_COLUMNS if name in truth.colnames},
         },
     }
 
 
-@lru_cache(maxsize=1)  # most strata have one observation for all their cubes
+@lru_cache(maxsize=1)  # most scenarios have one observation for all their cubes
 def attenuation(observation: Observation) -> np.ndarray:
     """What the primary beam leaves of a source's flux in the cube, (size, size)."""
     if observation.pb_corrected:
@@ -220,20 +279,20 @@ class _Worker:
         self.searches = {name: contender.ready() for name, contender in contenders.items()}
         self.imager = Imager(observation, device=pick_device(device))
 
-    def __call__(self, stratum: str, index: int, seed: int, missing: list[str]) -> dict[str, dict]:
-        simulated = simulate_cube(seed, stratum, imager=self.imager)
+    def __call__(self, scenario: str, index: int, seed: int, missing: list[str]) -> dict[str, dict]:
+        simulated = simulate_cube(seed, scenario, imager=self.imager)
         records = {TRUTH: {"cube": index, "seed": seed, **truth_record(simulated)}}
         with TemporaryDirectory() as folder:
             psf = write_psf(simulated.observation, Path(folder) / "psf.fits")
-            field = Field(cube_of(simulated, f"{stratum}-{index:05d}"), psf)
+            field = Field(cube_of(simulated, f"{scenario}-{index:05d}"), psf)
             for name in missing:
                 if name != TRUTH:
-                    records[name] = {"cube": index, **self._search(name, field)}
+                    records[name] = {"cube": index, **self._search(name, field, simulated.mask)}
         gc.collect()  # what PyBDSF leaves refers to itself, and would fill the memory in an hour
         return records
 
-    def _search(self, name: str, field: Field) -> dict:
-        """What a contender finds in a field, in how many seconds."""
+    def _search(self, name: str, field: Field, labels: np.ndarray) -> dict:
+        """What a contender finds in a field, in how many seconds; ``labels`` are those of :func:`found_record`."""
         if isinstance(self.contenders[name], Classical):
             _ = field.stacked  # one image for all of them, on the time of none
         seconds, error = np.nan, None
@@ -241,9 +300,9 @@ class _Worker:
             begin = time.perf_counter()
             sources = self.searches[name](field)
             seconds = round(time.perf_counter() - begin, 4)
-            columns = found_record(sources, field.cube)
+            columns = found_record(sources, field.cube, labels)
         except Exception as problem:  # a finder that fails finds nothing; the others go on
-            columns, error = found_record([], field.cube), f"{type(problem).__name__}: {problem}"
+            columns, error = found_record([], field.cube, labels), f"{type(problem).__name__}: {problem}"
         return {"seconds": seconds, "error": error, "sources": columns}
 
 
@@ -260,7 +319,7 @@ def _work(*arguments) -> dict[str, dict]:
 def run(
     folder: Path,
     contenders: list[Preset | Classical],
-    strata: list[str],
+    scenarios: list[str],
     n: int,
     *,
     which: str = "test",
@@ -269,7 +328,7 @@ def run(
     device: str = "auto",
     jobs: int | None = None,
 ) -> Iterator[tuple[int, int]]:
-    """Let contenders search the first ``n`` cubes of each stratum; yields (done, total) after each cube.
+    """Let contenders search the first ``n`` cubes of each scenario; yields (done, total) after each cube.
 
     The cubes are those that ``almadet simulate`` writes for the same set and seed.  Each is made once
     and given to all contenders that have not searched it; what is in ``folder`` is not done again, but
@@ -293,36 +352,36 @@ def run(
     by_name = {contender.name: contender for contender in contenders}
     abouts = {name: contender.about() for name, contender in by_name.items()}
     tasks, files, truths = [], {}, {}
-    for stratum in strata:
-        place = folder / which / stratum
-        cubes = {"set": which, "stratum": stratum, "seed": seed}
+    for scenario in scenarios:
+        place = folder / which / scenario
+        cubes = {"set": which, "scenario": scenario, "seed": seed}
         abouts[TRUTH] = cubes | {"observation": asdict(observation), "version": __version__}
         missing = {index: [] for index in range(n)}
         for name in abouts:
-            files[stratum, name] = file = Results(place / f"{name}.jsonl")
+            files[scenario, name] = file = Results(place / f"{name}.jsonl")
             file.prepare(abouts[name])
             records = file.read()
             if name == TRUTH:
-                truths |= {(stratum, index): record for index, record in records.items()}
+                truths |= {(scenario, index): record for index, record in records.items()}
             for index, names in missing.items():
                 if index not in records or records[index].get("error"):
                     names.append(name)
-        tasks += [(stratum, i, seed_of(which, i, stratum, seed), names) for i, names in missing.items() if names]
-    total = n * len(strata)
+        tasks += [(scenario, i, seed_of(which, i, scenario, seed), names) for i, names in missing.items() if names]
+    total = n * len(scenarios)
     done = total - len(tasks)
     yield done, total
-    for stratum, records in _each(tasks, (by_name, observation, device), jobs or default_jobs(device)):
+    for scenario, records in _each(tasks, (by_name, observation, device), jobs or default_jobs(device)):
         truth = records.pop(TRUTH)
-        known = truths.setdefault((stratum, truth["cube"]), truth)
+        known = truths.setdefault((scenario, truth["cube"]), truth)
         if known is truth:
-            files[stratum, TRUTH].append(truth)
+            files[scenario, TRUTH].append(truth)
         elif not _same(known, truth):
             raise StaleResults(
-                f"the simulation now makes other cubes than those in {folder / which / stratum}: "
+                f"the simulation now makes other cubes than those in {folder / which / scenario}: "
                 "remove that folder, or choose another"
             )
         for name, record in records.items():
-            files[stratum, name].append(record)
+            files[scenario, name].append(record)
         done += 1
         yield done, total
 

@@ -19,7 +19,8 @@ from astropy.table import Table
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.evaluation.matching import Rate, box_iou, match, range_iou
 from napari_almadet.evaluation.results import TRUTH, Results
-from napari_almadet.simulation.dataset import STRATA
+from napari_almadet.simulation.objects import RESOLVED
+from napari_almadet.simulation.scenarios import SCENARIOS
 
 BRIGHT_STACK = 5.0  # SNR in the stacked image, and at the line, over which completeness is also given
 BRIGHT_LINE = 6.0
@@ -36,7 +37,7 @@ BOX = ("y0", "y1", "x0", "x1")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one finder made of one stratum.
+    """What one finder made of one scenario.
 
     Attributes
     ----------
@@ -48,7 +49,8 @@ class Outcome:
         its candidate and the errors :data:`ERRORS`, candidate minus truth.  ``matched_boxes`` is the
         match with the paper's overlap required.
     found
-        One row a candidate, with ``matched`` and ``matched_boxes``.
+        One row a candidate, with ``matched``, ``matched_boxes`` and ``fragment``: whether it is one more candidate in a
+        resolved object, which is neither a source nor false.
     """
 
     cubes: pd.DataFrame
@@ -57,7 +59,7 @@ class Outcome:
 
     @classmethod
     def load(cls, folder: Path, finder: str, n: int | None = None) -> Outcome:
-        """Match what a finder found with the truth, both from the folder of a stratum; the first ``n`` cubes."""
+        """Match what a finder found with the truth, both from the folder of a scenario; the first ``n`` cubes."""
         truths, results = (Results(folder / f"{name}.jsonl").read() for name in (TRUTH, finder))
         numbers = [i for i in results if i in truths and (n is None or i < n)]
         return cls.of([truths[i] for i in numbers], [results[i] for i in numbers])
@@ -79,7 +81,7 @@ class Outcome:
 
     @classmethod
     def joined(cls, outcomes: Iterable[Outcome]) -> Outcome:
-        """Those of several strata as one."""
+        """Those of several scenarios as one."""
         parts = zip(*((o.cubes, o.true, o.found) for o in outcomes), strict=True)
         return cls(*(pd.concat(frames, ignore_index=True) for frames in parts))
 
@@ -100,11 +102,17 @@ def _compare(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> None:
     ranges = range_iou(*(np.stack([columns["z0"], columns["z1"]], axis=1) for columns in (t, f)))
     has_line = t["z0"] >= 0
     allowed = (ranges > 0) | ~has_line[:, None] | (f["kind"] != "line")
-    for name, condition in (("matched_boxes", allowed & (boxes >= PAPER_IOU)), ("matched", allowed)):
-        pairs = match(*places, condition)
+    inside = _inside(t, f)
+    for name, condition, own in (("matched_boxes", allowed & (boxes >= PAPER_IOU), None), ("matched", allowed, inside)):
+        pairs = match(*places, condition, inside=own)
         for columns, side in ((t, 0), (f, 1)):
             columns[name] = np.isin(np.arange(len(columns["x"])), pairs[:, side])
+    f["fragment"] = inside.any(axis=0) & ~f["matched"]
     i, j = pairs.T  # of the protocol's own match
+    t["iou_3d"] = np.full(len(t["x"]), np.nan)
+    if "iou_3d" in f and "id" in t:
+        t["iou_3d"][i] = np.where(f["object"][j] == t["id"][i], f["iou_3d"][j], np.nan)
+    t["fragments"] = np.array([int(f["fragment"][own].sum()) for own in inside], dtype=float)
     lines = has_line[i] & (f["kind"][j] != "continuum")
     for name, values, counts in (
         ("iou", boxes[i, j], True),
@@ -116,6 +124,13 @@ def _compare(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> None:
     ):
         t[f"{name}_error" if name in ERRORS else name] = column = np.full(len(t["x"]), np.nan)
         column[i] = np.where(counts, values, np.nan)
+
+
+def _inside(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> np.ndarray:
+    """Which candidates lie in the voxels of which resolved objects, (n, m); compact ones are told by distance alone."""
+    if "object" not in f or "id" not in t:  # results of version 0.1
+        return np.zeros((len(t["x"]), len(f["x"])), bool)
+    return (t["id"][:, None] == f["object"]) & np.isin(t["kind"], RESOLVED)[:, None]
 
 
 def f1_interval(hits: int, true: int, found: int) -> tuple[float, float, float]:
@@ -148,9 +163,14 @@ def error_snr(true: pd.DataFrame, error: str) -> pd.Series:
 
 def summary(outcome: Outcome) -> dict:
     """One row of the table of scores; what there is nothing of is NaN."""
-    cubes, true, found = outcome.cubes, outcome.true, outcome.found
+    cubes, true = outcome.cubes, outcome.true
+    fragments = int(outcome.found["fragment"].sum())
+    found = counted(outcome.found)
     hits, extra = int(found["matched"].sum()), int((~found["matched"]).sum())
-    row = {"cubes": len(cubes), "sources": len(true), "candidates": len(found)}
+    row = {"cubes": len(cubes), "sources": len(true), "candidates": len(found), "fragments": fragments}
+    resolved = true[np.isin(true["kind"], RESOLVED) & true["matched"]] if "kind" in true else true[:0]
+    rows_each = 1 + resolved["fragments"].sum() / len(resolved) if len(resolved) else np.nan
+    row |= {"rows_per_object": rows_each, "mean_iou_3d": _of(np.mean, true["iou_3d"])}
     bright, strong_line = true["snr_stack"] >= BRIGHT_STACK, true["snr_line"] >= BRIGHT_LINE
     wrong = found[~found["matched"]]
     rates = {
@@ -196,7 +216,8 @@ def curves(outcome: Outcome) -> list[dict]:
     """Completeness against the true SNR and purity against the measured one, in bins; rows of a table."""
     rows = []
     true = outcome.true
-    for quantity, frame in (("completeness", true), ("purity", outcome.found)):
+    found = counted(outcome.found)
+    for quantity, frame in (("completeness", true), ("purity", found)):
         for against in SNRS:
             if quantity == "completeness" and against == "snr_line":
                 frame = true[true["z0"] >= 0]  # a source without a line has no SNR there
@@ -221,7 +242,7 @@ def errors(outcome: Outcome) -> list[dict]:
 def calibration(found: pd.DataFrame) -> list[dict]:
     """How many candidates of a probability are sources: the reliability curve, rows of a table."""
     rows = []
-    judged = found[found["prob"].notna()]
+    judged = counted(found[found["prob"].notna()])
     bins = np.clip(np.digitize(judged["prob"], PROB_EDGES) - 1, 0, len(PROB_EDGES) - 2)
     for k, part in judged.groupby(bins):
         row = {"prob_low": PROB_EDGES[k], "prob_high": PROB_EDGES[k + 1], "mean_prob": part["prob"].mean()}
@@ -235,6 +256,11 @@ def calibration_error(found: pd.DataFrame) -> float:
     total = sum(row["total"] for row in rows)
     gaps = (abs(row["mean_prob"] - row["value"]) * row["total"] for row in rows)
     return sum(gaps) / total if total else float("nan")
+
+
+def counted(found: pd.DataFrame) -> pd.DataFrame:
+    """The candidates that are sources or false: all but the fragments."""
+    return found[~found["fragment"].isin([True])]
 
 
 def _rate(matched: pd.Series) -> Rate:
@@ -269,7 +295,7 @@ def _bins(frame: pd.DataFrame, snr: pd.Series) -> Iterator[tuple[float, float, p
 
 
 def stored(folder: Path) -> list[tuple[str, str]]:
-    """Which (stratum, finder) the folder of a set has results of: strata as the simulation has them, presets first."""
+    """Which (scenario, finder) a set's folder has results of: scenarios as the simulation has them, presets first."""
     order = list(FINDERS)
 
     def place(name: str) -> tuple[int, str]:
@@ -277,9 +303,9 @@ def stored(folder: Path) -> list[tuple[str, str]]:
         return (order.index(finder) if finder in order else -1), name
 
     return [
-        (stratum, name)
-        for stratum in STRATA
-        for name in sorted((path.stem for path in (folder / stratum).glob("*.jsonl")), key=place)
+        (scenario, name)
+        for scenario in SCENARIOS
+        for name in sorted((path.stem for path in (folder / scenario).glob("*.jsonl")), key=place)
         if name != TRUTH
     ]
 
@@ -293,22 +319,22 @@ def labels(names: list[str]) -> dict[str, str]:
 def tables(folder: Path, n: int | None = None) -> dict[str, Table]:
     """All of the protocol from the results in the folder of a set, as tables.
 
-    ``scores`` has one row for each stratum and finder; ``curves``, ``errors`` and ``calibration`` one a
-    bin, the last also for all strata together, called "all".
+    ``scores`` has one row for each scenario and finder; ``curves``, ``errors`` and ``calibration`` one a
+    bin, the last also for all scenarios together, called "all".
 
     Parameters
     ----------
     folder
         ``OUT/SET`` of a run.
     n
-        Count the first ``n`` cubes of a stratum only; default: all there are.
+        Count the first ``n`` cubes of a scenario only; default: all there are.
     """
-    outcomes = {(stratum, name): Outcome.load(folder / stratum, name, n) for stratum, name in stored(folder)}
+    outcomes = {(scenario, name): Outcome.load(folder / scenario, name, n) for scenario, name in stored(folder)}
     outcomes = {key: outcome for key, outcome in outcomes.items() if len(outcome.cubes)}
     label = labels(list(dict.fromkeys(name for _, name in outcomes)))
     rows = {name: [] for name in ("scores", "curves", "errors", "calibration")}
-    for (stratum, name), outcome in outcomes.items():
-        key = {"stratum": stratum, "finder": label[name]}
+    for (scenario, name), outcome in outcomes.items():
+        key = {"scenario": scenario, "finder": label[name]}
         rows["scores"].append(key | {"parameters": name.partition(" ")[2]} | summary(outcome))
         rows["curves"] += [key | row for row in curves(outcome)]
         rows["errors"] += [key | row for row in errors(outcome)]
@@ -316,6 +342,6 @@ def tables(folder: Path, n: int | None = None) -> dict[str, Table]:
     for name in label:
         everything = Outcome.joined(outcome for (_, other), outcome in outcomes.items() if other == name)
         rows["calibration"] += [
-            {"stratum": "all", "finder": label[name]} | row for row in calibration(everything.found)
+            {"scenario": "all", "finder": label[name]} | row for row in calibration(everything.found)
         ]
     return {name: Table(rows=part) if part else Table() for name, part in rows.items()}

@@ -18,14 +18,14 @@ def variants(finder: str) -> list[Classical]:
     return [Classical(finder, parameters) for parameters in FINDERS[finder].combinations()]
 
 
-def choose(out: Path, which: str, finders: list[str], strata: list[str], n: int) -> dict[str, dict]:
-    """Take for each finder the combination of highest F1 over all strata together, and write it to ``tuned.json``.
+def choose(out: Path, which: str, finders: list[str], scenarios: list[str], n: int) -> dict[str, dict]:
+    """Take for each finder the combination of highest F1 over all scenarios together, and write it to ``tuned.json``.
 
     Parameters
     ----------
     out
         With the results of all variants, see :func:`napari_almadet.evaluation.run.run`.
-    which, strata, n
+    which, scenarios, n
         Which of them to count.
 
     Returns
@@ -37,11 +37,11 @@ def choose(out: Path, which: str, finders: list[str], strata: list[str], n: int)
     for finder in finders:
         tried = []
         for variant in variants(finder):
-            row = summary(Outcome.joined(Outcome.load(out / which / s, variant.name, n) for s in strata))
+            row = summary(Outcome.joined(Outcome.load(out / which / s, variant.name, n) for s in scenarios))
             rates = {key: round(row[key], 4) for key in ("f1", "completeness", "purity")}
             tried.append({"parameters": variant.parameters, **rates})
         best = max(tried, key=lambda one: one["f1"])
-        chosen[finder] = best | {"set": which, "cubes": n, "strata": strata, "tried": tried}
+        chosen[finder] = best | {"set": which, "cubes": n, "scenarios": scenarios, "tried": tried}
     partial = out / f"{TUNED}.partial"
     partial.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, out / TUNED)

@@ -1,7 +1,7 @@
 """Simulated observations: sky -> visibilities -> dirty cube."""
 
-# What each stratum of `strata.STRATA` is, here so that the command line's help imports nothing slow.
-STRATA_ABOUT = {
+# What each scenario of `scenarios.SCENARIOS` is, here so that the command line's help imports nothing slow.
+SCENARIOS_ABOUT = {
     "paper": "the paper's table 1",
     "empty": "no source",
     "line-only": "lines without continuum",
@@ -16,4 +16,12 @@ STRATA_ABOUT = {
     "edges": "all sources within one beam of the field's edge",
     "phase-errors": "antennas' phases wrong by 10 to 30 degrees rms, constant or slowly varying",
     "cleaned": "restored with the clean beam, up to 15 % of the sidelobes left",
+    "galaxies": "rotating galaxies of 1 to 40 beams, observed and worked on as published cubes are",
+    "clouds": "turbulent clouds that fill a part of the field or all of it, in one line or in several",
+    "absorption": "lines before bright continuum",
+    "continuum-left": "lines about continuum of SNR 100 to 2000 that nobody subtracted",
+    "cleaned-loop": "CLEAN, 30 to 3000 iterations a channel",
+    "smoothed": "smoothed to a beam up to 1.8 times as wide",
+    "shared-channels": "channels that share noise: Hanning, boxcar, averaged by 2 to 8, regridded",
+    "shared-channels-empty": "the same without sources",
 }

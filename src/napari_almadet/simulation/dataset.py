@@ -21,9 +21,21 @@ from astropy.wcs import WCS
 from radio_beam import Beam
 
 from napari_almadet.cube.cube import Cube
+from napari_almadet.simulation.objects import Ground, gaussians
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import SimulatedCube, draw_sky, full_coverage, header, truth_table, write_cube
-from napari_almadet.simulation.strata import STRATA
+from napari_almadet.simulation.processing import Processing, processed
+from napari_almadet.simulation.products import (
+    SimulatedCube,
+    draw_sky,
+    full_coverage,
+    header,
+    sky_of,
+    truth_table,
+    write_cube,
+)
+from napari_almadet.simulation.scenarios import SCENARIOS, Coverage
+from napari_almadet.simulation.sky import SkyModel
+from napari_almadet.simulation.truth import object_table, parts_of, view_of
 
 SAMPLE_SEED = 45  # a field of ordinary sources: SNR 10 to 27 in the stacked image
 # The three sets are streams of seeds that cannot meet.
@@ -31,28 +43,28 @@ SETS = {"train": 0, "validation": 1, "test": 2}
 
 
 def simulate_cube(
-    seed: int, stratum: str = "paper", observation: Observation | None = None, imager: Imager | None = None
+    seed: int, scenario: str = "paper", observation: Observation | None = None, imager: Imager | None = None
 ) -> SimulatedCube:
-    """Draw a sky from a stratum and observe it; the same seed gives the same cube on the same device.
+    """Draw a sky from a scenario and observe it; the same seed gives the same cube on the same device.
 
     Parameters
     ----------
     seed
         Of everything that is drawn.
-    stratum
-        A key of :data:`~napari_almadet.simulation.strata.STRATA`.
+    scenario
+        A key of :data:`~napari_almadet.simulation.scenarios.SCENARIOS`.
     observation, imager
-        What to observe with; the paper's set-up if neither is given.  Some strata draw an
+        What to observe with; the paper's set-up if neither is given.  Some scenarios draw an
         observation of their own, which has the size and the channels of this one.
 
     Raises
     ------
     ValueError
-        If there is no such stratum.
+        If there is no such scenario.
     """
-    if stratum not in STRATA:
-        raise ValueError(f"no stratum {stratum!r}; there are: {', '.join(STRATA)}")
-    kind = STRATA[stratum]
+    if scenario not in SCENARIOS:
+        raise ValueError(f"no scenario {scenario!r}; there are: {', '.join(SCENARIOS)}")
+    kind = SCENARIOS[scenario]
     asked = imager.observation if imager else observation or Observation()
     # streams of their own: the sky of a seed does not depend on how much the observation draws
     observation = kind.observe(np.random.default_rng([seed, 1]), asked) if kind.observe else asked
@@ -61,10 +73,31 @@ def simulate_cube(
     coverage = kind.blank(np.random.default_rng([seed, 2]), observation) if kind.blank else full_coverage(observation)
     where = kind.place(observation, coverage.pixels) if kind.place else None
     model = draw_sky(np.random.default_rng(seed), kind, observation, where)
+    if kind.objects or kind.process:
+        return _processed(seed, scenario, imager, model, coverage, where)
     dirty = imager.cube(model, torch.Generator().manual_seed(seed)).cpu().numpy()
     dirty[~coverage.channels] = np.nan
     dirty[:, ~coverage.pixels] = np.nan
-    return SimulatedCube(dirty, model, truth_table(model, imager, coverage), observation, stratum, seed)
+    return SimulatedCube(dirty, model, truth_table(model, imager, coverage), observation, scenario, seed)
+
+
+def _processed(
+    seed: int, scenario: str, imager: Imager, model: SkyModel, coverage: Coverage, where: np.ndarray | None
+) -> SimulatedCube:
+    """A cube of a scenario with objects beside the model's Gaussians, or with more done to it than imaging."""
+    kind, observation = SCENARIOS[scenario], imager.observation
+    done = kind.process(np.random.default_rng([seed, 3]), observation) if kind.process else Processing()
+    mixing = done.mixing.of_signal if done.mixing else None
+    places = np.ones((observation.size, observation.size)) if where is None else where
+    objects = gaussians(model, observation, mixing)
+    if kind.objects:
+        objects += kind.objects(np.random.default_rng([seed, 4]), Ground(observation, places, mixing))
+    dirty = processed(imager, sky_of(objects, observation), done, torch.Generator().manual_seed(seed))
+    dirty[~coverage.channels] = np.nan
+    dirty[:, ~coverage.pixels] = np.nan
+    view = view_of(observation, done, coverage.channels, coverage.pixels & np.isfinite(dirty).any(axis=0))
+    parts = parts_of(objects, view)
+    return SimulatedCube(dirty, model, object_table(parts, view), observation, scenario, seed, objects, parts, done)
 
 
 def sample(kind: str = "sources", seed: int = SAMPLE_SEED) -> SimulatedCube:
@@ -79,7 +112,7 @@ def sample_cube(kind: str = "sources", seed: int = SAMPLE_SEED) -> Cube:
 
 def cube_of(simulated: SimulatedCube, name: str) -> Cube:
     """A simulated cube as the rest of the package knows cubes."""
-    cards = header(simulated.observation, "Jy/beam")
+    cards = header(simulated.observation, "Jy/beam", simulated.beam)
     return Cube(
         simulated.dirty,
         wcs=WCS(cards),
@@ -91,9 +124,9 @@ def cube_of(simulated: SimulatedCube, name: str) -> Cube:
     )
 
 
-def seed_of(which: str, index: int, stratum: str, seed: int) -> int:
-    """Seed of one cube of a set: sets, strata and cubes have streams of their own."""
-    sequence = np.random.SeedSequence([seed, SETS[which], list(STRATA).index(stratum), index])
+def seed_of(which: str, index: int, scenario: str, seed: int) -> int:
+    """Seed of one cube of a set: sets, scenarios and cubes have streams of their own."""
+    sequence = np.random.SeedSequence([seed, SETS[which], list(SCENARIOS).index(scenario), index])
     return int(sequence.generate_state(1, np.uint32)[0])
 
 
@@ -102,21 +135,21 @@ def write_set(
     n: int,
     *,
     which: str = "train",
-    stratum: str = "paper",
+    scenario: str = "paper",
     seed: int = 0,
     observation: Observation | None = None,
     sky: bool = True,
     mosaic: int = 1,
     jobs: int | None = None,
 ) -> Iterator[Path]:
-    """Simulate ``n`` cubes into ``folder/<stratum>-<number>``, in parallel, and yield each as it is done.
+    """Simulate ``n`` cubes into ``folder/<scenario>-<number>``, in parallel, and yield each as it is done.
 
     With ``mosaic`` over 1 each is a mosaic of that many fields on a side, and has no sky model cube.  Cubes that
     are there already are not made again, so an interrupted run goes on where it stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     observation = observation or Observation()
-    targets = {folder / f"{stratum}-{i:05d}": seed_of(which, i, stratum, seed) for i in range(n)}
+    targets = {folder / f"{scenario}-{i:05d}": seed_of(which, i, scenario, seed) for i in range(n)}
     for target in [t for t in targets if t.is_dir()]:
         yield target
         del targets[target]
@@ -125,13 +158,13 @@ def write_set(
     jobs = min(jobs or os.cpu_count() or 1, len(targets))
     if jobs == 1:
         for target, s in targets.items():
-            yield _simulate_one(target, s, stratum, observation, sky, mosaic)
+            yield _simulate_one(target, s, scenario, observation, sky, mosaic)
         return
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
         futures = [
-            pool.submit(_simulate_one, target, s, stratum, observation, sky, mosaic) for target, s in targets.items()
+            pool.submit(_simulate_one, target, s, scenario, observation, sky, mosaic) for target, s in targets.items()
         ]
         for future in as_completed(futures):
             yield future.result()
@@ -142,11 +175,11 @@ def _imager(observation: Observation) -> Imager:
     return Imager(observation)
 
 
-def _simulate_one(folder: Path, seed: int, stratum: str, observation: Observation, sky: bool, mosaic: int) -> Path:
+def _simulate_one(folder: Path, seed: int, scenario: str, observation: Observation, sky: bool, mosaic: int) -> Path:
     if mosaic > 1:
         from napari_almadet.simulation.mosaic import write_mosaic
 
-        return write_mosaic(folder, seed, mosaic, stratum, observation)
-    # a stratum that draws its observations would not use this one
-    imager = _imager(observation) if STRATA[stratum].observe is None else None
-    return write_cube(simulate_cube(seed, stratum, observation, imager), folder, sky=sky)
+        return write_mosaic(folder, seed, mosaic, scenario, observation)
+    # a scenario that draws its observations would not use this one
+    imager = _imager(observation) if SCENARIOS[scenario].observe is None else None
+    return write_cube(simulate_cube(seed, scenario, observation, imager), folder, sky=sky)

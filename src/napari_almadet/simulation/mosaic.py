@@ -1,4 +1,4 @@
-"""Cubes larger than memory: fields of a stratum side by side, seen as one mosaic and written channel by channel.
+"""Cubes larger than memory: fields of a scenario side by side, seen as one mosaic and written channel by channel.
 
 A mosaic differs from a single field in three ways.  Its primary beam is flat, as many pointings make it.  A source's
 sidelobes, and the noise's correlation, reach no further than a pointing sees: in a mosaic both are the
@@ -21,7 +21,7 @@ from scipy import fft
 from napari_almadet.simulation.array import AntennaArray, grid_visibilities, primary_beam_radius
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.products import draw_sky, finished, header, truth_table, write_psf
-from napari_almadet.simulation.strata import STRATA
+from napari_almadet.simulation.scenarios import SCENARIOS, Scenario
 
 FAINTEST = 1e-5  # of a component's peak, where its image ends
 EMPTY = 1e-5  # of the highest weight: cells that no visibility is near to
@@ -40,18 +40,18 @@ class Mosaic:
     truth: QTable
 
 
-def draw_mosaic(seed: int, across: int, stratum: str = "paper", observation: Observation | None = None) -> Mosaic:
-    """Draw ``across`` x ``across`` skies of a stratum, each as for one field of the observation's size.
+def draw_mosaic(seed: int, across: int, scenario: str = "paper", observation: Observation | None = None) -> Mosaic:
+    """Draw ``across`` x ``across`` skies of a scenario, each as for one field of the observation's size.
 
     Raises
     ------
     ValueError
-        If the stratum draws more than a sky: an observation of its own, places within its primary beam, blank pixels.
+        If the scenario draws more than a sky: an observation of its own, places within its primary beam, blank pixels.
     """
-    kind = STRATA[stratum]
-    if kind.observe or kind.place or kind.blank:
-        possible = ", ".join(name for name, k in STRATA.items() if not (k.observe or k.place or k.blank))
-        raise ValueError(f"no mosaics of {stratum}, whose fields are observed each in its own way; of: {possible}")
+    kind = SCENARIOS[scenario]
+    if drawn_apart(kind):
+        possible = ", ".join(name for name, k in SCENARIOS.items() if not drawn_apart(k))
+        raise ValueError(f"no mosaics of {scenario}, whose fields are observed each in its own way; of: {possible}")
     observation = replace(observation or Observation(), mosaic=True)
     imager = Imager(observation, band_ends=False)
     rng = np.random.default_rng(seed)
@@ -73,6 +73,11 @@ def draw_mosaic(seed: int, across: int, stratum: str = "paper", observation: Obs
     truth = vstack(tables, metadata_conflicts="silent")
     truth["id"] = np.arange(1, len(truth) + 1)
     return Mosaic(observation, across * observation.size, stamps, truth)
+
+
+def drawn_apart(kind: Scenario) -> bool:
+    """Whether a scenario draws more for each field than a sky of Gaussians."""
+    return any((kind.observe, kind.place, kind.blank, kind.objects, kind.process))
 
 
 def planes(mosaic: Mosaic, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -122,17 +127,17 @@ def as_one_field(weights: np.ndarray, observation: Observation) -> np.ndarray:
     return fft.fft2(psf).real
 
 
-def write_mosaic(folder: Path, seed: int, across: int, stratum: str, observation: Observation) -> Path:
+def write_mosaic(folder: Path, seed: int, across: int, scenario: str, observation: Observation) -> Path:
     """Write ``dirty.fits``, ``psf.fits``, ``truth.ecsv`` and ``simulation.json`` of a mosaic, plane by plane.
 
     The folder appears under its name only when it is complete.  There is no ``sky.fits``.
     """
-    mosaic = draw_mosaic(seed, across, stratum, observation)
+    mosaic = draw_mosaic(seed, across, scenario, observation)
     observation, side = mosaic.observation, mosaic.side
     cards = header(observation, "Jy/beam")
     cards.update(CRPIX1=side // 2 + 1, CRPIX2=side // 2 + 1)
     axes = {"SIMPLE": True, "BITPIX": -32, "NAXIS": 3, "NAXIS1": side, "NAXIS2": side, "NAXIS3": observation.n_channels}
-    about = {"seed": seed, "stratum": stratum, "mosaic": across, "observation": asdict(observation)}
+    about = {"seed": seed, "scenario": scenario, "mosaic": across, "observation": asdict(observation)}
     with finished(folder, about, mosaic.truth) as partial:
         write_psf(observation, partial / "psf.fits")
         stream = fits.StreamingHDU(partial / "dirty.fits", fits.Header({**axes, **cards}))

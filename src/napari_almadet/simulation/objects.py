@@ -31,6 +31,7 @@ CLOUD_SNR = (LEAST_SNR, 60.0)
 FILLING = 0.35  # of the clouds fill the field
 SEVERAL_LINES = 0.25  # of the clouds
 CONTINUUM_SNR = (100.0, 2000.0)  # of bright continuum in the stacked image
+ABSORBED_SNR = (100.0, 1500.0)  # of continuum with a line before it: at 100 half of it is 4 times a channel's noise
 STAMP_LEVEL = 1e-5  # of a Gaussian's peak, where its image ends
 CONNECTED = 3.0  # SNR at which the parts of a cloud must meet to be one object
 PIECE_SNR = 5.0  # that a part of its own has at least
@@ -56,7 +57,7 @@ class SkyObject:
     pair
         Number of the close pair it belongs to, or 0.
     about
-        More of what is known of it, by column of the truth table.
+        What is known of it better than it can be measured in its image, by column of the truth table.
     """
 
     kind: str
@@ -183,7 +184,7 @@ def absorption(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
     observation, n = ground.observation, ground.n_fine
     beam = observation.clean_beam
     made = []
-    for source in continuum_sources(rng, ground, int(rng.integers(1, 4)), (20.0, 500.0)):
+    for source in continuum_sources(rng, ground, int(rng.integers(1, 4)), ABSORBED_SNR):
         z = float(rng.uniform(0.1, 0.9) * n)
         size = (3 * beam.fwhm + max(source.image.shape),) * 2
         place = (source.x, source.y, z)
@@ -272,6 +273,7 @@ def gaussians(model: SkyModel, observation: Observation, mixing: Mixing | None =
                 corner,
                 continua[i] if bright else None,
                 int(model.pair[i]),
+                {"fwhm_major": model.major[i], "fwhm_minor": model.minor[i], "angle": model.angle[i]},
             )
         )
     return made
@@ -477,7 +479,13 @@ def _row(one: SkyObject, view: View, shown: Emission, mask: np.ndarray) -> Seen:
         "z_min": int(inside[0]) + first if has_line else -1,
         "z_max": int(inside[-1]) + first if has_line else -1,
     }
-    row |= _shape(one, np.abs(shown.cube).sum(axis=0), shown.origin[1:])
+    flat = np.abs(shown.cube).sum(axis=0)
+    row |= _shape(one, flat, shown.origin[1:])
+    if one.kind == "cloud" and flat.any():  # a part of it lies where it shines
+        row |= {
+            axis: float((flat.sum(axis=other) * np.arange(flat.shape[1 - other])).sum() / flat.sum()) + first
+            for axis, other, first in (("y", 1, shown.origin[1]), ("x", 0, shown.origin[2]))
+        }
     row |= _peak(np.abs(shown.cube), shown.origin)
     row |= _sky(one, mask, shown, observation)
     return Seen(row | one.about, shown.origin, mask, np.abs(shown.cube))

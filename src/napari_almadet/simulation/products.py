@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,14 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 
+from napari_almadet.simulation.array import CleanBeam
+from napari_almadet.simulation.emission import line_widths
+from napari_almadet.simulation.objects import Seen, SkyObject
 from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.processing import Processing
+from napari_almadet.simulation.scenarios import Coverage, Scenario
 from napari_almadet.simulation.sky import PAPER_BEAM, SkyModel
-from napari_almadet.simulation.strata import Coverage, Stratum
+from napari_almadet.simulation.truth import mask_of, view_of, voxels_of
 
 BOX_LEVEL = 0.1
 # Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
@@ -26,28 +32,62 @@ BRIGHTEST = (0.5e-4, 2.9e-4)
 
 @dataclass(frozen=True, eq=False)
 class SimulatedCube:
-    """A dirty cube (channel, y, x) in Jy/beam, what it was made from, and what is true of it.
+    """A cube (channel, y, x) in Jy/beam, what it was made from, and what is true of it.
 
-    NaN where there is no data.
+    NaN where there is no data.  ``objects`` are all that is in the sky where that is more than ``model``, and ``parts``
+    what is seen of them; None where the model is all.  ``processing`` is what was done to the dirty cube.
     """
 
     dirty: np.ndarray
     model: SkyModel
     truth: QTable
     observation: Observation
-    stratum: str
+    scenario: str
     seed: int
+    objects: list[SkyObject] | None = None
+    parts: list[Seen] | None = None
+    processing: Processing | None = None
+
+    @property
+    def beam(self) -> CleanBeam:
+        """The clean beam that the cube's unit refers to."""
+        smoothed = self.processing.beam if self.processing else None
+        return smoothed or self.observation.clean_beam
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        """Which voxel belongs to which row of the truth table, by its ``id``; 0 for none: int16, of the cube's shape.
+
+        A source's voxels are those where its own model, convolved with the clean beam, is over half the noise of a
+        channel; of two sources the brighter has them.
+        """
+        parts = self.parts
+        if parts is None:
+            known = np.isfinite(self.dirty)
+            channels, pixels = known.any(axis=(1, 2)), known.any(axis=0)
+            parts = voxels_of(self.model, view_of(self.observation, self.processing, channels, pixels))
+        return mask_of(parts, self.observation)
 
     def sky(self) -> np.ndarray:
         """The sky model cube, (channel, y, x) in Jy/pixel."""
+        if self.objects is not None:
+            return sky_of(self.objects, self.observation)
         images, spectra, _ = self.model.components(self.observation.size, self.observation.frequencies)
         return np.einsum("sc,syx->cyx", spectra.astype(np.float32), images)
 
 
+def sky_of(objects: list[SkyObject], observation: Observation) -> np.ndarray:
+    """The sky of objects, (channel, y, x) in Jy/pixel, float32."""
+    sky = np.zeros((observation.n_channels, observation.size, observation.size), np.float32)
+    for one in objects:
+        one.add_to(sky)
+    return sky
+
+
 def draw_sky(
-    rng: np.random.Generator, kind: Stratum, observation: Observation, where: np.ndarray | None = None
+    rng: np.random.Generator, kind: Scenario, observation: Observation, where: np.ndarray | None = None
 ) -> SkyModel:
-    """Draw the sky of one field of a stratum; ``where``: the chance of each pixel to hold a source."""
+    """Draw the sky of one field of a scenario; ``where``: the chance of each pixel to hold a source."""
     brightest = kind.brightness * rng.uniform(*BRIGHTEST)  # voxel, Jy/pixel
     if kind.sky.in_beams:
         brightest *= (PAPER_BEAM.fwhm / observation.clean_beam.fwhm) ** 2
@@ -133,14 +173,17 @@ def truth_table(model: SkyModel, imager: Imager, coverage: Coverage | None = Non
             "snr_stack": snr_stack,
             "snr_line": snr_line,
             "pair": model.pair,
+            "kind": np.where((model.gradient != 0) & has_line, "disc", "gaussian"),
+            "w20": [line_widths(line)[0] if line.any() else np.nan for line in lines],
+            "w50": np.where(has_line, widths, np.nan),
         }
     )
     truth.meta["clean_beam"] = asdict(observation.clean_beam)
     return truth
 
 
-def header(observation: Observation, unit: str) -> fits.Header:
-    """FITS header of a simulated cube, with the clean beam where ``unit`` is per beam."""
+def header(observation: Observation, unit: str, beam: CleanBeam | None = None) -> fits.Header:
+    """FITS header of a simulated cube, with a beam, by default the clean one, where ``unit`` is per beam."""
     middle = observation.size // 2 + 1
     step = observation.pixel / 3600
     cards = fits.Header(
@@ -169,26 +212,29 @@ def header(observation: Observation, unit: str) -> fits.Header:
         }
     )
     if "beam" in unit:
-        beam = observation.clean_beam
+        beam = beam or observation.clean_beam
         cards.update(BMAJ=beam.major * step, BMIN=beam.minor * step, BPA=beam.angle)
     return cards
 
 
 def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> Path:
-    """Write ``dirty.fits``, ``sky.fits``, ``psf.fits``, ``truth.ecsv`` and ``simulation.json`` into ``folder``.
+    """Write ``dirty.fits``, ``sky.fits``, ``psf.fits``, ``mask.fits``, ``truth.ecsv`` and ``simulation.json``.
 
-    The folder appears under its name only when it is complete.
+    ``mask.fits`` is `SimulatedCube.mask`, compressed.  The folder appears under its name only when it is complete.
     """
     observation, missing = simulated.observation, np.isnan(simulated.dirty)
     about = {
         "seed": simulated.seed,
-        "stratum": simulated.stratum,
+        "scenario": simulated.scenario,
         "observation": asdict(observation),
         "blank_share": float(missing.all(axis=0).mean()),
         "blank_channels": np.flatnonzero(missing.all(axis=(1, 2))).tolist(),
+        "processing": simulated.processing.about() if simulated.processing else {},
     }
     with finished(folder, about, simulated.truth) as partial:
-        fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam"))
+        fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam", simulated.beam))
+        labels = fits.CompImageHDU(simulated.mask, header(observation, ""), compression_type="GZIP_1")
+        labels.writeto(partial / "mask.fits")
         if sky:
             fits.writeto(partial / "sky.fits", simulated.sky(), header(observation, "Jy/pixel"))
         write_psf(observation, partial / "psf.fits")

@@ -1,7 +1,7 @@
-"""The strata of simulated data: what the sky holds, how it is observed, and what is missing of the cube.
+"""The scenarios of simulated data: what the sky holds, how it is observed, and what is missing of the cube.
 
 The first is the paper's set; the others are what that set does not hold and real data does.
-What each is for the reader, `napari_almadet.simulation.STRATA_ABOUT` says.
+What each is for the reader, `napari_almadet.simulation.SCENARIOS_ABOUT` says.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from napari_almadet.simulation import objects, processing
 from napari_almadet.simulation.array import AntennaArray, fit_clean_beam, primary_beam_radius
 from napari_almadet.simulation.observe import PB_LIMIT, Observation, draw_observation
+from napari_almadet.simulation.processing import Processing
 from napari_almadet.simulation.sky import PAPER, SkyRecipe
 
 # Sources are placed where the primary beam is above this.
@@ -68,6 +70,17 @@ def cleaned(rng: np.random.Generator, observation: Observation) -> Observation:
     return replace(observation, residual=float(rng.uniform(0, 0.15)))
 
 
+def any_published(rng: np.random.Generator, observation: Observation) -> Observation:
+    """As galaxies and clouds are observed: pixels of another size, any array and weights, or a corrected primary beam.
+
+    In four cubes of ten short spacings were added and the sidelobes taken off, but for up to a tenth.
+    """
+    draw = rng.choice(4, p=[0.3, 0.3, 0.2, 0.2])
+    if draw:
+        observation = (other_beam, other_array, primary_beam_corrected)[draw - 1](rng, observation)
+    return replace(observation, residual=float(rng.uniform(0, 0.1))) if rng.random() < 0.4 else observation
+
+
 def blank_borders(rng: np.random.Generator, observation: Observation) -> Coverage:
     """Blank a tenth to two fifths of the field, a frame or an irregular edge, and up to 5 % of channels at each end."""
     size, n = observation.size, observation.n_channels
@@ -106,7 +119,7 @@ def edge(observation: Observation, covered: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Stratum:
+class Scenario:
     """One kind of simulated cube.
 
     Attributes
@@ -122,6 +135,10 @@ class Stratum:
         Chance of each pixel to hold a source; None for the recipe's positions.
     blank
         Draws what is missing; None for nothing.
+    objects
+        Draws what is in the sky beside the Gaussians of ``sky``; None for nothing.
+    process
+        Draws what is done to the cube; None for nothing.
     """
 
     sky: SkyRecipe = PAPER
@@ -129,23 +146,32 @@ class Stratum:
     observe: Callable[[np.random.Generator, Observation], Observation] | None = None
     place: Callable[[Observation, np.ndarray], np.ndarray] | None = None
     blank: Callable[[np.random.Generator, Observation], Coverage] | None = None
+    objects: objects.Draw | None = None
+    process: Callable[[np.random.Generator, Observation], Processing] | None = None
 
 
 # the paper's sizes over its beam
 SCALED = replace(PAPER, in_beams=True, fwhm=(0.25, 1.0))
+NOTHING = replace(PAPER, companions=None)
 
-STRATA = {
-    "paper": Stratum(),
-    "empty": Stratum(replace(PAPER, companions=None)),
-    "line-only": Stratum(replace(PAPER, continuum=False), brightness=1.5),
-    "continuum-only": Stratum(replace(PAPER, line=False)),
-    "bright": Stratum(brightness=6.0),
-    "pairs": Stratum(replace(PAPER, pairs=(2, 3))),
-    "beams": Stratum(SCALED, brightness=1.5, observe=other_beam, place=anywhere),
-    "arrays": Stratum(SCALED, brightness=1.5, observe=other_array, place=anywhere),
-    "rising": Stratum(SCALED, brightness=1.5, observe=primary_beam_corrected, place=anywhere),
-    "borders": Stratum(SCALED, brightness=2.0, place=near_blank, blank=blank_borders),
-    "discs": Stratum(
+
+def published(draw: objects.Draw) -> Scenario:
+    """Objects and nothing else, observed and worked on in any of the ways of published cubes."""
+    return Scenario(NOTHING, observe=any_published, place=anywhere, objects=draw, process=processing.as_published)
+
+
+SCENARIOS = {
+    "paper": Scenario(),
+    "empty": Scenario(replace(PAPER, companions=None)),
+    "line-only": Scenario(replace(PAPER, continuum=False), brightness=1.5),
+    "continuum-only": Scenario(replace(PAPER, line=False)),
+    "bright": Scenario(brightness=6.0),
+    "pairs": Scenario(replace(PAPER, pairs=(2, 3))),
+    "beams": Scenario(SCALED, brightness=1.5, observe=other_beam, place=anywhere),
+    "arrays": Scenario(SCALED, brightness=1.5, observe=other_array, place=anywhere),
+    "rising": Scenario(SCALED, brightness=1.5, observe=primary_beam_corrected, place=anywhere),
+    "borders": Scenario(SCALED, brightness=2.0, place=near_blank, blank=blank_borders),
+    "discs": Scenario(
         replace(
             SCALED,
             companions=(1, 3),
@@ -157,7 +183,18 @@ STRATA = {
         brightness=0.35,
         place=anywhere,
     ),
-    "edges": Stratum(SCALED, brightness=5.0, place=edge),
-    "phase-errors": Stratum(observe=phase_errors),
-    "cleaned": Stratum(observe=cleaned),
+    "edges": Scenario(SCALED, brightness=5.0, place=edge),
+    "phase-errors": Scenario(observe=phase_errors),
+    "cleaned": Scenario(observe=cleaned),
+    # the seeds of a cube go by its place in this list: what is new comes last
+    "galaxies": published(objects.galaxies),
+    "clouds": published(objects.clouds),
+    "absorption": published(objects.absorption),
+    "continuum-left": Scenario(
+        replace(SCALED, continuum=False), brightness=1.5, place=anywhere, objects=objects.bright_continuum
+    ),
+    "cleaned-loop": Scenario(SCALED, brightness=3.0, place=anywhere, process=processing.clean_loop),
+    "smoothed": Scenario(SCALED, brightness=1.5, place=anywhere, process=processing.common_beam),
+    "shared-channels": Scenario(SCALED, brightness=1.5, place=anywhere, process=processing.shared_channels),
+    "shared-channels-empty": Scenario(NOTHING, process=processing.shared_channels),
 }

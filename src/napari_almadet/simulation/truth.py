@@ -1,0 +1,117 @@
+"""What is true of a simulated cube: the table of its objects, and the volume that says which voxel is whose."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+
+from napari_almadet.simulation.emission import MASK_LEVEL, beam_covariance
+from napari_almadet.simulation.objects import Seen, SkyObject, View, gaussians, label_volume, seen
+from napari_almadet.simulation.observe import Observation
+from napari_almadet.simulation.processing import Processing, smoothed_noise
+from napari_almadet.simulation.sky import SkyModel, covariance
+
+# Columns of the truth table in their order, with their units.
+COLUMNS: dict[str, u.UnitBase | None] = {
+    "id": None,
+    "x": u.pix,
+    "y": u.pix,
+    "z": None,
+    "x_min": None,
+    "x_max": None,
+    "y_min": None,
+    "y_max": None,
+    "z_min": None,
+    "z_max": None,
+    "fwhm_major": u.pix,
+    "fwhm_minor": u.pix,
+    "angle": u.deg,
+    "fwhm_line": None,
+    "continuum": u.Jy / u.pix,
+    "line": u.Jy / u.pix,
+    "spectral_index": None,
+    "flux": u.Jy * u.Hz,
+    "snr_stack": None,
+    "snr_line": None,
+    "pair": None,
+    "kind": None,
+    "w20": None,
+    "w50": None,
+    "x_peak": u.pix,
+    "y_peak": u.pix,
+    "z_peak": None,
+    "n_voxels": None,
+}
+WHOLE = ("x_min", "x_max", "y_min", "y_max", "z_min", "z_max", "pair", "n_voxels")  # whole numbers
+
+
+def view_of(observation: Observation, processing: Processing | None, channels: np.ndarray, pixels: np.ndarray) -> View:
+    """How a cube shows its objects after all that was done to it; ``channels`` and ``pixels`` hold data."""
+    beam, noise, shared = observation.clean_beam, observation.noise, None
+    if processing is not None and processing.mixing is not None:
+        shared = processing.mixing.covariance
+    if processing is not None and processing.beam is not None:
+        beam, noise = processing.beam, smoothed_noise(observation, processing.beam)
+    return View(observation, beam, noise, shared, channels, pixels)
+
+
+def object_table(parts: list[Seen], view: View) -> QTable:
+    """The truth table of objects, one row each; its ``id`` is the number of its voxels in the label volume.
+
+    Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a line.  See `seen` and the
+    page docs/training.md for what the columns say of galaxies and clouds.
+    """
+    table = QTable()
+    for name, unit in COLUMNS.items():
+        if name == "id":
+            values = np.arange(1, len(parts) + 1)
+        else:
+            kind = str if name == "kind" else int if name in WHOLE else float
+            values = np.array([part.row[name] for part in parts], dtype=kind)
+        table[name] = values if unit is None else values * unit
+    table.meta["clean_beam"] = asdict(view.beam)
+    return table
+
+
+def parts_of(objects: list[SkyObject], view: View) -> list[Seen]:
+    """Rows and voxels of all objects, in their order; those of which nothing is seen are left out."""
+    return [part for one in objects for part in seen(one, view) if part.row["snr_stack"] or part.row["snr_line"]]
+
+
+def voxels_of(model: SkyModel, view: View) -> list[Seen]:
+    """Voxels, without rows, of the Gaussians of a sky model; a rotating one as any other object."""
+    observation = view.observation
+    sources = gaussians(model, observation)
+    if not sources:
+        return []
+    images = model.images(observation.size, beam=view.beam) * observation.primary_beam()
+    spectra = model.spectra(observation.frequencies)
+    beam = beam_covariance(view.beam)
+    own = covariance(model.major, model.minor, model.angle)
+    # a Gaussian of peak 1 Jy/pixel, per beam
+    peaks = 2 * np.pi * np.sqrt(np.linalg.det(own) * np.linalg.det(beam) / np.linalg.det(own + beam))
+    parts = []
+    for one, image, spectrum, peak in zip(sources, images, spectra, peaks, strict=True):
+        if one.kind == "disc":
+            parts += seen(one, view)
+            continue
+        image = np.where(view.pixels, peak * image, 0).astype(np.float32)
+        spectrum = np.where(view.channels, spectrum, 0).astype(np.float32)
+        limit = MASK_LEVEL * view.noise
+        rows, columns = (np.flatnonzero((image * spectrum.max() > limit).any(axis=axis)) for axis in (1, 0))
+        used = np.flatnonzero(spectrum * image.max() > limit)
+        if not len(used):
+            parts.append(Seen({}, (0, 0, 0), np.zeros((0, 0, 0), bool), np.zeros((0, 0, 0), np.float32)))
+            continue
+        window = tuple(slice(int(i[0]), int(i[-1]) + 1) for i in (used, rows, columns))
+        brightness = spectrum[window[0], None, None] * image[window[1:]]
+        parts.append(Seen({}, tuple(w.start for w in window), brightness > limit, brightness))
+    return parts
+
+
+def mask_of(parts: list[Seen], observation: Observation) -> np.ndarray:
+    """The label volume of a cube, int16, (channels, y, x)."""
+    return label_volume(parts, (observation.n_channels, observation.size, observation.size))
