@@ -8,8 +8,7 @@ from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.search.extended import crowd, elongation, merge_extended
-from napari_almadet.search.features import MEASURES
-from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
 
 
@@ -32,9 +31,8 @@ def test_what_a_far_brighter_source_outshines_is_no_patch():
     strength[20:50, 20:50] = 20
     strength[5, 5] = 1000
     window = Window(0, 0, strength.shape, (slice(0, 60), slice(0, 60)), 1)
-    numbers = np.zeros(len(MEASURES), np.float32)
     inside = RawDetection(
-        Candidate(1, Box(0, 1, 0, 1), 0.9), 35, 35, 2.0, 2.0, np.zeros(8, np.float32), numbers, window
+        Candidate(1, Box(0, 1, 0, 1), 0.9), 35, 35, 2.0, 2.0, np.zeros(8, np.float32), Features(), window
     )
     assert merge_extended([inside], strength, None, window, 4.0, 8) == [inside]
 
@@ -54,10 +52,8 @@ def test_a_crowd_is_what_source_finder_is_sure_of(chances, strengths, crowded):
     window = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 1)
     members = []
     for chance, snr in zip(chances, strengths, strict=True):
-        numbers = np.zeros(len(MEASURES), np.float32)
-        numbers[MEASURES.index("logit")] = logit(chance)
-        numbers[MEASURES.index("line")] = np.arcsinh(snr / 2)
+        features = Features(detection_logit=logit(chance), snr_line=snr)
         members.append(
-            RawDetection(Candidate(1, Box(0, 1, 0, 1), chance), 0, 0, 2.0, 2.0, np.zeros(8), numbers, window)
+            RawDetection(Candidate(1, Box(0, 1, 0, 1), chance), 0, 0, 2.0, 2.0, np.zeros(8), features, window)
         )
     assert crowd(members, 40.0) == crowded

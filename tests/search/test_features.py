@@ -10,9 +10,10 @@ import torch
 
 from napari_almadet.search.components import gaussian
 from napari_almadet.search.features import (
-    MEASURES,
+    N_FEATURES,
     centres,
-    measures,
+    encode,
+    measure_features,
     own_lines,
     part_neighbours,
     spectra,
@@ -20,6 +21,7 @@ from napari_almadet.search.features import (
 )
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import in_noise_units
+from napari_almadet.search.raw_detection import Features
 
 BEAM = 4.0
 SIGMA = BEAM / 2.3548
@@ -104,36 +106,42 @@ def test_measures_say_what_their_names_say():
     images[MAPS.index("stack"), 12, 30] = float(np.arcsinh(-2.0))
     images[MAPS.index("negative line"), 30, 12] = float(np.arcsinh(-3.0))
     rows = np.array([(1.5, 10, 10, SIGMA, 2 * SIGMA), (3, 10, 20, SIGMA, SIGMA)])
-    table = measures(
+    first, second = measure_features(
         rows,
         images,
         units,
         np.zeros((2, len(units.cube)), np.float32) + 0.1,
         np.array([8.0, 0.0]),
-        np.array([0.9, 0.1]),
         BEAM,
     )
-    assert table.shape == (2, len(MEASURES))
-    first = dict(zip(MEASURES, table[0], strict=True))
-    assert first["logit"] == 1.5
-    assert 2 * np.sinh(first["stack"]) == pytest.approx(6, rel=1e-3)
-    assert 2 * np.sinh(first["own line"]) == pytest.approx(8, rel=1e-3)
-    assert 2 * np.sinh(first["both"]) == pytest.approx(10, rel=1e-3)
-    assert first["line chance"] == pytest.approx(0.9)
-    assert first["distance"] == pytest.approx(2.5)
-    assert 2 * np.sinh(first["brighter neighbour"]) == pytest.approx(20, rel=1e-3)
-    assert (first["height"], first["width"]) == pytest.approx((0, np.log(2)), abs=1e-3)
-    assert first["valid"] == 1
-    assert 2 * np.sinh([first["deepest"], first["deepest line"]]) == pytest.approx([4, 6], rel=1e-3)
-    second = dict(zip(MEASURES, table[1], strict=True))
-    assert (second["brighter neighbour"], second["distance"]) == (0, 8)
+    assert first.detection_logit == 1.5
+    assert (first.snr_stacked, first.snr_own_line, first.snr_both) == pytest.approx((6, 8, 10), rel=1e-3)
+    assert (first.snr_neighbour, first.neighbour_distance) == pytest.approx((20, 2.5), rel=1e-3)
+    assert (first.fwhm_y, first.fwhm_x) == pytest.approx((1, 2), rel=1e-3)
+    assert (first.dip_stacked, first.dip_line) == pytest.approx((4, 6), rel=1e-3)
+    assert (first.coverage, first.beam, first.n_channels, first.snr_brightest) == pytest.approx(
+        (1, BEAM, 64, 20), rel=1e-3
+    )
+    assert (second.snr_neighbour, second.neighbour_distance) == (0, 8)
 
 
-def test_no_candidates_have_no_measures():
+def test_features_are_encoded_as_the_classifier_was_trained_with_them():
+    """By hand: S/N ratios as arcsinh(S/N / 2), sizes and the field's spread as logarithms."""
+    one = Features(
+        *(1.5, 6.0, 7.0, -2.0, 3.0, 8.0, 0.9, 20.0, 2.5, 0.1, 0.2, 1.0, 2.0, 1.2, 20.0, 4.0, -6.0, 0.75, 4.4, 64)
+    )
+    snr = [np.arcsinh(value / 2) for value in (6, 7, -2, 3, 8)]
+    expected = [1.5, *snr, 0.9, np.arcsinh(5), np.arcsinh(10), 2.5, 0.1, 0.2, 0, np.log(2), np.log(1.2)]
+    expected += [np.arcsinh(10), np.arcsinh(2), -np.arcsinh(3), 0.75, 0.1, np.log(0.64)]
+    assert encode([one]).dtype == np.float32
+    np.testing.assert_allclose(encode([one])[0], expected, rtol=1e-6, atol=1e-7)
+    assert encode([]).shape == (0, N_FEATURES)
+
+
+def test_no_detections_have_no_features():
     units = in_noise_units(correlated(3, 16), BEAM)
-    images, none = torch.zeros(len(MAPS), 40, 40), np.zeros(0)
-    empty = measures(np.zeros((0, 5)), images, units, np.zeros((0, 16)), none, none, BEAM)
-    assert empty.shape == (0, len(MEASURES))
+    images = torch.zeros(len(MAPS), 40, 40)
+    assert measure_features(np.zeros((0, 5)), images, units, np.zeros((0, 16)), np.zeros(0), BEAM) == []
 
 
 def test_sidelobes_have_twins_and_kin_and_sources_do_not():

@@ -18,11 +18,10 @@ from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
 from napari_almadet.search import pipeline as search
 from napari_almadet.search.decisions import drop_sidelobes_across_windows
-from napari_almadet.search.features import MEASURES
 from napari_almadet.search.merge import Part, merge_windows, one_source
 from napari_almadet.search.networks import SearchNetworks
 from napari_almadet.search.positions import cutout_of
-from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window, bytes_needed, windows
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
@@ -205,11 +204,10 @@ def test_a_patch_too_large_to_measure_says_so(with_beam):
 def find(
     y: float, x: float, window: Window, number: int, logit: float = 0.0, both: float = 10.0, **known
 ) -> RawDetection:
-    numbers = np.zeros(len(MEASURES), np.float32)
-    numbers[MEASURES.index("logit")], numbers[MEASURES.index("both")] = logit, np.arcsinh(both / 2)
-    numbers[MEASURES.index("brightest")] = np.arcsinh(known.pop("brightest", both) / 2)
+    brightest = known.pop("brightest", both)
+    features = Features(detection_logit=logit, snr_stacked=both, snr_brightest=brightest)
     candidate = Candidate(number, Box(0, 1, 0, 1), known.pop("prob", 0.9), **known)
-    return RawDetection(candidate, y, x, 2.0, 2.0, np.zeros(4, np.float32), numbers, window)
+    return RawDetection(candidate, y, x, 2.0, 2.0, np.zeros(4, np.float32), features, window)
 
 
 LEFT = Window(0, 0, (40, 60), (slice(0, 40), slice(0, 50)), 1)

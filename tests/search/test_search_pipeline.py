@@ -17,10 +17,10 @@ from napari_almadet.detection import detect
 from napari_almadet.progress import finish
 from napari_almadet.remeasure import move
 from napari_almadet.search.decisions import artefact_kind, classify, odds_for_field_area
-from napari_almadet.search.features import MEASURES
+from napari_almadet.search.features import encode
 from napari_almadet.search.lines import find_lines_again, refined, resolutions
 from napari_almadet.search.networks import SearchNetworks
-from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
@@ -41,6 +41,10 @@ def source_finder(maps: torch.Tensor) -> torch.Tensor:
 def line_finder(spectra: torch.Tensor) -> torch.Tensor:
     smooth = torch.nn.functional.avg_pool1d(spectra[:, None], 5, 1, 2)[:, 0] * 5**0.5
     return torch.sigmoid(smooth - 4)
+
+
+# The place of the stacked S/N in the classifier's input.
+STACKED = int(np.flatnonzero(encode([Features(snr_stacked=5)]) != encode([Features()]))[0])
 
 
 def judge(measures: torch.Tensor) -> torch.Tensor:
@@ -347,20 +351,17 @@ def test_what_has_a_negative_flux_is_no_source():
 )
 def test_what_is_faint_and_alone_in_a_large_field_is_less_likely(side, logits, snr, times):
     window = Window(0, 0, (side, side), (slice(0, side), slice(0, side)), 2)
-    finds = [replace(measured(60, 60, beam=0.0, both=snr), window=window) for _ in logits]  # four pixels wide
+    finds = [replace(measured(60, 60, stacked=snr), window=window) for _ in logits]  # four pixels wide
     odds = np.exp(odds_for_field_area(np.array(logits), finds))
     assert odds == pytest.approx(np.exp(logits) / times)
 
 
 def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: float) -> RawDetection:
     """A find of 3.4 px with such SNRs of stack and own line; the stack of its field spreads by so many sigma."""
-    numbers = np.zeros(len(MEASURES), np.float32)
-    for name, value in snr.items():
-        numbers[MEASURES.index(name.replace("_", " "))] = np.arcsinh(value / 2)
-    numbers[MEASURES.index("field")] = np.log(spread)
+    features = Features(field_spread=spread, **{f"snr_{name}": value for name, value in snr.items()})
     window = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 2)
     return RawDetection(
-        Candidate(number, Box(0, 1, 0, 1), 0.9), y, x, 3.4, 3.4, np.zeros(64, np.float32), numbers, window
+        Candidate(number, Box(0, 1, 0, 1), 0.9), y, x, 3.4, 3.4, np.zeros(64, np.float32), features, window
     )
 
 
@@ -369,8 +370,8 @@ def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: fl
     [(1.2, 5, 10_000, True), (2.5, 5, 10_000, False), (1.2, 200, 10_000, False), (1.2, 0, 100, False)],
 )
 def test_the_flank_of_a_very_bright_source_is_no_other(times, line, of, a_flank):
-    bright = measured(60, 60, stack=of)
-    beside = measured(60, 65, 2, stack=times * of * np.exp(-0.5 * (5 / 3.4) ** 2), own_line=line)
+    bright = measured(60, 60, stacked=of)
+    beside = measured(60, 65, 2, stacked=times * of * np.exp(-0.5 * (5 / 3.4) ** 2), own_line=line)
     finds = [bright, beside]
     finish(classify(finds, Settings(), SearchNetworks(None, None, lambda measures: torch.ones(len(measures)) * 3)))
     assert (
@@ -382,7 +383,7 @@ def test_the_flank_of_a_very_bright_source_is_no_other(times, line, of, a_flank)
 
 
 def test_of_two_equally_bright_sources_none_is_the_others_flank():
-    pair = [measured(60, 60 + x, number, stack=1000) for number, x in ((1, 0), (2, 1))]
+    pair = [measured(60, 60 + x, number, stacked=1000) for number, x in ((1, 0), (2, 1))]
     assert not any(artefact_kind(find, pair) for find in pair)
 
 
@@ -393,15 +394,15 @@ def test_what_does_not_stand_out_of_sidelobes_is_none():
         (20, 100, 20, False),
         (2, 8, 3, False),
     ):
-        one = measured(60, 60, spread=spread, stack=stack, own_line=line)
+        one = measured(60, 60, spread=spread, stacked=stack, own_line=line)
         assert bool(artefact_kind(one, [])) == dropped
 
 
 def test_the_brightest_line_is_flagged_however_bright_a_continuum_there_is():
     finds = [
-        measured(60, 60, 1, stack=8000, own_line=250, both=8000, brightest=8000),
-        measured(20, 20, 2, stack=1, own_line=40, both=40, brightest=8000),
-        measured(90, 20, 3, stack=1, own_line=10, both=10, brightest=8000),
+        measured(60, 60, 1, stacked=8000, own_line=250, brightest=8000),
+        measured(20, 20, 2, stacked=1, own_line=40, brightest=8000),
+        measured(90, 20, 3, stacked=1, own_line=10, brightest=8000),
     ]
     for logit, continuum in ((-1.0, Status.FLAGGED), (-5.0, Status.DROPPED)):  # 0.27, 0.007
         doubtful = SearchNetworks(None, None, lambda measures, logit=logit: torch.full((len(measures),), logit))
@@ -436,7 +437,7 @@ def test_what_is_too_bright_for_noise_is_flagged_whatever_judge_says():
 def test_what_judge_dropped_is_flagged_where_two_sources_fit_better(logit, status):
     def cautious(measures: torch.Tensor) -> torch.Tensor:
         """Sure of what is brighter than SNR 30 in the stack."""
-        return torch.where(2 * torch.sinh(measures[:, MEASURES.index("stack")]) > 30, 5.0, logit)
+        return torch.where(measures[:, STACKED] > np.arcsinh(30 / 2), 5.0, logit)
 
     cube = beam_cube(add(add(planes(31), 60, 50, 50, None), 62, 61, 16, None))
     detections = detect(cube, Settings(), networks=SearchNetworks(source_finder, line_finder, cautious))

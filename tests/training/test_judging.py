@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from napari_almadet.networks.judge import Judge
-from napari_almadet.search.features import MEASURES
+from napari_almadet.search.features import N_FEATURES
 from napari_almadet.training.judging import Candidates, calibrate
 
 
@@ -17,7 +17,7 @@ def write(path, measures, true):
 
 def test_candidates_come_as_they_were_written(tmp_path):
     rng = np.random.default_rng(0)
-    measures, true = rng.normal(size=(5, len(MEASURES))), np.array([0, 1, 1, 0, 1])
+    measures, true = rng.normal(size=(5, N_FEATURES)), np.array([0, 1, 1, 0, 1])
     candidates = Candidates(write(tmp_path / "c.npz", measures, true), augment=False)
     assert len(candidates) == 5
     numbers, is_source = candidates[2]

@@ -18,11 +18,11 @@ from napari_almadet.catalogue.candidate import Status
 from napari_almadet.catalogue.decision import Decision
 from napari_almadet.measure.focus import Cutout
 from napari_almadet.progress import Progress
-from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, MEASURES
+from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, encode
 from napari_almadet.search.line_maps import WIDEST
 from napari_almadet.search.merge import Part
 from napari_almadet.search.positions import cutout_of, expected_spectrum
-from napari_almadet.search.raw_detection import RawDetection, beam_of, line_of, separation, snr_of
+from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.two_component_fit import Blob, Likelihood, two_sources, weighted_images
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ def classify(
         return
     yield Progress("Judging candidates", 0, 1)
     with torch.inference_mode():
-        numbers = torch.from_numpy(np.stack([find.measures for find in finds])).to(networks.device)
+        numbers = torch.from_numpy(encode([find.features for find in finds])).to(networks.device)
         chances = expit(odds_for_field_area(networks.judge(numbers).cpu().numpy(), finds))
     bright = very_bright(finds)
-    brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(line_of(find) for find in finds))
+    brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(find.line_snr for find in finds))
     heard = 0.0 if bright else LEAST_CHANCE  # Judge has learnt of no field with such a source
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
@@ -75,7 +75,7 @@ def classify(
         elif chance >= settings.threshold:
             candidate.decide("probable", **by_threshold)
         elif (chance >= LEAST_CHANCE and clearly_emission(find)) or (
-            chance >= heard and line_of(find) >= brightest_line
+            chance >= heard and find.line_snr >= brightest_line
         ):
             candidate.decide("too_bright_for_noise", Status.FLAGGED, **by_threshold)
         else:
@@ -93,15 +93,15 @@ def odds_for_field_area(logits: np.ndarray, finds: list[RawDetection]) -> np.nda
     """
     if np.count_nonzero(expit(logits) >= ALIKE) > 1:
         return logits
-    window, beam = finds[0].window, beam_of(finds[0])
+    window, beam = finds[0].window, finds[0].beam
     fields = max(1.0, np.prod(window.shape) * (window.k / (FIELD * beam)) ** 2)
-    faint = np.array([snr_of(find, "both") < EVIDENT_SNR for find in finds])
+    faint = np.array([find.features.snr_both < EVIDENT_SNR for find in finds])
     return np.where(faint, logits - np.log(fields), logits)
 
 
 def clearly_emission(find: RawDetection) -> bool:
     """Whether a find's measures are those of emission, though maybe not of a kind that Judge knows."""
-    return snr_of(find, "both") >= max(EVIDENT_SNR, EVIDENT_SHARE * snr_of(find, "brightest"))
+    return find.features.snr_both >= max(EVIDENT_SNR, EVIDENT_SHARE * find.features.snr_brightest)
 
 
 def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> Decision | None:
@@ -115,12 +115,12 @@ def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> Decision | 
     if find.box:
         stripe = find.stripe and find.candidate.prob < LEAST_CHANCE
         return Decision("stripe", {"prob": find.candidate.prob}) if stripe else None
-    stack, line = snr_of(find, "stack"), snr_of(find, "own line")
-    spread = np.exp(find.measures[MEASURES.index("field")])
+    stack, line = find.features.snr_stacked, find.features.snr_own_line
+    spread = find.features.field_spread
     if spread > STRUCTURED and stack < ABOVE_SIDELOBES * spread and line < EVIDENT_SNR:
         return Decision("residual_sidelobes", {"spread": float(spread), "prob": find.candidate.prob})
     for other in bright:
-        light = snr_of(other, "stack")
+        light = other.features.snr_stacked
         apart = np.hypot((find.y - other.y) / other.sigma_y, (find.x - other.x) / other.sigma_x)
         on_flank = stack < min(light, FLANK * light * np.exp(-0.5 * apart**2))
         if on_flank and line < max(LINE_SNR, LEAST_LINE * light):
@@ -151,13 +151,13 @@ def drop_sidelobes_across_windows(finds: list[RawDetection], parts: list[Part], 
     Only sidelobes of a window's own sources are taken off, but a dirty beam reaches further.
     """
     # the same in all finds of a window
-    lights = [(part.window, snr_of(part.finds[0], "brightest")) for part in parts if part.finds]
+    lights = [(part.window, part.finds[0].features.snr_brightest) for part in parts if part.finds]
     for find in finds:
         parted = find.candidate.blended and not find.box  # what is needed beside a neighbour is no sidelobe
         if find.candidate.status is not Status.FLAGGED or find.candidate.prob >= settings.threshold or parted:
             continue
         brightest = max(light for window, light in lights if window.meets(find.window))
-        if snr_of(find, "both") < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
+        if find.features.snr_both < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
             find.candidate.decide("sidelobe_of_another_window", Status.DROPPED, snr=brightest)
 
 
@@ -169,13 +169,13 @@ def flag_companions(finds: list[RawDetection], cube: Cube, stacked: np.ndarray, 
     """
     bright = very_bright(finds)
     for find in finds:
-        candidate, beam = find.candidate, beam_of(find)
+        candidate, beam = find.candidate, find.beam
         lost = candidate.status is Status.DROPPED and candidate.prob >= DOUBTED and not find.box
         if not lost or (settings.require_line and not candidate.peaks) or artefact_kind(find, bright):
             continue
         near = [f for f in finds if f.candidate.status is not Status.DROPPED and separation(f, find) < NEARBY * beam]
         first, *others = sorted(near, key=lambda f: separation(f, find)) or [find]
-        beside = separation(first, find) < BESIDE * beam and snr_of(first, "both") > snr_of(find, "both")
+        beside = separation(first, find) < BESIDE * beam and first.features.snr_both > find.features.snr_both
         if first.candidate.status is not Status.KEPT or not beside:
             continue
         cutout = cutout_of(first, cube, stacked, settings)
@@ -192,11 +192,11 @@ def flag_companions(finds: list[RawDetection], cube: Cube, stacked: np.ndarray, 
 
 def deconvolved_blob(find: RawDetection, cutout: Cutout) -> Blob:
     """A find as it is before the beam, in a cutout's pixels."""
-    beam = beam_of(find) * gaussian_fwhm_to_sigma
+    beam = find.beam * gaussian_fwhm_to_sigma
     y, x = np.array([find.y, find.x]) - cutout.origin
     return Blob.round(y, x, np.sqrt(max(find.sigma_y * find.sigma_x - beam**2, 0.0)))
 
 
 def very_bright(finds: list[RawDetection]) -> list[RawDetection]:
     """Those of some finds that are so bright that their flanks may be taken for sources."""
-    return [find for find in finds if not find.box and snr_of(find, "stack") >= VERY_BRIGHT]
+    return [find for find in finds if not find.box and find.features.snr_stacked >= VERY_BRIGHT]

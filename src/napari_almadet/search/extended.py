@@ -13,9 +13,9 @@ from scipy.special import logit
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.measure.spectra import overlap
-from napari_almadet.search.features import BOX_LEVEL, LINE_SNR, MEASURES
+from napari_almadet.search.features import BOX_LEVEL, LINE_SNR
 from napari_almadet.search.noise_units import NoiseUnits, differences
-from napari_almadet.search.raw_detection import RawDetection, separation, snr_of
+from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.windows import Window
 
 PATCH_SNR = 5.0
@@ -110,8 +110,8 @@ def crowd(members: list[RawDetection], brightest: float) -> bool:
 
     Source Finder is then sure of them, and leaves nothing nearly as bright as the patch's peak that it is not sure of.
     """
-    strength = [max(snr_of(find, "stack"), snr_of(find, "line")) for find in members]
-    sure = [find.measures[MEASURES.index("logit")] >= logit(SURE) for find in members]
+    strength = [max(find.features.snr_stacked, find.features.snr_line) for find in members]
+    sure = [find.features.detection_logit >= logit(SURE) for find in members]
     return sum(sure) > 1 and all(s or snr < OUTSTANDING * brightest for s, snr in zip(sure, strength, strict=True))
 
 
@@ -135,7 +135,7 @@ def as_one(
 ) -> RawDetection:
     """One find for all members of a patch; its spectrum is still the brightest member's."""
     k = window.k
-    best = max(members, key=lambda f: f.measures[MEASURES.index("both")])
+    best = max(members, key=lambda f: f.features.snr_both)
     (y0, y1), (x0, x1) = ((int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
     ends = ((window.y, y0), (window.y, y1), (window.x, x0), (window.x, x1))
     centre = ndimage.center_of_mass(np.where(patch, strength, 0))
@@ -151,7 +151,7 @@ def as_one(
         sigma_y,
         sigma_x,
         best.spectrum,
-        best.measures,
+        best.features,
         window,
         Box(*(round(k * (first + end)) for first, end in ends)),
         elongation(patch) >= THIN,

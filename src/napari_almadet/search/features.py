@@ -1,4 +1,4 @@
-"""Sources of one window of the sky: Source Finder's centres, their spectra, and the measures they are judged by."""
+"""Steps 4 and 5: Source Finder's centres, the sources' own spectra, and the features they are classified by."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, templates
 from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.raw_detection import Features
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
 
@@ -19,30 +22,15 @@ BOX_LEVEL = 0.1  # of a source's peak, where its box ends
 LINE_SNR = 4.5  # that a line has at least
 PARENTS = 3  # brightest candidates, of which another may be a sidelobe
 NO_SIDELOBE = 1.5  # beams from a source, where none of its sidelobes is yet; what is there has its spectrum mixed in
+NEIGHBOURHOOD = 8.0  # beams, in which a brighter neighbour is looked for
+LEAST_SPREAD = 0.5  # of a field's stacked image over its noise; less is no field the networks know
+SIGMA_TO_FWHM = 2.3548  # to the digits the shipped networks were trained with
 LEAST_CHANCE = 0.1  # of Source Finder; what is less likely is not looked at
-MEASURES = (
-    "logit",  # Source Finder's
-    "stack",  # SNR at the centre, compressed as the maps are
-    "stack, sidelobes included",
-    "line",
-    "negative line",
-    "own line",  # SNR of the best line in the source's own spectrum
-    "line chance",  # Line Finder's highest answer
-    "both",  # stack and own line together
-    "brighter neighbour",  # the highest stack or line SNR within eight beams
-    "distance",  # to it, in beams
-    "twin",  # how much of it is seen opposite of it about a brighter one, as of a sidelobe: 1 for all
-    "kinship",  # how much of its spectrum is that of a brighter one
-    "height",  # extent along y and x over the beam's
-    "width",
-    "field",  # spread of the stack over its noise: over 1 where sidelobes are left in it
-    "brightest",  # of all candidates
-    "deepest",  # negative of the stack within :data:`ABOUT`: noise and sidelobes go as deep as they go high
-    "deepest line",
-    "valid",  # share of valid pixels about the centre
-    "beam",
-    "trials",  # how many lines were looked for
-)
+# S/N that the images and the classifier's input are compressed by: arcsinh of the S/N over it.
+COMPRESSION = 2.0
+PIXELS_TRAINED = 4.0  # a beam, about which the classifier's input is centred
+CHANNELS_TRAINED = 100  # likewise
+N_FEATURES = 21
 
 
 def centres(answer: torch.Tensor, valid: torch.Tensor, beam: float, least: float = LEAST_CHANCE) -> np.ndarray:
@@ -99,7 +87,7 @@ def spectra(units: NoiseUnits, rows: np.ndarray, beam: float) -> np.ndarray:
 
     cube = units.cube
     ny, nx = cube.shape[1:]
-    beam_variance = (beam / 2.3548) ** 2
+    beam_variance = (beam / SIGMA_TO_FWHM) ** 2
     made = np.zeros((len(rows), len(cube)), np.float32)
     for i, (_, cy, cx, sy, sx) in enumerate(rows):
         vy, vx = (max(s * s - beam_variance, 0.15) for s in (sy, sx))
@@ -134,7 +122,7 @@ def part_neighbours(rows: np.ndarray, spectra: np.ndarray, beam: float) -> np.nd
     _, y, x, sigma_y, sigma_x = rows.T
     mixing = np.exp(-0.5 * (((y[:, None] - y) / sigma_y) ** 2 + ((x[:, None] - x) / sigma_x) ** 2))
     mixing[mixing < 1e-3] = 0
-    noise = np.exp(-0.5 * ((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2) / (beam / 2.3548) ** 2)
+    noise = np.exp(-0.5 * ((y[:, None] - y) ** 2 + (x[:, None] - x) ** 2) / (beam / SIGMA_TO_FWHM) ** 2)
     inverse = np.linalg.inv(mixing + 0.02 * np.eye(len(rows)))
     sigma = np.sqrt(np.maximum(np.diag(inverse @ noise @ inverse.T), 1e-9))
     return ((inverse @ spectra) / sigma[:, None]).astype(np.float32)
@@ -203,71 +191,124 @@ def lowest_about(images: torch.Tensor, place: tuple[float, float], reach: int) -
     return stack, line
 
 
-def measures(
+def measure_features(
     rows: np.ndarray,
     images: torch.Tensor,
     units: NoiseUnits,
     own: np.ndarray,
-    own_line: np.ndarray,
-    line_chance: np.ndarray,
+    snr_own_line: np.ndarray,
     beam: float,
-) -> np.ndarray:
-    """What each candidate is judged by, :data:`MEASURES`: shape (n, 21).
+) -> list[Features]:
+    """What each raw detection of a window is classified by; ``line_probability`` is not known yet.
 
-    ``own`` are the sources' spectra, (n, channels), and ``own_line`` the SNRs of the best line in each.
+    Parameters
+    ----------
+    rows
+        As :func:`centres` gives them, (n, 5).
+    images
+        As :func:`~napari_almadet.search.line_maps.maps` gives them.
+    own
+        The sources' spectra, (n, channels).
+    snr_own_line
+        S/N of the best line in each, (n,).
+    beam
+        FWHM in pixels of the window.
     """
+    if not len(rows):
+        return []
+    logit, y, x, sigma_y, sigma_x = rows.T
+    snr = dict(zip(MAPS, COMPRESSION * np.sinh(values_at(images, y, x).astype(float)), strict=True))
+    strength = np.maximum(snr["stack"], snr_own_line)
+    apart = np.hypot(y[:, None] - y, x[:, None] - x) / beam
+    brighter = np.where((strength > strength[:, None]) & (apart < NEIGHBOURHOOD), strength, -1)
+    neighbour = brighter.max(axis=1)
+    distance = np.where(neighbour > 0, apart[np.arange(len(y)), brighter.argmax(axis=1)], NEIGHBOURHOOD)
+    symmetry, correlation = symmetry_and_correlation(rows, own, strength, units, beam)
+    deepest = np.array([lowest_about(images, place, round(ABOUT * beam)) for place in zip(y, x, strict=True)])
+    dip_stacked, dip_line = COMPRESSION * np.sinh(-deepest.T)
+    field = images[MAPS.index("stack")][units.valid].flatten()
+    spread = COMPRESSION * np.sinh(float(field[:: max(1, len(field) // 20000)].abs().median())) / NORMAL_MAD
+    columns = {
+        "detection_logit": logit,
+        "snr_stacked": snr["stack"],
+        "snr_stacked_with_sidelobes": snr["stack, sidelobes included"],
+        "snr_line": snr["line"],
+        "snr_negative_line": snr["negative line"],
+        "snr_own_line": snr_own_line,
+        "snr_neighbour": neighbour.clip(0),
+        "neighbour_distance": distance,
+        "point_symmetry": symmetry,
+        "spectral_correlation": correlation,
+        "fwhm_y": sigma_y * SIGMA_TO_FWHM / beam,
+        "fwhm_x": sigma_x * SIGMA_TO_FWHM / beam,
+        "dip_stacked": dip_stacked,
+        "dip_line": dip_line,
+        "coverage": coverage_at(units.valid, y, x),
+    }
+    of_window = {
+        "field_spread": max(spread, LEAST_SPREAD),
+        "snr_brightest": float(strength.max()),
+        "beam": beam,
+        "n_channels": min(len(units.cube), BAND),
+    }
+    return [
+        Features(**{name: float(values[i]) for name, values in columns.items()}, **of_window) for i in range(len(rows))
+    ]
+
+
+def values_at(images: torch.Tensor, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Images (m, ny, nx) interpolated linearly at places: (m, n)."""
     import torch
 
-    if not len(rows):
-        return np.zeros((0, len(MEASURES)), np.float32)
-    logit, y, x, sigma_y, sigma_x = rows.T
-    ny, nx = units.valid.shape
-    grid = torch.as_tensor(
-        np.stack([2 * x / max(nx - 1, 1) - 1, 2 * y / max(ny - 1, 1) - 1], axis=1), dtype=torch.float32
-    )
-    at = (
-        torch.nn.functional.grid_sample(
-            images[None], grid[None, None].to(images.device), align_corners=True, padding_mode="border"
-        )[0, :, 0]
-        .cpu()
-        .numpy()
-    )
-    value = dict(zip(MAPS, at, strict=True))
-    strength = np.maximum(value["stack"], np.arcsinh(own_line / 2))
-    apart = np.hypot(y[:, None] - y, x[:, None] - x) / beam
-    brighter = np.where((strength > strength[:, None]) & (apart < 8), strength, -1)
-    nearest = brighter.argmax(axis=1)
-    neighbour = brighter.max(axis=1)
-    distance = np.where(neighbour > 0, apart[np.arange(len(y)), nearest], 8)
-    twin, kinship = symmetry_and_correlation(rows, own, 2 * np.sinh(strength), units, beam)
-    deepest = np.array([lowest_about(images, place, round(ABOUT * beam)) for place in zip(y, x, strict=True)])
-    near = torch.nn.functional.avg_pool2d(units.valid.float()[None, None], 9, stride=1, padding=4)[0, 0]
-    iy, ix = np.rint(y).astype(int).clip(0, ny - 1), np.rint(x).astype(int).clip(0, nx - 1)
-    stack = 2 * np.sinh(value["stack"])
-    field = images[MAPS.index("stack")][units.valid].flatten()
-    spread = 2 * np.sinh(float(field[:: max(1, len(field) // 20000)].abs().median())) / NORMAL_MAD
-    return np.stack(
-        [
-            logit,
-            value["stack"],
-            value["stack, sidelobes included"],
-            value["line"],
-            value["negative line"],
-            np.arcsinh(own_line / 2),
-            line_chance,
-            np.arcsinh(np.hypot(np.maximum(stack, 0), np.maximum(own_line, 0)) / 2),
-            neighbour.clip(0),
-            distance,
-            twin,
-            kinship,
-            np.log(sigma_y * 2.3548 / beam),
-            np.log(sigma_x * 2.3548 / beam),
-            np.full(len(y), np.log(max(spread, 0.5))),
-            np.full(len(y), strength.max()),
-            *-deepest.T,
-            near.cpu().numpy()[iy, ix],
-            np.full(len(y), beam / 4 - 1),
-            np.full(len(y), np.log(min(len(units.cube), BAND) / 100)),
-        ],
-        axis=1,
-    ).astype(np.float32)
+    ny, nx = images.shape[1:]
+    grid = np.stack([2 * x / max(nx - 1, 1) - 1, 2 * y / max(ny - 1, 1) - 1], axis=1)
+    places = torch.as_tensor(grid, dtype=torch.float32)[None, None].to(images.device)
+    sampled = torch.nn.functional.grid_sample(images[None], places, align_corners=True, padding_mode="border")
+    return sampled[0, :, 0].cpu().numpy()
+
+
+def coverage_at(valid: torch.Tensor, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Share of pixels with data in the 9 x 9 about each place."""
+    import torch
+
+    near = torch.nn.functional.avg_pool2d(valid.float()[None, None], 9, stride=1, padding=4)[0, 0].cpu().numpy()
+    iy, ix = (np.rint(v).astype(int).clip(0, n - 1) for v, n in zip((y, x), near.shape, strict=True))
+    return near[iy, ix]
+
+
+def encode(features: Sequence[Features]) -> np.ndarray:
+    """The classifier's input, (n, 21) float32: S/N ratios compressed by arcsinh, sizes and numbers as logarithms.
+
+    The order and the scales are those the shipped weights were trained with; nothing else encodes or decodes them.
+    """
+
+    def compressed(snr: float) -> float:
+        return float(np.arcsinh(snr / COMPRESSION))
+
+    rows = [
+        (
+            f.detection_logit,
+            compressed(f.snr_stacked),
+            compressed(f.snr_stacked_with_sidelobes),
+            compressed(f.snr_line),
+            compressed(f.snr_negative_line),
+            compressed(f.snr_own_line),
+            f.line_probability,
+            compressed(f.snr_both),
+            compressed(f.snr_neighbour),
+            f.neighbour_distance,
+            f.point_symmetry,
+            f.spectral_correlation,
+            np.log(f.fwhm_y),
+            np.log(f.fwhm_x),
+            np.log(f.field_spread),
+            compressed(f.snr_brightest),
+            compressed(f.dip_stacked),
+            compressed(f.dip_line),
+            f.coverage,
+            f.beam / PIXELS_TRAINED - 1,
+            np.log(f.n_channels / CHANNELS_TRAINED),
+        )
+        for f in features
+    ]
+    return np.array(rows, np.float32).reshape(-1, N_FEATURES)

@@ -16,9 +16,9 @@ from astropy.utils.exceptions import AstropyUserWarning
 from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
 from napari_almadet.measure.spectra import extract_spectra, find_emission, off_line, remove_baseline
 from napari_almadet.progress import Progress, in_steps, predict
-from napari_almadet.search.features import LINE_SNR, MEASURES, own_lines
+from napari_almadet.search.features import LINE_SNR, own_lines
 from napari_almadet.search.noise_units import differences
-from napari_almadet.search.raw_detection import RawDetection, line_of
+from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
@@ -47,8 +47,8 @@ def frequency_denoising(
         yield Progress("Finding emission lines", done, len(finds))
         candidate = find.candidate
         candidate.denoised = answer[done]
-        find.measures[MEASURES.index("line chance")] = answer[done].max()
-        set_lines(candidate, flat[done], line_of(find))
+        find.features = replace(find.features, line_probability=float(answer[done].max()))
+        set_lines(candidate, flat[done], find.line_snr)
         rest = own[done][off_line(candidate.peaks, own.shape[1]) & (own[done] != 0)]
         continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
         candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"

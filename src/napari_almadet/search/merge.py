@@ -14,7 +14,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from napari_almadet.search.features import MEASURES
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window
 
@@ -106,7 +105,7 @@ def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
     mine = np.array([find.window.owns(find.y, find.x) for find in finds])
     margin = TWINS * beam / parts[0].window.k
     near = np.array([find.window.owns(find.y, find.x, margin) for find in finds])
-    logit = np.array([find.measures[MEASURES.index("logit")] for find in finds])
+    logit = np.array([find.features.detection_logit for find in finds])
     kept = []
     for number in range(source.max() + 1):
         group = np.flatnonzero(source == number)

@@ -27,7 +27,7 @@ from napari_almadet.search.decisions import classify, drop_sidelobes_across_wind
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
 from napari_almadet.search.distribute import each, scatter
 from napari_almadet.search.extended import in_own_noise, merge_extended, merge_extended_across_windows, part_by_lines
-from napari_almadet.search.features import MEASURES, centres, measures, own_lines, part_neighbours, spectra
+from napari_almadet.search.features import centres, measure_features, own_lines, part_neighbours, spectra
 from napari_almadet.search.limits import out_of_distribution
 from napari_almadet.search.line_maps import MAPS, WIDEST, maps
 from napari_almadet.search.lines import frequency_denoising, resolutions
@@ -268,7 +268,7 @@ def search_window(
     rows = centres(answer, units.valid, beam)
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own
-    judged_by = measures(rows, images, units, own, own_lines(flat, units.rms), np.zeros(len(rows)), beam)
+    features = measure_features(rows, images, units, own, own_lines(flat, units.rms), beam)
     channels = units.channels.cpu().numpy()
     if sidelobes is not None:
         in_unit = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
@@ -277,15 +277,14 @@ def search_window(
             window, sidelobes=sidelobes.images.cpu().numpy(), spectra=in_unit, rms_map=units.rms_map.cpu().numpy()
         )
     finds = []
-    for row, spectrum, numbers in zip(rows, own, judged_by, strict=True):
+    for row, spectrum, measured in zip(rows, own, features, strict=True):
         chance = float(1 / (1 + np.exp(-row[0])))
         whole = np.zeros(n_channels, np.float32)
         whole[channels] = spectrum
         y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
         candidate = Candidate(0, Box(0, 0, 0, 0), chance)
-        stack_snr, line_snr = (2 * np.sinh(numbers[MEASURES.index(name)]) for name in ("stack", "own line"))
-        candidate.decide("found", snr_stacked=float(stack_snr), snr_line=float(line_snr), score=chance)
-        finds.append(RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, numbers, window))
+        candidate.decide("found", snr_stacked=measured.snr_stacked, snr_line=measured.snr_own_line, score=chance)
+        finds.append(RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, measured, window))
     strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
     finds = merge_extended(finds, strength, units, window, beam, n_channels)
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))

@@ -26,7 +26,7 @@ from napari_almadet.measure.spectra import off_line
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.measure.tiling import cut
 from napari_almadet.search.features import BOX_LEVEL
-from napari_almadet.search.raw_detection import RawDetection, beam_of, separation
+from napari_almadet.search.raw_detection import RawDetection, separation
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
@@ -40,7 +40,7 @@ CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
 
 def is_isolated(find: RawDetection, finds: list[RawDetection]) -> bool:
     """Whether no other find that was kept lies within :data:`ALONE` beams."""
-    reach = ALONE * beam_of(find)
+    reach = ALONE * find.beam
     others = (other for other in finds if other is not find and other.candidate.status is not Status.DROPPED)
     return all(separation(other, find) > reach for other in others)
 
@@ -54,7 +54,7 @@ def best_place(find: RawDetection, cutout: Cutout) -> tuple[float, float]:
     """
     planes, noise = over_noise(cutout.planes)
     image = np.tensordot(expected_spectrum(find) / noise, planes, axes=1)
-    beam = beam_of(find)
+    beam = find.beam
     extent = np.sqrt(np.maximum(np.square([find.sigma_y, find.sigma_x]) - (beam * gaussian_fwhm_to_sigma) ** 2, 0))
     reach = RECENTRE * beam
     steps = np.linspace(-reach, reach, 2 * round(40 * RECENTRE) + 1)

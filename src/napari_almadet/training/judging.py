@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from napari_almadet.evaluation.matching import match
 from napari_almadet.networks.judge import Judge
 from napari_almadet.progress import finish
-from napari_almadet.search.features import MEASURES
+from napari_almadet.search.features import encode
 from napari_almadet.search.lines import frequency_denoising
 from napari_almadet.search.networks import SearchNetworks
 from napari_almadet.search.pipeline import search_window
@@ -39,7 +39,7 @@ def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> t
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
     _, finds, _ = search_window(field.cube.numpy(), whole, field.beam, networks)
     finish(frequency_denoising(finds, Settings(), networks))
-    numbers = np.array([find.measures for find in finds], np.float32).reshape(-1, len(MEASURES))
+    numbers = encode([find.features for find in finds])
     places = np.array([(find.y, find.x) for find in finds]).reshape(-1, 2)
     true = np.zeros(len(finds), np.float32)
     true[match(field.sources[:, :2], places, radius=RADIUS * field.beam)[:, 1]] = 1

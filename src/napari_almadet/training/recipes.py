@@ -32,7 +32,7 @@ from napari_almadet.networks.judge import Judge
 from napari_almadet.networks.line_finder import LineFinder
 from napari_almadet.networks.source_finder import SourceFinder, from_all_sides
 from napari_almadet.paper.blobs import find_blobs
-from napari_almadet.search.features import MEASURES
+from napari_almadet.search.features import N_FEATURES
 from napari_almadet.training.data import FieldSet, Images, Spectra
 from napari_almadet.training.fields import Fields, write_set
 from napari_almadet.training.judging import Candidates, calibrate, write_candidates
@@ -314,7 +314,7 @@ def train_judge(
         )
         for which, n, report in numbers
     )
-    network = Judge(len(MEASURES))
+    network = Judge(N_FEATURES)
     network.mean.copy_(torch.from_numpy(data[0].measures.mean(axis=0)))
     network.scale.copy_(torch.from_numpy(data[0].measures.std(axis=0).clip(1e-3)))
     scores = fit(network, F.binary_cross_entropy_with_logits, data, recipe, folder)
