@@ -74,3 +74,12 @@ def test_noise_alone_is_hardly_touched(observation):
     components, residual = clean_plane(noise, observation.dirty_beam, 1.0, CleanRun(1000, 4.0, 0.1))
     assert residual.std() == pytest.approx(1, abs=0.03)
     assert np.count_nonzero(components) < 20
+
+
+def test_a_peak_that_single_precision_takes_for_the_threshold_ends_the_run():
+    threshold = 1.0 / 3.0  # single precision rounds it up
+    plane, psf = np.zeros((8, 8), np.float32), np.zeros((16, 16), np.float32)
+    plane[4, 4], psf[8, 8] = np.float32(threshold), 1.0
+    assert float(plane.max()) > threshold
+    components, residual = clean_plane(plane, psf, 1.0, CleanRun(threshold=threshold))
+    assert not components.any() and (residual == plane).all()

@@ -65,7 +65,8 @@ def clean_plane(dirty: np.ndarray, psf: np.ndarray, noise: float, run: CleanRun)
     residual, components = np.array(dirty, np.float32).ravel(), np.zeros(n * n, np.float32)
     psf = np.ascontiguousarray(psf, np.float32)
     transfer = None
-    stop, left = run.threshold * noise, run.iterations
+    # in the plane's own precision: a peak that only double precision tells from the threshold lists no pixel
+    stop, left = float(np.float32(run.threshold * noise)), run.iterations
     while left > 0:
         size = np.abs(residual)
         peak = float(size.max())
