@@ -181,6 +181,11 @@ def continuum(candidates: list[Candidate]) -> str:
 
 def caveats(cube: Cube) -> list[str]:
     """What about a cube makes its measures less sure than usual, one sentence each."""
-    if cube.beam_area:
-        return []
-    return ["The beam is unknown: fluxes are sums over pixels, and their errors take the pixels' noise as independent."]
+    said = []
+    if cube.has_huge_values:
+        said.append(f"Values above {cube.ceiling:.3g}, far above all others, were taken for no data.")
+    if not cube.beam_area:
+        said.append(
+            "The beam is unknown: fluxes are sums over pixels, and their errors take the pixels' noise as independent."
+        )
+    return said

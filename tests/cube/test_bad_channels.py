@@ -75,6 +75,27 @@ def test_nor_those_of_emission_that_fills_the_field(planes_of, cube_of):
     assert bad_channels(cube_of((planes_of(shape=(40, 96, 96), seed=4) + turning).astype(np.float32))) == {}
 
 
+@pytest.mark.parametrize("side", [20, 64])
+@pytest.mark.parametrize("gradient", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("lines", [((50, 12),), ((20, 6), (50, 12), (78, 8)), ((45.3, 2),)])
+def test_a_bright_cloud_larger_than_the_field_keeps_every_channel(planes_of, cube_of, side, gradient, lines):
+    planes = planes_of(shape=(100, side, side), seed=2)
+    y, x = np.indices((side, side)) / side
+    sky = 40 * (1 + gradient * (y - 0.5 + 0.3 * (x - 0.5)))
+    for channel, width in lines:
+        profile = np.exp(-4 * np.log(2) * ((np.arange(100) - channel) / width) ** 2)
+        planes = planes + sky * profile[:, None, None]
+    assert bad_channels(cube_of(planes.astype(np.float32))) == {}
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_noisy_channels_of_a_smoothed_spectrum_are_still_noisy(planes_of, cube_of, n):
+    planes = planes_of(shape=(60, 64, 64), seed=3)
+    planes[30 : 30 + n] *= 30
+    smooth = planes[1:-1] / 2 + (planes[:-2] + planes[2:]) / 4  # Hanning
+    assert bad_channels(cube_of(smooth.astype(np.float32)))["noisy"] == list(range(28, 30 + n))
+
+
 def test_noise_that_changes_along_the_band_is_not_a_fault(planes_of, cube_of):
     planes = planes_of(shape=(60, 64, 64)) * np.linspace(1, 5, 60, dtype=np.float32)[:, None, None]
     assert bad_channels(cube_of(planes)) == {}

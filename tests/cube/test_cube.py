@@ -257,6 +257,26 @@ def test_compressed_files(tmp_path, suffix):
     assert any("is unpacked" in note for note in cube.notes) == suffix.endswith("gz")
 
 
+@pytest.mark.parametrize("mark", [np.finfo("f4").max, 1e30, -1e35])
+def test_one_huge_voxel_is_no_data(write, mark):
+    data = numbers()
+    data[2, 3, 4] = mark
+    cube = read_cube(write(data))
+    assert not cube.has_huge_values
+    part = cube.read()
+    assert np.isnan(part[2, 3, 4])
+    assert np.isnan(part).sum() == 1
+    assert cube.has_huge_values
+
+
+def test_many_huge_voxels_are_no_data_and_a_small_unit_is_none(write):
+    data = numbers()
+    data[:, :4] = 1e30
+    assert np.isnan(read_cube(write(data, name="a.fits")).read()).sum() == data[:, :4].size
+    luminosities = numbers() * np.float32(1e28)
+    np.testing.assert_array_equal(read_cube(write(luminosities, name="b.fits")).read(), luminosities)
+
+
 def test_infinite_and_overflowing_values_are_no_data(write):
     data = numbers(dtype=np.float64)
     data[0, 0, 0], data[1, 1, 1], data[2, 2, 2] = np.inf, 1e300, np.nan

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.progress import Progress, in_steps
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ NOISY = 3.0  # times the usual noise
 FLAT = 0.01  # times the usual noise, at most: a channel of one value, or nearly
 SHIFTED = 4.0  # usual noises by which all of a channel is brighter or fainter than its neighbours
 STRIPED = 300.0  # power of one spatial frequency, in that of its neighbours; noise and speckle reach 50
+ALIKE = 0.6  # correlation of two channels from which they are alike; the same source with noise of its size has 0.5
+WING = 0.04  # of a shift, in the channel beside: a line over the field has 0.06 or more if it is a channel wide (FWHM)
+LEAST_WING = 5.0  # by how many of the shifts' usual spreads the channel beside must be shifted too
 LOPSIDED = 2.0  # highest to lowest value, or lowest to highest, where a source is what makes a channel noisy
 MOST = 1 / 3  # of the channels; if more look bad, that is what the cube is like
 
@@ -45,7 +49,9 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
 
     The noise is half the distance of the 16th and 84th percentile, of which the more modest
     side counts, after the median over channels was taken off; a channel in which a source
-    stands out is neither noisy nor striped, since its sidelobes may look so.
+    stands out is neither noisy nor striped, since its sidelobes may look so.  Nor is one that
+    is bright (or dark) nearly everywhere, or looks like those nearby, as a cloud larger than
+    the field does; and what is shifted together with the channel beside is a line.
 
     Returns
     -------
@@ -64,7 +70,7 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     steady[known] = np.nanmedian(planes[:, known], axis=0)
 
     percentiles, spread = np.full((3, n_channels), np.nan), np.full(n_channels, np.nan)
-    contrast = np.zeros((2, n_channels))
+    contrast, likeness = np.zeros((2, n_channels)), Likeness(n_channels)
     blank = np.zeros(n_channels, dtype=bool)
     for k in range(n_channels):
         if k % 16 == 0:
@@ -79,11 +85,12 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
         low, high = np.percentile(plane[np.isfinite(plane)][:: max(1, values.size // SAMPLE)], (15.87, 84.13))
         spread[k] = (high - low) / 2
         contrast[:, k] = stripes(np.where(np.isfinite(plane), plane - steady, 0))
+        likeness.add(k, plane - steady)
     yield Progress("Looking for bad channels", n_channels, n_channels)
 
     found = {"blank": blank}
     if (~np.isnan(percentiles[0])).sum() >= LEAST_CHANNELS:
-        found |= {kind: mask & ~blank for kind, mask in faults(percentiles, spread, contrast).items()}
+        found |= {kind: mask & ~blank for kind, mask in faults(percentiles, spread, contrast, likeness.mask()).items()}
         for kind in found.keys() & {"noisy", "striped"}:
             for channel in np.flatnonzero(found[kind]):
                 found[kind][channel] = not has_source(cube.read(channel), percentiles[1, channel])
@@ -92,7 +99,43 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
 
 
-def faults(percentiles: np.ndarray, spread: np.ndarray, contrast: np.ndarray) -> dict[str, np.ndarray]:
+class Likeness:
+    """Which channels look like others for four channels or more, as those of a line do, and those full of noise do not.
+
+    Four, since a spectrum that was smoothed (Hanning's window) has the noise of one channel in three.
+    """
+
+    def __init__(self, n_channels: int):
+        self.alike = np.zeros((4, n_channels + 6), bool)  # with the channel so many before; a margin of three
+        self._before: list[tuple[int, np.ndarray]] = []
+
+    def add(self, channel: int, plane: np.ndarray) -> None:
+        """Take the next plane (y, x), NaN where it has no data."""
+        for number, other in self._before:
+            if channel - number in (1, 3):
+                self.alike[channel - number, channel + 3] = correlation(plane, other) > ALIKE
+        self._before = [*self._before[-2:], (channel, plane)]
+
+    def mask(self) -> np.ndarray:
+        """Channels (channels,) that lie between two alike that are three apart, and are like a neighbour."""
+        at = np.arange(self.alike.shape[1] - 6) + 3
+        between = np.any([self.alike[3, at + later] for later in range(4)], axis=0)
+        return between & (self.alike[1, at] | self.alike[1, at + 1])
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's coefficient of two planes where both have data; 0 where they are constant."""
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 3:
+        return 0.0
+    a, b = a[known] - a[known].mean(dtype=float), b[known] - b[known].mean(dtype=float)
+    norm = float(np.sqrt((a * a).sum(dtype=float) * (b * b).sum(dtype=float)))
+    return float((a * b).sum(dtype=float) / norm) if norm > 0 else 0.0
+
+
+def faults(
+    percentiles: np.ndarray, spread: np.ndarray, contrast: np.ndarray, alike: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Masks (channels,) of what looks bad.
 
     Parameters
@@ -103,7 +146,10 @@ def faults(percentiles: np.ndarray, spread: np.ndarray, contrast: np.ndarray) ->
         Half the distance of the 16th and the 84th of each channel as it is, (channels,).
     contrast
         From :func:`stripes`, (2, channels).
+    alike
+        From :meth:`Likeness.mask`, (channels,); default: no channel is like another.
     """
+    alike = np.zeros(len(spread), bool) if alike is None else alike
     low, middle, high = percentiles
     noise = np.minimum(middle - low, high - middle)  # emission widens one side
     around = running_median(noise)
@@ -111,15 +157,19 @@ def faults(percentiles: np.ndarray, spread: np.ndarray, contrast: np.ndarray) ->
     if not usual > 0:  # published without its noise
         return {}
     with np.errstate(invalid="ignore"):
-        shift = middle - running_median(middle)
-        beside = np.maximum(np.abs(np.roll(shift, 1)), np.abs(np.roll(shift, -1)))
-        beside[[0, -1]] = np.abs(shift[[1, -2]])
+        level = running_median(middle)
+        shift = middle - level
+        emission = alike | (low > level + around) | (high < level - around)
+        edged = np.pad(shift, 1)
+        beside = np.fmax(edged[:-2] * np.sign(shift), edged[2:] * np.sign(shift))  # in the same direction
+        usual_shift = np.nanmedian(np.abs(shift)) / NORMAL_MAD
+        line = beside > np.maximum(WING * np.abs(shift), LEAST_WING * usual_shift)
         narrow = np.maximum(middle - low, high - middle) < 1.5 * around  # all of it is shifted, not some
         return {
             "constant": spread < FLAT * usual,
-            "shifted": (np.abs(shift) > SHIFTED * around) & narrow & ~(beside > 0.3 * np.abs(shift)),
-            "noisy": noise > NOISY * around,
-            "striped": (contrast[0] > STRIPED) & (contrast[1] > around) & ~(noise > NOISY * around),
+            "shifted": (np.abs(shift) > SHIFTED * around) & narrow & ~line & ~(beside > 0.3 * np.abs(shift)),
+            "noisy": (noise > NOISY * around) & ~emission,
+            "striped": (contrast[0] > STRIPED) & (contrast[1] > around) & ~(noise > NOISY * around) & ~emission,
         }
 
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 
 SAMPLE = 32  # channels that are looked at where looking at all would take long
+HUGE = 1e20  # brightness that, among values far below it, marks no data: FLT_MAX, 1e30; in no unit of the sky is it one
+RANGE = 1e10  # by how much a value may exceed the highest below HUGE; the largest dynamic range of an image is 1e7
+CEILING_SAMPLE = 5  # channels whose values say what is usual
+USUAL_SHARE = 0.01  # of the values that must lie below HUGE; otherwise the cube's unit is a small one
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +180,8 @@ class Cube:
     def read(self, channel: Index = slice(None), y: Index = slice(None), x: Index = slice(None)) -> np.ndarray:
         """A writable, native-endian float32 copy of a part of the cube; NaN where there is no data.
 
-        There is no data where a value is not finite, in channels that are :attr:`flagged`, nor,
-        in a cube from a file, in the pixels marked by :attr:`blank`.
+        There is no data where a value is not finite or above :attr:`ceiling`, in channels that are
+        :attr:`flagged`, nor, in a cube from a file, in the pixels marked by :attr:`blank`.
 
         Parameters
         ----------
@@ -189,11 +193,36 @@ class Cube:
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, then NaN
             part = np.array(part, dtype=np.float32, copy=own)
         part[~np.isfinite(part)] = np.nan
+        if (huge := np.abs(part) >= HUGE).any():
+            part[huge & (np.abs(part) > self.ceiling)] = np.nan
         if self.blank is not None:
             np.copyto(part, np.nan, where=self.blank[y, x] & (part == 0))
         if self.flagged is not None:
             part[self.flagged[channel]] = np.nan
         return part
+
+    @cached_property
+    def ceiling(self) -> float:
+        """The absolute value above which there is no data, for programs write FLT_MAX or 1e30 there; mostly infinite.
+
+        Only of values above :data:`HUGE`, where most others, in a few channels spread over the band, are far below it.
+        Looked at when a value so large is first read.
+        """
+        usual, n = [], 0
+        for k in spread(self.shape[0], CEILING_SAMPLE):
+            plane = np.abs(np.asarray(self.data[k], dtype=float))
+            plane = plane[np.isfinite(plane) & (plane > 0)]
+            usual.append(plane[plane < HUGE])
+            n += plane.size
+        below = np.concatenate(usual)
+        if below.size <= USUAL_SHARE * n:
+            return np.inf
+        return max(HUGE, RANGE * float(np.percentile(below, 99.9)))
+
+    @property
+    def has_huge_values(self) -> bool:
+        """Whether values were met that :attr:`ceiling` takes for no data."""
+        return np.isfinite(vars(self).get("ceiling", np.inf))
 
     @cached_property
     def blank(self) -> np.ndarray | None:
