@@ -221,7 +221,7 @@ def test_bad_channels_are_left_out_and_said_to_be(planes_of, cube_of, oracles):
     )
     assert (good.provenance["cube"]["bad_channels"], good.cube.flagged) == ({}, None)
     assert found.provenance["cube"]["bad_channels"] == {"blank": [126, 127], "noisy": [100]}
-    assert "3 channels are left out: 126-127 blank; 100 noisy." in found.warnings
+    assert "3 bad channels (flagged): 126-127 blank; 100 noisy." in found.warnings
     assert np.isnan(found.candidates[0].spectrum[[100, 126, 127]]).all()
     assert np.isfinite(found.candidates[0].spectrum).sum() == 125
     errors = [np.nanstd(each.stacked - good.stacked) for each in (found, all_in)]

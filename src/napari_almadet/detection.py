@@ -27,7 +27,7 @@ from napari_almadet.search import networks as search_networks
 from napari_almadet.search.distribute import each
 from napari_almadet.search.networks import SearchNetworks
 from napari_almadet.search.pipeline import search_steps
-from napari_almadet.search.reliability import find_negatives, give, judged, notes
+from napari_almadet.search.reliability import assign, find_negatives, judged, notes
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def detect_steps(
         said, scales = found.warnings, found.scales
         if settings.reliability:
             negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates, client)))
-            give(candidates, negatives)
+            assign(candidates, negatives)
             said += notes(negatives, settings.threshold)
         if networks is None:
             (networks,) = yield from each(
@@ -175,8 +175,8 @@ def continuum(candidates: list[Candidate]) -> str:
     kept = [c for c in candidates if c.status is not Status.DROPPED]
     shown = sum(c.kind != "line" for c in kept)
     if shown:
-        return f"Continuum is seen in {shown} of {len(kept)} sources."
-    return "Continuum is seen in no source: there is none above the noise, or it was subtracted."
+        return f"Continuum is detected in {shown} of {len(kept)} sources."
+    return "Continuum is detected in no source: there is none above the noise, or it was subtracted."
 
 
 def caveats(cube: Cube) -> list[str]:

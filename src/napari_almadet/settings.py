@@ -1,11 +1,11 @@
-"""What a detection run can be told; the widget, the command line and the tests all build this."""
+"""The settings of a detection run; the widget, the command line and the tests all build this."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# What a setting is where it is not told: the paper's own, or what was chosen on validation cubes.
+# Defaults that depend on the preset: the paper's own (its section 2.3), or chosen on validation cubes.
 PRESETS = {
     "almadet": {"threshold": 0.75, "require_line": False},
     "paper": {"threshold": 0.1, "require_line": True},
@@ -21,22 +21,22 @@ class Settings:
     Parameters
     ----------
     preset
-        ``"almadet"``: the search in units of the noise, :mod:`napari_almadet.search.pipeline`.
+        ``"almadet"``: the search of the noise-normalised (S/N) cube, :mod:`napari_almadet.search.pipeline`.
         ``"paper"``: the two networks and the rules as published.
     threshold
         With ``almadet``, the probability a candidate must have to be kept (0.75).  With ``paper``, the
-        level at which the probability map is cut into blobs (step 4; 0.1).
+        threshold for segmenting the probability map (step 4; 0.1).
     require_line
         Drop candidates without an emission line: the paper's rule, so that this is on with ``paper``
-        and off with ``almadet`` unless it is told.
+        and off with ``almadet`` by default.
     psf
         ``almadet`` only: path of a FITS image of the dirty beam, as imagers write it beside a dirty cube;
-        without it the beam is told from the cube's noise and bright sources.
+        without it the beam is estimated from the cube's noise and bright sources.
     primary_beam
-        Path of an image of the primary beam, with which fluxes are corrected, and the noise told where the cube
-        was corrected, see :func:`napari_almadet.cube.reading.read_primary_beam`.
+        Path of an image of the primary beam, for corrected fluxes, and for the noise where the cube is already
+        corrected, see :func:`napari_almadet.cube.reading.read_primary_beam`.
     flag_channels
-        Leave out channels that hold no sky, see :func:`napari_almadet.cube.bad_channels.bad_channels`.
+        Leave out bad channels, see :func:`napari_almadet.cube.bad_channels.bad_channels`.
     peak_height
         ``paper`` only: least height of a peak in a denoised spectrum, which runs from 0 to 1 (step 7).
     min_snr

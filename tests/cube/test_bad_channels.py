@@ -133,8 +133,8 @@ def test_ranges(numbers, text):
 
 
 def test_told():
-    assert told({"blank": [0, 1], "noisy": [9]}) == "3 channels are left out: 0-1 blank; 9 noisy."
-    assert told({"striped": [4]}) == "1 channel is left out: 4 striped."
+    assert told({"blank": [0, 1], "noisy": [9]}) == "3 bad channels (flagged): 0-1 blank; 9 noisy."
+    assert told({"striped": [4]}) == "1 bad channel (flagged): 4 striped."
 
 
 def test_real_cubes_lose_no_channel_with_data(shared_data):

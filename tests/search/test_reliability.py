@@ -55,9 +55,9 @@ def test_what_is_not_known_is_nan():
 
 
 def test_notes_say_what_the_numbers_are_worth():
-    assert "no candidate at all" in notes(np.empty((0, 2)), 0.85)[0]
+    assert "no detection at all" in notes(np.empty((0, 2)), 0.85)[0]
     first, rough = notes(np.array([[0.3, 4.0], [0.4, 5.0], [0.9, 6.0]]), 0.85)
-    assert "3 candidates" in first and "1 of them with prob 0.85" in first
+    assert "1 of 3 negative detections" in first and "0.85 or more: expect about 1 false positive." in first
     assert "rough" in rough
     many = notes(np.full((30, 2), 0.9), 0.85)
     assert len(many) == 2 and "bowls or sidelobes" in many[1]
@@ -86,7 +86,7 @@ def test_sources_are_reliable_and_noise_is_not(networks, scenario, seeds, tmp_pa
                 assert candidate.rel > 0.9 or not len(detections.negatives)
             if not true:
                 noise.append(candidate.rel)
-        assert any("negated cube shows" in said for said in detections.warnings)
+        assert any("negative detections" in said or "no detection at all" in said for said in detections.warnings)
     assert np.isnan(noise).all() or np.nanmean(noise) < 0.9
     again = read_result(write_result(detections, tmp_path / "out"), detections.cube)
     np.testing.assert_allclose(again.negatives, detections.negatives, atol=1e-6)

@@ -59,19 +59,22 @@ def detect(
         Device, typer.Option(help="Where the networks run; auto takes CUDA, then Apple's MPS, then the CPU.")
     ] = Device.AUTO,
     preset: Annotated[
-        Preset, typer.Option(help="The search in units of the noise, or the networks and rules as the paper has them.")
+        Preset,
+        typer.Option(
+            help="almadet: search of the noise-normalised (S/N) cube; paper: networks and rules as published."
+        ),
     ] = Preset.ALMADET,
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="From 0 to 1: least probability of a source; with the preset paper, the level at which the "
-            "probability map is cut into blobs.",
+            help="From 0 to 1: minimum source probability to keep a candidate; with the preset paper, threshold for "
+            "segmenting the probability map.",
             show_default=", ".join(f"{value['threshold']:g} with {name}" for name, value in PRESETS.items()),
         ),
     ] = None,
     min_snr: Annotated[
         float,
-        typer.Option(help="With the preset paper: least SNR of a source, in the stacked image or at its line."),
+        typer.Option(help="With the preset paper: minimum pixel S/N, in the stacked or in the line-integrated image."),
     ] = Settings.min_snr,
     require_line: Annotated[
         bool | None,
@@ -84,7 +87,7 @@ def detect(
     psf: Annotated[
         Path | None,
         typer.Option(
-            help="FITS image of the dirty beam, imaged with the cube; without it the beam is told from the cube. "
+            help="FITS image of the dirty beam, imaged with the cube; without it the beam is estimated from the cube. "
             "For dirty cubes with bright sources.",
             exists=True,
             show_default=False,
@@ -93,7 +96,7 @@ def detect(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="Weights of your training for one of the networks: source_finder=FILE.safetensors, likewise "
+            help="Your own trained weights for one of the networks: source_finder=FILE.safetensors, likewise "
             "line_finder, judge, blobs_finder, deep_gru. May be given more than once.",
             metavar="NETWORK=FILE",
         ),
@@ -102,8 +105,8 @@ def detect(
         bool,
         typer.Option(
             "--reliability",
-            help="Also search the negated cube, which shows how many false sources to expect, and give each candidate "
-            "its reliability, the column rel. Takes as long again.",
+            help="Estimate each candidate's reliability (column rel) from the inverted cube, which shows how many "
+            "false positives to expect. Takes as long again.",
         ),
     ] = False,
     jobs: Annotated[
@@ -112,8 +115,7 @@ def detect(
             "--jobs",
             "-j",
             min=1,
-            help="Cubes searched at a time, each in a process of its own whose death costs only that cube; "
-            "they share the cores.",
+            help="Cubes searched in parallel; a crash affects only its own cube.",
         ),
     ] = 1,
     overwrite: Annotated[
@@ -141,7 +143,7 @@ def detect(
         bool,
         typer.Option(
             "--flag-channels/--all-channels",
-            help="Leave out channels that hold no sky: blank, constant, noisy, striped or shifted ones.",
+            help="Leave out bad channels: blank, constant, noisy, striped or shifted ones.",
         ),
     ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -31,13 +32,25 @@ def train(
             show_default=False,
         ),
     ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.0, help="Highest learning rate; default: the recipe's.", show_default=False)
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes that simulate fields; default: one a core.")
+    ] = None,
+    source_finder: Annotated[
+        str, typer.Option(help="For the judge: Source Finder's weights, shipped ones by name, or a file.")
+    ] = "source_finder",
+    line_finder: Annotated[
+        str, typer.Option(help="For the judge: Line Finder's weights, shipped ones by name, or a file.")
+    ] = "line_finder",
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
 ) -> None:
     """Train a network from fields simulated on the spot; needs the extra "train".
 
     An interrupted training goes on from its last epoch when the same command is given again.  The weights it ends
-    with are a .safetensors file in OUT, which detect takes with --weights. Judge learns from what the shipped Source
-    Finder and Line Finder find.
+    with are a .safetensors file in OUT, which detect takes with --weights. The judge (the classifier) is trained on
+    what --source-finder and --line-finder detect.
     """
     from rich.progress import Progress
 
@@ -51,11 +64,22 @@ def train(
     teach, recipe = {
         NetworkName.SOURCE_FINDER: (recipes.train_source_finder, recipes.SOURCE_FINDER),
         NetworkName.LINE_FINDER: (recipes.train_line_finder, recipes.LINE_FINDER),
-        NetworkName.JUDGE: (recipes.train_judge, recipes.JUDGE),
+        NetworkName.JUDGE: (
+            partial(recipes.train_judge, networks=(source_finder, line_finder)),
+            recipes.JUDGE,
+        ),
         NetworkName.BLOBS_FINDER: (recipes.train_blobs_finder, recipes.BLOBS_FINDER),
         NetworkName.DEEP_GRU: (recipes.train_deep_gru, recipes.DEEP_GRU),
     }[network]
-    changes = {"fields": fields, "epochs": epochs, "seed": seed, "workers": workers, "start": start}
+    changes = {
+        "fields": fields,
+        "epochs": epochs,
+        "seed": seed,
+        "workers": workers,
+        "start": start,
+        "rate": rate,
+        "jobs": jobs,
+    }
     recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
     with Progress(console=messages, transient=True) as bar:
         task = bar.add_task("Simulating fields")

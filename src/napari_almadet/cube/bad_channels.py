@@ -212,7 +212,7 @@ def told(bad: dict[str, list[int]]) -> str:
     """The bad channels in a sentence."""
     parts = [f"{ranges(channels)} {kind}" for kind, channels in bad.items()]
     n = len({k for channels in bad.values() for k in channels})
-    return f"{n} channel{'s are' if n > 1 else ' is'} left out: {'; '.join(parts)}."
+    return f"{n} bad channel{'s' if n > 1 else ''} (flagged): {'; '.join(parts)}."
 
 
 def ranges(numbers: list[int]) -> str:

@@ -56,12 +56,12 @@ def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[
         if corrected is None:
             by_name = "it is" if beam.corrected else "it is not"
             said.append(
-                f"Whether the cube is corrected for the primary beam its noise does not tell; by name {by_name}."
+                f"Whether the cube is primary-beam corrected cannot be estimated from its noise; by its name {by_name}."
             )
         elif corrected:
-            said.append("The noise rises as one over the primary beam: the cube was corrected for it.")
+            said.append("The noise rises as one over the primary beam: cube treated as primary-beam corrected.")
         else:
-            said.append("The noise does not change with the primary beam: the cube was not corrected for it.")
+            said.append("The noise is uniform: cube treated as not primary-beam corrected; f_sum_pb = f_sum / pb.")
         beam = beam if corrected is None else replace(beam, corrected=corrected)
         cube = replace(cube, primary_beam=beam)
     return cube, bad, said

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
-# What the networks have learnt from, see napari_almadet.training.fields.
-BEAMS = (2.5, 6.5)  # averaged pixels
+# The range of the training data, see napari_almadet.training.fields.
+BEAMS = (2.5, 6.5)  # FWHM in averaged pixels
 SAMPLED = 2.0  # pixels of the cube that a beam has at least, so that it can be interpolated
 LEAST_CHANNELS = 24
-MOST_CORRELATION = 1.8
-MOST_DIPS = 1e-4
+MOST_CORRELATION = 1.8  # rms of wide lines over that of independent channels
+MOST_DIPS = 1e-4  # share of voxels under -5 sigma; 3e-7 in Gaussian noise
 
 
 def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[NoiseSummary]) -> list[str]:
-    """What about a cube lies outside of what the networks have learnt from, one sentence each."""
+    """What about a cube lies outside the range of the training data, one sentence each."""
     said = []
     if not BEAMS[0] <= fwhm / k <= BEAMS[1] or fwhm < SAMPLED:
         said.append(
@@ -29,23 +29,24 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
     if not noises:
         return [
             *said,
-            "No noise can be told from this cube, since its channels do not differ: nothing was found.",
+            "The noise of this cube cannot be estimated, since its channels do not differ: nothing was found.",
         ]
     channels = max(noise.channels for noise in noises)
     if channels < LEAST_CHANNELS:
         said.append(
-            f"The cube has {channels} channels with data; the networks have learnt from {LEAST_CHANNELS} and more."
+            f"The cube has {channels} channels with data, fewer than in training (>= {LEAST_CHANNELS}): "
+            "source probabilities are less certain."
         )
     correlation = max(noise.correlation for noise in noises)
     if correlation > MOST_CORRELATION:
         said.append(
-            f"Wide lines are {correlation:.1f} times as noisy as independent channels would make them: channels share "
-            "their noise, or something other than noise fills the field. Faint sources may be missed."
+            f"The noise averages down more slowly than sqrt(N) (x{correlation:.1f}): correlated channels, or "
+            "emission that fills the field. Faint sources may be missed."
         )
     dips = max(noise.dips for noise in noises)
     if dips > MOST_DIPS:
         said.append(
-            f"{dips:.2%} of the values lie under -5 sigma, as around bright extended emission or where the calibration "
-            "is off: what is found near them needs a closer look."
+            f"{dips:.2%} of the voxels are below -5 sigma, as in negative bowls around bright extended emission or "
+            "with calibration errors: look closely at candidates near them."
         )
     return said

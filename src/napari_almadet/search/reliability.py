@@ -107,7 +107,7 @@ def reliability(found: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     return rel
 
 
-def give(candidates: Sequence[Candidate], negatives: np.ndarray) -> None:
+def assign(candidates: Sequence[Candidate], negatives: np.ndarray) -> None:
     """Give candidates their ``rel`` by ``prob`` and SNR of the negatives, (m, 2), as :func:`judged` has them."""
     for candidate, rel in zip(candidates, reliability(judged(candidates)[:, 0], negatives[:, 0]), strict=True):
         candidate.rel = float(rel)
@@ -122,18 +122,18 @@ def notes(negatives: np.ndarray, threshold: float) -> list[str]:
     """What to know of the reliabilities of a run, one sentence each."""
     count, above = len(negatives), int((negatives[:, 0] >= threshold).sum())
     if not count:
-        return ["The negated cube shows no candidate at all, so that no reliability can be given."]
+        return ["The inverted cube shows no detection at all: no reliability can be estimated."]
     said = [
-        f"The negated cube shows {count} candidate{'s' if count > 1 else ''} away from sources, "
-        f"{above or 'none'} of them with prob {threshold:g} or more: as many false ones are to be expected here."
+        f"{above} of {count} negative detections away from sources have a source probability of {threshold:g} or more: "
+        f"expect about {above} false positive{'' if above == 1 else 's'}."
     ]
     if above >= MANY:
         said.append(
-            "Noise alone does not make so many: negative bowls or sidelobes are among them, and the reliabilities are "
+            "That is more than noise alone makes: negative bowls or sidelobes are among them, and reliabilities are "
             "too low if these have no positive counterparts."
         )
     if count < FEW:
-        said.append(f"With {count} of them, fewer than {FEW}, the reliabilities are rough.")
+        said.append(f"With fewer than {FEW} negative detections ({count}), reliabilities are rough estimates.")
     return said
 
 
