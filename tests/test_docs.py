@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from pathlib import Path
@@ -44,3 +45,11 @@ def test_the_guide_names_every_command_of_the_makefile():
     targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split()) - {"demo", "system"}
     guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert not {target for target in targets if f"make {target}" not in guide}
+
+
+def test_the_page_of_decisions_is_what_the_code_has():
+    """If not: python docs/make_decisions.py."""
+    spec = importlib.util.spec_from_file_location("make_decisions", ROOT / "docs" / "make_decisions.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8") == module.page()

@@ -23,29 +23,13 @@ from napari_almadet.search.line_maps import WIDEST
 from napari_almadet.search.merge import Part
 from napari_almadet.search.positions import cutout_of, expected_spectrum
 from napari_almadet.search.raw_detection import RawDetection, separation
+from napari_almadet.search.thresholds import THRESHOLDS
 from napari_almadet.search.two_component_fit import Blob, Likelihood, two_sources, weighted_images
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.search.networks import SearchNetworks
     from napari_almadet.settings import Settings
-
-
-BESIDE = 1.5  # beams from a brighter source, on whose flank a find may lie
-DOUBTED = 0.5  # Judge's chance, from which on what it drops there is looked at again
-NEARBY = 3.0  # beams from such a find, within which other sources count
-ALIKE = 0.5  # chance of another candidate, with which a field is one of sources
-FIELD = 24.0  # beams on a side, of the fields Judge has learnt from
-EVIDENT_SNR = 8.0
-EVIDENT_SHARE = 0.6  # of the brightest candidate: no dirty beam of a filled array has such sidelobes
-RIPPLE = 0.75  # of the highest line's SNR, which a spectrum's dips have where it is a wave
-SWINGS = 3  # between crests and dips, that a wave has at least: emission beside absorption has one or two
-STRUCTURED = 3.0  # times the noise that a field's stack spreads by where sidelobes are left all over it
-ABOVE_SIDELOBES = 8.0  # times that spread, for a source without a line to stand out of them
-VERY_BRIGHT = 300.0  # SNR of a source whose own flank Source Finder may take for another
-FLANK = 1.5  # times what a Gaussian has fallen to at a place: what is more is another source's
-LEAST_LINE = 0.005  # of such a source's SNR: another's line on its flank
-PATCH_SHARE = 0.2  # the same for extended emission, which is no single sidelobe
 
 
 def classify(
@@ -61,7 +45,7 @@ def classify(
         numbers = torch.from_numpy(encode([find.features for find in finds])).to(networks.device)
         chances = expit(odds_for_field_area(networks.judge(numbers).cpu().numpy(), finds))
     bright = very_bright(finds)
-    brightest_line = max(EVIDENT_SNR, EVIDENT_SHARE * max(find.line_snr for find in finds))
+    brightest_line = max(THRESHOLDS.clear_snr, THRESHOLDS.clear_share * max(find.line_snr for find in finds))
     heard = 0.0 if bright else LEAST_CHANCE  # Judge has learnt of no field with such a source
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
@@ -91,23 +75,23 @@ def odds_for_field_area(logits: np.ndarray, finds: list[RawDetection]) -> np.nda
     Judge has learnt from small fields.  In a larger one noise has more chances to look like a source, and the odds of
     what may be noise fall as its area grows, unless a second candidate says that it is a field of sources.
     """
-    if np.count_nonzero(expit(logits) >= ALIKE) > 1:
+    if np.count_nonzero(expit(logits) >= THRESHOLDS.second_candidate) > 1:
         return logits
     window, beam = finds[0].window, finds[0].beam
-    fields = max(1.0, np.prod(window.shape) * (window.k / (FIELD * beam)) ** 2)
-    faint = np.array([find.features.snr_both < EVIDENT_SNR for find in finds])
+    fields = max(1.0, np.prod(window.shape) * (window.k / (THRESHOLDS.training_field * beam)) ** 2)
+    faint = np.array([find.features.snr_both < THRESHOLDS.clear_snr for find in finds])
     return np.where(faint, logits - np.log(fields), logits)
 
 
 def clearly_emission(find: RawDetection) -> bool:
     """Whether a find's measures are those of emission, though maybe not of a kind that Judge knows."""
-    return find.features.snr_both >= max(EVIDENT_SNR, EVIDENT_SHARE * find.features.snr_brightest)
+    return find.features.snr_both >= max(THRESHOLDS.clear_snr, THRESHOLDS.clear_share * find.features.snr_brightest)
 
 
 def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> Decision | None:
     """Why a raw detection is an artefact of a kind that the classifier was not trained on; None if it is not.
 
-    ``bright`` are the finds whose SNR in the stack is :data:`VERY_BRIGHT` or more.
+    ``bright`` are the finds whose SNR in the stack is `Thresholds.very_bright` or more.
     """
     dip = baseline_ripple(find.spectrum)
     if dip:
@@ -117,13 +101,17 @@ def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> Decision | 
         return Decision("stripe", {"prob": find.candidate.prob}) if stripe else None
     stack, line = find.features.snr_stacked, find.features.snr_own_line
     spread = find.features.field_spread
-    if spread > STRUCTURED and stack < ABOVE_SIDELOBES * spread and line < EVIDENT_SNR:
+    if (
+        spread > THRESHOLDS.residual_sidelobes
+        and stack < THRESHOLDS.above_sidelobes * spread
+        and line < THRESHOLDS.clear_snr
+    ):
         return Decision("residual_sidelobes", {"spread": float(spread), "prob": find.candidate.prob})
     for other in bright:
         light = other.features.snr_stacked
         apart = np.hypot((find.y - other.y) / other.sigma_y, (find.x - other.x) / other.sigma_x)
-        on_flank = stack < min(light, FLANK * light * np.exp(-0.5 * apart**2))
-        if on_flank and line < max(LINE_SNR, LEAST_LINE * light):
+        on_flank = stack < min(light, THRESHOLDS.flank * light * np.exp(-0.5 * apart**2))
+        if on_flank and line < max(LINE_SNR, THRESHOLDS.line_on_a_flank * light):
             return Decision("flank", {"snr": light, "prob": find.candidate.prob}, (other.candidate.id,))
     return None
 
@@ -142,7 +130,11 @@ def baseline_ripple(spectrum: np.ndarray) -> float:
     height, dip = float(means.max()), float(-means.min())
     deepest = means[means.min(axis=1).argmin()]
     swings = np.count_nonzero(np.diff(np.sign(deepest[np.abs(deepest) > dip / 2])))
-    return dip if dip >= max(EVIDENT_SNR, RIPPLE * height) and swings >= SWINGS else 0.0
+    return (
+        dip
+        if dip >= max(THRESHOLDS.clear_snr, THRESHOLDS.ripple_depth * height) and swings >= THRESHOLDS.ripple_swings
+        else 0.0
+    )
 
 
 def drop_sidelobes_across_windows(finds: list[RawDetection], parts: list[Part], settings: Settings) -> None:
@@ -157,25 +149,37 @@ def drop_sidelobes_across_windows(finds: list[RawDetection], parts: list[Part], 
         if find.candidate.status is not Status.FLAGGED or find.candidate.prob >= settings.threshold or parted:
             continue
         brightest = max(light for window, light in lights if window.meets(find.window))
-        if find.features.snr_both < (PATCH_SHARE if find.box else EVIDENT_SHARE) * brightest:
+        if (
+            find.features.snr_both
+            < (THRESHOLDS.clear_share_extended if find.box else THRESHOLDS.clear_share) * brightest
+        ):
             find.candidate.decide("sidelobe_of_another_window", Status.DROPPED, snr=brightest)
 
 
 def flag_companions(finds: list[RawDetection], cube: Cube, stacked: np.ndarray, settings: Settings) -> None:
-    """Flag what Judge dropped beside a brighter source that it kept, where two sources fit far better than one.
+    """Flag what was dropped beside a brighter, kept source, where two sources fit far better than one.
 
-    Its chance is :data:`DOUBTED` at least: the fit takes beam and noise for Gaussian, which they are with natural
-    weights only.
+    Its probability is `Thresholds.companion_probability` at least: the fit takes beam and noise for Gaussian, which
+    they are with natural weights only.
     """
     bright = very_bright(finds)
     for find in finds:
         candidate, beam = find.candidate, find.beam
-        lost = candidate.status is Status.DROPPED and candidate.prob >= DOUBTED and not find.box
+        lost = (
+            candidate.status is Status.DROPPED and candidate.prob >= THRESHOLDS.companion_probability and not find.box
+        )
         if not lost or (settings.require_line and not candidate.peaks) or artefact_kind(find, bright):
             continue
-        near = [f for f in finds if f.candidate.status is not Status.DROPPED and separation(f, find) < NEARBY * beam]
+        near = [
+            f
+            for f in finds
+            if f.candidate.status is not Status.DROPPED and separation(f, find) < THRESHOLDS.companion_neighbours * beam
+        ]
         first, *others = sorted(near, key=lambda f: separation(f, find)) or [find]
-        beside = separation(first, find) < BESIDE * beam and first.features.snr_both > find.features.snr_both
+        beside = (
+            separation(first, find) < THRESHOLDS.companion_distance * beam
+            and first.features.snr_both > find.features.snr_both
+        )
         if first.candidate.status is not Status.KEPT or not beside:
             continue
         cutout = cutout_of(first, cube, stacked, settings)
@@ -199,4 +203,4 @@ def deconvolved_blob(find: RawDetection, cutout: Cutout) -> Blob:
 
 def very_bright(finds: list[RawDetection]) -> list[RawDetection]:
     """Those of some finds that are so bright that their flanks may be taken for sources."""
-    return [find for find in finds if not find.box and find.features.snr_stacked >= VERY_BRIGHT]
+    return [find for find in finds if not find.box and find.features.snr_stacked >= THRESHOLDS.very_bright]
