@@ -335,3 +335,41 @@ def test_the_word_of_version_0_1_for_a_scenario_is_still_understood(almadet, tmp
     assert almadet("simulate", tmp_path, "-n", 1, "--stratum", "empty", "--size", 64, "--channels", 8).exit_code == 0
     assert (tmp_path / "empty-00000" / "mask.fits").exists()
     assert "--stratum" not in almadet("simulate", "--help").output
+
+
+def test_an_instrument_and_sources_of_ones_own_are_in_the_cube(almadet, tmp_path):
+    own = ["--array", "vla_c", "--frequency", 22, "--channel-width", 2, "--declination", 30, "--robust", 0.5]
+    own += ["--noise", 0.1, "--minutes", 20, "--sources", 2, 2, "--fwhm", 4, 5, "--line-fwhm", 5, 6]
+    arguments = ["-n", 1, "--size", 96, "--channels", 16, "-j", 1, *own]
+    result = almadet("simulate", tmp_path, *arguments)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "paper-00000"
+    truth, about = QTable.read(folder / "truth.ecsv"), json.loads((folder / "simulation.json").read_text())
+    assert len(truth) == 2
+    assert about["observation"]["noise"] == pytest.approx(1e-4)
+    assert about["observation"]["duration"] == 1200
+    assert about["shapes"]["fwhm"] == [4, 5]
+    scale = 96 / 360  # sizes are for 360 pixels, widths for 128 channels
+    assert ((truth["fwhm_major"].value / scale > 4) & (truth["fwhm_major"].value / scale < 5)).all()
+    assert ((truth["fwhm_line"] / (16 / 128) > 5) & (truth["fwhm_line"] / (16 / 128) < 6)).all()
+    cube = read_cube(folder / "dirty.fits")
+    assert cube.frequency(8).to_value("GHz") == pytest.approx(22)
+    beam = np.sqrt(cube.beam_area * 4 * np.log(2) / np.pi)
+    assert beam == pytest.approx(6, rel=0.06)  # pixels fit the beam
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scenario", "arrays", "--frequency", 100], "draws arrays of its own"),
+        (["--scenario", "clouds", "--fwhm", 1, 2], "no Gaussian sources"),
+        (["--pixel", 5], "too large for the longest baseline"),
+        (["--array", "nowhere"], "no antenna configuration"),
+        (["--sources", 3, 2], "the fewest"),
+        (["--fwhm", 2, 3, "--mosaic", 2], "not of mosaics"),
+    ],
+)
+def test_instruments_and_sources_that_cannot_be_are_refused(almadet, tmp_path, arguments, message):
+    result = almadet("simulate", tmp_path, "-n", 1, "--size", 96, "--channels", 8, "-j", 1, *arguments)
+    assert result.exit_code
+    assert message in " ".join(result.output.replace("│", " ").split())

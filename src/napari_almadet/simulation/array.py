@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -34,22 +35,33 @@ class AntennaArray:
     @classmethod
     @lru_cache
     def load(cls, name: str = "alma_cycle9_c3") -> AntennaArray:
-        """Read one of the configurations in ``simulation/antennas``.
+        """Read one of the configurations in ``simulation/antennas``, or a file of one's own.
+
+        Parameters
+        ----------
+        name
+            Of a configuration; or the path of a file that ends in ``.ecsv``, like those there, or in ``.cfg``, as CASA
+            has them (see `antenna_file.read_cfg`).
 
         Raises
         ------
         ValueError
-            If there is no configuration of that name.
+            If there is no configuration of that name, or the file is not understood.
         """
         from astropy.table import QTable
 
+        if name.endswith(".cfg"):
+            from napari_almadet.simulation.antenna_file import read_cfg
+
+            return cls(*read_cfg(Path(name)))
+
         folder = files(__package__) / "antennas"
-        path = folder / f"{name}.ecsv"
+        path = Path(name) if name.endswith(".ecsv") else folder / f"{name}.ecsv"
         if not path.is_file():
             known = ", ".join(
                 sorted(p.name.removesuffix(".ecsv") for p in folder.iterdir() if p.name.endswith(".ecsv"))
             )
-            raise ValueError(f"no antenna configuration {name!r}; there are: {known}")
+            raise ValueError(f"no antenna configuration {name!r}; there are: {known}; or give a file .ecsv or .cfg")
         table = QTable.read(str(path), format="ascii.ecsv")
         enu = np.stack([table[axis].to_value(u.m) for axis in ("east", "north", "up")], axis=1)
         latitude = u.Quantity(table.meta["latitude"]).to_value(u.rad)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,7 +34,14 @@ from napari_almadet.simulation.products import (
     truth_table,
     write_cube,
 )
-from napari_almadet.simulation.scenarios import SCENARIOS, Coverage
+from napari_almadet.simulation.scenarios import (
+    SCENARIOS,
+    Coverage,
+    Scenario,
+    any_published,
+    other_array,
+    primary_beam_corrected,
+)
 from napari_almadet.simulation.sky import SkyModel
 from napari_almadet.simulation.truth import object_table, parts_of, view_of
 
@@ -43,7 +51,13 @@ SETS = {"train": 0, "validation": 1, "test": 2}
 
 
 def simulate_cube(
-    seed: int, scenario: str = "paper", observation: Observation | None = None, imager: Imager | None = None
+    seed: int,
+    scenario: str = "paper",
+    observation: Observation | None = None,
+    imager: Imager | None = None,
+    *,
+    shapes: dict | None = None,
+    own_instrument: bool = False,
 ) -> SimulatedCube:
     """Draw a sky from a scenario and observe it; the same seed gives the same cube on the same device.
 
@@ -56,15 +70,20 @@ def simulate_cube(
     observation, imager
         What to observe with; the paper's set-up if neither is given.  Some scenarios draw an
         observation of their own, which has the size and the channels of this one.
+    shapes
+        Other values of :class:`~napari_almadet.simulation.sky.SkyRecipe` than the scenario's, and ``brightness``, a
+        factor.
+    own_instrument
+        Observe with what is given in scenarios too that would draw any array.
 
     Raises
     ------
     ValueError
-        If there is no such scenario.
+        If there is no such scenario, or it is about what was to be changed.
     """
     if scenario not in SCENARIOS:
         raise ValueError(f"no scenario {scenario!r}; there are: {', '.join(SCENARIOS)}")
-    kind = SCENARIOS[scenario]
+    kind = changed(scenario, shapes or {}, own_instrument)
     asked = imager.observation if imager else observation or Observation()
     # streams of their own: the sky of a seed does not depend on how much the observation draws
     observation = kind.observe(np.random.default_rng([seed, 1]), asked) if kind.observe else asked
@@ -74,18 +93,47 @@ def simulate_cube(
     where = kind.place(observation, coverage.pixels) if kind.place else None
     model = draw_sky(np.random.default_rng(seed), kind, observation, where)
     if kind.objects or kind.process:
-        return _processed(seed, scenario, imager, model, coverage, where)
+        return _processed(seed, scenario, imager, model, coverage, where, kind, shapes)
     dirty = imager.cube(model, torch.Generator().manual_seed(seed)).cpu().numpy()
     dirty[~coverage.channels] = np.nan
     dirty[:, ~coverage.pixels] = np.nan
-    return SimulatedCube(dirty, model, truth_table(model, imager, coverage), observation, scenario, seed)
+    truth = truth_table(model, imager, coverage)
+    return SimulatedCube(dirty, model, truth, observation, scenario, seed, shapes)
+
+
+def changed(scenario: str, shapes: dict, own_instrument: bool = False) -> Scenario:
+    """A scenario with other sources, or without arrays of its own; see :func:`simulate_cube`.
+
+    Raises
+    ------
+    ValueError
+        If it has no Gaussians whose shapes could change, or is about arrays.
+    """
+    kind = SCENARIOS[scenario]
+    if own_instrument and kind.observe in (other_array, primary_beam_corrected):
+        raise ValueError(f"the scenario {scenario} draws arrays of its own; give the instrument with another one")
+    if own_instrument and kind.observe is any_published:
+        kind = replace(kind, observe=None)
+    if not shapes:
+        return kind
+    if kind.sky.companions is None:
+        raise ValueError(f"the scenario {scenario} holds no Gaussian sources, whose shapes could be chosen")
+    recipe = {key: value for key, value in shapes.items() if key != "brightness"}
+    return replace(kind, sky=replace(kind.sky, **recipe), brightness=kind.brightness * shapes.get("brightness", 1.0))
 
 
 def _processed(
-    seed: int, scenario: str, imager: Imager, model: SkyModel, coverage: Coverage, where: np.ndarray | None
+    seed: int,
+    scenario: str,
+    imager: Imager,
+    model: SkyModel,
+    coverage: Coverage,
+    where: np.ndarray | None,
+    kind: Scenario,
+    shapes: dict | None,
 ) -> SimulatedCube:
     """A cube of a scenario with objects beside the model's Gaussians, or with more done to it than imaging."""
-    kind, observation = SCENARIOS[scenario], imager.observation
+    observation = imager.observation
     done = kind.process(np.random.default_rng([seed, 3]), observation) if kind.process else Processing()
     mixing = done.mixing.of_signal if done.mixing else None
     places = np.ones((observation.size, observation.size)) if where is None else where
@@ -97,7 +145,8 @@ def _processed(
     dirty[:, ~coverage.pixels] = np.nan
     view = view_of(observation, done, coverage.channels, coverage.pixels & np.isfinite(dirty).any(axis=0))
     parts = parts_of(objects, view)
-    return SimulatedCube(dirty, model, object_table(parts, view), observation, scenario, seed, objects, parts, done)
+    truth = object_table(parts, view)
+    return SimulatedCube(dirty, model, truth, observation, scenario, seed, shapes, objects, parts, done)
 
 
 def sample(kind: str = "sources", seed: int = SAMPLE_SEED) -> SimulatedCube:
@@ -141,11 +190,14 @@ def write_set(
     sky: bool = True,
     mosaic: int = 1,
     jobs: int | None = None,
+    shapes: dict | None = None,
+    own_instrument: bool = False,
 ) -> Iterator[Path]:
     """Simulate ``n`` cubes into ``folder/<scenario>-<number>``, in parallel, and yield each as it is done.
 
     With ``mosaic`` over 1 each is a mosaic of that many fields on a side, and has no sky model cube.  Cubes that
-    are there already are not made again, so an interrupted run goes on where it stopped.
+    are there already are not made again, so an interrupted run goes on where it stopped.  ``shapes`` and
+    ``own_instrument`` are those of :func:`simulate_cube`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     observation = observation or Observation()
@@ -155,17 +207,16 @@ def write_set(
         del targets[target]
     if not targets:
         return
+    options = (scenario, observation, sky, mosaic, shapes, own_instrument)
     jobs = min(jobs or os.cpu_count() or 1, len(targets))
     if jobs == 1:
         for target, s in targets.items():
-            yield _simulate_one(target, s, scenario, observation, sky, mosaic)
+            yield _simulate_one(target, s, *options)
         return
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        futures = [
-            pool.submit(_simulate_one, target, s, scenario, observation, sky, mosaic) for target, s in targets.items()
-        ]
+        futures = [pool.submit(_simulate_one, target, s, *options) for target, s in targets.items()]
         for future in as_completed(futures):
             yield future.result()
 
@@ -175,11 +226,23 @@ def _imager(observation: Observation) -> Imager:
     return Imager(observation)
 
 
-def _simulate_one(folder: Path, seed: int, scenario: str, observation: Observation, sky: bool, mosaic: int) -> Path:
+def _simulate_one(
+    folder: Path,
+    seed: int,
+    scenario: str,
+    observation: Observation,
+    sky: bool,
+    mosaic: int,
+    shapes: dict | None,
+    own_instrument: bool,
+) -> Path:
     if mosaic > 1:
         from napari_almadet.simulation.mosaic import write_mosaic
 
+        if shapes:
+            raise ValueError("shapes of sources can be chosen of single fields, not of mosaics")
         return write_mosaic(folder, seed, mosaic, scenario, observation)
     # a scenario that draws its observations would not use this one
     imager = _imager(observation) if SCENARIOS[scenario].observe is None else None
-    return write_cube(simulate_cube(seed, scenario, observation, imager), folder, sky=sky)
+    simulated = simulate_cube(seed, scenario, observation, imager, shapes=shapes, own_instrument=own_instrument)
+    return write_cube(simulated, folder, sky=sky)

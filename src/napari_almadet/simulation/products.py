@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,8 +35,9 @@ BRIGHTEST = (0.5e-4, 2.9e-4)
 class SimulatedCube:
     """A cube (channel, y, x) in Jy/beam, what it was made from, and what is true of it.
 
-    NaN where there is no data.  ``objects`` are all that is in the sky where that is more than ``model``, and ``parts``
-    what is seen of them; None where the model is all.  ``processing`` is what was done to the dirty cube.
+    NaN where there is no data.  ``shapes`` are changes of the scenario's recipe.  ``objects`` are all that is in the
+    sky where that is more than ``model``, and ``parts`` what is seen of them; None where the model is all.
+    ``processing`` is what was done to the dirty cube.
     """
 
     dirty: np.ndarray
@@ -44,6 +46,7 @@ class SimulatedCube:
     observation: Observation
     scenario: str
     seed: int
+    shapes: dict | None = None
     objects: list[SkyObject] | None = None
     parts: list[Seen] | None = None
     processing: Processing | None = None
@@ -207,7 +210,7 @@ def header(observation: Observation, unit: str, beam: CleanBeam | None = None) -
             "RADESYS": "ICRS",
             "SPECSYS": "LSRK",
             "RESTFRQ": observation.frequency,
-            "TELESCOP": observation.array.split("_")[0].upper(),
+            "TELESCOP": re.split(r"[._]", Path(observation.array).name)[0].upper(),
             "ORIGIN": "napari-almadet simulation",
         }
     )
@@ -230,6 +233,7 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
         "blank_share": float(missing.all(axis=0).mean()),
         "blank_channels": np.flatnonzero(missing.all(axis=(1, 2))).tolist(),
         "processing": simulated.processing.about() if simulated.processing else {},
+        "shapes": simulated.shapes or {},
     }
     with finished(folder, about, simulated.truth) as partial:
         fits.writeto(partial / "dirty.fits", simulated.dirty, header(observation, "Jy/beam", simulated.beam))
