@@ -1,0 +1,64 @@
+"""Every warning about cubes unlike the training data, on both sides of its limit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_almadet.cube.cube import Cube
+from napari_almadet.search.limits import out_of_distribution
+from napari_almadet.search.merge import NoiseSummary
+
+CUBE = Cube.from_array(np.zeros((64, 8, 8), np.float32))
+USUAL = NoiseSummary(correlation=1.0, dips=3e-7, channels=64)
+
+
+def warnings_of(beam: float = 4.0, k: float = 1, **noise) -> list[str]:
+    """Of a cube whose beam is so many pixels wide, ``k`` of which are averaged on a side, with such noise."""
+    return out_of_distribution(CUBE, beam, k, [USUAL, NoiseSummary(**(vars(USUAL) | noise))])
+
+
+def test_an_ordinary_cube_gives_no_warning():
+    assert warnings_of() == []
+
+
+@pytest.mark.parametrize(
+    ("beam", "k", "warned"),
+    [
+        (2.6, 1, False),
+        (2.4, 1, True),  # averaged pixels
+        (2.4, 0.5, False),  # interpolated to 4.8
+        (2.1, 0.5, False),
+        (1.9, 0.5, True),  # too few pixels of the cube to interpolate
+        (6.4, 1, False),
+        (6.6, 1, True),
+        (12.8, 2, False),
+        (13.2, 2, True),
+    ],
+)
+def test_a_beam_of_too_few_or_too_many_pixels_is_warned_of(beam, k, warned):
+    assert [f"{beam:.1f} pixels" in text for text in warnings_of(beam, k)] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("noise", "word"),
+    [
+        ({"correlation": 1.75}, None),
+        ({"correlation": 1.9}, "1.9 times"),
+        ({"dips": 0.9e-4}, None),
+        ({"dips": 1.2e-4}, "0.01%"),
+    ],
+)
+def test_unusual_noise_in_any_window_is_warned_of(noise, word):
+    assert [word in text for text in warnings_of(**noise)] == [True] * (word is not None)
+
+
+@pytest.mark.parametrize(("channels", "warned"), [(24, False), (23, True)])
+def test_few_channels_are_warned_of(channels, warned):
+    few = out_of_distribution(CUBE, 4.0, 1, [NoiseSummary(1.0, 0.0, channels), NoiseSummary(1.0, 0.0, 5)])
+    assert [f"{channels} channels" in text for text in few] == [True] * warned
+
+
+def test_a_cube_without_noise_is_said_to_have_none():
+    (said,) = out_of_distribution(CUBE, 4.0, 1, [])
+    assert "nothing was found" in said

@@ -1,0 +1,78 @@
+"""Numbers that decide about lines and ripples, each on both sides of its limit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_almadet.catalogue.candidate import EmissionPeak
+from napari_almadet.search.decisions import baseline_ripple
+from napari_almadet.search.lines import refined
+
+
+def wave(swings: int, crest: float = 1.0) -> np.ndarray:
+    """Half waves of 8 channels, so many changes of sign, in 96 channels; the first crest ``crest`` times as high."""
+    spectrum = np.full(96, 1e-6)  # 0 would mean: no data
+    phase = np.arange((swings + 1) * 8) + 0.5
+    spectrum[8 : 8 + len(phase)] = np.sin(np.pi * phase / 8)
+    spectrum[8:16] *= crest
+    return spectrum
+
+
+def with_dip(spectrum: np.ndarray, snr: float) -> np.ndarray:
+    """The spectrum so scaled that its deepest dip has such an SNR."""
+    return spectrum * snr / baseline_ripple(wave(5) * 100) * 100
+
+
+@pytest.mark.parametrize(("snr", "ripple"), [(8.8, True), (7.2, False)])
+def test_a_wave_counts_from_eight_sigma_on(snr, ripple):
+    found = baseline_ripple(with_dip(wave(5), snr))
+    assert found == pytest.approx(snr if ripple else 0)
+
+
+@pytest.mark.parametrize(("crest", "ripple"), [(1.2, True), (1.45, False), (3, False)])
+def test_a_wave_is_about_as_deep_as_it_is_high(crest, ripple):
+    assert bool(baseline_ripple(with_dip(wave(5, crest), 30))) == ripple
+
+
+@pytest.mark.parametrize(("swings", "ripple"), [(1, False), (2, False), (3, True), (5, True)])
+def test_a_wave_swings_three_times_at_least(swings, ripple):
+    assert bool(baseline_ripple(with_dip(wave(swings), 30))) == ripple
+
+
+def test_no_data_are_no_wave():
+    assert baseline_ripple(np.zeros(96)) == 0
+
+
+def fitted(centre: float, fwhm: float, n: int = 100, at: float = 50.0) -> EmissionPeak:
+    """A line of FWHM 8 at channel ``at``, without noise, fitted from a start of such centre and width."""
+    spectrum = 20 * np.exp(-4 * np.log(2) * ((np.arange(n) - at) / 8) ** 2)
+    return refined(EmissionPeak(round(centre), 0.9, 0.9, centre, fwhm), spectrum.astype(np.float32))
+
+
+@pytest.mark.parametrize(("shift", "taken"), [(0.6, True), (-0.6, True), (0.8, False), (-0.8, False)])
+def test_a_fitted_centre_is_taken_within_seven_tenths_of_a_width(shift, taken):
+    start = 50 + shift * 8
+    assert fitted(start, 8).centre == pytest.approx(50 if taken else start, abs=0.05)
+
+
+@pytest.mark.parametrize(("ratio", "taken"), [(1.8, True), (2.2, False), (0.55, True), (0.45, False)])
+def test_a_fitted_width_is_taken_within_a_factor_of_two(ratio, taken):
+    assert fitted(50, 8 / ratio).fwhm == pytest.approx(8 if taken else 8 / ratio, rel=0.01)
+
+
+def test_four_channels_are_too_few_to_fit_a_line_and_six_are_not():
+    assert fitted(1.5, 6, n=4, at=2.0) == EmissionPeak(2, 0.9, 0.9, 1.5, 6)
+    assert fitted(2.5, 6, n=6, at=3.0).centre == pytest.approx(3, abs=0.1)
+
+
+def test_a_line_is_no_narrower_than_a_channel():
+    spectrum = np.zeros(60, np.float32)
+    spectrum[30] = 20
+    assert refined(EmissionPeak(30, 0.9, 0.9, 30.0, 1.2), spectrum).fwhm >= 1
+
+
+def test_a_dip_is_no_line():
+    spectrum = -20 * np.exp(-4 * np.log(2) * ((np.arange(100) - 50) / 8) ** 2)
+    start = EmissionPeak(50, 0.9, 0.9, 50.0, 8.0)
+    assert refined(start, spectrum.astype(np.float32)) == start
