@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -245,7 +245,7 @@ def measure_features(
         "dip_line": dip_line,
         "coverage": coverage_at(units.valid, y, x),
     }
-    of_window = {
+    of_window: dict[str, Any] = {
         "field_spread": max(spread, LEAST_SPREAD),
         "snr_brightest": float(strength.max()),
         "beam": beam,

@@ -1,0 +1,337 @@
+"""Every rule that keeps, flags or drops a raw detection, on both sides of its limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logit
+
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.cube.cube import Cube
+from napari_almadet.measure.focus import Cutout
+from napari_almadet.progress import finish
+from napari_almadet.search import decisions
+from napari_almadet.search.decisions import (
+    artefact_kind,
+    classify,
+    clearly_emission,
+    drop_sidelobes_across_windows,
+    flag_companions,
+    odds_for_field_area,
+    very_bright,
+)
+from napari_almadet.search.merge import Part
+from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.windows import Window
+from napari_almadet.settings import Settings
+
+WAVE = np.tile(np.repeat([1.0, -1.0], 8), 6).astype(np.float32)  # a ripple, once it is high enough
+EXTENDED = Box(40, 60, 40, 60)
+KEPT, FLAGGED, DROPPED = Status
+
+
+def window(side: int = 60, y: int = 0, k: float = 2) -> Window:
+    return Window(y, 0, (side, side), (slice(0, side), slice(0, side)), k)
+
+
+def found(y: float = 60, x: float = 60, number: int = 1, prob: float = 0.9, **values) -> RawDetection:
+    """A raw detection with such features; what is none of these is the detection's own."""
+    features = Features(**{name: value for name, value in values.items() if hasattr(Features, name)})
+    own = {name: value for name, value in values.items() if not hasattr(Features, name)}
+    candidate = Candidate(number, Box(0, 1, 0, 1), prob, status=own.pop("status", KEPT))
+    detection = RawDetection(candidate, y, x, 3.4, 3.4, np.zeros(96, np.float32), features, window())
+    return replace(detection, **own)
+
+
+def classified(*detections: RawDetection, prob: float, **settings) -> list[Status]:
+    """The status of each, if the classifier gives all of them such a probability."""
+    networks = SearchNetworks(None, None, lambda inputs: torch.full((len(inputs),), float(logit(prob))))
+    finish(classify(list(detections), Settings(**settings), networks))
+    return [detection.candidate.status for detection in detections]
+
+
+def rules(detection: RawDetection) -> list[str]:
+    return [decision.rule for decision in detection.candidate.decisions]
+
+
+# --- the classifier's probability ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("prob", "threshold", "status"), [(0.76, 0.75, KEPT), (0.74, 0.75, DROPPED), (0.3, 0.2, KEPT)])
+def test_a_detection_is_kept_from_the_threshold_on(prob, threshold, status):
+    one = found(snr_stacked=5, snr_brightest=5)
+    assert classified(one, prob=prob, threshold=threshold) == [status]
+    assert one.candidate.prob == pytest.approx(prob)
+    assert rules(one) == ["probable" if status is KEPT else "improbable"]
+
+
+@pytest.mark.parametrize(
+    ("snr", "brightest", "prob", "status"),
+    [
+        (8.5, 8.5, 0.3, FLAGGED),
+        (7.5, 7.5, 0.3, DROPPED),  # noise may be as bright
+        (13, 20, 0.3, FLAGGED),
+        (11, 20, 0.3, DROPPED),  # a sidelobe of the brightest may be as bright
+        (30, 30, 0.12, FLAGGED),
+        (30, 30, 0.08, DROPPED),  # the classifier is sure
+    ],
+)
+def test_what_is_too_bright_for_noise_and_sidelobes_is_flagged(snr, brightest, prob, status):
+    one = found(snr_stacked=snr, snr_brightest=brightest)
+    assert clearly_emission(one) == (status is FLAGGED or prob < 0.1)
+    assert classified(one, prob=prob) == [status]
+
+
+@pytest.mark.parametrize(
+    ("line", "others", "prob", "status"),
+    [
+        (8.5, 8.5, 0.3, FLAGGED),
+        (7.5, 7.5, 0.3, DROPPED),
+        (13, 20, 0.3, FLAGGED),
+        (11, 20, 0.3, DROPPED),
+        (13, 20, 0.08, DROPPED),
+    ],
+)
+def test_the_brightest_line_is_flagged_though_a_continuum_outshines_it(line, others, prob, status):
+    faint = found(snr_own_line=line, snr_brightest=250)
+    other = found(number=2, snr_own_line=others, snr_brightest=250)
+    assert classified(faint, other, prob=prob)[0] is status
+
+
+@pytest.mark.parametrize(("snr", "status"), [(310, FLAGGED), (290, DROPPED)])
+def test_beside_a_very_bright_source_the_brightest_line_is_flagged_whatever_the_classifier_says(snr, status):
+    bright = found(y=100, x=100, number=2, snr_stacked=snr, snr_brightest=snr)
+    assert classified(found(snr_own_line=40, snr_brightest=snr), bright, prob=0.01)[0] is status
+
+
+@pytest.mark.parametrize(
+    ("snr", "line"),
+    [(0.0, 10.0), (96**0.5 / 0.05, 10 / 2**0.5), (2 * 96**0.5 / 0.05, 10 / 5**0.5)],
+)
+def test_the_noise_of_each_channel_is_known_to_five_percent_only(snr, line):
+    assert found(snr_stacked=snr, snr_own_line=10.0).line_snr == pytest.approx(line)
+
+
+def test_extended_emission_stays_flagged_whatever_the_classifier_says():
+    patch = found(box=EXTENDED, status=FLAGGED)
+    assert classified(patch, prob=0.01) == [FLAGGED]
+    assert rules(patch) == ["extended"]
+
+
+@pytest.mark.parametrize(("line", "status"), [(True, KEPT), (False, DROPPED)])
+def test_a_line_can_be_required(line, status):
+    one = found()
+    one.candidate.peaks = (EmissionPeak(10, 0.9, 0.9, 10.0, 5.0),) if line else ()
+    assert classified(one, prob=0.9, require_line=True) == [status]
+
+
+def test_nothing_found_is_nothing_to_classify():
+    assert classified(prob=0.9) == []
+
+
+@pytest.mark.parametrize(("other", "lowered"), [(0.55, False), (0.45, True)])
+def test_a_second_likely_source_makes_it_a_field_of_sources(other, lowered):
+    pair = [replace(found(snr_stacked=6), window=window(192)) for _ in range(2)]  # 48 beams on a side
+    odds = np.exp(odds_for_field_area(logit([0.8, other]), pair))
+    assert odds[0] == pytest.approx(4 / 4 if lowered else 4)
+
+
+@pytest.mark.parametrize(("snr", "lowered"), [(7.5, True), (8.5, False)])
+def test_what_is_too_bright_for_noise_is_as_likely_in_a_large_field(snr, lowered):
+    one = replace(found(snr_stacked=snr), window=window(192))
+    assert np.exp(odds_for_field_area(logit([0.8]), [one]))[0] == pytest.approx(1 if lowered else 4)
+
+
+@pytest.mark.parametrize(("side", "area"), [(48, 1), (96, 1), (144, 2.25), (192, 4)])
+def test_odds_fall_with_the_area_beyond_24_beams_on_a_side(side, area):
+    one = replace(found(snr_stacked=6), window=window(side))
+    assert np.exp(odds_for_field_area(logit([0.8]), [one]))[0] == pytest.approx(4 / area)
+
+
+# --- artefacts ------------------------------------------------------------------------------------------------------
+
+
+def kind(detection: RawDetection, *bright: RawDetection) -> str | None:
+    decision = artefact_kind(detection, list(bright))
+    return decision.rule if decision else None
+
+
+def test_an_artefact_is_dropped_whatever_the_classifier_says():
+    rippled = found(spectrum=20 * WAVE)
+    assert classified(rippled, prob=0.99) == [DROPPED]
+    assert rules(rippled) == ["baseline_ripple"]
+
+
+def test_extended_ripples_are_artefacts_too():
+    assert kind(found(spectrum=20 * WAVE, box=EXTENDED)) == "baseline_ripple"
+
+
+@pytest.mark.parametrize(
+    ("values", "artefact"),
+    [
+        ({"stripe": True, "prob": 0.08}, "stripe"),
+        ({"stripe": True, "prob": 0.12}, None),
+        ({"stripe": False, "prob": 0.08}, None),
+    ],
+)
+def test_a_long_patch_is_a_stripe_if_the_classifier_thinks_it_unlikely(values, artefact):
+    assert kind(found(box=EXTENDED, **values)) == artefact
+
+
+@pytest.mark.parametrize(
+    ("spread", "stacked", "line", "artefact"),
+    [
+        (3.2, 24, 3, "residual_sidelobes"),
+        (2.8, 20, 3, None),
+        (3.2, 27, 3, None),
+        (10, 70, 3, "residual_sidelobes"),
+        (10, 90, 3, None),
+        (10, 70, 7.5, "residual_sidelobes"),
+        (10, 70, 8.5, None),
+    ],
+)
+def test_in_a_field_of_sidelobes_a_source_stands_out_or_has_a_line(spread, stacked, line, artefact):
+    assert kind(found(field_spread=spread, snr_stacked=stacked, snr_own_line=line)) == artefact
+
+
+@pytest.mark.parametrize(
+    ("times", "line", "artefact"),
+    [
+        (1.4, 3.0, "flank"),
+        (1.6, 3.0, None),  # brighter than the flank
+        (1.4, 4.9, "flank"),
+        (1.4, 5.1, None),  # a line of its own
+    ],
+)
+def test_a_flank_is_no_brighter_than_a_gaussian_and_a_half(times, line, artefact):
+    bright = found(snr_stacked=1000, number=7)
+    flank = found(x=60 + 2 * 3.4, snr_stacked=times * 1000 * np.exp(-2), snr_own_line=line)
+    assert kind(flank, bright) == artefact
+    if artefact:
+        assert artefact_kind(flank, [bright]).ids == (7,)
+
+
+def test_a_flank_is_fainter_than_its_source():
+    assert kind(found(x=61, snr_stacked=1010), found(snr_stacked=1000)) is None
+    assert kind(found(x=61, snr_stacked=990), found(snr_stacked=1000)) == "flank"
+
+
+@pytest.mark.parametrize(("line", "artefact"), [(4, "flank"), (5, None)])
+def test_a_line_on_the_flank_of_a_fainter_source_counts_as_anywhere(line, artefact):
+    assert kind(found(x=61, snr_stacked=300, snr_own_line=line), found(snr_stacked=400)) == artefact
+
+
+@pytest.mark.parametrize(("snr", "box", "bright"), [(310, None, True), (290, None, False), (310, EXTENDED, False)])
+def test_very_bright_is_a_point_source_of_300_sigma(snr, box, bright):
+    assert bool(very_bright([found(snr_stacked=snr, box=box)])) == bright
+
+
+# --- windows --------------------------------------------------------------------------------------------------------
+
+
+def part(y: int, brightest: float) -> Part:
+    image = np.zeros((2, 2))
+    one = replace(found(snr_brightest=brightest), window=window(y=y))
+    return Part(window(y=y), image, image, image, [one], None)
+
+
+@pytest.mark.parametrize(
+    ("snr", "values", "status"),
+    [
+        (130, {}, FLAGGED),
+        (110, {}, DROPPED),
+        (45, {"box": EXTENDED}, FLAGGED),
+        (35, {"box": EXTENDED}, DROPPED),
+        (10, {"prob": 0.8}, FLAGGED),  # not flagged for its brightness
+        (10, {"status": KEPT}, KEPT),
+    ],
+)
+def test_what_a_source_in_a_neighbouring_window_may_explain_is_dropped(snr, values, status):
+    one = found(snr_stacked=snr, **({"prob": 0.3, "status": FLAGGED} | values))
+    drop_sidelobes_across_windows([one], [part(0, 20), part(50, 200), part(500, 10_000)], Settings())
+    assert one.candidate.status is status
+
+
+@pytest.mark.parametrize(("box", "status"), [(None, FLAGGED), (EXTENDED, DROPPED)])
+def test_a_companion_that_explains_the_data_is_no_sidelobe(box, status):
+    one = found(snr_stacked=10, prob=0.3, status=FLAGGED, box=box)
+    one.candidate.blended = True
+    drop_sidelobes_across_windows([one], [part(0, 200)], Settings())
+    assert one.candidate.status is status
+
+
+# --- beside a brighter source ---------------------------------------------------------------------------------------
+
+
+def companion(monkeypatch, apart: float = 8.0, **values) -> tuple[RawDetection, RawDetection, list]:
+    """A brighter source and a dropped one ``apart`` pixels from it (a beam is 8), and what was asked of the fit."""
+    asked: list = []
+
+    def fit(likelihood, first, second, others):
+        asked.append(others)
+        return 7.0, first.place, second.place
+
+    cutout = Cutout(np.random.default_rng(0).normal(size=(96, 64, 64)).astype(np.float32), (28, 28))
+    monkeypatch.setattr(decisions, "two_sources", fit)
+    monkeypatch.setattr(decisions, "cutout_of", lambda *_: cutout)
+    first = found(snr_stacked=50, spectrum=np.ones(96, np.float32))
+    values = {"prob": 0.6, "status": DROPPED, "snr_stacked": 15, "spectrum": np.ones(96, np.float32)} | values
+    return first, found(x=60 + apart, number=2, **values), asked
+
+
+CUBE = Cube.from_array(np.zeros((96, 120, 120), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("values", "status"),
+    [
+        ({}, FLAGGED),
+        ({"prob": 0.55}, FLAGGED),
+        ({"prob": 0.45}, DROPPED),  # less likely than not
+        ({"apart": 11}, FLAGGED),
+        ({"apart": 13}, DROPPED),  # a beam and a half is 12
+        ({"snr_stacked": 60}, DROPPED),  # brighter than its neighbour
+        ({"box": EXTENDED}, DROPPED),
+        ({"spectrum": 20 * WAVE}, DROPPED),  # an artefact
+    ],
+)
+def test_what_is_likely_beside_a_brighter_source_is_flagged_where_two_fit_better(monkeypatch, values, status):
+    first, second, _ = companion(monkeypatch, **values)
+    flag_companions([first, second], CUBE, np.zeros((120, 120)), Settings())
+    assert second.candidate.status is status
+    assert first.candidate.blended == second.candidate.blended == (status is FLAGGED)
+    if status is FLAGGED:
+        assert second.candidate.decisions[-1].ids == (first.candidate.id,)
+
+
+@pytest.mark.parametrize("status", [FLAGGED, DROPPED])
+def test_only_a_source_that_is_kept_has_companions(monkeypatch, status):
+    first, second, _ = companion(monkeypatch)
+    first.candidate.status = status
+    flag_companions([first, second], CUBE, np.zeros((120, 120)), Settings())
+    assert second.candidate.status is DROPPED
+
+
+def test_a_companion_needs_a_line_where_one_is_required(monkeypatch):
+    first, second, _ = companion(monkeypatch)
+    flag_companions([first, second], CUBE, np.zeros((120, 120)), Settings(require_line=True))
+    assert second.candidate.status is DROPPED
+
+
+@pytest.mark.parametrize(("apart", "counted"), [(22, 1), (26, 0)])
+def test_other_sources_count_within_three_beams(monkeypatch, apart, counted):
+    first, second, asked = companion(monkeypatch)
+    third = found(y=60 + apart, x=60 + 8, number=3, snr_stacked=20, spectrum=np.ones(96, np.float32))
+    flag_companions([first, second, third], CUBE, np.zeros((120, 120)), Settings())
+    assert [len(others) for others in asked] == [counted]
+
+
+def test_a_companion_that_does_not_fit_better_stays_dropped(monkeypatch):
+    first, second, _ = companion(monkeypatch)
+    monkeypatch.setattr(decisions, "two_sources", lambda *_: None)
+    flag_companions([first, second], CUBE, np.zeros((120, 120)), Settings())
+    assert second.candidate.status is DROPPED
