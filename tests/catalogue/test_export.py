@@ -82,13 +82,15 @@ def test_an_error_leaves_the_old_file(detections, tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.glob("*mine*")] == ["mine.ecsv"]
 
 
-def test_casa_regions_hold_the_channels_as_frequencies(detections, tmp_path, header):
-    regions = Regions.read(write_regions(detections, tmp_path / "boxes.crtf"))
-    low, high = regions[0].meta["range"]
-    edges = WCS(header).spectral.pixel_to_world([2.5, 11.5]).to(u.GHz)
-    assert u.isclose(low, edges.min(), rtol=1e-12)
-    assert u.isclose(high, edges.max(), rtol=1e-12)
-    assert regions[0].meta["frame"] == "LSRK"
+@pytest.mark.parametrize("frame", ["LSRK", "HELIOCEN", "SOURCE", "LOCALGRP"])
+def test_casa_regions_hold_the_very_channels_and_no_frame_that_casa_refuses(
+    detections, sky_cube, planes, tmp_path, frame
+):
+    detections.cube = sky_cube(planes, "other", SPECSYS=frame)
+    path = write_regions(detections, tmp_path / "boxes.crtf")
+    low, high = Regions.read(path)[0].meta["range"]
+    assert (low, high) == (3 * u.chan, 11 * u.chan)
+    assert "frame=" not in path.read_text()
 
 
 SKIES = {
@@ -166,6 +168,116 @@ def test_own_regions_come_back_as_boxes(detections, detections_of, cube_of, plan
         detections = detections_of(cube_of(planes))
         detections.candidates[2].channels = (0, 16)
     assert read_boxes(write_regions(detections, tmp_path / f"mine.{ending}"), detections.cube) == BOXES
+
+
+@pytest.mark.parametrize("projection", ["SFL", "HPX", "TAN", "CAR"])
+@pytest.mark.parametrize("ending", ["reg", "crtf"])
+def test_own_regions_come_back_to_the_pixel_in_any_projection(
+    detections, sky_cube, planes, tmp_path, projection, ending
+):
+    cards = {"CTYPE1": f"RA---{projection}", "CTYPE2": f"DEC--{projection}", "CRVAL1": 0.0, "CRVAL2": 0.0}
+    if projection in ("SFL", "HPX"):  # far from the reference point, where the axes are sheared
+        cards |= {"CRPIX1": -100_000.0, "CRPIX2": -150_000.0}
+    detections.cube = sky_cube(planes, "other", **cards)
+    assert np.isfinite(detections.cube.sky(0, 0).ra.deg)
+    rng = np.random.default_rng(7)
+    boxes = [Box(int(y), int(y + h), int(x), int(x + w)) for y, x, h, w in rng.integers(1, 20, (12, 4))]
+    boxes[0] = Box(5, 12, 8, 15)  # a square
+    detections.candidates = [Candidate(i, box, 0.9, channels=(3, 12)) for i, box in enumerate(boxes, start=1)]
+    read = read_boxes(write_regions(detections, tmp_path / f"mine.{ending}"), detections.cube)
+    assert [box for box, _ in read] == boxes
+
+
+def crtf(tmp_path, cube, text: str) -> tuple[list, list[str]]:
+    """What is read from CRTF's lines, and what is said of it."""
+    (tmp_path / "other.crtf").write_text(f"#CRTFv0\n{text}\n")
+    notes: list[str] = []
+    return read_boxes(tmp_path / "other.crtf", cube, notes), notes
+
+
+def test_casas_corner_boxes_at_high_declination(sky_cube, planes, tmp_path):
+    cube = sky_cube(planes, "other", CRVAL2=60.0, PC1_1=1.0, PC1_2=0.0, PC2_1=0.0, PC2_2=1.0)
+    a, b = cube.sky(25.6, 30.6), cube.sky(34.4, 39.4)
+    corners = ", ".join(f"[{c.ra.deg:.8f}deg, {c.dec.deg:.8f}deg]" for c in (a, b))
+    assert crtf(tmp_path, cube, f"box[{corners}], coord=ICRS")[0] == [(Box(31, 40, 26, 35), None)]
+
+
+def test_regions_of_another_sky_frame_lie_where_they_are(sky_cube, planes, tmp_path):
+    cards = {"CTYPE1": "GLON-CAR", "CTYPE2": "GLAT-CAR", "CRVAL1": 30.0, "CRVAL2": 0.0, "RADESYS": None}
+    straight = {"PC1_1": 1.0, "PC1_2": 0.0, "PC2_1": 0.0, "PC2_2": 1.0}
+    cube = sky_cube(planes, "other", **cards, **straight)
+    centre = cube.sky(30, 40).fk5
+    north = centre.position_angle(cube.sky(30, 41).fk5).deg
+    width, height = (15 * cube.pixel_scale.to_value("arcsec"), 5 * cube.pixel_scale.to_value("arcsec"))
+    line = f'fk5\nbox({centre.ra.deg:.9f},{centre.dec.deg:.9f},{width:.4f}",{height:.4f}",{north:.4f})'
+    (tmp_path / "other.reg").write_text(f"# Region file format: DS9\n{line}\n")
+    assert read_boxes(tmp_path / "other.reg", cube) == [(Box(38, 43, 23, 38), None)]
+
+
+def test_ranges_are_read_as_casa_reads_them(sky_cube, planes, tmp_path):
+    cube = sky_cube(planes)
+    f = [cube.frequency(k).to_value("GHz") for k in (2, 5, 5.3, 5.45)]
+    box = "box[[12pix, 10pix], [19pix, 14pix]]"
+
+    def channels(words: str):
+        (found,), notes = crtf(tmp_path, cube, f"{box}, {words}")
+        return found[1], notes
+
+    assert channels(f"range=[{f[0]:.9f}GHz, {f[1]:.9f}GHz]") == ((2, 6), [])
+    assert channels(f"range=[{f[2]:.9f}GHz, {f[3]:.9f}GHz]") == ((5, 6), [])  # between two centres
+    assert channels("range=[3chan, 7chan]") == ((3, 8), [])
+    rest = f[1] * 1.001
+    radio = [299792.458 * (1 - f[i] / rest) for i in (0, 1)]
+    optical = [299792.458 * (rest / f[i] - 1) for i in (0, 1)]
+    for kind, (a, b) in {"RADIO": radio, "OPTICAL": optical}.items():
+        assert channels(f"veltype={kind}, restfreq={rest:.9f}GHz, range=[{a:.5f}km/s, {b:.5f}km/s]") == ((2, 6), [])
+    found, notes = channels("frame=TOPO, range=[3chan, 7chan]")
+    assert (found, notes) == ((3, 8), [])  # channels have no frame
+    found, notes = channels(f"frame=BARY, range=[{f[0]:.9f}GHz, {f[1]:.9f}GHz]")
+    assert found == (2, 6)
+    assert "taken as if they were in the cube's" in notes[0]
+    found, notes = channels("range=[1GHz, 2GHz]")
+    assert found is None
+    assert "outside the band" in notes[0]
+
+
+def test_pixel_boxes_below_a_global_coord(sky_cube, planes, tmp_path):
+    found, notes = crtf(tmp_path, sky_cube(planes), "global coord=ICRS\nbox[[12pix, 10pix], [19pix, 14pix]]")
+    assert (found, notes) == ([(Box(10, 15, 12, 20), None)], [])
+
+
+def test_excluded_regions_take_away_and_are_no_sources(detections, tmp_path):
+    path = tmp_path / "drawn.reg"
+    path.write_text("image\nbox(30.5,33,20,15,0)\n-circle(30,33,3)\n")
+    assert read_boxes(path, detections.cube) == [(Box(25, 40, 20, 40), None)]
+    path.write_text("image\nbox(30.5,33,20,15,0)\n-box(25.5,33,10,30,0)\nbox(10,10,3,3,0)\n-circle(10,10,9)\n")
+    notes = []
+    assert read_boxes(path, detections.cube, notes) == [(Box(25, 40, 30, 40), None)]
+    assert notes == ["1 regions were left out: excluded regions take all of them away."]
+
+
+def test_what_a_region_file_says_and_cannot_be_honoured_is_said(sky_cube, planes, tmp_path):
+    text = "ann line[[1pix,1pix],[5pix,5pix]]\nbox[[1pix,1pix],[5pix,5pix]]\nsausage[[1pix,1pix]]\n???\n"
+    found, notes = crtf(tmp_path, sky_cube(planes), text)
+    assert found == [(Box(1, 6, 1, 6), None)]
+    assert notes == [
+        "Line 4 was left out: its sausage cannot be read.",
+        "Line 5 is no region and was left out.",
+        "1 annotations were left out.",
+    ]
+
+
+@pytest.mark.parametrize("name", ['"SoFiA J1"', "SoFiA J1", "SoFiA_J1"])
+def test_sofias_names_with_and_without_quotes(detections, tmp_path, name):
+    (tmp_path / "cat.txt").write_text(SOFIA.replace('"SoFiA J1"', name).replace('"SoFiA J2"', name))
+    assert read_boxes(tmp_path / "cat.txt", detections.cube) == BOXES
+
+
+def test_a_table_that_cannot_be_guessed_is_refused_in_a_short_sentence(detections, tmp_path):
+    (tmp_path / "cat.txt").write_text("one two\nthree\n1 2 3 4\n" * 3)
+    with pytest.raises(ExchangeError, match=r"^cat.txt is no table that can be read") as error:
+        read_boxes(tmp_path / "cat.txt", detections.cube)
+    assert len(str(error.value)) < 120
 
 
 def test_sofias_text_and_votable(detections, tmp_path):

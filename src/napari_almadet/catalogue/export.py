@@ -16,10 +16,11 @@ from astropy.table import QTable, Table
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.catalogue.detections import Detections, brightness_unit
+from napari_almadet.catalogue.read_regions import box_about, region_boxes
+from napari_almadet.catalogue.sky_boxes import turned_boxes
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
-    from regions import Region
 
     from napari_almadet.cube.cube import Cube
 
@@ -31,7 +32,6 @@ REGIONS = {".reg": "ds9", ".crtf": "crtf"}
 FRAMES = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "GALACTIC"}  # DS9's and astropy's name: CASA's
 SPECTRA = (".fits", ".ecsv")
 EDGES = ("x_min", "x_max", "y_min", "y_max")
-POSITION_BEAMS = 2.0  # a position without a size becomes a box of this many beams
 
 
 class ExchangeError(ValueError):
@@ -76,8 +76,7 @@ def write_regions(detections: Detections, path: str | Path, candidates: Sequence
     """Write candidates' boxes as DS9's (.reg) or CASA's and CARTA's (.crtf) regions; by default the kept ones'.
 
     On the sky where the cube has a WCS, in its own frame (in ICRS where these programs have no name for that), else in
-    pixels.  With the number, and the emission range: as a tag for DS9, as CRTF's ``range`` in frequency, or in channels
-    where the frequency is not known.
+    pixels.  With the number, and the emission range in channels: as a tag for DS9, as CRTF's ``range``.
 
     Raises
     ------
@@ -113,7 +112,7 @@ def _regions_text(detections: Detections, form: str, candidates: Sequence[Candid
             lines.append(f"box({numbers}) # text={{{candidate.id}}} tag={{channels {first}-{last}}}")
     else:
         lines = ["#CRTFv0"] + ([] if frame is None else [f"global coord={FRAMES[frame]}"])
-        for candidate, place, marks in zip(chosen, places, _spectral_marks(cube, channels), strict=True):
+        for candidate, place, marks in zip(chosen, places, _spectral_marks(channels), strict=True):
             if frame is None:
                 x, y, width, height = place[0], place[1], place[2] / 2, place[3] / 2
                 shape = f"box [[{x - width}pix, {y - height}pix], [{x + width}pix, {y + height}pix]]"
@@ -127,8 +126,8 @@ def _regions_text(detections: Detections, form: str, candidates: Sequence[Candid
 def _on_sky(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray, wcs: WCS) -> tuple[str, np.ndarray]:
     """Boxes (n) in pixels as a frame of `FRAMES`, and longitude, latitude, width, height and angle (n, 5) in degrees.
 
-    As `regions` has it (``RectanglePixelRegion.to_sky``): the ellipse in the box is mapped by the derivatives of the
-    WCS, here steps of a pixel, and what its axes become are those of the box.
+    They are mapped by the derivatives of the WCS, here steps of a pixel, see
+    :func:`~napari_almadet.catalogue.sky_boxes.turned_boxes`.
     """
     centre, right, up = (wcs.pixel_to_world(x + dx, y + dy) for dx, dy in ((0, 0), (1, 0), (0, 1)))
     frame = centre.frame.name
@@ -139,25 +138,18 @@ def _on_sky(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray,
         towards = centre.position_angle(neighbour).rad
         step = centre.separation(neighbour).deg * length / 2
         axes[:, 0, column], axes[:, 1, column] = step * np.sin(towards), step * np.cos(towards)
-    directions, lengths, _ = np.linalg.svd(axes)
-    along = np.einsum("nij,ni->nj", directions, axes[:, :, 0])
-    one = np.arange(len(x)), np.argmax(np.abs(along), axis=1)  # the axis that was the width
-    other = one[0], 1 - one[1]
-    direction = np.moveaxis(directions, 1, 2)[one] * np.sign(along[one])[:, None]
-    direction = np.where((width == height)[:, None], axes[:, :, 0], direction)  # any axis of a circle is as good
-    angle = (np.degrees(np.arctan2(direction[:, 0], direction[:, 1])) + 90) % 360  # from the axis of longitude
+    sides, angle = turned_boxes(axes, width == height)
     sky = centre.spherical
-    return frame, np.column_stack([sky.lon.deg, sky.lat.deg, 2 * lengths[one], 2 * lengths[other], angle])
+    return frame, np.column_stack([sky.lon.deg, sky.lat.deg, 2 * sides, angle])
 
 
-def _spectral_marks(cube: Cube, channels: np.ndarray) -> list[str]:
-    """CRTF's words for inclusive ranges (n, 2) of channels: in GHz from edge to edge, or the channels themselves."""
-    edges, frame = cube.frequency(channels + np.array([-0.5, 0.5])), ""
-    if edges is None:
-        return [f"range=[{first}chan, {last}chan]" for first, last in channels]
-    if cube.wcs is not None and cube.wcs.wcs.specsys:
-        frame = f"frame={cube.wcs.wcs.specsys}, "
-    return [f"{frame}range=[{low}GHz, {high}GHz]" for low, high in np.sort(edges.to_value(u.GHz), axis=1)]
+def _spectral_marks(channels: np.ndarray) -> list[str]:
+    """CRTF's words for inclusive ranges (n, 2) of channels.
+
+    The channels themselves: CASA rounds frequencies to the nearest channel, half upwards, so that a range from edge to
+    edge takes one more at its upper end, and knows neither HELIOCEN, SOURCE nor LOCALGRP, and refuses the file.
+    """
+    return [f"range=[{first}chan, {last}chan]" for first, last in channels]
 
 
 def write_spectra(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
@@ -245,7 +237,9 @@ def replacing(path: Path) -> Iterator[Path]:
 # --- in ------------------------------------------------------------------------------------------------------------
 
 
-def read_boxes(path: str | Path, cube: Cube) -> list[tuple[Box, tuple[int, int] | None]]:
+def read_boxes(
+    path: str | Path, cube: Cube, notes: list[str] | None = None
+) -> list[tuple[Box, tuple[int, int] | None]]:
     """Boxes and channel ranges in a cube from another program's catalogue or region file.
 
     Parameters
@@ -258,6 +252,8 @@ def read_boxes(path: str | Path, cube: Cube) -> list[tuple[Box, tuple[int, int] 
         boxes of two beams.
     cube
         The cube they are to be looked for in.
+    notes
+        Gets a sentence for each thing in the file that could not be honoured.
 
     Returns
     -------
@@ -273,12 +269,13 @@ def read_boxes(path: str | Path, cube: Cube) -> list[tuple[Box, tuple[int, int] 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units and headers of other programs are their own affair
-            found = _region_boxes(path, cube) if path.suffix.lower() in REGIONS else _table_boxes(path, cube)
+            form = REGIONS.get(path.suffix.lower())
+            found = region_boxes(path, form, cube, [] if notes is None else notes) if form else _table_boxes(path, cube)
     except ExchangeError:
         raise
     except Exception as error:  # other programs' files fail in as many ways as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ExchangeError(f"{path.name} cannot be read: {reason}") from error
+        raise ExchangeError(f"{path.name} cannot be read: {shortened(reason)}") from error
     ny, nx = cube.shape[1:]
     inside = [(b, z) for b, z in found if b.x1 > 0 and b.y1 > 0 and b.x0 < nx and b.y0 < ny]
     if not inside:
@@ -295,12 +292,14 @@ def _table_boxes(path: Path, cube: Cube) -> list[tuple[Box, tuple[int, int] | No
         return np.ma.filled(np.ma.asarray(getattr(values, "value", values), dtype=float), np.nan)
 
     if all(name in names for name in EDGES):
+        edges = [column(name) for name in EDGES]
+        table = table[np.isfinite(np.sum(edges, axis=0))]
         x0, x1, y0, y1 = (np.round(column(name)).astype(int) for name in EDGES)
         boxes = [Box(int(a), int(b) + 1, int(c), int(d) + 1) for a, b, c, d in zip(y0, y1, x0, x1, strict=True)]
     elif "ra" in names and "dec" in names and cube.celestial is not None:
-        boxes = [_about(x, y, cube) for x, y in zip(*_pixels(cube, column("ra"), column("dec")), strict=True)]
+        boxes = [box_about(x, y, cube) for x, y in zip(*_pixels(cube, column("ra"), column("dec")), strict=True)]
     elif "x" in names and "y" in names:
-        boxes = [_about(x, y, cube) for x, y in zip(column("x"), column("y"), strict=True)]
+        boxes = [box_about(x, y, cube) for x, y in zip(column("x"), column("y"), strict=True)]
     else:
         raise ExchangeError(f"{path.name} has neither the columns {', '.join(EDGES)} nor ra, dec or x, y.")
     if "z_min" in names and "z_max" in names:
@@ -315,64 +314,41 @@ def _read_table(path: Path) -> Table:
     form = {**CATALOGUES, ".votable": "votable", ".fit": "fits"}.get(path.suffix.lower())
     if form is not None:
         return Table.read(path, format=form)
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for line in lines:  # SoFiA-2's text: the names are in one of the comments
         names = line.lstrip("#").split()
         if line.startswith("#") and {"x_min", "y_min"} <= set(names):
-            return Table.read([x for x in lines if not x.startswith("#")], format="ascii.no_header", names=names)
-    return Table.read(path, format="ascii")
+            return _sofia_table(path, [x for x in lines if x.strip() and not x.startswith("#")], names)
+    try:
+        return Table.read(path, format="ascii")
+    except Exception as error:  # by a list of all the forms that were tried
+        raise ExchangeError(f"{path.name} is no table that can be read: write it as ECSV, VOTable or CSV.") from error
 
 
-def _region_boxes(path: Path, cube: Cube) -> list[tuple[Box, tuple[int, int] | None]]:
-    from regions import Regions
-
-    found = []
-    for region in Regions.read(path, format=_by_ending(path, REGIONS)):
-        if hasattr(region, "to_pixel"):
-            if cube.celestial is None:
-                raise ExchangeError(f"{path.name} lies on the sky, but {cube.name} has no coordinates.")
-            region = region.to_pixel(cube.celestial)
-        if hasattr(region, "bounding_box"):
-            found.append((_box_of(region, cube), _channels_of(region.meta, cube)))
-    return found
-
-
-def _box_of(region: Region, cube: Cube) -> Box:
-    if type(region).__name__ == "PointPixelRegion":
-        return _about(region.center.x, region.center.y, cube)
-    bounds = region.bounding_box  # half-open, of the pixels it touches
-    if type(region).__name__ == "RectanglePixelRegion":  # those whose centres it holds: a box is read as it was written
-        corners = np.array(region.corners)
-        (x0, y0), (x1, y1) = np.ceil(corners.min(axis=0) - 1e-2), np.floor(corners.max(axis=0) + 1e-2)
-        return Box(int(y0), int(max(y1, y0)) + 1, int(x0), int(max(x1, x0)) + 1)
-    return Box(bounds.iymin, bounds.iymax, bounds.ixmin, bounds.ixmax)
+def _sofia_table(path: Path, lines: list[str], names: list[str]) -> Table:
+    """SoFiA-2's text, of which the sources' names have a space: in quotes, or, in some versions, without."""
+    rows = []
+    for line in lines:
+        cells = re.findall(r'"[^"]*"|\S+', line)
+        if len(cells) == len(names) + 1 and names[0] == "name":
+            cells = [" ".join(cells[:2]), *cells[2:]]
+        if len(cells) != len(names):
+            raise ExchangeError(f"{path.name} has {len(names)} columns, but a row of {len(cells)}: is it cut short?")
+        rows.append(cells)
+    columns = zip(*rows, strict=True) if rows else [[] for _ in names]
+    return Table({name: [_number(cell) for cell in cells] for name, cells in zip(names, columns, strict=True)})
 
 
-def _channels_of(meta: dict, cube: Cube) -> tuple[int, int] | None:
-    """The channels of a region: CRTF's range, or DS9's tag as written here."""
-    if "range" in meta:
-        low, high = (u.Quantity(end) for end in meta["range"])
-        if low.unit.is_equivalent(u.chan):
-            return int(low.value), int(high.value) + 1
-        axis = {"frequency": cube.frequency, "speed": cube.velocity}.get(str(low.unit.physical_type).split("/")[0])
-        values = None if axis is None else axis(np.arange(cube.shape[0]))
-        if values is not None:
-            inside = np.flatnonzero((values >= min(low, high)) & (values <= max(low, high)))
-            return (int(inside[0]), int(inside[-1]) + 1) if inside.size else None
-    for tag in meta.get("tag", ()):
-        if match := re.fullmatch(r"channels (\d+)-(\d+)", tag):
-            return int(match[1]), int(match[2]) + 1
-    return None
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip('"')
 
 
-def _about(x: float, y: float, cube: Cube) -> Box:
-    """A box of two beams about a position; of 10 pixels where the beam is unknown."""
-    if not np.isfinite(x + y):  # beyond the sky's horizon
-        return Box(0, 0, 0, 0)
-    side = POSITION_BEAMS * cube.beam_fwhm if cube.beam_fwhm else 10.0
-    half = max(1, round(side / 2))
-    column, row = round(float(x)), round(float(y))
-    return Box(row - half, row + half + 1, column - half, column + half + 1)
+def shortened(reason: str, most: int = 200) -> str:
+    """A library's message, cut where it is longer than a reader wants."""
+    return reason if len(reason) <= most else reason[:most].rsplit(" ", 1)[0] + " ..."
 
 
 def _pixels(cube: Cube, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from weakref import WeakMethod, WeakValueDictionary
 import numpy as np
 import pandas as pd
 from napari.layers import Image, Layer, Shapes
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
@@ -716,6 +716,7 @@ class Session:
         Where the cube was not searched they are its only candidates.
         """
         image, detections = self.image, self.detections
+        notes: list[str] = []  # what the file says and cannot be honoured
 
         def work() -> tuple[Detections, list[Candidate]]:
             from napari_almadet import remeasure
@@ -723,7 +724,7 @@ class Session:
             from napari_almadet.settings import Settings
 
             cube = layers.cube_of(image) if detections is None else detections.cube
-            sources = read_boxes(path, cube)
+            sources = read_boxes(path, cube, notes)
             settings = Settings() if detections is None else detections.settings
             networks = self.networks(settings)
             found = detections or remeasure.unsearched(cube, settings, networks)
@@ -731,6 +732,8 @@ class Session:
 
         def done(outcome: tuple[Detections, list[Candidate]]) -> None:
             found, taken = outcome
+            if notes:
+                show_info(" ".join(notes))
             if detections is not None and self.detections is detections:
                 self._change([(candidate, {}) for candidate in taken])
             elif detections is None and image in self.viewer.layers:
