@@ -4,6 +4,7 @@
 #   table of frequencies.  coordsys_to_astropy_wcs makes a linear FREQ axis of the table's first step, without a word.
 # Seen: VOPT cube of 20 km/s channels from 0: channel 500 is at 10000 km/s in casacore, at 10344 in casa-formats-io;
 #   channel 1000 at 20000 and 21428.
+# Documented: no.
 # A good guess: casacore's frequencies, or a refusal.
 set -euo pipefail
 work=$(mktemp -d)

@@ -5,6 +5,7 @@
 #   takes them for evenly spaced in optical velocity, without a word.
 # Seen: 10 km/s channels, 5000 km/s at the middle one: 200 channels away casacore has 3000 and 7000 km/s, astropy 3013.0
 #   and 7013.2: more than a channel.
+# Documented: no; what VOPT-F2W means is in Greisen et al. 2006, A&A 446, 747.
 # A good guess: the same frequencies from both.
 set -euo pipefail
 work=$(mktemp -d)
@@ -27,7 +28,7 @@ for kind in ("VOPT-F2W", "FELO-HEL"):
     for i, (name, value, step, unit, pixel) in enumerate(axes, 1):
         header[f"CTYPE{i}"], header[f"CRVAL{i}"], header[f"CDELT{i}"] = name, value, step
         header[f"CUNIT{i}"], header[f"CRPIX{i}"] = unit, pixel
-    header["RESTFRQ"], header["EQUINOX"] = REST, 2000.0
+    header["RESTFRQ"], header["EQUINOX"], header["SPECSYS"] = REST, 2000.0, "BARYCENT"
     fits.PrimaryHDU(np.zeros((401, 8, 8), "f4"), header).writeto("cube.fits", overwrite=True)
     image = images.image("cube.fits")
     casacore = 299792.458 * (REST / np.array([image.toworld([k, 4, 4])[0] for k in WHERE]) - 1)

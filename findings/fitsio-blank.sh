@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # fitsio 1.4.2 (astropy 8.0.2): pixels without data of an integer cube are read as numbers.
 # Behaviour: integer FITS images (HIPASS's, for one) mark "no data" by the integer of BLANK.  fitsio
-#   scales it with BSCALE and BZERO like any other; astropy gives NaN.  No option or warning says so.
+#   scales it with BSCALE and BZERO like any other; astropy gives NaN.
 # Seen: BLANK = -32768, BSCALE = 1e-4, BZERO = 0.5: the empty pixel is -2.7768 Jy/beam.
+# Documented: no.
 # A good guess: NaN.
 set -euo pipefail
 work=$(mktemp -d)

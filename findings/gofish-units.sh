@@ -3,6 +3,7 @@
 # Behaviour: CRVAL3 and CDELT3 are taken for Hz or m/s whatever CUNIT3 says: a cube in GHz has all its channels at the speed
 #   of light, one in km/s channels a thousand times too narrow; no warning.
 # Seen: one cube in Hz, GHz, m/s and km/s: channel width 1300.4, 0.0000013, 1300.4 and 1.3004 "m/s".
+# Documented: no; the code says that the axis is in Hz or m/s.
 # A good guess: 1300.4 m/s four times, or a refusal.
 set -euo pipefail
 work=$(mktemp -d)

@@ -4,6 +4,7 @@
 #   put the first one at the start of the path.
 # Seen: in a cube whose value is x, along y = const from x = 10: values 10.5, 11.5, ... at offsets 0, 1, ...;
 #   with spacing=4 12, 16, ... at 0, 4, ...: every offset is too small by half a spacing.
+# Documented: not where the functions are explained.
 # A good guess: the value at offset d is that at d along the path (as CASA 6.7's impv has it).
 set -euo pipefail
 work=$(mktemp -d)

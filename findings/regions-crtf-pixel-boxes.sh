@@ -4,6 +4,7 @@
 #   boxes and polygons have their corners ON pixel centres, so all of the outermost rows and columns are lost in regions.
 # Seen: box [[40pix, 40pix], [60pix, 50pix]]: 21 x 11 pixels in CASA, 19 x 9 in regions (26 % fewer); the same as a
 #   polygon; circle of 10 pixels 317 and 305.
+# Documented: neither program's pages tell what happens on the edge.
 # A good guess: the same pixels, 40 to 60 inclusive.  (Some 850 MB of CASA's data are installed for this.)
 set -euo pipefail
 work=$(mktemp -d)

@@ -4,6 +4,7 @@
 #   (OBSGEO-X, -Y, -Z) and a date, though neither matters between these two frames; else the channels are copied and the
 #   result carries the new frame's name.  SpectralCube.reproject does the same.
 # Seen: towards RA 150, Dec 2 deg the two differ by 8.56 km/s (8.56 channels): shifted with OBSGEO, 0 without; no warning.
+# Documented: no; a comment in astropy's code says that frames are passed over in silence if both observers are missing.
 # A good guess: shifted in both cases, or an error as between VRAD and VOPT.
 set -euo pipefail
 work=$(mktemp -d)

@@ -3,6 +3,7 @@
 # Behaviour: `cube.to(u.K)[i]` uses the frequency of channel i; `cube[i].to(u.K)` uses RESTFRQ, with no warning.  At
 #   redshift z the second is too low by (1 + z)^2.
 # Seen: CO(2-1) of z = 1 at 115.27 GHz: 7.67 K per Jy/beam from the cube, 1.92 K from the channel map of it: a factor 4.
+# Documented: no; the argument `freq` of `to` is not explained.  cube[i].to(u.K, freq=...) is right.
 # A good guess: the order does not matter, for the channel map knows its own frequency.
 set -euo pipefail
 work=$(mktemp -d)

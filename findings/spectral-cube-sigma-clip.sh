@@ -4,6 +4,7 @@
 #   lost), the one read with use_dask=True is clipped.
 # Seen: noise of 1 K, one voxel of 100 K, clipped at 3 sigma: the voxel is still 100 K and the standard deviation 1.78;
 #   with dask NaN and 0.99.
+# Documented: otherwise, see above.
 # A good guess: NaN in both.
 set -euo pipefail
 work=$(mktemp -d)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # specutils 2.4.0 (astropy 8.0.2): extract_region drops a channel of a spectrum that falls in frequency.
-# Behaviour: the region is documented as a closed interval.  On a rising axis both ends are taken; on a falling one (usual
+# Behaviour: on a rising axis both ends are taken; on a falling one (usual
 #   for ALMA's lower sideband, or frequency against rising velocity) the channel at the lower end is left out.
 # Seen: 105 to 110 GHz of channels of 1 GHz: 6 channels if rising, 5 if falling; a flat spectrum of 1 Jy sums to 6 and 5.
+# Documented: as a closed interval, so otherwise.
 # A good guess: the same channels.
 set -euo pipefail
 work=$(mktemp -d)

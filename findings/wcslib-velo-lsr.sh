@@ -4,6 +4,7 @@
 #   VELREF wcslib takes optical (the warning names CTYPE VOPT); without the -LSR the standard's VELO, apparent radial
 #   velocity, is neither.  spectral-cube and all that stands on astropy.wcs follow.
 # Seen: 10000 km/s of CO(2-1) is 222.848 GHz in radio velocity; VELO-LSR gives 223.096 (323 km/s away), VELO 222.972.
+# Documented: by the warning when the header is read; not by astropy's pages.
 # A good guess: radio, in a radio astronomer's cube of AIPS, MIRIAD or GILDAS; at least one answer for both spellings.
 set -euo pipefail
 work=$(mktemp -d)
