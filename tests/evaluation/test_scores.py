@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from astropy.table import Table
 from scipy.stats import chi2
 from stored_by_hand import found_sources, records, true_sources
 
+from napari_almadet.cli.report import print_scores
 from napari_almadet.evaluation.results import Results
 from napari_almadet.evaluation.scores import (
     Outcome,
@@ -256,3 +258,15 @@ def test_of_two_candidates_in_a_galaxy_one_may_be_another_source():
 def test_results_of_version_0_1_are_read_as_they_were():
     row = score(true_sources((20, 20)), found_sources((20, 20), (60, 60)))
     assert (row["purity"], row["fragments"]) == (0.5, 0)
+
+
+def test_rows_per_object_are_printed_where_there_are_resolved_ones(capsys):
+    true, found = resolved(true_sources((20, 20))), in_object(found_sources((30, 25), (12, 20)), 1, 1, iou=0.5)
+    rows = [
+        {"scenario": name, "finder": "almadet"} | score(*cube)
+        for name, cube in (("galaxies", (true, found)), ("paper", (true_sources((20, 20)), found_sources((20, 20)))))
+    ]
+    print_scores(Table(rows=rows))
+    said = capsys.readouterr().out
+    assert said.count("rows per resolved object") == 1
+    assert "almadet: 2.00 rows per resolved object, masks overlap by 0.50" in said

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 def print_scores(scores: AstropyTable) -> None:
     """Print what matters most of a table of scores, a short table for each scenario."""
+    import numpy as np
     from rich.table import Table
 
     from napari_almadet.evaluation.report import SHORT
@@ -40,6 +41,10 @@ def print_scores(scores: AstropyTable) -> None:
         count = f"{max(rows['cubes'])} cubes, {max(rows['sources'])} sources"
         output.print(f"\n[bold]{scenario}[/], {count}", highlight=False)
         output.print(table)
+        for row in rows[np.isfinite(rows["rows_per_object"])]:
+            overlap = f", masks overlap by {row['mean_iou_3d']:.2f}" if np.isfinite(row["mean_iou_3d"]) else ""
+            rows_each = f"{row['finder']}: {row['rows_per_object']:.2f} rows per resolved object"
+            output.print(rows_each + overlap, highlight=False)
         for row in rows[rows["failures"] > 0]:
             failed = f"{row['finder']} failed on {row['failures']} of {row['cubes']} cubes: {row['failure']}"
             messages.print(f"[red]{escape(failed)}[/]", soft_wrap=True)
