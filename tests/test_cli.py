@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 import subprocess
@@ -373,3 +374,17 @@ def test_instruments_and_sources_that_cannot_be_are_refused(almadet, tmp_path, a
     result = almadet("simulate", tmp_path, "-n", 1, "--size", 96, "--channels", 8, "-j", 1, *arguments)
     assert result.exit_code
     assert message in " ".join(result.output.replace("│", " ").split())
+
+
+def test_own_weights_and_thresholds_are_measured_beside_the_presets(evaluate, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"as good as any to a stand-in")
+    digits = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    assert evaluate("-n", 1, "--scenario", "empty").exit_code == 0
+    result = evaluate("-n", 1, "--scenario", "empty", "--threshold", 0.9, "--weights", f"judge={file}")
+    assert result.exit_code == 0, result.output
+    names = {row["finder"] for row in Table.read(tmp_path / "out" / "scores.ecsv")}
+    assert names == {"almadet", f"almadet-threshold-0.9-judge-{digits}"}
+    nobody = evaluate("-n", 1, "--scenario", "empty", "--weights", "judge=nobody.safetensors")
+    assert nobody.exit_code == 2
+    assert "nobody.safetensors" in nobody.output

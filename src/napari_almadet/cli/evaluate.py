@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Device, FinderName, Preset, Scenario, SetName, app, messages, output
+from napari_almadet.cli.detect import own_weights
 from napari_almadet.cli.report import print_scores
 from napari_almadet.settings import Settings
 
@@ -50,6 +52,17 @@ def evaluate(
     with_psf: Annotated[
         bool, typer.Option("--with-psf", help="Give the preset almadet each cube's dirty beam, as detect --psf does.")
     ] = False,
+    threshold: Annotated[
+        float | None, typer.Option(help="As for detect; default: the preset's.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As for detect: your own trained weights, NETWORK=FILE.safetensors; results stand beside those of the "
+            "shipped weights.",
+            metavar="NETWORK=FILE",
+        ),
+    ] = None,
     tune: Annotated[
         bool,
         typer.Option(
@@ -85,10 +98,14 @@ def evaluate(
     if tune:
         contenders = [variant for finder in finders for variant in tuning.variants(str(finder))]
     else:
-        contenders = [
-            run.Preset(*preset_with(preset, str(device), require_line, with_psf))
-            for preset in presets or ([] if finders else [Preset.ALMADET])
-        ]
+        try:
+            own = own_weights(weights or [])
+            contenders = [
+                run.Preset(*preset_with(preset, str(device), require_line, with_psf, threshold, own))
+                for preset in presets or ([] if finders else [Preset.ALMADET])
+            ]
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(str(error)) from error
         contenders += [tuning.at_its_best(out, str(finder)) for finder in finders or []]
     if not render:
         columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
@@ -125,9 +142,35 @@ def evaluate(
     output.print(f"Written to {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
 
 
-def preset_with(preset: Preset, device: str, require_line: bool | None, with_psf: bool) -> tuple[str, Settings, bool]:
+def preset_with(
+    preset: Preset,
+    device: str,
+    require_line: bool | None,
+    with_psf: bool,
+    threshold: float | None = None,
+    weights: dict[str, str] | None = None,
+) -> tuple[str, Settings, bool]:
     """A preset's settings, with a name that says what was changed in them, and whether it is given the dirty beam."""
     with_psf &= preset is Preset.ALMADET
-    said = {True: "require-line", False: "keep-continuum", None: ""}[require_line], "with-psf" * with_psf
-    name = "-".join([str(preset), *filter(None, said)])
-    return name, Settings(preset=str(preset), device=device, require_line=require_line), with_psf
+    changes = [
+        {True: "require-line", False: "keep-continuum", None: ""}[require_line],
+        "with-psf" * with_psf,
+        "" if threshold is None else f"threshold-{threshold:g}",
+        *(f"{name}-{short_hash(path)}" for name, path in sorted((weights or {}).items())),
+    ]
+    name = "-".join([str(preset), *filter(None, changes)])
+    settings = Settings(
+        preset=str(preset), device=device, require_line=require_line, threshold=threshold, **(weights or {})
+    )
+    return name, settings, with_psf
+
+
+def short_hash(path: str) -> str:
+    """The first 8 hexadecimal digits of a file's sha256.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:8]

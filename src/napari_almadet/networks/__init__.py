@@ -1,1 +1,1 @@
-"""The two networks and their weights."""
+"""The five networks, two of the paper and three of the default preset, and their weights."""
