@@ -25,7 +25,7 @@ from napari_almadet.simulation.observe import Observation
 from napari_almadet.simulation.scenarios import SCENARIOS
 
 FILES = {
-    *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits"),
+    *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits", "mask.fits"),
     *("ds9.reg", "casa.crtf", "settings.json"),
 }
 CUBE_FILES = {"dirty.fits", "psf.fits", "mask.fits", "truth.ecsv", "simulation.json"}

@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_almadet import __version__
 from napari_almadet.catalogue.candidate import Candidate, Status
 from napari_almadet.catalogue.detections import Detections
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.measure.noise import Noise
 
 
 __all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
@@ -115,7 +118,7 @@ def detect_steps(
 
     Closing the generator stops the work within one batch.  Parameters as for :func:`detect`.
     """
-    settings, scales, negatives = settings or Settings(), {}, None
+    settings, scales, negatives, more, noise = settings or Settings(), {}, None, {}, None
     yield Progress("Loading the networks", 0, 1)
     if client is None:
         networks = networks or load_networks(settings)
@@ -126,7 +129,8 @@ def detect_steps(
     if networks is None or isinstance(networks, SearchNetworks):
         found = yield from search_steps(cube, settings, networks, client)
         stacked, probability, candidates = found.stacked, found.probability, found.candidates
-        said, scales = found.warnings, found.scales
+        said, scales, noise = found.warnings, found.scales, found.noise
+        more = {"dirty_beam": found.decision.as_dict(), "noise": noise_record(noise)}
         if settings.reliability:
             negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates, client)))
             assign(candidates, negatives)
@@ -142,12 +146,27 @@ def detect_steps(
         yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
 
     yield Progress("Writing down the provenance", 0, 1)
-    origin = provenance(cube, settings, networks) | ({"scales": scales} if scales else {})
+    origin = provenance(cube, settings, networks) | ({"scales": scales} if scales else {}) | more
     origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
     if cube.primary_beam is not None:
         origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
     said = told + said + caveats(cube)
-    return Detections(cube, settings, candidates, stacked, probability, origin, said, negatives)
+    return Detections(cube, settings, candidates, stacked, probability, origin, said, negatives, noise)
+
+
+def noise_record(noise: Noise) -> dict:
+    """The noise of a cube as plain values: its level, and the correlation of channels and of pixels.
+
+    ``spatial`` is the correlation by offsets in pixels, the middle row and column of what is measured.
+    """
+    h, known = noise.reach, np.isfinite(noise.rms)
+    return {
+        "rms": float(np.median(noise.rms[known])) if known.any() else None,
+        "uniform": bool(noise.uniform),
+        "spectral": np.round(noise.spectral, 4).tolist(),
+        "spatial_x": np.round(noise.spatial[h, h:], 4).tolist(),
+        "spatial_y": np.round(noise.spatial[h:, h], 4).tolist(),
+    }
 
 
 def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> dict:

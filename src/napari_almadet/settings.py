@@ -14,6 +14,9 @@ PRESETS = {
 OF_PRESET: Any = None  # stands for the preset's own value until a Settings is made
 
 
+BEAMS = ("auto", "dirty", "clean")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of :func:`napari_almadet.detect`.
@@ -31,7 +34,11 @@ class Settings:
         and off with ``almadet`` by default.
     psf
         ``almadet`` only: path of a FITS image of the dirty beam, as imagers write it beside a dirty cube;
-        without it the beam is estimated from the cube's noise and bright sources.
+        without it the beam may be estimated from the cube, see ``beam``.
+    beam
+        ``almadet`` only: whether the cube is dirty, and which dirty beam it has.  ``"auto"``: decided from the cube,
+        see :mod:`napari_almadet.search.beam_decision`; ``"dirty"``: it is, and the beam is estimated; ``"clean"``: it
+        is not; or a path, as ``psf``.
     primary_beam
         Path of an image of the primary beam, for corrected fluxes, and for the noise where the cube is already
         corrected, see :func:`napari_almadet.cube.reading.read_primary_beam`.
@@ -84,6 +91,7 @@ class Settings:
     threshold: float = OF_PRESET
     require_line: bool = OF_PRESET
     psf: str | None = None
+    beam: str = "auto"
     primary_beam: str | None = None
     flag_channels: bool = True
     peak_height: float = 0.1
@@ -110,6 +118,10 @@ class Settings:
         for name in ("threshold", "peak_height"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
+        if not self.beam:
+            raise ValueError(f"beam is empty, but must be one of {', '.join(BEAMS)} or the path of a dirty beam")
+        if self.psf and self.beam not in ("auto", "dirty", self.psf):
+            raise ValueError(f"psf is {self.psf} and beam is {self.beam}: give one dirty beam, or none")
         if not self.min_snr >= 0:
             raise ValueError(f"min_snr is {self.min_snr}, but must not be negative")
         if self.reliability and self.preset != "almadet":
@@ -121,6 +133,16 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
         if not 0 <= self.overlap < self.window:
             raise ValueError(f"overlap is {self.overlap}, but must lie between 0 and window - 1 = {self.window - 1}")
+
+    @property
+    def psf_path(self) -> str | None:
+        """Path of the dirty beam, by ``psf`` or by ``beam``; None where it is not given."""
+        return self.psf or (None if self.beam in BEAMS else self.beam)
+
+    @property
+    def beam_setting(self) -> str:
+        """One of :data:`BEAMS`, or the path of the dirty beam."""
+        return self.psf_path or self.beam
 
     def as_dict(self) -> dict:
         """The settings as plain values, for JSON."""

@@ -12,26 +12,17 @@ from napari_almadet.catalogue.detections import channel_width, flux_factor
 from napari_almadet.cube.cube import PrimaryBeam
 
 COLUMNS = [
-    *("id", "x", "y", "z", "err_x", "err_y", "err_z", "x_min", "x_max", "y_min", "y_max", "z_min", "z_max"),
-    *("ra", "dec", "err_ra", "err_dec", "freq", "err_freq", "v_rad", "err_v_rad"),
-    *(
-        "f_sum",
-        "err_f_sum",
-        "pb",
-        "f_sum_pb",
-        "err_f_sum_pb",
-        "f_max",
-        "peak",
-        "err_peak",
-        "w20",
-        "err_w20",
-        "w50",
-        "err_w50",
-        "fwhm",
-        "err_fwhm",
-    ),
-    *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit", "rms", "prob", "rel"),
-    *("snr_global", "snr_pixel", "n_peaks", "blended", "edge", "kind", "verdict", "note", "origin", "status", "fate"),
+    *("id", "name", "x", "y", "z", "err_x", "err_y", "err_z", "x_min", "x_max", "y_min", "y_max", "z_min", "z_max"),
+    *("n_pix", "ra", "dec", "err_ra", "err_dec", "l", "b", "freq", "err_freq", "v_rad", "err_v_rad"),
+    *("v_opt", "err_v_opt", "v_app", "err_v_app", "x_peak", "y_peak", "z_peak", "ra_peak", "dec_peak", "freq_peak"),
+    *("v_rad_peak", "method", "f_sum", "err_f_sum", "pb", "f_sum_pb", "err_f_sum_pb"),
+    *("f_cont", "err_f_cont", "f_cont_pb", "err_f_cont_pb", "alpha", "err_alpha"),
+    *("f_max", "f_min", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50", "wm50", "err_wm50"),
+    *("fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),
+    *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
+    *("ell_maj", "err_ell_maj", "ell_min", "err_ell_min", "ell_pa", "err_ell_pa"),
+    *("ell3s_maj", "ell3s_min", "ell3s_pa", "kin_pa", "err_kin_pa", "rms", "prob", "rel", "snr_global", "snr_pixel"),
+    *("n_peaks", "blended", "edge", "flag", "parent", "kind", "verdict", "note", "origin", "status", "fate"),
 ]
 
 

@@ -25,7 +25,7 @@ from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.result_folder import FolderError, Journal, is_result, read_result, write_result
 
 FILES = {
-    *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits"),
+    *("catalog.ecsv", "candidates.ecsv", "lines.ecsv", "spectra.fits", "probability.fits", "mask.fits"),
     *("ds9.reg", "casa.crtf", "settings.json"),
 }
 

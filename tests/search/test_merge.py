@@ -84,7 +84,7 @@ def add(
 @pytest.fixture(autouse=True)
 def no_sidelobes(monkeypatch):
     """Windows as small as these hold too little noise to tell a dirty beam from."""
-    monkeypatch.setattr(search, "without_sidelobes", lambda units, beam, psf: (units, None))
+    monkeypatch.setattr(search, "without_sidelobes", lambda units, *_: (units, None))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,10 @@ class Status(StrEnum):
 
 
 VERDICTS = ("unseen", "accepted", "rejected")
+METHODS = ("point", "fit", "mask", "box")  # a point, a Gaussian, the mask's sum; the sum of the astronomer's box
+# bits of ``flag``: the mask touches the border of the field or pixels without data, or an end of the band, holds voxels
+# without data, or touches another source's
+FLAGS = {"spatial edge": 1, "spectral edge": 2, "no data": 4, "other source": 8}
 ORIGINS = ("found", "edited", "drawn", "imported")  # by the pipeline; changed, made or brought by the astronomer
 
 
@@ -92,6 +96,25 @@ class EmissionPeak:
         return low, min(max(high, low + 1), n_channels)
 
 
+@dataclass(frozen=True, eq=False)
+class SourceMask:
+    """The voxels of a source: ``voxels`` (channels, y, x), whose first one is voxel ``origin`` of the cube."""
+
+    origin: tuple[int, int, int]
+    voxels: np.ndarray
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Where in the cube it lies."""
+        z, y, x = (slice(o, o + n) for o, n in zip(self.origin, self.voxels.shape, strict=True))
+        return z, y, x
+
+    @property
+    def footprint(self) -> np.ndarray:
+        """Pixels (y, x) in which it has a voxel."""
+        return np.asarray(self.voxels.any(axis=0))
+
+
 @dataclass
 class Candidate:
     """One candidate with all the pipeline learnt of it.
@@ -119,7 +142,12 @@ class Candidate:
     blended: bool = False
     edge: bool = False
     kind: str = "line"  # "line", "continuum" or "both"
-    # measured by measure.source.measure, in the units of the catalogue; x, y, z flux-weighted, 0-based
+    parent: int = 0  # id of the object it is a part of
+    flag: int = 0  # sum of FLAGS
+    mask: SourceMask | None = None
+    # measured in step 10, in the units of the catalogue; x, y, z 0-based
+    method: str = ""  # one of METHODS: how the flux was measured
+    n_pix: int = 0  # voxels of the mask
     x: float = np.nan
     y: float = np.nan
     z: float = np.nan
@@ -129,14 +157,27 @@ class Candidate:
     f_sum: float = np.nan  # integrated flux
     err_f_sum: float = np.nan
     f_max: float = np.nan
+    f_min: float = np.nan
+    x_peak: float = np.nan  # the brightest voxel
+    y_peak: float = np.nan
+    z_peak: float = np.nan
+    f_cont: float = np.nan  # flux density of the continuum
+    err_f_cont: float = np.nan
+    alpha: float = np.nan  # its spectral index
+    err_alpha: float = np.nan
     peak: float = np.nan  # brightness of the fitted source at its peak and its line's
     err_peak: float = np.nan
     w20: float = np.nan
     err_w20: float = np.nan
     w50: float = np.nan
     err_w50: float = np.nan
+    wm50: float = np.nan
+    err_wm50: float = np.nan
     fwhm: float = np.nan  # of the Gaussian fitted to the line
     err_fwhm: float = np.nan
+    z_fit: float = np.nan  # its centre
+    err_z_fit: float = np.nan
+    chi2_fit: float = np.nan  # its chi-squared over the degrees of freedom
     dc_maj: float = np.nan  # of the fitted source, the beam taken off; arcsec
     err_dc_maj: float = np.nan
     dc_min: float = np.nan
@@ -144,6 +185,17 @@ class Candidate:
     dc_pa: float = np.nan  # degrees from North through East
     err_dc_pa: float = np.nan
     dc_limit: float = np.nan
+    ell_maj: float = np.nan  # of the source's image, the beam in it; arcsec
+    err_ell_maj: float = np.nan
+    ell_min: float = np.nan
+    err_ell_min: float = np.nan
+    ell_pa: float = np.nan  # degrees from North through East
+    err_ell_pa: float = np.nan
+    ell3s_maj: float = np.nan  # of the pixels over 3 sigma in it, all alike
+    ell3s_min: float = np.nan
+    ell3s_pa: float = np.nan
+    kin_pa: float = np.nan  # towards what moves away; degrees from North through East
+    err_kin_pa: float = np.nan
     rms: float = np.nan
     rel: float = np.nan  # reliability by the negated cube, see search.reliability
     verdict: str = "unseen"  # one of VERDICTS: the astronomer's

@@ -39,6 +39,8 @@ SENTENCES = {
     "peak_no_line": "peak at channel {channel} dropped: global S/N {snr_focused:.1f} in its line-integrated image, "
     "{snr_stacked:.1f} over all channels",
     "peaks_overlap": "flagged: peak at channel {channel} overlaps the primary's range and cannot be separated from it",
+    "line_in_own_spectrum": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, in its own spectrum at "
+    "{least:g} sigma or more",
     # the classifier and its threshold
     "probable": "kept: source probability {prob:.2f} >= {threshold:g}",
     "improbable": "dropped: source probability {prob:.2f} < {threshold:g}",
@@ -56,6 +58,8 @@ SENTENCES = {
     "negative_flux": "dropped: its flux is negative, {flux:.3g}",
     # blends
     "two_fit_better": "flagged: it and candidate {id} fit better than a single source, by {sigma:.1f} sigma",
+    "part_of": "dropped: it is a part of candidate {id}, in whose mask it lies",
+    "one_object": "one object with candidate {id}: one mask holds both, and no separate sources explain it",
     "only_others": "dropped: all it shows are other candidates",
     # the two S/N ratios of the paper
     "seen": "kept: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the stacked one",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import constants
@@ -65,6 +65,7 @@ class Detections:
     provenance: dict  # package version, device, weights' sha256 and the cube's
     warnings: list[str] = field(default_factory=list)
     negatives: np.ndarray | None = None
+    noise: Any = None  # napari_almadet.measure.noise.Noise of the cube, where it was measured
 
     @property
     def kept(self) -> list[Candidate]:
@@ -120,7 +121,7 @@ class Detections:
         sky = self.cube.sky(x, y)
         frequency, velocity = self.cube.frequency(z), self.cube.velocity(z)
         err_frequency, err_velocity = (_spread(axis, z, err_z) for axis in (self.cube.frequency, self.cube.velocity))
-        response, undone = _primary_beam(self.cube, x, y, z)
+        density = flux_factor(self.cube)[1]
         err_ra, err_dec = _sky_errors(self.cube, x, y, err_x, err_y)
         unknown = np.full(len(rows), np.nan)
 
@@ -133,8 +134,21 @@ class Detections:
         def indices(values: Sequence[int]) -> np.ndarray:  # plain integers, fit to slice with
             return np.array(values, dtype=int)
 
+        galactic = None if sky is None else sky.galactic
+        peak_sky = None if sky is None else self.cube.sky(*(plain(name, float) for name in ("x_peak", "y_peak"))).icrs
+        z_peak = plain("z_peak", float)
+        response, undone = _primary_beam(self.cube, x, y, np.where(np.isfinite(z), z, self.cube.shape[0] // 2))
+
+        def angle(values, known) -> u.Quantity:
+            return unknown * u.deg if known is None else values(known).to(u.deg).view(u.Quantity)
+
+        def spectral(kind: str, channel: np.ndarray, unit: str) -> u.Quantity:
+            axis = self.cube.coordinate(kind, channel)
+            return unknown * u.Unit(unit) if axis is None else axis.to(unit)
+
         columns = {
             "id": plain("id", int),
+            "name": np.array(source_names(self.cube, x, y), dtype=str),
             "x": x * u.pix,
             "y": y * u.pix,
             "z": z * u.chan,
@@ -147,27 +161,60 @@ class Detections:
             "y_max": indices([c.box.y1 - 1 for c in rows]),
             "z_min": indices([c.channels[0] for c in rows]),
             "z_max": indices([c.channels[1] - 1 for c in rows]),
-            "ra": unknown * u.deg if sky is None else sky.icrs.ra.to(u.deg).view(u.Quantity),
-            "dec": unknown * u.deg if sky is None else sky.icrs.dec.to(u.deg).view(u.Quantity),
+            "n_pix": plain("n_pix", int),
+            "ra": angle(lambda place: place.icrs.ra, sky),
+            "dec": angle(lambda place: place.icrs.dec, sky),
             "err_ra": err_ra,
             "err_dec": err_dec,
+            "l": angle(lambda place: place.l, galactic),
+            "b": angle(lambda place: place.b, galactic),
             "freq": unknown * u.Hz if frequency is None else frequency.to(u.Hz),
             "err_freq": unknown * u.Hz if err_frequency is None else err_frequency.to(u.Hz),
             "v_rad": unknown * u.km / u.s if velocity is None else velocity.to(u.km / u.s),
             "err_v_rad": unknown * u.km / u.s if err_velocity is None else err_velocity.to(u.km / u.s),
+            "v_opt": spectral("VOPT", z, "km/s"),
+            "err_v_opt": _error(lambda at: spectral("VOPT", at, "km/s"), z, err_z),
+            "v_app": spectral("VELO", z, "km/s"),
+            "err_v_app": _error(lambda at: spectral("VELO", at, "km/s"), z, err_z),
+            "x_peak": plain("x_peak", float) * u.pix,
+            "y_peak": plain("y_peak", float) * u.pix,
+            "z_peak": z_peak * u.chan,
+            "ra_peak": angle(lambda place: place.ra, peak_sky),
+            "dec_peak": angle(lambda place: place.dec, peak_sky),
+            "freq_peak": spectral("FREQ", z_peak, "Hz"),
+            "v_rad_peak": spectral("VRAD", z_peak, "km/s"),
+            "method": plain("method", str),
             "f_sum": numbers("f_sum", flux),
             "err_f_sum": numbers("err_f_sum", flux),
             "pb": response,
             "f_sum_pb": numbers("f_sum", flux) / undone,
             "err_f_sum_pb": numbers("err_f_sum", flux) / undone,
+            "f_cont": numbers("f_cont", density),
+            "err_f_cont": numbers("err_f_cont", density),
+            "f_cont_pb": numbers("f_cont", density) / undone,
+            "err_f_cont_pb": numbers("err_f_cont", density) / undone,
+            "alpha": plain("alpha", float),
+            "err_alpha": plain("err_alpha", float),
             "f_max": numbers("f_max", brightness),
+            "f_min": numbers("f_min", brightness),
             "peak": numbers("peak", brightness),
             "err_peak": numbers("err_peak", brightness),
-            **{name: numbers(name, width) for name in ("w20", "err_w20", "w50", "err_w50", "fwhm", "err_fwhm")},
+            **{
+                f"{e}{name}": numbers(f"{e}{name}", width)
+                for name in ("w20", "w50", "wm50", "fwhm")
+                for e in ("", "err_")
+            },
+            "z_fit": plain("z_fit", float) * u.chan,
+            "err_z_fit": plain("err_z_fit", float) * u.chan,
+            "chi2_fit": plain("chi2_fit", float),
             **{name: numbers(name, u.arcsec) for name in ("dc_maj", "err_dc_maj", "dc_min", "err_dc_min")},
             "dc_pa": numbers("dc_pa", u.deg),
             "err_dc_pa": numbers("err_dc_pa", u.deg),
             "dc_limit": numbers("dc_limit", u.arcsec),
+            **{name: numbers(name, u.arcsec) for name in ("ell_maj", "err_ell_maj", "ell_min", "err_ell_min")},
+            **{name: numbers(name, u.deg) for name in ("ell_pa", "err_ell_pa")},
+            **{name: numbers(name, u.arcsec) for name in ("ell3s_maj", "ell3s_min")},
+            **{name: numbers(name, u.deg) for name in ("ell3s_pa", "kin_pa", "err_kin_pa")},
             "rms": numbers("rms", brightness),
             "prob": plain("prob", float),
             "rel": plain("rel", float),
@@ -176,6 +223,8 @@ class Detections:
             "n_peaks": indices([len(c.peaks) for c in rows]),
             "blended": plain("blended", bool),
             "edge": plain("edge", bool),
+            "flag": plain("flag", int),
+            "parent": plain("parent", int),
             "kind": plain("kind", str),
             "verdict": plain("verdict", str),
             "note": plain("note", str),
@@ -195,6 +244,19 @@ class Detections:
         for name, told in descriptions(self.cube).items():
             table[name].info.description = told
         return table
+
+    def labels(self, candidates: Sequence[Candidate] | None = None) -> np.ndarray:
+        """Masks of candidates, by default the kept ones: an array of the cube's shape, each voxel its candidate's id.
+
+        0 is none.  Where masks overlap, as only the astronomer's boxes do, the later candidate's counts.
+        """
+        rows = self.kept if candidates is None else candidates
+        most = max((c.id for c in rows), default=0)
+        labels = np.zeros(self.cube.shape, np.int16 if most < 2**15 else np.int32)
+        for candidate in rows:
+            if candidate.mask is not None:
+                labels[candidate.mask.slices][candidate.mask.voxels] = candidate.id
+        return labels
 
     def about(self) -> dict:
         """Settings, provenance, warnings and negatives as plain values."""
@@ -262,8 +324,41 @@ def descriptions(cube: Cube) -> dict[str, str]:
         "err_ra": "along the sky: times cos(dec)",
         "freq": f"in {frame}",
         "v_rad": f"radio velocity in {frame}, rest frequency {rest}",
+        "v_opt": f"optical velocity c (rest / freq - 1) in {frame}",
+        "v_app": f"relativistic velocity in {frame}, which nothing else than motion is taken for",
         "dc_limit": "FWHM; less than this at 2 standard deviations",
+        "method": "how the flux was measured: as a point, a Gaussian fit, the sum of the mask, or of the box",
+        "f_cont": "flux density of the continuum",
+        "alpha": "spectral index of the continuum, S ~ freq^alpha",
+        "flag": "sum of 1: mask at the field's border; 2: at an end of the band; 4: voxels without data in it; "
+        "8: another source's mask beside it",
+        "parent": "id of the object this is a part of; 0: none",
     }
+
+
+def _error(coordinate: Callable[[np.ndarray], u.Quantity], z: np.ndarray, err_z: np.ndarray) -> u.Quantity:
+    """Error of a spectral coordinate by that of the channel."""
+    return abs(coordinate(z + 0.5) - coordinate(z - 0.5)) * err_z
+
+
+def source_names(cube: Cube, x: np.ndarray, y: np.ndarray) -> list[str]:
+    """Names by position as the IAU has them, JHHMMSS.ss+DDMMSS.s truncated, not rounded; by pixels without a sky."""
+    sky = cube.sky(np.asarray(x, float), np.asarray(y, float)) if len(x) else None
+    if sky is None:
+        return [f"ALMADET x{px:.0f} y{py:.0f}" if np.isfinite(px) else "ALMADET" for px, py in zip(x, y, strict=True)]
+    named = []
+    for place in sky.icrs:
+        hours, degrees = place.ra.hour, place.dec.deg
+        if not np.isfinite(hours) or not np.isfinite(degrees):
+            named.append("ALMADET")
+            continue
+        seconds, arcsec = int(hours * 360000), int(abs(degrees) * 36000)
+        right_ascension = (
+            f"{seconds // 360000:02d}{seconds // 6000 % 60:02d}{seconds // 100 % 60:02d}.{seconds % 100:02d}"
+        )
+        declination = f"{arcsec // 36000:02d}{arcsec // 600 % 60:02d}{arcsec // 10 % 60:02d}.{arcsec % 10}"
+        named.append(f"ALMADET J{right_ascension}{'-' if degrees < 0 else '+'}{declination}")
+    return named
 
 
 def _spread(coordinate: Callable[[ArrayLike], u.Quantity | None], z: ArrayLike, width: ArrayLike) -> u.Quantity | None:

@@ -7,6 +7,7 @@ change at once, a line each, so that a crash loses none.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -17,8 +18,9 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 from astropy.table import QTable
+from scipy import ndimage
 
-from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.decision import Decision, remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.catalogue.export import spectra_table, write_regions
@@ -32,12 +34,17 @@ ABOUT = "settings.json"
 JOURNAL = "journal.jsonl"
 CUBE = "cube.fits"  # a cube that has no file of its own
 MEASURES = (
-    *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "peak", "err_peak"),
-    *("w20", "err_w20", "w50", "err_w50", "fwhm", "err_fwhm"),
+    *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "f_min", "peak", "err_peak"),
+    *("x_peak", "y_peak", "z_peak", "f_cont", "err_f_cont", "alpha", "err_alpha"),
+    *("w20", "err_w20", "w50", "err_w50", "wm50", "err_wm50", "fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),
     *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
+    *("ell_maj", "err_ell_maj", "ell_min", "err_ell_min", "ell_pa", "err_ell_pa"),
+    *("ell3s_maj", "ell3s_min", "ell3s_pa", "kin_pa", "err_kin_pa"),
     *("rms", "prob", "rel", "snr_global", "snr_pixel"),
 )
-MARKS = ("blended", "edge", "kind", "verdict", "note", "origin")
+MARKS = ("blended", "edge", "kind", "verdict", "note", "origin", "method", "n_pix", "flag", "parent")
+MASK = "mask.fits"
+MOST_MASK = 2e9  # voxels of a cube, over which its mask is not written: it would not fit into the memory
 
 
 class FolderError(ValueError):
@@ -55,6 +62,7 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
     * ``lines.ecsv``: the emission peaks of each, in the order of its ``peaks``;
     * ``spectra.fits``: dirty and denoised spectra, focused images, and the stacked image;
     * ``probability.fits``: the probability map;
+    * ``mask.fits``: the voxels of the kept candidates, each by the id of its candidate, 0 for none;
     * ``ds9.reg``, ``casa.crtf``: the kept candidates' boxes;
     * ``settings.json``: settings, provenance, warnings.
 
@@ -96,6 +104,8 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
         _lines(everyone).write(beside / "lines.ecsv")
         _arrays(detections).writeto(beside / "spectra.fits")
         fits.writeto(beside / "probability.fits", detections.probability.astype(np.float32), _header(detections))
+        if np.prod(detections.cube.shape, dtype=float) <= MOST_MASK:
+            _mask(detections).writeto(beside / MASK)
         for name in ("ds9.reg", "casa.crtf"):
             write_regions(detections, beside / name)
         about = {**detections.about(), "cube": _reference(detections.cube)}
@@ -140,6 +150,36 @@ def _arrays(detections: Detections) -> fits.HDUList:
             fits.ImageHDU(detections.stacked.astype(np.float32), _header(detections, "Stacked"), name="STACKED"),
         ]
     )
+
+
+def _mask(detections: Detections) -> fits.HDUList:
+    """Labels of the kept candidates' masks, packed, and where each lies, so that they can be taken apart again."""
+    header = fits.Header() if detections.cube.wcs is None else detections.cube.wcs.to_header()
+    header["BTYPE"] = "Source mask"
+    image = fits.CompImageHDU(
+        detections.labels(), header, name="MASK", compression_type="RICE_1", tile_shape=_tile(detections)
+    )
+    return fits.HDUList([fits.PrimaryHDU(), image])
+
+
+def _tile(detections: Detections) -> tuple[int, int, int]:
+    """Tiles to pack a mask in: planes, since most of them hold nothing."""
+    return (1, *detections.cube.shape[1:])
+
+
+def _take_masks(candidates: list[Candidate], path: Path, shape: tuple[int, int, int]) -> None:
+    """Give candidates their masks back, where a result has them."""
+    if not path.is_file():
+        return
+    labels = fits.getdata(path, extname="MASK")
+    if labels is None or labels.shape != shape:
+        return
+    by_id = {candidate.id: candidate for candidate in candidates if candidate.n_pix}
+    if not by_id:
+        return
+    for number, part in enumerate(ndimage.find_objects(labels), 1):
+        if part is not None and number in by_id:
+            by_id[number].mask = SourceMask(tuple(s.start for s in part), labels[part] == number)
 
 
 def _header(detections: Detections, kind: str = "Probability") -> fits.Header:
@@ -230,6 +270,7 @@ def read_result(folder: str | Path, cube: Cube | None = None) -> Detections:
         with fits.open(folder / "spectra.fits", memmap=False) as hdus:
             _take_arrays(candidates, hdus)
             stacked = _native(hdus["STACKED"].data)
+        _take_masks(candidates, folder / MASK, cube.shape)
         probability = _native(fits.getdata(folder / "probability.fits"))
         settings = Settings(**about["settings"])
     except (FolderError, CubeError):
@@ -289,7 +330,9 @@ def _candidates(folder: Path) -> list[Candidate]:
         peaks.setdefault(int(row["id"]), []).append(EmissionPeak(**values))
     decisions = table.meta["decisions"]
     plain = {name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames}
-    plain["note"] = np.ma.filled(table["note"], "")  # ECSV reads an empty text as a missing one
+    for name in ("note", "method"):  # ECSV reads an empty text as a missing one
+        if name in table.colnames:
+            plain[name] = np.ma.filled(table[name], "")
     candidates = []
     for i in range(len(table)):
         row = {name: values[i].item() for name, values in plain.items()}
@@ -406,6 +449,9 @@ def _plain(value: Any) -> Any:
         return _plain(value.as_dict())
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, SourceMask):
+        packed = base64.b64encode(np.packbits(value.voxels)).decode("ascii")
+        return {"origin": list(value.origin), "shape": list(value.voxels.shape), "bits": packed}
     if isinstance(value, Box | EmissionPeak):
         return {name: _plain(part) for name, part in asdict(value).items()}
     if isinstance(value, list | tuple):
@@ -413,6 +459,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _unpacked(mask: dict | None) -> SourceMask | None:
+    if mask is None:
+        return None
+    shape = tuple(mask["shape"])
+    bits = np.frombuffer(base64.b64decode(mask["bits"]), np.uint8)
+    return SourceMask(tuple(mask["origin"]), np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool))
 
 
 def _candidate(entry: dict) -> Candidate:
@@ -430,6 +484,7 @@ def _candidate(entry: dict) -> Candidate:
         focus_origin=tuple(values["focus_origin"]),
         status=Status(values["status"]),
         **{name: np.array(values[name], dtype=np.float32) for name in ("spectrum", "denoised")},
+        mask=_unpacked(values.get("mask")),
         focused=None if values["focused"] is None else np.array(values["focused"], dtype=np.float32),
     )
     return Candidate(**values)

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from napari_almadet.cli.common import Device, NetworkName, Preset, app, messages
 from napari_almadet.cli.report import conclude, tell, with_bars
-from napari_almadet.settings import PRESETS, Settings
+from napari_almadet.settings import BEAMS, PRESETS, Settings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -101,6 +101,14 @@ def detect(
             metavar="NETWORK=FILE",
         ),
     ] = None,
+    beam: Annotated[
+        str,
+        typer.Option(
+            help="Whether the cube is dirty: auto decides it from the cube; with dirty its dirty beam is estimated; "
+            "clean; or a FITS image of the dirty beam, as --psf.",
+            metavar="auto|dirty|clean|FILE",
+        ),
+    ] = "auto",
     reliability: Annotated[
         bool,
         typer.Option(
@@ -160,6 +168,8 @@ def detect(
 
     [bold]probability.fits[/]: where the network sees sources, with sky coordinates.
 
+    [bold]mask.fits[/]: the voxels of each source, by its id.
+
     [bold]ds9.reg[/], [bold]casa.crtf[/]: the sources' boxes, for DS9, CARTA and CASA.
 
     [bold]settings.json[/]: all that is needed to make the same again.
@@ -179,6 +189,7 @@ def detect(
             reliability=reliability,
             device=str(device),
             psf=None if psf is None else str(psf.resolve()),
+            beam=beam if beam in BEAMS else str(Path(beam).resolve()),
             memory=memory,
             **own_weights(weights or []),
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.markup import escape
 
 from napari_almadet.cli.common import messages, output
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 def print_scores(scores: AstropyTable) -> None:
     """Print what matters most of a table of scores, a short table for each scenario."""
-    import numpy as np
     from rich.table import Table
 
     from napari_almadet.evaluation.report import SHORT
@@ -156,7 +156,7 @@ def summary(detections: Detections) -> Table:
         table.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
     for c in detections.kept:
         flags = " ".join(name for name in ("blended", "edge") if getattr(c, name))
-        flux = f"{c.f_sum:.3g} ± {c.err_f_sum:.1g}"
+        flux = f"{c.f_sum:.3g} ± {c.err_f_sum:.1g}" if np.isfinite(c.f_sum) else ""  # a continuum source has none
         numbers = (f"{getattr(c, name):.2f}" for name in judged)
         place_and_line = coordinates(detections.cube, c)
         table.add_row(str(c.id), *place_and_line, flux, f"{c.snr_pixel:.1f}", *numbers, c.kind, flags)
@@ -181,6 +181,8 @@ def coordinates(cube: Cube, candidate: Candidate) -> tuple[str, str, str]:
             sky.icrs.ra.to_string("hour", sep=":", precision=2, pad=True),
             sky.icrs.dec.to_string("deg", sep=":", precision=1, pad=True, alwayssign=True),
         )
+    if not np.isfinite(candidate.z):  # it shows no line
+        return *place, ""
     velocity, frequency = cube.velocity(candidate.z), cube.frequency(candidate.z)
     if velocity is not None:
         return *place, f"{velocity.value:.1f}"

@@ -349,6 +349,18 @@ class Cube:
         velocity = self._spectral(channel, "VRAD")
         return None if velocity is None else velocity.to(u.km / u.s)
 
+    def coordinate(self, kind: str, channel: ArrayLike) -> u.Quantity | None:
+        """A spectral coordinate by its FITS code (FREQ, VRAD, VOPT, VELO, WAVE) at channel(s), or None if not known.
+
+        Parameters
+        ----------
+        kind
+            The first four letters of a FITS spectral axis' type.
+        channel
+            Counted from 0, may be fractions.
+        """
+        return self._spectral(channel, kind)
+
     def sky(self, x: ArrayLike, y: ArrayLike) -> SkyCoord | None:
         """Sky position of pixel(s), or None without WCS.
 

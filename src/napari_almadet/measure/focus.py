@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.constants import NORMAL_MAD
+from napari_almadet.measure.cutout import Cutout
 from napari_almadet.measure.spectra import off_line, overlap
 from napari_almadet.measure.stacking import integrate
 from napari_almadet.measure.tiling import shared_pixels
@@ -31,32 +32,6 @@ if TYPE_CHECKING:
 SMALLEST_RADIUS = 1.5  # pixels: a circle that holds nine of them
 LINKING_SNR = 2.0  # a pixel fainter than this is nobody's friend
 PRESENT_SNR = 3.0  # at a position already known, a line or a continuum this strong is there
-
-
-@dataclass(frozen=True)
-class Cutout:
-    """A square of the cube through all channels; pixel [0, 0] of ``planes`` is pixel ``origin`` = (y, x) of the cube.
-
-    ``planes`` has shape (channels, side, side) and is NaN outside the field.
-    """
-
-    planes: np.ndarray
-    origin: tuple[int, int]
-
-    def local(self, box: Box) -> Box:
-        """A box of the cube in the cutout's own pixels."""
-        y, x = self.origin
-        return Box(box.y0 - y, box.y1 - y, box.x0 - x, box.x1 - x)
-
-    def holds(self, box: Box) -> bool:
-        """Whether a box of the cube lies in the cutout."""
-        local = self.local(box)
-        return min(local.y0, local.x0) >= 0 and max(local.y1, local.x1) <= self.planes.shape[-1]
-
-    def world(self, box: Box) -> Box:
-        """A box in the cutout's pixels in those of the cube."""
-        y, x = self.origin
-        return Box(box.y0 + y, box.y1 + y, box.x0 + x, box.x1 + x)
 
 
 def cut_out(cube: Cube, box: Box, side: int) -> Cutout:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
 
 from napari_almadet.search.components import (
     LEAST_SNR,
@@ -18,7 +19,7 @@ from napari_almadet.search.components import (
     SCALES,
     Sidelobes,
     fit_components,
-    gaussian,
+    gaussian_response,
     peak_snr,
     peaks,
     responses_at,
@@ -39,7 +40,7 @@ CYCLES = 12
 
 
 def without_sidelobes(
-    units: NoiseUnits, beam: float, psf: torch.Tensor | None = None
+    units: NoiseUnits, beam: float, psf: torch.Tensor | None = None, header_beam: np.ndarray | None = None
 ) -> tuple[NoiseUnits, Sidelobes | None]:
     """Take the sidelobes of bright sources off a cube.
 
@@ -53,7 +54,9 @@ def without_sidelobes(
     beam
         FWHM in pixels.
     psf
-        The dirty beam where it is known, as :func:`resampled_psf` gives it; else it is told from the cube.
+        The dirty beam where it is known, as :func:`resampled_psf` gives it; else it is estimated from the cube.
+    header_beam
+        What bright sources are restored with: covariance along x and y in pixels², (2, 2); default: a round beam.
 
     Returns
     -------
@@ -93,8 +96,9 @@ def without_sidelobes(
     if not places:
         return given, None
     dirty = responses_at(places, [responses[scale] for scale in scales], units)
+    restoring = np.eye(2) * (beam * gaussian_fwhm_to_sigma) ** 2 if header_beam is None else header_beam
     clean = responses_at(
-        places, [gaussian(tuple(psf.shape), beam * np.hypot(1, SCALES[s]), psf.device) for s in scales], units
+        places, [gaussian_response(tuple(psf.shape), restoring, SCALES[s] * beam, psf.device) for s in scales], units
     )
     sidelobes = Sidelobes(torch.cat(found), (dirty - clean) / error, torch.tensor(places, device=psf.device))
     return replace(given, cube=given.cube - sidelobes.cube() * given.valid), sidelobes

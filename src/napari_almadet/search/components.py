@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
 
+from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.search.line_maps import line_maps, stack_snr
 from napari_almadet.search.noise_units import NoiseUnits
 
@@ -56,6 +58,18 @@ def gaussian(shape: Sequence[int], fwhm: float, device: torch.device | None = No
 
     y, x = (torch.fft.fftfreq(n, 1 / n, device=device) for n in shape)
     return torch.exp(-4 * np.log(2) * (y[:, None] ** 2 + x**2) / fwhm**2)
+
+
+def gaussian_response(shape: tuple[int, int], beam: np.ndarray, fwhm: float, device=None) -> torch.Tensor:
+    """A round Gaussian source of ``fwhm`` pixels as a beam shows it, its peak of 1 at [0, 0] of a periodic grid.
+
+    The beam is its covariance along x and y in pixels², (2, 2).
+    """
+    import torch
+
+    y, x = (np.fft.fftfreq(n, 1 / n) for n in shape)
+    image = Shape(0.0, 0.0, beam + np.eye(2) * (fwhm * gaussian_fwhm_to_sigma) ** 2).image(x, y[:, None])
+    return torch.as_tensor(image, dtype=torch.float32, device=device)
 
 
 def responses_of(psf: torch.Tensor, beam: float) -> list[torch.Tensor]:

@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from napari_almadet.search.beam_decision import BeamDecision
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window
 
@@ -25,12 +26,14 @@ class NoiseSummary:
     """What the noise of a window is like.
 
     ``correlation`` is how much noisier a wide line is than independent channels would make it, ``dips`` the share of
-    values under -5 sigma, which is 3e-7 in Gaussian noise, ``channels`` how many of them have data.
+    values under -5 sigma, which is 3e-7 in Gaussian noise, ``channels`` how many of them have data.  ``decision`` is
+    the one on the dirty beam, where it was made in this window.
     """
 
     correlation: float
     dips: float
     channels: int
+    decision: BeamDecision | None = None
 
 
 @dataclass(frozen=True)
@@ -156,4 +159,5 @@ def renumber(find: RawDetection, called: Callable[[int], int]) -> None:
     """Give a raw detection's candidate, and its decisions, the ids that ``called`` makes of the old ones."""
     candidate = find.candidate
     candidate.id = called(candidate.id)
+    candidate.parent = called(candidate.parent) if candidate.parent else 0
     candidate.decisions = [decision.renumbered(called) for decision in candidate.decisions]

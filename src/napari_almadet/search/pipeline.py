@@ -19,9 +19,20 @@ import numpy as np
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.cube.negated import negative
 from napari_almadet.cube.storage import split_address
+from napari_almadet.measure.noise import noise_of
 from napari_almadet.measure.spectra import remove_baseline
 from napari_almadet.measure.stacking import Stacking
 from napari_almadet.progress import Progress, in_steps
+from napari_almadet.search.beam_decision import (
+    BeamDecision,
+    brightest,
+    by_header,
+    decide,
+    header_beam_in,
+    may_be_dirty,
+    nothing_bright,
+    settled,
+)
 from napari_almadet.search.clean import without_sidelobes
 from napari_almadet.search.decisions import classify, drop_sidelobes_across_windows, flag_companions
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
@@ -31,10 +42,11 @@ from napari_almadet.search.features import centres, measure_features, own_lines,
 from napari_almadet.search.limits import out_of_distribution
 from napari_almadet.search.line_maps import MAPS, WIDEST, maps
 from napari_almadet.search.lines import frequency_denoising, resolutions
+from napari_almadet.search.measuring import measure_finds
 from napari_almadet.search.merge import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
 from napari_almadet.search.networks import load_once
 from napari_almadet.search.noise_units import binning, in_noise_units, resample
-from napari_almadet.search.positions import best_place, cutout_of, focus_and_measure, gaussian_box, is_isolated
+from napari_almadet.search.positions import best_place, cutout_of, focus_on, gaussian_box, is_isolated
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window, beam_fwhm, noise_profile, read_averaged, read_blocks, windows
 
@@ -42,6 +54,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.measure.noise import Noise
     from napari_almadet.search.networks import SearchNetworks
     from napari_almadet.settings import Settings
 
@@ -70,6 +83,8 @@ class Found:
     candidates: list[Candidate]
     warnings: list[str]
     scales: dict[str, Any]
+    decision: BeamDecision
+    noise: Noise
 
 
 def search_steps(
@@ -92,18 +107,29 @@ def search_steps(
     """
     there = scatter(cube, client)
     (fwhm,) = yield from each(beam_fwhm, [there], stage="Looking at the beam", client=client)
+    (noise,) = yield from each(noise_of, [there], fwhm, stage="Measuring the noise", client=client)
     k = binning(fwhm)
+    parts_of_field = windows(cube.shape, k, fwhm / k, settings.memory)
+    decision = settled(settings.beam_setting) or by_header(cube)
+    if decision is None and len(parts_of_field) > 1:  # one for the whole field
+        decisions = yield from each(
+            decide_window, parts_of_field, there, fwhm / k, stage="Looking for a dirty beam", client=client
+        )
+        decision = brightest(decisions)
     parts = yield from each(
         search_part,
-        windows(cube.shape, k, fwhm / k, settings.memory),
+        parts_of_field,
         there,
         fwhm / k,
         settings,
         networks,
         negated,
+        noise,
+        decision,
         stage="Searching windows",
         client=client,
     )
+    decision = decision or brightest([part.noise and part.noise.decision for part in parts])
     _read_psf.cache_clear()  # it holds on to the cube
     stacked, probability, strength = mosaic_of_windows(parts, cube.shape)
     probability[np.isnan(stacked)] = np.nan
@@ -112,7 +138,15 @@ def search_steps(
         drop_sidelobes_across_windows(finds, parts, settings)
         finds, across = merge_extended_across_windows(finds, strength, field_shape(cube.shape, k), fwhm / k)
         finds += yield from each(
-            search_patch, across, there, settings, networks, negated, stage="Measuring extended emission", client=client
+            search_patch,
+            across,
+            there,
+            settings,
+            networks,
+            negated,
+            noise,
+            stage="Measuring extended emission",
+            client=client,
         )
     used = {find.candidate.id for find in finds}
     for find in finds:
@@ -120,7 +154,23 @@ def search_steps(
             find.candidate.id = max(used) + 1
             used.add(find.candidate.id)
     said = out_of_distribution(cube, fwhm, k, [part.noise for part in parts if part.noise])
-    return Found(stacked, probability, [find.candidate for find in finds], said, scales(cube, fwhm, k, len(parts)))
+    said += [may_be_dirty(decision)] if decision.doubtful else []
+    candidates = [find.candidate for find in finds]
+    return Found(stacked, probability, candidates, said, scales(cube, fwhm, k, len(parts)), decision, noise)
+
+
+@in_steps
+def decide_window(window: Window, cube: Cube, beam: float) -> Generator[Progress, None, BeamDecision]:
+    """Whether what a window shows is a dirty cube."""
+    import torch
+
+    planes, _ = yield from read_averaged(cube, window)
+    profile = noise_profile(cube, window)
+    try:
+        units = in_noise_units(torch.from_numpy(planes), beam, None if profile is None else torch.from_numpy(profile))
+    except ValueError:  # no data here
+        return nothing_bright(0.0)
+    return decide(units, beam, header_beam_in(cube, window.k))
 
 
 @in_steps
@@ -131,6 +181,8 @@ def search_part(
     settings: Settings,
     networks: SearchNetworks | None,
     negated: bool = False,
+    noise: Noise | None = None,
+    decision: BeamDecision | None = None,
 ) -> Generator[Progress, None, Part]:
     """Find the sources of one window, with all that is measured of them.
 
@@ -138,34 +190,51 @@ def search_part(
     ----------
     beam
         FWHM in the window's pixels.
+    noise
+        Of the cube; default: it is measured first.
+    decision
+        On the dirty beam; default: it is made in this window.
     """
     networks = networks or load_once(settings)
+    noise = noise or (yield from noise_of.steps(cube, beam * window.k))
     cube = negative(cube) if negated else cube
-    images, finds, noise, stacked = yield from source_detection(cube, window, beam, settings, networks, negated)
+    images, finds, summary, stacked = yield from source_detection(
+        cube, window, beam, settings, networks, negated, decision
+    )
     yield from frequency_denoising(finds, settings, networks)
     yield from classify(finds, settings, networks)
     near = [find for find in finds if window.owns(find.y, find.x, TWINS * beam)]
+    count = len(finds)
     yield from source_spectral_focusing(cube, near, finds, stacked, settings)
+    near += finds[count:]  # separated by their lines
+    yield from measure_finds(cube, near, finds, noise, stacked, settings, brief=negated)  # (10)
     for find in finds:
         find.window = window  # without its sidelobes, which are large
     (y, x), (own_y, own_x) = window.origin, window.owned_pixels(cube.shape[1:])
     own = stacked[own_y.start - y : own_y.stop - y, own_x.start - x : own_x.stop - x]
     probability, strength = images[:, *window.owned]
-    return Part(window, own, probability, strength, finds, noise)
+    return Part(window, own, probability, strength, finds, summary)
 
 
 def source_detection(
-    cube: Cube, window: Window, beam: float, settings: Settings, networks: SearchNetworks, negated: bool = False
+    cube: Cube,
+    window: Window,
+    beam: float,
+    settings: Settings,
+    networks: SearchNetworks,
+    negated: bool = False,
+    decision: BeamDecision | None = None,
 ) -> Generator[Progress, None, tuple[np.ndarray, list[RawDetection], NoiseSummary | None, np.ndarray]]:
     """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks.
 
     Returns what :func:`search_window` does, and the dirty image of the window.
     """
-    psf = dirty_beam(settings.psf, cube) if settings.psf else None
+    psf = dirty_beam(settings.psf_path, cube) if settings.psf_path else None
+    header_beam = header_beam_in(cube, window.k)
     planes, stacked = yield from read_averaged(cube, window)
     yield Progress("Looking for sources", 0, 1)
     profile = noise_profile(cube, window)
-    images, finds, noise = search_window(planes, window, beam, networks, psf, profile, negated)
+    images, finds, noise = search_window(planes, window, beam, networks, psf, profile, negated, decision, header_beam)
     del planes
     for number, find in enumerate(finds, 1):
         find.candidate.id = number
@@ -180,6 +249,7 @@ def search_patch(
     settings: Settings,
     networks: SearchNetworks | None,
     negated: bool = False,
+    noise: Noise | None = None,
 ) -> Generator[Progress, None, RawDetection]:
     """The rest of the way for a patch of extended emission that lies in several windows, a find and its mask.
 
@@ -201,7 +271,10 @@ def search_patch(
     find.spectrum = in_own_noise(total[known], known, cube.shape[0])
     yield from frequency_denoising([find], settings, networks)
     yield from classify([find], settings, networks)
-    yield from source_spectral_focusing(cube, [find], [find], stacking.image(), settings)
+    stacked = stacking.image()
+    yield from source_spectral_focusing(cube, [find], [find], stacked, settings)
+    noise = noise or (yield from noise_of.steps(cube, find.beam))
+    yield from measure_finds(cube, [find], [find], noise, stacked, settings, brief=negated)
     return find
 
 
@@ -225,6 +298,8 @@ def search_window(
     psf: np.ndarray | None = None,
     profile: np.ndarray | None = None,
     negated: bool = False,
+    decision: BeamDecision | None = None,
+    header_beam: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[RawDetection], NoiseSummary | None]:
     """Search one window.
 
@@ -236,6 +311,11 @@ def search_window(
         As :func:`~napari_almadet.search.windows.noise_profile` gives it.
     negated
         Whether the sign was turned: bright sources, for their sidelobes, are then looked for where it is negative.
+    decision
+        On the dirty beam.  Default: made here, by the header's beam.
+    header_beam
+        Covariance of the header's beam along x and y in the window's pixels², (2, 2); where neither is given, sidelobes
+        are taken off as of a dirty cube, with a round beam.
 
     Returns
     -------
@@ -258,7 +338,11 @@ def search_window(
     except ValueError:  # no data here
         return nothing, [], None
     seen = None if psf is None else resampled_psf(psf, window.k, window.shape, networks.device)
-    units, sidelobes = without_sidelobes(replace(raw, cube=-raw.cube) if negated else raw, beam, seen)
+    upright = replace(raw, cube=-raw.cube) if negated else raw
+    if decision is None and header_beam is not None:
+        decision = decide(upright, beam, header_beam)
+    dirty = decision is None or decision.dirty
+    units, sidelobes = without_sidelobes(upright, beam, seen, header_beam) if dirty else (upright, None)
     if negated:
         units = replace(units, cube=-units.cube)
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
@@ -288,7 +372,7 @@ def search_window(
     strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
     finds = merge_extended(finds, strength, units, window, beam, n_channels)
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
-    noise = NoiseSummary(correlation, dips, len(channels))
+    noise = NoiseSummary(correlation, dips, len(channels), decision)
     probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()
     return np.stack([probability, strength]), finds, noise
 
@@ -296,7 +380,7 @@ def search_window(
 def source_spectral_focusing(
     cube: Cube, chosen: list[RawDetection], finds: list[RawDetection], stacked: np.ndarray, settings: Settings
 ) -> Generator[Progress, None, None]:
-    """Source spectral focusing (8 - 10): box, focused image, SNRs and measures of each of the chosen finds.
+    """Source spectral focusing (8 and 9): box, focused image and SNRs of each of the chosen finds.
 
     Sources that lie so close that only their lines tell them apart join ``finds``, which are the finds of
     the window with its dirty image ``stacked``.
@@ -313,7 +397,7 @@ def source_spectral_focusing(
         if other:
             finds.append(other)
             if (others := cutout_of(other, cube, stacked, settings)) is not None:
-                focus_and_measure(other, cube, others, settings)
+                focus_on(other, others, settings)
             cutout = cutout_of(find, cube, stacked, settings)
         elif find.candidate.status is not Status.DROPPED and not find.box and is_isolated(find, finds):
             find.y, find.x = best_place(find, cutout)
@@ -321,4 +405,4 @@ def source_spectral_focusing(
             if not cutout.holds(find.candidate.box):
                 cutout = cutout_of(find, cube, stacked, settings)
         if cutout is not None:
-            focus_and_measure(find, cube, cutout, settings)
+            focus_on(find, cutout, settings)

@@ -1,4 +1,4 @@
-"""Steps 8 to 10 for one raw detection: its cutout, its best position, its box, its measurements."""
+"""Steps 8 and 9 for one raw detection: its cutout, its best position, its box, its focused image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
-from scipy.special import ndtr
 
 from napari_almadet.catalogue.candidate import Box, Status
 from napari_almadet.measure.focus import (
@@ -21,7 +20,6 @@ from napari_almadet.measure.focus import (
     pixel_snr,
     voxel_noise,
 )
-from napari_almadet.measure.source import measure
 from napari_almadet.measure.spectra import off_line
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.measure.tiling import cut
@@ -97,7 +95,7 @@ def cutout_of(find: RawDetection, cube: Cube, stacked: np.ndarray, settings: Set
         candidate.decide("too_large_to_measure", needed=needed, allowed=settings.memory)
         return None
     cutout = cut_out(cube, candidate.box, settings.crop)
-    return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1]), cutout.origin)
+    return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1:]), cutout.origin)
 
 
 def gaussian_box(find: RawDetection, shape: tuple[int, int]) -> Box:
@@ -109,17 +107,8 @@ def gaussian_box(find: RawDetection, shape: tuple[int, int]) -> Box:
     return Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
 
 
-def aperture_fraction(find: RawDetection) -> float:
-    """Share of a Gaussian source and line that lies in its candidate's box and emission range."""
-    candidate, box = find.candidate, find.candidate.box
-    sides = [(box.y0, box.y1, find.y, find.sigma_y), (box.x0, box.x1, find.x, find.sigma_x)]
-    if candidate.primary:
-        sides.append((*candidate.channels, candidate.primary.centre, candidate.primary.fwhm * gaussian_fwhm_to_sigma))
-    return float(np.prod([ndtr((b - 0.5 - c) / sigma) - ndtr((a - 0.5 - c) / sigma) for a, b, c, sigma in sides]))
-
-
-def focus_and_measure(find: RawDetection, cube: Cube, cutout: Cutout, settings: Settings) -> None:
-    """Steps 8 to 10 for one find, in the cutout it is seen in."""
+def focus_on(find: RawDetection, cutout: Cutout, settings: Settings) -> None:
+    """Steps 8 and 9 for one find, in the cutout it is seen in: focused image and SNRs."""
     candidate = find.candidate
     box = cutout.local(candidate.box)
     candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)
@@ -129,8 +118,5 @@ def focus_and_measure(find: RawDetection, cube: Cube, cutout: Cutout, settings: 
     candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
     candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
     margin = (len(focused) - settings.crop) // 2
-    candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
+    candidate.focused = cut(focused, (margin, margin), settings.crop)
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
-    measure(candidate, cube, cutout, (find.x, find.y), max(aperture_fraction(find), 0.3))  # (10)
-    if candidate.f_sum < 0 and candidate.kind != "both" and candidate.status is not Status.DROPPED:
-        candidate.decide("negative_flux", Status.DROPPED, flux=candidate.f_sum)

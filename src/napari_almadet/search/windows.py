@@ -90,11 +90,11 @@ class Window:
             for place, first, own in zip((y, x), (self.y, self.x), self.owned, strict=True)
         )
 
-    def sidelobes_in(self, origin: tuple[int, int], side: int) -> np.ndarray | float:
-        """Sidelobes in a square of the cube, (channels, side, side) in the cube's unit; 0 where there are none."""
+    def sidelobes_in(self, origin: tuple[int, int], shape: tuple[int, int]) -> np.ndarray | float:
+        """Sidelobes in a part of the cube, (channels, *shape) in the cube's unit; 0 where there are none."""
         if self.sidelobes is None or self.spectra is None:
-            return 0.0
-        y, x = ((origin[i] + np.arange(side) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
+            return np.float32(0)
+        y, x = ((origin[i] + np.arange(shape[i]) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
         grid = np.meshgrid(y, x, indexing="ij")
         images = [
             ndimage.map_coordinates(image * self.rms_map, grid, order=1, mode="nearest") for image in self.sidelobes

@@ -1,0 +1,276 @@
+"""What was measured of a source, in its candidate: the numbers of the catalogue in the catalogue's units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.catalogue.candidate import FLAGS, Box, Candidate, EmissionPeak, SourceMask
+from napari_almadet.catalogue.detections import channel_width, flux_factor
+from napari_almadet.measure.cutout import Cutout, Seed
+from napari_almadet.measure.gaussian_fit import beam_matrix, ellipse, on_sky, sky_matrix
+from napari_almadet.measure.mask_shape import MaskShape, shape_of
+from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+
+PRESENT = 4.5  # sigma, from which on a line or a continuum is there
+UNSEEN = 6.0  # sigma, from which on a line is there that Line Finder did not see
+
+
+def scale_of(cube: Cube, x: float, y: float, channels: tuple[int, int], fwhm: float) -> Scale:
+    """What turns sums about a pixel into fluxes.
+
+    Parameters
+    ----------
+    channels
+        Half-open range, whose middle channel's beam is taken.
+    fwhm
+        Of the beam in pixels, where the header gives none.
+    """
+    number = np.arange(cube.shape[0])
+    factor = np.broadcast_to(flux_factor(cube, number)[0], number.shape).astype(float)
+    to_sky = sky_matrix(cube, x, y)
+    if to_sky is None or cube.beam is None:
+        beam = np.eye(2) * (fwhm / 2.3548) ** 2
+        areas = np.full(len(number), 2 * np.pi * np.sqrt(np.linalg.det(beam)))
+    else:
+        to_pixels = np.linalg.inv(to_sky)
+        beam = to_pixels @ beam_matrix(beam_at(cube, sum(channels) // 2)) @ to_pixels.T
+        areas = np.full(len(number), 2 * np.pi * np.sqrt(np.linalg.det(beam)))
+        if not cube.beams.isscalar:
+            own = np.asarray(cube.beams.value)
+            areas = areas * np.where(own > 0, own, cube.beam.value) / beam_at(cube, sum(channels) // 2).value
+    frequency = cube.frequency(number)
+    width = channel_width(cube, (channels[0] + channels[1] - 1) / 2).value
+    return Scale(beam, areas, factor, float(width), None if frequency is None else frequency.value)
+
+
+def beam_at(cube: Cube, channel: int):
+    """The beam of a channel, or the cube's one where the table has none for it."""
+    if cube.beams.isscalar:
+        return cube.beam
+    beam = cube.beams[min(channel, cube.shape[0] - 1)]
+    return beam if beam.value > 0 else cube.beam
+
+
+def measure_candidate(
+    candidate: Candidate,
+    cube: Cube,
+    cutout: Cutout,
+    seeds: Sequence[Seed],
+    me: int,
+    fwhm: float,
+    merge: bool = False,
+    thorough: bool = True,
+) -> Measured:
+    """Measure a source and write it into its candidate.
+
+    Parameters
+    ----------
+    cutout
+        About the source, with noise and level.
+    seeds, me
+        Detections in the cutout, and which of them this is.
+    fwhm
+        Of the beam in pixels.
+    merge, thorough
+        As for :func:`~napari_almadet.measure.measurement.measure_source`.
+    """
+    seed = seeds[me]
+    scale = scale_of(cube, seed.x, seed.y, seed.channels, fwhm)
+    made = measure_source(cutout, seeds, me, scale, merge, thorough)
+    if not seed.lines and thorough:
+        line = line_in(made, cutout, scale, UNSEEN)
+        if line is not None:
+            seed, again = with_line(seed, line, candidate, cube.shape[0]), list(seeds)
+            again[me] = seed
+            made = measure_source(cutout, again, me, scale, merge, thorough)
+    write(candidate, cube, cutout, seed, scale, made)
+    if thorough:
+        candidate.blended = candidate.blended or made.blended
+    return made
+
+
+def boxed_flux(candidate: Candidate, cutout: Cutout, made: Measured) -> float:
+    """Sum of the line, or of the continuum, over a candidate's box and emission range: its sign tells bowls."""
+    planes = cutout.values if candidate.kind == "continuum" or made.lines is None else made.lines
+    box, (ny, nx) = cutout.local(candidate.box), planes.shape[1:]
+    part = planes[slice(*candidate.channels), max(box.y0, 0) : min(box.y1, ny), max(box.x0, 0) : min(box.x1, nx)]
+    return float(part.sum(dtype=float))
+
+
+def with_line(seed: Seed, line: tuple[float, float], candidate: Candidate, n_channels: int) -> Seed:
+    """A detection with a line (centre, FWHM) that its own spectrum shows; the candidate gets it too."""
+    centre, fwhm = line
+    channel = int(np.clip(round(centre), 0, n_channels - 1))
+    height = float(candidate.denoised[channel]) if len(candidate.denoised) else np.nan
+    peak = EmissionPeak(channel, height, np.nan, centre, fwhm)
+    candidate.peaks, candidate.channels = (peak,), peak.emission_range(n_channels)
+    candidate.decide("line_in_own_spectrum", centre=centre, fwhm=fwhm, least=UNSEEN)
+    return replace(seed, lines=(line,), channels=candidate.channels)
+
+
+def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: Scale, made: Measured) -> None:
+    """Write what was measured into a candidate: all its numbers anew, NaN for what is not there."""
+    for name in NUMBERS:
+        setattr(candidate, name, np.nan)
+    line = bool(seed.lines) and made.line_snr >= PRESENT
+    continuum = made.continuum_snr >= PRESENT
+    if line or continuum:
+        candidate.kind = "both" if line and continuum else "line" if line else "continuum"
+    line = candidate.kind != "continuum" and bool(seed.lines)
+    if not line:
+        candidate.peaks, candidate.channels = (), (0, cube.shape[0])
+    candidate.method = made.method
+    y0, x0 = cutout.origin
+    x, y, candidate.err_x, candidate.err_y = made.place
+    known_place = np.isfinite(x) and np.isfinite(y)
+    candidate.x, candidate.y = (float(x + x0), float(y + y0)) if known_place else (seed.x, seed.y)
+    mask = made.parts.mask if line else made.continuum_mask
+    shape = None
+    if mask is not None and mask.any():
+        planes = made.lines if line else cutout.values
+        shape = shape_of(cutout, planes, mask)
+        _write_mask(candidate, cutout, mask, planes, made, cube)
+    else:
+        candidate.mask, candidate.n_pix, candidate.flag = None, 0, 0
+        _write_extremes(candidate, cutout)
+    if made.method == "mask" and shape is not None:
+        candidate.x, candidate.y = shape.centre[0] + x0, shape.centre[1] + y0
+        candidate.err_x, candidate.err_y = shape.centre_errors
+    if line:
+        _write_line(candidate, scale, made)
+    if continuum:
+        candidate.f_cont, candidate.err_f_cont = made.continuum, made.err_continuum
+        candidate.alpha, candidate.err_alpha = made.index, made.err_index
+    if not line:
+        candidate.peak, candidate.err_peak = made.continuum_peak, made.err_continuum_peak
+    _write_size(candidate, cube, scale, made)
+    if shape is not None:
+        _write_shape(candidate, cube, shape)
+    at = int(np.clip(np.nan_to_num(candidate.z, nan=cube.shape[0] // 2), 0, cube.shape[0] - 1))
+    place = (
+        int(np.clip(candidate.y - y0, 0, cutout.level.shape[0] - 1)),
+        int(np.clip(candidate.x - x0, 0, cutout.level.shape[1] - 1)),
+    )
+    rms = cutout.noise.rms
+    candidate.rms = float((rms[at] if np.isfinite(rms[at]) else np.nanmedian(rms)) * cutout.level[place])
+
+
+NUMBERS = (
+    *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "f_min", "x_peak", "y_peak", "z_peak"),
+    *("f_cont", "err_f_cont", "alpha", "err_alpha", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50"),
+    *("wm50", "err_wm50", "fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),
+    *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
+    *("ell_maj", "err_ell_maj", "ell_min", "err_ell_min", "ell_pa", "err_ell_pa"),
+    *("ell3s_maj", "ell3s_min", "ell3s_pa", "kin_pa", "err_kin_pa", "rms"),
+)
+
+
+def _write_line(candidate: Candidate, scale: Scale, made: Measured) -> None:
+    width = scale.width
+    candidate.z, candidate.err_z = made.z, made.err_z
+    candidate.f_sum, candidate.err_f_sum = made.flux, made.err_flux
+    candidate.peak, candidate.err_peak = float(made.peak), float(made.err_peak)
+    for name, (value, error) in made.widths.items():
+        setattr(candidate, name, value * width)
+        setattr(candidate, f"err_{name}", error * width)
+    if made.single is not None:
+        (_, candidate.z_fit, fwhm), (_, variance, of_fwhm) = made.single.parameters[0], np.diag(made.single.covariance)
+        candidate.z_fit, candidate.err_z_fit = float(candidate.z_fit), float(np.sqrt(variance))
+        candidate.fwhm, candidate.err_fwhm = float(fwhm * width), float(np.sqrt(of_fwhm) * width)
+        candidate.chi2_fit = made.single.chi2
+    gaussian = made.method != "mask" and (made.line is None or len(made.line.parameters) == 1)
+    if not gaussian and made.channels[1] > made.channels[0]:
+        candidate.channels = made.channels
+
+
+def _write_mask(
+    candidate: Candidate, cutout: Cutout, mask: np.ndarray, planes: np.ndarray, made: Measured, cube: Cube
+) -> None:
+    """The mask cut to its bounds, how many voxels it has, the brightest of them, and its flag."""
+    bounds = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
+    origin = (bounds[0].start, bounds[1].start + cutout.origin[0], bounds[2].start + cutout.origin[1])
+    inside = mask[bounds]
+    candidate.mask = SourceMask(origin, inside.copy())
+    candidate.n_pix = int(np.count_nonzero(inside))
+    values = np.where(inside, planes[bounds], np.nan)
+    candidate.f_max, candidate.f_min = float(np.nanmax(values)), float(np.nanmin(values))
+    peak = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    candidate.z_peak, candidate.y_peak, candidate.x_peak = (float(p + o) for p, o in zip(peak, origin, strict=True))
+    flag = 0
+    ends = [(o, o + n, length) for o, n, length in zip(origin, inside.shape, cube.shape, strict=True)]
+    near = np.pad(inside, 1)
+    about = near | np.roll(near, 1, 1) | np.roll(near, -1, 1) | np.roll(near, 1, 2) | np.roll(near, -1, 2)
+    wider = tuple(slice(max(b.start - 1, 0), b.stop + 1) for b in bounds)
+    about = about[tuple(slice(1 - min(b.start, 1), None) for b in bounds)][
+        tuple(slice(0, min(w.stop, n) - w.start) for w, n in zip(wider, mask.shape, strict=True))
+    ]
+    unknown = ~cutout.known[wider] & about
+    if any(first == 0 or last == length for first, last, length in ends[1:]) or unknown.any():
+        flag |= FLAGS["spatial edge"]
+    if ends[0][0] == 0 or ends[0][1] == ends[0][2]:
+        flag |= FLAGS["spectral edge"]
+    if not cutout.known[bounds][inside].all():
+        flag |= FLAGS["no data"]
+    if (made.parts.others[wider] & about).any():
+        flag |= FLAGS["other source"]
+    candidate.flag = flag
+    if made.method == "mask":
+        y, x = bounds[1:]
+        candidate.box = cutout.world(Box(y.start, y.stop, x.start, x.stop))
+
+
+def _write_extremes(candidate: Candidate, cutout: Cutout) -> None:
+    """Highest and lowest voxel in the box and the emission range, of a source without a mask."""
+    first, last = candidate.channels
+    box = cutout.local(candidate.box)
+    ny, nx = cutout.planes.shape[1:]
+    y, x = slice(max(box.y0, 0), min(box.y1, ny)), slice(max(box.x0, 0), min(box.x1, nx))
+    values = np.where(cutout.known[first:last, y, x], cutout.planes[first:last, y, x], np.nan)
+    if not values.size or np.isnan(values).all():
+        return
+    candidate.f_max, candidate.f_min = float(np.nanmax(values)), float(np.nanmin(values))
+    peak = np.unravel_index(int(np.nanargmax(values)), values.shape)
+    origin = (first, y.start + cutout.origin[0], x.start + cutout.origin[1])
+    candidate.z_peak, candidate.y_peak, candidate.x_peak = (float(p + o) for p, o in zip(peak, origin, strict=True))
+
+
+def _write_size(candidate: Candidate, cube: Cube, scale: Scale, made: Measured) -> None:
+    """Size of a source that is a Gaussian, deconvolved from the beam; only the limit of one that is a point."""
+    to_sky = sky_matrix(cube, candidate.x, candidate.y)
+    if to_sky is None or cube.beam is None or made.size is None or made.method == "mask":
+        return
+    matrix, covariance = on_sky(*made.size, to_sky)
+    beam = to_sky @ scale.beam @ to_sky.T
+    size = ellipse(matrix - beam, covariance)
+    candidate.dc_limit = size.limit
+    if made.resolved:
+        candidate.dc_maj, candidate.err_dc_maj, candidate.dc_min = size.major, size.err_major, size.minor
+        candidate.err_dc_min, candidate.dc_pa, candidate.err_dc_pa = size.err_minor, size.angle, size.err_angle
+
+
+def _write_shape(candidate: Candidate, cube: Cube, shape: MaskShape) -> None:
+    """Ellipses and the direction of rotation, on the sky where there is one."""
+    to_sky = sky_matrix(cube, candidate.x, candidate.y)
+    if to_sky is None:
+        return
+    if shape.matrix is not None:
+        size = ellipse(*on_sky(shape.matrix, shape.covariance, to_sky))
+        candidate.ell_maj, candidate.err_ell_maj, candidate.ell_min = size.major, size.err_major, size.minor
+        candidate.err_ell_min, candidate.ell_pa, candidate.err_ell_pa = size.err_minor, size.angle, size.err_angle
+    if shape.bright is not None:
+        size = ellipse(*on_sky(shape.bright, np.zeros((3, 3)), to_sky))
+        candidate.ell3s_maj, candidate.ell3s_min, candidate.ell3s_pa = size.major, size.minor, size.angle
+    velocity = cube.velocity(np.array([0.0, 1.0]))
+    if shape.rotates and velocity is not None:
+        sign = np.sign(float((velocity[1] - velocity[0]).value))
+        east, north = np.linalg.solve(to_sky.T, np.array(shape.gradient)) * sign
+        candidate.kin_pa = float(np.degrees(np.arctan2(east, north)) % 360)
+        strength = np.hypot(*np.divide(shape.gradient, shape.gradient_errors))
+        candidate.err_kin_pa = float(np.degrees(min(1 / strength, np.pi / np.sqrt(3))))

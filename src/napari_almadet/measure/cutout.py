@@ -1,0 +1,297 @@
+"""The part of a cube about one source, taken apart once: mask, channels free of lines, continuum, noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+
+from napari_almadet.catalogue.candidate import Box
+from napari_almadet.constants import NORMAL_MAD
+from napari_almadet.measure.mask import (
+    GROWTH,
+    SEED_REACH,
+    WIDE,
+    Contrast,
+    brightest_voxel,
+    contrast,
+    dilated,
+    grown,
+    parted,
+)
+from napari_almadet.measure.noise import Noise
+
+MARGIN = 3.5  # beams about a source's box
+LEAST = 5.0  # beams to each side of a source's middle
+BESIDE_LINE = 0.3  # of a line's range, by which line-free channels stay away from it
+FEW = 6  # line-free channels, of fewer of which a continuum is not told,
+FEW_SHARE = 0.1  # nor of less than this of the band
+CLIP = 3.5  # sigma, beyond which a voxel is no continuum
+SADDLE = 0.5  # of the fainter of two detections, to which the emission between them falls where they are one object,
+DIP = 3.0  # or by so many sigma
+ROUNDS = 3  # of mask and continuum in turn, for extended sources
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A detection as measuring needs it, in the cube's pixels and channels.
+
+    ``sigma_y`` and ``sigma_x`` are its extent as found, the beam in it; ``lines`` are (centre, FWHM) of its lines, the
+    one to be measured first; ``channels`` the half-open range of that.  ``compact`` says that it was found as
+    one place and not as a patch of extended emission.
+    ``matrix`` is its shape, (2, 2) in pixels², where it has been measured already.
+    """
+
+    x: float
+    y: float
+    sigma_y: float
+    sigma_x: float
+    lines: tuple[tuple[float, float], ...]
+    channels: tuple[int, int]
+    compact: bool = True
+    matrix: np.ndarray | None = None
+
+    @property
+    def half(self) -> float:
+        """Pixels from its middle to where a Gaussian of its extent has fallen to a tenth."""
+        return 2.146 * max(self.sigma_y, self.sigma_x)
+
+
+@dataclass(frozen=True, eq=False)
+class Cutout:
+    """A part of the cube through all channels; pixel [0, 0] of ``planes`` is pixel ``origin`` = (y, x) of the cube.
+
+    ``planes`` has shape (channels, ny, nx) and is NaN where there is no data.  ``noise`` is the cube's, and ``level``
+    what it is here times its ``rms``, (ny, nx).
+    """
+
+    planes: np.ndarray
+    origin: tuple[int, int]
+    noise: Noise | None = None
+    level: np.ndarray | None = None
+
+    def local(self, box: Box) -> Box:
+        """A box of the cube in the cutout's own pixels."""
+        y, x = self.origin
+        return Box(box.y0 - y, box.y1 - y, box.x0 - x, box.x1 - x)
+
+    def holds(self, box: Box) -> bool:
+        """Whether a box of the cube lies in the cutout."""
+        local, (ny, nx) = self.local(box), self.planes.shape[1:]
+        return min(local.y0, local.x0) >= 0 and local.y1 <= ny and local.x1 <= nx
+
+    def world(self, box: Box) -> Box:
+        """A box in the cutout's pixels in those of the cube."""
+        y, x = self.origin
+        return Box(box.y0 + y, box.y1 + y, box.x0 + x, box.x1 + x)
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """Where there is data; exact zeros are none."""
+        return np.isfinite(self.planes) & (self.planes != 0)
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """The planes with 0 where there is no data."""
+        return np.where(self.known, self.planes, np.float32(0))
+
+    @cached_property
+    def rms(self) -> np.ndarray:
+        """Noise of each channel (channels,), at a level of 1; infinite where there is no data."""
+        return np.where(np.isfinite(self.noise.rms), self.noise.rms, np.inf).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Separated:
+    """A cutout taken apart for one of its sources.
+
+    Attributes
+    ----------
+    mask
+        Voxels of the source, (channels, ny, nx); none of a source that does not stand out.
+    others
+        Voxels of the other detections.
+    rest
+        Voxels that tell the continuum.
+    continuum
+        Mean of each pixel's, (ny, nx); 0 where it cannot be told.
+    told
+        Whether it could be told.
+    threshold
+        Sigma, over which the mask began.
+    merged
+        Numbers of other detections that are in the same mask.
+    """
+
+    mask: np.ndarray
+    others: np.ndarray
+    rest: np.ndarray
+    continuum: np.ndarray
+    told: bool
+    threshold: float
+    merged: tuple[int, ...] = ()
+
+
+def level_of(cutout: Cutout, beam: float) -> np.ndarray:
+    """The noise of a cutout's pixels over the cube's, (ny, nx): 1, or a smooth surface where it is not the same.
+
+    A quadratic surface is fitted to the logarithm of the robust spread of each pixel's differences of channels.
+    """
+    shape = cutout.planes.shape[1:]
+    if cutout.noise.uniform:
+        return np.ones(shape, np.float32)
+    thin = max(1, int(beam / 2))
+    part = (slice(None), slice(None, None, thin), slice(None, None, thin))
+    lag = min(3, len(cutout.planes) // 4) or 1
+    scaled = cutout.values[part] / cutout.rms[:, None, None]
+    both = cutout.known[part][lag:] & cutout.known[part][:-lag]
+    steps = np.abs(scaled[lag:] - scaled[:-lag])
+    enough = both.sum(axis=0) >= max(1, 0.5 * len(both))
+    if enough.sum() < 20:
+        return np.ones(shape, np.float32)
+    spread = (
+        np.median(np.where(both, steps, np.nan)[:, enough], axis=0)
+        if both.all()
+        else np.nanmedian(np.where(both, steps, np.nan)[:, enough], axis=0)
+    )
+    log = np.log(np.maximum(spread / (NORMAL_MAD * np.sqrt(2)), 1e-6))
+    y, x = (v / max(n - 1, 1) * 2 - 1 for v, n in zip(np.indices(shape, np.float32), shape, strict=True))
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    few = len(both) < 8 or enough.sum() < 200
+    terms = terms[..., :1] if few else terms
+    some = terms[part[1:]][enough]
+    keep = np.abs(log - np.median(log)) < 1.5
+    surface = terms @ np.linalg.lstsq(some[keep], log[keep], rcond=None)[0]
+    return np.exp(surface).astype(np.float32)
+
+
+def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge: bool = False) -> Separated:
+    """Mask, line-free voxels and continuum of one of the detections in a cutout, in turn.
+
+    Parameters
+    ----------
+    seeds
+        All detections whose middle lies in the cutout.
+    me
+        Number of the one in ``seeds``.
+    beam
+        FWHM in pixels.
+    merge
+        Whether what hangs together is one source, whatever else was detected in it.
+    """
+    seed = seeds[me]
+    wide = seed.half > WIDE * beam
+    rest = line_free(cutout, seed)
+    away = rest  # from the line that is known
+    for _ in range(ROUNDS if wide else 1 + (len(seeds) > 1)):
+        continuum, told = continuum_of(cutout, rest)
+        lines = np.where(cutout.known, cutout.values - continuum, 0)
+        if not seed.lines:
+            nothing = np.zeros(lines.shape, bool)
+            return Separated(nothing, nothing, rest, continuum, told, np.nan)
+        scaled = lines / (cutout.rms[:, None, None] * cutout.level)
+        width = seed.channels[1] - seed.channels[0]
+        seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam)
+        threshold = seen.threshold()
+        voxels = [
+            brightest_voxel(
+                seen.reference, (s.y - cutout.origin[0], s.x - cutout.origin[1]), s.channels, SEED_REACH * beam
+            )
+            for s in seeds
+        ]
+        labels = parted(seen, threshold, voxels)
+        merged: tuple[int, ...] = ()
+        if merge and labels[voxels[me]]:
+            labels, merged = joined(labels, seen, voxels, me)
+        own = labels == me + 1 if labels[voxels[me]] == me + 1 else np.zeros(labels.shape, bool)
+        emission = seen.highest > threshold
+        near = dilated(emission, 1, 2)
+        rest = few_filled(cutout, cutout.known & ~near & (away if seed.compact else True), away, emission)
+        if not own.any():
+            break
+    continuum, told = continuum_of(cutout, rest)
+    others = (labels > 0) & ~own
+    own = grown(own, others, cutout.known, max(1, round(GROWTH * beam)), 1) if own.any() else own
+    return Separated(own, others, rest, continuum, told, threshold, merged)
+
+
+def unmasked(cutout: Cutout, seed: Seed) -> Separated:
+    """A cutout without a mask: line-free channels and continuum alone."""
+    nothing = np.zeros(cutout.planes.shape, bool)
+    rest = line_free(cutout, seed)
+    return Separated(nothing, nothing, rest, *continuum_of(cutout, rest), np.nan)
+
+
+def joined(
+    labels: np.ndarray, seen: Contrast, voxels: Sequence[tuple[int, int, int]], me: int
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Labels in which what hangs together with detection ``me`` has its number, and whose parts that were.
+
+    Two detections hang together if a way leads from one to the other, in pixels and channels, on which the emission
+    does not fall far: to :data:`SADDLE` of the fainter one, or by :data:`DIP` sigma.  Touching galaxies are parted
+    by a deeper saddle; what was not detected and is in the same emission goes along.
+    """
+    values = np.where(labels > 0, seen.reference, -np.inf)
+    merged = []
+    for i, voxel in enumerate(voxels):
+        if i == me or not labels[voxel]:
+            continue
+        fainter = min(float(values[voxel]), float(values[voxels[me]]))
+        level = min(SADDLE * fainter, fainter - DIP) if fainter > 0 else -np.inf
+        over = ndimage.label(values > level, np.ones((3, 3, 3)))[0]
+        if over[voxel] and over[voxel] == over[voxels[me]]:
+            merged.append(i)
+    return np.where(np.isin(labels, [i + 1 for i in merged]), me + 1, labels), tuple(merged)
+
+
+def line_free(cutout: Cutout, seed: Seed) -> np.ndarray:
+    """Voxels away from a detection's lines; with too few, those just beside them."""
+    n_channels = len(cutout.planes)
+    channel = np.arange(n_channels)
+    free, beside = np.ones((2, n_channels), bool)
+    ranges = [seed.channels] if seed.lines else []
+    ranges += [(c - 1.1 * w, c + 1.1 * w) for c, w in seed.lines[1:]]
+    for first, last in ranges:
+        margin = BESIDE_LINE * max(last - first, 1) + 1
+        free &= (channel < first - margin) | (channel >= last + margin)
+        beside &= (channel < first) | (channel >= last)
+    filled = np.isfinite(cutout.rms)
+    if (free & filled).sum() < max(FEW, FEW_SHARE * filled.sum()):
+        free = beside
+    return cutout.known & free[:, None, None]
+
+
+def few_filled(cutout: Cutout, rest: np.ndarray, away: np.ndarray, emission: np.ndarray) -> np.ndarray:
+    """Line-free voxels, where too few are left in a pixel those nearer to the emission, or away from the line."""
+    n_channels = len(rest)
+    few = rest.sum(axis=0) < max(FEW, FEW_SHARE * n_channels)
+    if few.any():
+        rest = np.where(few, cutout.known & ~emission, rest)
+        few = rest.sum(axis=0) < FEW
+        rest = np.where(few, away, rest)
+    return rest
+
+
+def continuum_of(cutout: Cutout, rest: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Mean of each pixel's line-free voxels, without outliers over :data:`CLIP` sigma; and whether it is known.
+
+    The voxels that count are weighted alike; ``rest`` itself is not changed.
+    """
+    count = rest.sum(axis=0)
+    if not np.median(count) >= min(FEW, 4):
+        return np.zeros(rest.shape[1:], np.float32), False
+    values = cutout.values
+    channels = rest.any(axis=(1, 2))
+    if rest[channels].all():
+        middle = np.median(np.ascontiguousarray(np.moveaxis(values[channels], 0, -1)), axis=-1)
+    else:
+        shown = np.where(rest, values, np.nan)
+        empty = count == 0
+        shown[0, empty] = 0
+        middle = np.nanmedian(np.ascontiguousarray(np.moveaxis(shown, 0, -1)), axis=-1)
+    sigma = cutout.rms[:, None, None] * cutout.level
+    used = rest & (np.abs(values - middle) <= CLIP * sigma)
+    return (np.where(used, values, 0).sum(axis=0) / np.maximum(used.sum(axis=0), 1)).astype(np.float32), True

@@ -1,0 +1,244 @@
+"""The flux of a source by the estimator that fits it: a point, a Gaussian, or the sum of its mask.
+
+Every estimate is a sum of voxels with known weights, so that its error is known too (see :mod:`.noise`).  A source
+that is a Gaussian with one spectrum, as all are that are not much larger than the beam, has the least error where the
+Gaussian is fitted, together with its neighbours.  What is no such thing, a rotating disc of some beams, is summed in
+its mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from napari_almadet.measure.cutout import Cutout, Seed, Separated
+from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group
+from napari_almadet.measure.mask import smoothed
+
+NEIGHBOURS = 3.2  # beams, within which neighbours are fitted together
+SAME = 0.5  # beams, within which two detections cannot be told apart by their places
+MOST_NEIGHBOURS = 4
+APERTURE = 2.0  # beams about a source, that are fitted
+SKIRT = 1e-3  # of a Gaussian's peak, where it ends
+TURN = 2.0  # sigma by which the area of a fit exceeds the beam's, where point and fit count alike,
+STEEP = 2.0  # and how fast the one gives way to the other about it
+RESOLVED = 3.0  # sigma by which it exceeds the beam's, from which on a source has a size
+BLENDED = 1.6  # beams, within which a neighbour's light is mixed with a source's
+BRIGHT = 8.0  # SNR of a line or continuum, from which on it has a size and place of its own
+UNLIKE = 1.6  # times the noise, that a Gaussian leaves in the mask of a source that is none
+UNEXPLAINED = 0.12  # of the light in it: less is an error of the model of a bright point, as dirty beams leave it
+FOOTPRINT = 2.0  # beams of area that such a source's mask has at least
+BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """The line or the continuum of a source as one Gaussian: its shape and the spectrum at its peak.
+
+    Attributes
+    ----------
+    point, fit
+        Fits of the image with the beam's shape and with a free one; None where they failed.
+    share
+        From 0 to 1, how much the free fit counts.
+    row
+        Weights (ny, nx) whose sum over the planes is the spectrum at the peak.
+    ratio, err_ratio
+        Area over the beam's, and its error by noise.
+    """
+
+    point: Fit | None
+    fit: Fit | None
+    share: float
+    rows: tuple[np.ndarray, np.ndarray]
+    ratio: float
+    extra: float
+    excess: float = 0.0
+
+    @property
+    def method(self) -> str:
+        """Which of the two counts more."""
+        return "fit" if self.share > 0.5 else "point"
+
+    @property
+    def resolved(self) -> bool:
+        """Whether it is larger than the beam beyond doubt."""
+        return self.fit is not None and self.excess > RESOLVED
+
+    @property
+    def size(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Covariance of the free fit, (2, 2), and that of its three numbers."""
+        return None if self.fit is None else (self.fit.own.matrix, self.fit.covariance[3:, 3:])
+
+    def choices(self) -> list[tuple[float, np.ndarray, float, float]]:
+        """What counts: share, weights of the pixels, area over the beam's, and the relative error of that."""
+        made = []
+        if self.point is not None and self.share < 0.99:
+            made.append((1 - self.share, self.rows[0], 1.0, 0.0))
+        if self.fit is not None and self.share > 0.01:
+            made.append((self.share, self.rows[1], self.ratio, self.extra))
+        total = sum(choice[0] for choice in made)
+        return [(share / total, *rest) for share, *rest in made]
+
+    @property
+    def shape(self) -> Shape | None:
+        """The place, and the size where it has one."""
+        best = self.best
+        return None if best is None else best.own
+
+    @property
+    def best(self) -> Fit | None:
+        return self.fit if self.fit is not None and (self.share > 0.5 or self.point is None) else self.point
+
+
+def in_one_line(one: Seed, other: Seed) -> bool:
+    """Whether the lines of two detections may have channels in common."""
+    margin = one.channels[1] - one.channels[0]
+    low, high = one.channels[0] - 0.5 * margin, one.channels[1] + 0.5 * margin
+    return any(centre - fwhm < high and centre + fwhm > low for centre, fwhm in other.lines)
+
+
+def near(seeds: Sequence[Seed], me: int, beam: float, least: float = SAME) -> list[int]:
+    """Numbers of the detections within :data:`NEIGHBOURS` beams of one, and ``least`` beams away, the nearest first."""
+    apart = np.array([np.hypot(s.x - seeds[me].x, s.y - seeds[me].y) for s in seeds]) / beam
+    order = [int(i) for i in np.argsort(apart) if i != me and least <= apart[i] < NEIGHBOURS]
+    return order[:MOST_NEIGHBOURS]
+
+
+def rows_of(shapes: Sequence[Shape], known: np.ndarray) -> np.ndarray:
+    """Weights whose sums over an image are the least-squares amplitudes of some Gaussians: (n, ny, nx)."""
+    yy, xx = np.indices(known.shape)
+    basis = np.stack([shape.image(xx, yy) for shape in shapes])
+    basis = np.where((basis > SKIRT) & known, basis, 0).reshape(len(shapes), -1)
+    gram = basis @ basis.T
+    gram[np.diag_indices_from(gram)] += 1e-9 + 1e-6 * np.trace(gram) / len(gram)
+    return np.linalg.solve(gram, basis).reshape(len(shapes), *known.shape).astype(np.float32)
+
+
+def spectrum_at(row: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Sums (channels,) of planes with the weights of a row."""
+    y, x = (slice(i.min(), i.max() + 1) for i in np.nonzero(row))
+    return np.tensordot(planes[:, y, x], row[y, x], 2).astype(float)
+
+
+def weighted_image(spectrum: np.ndarray, planes: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """The amplitude of a spectrum at each pixel, by least squares weighted with the channels' inverse variance."""
+    weight = spectrum * inverse
+    used = np.flatnonzero(weight)
+    norm = weight @ spectrum
+    return np.tensordot((weight[used] / norm).astype(np.float32), planes[used], 1)
+
+
+def aperture(cutout: Cutout, places: Sequence[tuple[float, float]], reach: float, known: np.ndarray) -> np.ndarray:
+    """Pixels (ny, nx) within a reach of one of some places (x, y)."""
+    y, x = np.indices(known.shape)
+    inside = np.zeros(known.shape, bool)
+    for px, py in places:
+        inside |= (x - px) ** 2 + (y - py) ** 2 <= reach**2
+    return inside & known
+
+
+def component(
+    images: np.ndarray, known: np.ndarray, shapes: Sequence[Shape], beam: np.ndarray, sigma: float, cutout: Cutout
+) -> Component:
+    """Fit a source in its image as a point and as a Gaussian, with its neighbours in theirs.
+
+    Parameters
+    ----------
+    images, known, shapes, beam, sigma
+        As for :func:`fit_group`.
+    """
+    noise = cutout.noise
+    as_point = [replace(shapes[0], matrix=beam), *shapes[1:]]
+    point = fit_group(images, known, as_point, beam, False, sigma, noise)
+    start = list(point.shapes if point is not None else shapes)
+    start[0] = replace(
+        start[0], matrix=shapes[0].matrix if np.linalg.det(shapes[0].matrix) > np.linalg.det(beam) else beam
+    )
+    fit = fit_group(images, known, start, beam, True, sigma, noise)
+    ratio, error, extra = 1.0, np.inf, 0.0
+    if fit is not None:
+        ratio, error, extra = area_ratio(fit, beam, sigma, known, cutout)
+    excess = (ratio - 1) / error if error > 0 else 0.0
+    share = 0.0 if fit is None else float(1 / (1 + np.exp(-STEEP * np.clip(excess - TURN, -20, 20))))
+    share = 1.0 if point is None and fit is not None else share
+    pixels = cutout.known.any(axis=0)
+    made = [rows_of(f.shapes, pixels)[0] if f is not None else np.zeros(known.shape, np.float32) for f in (point, fit)]
+    return Component(point, fit, share, tuple(made), ratio, extra, float(excess))
+
+
+def area_ratio(
+    fit: Fit, beam: np.ndarray, sigma: float, known: np.ndarray, cutout: Cutout
+) -> tuple[float, float, float]:
+    """Area of a fit over the beam's, its error, and the relative error of the flux beyond the amplitude's alone."""
+    matrix, covariance = fit.own.matrix, fit.covariance
+    inverse = np.linalg.inv(matrix)
+    by_size = np.array([0.5 * inverse[0, 0], inverse[0, 1], 0.5 * inverse[1, 1]])
+    ratio = float(np.sqrt(np.linalg.det(matrix) / np.linalg.det(beam)))
+    error = ratio * float(np.sqrt(max(by_size @ covariance[3:, 3:] @ by_size, 0)))
+    by_all = np.concatenate([[1 / fit.amplitude, 0, 0], by_size])
+    row = rows_of(fit.shapes, known)[0]
+    alone = sigma**2 * cutout.noise.spatial_variance(row) / fit.amplitude**2
+    return ratio, error, float(np.sqrt(max(by_all @ covariance @ by_all - alone, 0)))
+
+
+def first_shape(seed: Seed, cutout: Cutout, beam: np.ndarray) -> Shape:
+    """Where a detection is in a cutout, as large as it was found; at least the beam."""
+    x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
+    if seed.matrix is not None:
+        return Shape(x, y, seed.matrix)
+    wider = np.maximum(np.diag([seed.sigma_x**2, seed.sigma_y**2]) - np.diag(np.diag(beam)), 0)
+    return Shape(
+        x, y, beam + (wider if np.sqrt(np.linalg.det(beam + wider)) > 1.5 * np.sqrt(np.linalg.det(beam)) else 0)
+    )
+
+
+def seed_line(seed: Seed, n_channels: int) -> np.ndarray:
+    """The line of a detection, with a peak of 1: (channels,)."""
+    channel = np.arange(n_channels)
+    if not seed.lines or not seed.lines[0][1] > 0:
+        made = np.zeros(n_channels)
+        made[slice(*seed.channels)] = 1
+        return made
+    centre, fwhm = seed.lines[0]
+    line = np.exp(-4 * np.log(2) * ((channel - centre) / max(fwhm, 0.7)) ** 2)
+    return np.where(line > 0.01, line, 0)
+
+
+def chi_in_mask(
+    lines: np.ndarray, shapes: Sequence[Shape], parts: Separated, cutout: Cutout, beam: float, width: float
+) -> tuple[float, float]:
+    """What Gaussians, each of one spectrum, leave in a mask: how many times the noise, and what share of its light.
+
+    Both are root mean squares after smoothing with beam and line.
+    """
+    used = np.flatnonzero(parts.mask.any(axis=(1, 2)))
+    channels = int(np.clip(round(width / 4), 1, 9))
+    part = slice(max(0, used[0] - channels), used[-1] + 1 + channels)
+    yy, xx = np.indices(lines.shape[1:])
+    images = np.stack([shape.image(xx, yy) for shape in shapes]).astype(np.float32)
+    spectra = np.stack([spectrum_at(row, lines[part]) for row in rows_of(shapes, cutout.known.any(axis=0))])
+    left = lines[part] - np.tensordot(spectra.T.astype(np.float32), images, 1)
+    sigma = cutout.rms[part, None, None] * cutout.level
+    inside = parts.mask[part]
+
+    def power(planes: np.ndarray) -> float:
+        seen = smoothed(planes / sigma, beam, channels)[inside] / cutout.noise.smoothed(beam, channels)
+        return float(np.mean(seen**2))
+
+    chi2, light = power(left), power(lines[part])
+    return float(np.sqrt(chi2)), float(np.sqrt(max(chi2 - 1, 0) / max(light, 1e-30)))
+
+
+def window_about(first: float, last: float, other_lines: Sequence[tuple[float, float]], n_channels: int) -> np.ndarray:
+    """Channels to fit a line in that reaches from one to another, but for those of a source's other lines."""
+    reach = 1.0 * (last - first) + 3
+    low, high = max(0, int(np.floor(first - reach))), min(n_channels, int(np.ceil(last + reach)) + 1)
+    used = np.zeros(n_channels, bool)
+    used[low:high] = True
+    for centre, fwhm in other_lines:
+        if not first <= centre <= last:
+            used[max(0, int(np.floor(centre - fwhm))) : int(np.ceil(centre + fwhm)) + 1] = False
+    return np.flatnonzero(used)

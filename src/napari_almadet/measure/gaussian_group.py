@@ -1,0 +1,230 @@
+"""Gaussians fitted to images of several sources at once, each as point or with a size, in the noise that was measured.
+
+The amplitudes of a source in each image are linear, and are solved for at each step of the fit of the rest (variable
+projection, Golub & Pereyra 1973): what is fitted are places, and of the first source, where it may have one, the size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_almadet.measure.noise import Noise
+from napari_almadet.measure.projection import fitted
+
+FREE_PLACE = 2.0  # beams, within which a neighbour's place is fitted too
+ASTRAY = 0.6  # beams by which a fitted place may move,
+ASTRAY_CROWDED = 0.35  # or where there are neighbours
+WIDEST = 6.0  # times the size it starts from, that a fitted Gaussian may have
+NARROWEST = 0.25  # times the beam's axis
+RIDGE = 1e-6  # keeps twins apart from being one
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A Gaussian of peak 1: its place in pixels, and its covariance along x and y, (2, 2) in pixels²."""
+
+    x: float
+    y: float
+    matrix: np.ndarray
+
+    def image(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Its values at pixels."""
+        dx, dy = x - self.x, y - self.y
+        inverse = np.linalg.inv(self.matrix)
+        square = inverse[0, 0] * dx * dx + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy * dy
+        return np.exp(-0.5 * np.minimum(square, 1400))
+
+    @property
+    def area(self) -> float:
+        """Its integral in pixels."""
+        return float(2 * np.pi * np.sqrt(np.linalg.det(self.matrix)))
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a fit of the first of a group says of it.
+
+    Attributes
+    ----------
+    shapes
+        Of all sources of the group, the first first.
+    amplitude
+        Of the first in its own image.
+    covariance
+        Of (amplitude, x, y) or (amplitude, x, y, S_xx, S_xy, S_yy), by noise.
+    misfit
+        Sum of the squares of what is left in its own image, over the noise of a pixel.
+    """
+
+    shapes: tuple[Shape, ...]
+    amplitude: float
+    covariance: np.ndarray
+    misfit: float
+
+    @property
+    def own(self) -> Shape:
+        return self.shapes[0]
+
+
+def fit_group(
+    images: np.ndarray,
+    known: np.ndarray,
+    shapes: Sequence[Shape],
+    beam: np.ndarray,
+    free: bool,
+    sigma: float,
+    noise: Noise,
+) -> Fit | None:
+    """Fit a source and its neighbours to one image for each.
+
+    Parameters
+    ----------
+    images
+        Shape (sources, ny, nx): the cube weighted with each source's own spectrum.
+    known
+        Pixels to fit, (ny, nx).
+    shapes
+        To start from; places of neighbours within :data:`FREE_PLACE` beams are fitted too.
+    beam
+        Covariance of the beam, (2, 2) in pixels².
+    free
+        Whether the first source has a size to be fitted; else its shape stays.
+    sigma
+        Noise of a pixel in the first image.
+
+    Returns
+    -------
+    Fit or None
+        None where nothing can be fitted.
+    """
+    y, x = np.nonzero(known)
+    width = np.linalg.det(beam) ** 0.25 * 2.3548
+    moving = [i for i, s in enumerate(shapes) if np.hypot(s.x - shapes[0].x, s.y - shapes[0].y) < FREE_PLACE * width]
+    if len(x) <= 2 * len(moving) + 4:
+        return None
+    values = images[: len(shapes), y, x].astype(float)
+    scale = float(np.abs(values[0]).max())
+    if not scale > 0 or not sigma > 0:
+        return None
+    values = values / np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-30)
+
+    def at(parameters: np.ndarray) -> list[Shape]:
+        made = list(shapes)
+        for k, i in enumerate(moving):
+            made[i] = Shape(parameters[2 * k], parameters[2 * k + 1], shapes[i].matrix)
+        if free:
+            made[0] = Shape(made[0].x, made[0].y, from_root(parameters[2 * len(moving) :]))
+        return made
+
+    def shapes_at(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        now = at(parameters)
+        basis = np.stack([shape.image(x, y) for shape in now])
+        by = [slope for i in moving for slope in slopes(now[i], basis[i], x, y, False)]
+        if free:
+            by += list(by_root(parameters[2 * len(moving) :]) @ slopes(now[0], basis[0], x, y, True)[2:])
+        return basis, np.stack(by)
+
+    start = [c for i in moving for c in (shapes[i].x, shapes[i].y)] + (list(to_root(shapes[0].matrix)) if free else [])
+    owner = np.array([i for i in moving for _ in (0, 1)] + ([0, 0, 0] if free else []))
+    try:
+        answer, _ = fitted(values, shapes_at, owner, np.array(start))
+    except np.linalg.LinAlgError:
+        return None
+    found = at(answer)
+    if not plausible(found, shapes, beam, width):
+        return None
+    return covered(images, known, found, free, sigma, noise)
+
+
+def plausible(found: Sequence[Shape], start: Sequence[Shape], beam: np.ndarray, width: float) -> bool:
+    """Whether fitted Gaussians are where the sources were and of a size that they may have."""
+    own = found[0].matrix
+    if not np.isfinite(own).all() or not np.linalg.det(own) > 0:
+        return False
+    size = np.sqrt(np.linalg.eigvalsh(own))
+    largest = np.sqrt(np.linalg.eigvalsh(start[0].matrix)[-1])
+    smallest = np.sqrt(np.linalg.eigvalsh(beam)[0])
+    if size[0] < NARROWEST * smallest or size[-1] > WIDEST * largest:
+        return False
+    reach = (ASTRAY if len(found) == 1 else ASTRAY_CROWDED) * max(width, 2.3548 * largest)
+    return all(np.hypot(a.x - b.x, a.y - b.y) <= reach for a, b in zip(found, start, strict=True))
+
+
+def covered(
+    images: np.ndarray, known: np.ndarray, shapes: Sequence[Shape], free: bool, sigma: float, noise: Noise
+) -> Fit | None:
+    """A fit with the covariance of what it says of the first source: (J'J)^-1 J' C J (J'J)^-1, C as measured.
+
+    Neighbours' amplitudes and places are fitted with it; its own image is what is looked at.
+    """
+    ny, nx = known.shape
+    yy, xx = np.mgrid[:ny, :nx]
+    basis = np.stack([shape.image(xx, yy) for shape in shapes]) * known
+    flat = basis.reshape(len(basis), -1)
+    gram = flat @ flat.T
+    gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
+    image = np.where(known, images[0], 0)
+    heights = np.linalg.solve(gram, flat @ image.ravel())
+    amplitude = float(heights[0])
+    if not amplitude > 0:
+        return None
+    rest = image - np.tensordot(heights, basis, 1)
+    jacobian = [basis[0], *(amplitude * slope * known for slope in slopes(shapes[0], basis[0], xx, yy, free))]
+    for height, shape, own in zip(heights[1:], shapes[1:], basis[1:], strict=True):
+        jacobian += [own, *(height * slope * known for slope in slopes(shape, own, xx, yy, False))]
+    matrix = sandwich(np.stack(jacobian), noise)
+    if matrix is None:
+        return None
+    used = 6 if free else 3
+    misfit = float((rest**2).sum() / sigma**2)
+    return Fit(tuple(shapes), amplitude, sigma**2 * matrix[:used, :used], misfit)
+
+
+def slopes(shape: Shape, image: np.ndarray, x: np.ndarray, y: np.ndarray, size: bool) -> list[np.ndarray]:
+    """Derivatives of a Gaussian of peak 1 by x, y and, if wanted, S_xx, S_xy, S_yy."""
+    offset = np.stack([x - shape.x, y - shape.y])
+    pull = np.tensordot(np.linalg.inv(shape.matrix), offset, 1)
+    by = [image * pull[0], image * pull[1]]
+    if size:
+        by += [0.5 * image * pull[0] ** 2, image * pull[0] * pull[1], 0.5 * image * pull[1] ** 2]
+    return by
+
+
+def sandwich(jacobian: np.ndarray, noise: Noise) -> np.ndarray | None:
+    """Covariance of parameters fitted by least squares to an image of unit noise, by their derivatives (n, ny, nx)."""
+    flat = jacobian.reshape(len(jacobian), -1)
+    norm = np.sqrt((flat**2).sum(axis=1))
+    if not (norm > 0).all():
+        return None
+    flat = flat / norm[:, None]
+    seen = noise.correlated(jacobian / norm[:, None, None]).reshape(flat.shape)
+    try:
+        inverse = np.linalg.inv(flat @ flat.T + 1e-9 * np.eye(len(flat)))
+    except np.linalg.LinAlgError:
+        return None
+    covariance = inverse @ (seen @ flat.T) @ inverse / np.outer(norm, norm)
+    return covariance if np.isfinite(covariance).all() and (np.diag(covariance) > 0).all() else None
+
+
+def to_root(matrix: np.ndarray) -> np.ndarray:
+    """Parameters of a covariance that may take any value: of its Cholesky root, the diagonal by its logarithm."""
+    root = np.linalg.cholesky(matrix)
+    return np.array([np.log(root[0, 0]), root[1, 0], np.log(root[1, 1])])
+
+
+def from_root(parameters: np.ndarray) -> np.ndarray:
+    """The covariance that `to_root` took apart."""
+    a, b, c = parameters
+    a, c = np.exp(np.clip([a, c], -20, 20))
+    root = np.array([[a, 0.0], [b, c]])
+    return root @ root.T
+
+
+def by_root(parameters: np.ndarray) -> np.ndarray:
+    """Derivatives of (S_xx, S_xy, S_yy), the columns, by the parameters of `to_root`, the rows."""
+    a, b, c = parameters
+    a, c = np.exp(np.clip([a, c], -20, 20))
+    return np.array([[2 * a * a, a * b, 0.0], [0.0, a, 2 * b], [0.0, 0.0, 2 * c * c]])

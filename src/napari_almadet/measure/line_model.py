@@ -1,0 +1,291 @@
+"""A line as the sum of as few Gaussians as its spectrum asks for: widths, centroid and their errors.
+
+One Gaussian is what most lines are; rotating discs have two horns, flows a wing.  Gaussians are added as long as the
+Bayesian information criterion asks for them, in noise whose channels are correlated as they were measured to be.
+The widths at 20 and 50 % and the centroid are those of the sum; their errors follow from the fit's covariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
+from scipy.special import ndtr
+
+from napari_almadet.measure.projection import fitted, heights
+
+MOST = 3  # Gaussians
+WORTH = 4.0  # by which the criterion must fall for one more
+NARROWEST = 0.2  # channels of FWHM, before the channels' own width: narrower lines look alike
+SHARP = 0.8  # channels: of narrower lines the errors are those of lines of this width, or they would be none
+PART = 0.3  # of a single Gaussian's FWHM, that the parts of a line have at least, and two channels: else it is noise
+GAIN = 7.0  # in chi², that one Gaussian more promises to first order, for it to be tried
+FLOOR = 0.03  # of the largest eigenvalue of the channels' covariance: smaller ones are errors of its estimate
+SHOWN = 0.03  # of the highest, that a component must be for its range to count
+HALVES = 1.1  # FWHM to each side of a component, which hold 99 % of it
+GRID = 400  # points across a line, on which widths are looked for
+K2 = 4 * np.log(2)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A fitted line.
+
+    Attributes
+    ----------
+    parameters
+        Amplitude, centre and FWHM (channels) of each Gaussian: shape (n, 3).
+    covariance
+        Of the parameters, flattened.
+    chi2
+        Of the fit over its degrees of freedom.
+    """
+
+    parameters: np.ndarray
+    covariance: np.ndarray
+    chi2: float
+
+    def at(self, channel: np.ndarray, parameters: np.ndarray | None = None) -> np.ndarray:
+        """The line as channels at some places, which may be fractions, have it."""
+        a, c, w = (self.parameters if parameters is None else parameters.reshape(-1, 3)).T
+        return a @ profiles(channel, c, w)[0]
+
+    def slopes(self, channel: np.ndarray) -> np.ndarray:
+        """Derivatives by all parameters, (channels, parameters)."""
+        a, c, w = self.parameters.T
+        unit, by_centre, by_width = profiles(channel, c, w)
+        return np.stack([unit, a[:, None] * by_centre, a[:, None] * by_width], axis=1).reshape(-1, len(channel)).T
+
+    @property
+    def total(self) -> float:
+        """Its sum over all channels."""
+        return float(self.total_of(self.parameters))
+
+    @staticmethod
+    def total_of(parameters: np.ndarray) -> float:
+        a, _, w = parameters.reshape(-1, 3).T
+        return float((a * w).sum() * np.sqrt(np.pi / K2))
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Channels from which to which there is something of it."""
+        shown = self.parameters[self.parameters[:, 0] > SHOWN * self.parameters[:, 0].max()]
+        _, c, w = shown.T
+        return float((c - HALVES * w).min()), float((c + HALVES * w).max())
+
+    def share(self, first: int, last: int) -> float:
+        """Share of it that lies in a half-open range of channels."""
+        return float(self.at(np.arange(first, last)).sum() / max(self.total, 1e-30))
+
+    def centroid(self, parameters: np.ndarray | None = None) -> float:
+        """Mean channel of its light."""
+        a, c, w = (self.parameters if parameters is None else parameters.reshape(-1, 3)).T
+        return float((a * w * c).sum() / (a * w).sum())
+
+    def width(self, level: float, parameters: np.ndarray | None = None) -> float:
+        """Channels between where it first and last has a share of its maximum."""
+        rows = self.parameters if parameters is None else parameters.reshape(-1, 3)
+        grid, values = self._sampled(rows)
+        return _crossed(grid, values, level * values.max())
+
+    def mean_width(self, parameters: np.ndarray | None = None) -> float:
+        """W_m50 of Courtois et al. (2009): at half the mean brightness of the channels that hold 90 % of the light."""
+        rows = self.parameters if parameters is None else parameters.reshape(-1, 3)
+        grid, values = self._sampled(rows)
+        summed = np.cumsum(values) / values.sum()
+        inside = (summed >= 0.05) & (summed <= 0.95)
+        return _crossed(grid, values, 0.5 * values[inside].mean())
+
+    def error(self, function: Callable[[np.ndarray], float]) -> float:
+        """Error of a function of the parameters, by its slopes and their covariance."""
+        flat = np.maximum(self.parameters, [-np.inf, -np.inf, SHARP]).ravel()
+        steps = 0.05 * np.minimum(np.sqrt(np.diag(self.covariance)), np.repeat(flat[2::3], 3))
+        steps = np.where(np.arange(len(flat)) % 3 == 0, 0.05 * np.sqrt(np.diag(self.covariance)), steps)
+        slopes = np.zeros(len(flat))
+        for i, step in enumerate(steps):
+            move = np.zeros(len(flat))
+            move[i] = step
+            slopes[i] = (function(flat + move) - function(flat - move)) / (2 * step)
+        return float(np.sqrt(max(slopes @ self.covariance @ slopes, 0)))
+
+    def _sampled(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        _, c, w = rows.T
+        reach = 1.6 * w + 1
+        grid = np.linspace((c - reach).min(), (c + reach).max(), GRID)
+        return grid, self.at(grid, rows)
+
+
+def _crossed(grid: np.ndarray, values: np.ndarray, level: float) -> float:
+    """Distance between the first and the last place where values on a grid cross a level, linearly interpolated."""
+    over = np.flatnonzero(values >= level)
+    if not len(over):
+        return np.nan
+    first, last = over[0], over[-1]
+    low, high = grid[first], grid[last]
+    if first > 0:
+        low -= (grid[1] - grid[0]) * (values[first] - level) / (values[first] - values[first - 1])
+    if last < len(grid) - 1:
+        high += (grid[1] - grid[0]) * (values[last] - level) / (values[last] - values[last + 1])
+    return float(high - low)
+
+
+def fit_line(
+    spectrum: np.ndarray, used: np.ndarray, covariance: np.ndarray, centre: float, fwhm: float, most: int = MOST
+) -> tuple[Line, Line] | None:
+    """Fit a line in a spectrum without continuum.
+
+    Parameters
+    ----------
+    spectrum
+        Shape (channels,).
+    used
+        Channels to fit, as indices.
+    covariance
+        Of those channels' noise.
+    centre, fwhm
+        To start from, in channels.
+    most
+        Gaussians at most.
+
+    Returns
+    -------
+    single, best
+        One Gaussian, and the sum of as many as are needed; None where no Gaussian fits.
+    """
+    if len(used) < 3:
+        return None
+    white = whitening(covariance)
+    problem = _Problem(used.astype(float), white, white @ spectrum[used].astype(float))
+    single = problem.fitted([(centre, fwhm)])
+    if single is None:
+        return None
+    best, score = single, problem.criterion(single)
+    least = max(PART * single.parameters[0, 2], 2.0)
+    width = max(0.5 * single.parameters[0, 2], 2.5)
+    while len(best.parameters) < most and 3 * (len(best.parameters) + 1) < len(used):
+        gain, place = problem.left_over(best, width)
+        if gain < GAIN:
+            break
+        tried = [problem.fitted(start, least) for start in problem.starts(best, width, place)]
+        more = [line for line in tried if line is not None]
+        if not more:
+            break
+        line = min(more, key=problem.criterion)
+        if problem.criterion(line) > score - WORTH:
+            break
+        best, score = line, problem.criterion(line)
+    return single, best
+
+
+def profiles(channel: np.ndarray, centre: np.ndarray, fwhm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gaussians averaged over channels, (n, channels), and their derivatives by centre and FWHM.
+
+    Their height is 1 where they are wide; their sum over all channels is that of the Gaussian.
+    """
+    sigma = (fwhm * gaussian_fwhm_to_sigma)[:, None]
+    low, high = ((channel + side - centre[:, None]) / sigma for side in (-0.5, 0.5))
+    norm = np.sqrt(2 * np.pi)
+    inside = ndtr(high) - ndtr(low)
+    at_low, at_high = np.exp(-0.5 * np.minimum(low**2, 1400)), np.exp(-0.5 * np.minimum(high**2, 1400))
+    by_sigma = norm * inside - (high * at_high - low * at_low)
+    return norm * sigma * inside, at_low - at_high, by_sigma * gaussian_fwhm_to_sigma
+
+
+def whitening(covariance: np.ndarray) -> np.ndarray:
+    """The matrix that makes noise of a covariance white."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors / np.sqrt(np.maximum(values, FLOOR * values[-1]))) @ vectors.T
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """A spectrum in noise made white: ``white`` @ noise has variance 1; ``seen`` is ``white`` @ values."""
+
+    channel: np.ndarray
+    white: np.ndarray
+    seen: np.ndarray
+
+    def criterion(self, line: Line) -> float:
+        """Bayesian information criterion."""
+        n, k = len(self.channel), line.parameters.size
+        return line.chi2 * max(n - k, 1) + k * np.log(n)
+
+    def left_over(self, line: Line, width: float) -> tuple[float, float]:
+        """By how much chi² falls at most with one Gaussian of a width more, to first order; and where that would be."""
+        centre = np.arange(self.channel[0], self.channel[-1] + 1, max(width / 2, 1.0))
+        more = self.white @ profiles(self.channel, centre, np.full(len(centre), width))[0].T
+        known = np.linalg.qr(self.white @ line.slopes(self.channel))[0]
+        more -= known @ (known.T @ more)
+        rest = self.seen - self.white @ line.at(self.channel)
+        gain = (rest @ more) * np.abs(rest @ more) / np.maximum((more**2).sum(axis=0), 1e-3)
+        best = int(np.argmax(gain))
+        return float(gain[best]), float(centre[best])
+
+    def starts(self, line: Line, width: float, place: float) -> list[list[tuple[float, float]]]:
+        """Where one Gaussian more may be: where most is left, and, of a single one, in both its halves."""
+        rows = [(c, w) for _, c, w in line.parameters]
+        made = [[*rows, (place, width)]]
+        if len(rows) == 1:
+            c, w = rows[0]
+            made.append([(c - 0.35 * w, 0.6 * w), (c + 0.35 * w, 0.6 * w)])
+        return made
+
+    def fitted(self, start: list[tuple[float, float]], least: float = NARROWEST) -> Line | None:
+        """The Gaussians that fit best from some centres and widths; None where that makes no line."""
+        count = len(start)
+        if len(self.channel) <= 3 * count:
+            return None
+
+        def rows_of(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            centre, log = parameters.reshape(2, count)
+            return centre, least + np.exp(np.clip(log, -6, 10))
+
+        def shapes_at(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            centre, width = rows_of(parameters)
+            unit, by_centre, by_width = profiles(self.channel, centre, width)
+            slopes = np.concatenate([by_centre, by_width * (width - least)[:, None]])
+            return unit @ self.white.T, slopes @ self.white.T
+
+        begin = np.array([[c for c, _ in start], [np.log(max(w - least, 0.05)) for _, w in start]]).ravel()
+        try:
+            answer, _ = fitted(self.seen[None], shapes_at, np.tile(np.arange(count), 2), begin)
+        except np.linalg.LinAlgError:
+            return None
+        centre, width = rows_of(answer)
+        amplitude = heights(self.seen[None], profiles(self.channel, centre, width)[0] @ self.white.T)[0]
+        inside = (centre > self.channel[0] - 1) & (centre < self.channel[-1] + 1)
+        band = self.channel[-1] - self.channel[0] + 1
+        if not (amplitude > 0).all() or not inside.all() or (width > band).any():
+            return None
+        line = Line(np.column_stack([amplitude, centre, width]), np.eye(3 * count), 0.0)
+        line = replace(line, parameters=line.parameters[np.argsort(-amplitude * width)])
+        blunt = replace(line, parameters=np.maximum(line.parameters, [-np.inf, -np.inf, SHARP]))
+        jacobian = self.white @ blunt.slopes(self.channel)
+        norm = np.sqrt((jacobian**2).sum(axis=0))
+        if not (norm > 0).all():
+            return None
+        jacobian = jacobian / norm
+        covariance = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-8) / np.outer(norm, norm)
+        rest = self.seen - self.white @ line.at(self.channel)
+        return replace(line, covariance=covariance, chi2=float(rest @ rest) / (len(self.channel) - 3 * count))
+
+
+def crossing_width(spectrum: np.ndarray, level: float) -> float:
+    """Width in channels of a line at a share of its maximum, from the outside in, interpolated; NaN without."""
+    height = spectrum.max(initial=0.0)
+    if not height > 0:
+        return np.nan
+    grid = np.arange(len(spectrum) + 2, dtype=float)
+    return _crossed(grid, np.pad(spectrum, 1), level * height)
+
+
+def correlated_draws(sigma: np.ndarray, correlation: np.ndarray, count: int) -> np.ndarray:
+    """Noise of a spectrum, (count, channels): of ``sigma`` (channels,), its channels correlated; always the same."""
+    n = len(sigma)
+    lag = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    matrix = np.append(correlation, 0.0)[np.minimum(lag, len(correlation))]
+    values, vectors = np.linalg.eigh(matrix)
+    root = vectors * np.sqrt(np.clip(values, 0, None))
+    return np.random.default_rng(n).standard_normal((count, n)) @ root.T * sigma

@@ -1,0 +1,182 @@
+"""The voxels of a source: where the smoothed cube stands out of its noise, from the detection on (smooth and clip).
+
+A cube in units of its noise is smoothed with several kernels, each divided by what it leaves of the noise, and the
+highest answer counts (Serra, Jurek & Floeer 2012; SoFiA-2 does the same).  What is over a threshold and hangs together
+with a detection is its mask; where masks of two meet, a watershed parts them.  The threshold is the lowest of a few
+at which hardly any voxel is as far below zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from napari_almadet.constants import NORMAL_MAD
+from napari_almadet.measure.noise import Noise
+
+# FWHM in beams, and channels; wider ones only where the source is wide itself
+KERNELS = ((0.0, 1), (0.0, 3), (1.0, 1), (1.0, 3), (1.0, 7), (1.0, 15))
+WIDE_KERNELS = ((2.0, 3), (2.0, 7), (2.0, 15))
+WIDEST_KERNELS = ((3.5, 7), (3.5, 15))
+WIDE, WIDEST = 2.2, 5.0  # beams from its middle, from which on a source is smoothed with these too
+REFERENCE = (1.0, 3)  # in which watersheds are looked for
+MOST_OF_LINE = 0.6  # of a line's channels, that a kernel may have
+MOST_OF_BAND = 1 / 3  # of the band's
+THRESHOLDS = (4.0, 4.5, 5.0, 6.0)  # sigma: lower ones hold more noise than light
+NEGATIVE = 0.02  # share of voxels as far below zero, with which a threshold is low enough
+SPARE = 10  # negative voxels that do not count
+SEED_REACH = 0.8  # beams about a detection, within which its brightest voxel is looked for
+GROWTH = 0.35  # beams (and one channel) by which a mask grows: light under the threshold
+SHELL = 3.0  # sigma, up to which it grows further
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Highest and lowest answer of all kernels at each voxel, and the answer of :data:`REFERENCE`, in sigma."""
+
+    highest: np.ndarray
+    lowest: np.ndarray
+    reference: np.ndarray
+
+    def threshold(self) -> float:
+        """The lowest threshold that noise, as the negative voxels tell it, hardly reaches."""
+        for level in THRESHOLDS:
+            wrong = np.count_nonzero(self.lowest < -level)
+            if wrong <= NEGATIVE * np.count_nonzero(self.highest > level) + SPARE:
+                return level
+        return THRESHOLDS[-1] + 1
+
+
+def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, width: float, half: float) -> Contrast:
+    """Smooth a cutout with all kernels that suit a source.
+
+    Parameters
+    ----------
+    scaled
+        Planes over their noise, continuum taken off, 0 where there is no data: (channels, ny, nx).
+    known
+        Where there is data.
+    beam
+        FWHM in pixels.
+    width
+        Channels of the source's line.
+    half
+        Beams from the source's middle to its border, as it was found.
+    """
+    highest, lowest = np.full(scaled.shape, -9, np.float32), np.full(scaled.shape, 9, np.float32)
+    reference, full = None, known.all()
+    fwhm, plane = -1.0, scaled
+    more = (WIDE_KERNELS if half > WIDE else ()) + (WIDEST_KERNELS if half > WIDEST else ())
+    for size, channels in KERNELS + more:
+        too_long = channels > max(1, MOST_OF_BAND * len(scaled)) or (
+            channels > 3 and channels > MOST_OF_LINE * width + 1
+        )
+        if too_long:
+            continue
+        if size != fwhm:
+            fwhm, plane = size, smoothed(scaled, size * beam, 1)
+        seen = smoothed(plane, 0, channels) / np.float32(noise.smoothed(size * beam, channels))
+        below = seen[seen < 0] if full else seen[(seen < 0) & known]
+        if below.size > 500:
+            spread = float(np.median(below[:: max(1, below.size // 20000)])) / -NORMAL_MAD
+            seen /= np.float32(np.clip(spread, 1, 3))
+        np.maximum(highest, seen, out=highest)
+        np.minimum(lowest, seen, out=lowest)
+        if (size, channels) == REFERENCE:
+            reference = seen
+    return Contrast(highest, lowest, highest if reference is None else reference)
+
+
+def smoothed(planes: np.ndarray, fwhm: float, channels: int) -> np.ndarray:
+    """Planes (channels, ny, nx) after a Gaussian of ``fwhm`` pixels and a mean over some channels."""
+    if fwhm > 0:
+        sigma = fwhm * gaussian_fwhm_to_sigma
+        planes = ndimage.gaussian_filter(planes, (0, sigma, sigma), mode="constant", truncate=3.0)
+    return ndimage.uniform_filter1d(planes, channels, axis=0, mode="constant") if channels > 1 else planes
+
+
+def brightest_voxel(
+    image: np.ndarray, place: tuple[float, float], channels: tuple[int, int], reach: float
+) -> tuple[int, int, int]:
+    """The brightest voxel within ``reach`` pixels of a place (y, x) and in a half-open range of channels."""
+    ny, nx = image.shape[1:]
+    y0, y1, x0, x1 = (
+        int(np.clip(v, 0, n - e))
+        for v, n, e in (
+            (np.floor(place[0] - reach), ny, 1),
+            (np.ceil(place[0] + reach) + 1, ny, 0),
+            (np.floor(place[1] - reach), nx, 1),
+            (np.ceil(place[1] + reach) + 1, nx, 0),
+        )
+    )
+    first, last = max(0, channels[0]), min(len(image), max(channels[1], channels[0] + 1))
+    y, x = np.ogrid[y0:y1, x0:x1]
+    near = np.hypot(y - place[0], x - place[1]) <= reach
+    part = np.where(near, image[first:last, y0:y1, x0:x1], -np.inf)
+    z, y, x = np.unravel_index(int(part.argmax()), part.shape)
+    return int(z) + first, int(y) + y0, int(x) + x0
+
+
+def parted(contrast: Contrast, threshold: float, seeds: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Which detection each voxel over a threshold belongs to.
+
+    Parameters
+    ----------
+    seeds
+        (channel, y, x) of the detections' brightest voxels.
+
+    Returns
+    -------
+    numpy.ndarray
+        Labels, int32: 0 for none, 1 for the first seed, and so on; parts without a seed are left out.
+    """
+    over = contrast.highest > threshold
+    parts = ndimage.label(over, np.ones((3, 3, 3)))[0]
+    labels = np.zeros(over.shape, np.int32)
+    whose: dict[int, list[int]] = {}
+    for number, seed in enumerate(seeds, 1):
+        if parts[seed]:
+            whose.setdefault(int(parts[seed]), []).append(number)
+    for part, numbers in whose.items():
+        inside = parts == part
+        if len(numbers) == 1:
+            labels[inside] = numbers[0]
+            continue
+        markers = np.zeros(over.shape, np.int32)
+        for number in numbers:
+            markers[seeds[number - 1]] = number
+        labels += watershed(-contrast.reference, markers, mask=inside).astype(np.int32)
+    return labels
+
+
+def dilated(mask: np.ndarray, pixels: int, channels: int) -> np.ndarray:
+    """A mask (channels, ny, nx) wider by so many pixels along each axis and so many channels."""
+    for axis, reach in ((0, channels), (1, pixels), (2, pixels)):
+        wider = mask.copy()
+        for step in range(1, min(reach, mask.shape[axis] - 1) + 1):
+            later, earlier = [slice(None)] * 3, [slice(None)] * 3
+            later[axis], earlier[axis] = slice(step, None), slice(None, -step)
+            wider[tuple(later)] |= mask[tuple(earlier)]
+            wider[tuple(earlier)] |= mask[tuple(later)]
+        mask = wider
+    return mask
+
+
+def grown(own: np.ndarray, others: np.ndarray, known: np.ndarray, pixels: int, channels: int) -> np.ndarray:
+    """A mask some pixels and channels wider, in what is known and not of others."""
+    for step in range(max(pixels, channels)):
+        wider = own.copy()
+        if step < pixels:  # by a disc's steps, not a square's
+            wider[:, 1:] |= own[:, :-1]
+            wider[:, :-1] |= own[:, 1:]
+            wider[:, :, 1:] |= own[:, :, :-1]
+            wider[:, :, :-1] |= own[:, :, 1:]
+        if step < channels:
+            wider = dilated(wider, 0, 1)
+        own = wider & known & ~others
+    return own

@@ -1,0 +1,114 @@
+"""What the mask of a source tells of its shape: ellipses, centroid, the direction of its rotation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_almadet.measure.cutout import Cutout
+
+BRIGHT = 3.0  # sigma of the image summed along the mask, over which a pixel counts for the second ellipse
+ROTATING = 3.0  # errors by which a velocity gradient must differ from zero
+FEW = 6  # pixels, with fewer of which no ellipse is told
+
+
+@dataclass(frozen=True, eq=False)
+class MaskShape:
+    """The image of a mask and what it is like, in pixels of the cutout.
+
+    Attributes
+    ----------
+    centre, centre_errors
+        (x, y) of its light.
+    matrix, covariance
+        Its second moments, (2, 2), and the covariance of (S_xx, S_xy, S_yy); None where there are too few pixels.
+    bright
+        Second moments of the pixels over :data:`BRIGHT`, all weighted alike.
+    gradient, gradient_errors
+        Of the mean channel, by x and y, in channels a pixel.
+    """
+
+    centre: tuple[float, float]
+    centre_errors: tuple[float, float]
+    matrix: np.ndarray | None
+    covariance: np.ndarray | None
+    bright: np.ndarray | None
+    gradient: tuple[float, float]
+    gradient_errors: tuple[float, float]
+
+    @property
+    def rotates(self) -> bool:
+        """Whether its light moves across the sky from channel to channel beyond doubt."""
+        strength = np.hypot(*np.divide(self.gradient, np.maximum(self.gradient_errors, 1e-30)))
+        return bool(np.isfinite(strength) and strength > ROTATING)
+
+
+def shape_of(cutout: Cutout, lines: np.ndarray, mask: np.ndarray) -> MaskShape | None:
+    """Centre, ellipses and velocity gradient of what is in a mask; None where it holds no light.
+
+    Parameters
+    ----------
+    lines
+        Planes without continuum, 0 where there is no data.
+    mask
+        Voxels of the source.
+    """
+    used = np.flatnonzero(mask.any(axis=(1, 2)))
+    light = np.where(mask[used], lines[used], 0)
+    image = light.sum(axis=0, dtype=float)
+    total = image.sum()
+    if not total > 0:
+        return None
+    channels = mask[used].sum(axis=0)
+    variance = np.tensordot(cutout.rms[used] ** 2, mask[used], 1) * cutout.noise.over(
+        int(np.median(channels[channels > 0]))
+    )
+    sigma = np.sqrt(variance) * cutout.level
+    y, x = np.indices(image.shape)
+    positive = np.where(image > 0, image, 0)
+    centre = tuple(float((image * axis).sum() / total) for axis in (x, y))
+    near = all(0 <= c <= n - 1 for c, n in zip(centre, image.shape[::-1], strict=True))
+    if not near:
+        centre = tuple(float((positive * axis).sum() / positive.sum()) for axis in (x, y))
+    dx, dy = x - centre[0], y - centre[1]
+
+    def error_of(weights: np.ndarray) -> np.ndarray:
+        scaled = weights * sigma
+        flat = scaled.reshape(len(scaled), -1)
+        return cutout.noise.correlated(scaled).reshape(flat.shape) @ flat.T
+
+    inside = channels > 0
+    by_noise = np.sqrt(np.maximum(np.diag(error_of(np.stack([dx, dy]) * inside / total)), 0))
+    matrix = covariance = bright = None
+    if np.count_nonzero(positive) >= FEW:
+        norm = positive.sum()
+        squares = np.stack([dx * dx, dx * dy, dy * dy])
+        xx, xy, yy = (positive * squares).sum(axis=(1, 2)) / norm
+        matrix = np.array([[xx, xy], [xy, yy]]) + np.eye(2) / 12  # a pixel's own
+        covariance = error_of((squares - np.array([xx, xy, yy])[:, None, None]) * (positive > 0) / norm)
+        over = image > BRIGHT * sigma
+        if np.count_nonzero(over & inside) >= FEW:
+            bright = np.cov(np.stack([x[over & inside], y[over & inside]]), bias=True) + np.eye(2) / 12
+    gradient, errors = gradient_of(light, image, sigma, used, dx, dy)
+    return MaskShape(centre, (float(by_noise[0]), float(by_noise[1])), matrix, covariance, bright, gradient, errors)
+
+
+def gradient_of(
+    light: np.ndarray, image: np.ndarray, sigma: np.ndarray, channels: np.ndarray, dx: np.ndarray, dy: np.ndarray
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Slopes by x and y of the mean channel of each pixel's light, and their errors by the scatter about the plane."""
+    good = image > BRIGHT * np.maximum(sigma, 1e-30)
+    if np.count_nonzero(good) < 2 * FEW:
+        return (np.nan, np.nan), (np.nan, np.nan)
+    mean = np.tensordot(channels.astype(float), light[:, good], 1) / image[good]
+    weight = image[good] / image[good].max()
+    terms = np.stack([np.ones(len(mean)), dx[good], dy[good]], axis=1)
+    root = np.sqrt(weight)[:, None]
+    answer = np.linalg.lstsq(terms * root, mean * root[:, 0], rcond=None)[0]
+    rest = mean - terms @ answer
+    spread = (weight * rest**2).sum() / weight.sum()
+    inverse = np.linalg.pinv((terms * weight[:, None]).T @ terms)
+    beams = 12.0  # pixels that share their noise: a beam has some
+    errors = np.sqrt(np.diag(inverse) * spread * beams * weight.mean())
+    return (float(answer[1]), float(answer[2])), (float(errors[1]), float(errors[2]))

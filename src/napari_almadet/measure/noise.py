@@ -1,0 +1,371 @@
+"""The noise of a cube as its own off-source pixels show it: how it differs, and what neighbours share of it.
+
+Every flux is a sum of voxels with known weights, F = sum(W I), and its variance is W' C W with C the covariance of the
+noise.  C is taken for the product of three things, all measured: the noise's level at a place and in a channel, its
+spatial autocorrelation, which is the beam's or narrower or wider, and its spectral autocorrelation, which Hanning
+smoothing, averaging and regridding leave between channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
+from scipy import ndimage
+from scipy.fft import irfft2, next_fast_len, rfft2
+
+from napari_almadet.constants import NORMAL_MAD
+from napari_almadet.progress import Progress, in_steps
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+
+REACH = 3.0  # beams, as far as noise is taken to be correlated: beyond, an estimate is all error
+TAPER = 0.25  # of the reach, over which the correlation is brought to zero
+LAGS = 12  # channels at most, as far as channels are taken to share noise
+SHARED = 0.02  # correlation of channels, under which they are taken for independent
+BLOCKS = 4  # along each axis: noise is sampled in so many blocks
+BLOCK_BEAMS = 8.0  # beams along a side of one
+LARGEST_BLOCK = 64  # pixels
+THIN = 2.0  # pixels a beam that are looked at in a block: closer ones tell little more
+PLANE_SIDE = 256  # pixels along a side of the planes that tell the spatial correlation
+PLANES = 12  # so many of them, as far apart as can be
+ON_SOURCE = 4.5  # sigma of a smoothed spectrum, over which a pixel is no noise
+FEW = 8  # channels, with fewer of which there is no telling which value is an outlier
+CLIP = 3.5  # sigma, beyond which a value tells nothing of the level of the others
+UNIFORM = 0.04  # scatter of the noise over the blocks, beyond its error, under which it is the same everywhere
+LEAST_PAIRS = 0.02  # of the pixels, that must be so far apart for their correlation to be told
+BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """The noise of a cube.
+
+    Attributes
+    ----------
+    rms
+        Standard deviation in each channel, in the cube's unit, as it is in the middle of the field's range of levels:
+        shape (channels,); NaN in channels without data.
+    spatial
+        Correlation of pixels by their offset, 1 in the middle: shape (2 h + 1, 2 h + 1).
+    spectral
+        Correlation of channels by their distance, 1 first: shape (lags,).
+    uniform
+        Whether the level is the same across the field; else it is to be measured where it is needed.
+    """
+
+    rms: np.ndarray
+    spatial: np.ndarray
+    spectral: np.ndarray
+    uniform: bool = True
+
+    @property
+    def reach(self) -> int:
+        """Pixels beyond which no correlation is known."""
+        return len(self.spatial) // 2
+
+    def power(self, shape: tuple[int, int]) -> np.ndarray:
+        """Transform of the spatial correlation on a periodic grid, as `scipy.fft.rfft2` has it: never negative."""
+        kernel = np.zeros(shape)
+        lag = np.arange(-self.reach, self.reach + 1)
+        np.add.at(kernel, np.ix_(lag % shape[0], lag % shape[1]), self.spatial)
+        return np.clip(rfft2(kernel).real, 0, None)
+
+    def correlated(self, images: np.ndarray) -> np.ndarray:
+        """Images (..., ny, nx) times the matrix of the pixels' correlation."""
+        ny, nx = images.shape[-2:]
+        shape = tuple(next_fast_len(n + self.reach, real=True) for n in (ny, nx))
+        return irfft2(rfft2(images, s=shape) * self.power(shape), s=shape)[..., :ny, :nx]
+
+    def channel_covariance(self, n_channels: int, first: int = 0) -> np.ndarray:
+        """Covariance of one pixel's channels, (n_channels, n_channels), the first of which is ``first``."""
+        lag = np.abs(np.subtract.outer(np.arange(n_channels), np.arange(n_channels)))
+        known = np.append(self.spectral, 0.0)
+        sigma = self.sigma[first : first + n_channels]
+        return known[np.minimum(lag, len(self.spectral))] * np.outer(sigma, sigma)
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """The ``rms`` with 0 where there is no data."""
+        return np.nan_to_num(self.rms)
+
+    def spectral_variance(self, weights: np.ndarray) -> float:
+        """Variance of the sum of one pixel's channels with weights (channels,)."""
+        w = weights * self.sigma
+        shared = [(1 if lag == 0 else 2) * r * (w[: len(w) - lag] @ w[lag:]) for lag, r in enumerate(self.spectral)]
+        return max(float(sum(shared)), 0.0)
+
+    def spatial_variance(self, weights: np.ndarray) -> float:
+        """Variance of the sum of one plane's pixels of unit noise with weights (ny, nx)."""
+        return max(float((self.correlated(weights) * weights).sum()), 0.0)
+
+    def variance(self, weights: np.ndarray, level: np.ndarray | float = 1.0) -> float:
+        """Variance W' C W of a sum of voxels with weights.
+
+        Parameters
+        ----------
+        weights
+            Shape (channels, ny, nx): all channels of the cube.
+        level
+            Noise of the pixels over ``rms``, (ny, nx).
+        """
+        used = np.flatnonzero(weights.any(axis=(1, 2)))
+        if not len(used):
+            return 0.0
+        part = slice(used[0], used[-1] + 1)
+        weights = weights[part] * (self.sigma[part, None, None] * level)
+        shape = tuple(next_fast_len(n + self.reach, real=True) for n in weights.shape[1:])
+        seen = rfft2(weights.astype(np.float32), s=shape)
+        twice = np.full(seen.shape[-1], 2.0)  # a real image's transform is kept by half
+        twice[0] = 1
+        if shape[1] % 2 == 0:
+            twice[-1] = 1
+        power = (self.power(shape) * twice / np.prod(shape)).astype(np.float32)
+        total = 0.0
+        for lag, r in enumerate(self.spectral[: len(weights)]):
+            pairs = np.einsum("cyx,cyx,yx->", seen[: len(seen) - lag].conj(), seen[lag:], power, optimize=True).real
+            total += (1 if lag == 0 else 2) * r * float(pairs)
+        return max(total, 0.0)
+
+    def smoothed(self, fwhm: float, n_channels: int) -> float:
+        """Standard deviation of unit noise after a Gaussian of ``fwhm`` pixels and a mean over some channels."""
+        left = 1.0
+        if fwhm > 0:
+            sigma = np.sqrt(2) * fwhm * gaussian_fwhm_to_sigma
+            left = ndimage.gaussian_filter(self.spatial, sigma, mode="constant")[self.reach, self.reach]
+        lags = self.spectral[:n_channels]
+        times = np.where(np.arange(len(lags)) == 0, 1, 2) * (n_channels - np.arange(len(lags)))
+        return float(np.sqrt(max(left, 1e-4) * max(float(times @ lags) / n_channels**2, 1e-4)))
+
+    def over(self, sums: int) -> float:
+        """How many times the variance of so many channels' sum is that of independent ones'."""
+        lags = self.spectral[:sums]
+        times = np.where(np.arange(len(lags)) == 0, 1, 2) * (1 - np.arange(len(lags)) / max(sums, 1))
+        return max(float(times @ lags), 0.0)
+
+
+def white(n_channels: int, rms: float = 1.0) -> Noise:
+    """Noise of independent voxels."""
+    return Noise(np.full(n_channels, rms), np.ones((1, 1)), np.ones(1))
+
+
+@in_steps
+def noise_of(cube: Cube, beam: float) -> Generator[Progress, None, Noise]:
+    """Measure the noise of a cube in blocks spread over its field and in some of its planes.
+
+    Parameters
+    ----------
+    beam
+        FWHM in pixels.
+
+    Returns
+    -------
+    Noise
+        With ``rms`` of NaN everywhere if there is no noise to be seen.
+    """
+    yield Progress("Measuring the noise", 0, 2)
+    thin = max(1, int(beam / THIN))
+    blocks = [cube.read(slice(None), y, x)[:, ::thin, ::thin] for y, x in sampled(cube.shape[1:], beam)]
+    rms, spectral, uniform = channels_noise(blocks, beam / thin)
+    yield Progress("Measuring the noise", 1, 2)
+    spatial = spatial_correlation(differences(cube), rms, beam)
+    yield Progress("Measuring the noise", 2, 2)
+    return Noise(rms, spatial, spectral, uniform)
+
+
+def sampled(field: tuple[int, int], beam: float) -> Iterator[tuple[slice, slice]]:
+    """Parts of a field that its noise is sampled in."""
+    side = int(np.clip(round(BLOCK_BEAMS * beam), 16, LARGEST_BLOCK))
+
+    def along(length: int) -> list[slice]:
+        count = int(np.clip(length // side, 1, BLOCKS))
+        size = min(side, length)
+        starts = ((np.arange(count) + 0.5) * length / count - size / 2).astype(int)
+        return [slice(max(s, 0), max(s, 0) + size) for s in starts]
+
+    return product(*(along(length) for length in field))
+
+
+def channels_noise(blocks: list[np.ndarray], beam: float) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Noise of each channel, the channels' correlation, and whether the level is the same in all blocks.
+
+    Parameters
+    ----------
+    blocks
+        Each of shape (channels, y, x); NaN where there is no data.
+
+    Returns
+    -------
+    rms, spectral, uniform
+        As :class:`Noise` has them.
+    """
+    n_channels = len(blocks[0])
+    levels, quiet = [], []
+    for planes in blocks:
+        spectra, known = off_source(planes, beam)
+        if spectra.shape[1] < 4:
+            continue
+        level = float(np.median(np.abs(spectra[known]))) / NORMAL_MAD
+        if level > 0:
+            levels.append((level, spectra.shape[1]))
+            quiet.append(np.where(known, spectra / level, np.nan))
+    if not levels:
+        return np.full(n_channels, np.nan), np.ones(1), True
+    level, counts = np.array(levels).T
+    middle = float(np.median(level))
+    spectra = np.concatenate(quiet, axis=1)
+    independent = max(spectra.shape[1] / (BEAM_AREA * beam**2), 1.0)
+    profile = shrunk(np.nanmedian(np.abs(spectra), axis=1) / NORMAL_MAD, independent)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spectral, lost = spectral_correlation(spectra / profile[:, None])
+    scatter = float(np.std(level / middle)) if len(level) > 1 else 0.0
+    error = 1.2 * np.sqrt(BEAM_AREA * beam**2 / (2 * n_channels * counts.mean()))
+    return middle * profile / np.sqrt(1 - lost), spectral, scatter**2 < UNIFORM**2 + error**2
+
+
+def off_source(planes: np.ndarray, beam: float) -> tuple[np.ndarray, np.ndarray]:
+    """Spectra of the pixels of a block that show nothing but noise, less their medians, and where they are known.
+
+    Returns
+    -------
+    spectra, known
+        Shape (channels, pixels); 0 where not known.
+    """
+    filled = np.isfinite(planes) & (planes != 0)  # exact zeros are no data: an image cut at its primary beam
+    some = filled.any(axis=(1, 2))
+    valid = filled.sum(axis=0) > 0.5 * max(some.sum(), 1)
+    if some.sum() < 2 or not valid.any():
+        return np.zeros((len(planes), 0), np.float32), np.zeros((len(planes), 0), bool)
+    spectra, known = planes[:, valid], filled[:, valid]
+    spectra = np.where(known, spectra - middles(spectra, known), 0)
+    spread = 1.0 / NORMAL_MAD * np.median(np.abs(spectra[some])) or 1.0
+    worst = np.zeros(spectra.shape[1])
+    for width in (1, 3, 9):
+        if width <= max(1, len(planes) // 4):
+            mean = ndimage.uniform_filter1d(spectra, width, axis=0, mode="constant")
+            sigma = np.median(np.abs(mean[some])) / NORMAL_MAD or spread
+            worst = np.maximum(worst, np.abs(mean).max(axis=0) / sigma)
+    source = np.zeros(valid.shape, bool)
+    source[valid] = worst > ON_SOURCE + (0.5 if len(planes) > 200 else 0.0)
+    near = ndimage.binary_dilation(source, iterations=max(1, round(0.7 * beam))) if source.any() else source
+    if near[valid].mean() > 0.7:  # emission all over: what is faintest of it
+        near[valid] = worst > np.quantile(worst, 0.4)
+    return spectra[:, ~near[valid]], known[:, ~near[valid]]
+
+
+def middles(spectra: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Means of spectra (channels, pixels), of what is known and no outlier: a median would take more of the noise."""
+    if len(spectra) < FEW:  # no outlier among so few
+        return np.where(known, spectra, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    if known.all():
+        middle = np.median(np.ascontiguousarray(spectra.T), axis=1)
+    else:
+        some = known.any(axis=1)  # a channel without data tells nothing
+        middle = np.nanmedian(np.where(known, spectra, np.nan)[some], axis=0)
+    apart = np.abs(spectra - middle)
+    used = known & (apart <= CLIP / NORMAL_MAD * np.median(apart[known]))
+    return np.where(used, spectra, 0).sum(axis=0) / np.maximum(used.sum(axis=0), 1)
+
+
+def shrunk(profile: np.ndarray, independent: float) -> np.ndarray:
+    """A noise profile (channels,) without the part of its scatter that its own error makes (James & Stein 1961).
+
+    ``independent`` is the number of values that each channel's was told from.
+    """
+    known = np.isfinite(profile) & (profile > 0)
+    profile = np.where(known, profile, np.nan)
+    if known.sum() < 3:
+        return profile
+    log = np.log(profile[known])
+    middle = np.median(log)
+    error = 1.37 / (2 * independent)  # variance of the logarithm of a median absolute deviation
+    share = max(0.0, 1 - error / max(float(np.mean((log - middle) ** 2)), 1e-30))
+    profile[known] = np.exp(middle + share * (log - middle))
+    return profile
+
+
+def spectral_correlation(spectra: np.ndarray) -> tuple[np.ndarray, float]:
+    """Correlation of channels by their distance, and the share of the variance that the subtracted mean has taken.
+
+    Parameters
+    ----------
+    spectra
+        Of noise in units of its level, (channels, pixels); NaN where there is no data.
+    """
+    n_channels = len(spectra)
+    values = np.clip(np.nan_to_num(spectra), -5, 5)
+    seen = np.isfinite(spectra)
+    reach = min(LAGS, max(n_channels // 4, 0))
+    lags = np.empty(reach + 1)
+    pairs = np.empty(reach + 1)
+    for lag in range(reach + 1):
+        pairs[lag] = max(np.count_nonzero(seen[: n_channels - lag] & seen[lag:]), 1)
+        lags[lag] = np.vdot(values[: n_channels - lag], values[lag:]) / pairs[lag]
+    lags /= max(lags[0], 1e-30)
+    mean = 0.0
+    for _ in range(3):  # a spectrum's mean that is taken off takes part of all lags with it
+        whole = _significant(lags * (1 - mean) + mean)
+        mean = min((1 + 2 * whole[1:].sum()) / n_channels, 0.75)
+    return whole, float(mean)
+
+
+def _significant(lags: np.ndarray) -> np.ndarray:
+    """Correlations up to the first that is none."""
+    shared = np.abs(lags) >= SHARED
+    shared[0] = True
+    end = len(lags) if shared.all() else int(np.argmin(shared))
+    return lags[:end].copy()
+
+
+def differences(cube: Cube) -> np.ndarray:
+    """Differences of some channels three apart in the middle of the field, NaN where there is no data: (n, y, x)."""
+    n_channels, *field = cube.shape
+    lag = min(3, n_channels // 4) or 1
+    y, x = (slice((n - min(n, PLANE_SIDE)) // 2, (n - min(n, PLANE_SIDE)) // 2 + min(n, PLANE_SIDE)) for n in field)
+    good = np.arange(n_channels - lag)
+    if cube.flagged is not None:
+        good = good[~(cube.flagged[: n_channels - lag] | cube.flagged[lag:])]
+    chosen = good[np.unique(np.linspace(0, len(good) - 1, PLANES).round().astype(int))] if len(good) else good
+    made = [cube.read(k + lag, y, x) - cube.read(k, y, x) for k in chosen]
+    return np.stack(made) if made else np.full((1, y.stop - y.start, x.stop - x.start), np.nan)
+
+
+def spatial_correlation(planes: np.ndarray, rms: np.ndarray, beam: float) -> np.ndarray:
+    """Correlation of pixels by their offset, up to :data:`REACH` beams, from planes of noise without continuum.
+
+    Parameters
+    ----------
+    planes
+        Shape (n, y, x); NaN where there is no data.
+    """
+    ny, nx = planes.shape[1:]
+    reach = max(1, min(int(np.ceil(REACH * beam)), (min(ny, nx) - 1) // 2))
+    known = np.isfinite(planes) & (planes != 0)
+    sigma = np.array(
+        [np.median(np.abs(p[k])) / NORMAL_MAD if k.any() else 0.0 for p, k in zip(planes, known, strict=True)]
+    )
+    good = sigma > 0
+    if not good.any():
+        return np.ones((1, 1))
+    scaled = np.where(known, planes, 0)[good] / sigma[good, None, None]
+    loud = np.abs(scaled) > ON_SOURCE
+    reached = ndimage.binary_dilation(loud, np.ones((1, 3, 3)), iterations=max(1, round(0.7 * beam)))
+    quiet = known[good] & ~reached if loud.any() else known[good]
+    scaled = np.where(quiet, scaled, 0)
+    shape = tuple(next_fast_len(n + reach, real=True) for n in (ny, nx))
+    lag = np.arange(-reach, reach + 1)
+
+    def pairs(values: np.ndarray) -> np.ndarray:
+        total = (np.abs(rfft2(values.astype(np.float32), s=shape)) ** 2).sum(axis=0)
+        return irfft2(total, s=shape)[np.ix_(lag, lag)]
+
+    count = pairs(quiet)
+    correlation = np.where(count > LEAST_PAIRS * count[reach, reach], pairs(scaled) / np.maximum(count, 1), 0)
+    distance = np.hypot(*np.meshgrid(lag, lag, indexing="ij"))
+    taper = np.clip((reach + 1 - distance) / max(TAPER * reach, 1), 0, 1)
+    return correlation / max(correlation[reach, reach], 1e-30) * taper

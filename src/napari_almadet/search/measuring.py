@@ -1,0 +1,169 @@
+"""Step 10 for the raw detections of a window: each measured in one cutout, together with its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.catalogue.candidate import Candidate, Status
+from napari_almadet.measure.catalogue_row import boxed_flux, measure_candidate
+from napari_almadet.measure.cutout import LEAST, MARGIN, Cutout, Seed, level_of
+from napari_almadet.measure.gaussian_group import Shape
+from napari_almadet.measure.measurement import Measured
+from napari_almadet.measure.stacking import at_edge
+from napari_almadet.progress import Progress
+from napari_almadet.search.raw_detection import RawDetection
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.measure.noise import Noise
+    from napari_almadet.settings import Settings
+
+WIDER = 1.6  # times as wide is a cutout in which a mask had no room
+ROUNDS = 4  # of widening
+COPIES = 12  # of a cutout that measuring takes
+
+
+def measure_finds(
+    cube: Cube,
+    chosen: Sequence[RawDetection],
+    finds: Sequence[RawDetection],
+    noise: Noise,
+    stacked: np.ndarray,
+    settings: Settings,
+    brief: bool = False,
+) -> Generator[Progress, None, None]:
+    """Measure the chosen of the finds of a window, the brightest first.
+
+    A find that lies in the mask of a brighter one, which no sum of separate sources explains, is a part of it: it is
+    dropped, with the object as its ``parent``.
+
+    Parameters
+    ----------
+    noise
+        Of the cube.
+    stacked
+        The dirty image of the window.
+    brief
+        Measure nothing but places and fluxes, as of the dropped.
+    """
+    shapes: dict[int, Shape] = {}  # of what has been measured, by the find's identity, in the cube's pixels
+    order = sorted(chosen, key=lambda find: (find.candidate.status is Status.DROPPED, -find.features.snr_both))
+    for done, find in enumerate(order):
+        yield Progress("Measuring sources", done, len(order))
+        if find.candidate.focused is None:
+            continue  # too large for the memory
+        thorough = not brief and find.candidate.status is not Status.DROPPED
+        kept = [f for f in finds if f is find or f.candidate.status is not Status.DROPPED]
+        made, near, boxed = measured(cube, find, kept, noise, settings, thorough, shapes)
+        if thorough and made.method == "mask":
+            absorb(find, [near[i] for i in made.parts.merged])
+            candidate = find.candidate
+            candidate.edge = at_edge(candidate.box, stacked, find.window.origin, cube.shape[1:])
+        drop_negative(find.candidate, boxed)
+
+
+def measured(
+    cube: Cube,
+    find: RawDetection,
+    kept: Sequence[RawDetection],
+    noise: Noise,
+    settings: Settings,
+    thorough: bool,
+    shapes: dict[int, Shape],
+) -> tuple[Measured, list[RawDetection], float]:
+    """Measure one find, in a cutout as large as its mask needs.
+
+    Returns also the finds whose middle lies in it, and the sum over its box.  What it is like is added to ``shapes``,
+    for its neighbours to be parted from it.
+    """
+    beam = find.beam
+    half = int(np.ceil(max(seed_of(find).half + MARGIN * beam, LEAST * beam)))
+    merge = False
+    for _ in range(2 * ROUNDS):
+        cutout = region(cube, find, noise, half, beam)
+        near = [f for f in kept if f is find or inside(f, cutout)]
+        seeds = [seed_of(f) if f is find else as_measured(seed_of(f), shapes.get(id(f))) for f in near]
+        me = next(i for i, f in enumerate(near) if f is find)
+        made = measure_candidate(find.candidate, cube, cutout, seeds, me, beam, merge, thorough)
+        larger = int(np.ceil(WIDER * half))
+        fits = COPIES * 4 * cube.shape[0] * (2 * larger + 1) ** 2 / 1e9 <= settings.memory
+        if thorough and made.method == "mask" and reaches_border(made, cutout, cube) and fits:
+            half = larger
+        elif thorough and made.method == "mask" and not merge and len(near) > 1:
+            merge = True  # it is no sum of separate Gaussians: does it hang together with others?
+        else:
+            break
+    if made.shape is not None and made.method != "mask":
+        (y0, x0), shape = cutout.origin, made.shape
+        shapes[id(find)] = Shape(shape.x + x0, shape.y + y0, shape.matrix)
+    return made, near, boxed_flux(find.candidate, cutout, made)
+
+
+def as_measured(seed: Seed, shape: Shape | None) -> Seed:
+    """A neighbour's seed with the place and shape that were measured, if they were."""
+    return seed if shape is None else replace(seed, x=shape.x, y=shape.y, matrix=shape.matrix)
+
+
+def region(cube: Cube, find: RawDetection, noise: Noise, half: int, beam: float) -> Cutout:
+    """The cube about a find, less the sidelobes, with its noise; no more of it than there is."""
+    ny, nx = cube.shape[1:]
+    y, x = round(find.y), round(find.x)
+    y0, y1, x0, x1 = max(0, y - half), min(ny, y + half + 1), max(0, x - half), min(nx, x + half + 1)
+    planes = cube.read(slice(None), slice(y0, y1), slice(x0, x1))
+    planes = planes - find.window.sidelobes_in((y0, x0), planes.shape[1:])
+    cutout = Cutout(planes, (y0, x0), noise)
+    return replace(cutout, level=level_of(cutout, beam))
+
+
+def inside(find: RawDetection, cutout: Cutout) -> bool:
+    """Whether a find's middle lies in a cutout."""
+    (y0, x0), (ny, nx) = cutout.origin, cutout.planes.shape[1:]
+    return -0.5 <= find.y - y0 < ny - 0.5 and -0.5 <= find.x - x0 < nx - 0.5
+
+
+def reaches_border(made: Measured, cutout: Cutout, cube: Cube) -> bool:
+    """Whether a mask touches a border of its cutout that is none of the field."""
+    footprint = made.parts.mask.any(axis=0)
+    (y0, x0), (ny, nx), (height, width) = cutout.origin, cutout.planes.shape[1:], cube.shape[1:]
+    return bool(
+        (y0 > 0 and footprint[0].any())
+        or (x0 > 0 and footprint[:, 0].any())
+        or (y0 + ny < height and footprint[-1].any())
+        or (x0 + nx < width and footprint[:, -1].any())
+    )
+
+
+def seed_of(find: RawDetection) -> Seed:
+    """A find as measuring needs it."""
+    lines = tuple((peak.centre, peak.fwhm) for peak in find.candidate.peaks)
+    return Seed(
+        float(find.x),
+        float(find.y),
+        float(find.sigma_y),
+        float(find.sigma_x),
+        lines,
+        find.candidate.channels,
+        find.box is None,
+    )
+
+
+def absorb(find: RawDetection, parts: Sequence[RawDetection]) -> None:
+    """Make other finds parts of an object."""
+    candidate = find.candidate
+    for part in parts:
+        other = part.candidate
+        other.parent = candidate.id
+        other.decide("part_of", Status.DROPPED, ids=(candidate.id,))
+        candidate.decide("one_object", ids=(other.id,))
+
+
+def drop_negative(candidate: Candidate, boxed: float) -> None:
+    """Drop a candidate whose line or continuum is negative, by itself or with the bowl that it lies in."""
+    own = candidate.f_cont if candidate.kind == "continuum" else candidate.f_sum
+    flux = own if own < 0 else boxed
+    if flux < 0 and candidate.kind != "both" and candidate.status is not Status.DROPPED:
+        candidate.decide("negative_flux", Status.DROPPED, flux=flux)

@@ -1,0 +1,212 @@
+"""Sources measured in seeded cubes of many kinds: the pulls of their numbers, and what they are called."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_almadet.measure.cutout import Cutout, Seed
+from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source
+from napari_almadet.measure.noise import Noise
+
+FWHM = 5.0
+CHANNELS, SIDE = 64, 61
+K2 = 4 * np.log(2)
+
+
+def matrix(major: float, minor: float, angle: float) -> np.ndarray:
+    """Covariance in pixels of an ellipse, its angle from x to y in degrees."""
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    turn = np.array([[c, -s], [s, c]])
+    return turn @ np.diag([major**2, minor**2]) @ turn.T / (8 * np.log(2))
+
+
+ROUND = matrix(FWHM, FWHM, 0)
+ELONGATED = matrix(FWHM * 1.41, FWHM / 1.41, 30)
+
+
+def correlation(beam: np.ndarray, reach: int = 18) -> np.ndarray:
+    """That of noise in a natural-weighted image: the beam's."""
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return image_of(0, 0, beam, x, y)
+
+
+def image_of(x0: float, y0: float, shape: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    inverse = np.linalg.inv(shape)
+    dx, dy = x - x0, y - y0
+    return np.exp(-0.5 * (inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2))
+
+
+def noise_planes(seed: int, beam: np.ndarray, hanning: bool = False) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    side = SIDE + 36
+    ky, kx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+    taper = np.exp(-(np.pi**2) * (beam[0, 0] * kx**2 + 2 * beam[0, 1] * kx * ky + beam[1, 1] * ky**2))
+    made = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((CHANNELS + 2, side, side))) * taper, s=(side, side))
+    if hanning:
+        made = np.array([0.25, 0.5, 0.25])[:, None, None, None] * np.stack([made[:-2], made[1:-1], made[2:]])
+        made = made.sum(axis=0)
+    made = made[:CHANNELS, :SIDE, :SIDE]
+    return made / made.std()
+
+
+def line(centre: float, fwhm: float) -> np.ndarray:
+    return np.exp(-K2 * ((np.arange(CHANNELS) - centre) / fwhm) ** 2)
+
+
+def measured(
+    sky: np.ndarray,
+    seed: int,
+    seeds: list[Seed],
+    beam: np.ndarray = ROUND,
+    hanning: bool = False,
+    merge: bool = False,
+) -> Measured:
+    """Measure the first of some detections in a noiseless sky (channels, ny, nx) and noise of variance 1."""
+    spectral = np.array([1, 2 / 3, 1 / 6]) if hanning else np.ones(1)
+    noise = Noise(np.ones(CHANNELS), correlation(beam), spectral)
+    planes = (sky + noise_planes(seed, beam, hanning)).astype(np.float32)
+    cutout = Cutout(planes, (0, 0), noise, np.ones(planes.shape[1:], np.float32))
+    area = 2 * np.pi * np.sqrt(np.linalg.det(beam))
+    frequency = 1e11 * (1 + 1e-3 * np.arange(CHANNELS))
+    scale = Scale(beam, np.full(CHANNELS, area), np.full(CHANNELS, 1 / area), 1.0, frequency)
+    return measure_source(cutout, seeds, 0, scale, merge)
+
+
+def found(x: float, y: float, centre: float, fwhm: float, size: float = FWHM / 2.3548, compact: bool = True) -> Seed:
+    low, high = int(np.floor(centre - fwhm + 0.5)), int(np.floor(centre + fwhm + 0.5)) + 1
+    return Seed(x, y, size, size, ((centre, fwhm),), (max(low, 0), min(high, CHANNELS)), compact)
+
+
+def sky_of(x: float, y: float, shape: np.ndarray, spectrum: np.ndarray) -> np.ndarray:
+    yy, xx = np.mgrid[:SIDE, :SIDE]
+    return spectrum[:, None, None] * image_of(x, y, shape, xx, yy)
+
+
+def pulls(values: list[tuple[float, float, float]]) -> tuple[float, float]:
+    """Median and robust spread of (value - truth) / error."""
+    pull = np.array([(value - truth) / error for value, truth, error in values])
+    return float(np.median(pull)), float(1.4826 * np.median(np.abs(pull - np.median(pull))))
+
+
+def test_a_point_in_an_elliptical_beam_is_not_resolved_and_has_its_flux():
+    values, sizes = [], 0
+    for seed in range(12):
+        made = measured(sky_of(30.3, 29.6, ELONGATED, 18 * line(31, 7)), seed, [found(30, 30, 31, 7)], ELONGATED)
+        values.append((made.flux, 18 * line(31, 7).sum(), made.err_flux))
+        sizes += made.resolved
+    middle, spread = pulls(values)
+    assert sizes == 0
+    assert abs(middle) < 0.6
+    assert 0.5 < spread < 1.6
+
+
+def test_a_resolved_source_has_its_flux_and_its_size():
+    shape = ROUND + matrix(6, 4, 50)
+    ratio = np.sqrt(np.linalg.det(shape) / np.linalg.det(ROUND))
+    values = []
+    for seed in range(100, 120):
+        made = measured(sky_of(30, 30, shape, 15 * line(30, 8)), seed, [found(30, 30, 30, 8, 3.0)])
+        values.append((made.flux, 15 * line(30, 8).sum() * ratio, made.err_flux))
+        assert made.resolved
+        assert made.method == "fit"
+    middle, spread = pulls(values)
+    assert abs(middle) < 0.7
+    assert 0.5 < spread < 1.6
+
+
+def test_errors_hold_where_channels_share_their_noise():
+    values = []
+    for seed in range(14):
+        made = measured(sky_of(30, 30, ROUND, 12 * line(31, 6)), seed, [found(30, 30, 31, 6)], hanning=True)
+        values.append((made.flux, 12 * line(31, 6).sum(), made.err_flux))
+    middle, spread = pulls(values)
+    assert abs(middle) < 0.6
+    assert 0.5 < spread < 1.6
+
+
+def test_the_fainter_of_a_pair_holds_nothing_of_its_neighbour():
+    apart = 1.2 * FWHM
+    bright, faint = 60 * line(31, 8), 20 * line(31, 8)
+    values = []
+    for seed in range(8):
+        sky = sky_of(27, 30, ROUND, faint) + sky_of(27 + apart, 30, ROUND, bright)
+        made = measured(sky, seed, [found(27.3, 30.2, 31, 8), found(27 + apart - 0.3, 30, 31, 8)])
+        values.append(made.flux / faint.sum())
+        assert made.blended
+    assert np.median(values) == pytest.approx(1, abs=0.06)
+
+
+def test_widths_of_a_double_horned_line_are_those_of_both_horns():
+    spectrum = 20 * (line(24, 6) + 0.8 * line(38, 6) + 0.3 * line(31, 12))
+    fine = np.linspace(0, CHANNELS - 1, 4000)
+    profile = sum(a * np.exp(-K2 * ((fine - c) / w) ** 2) for a, c, w in ((1, 24, 6), (0.8, 38, 6), (0.3, 31, 12)))
+    truth = np.ptp(fine[profile >= 0.5 * profile.max()])
+    values = []
+    for seed in range(6):
+        made = measured(sky_of(30, 30, ROUND, spectrum), seed, [found(30, 30, 25, 6)])  # one horn alone was found
+        values.append(made.widths["w50"][0])
+        assert made.flux == pytest.approx(spectrum.sum(), rel=0.08)
+        centroid = (spectrum * np.arange(CHANNELS)).sum() / spectrum.sum()
+        assert abs(made.z - centroid) < 5 * made.err_z
+    assert np.median(values) == pytest.approx(truth, rel=0.05)
+
+
+def test_a_rotating_disc_is_summed_in_its_mask_and_is_one_source():
+    yy, xx = np.mgrid[:SIDE, :SIDE]
+    dx, dy = xx - 30, (yy - 30) / 0.5
+    radius = np.hypot(dx, dy)
+    surface = np.exp(-radius / 6) * (radius < 16)
+    velocity = 31 + 12 * np.tanh(radius / 3) * dx / np.maximum(radius, 1e-6)
+    disc = surface * np.exp(-0.5 * ((np.arange(CHANNELS)[:, None, None] - velocity) / 1.8) ** 2)
+    sigma = FWHM / 2.3548
+    disc = ndimage.gaussian_filter(disc, (0, sigma, sigma))
+    disc *= 25 / disc.max()
+    truth = disc.sum() / (2 * np.pi * sigma**2)
+    one = found(23, 30, 20, 5, 4.5, compact=False)
+    other = found(37, 30, 42, 5, 4.5, compact=False)
+    made = measured(disc, 3, [one, other], merge=True)
+    assert made.method == "mask"
+    assert made.parts.merged == (1,)
+    assert made.flux == pytest.approx(truth, abs=3 * made.err_flux)
+    assert made.flux == pytest.approx(truth, rel=0.07)
+    assert made.widths["w50"][0] == pytest.approx(24, abs=5)
+
+
+def test_a_continuum_source_has_a_flux_density_and_a_spectral_index_and_no_line():
+    frequency = 1 + 1e-3 * np.arange(CHANNELS)
+    spectrum = 12 * (frequency / frequency.mean()) ** 2
+    seed = replace(found(30, 30, 31, 7), lines=(), channels=(0, CHANNELS))
+    made = measured(sky_of(30, 30, ROUND, spectrum), 5, [seed])
+    assert made.continuum == pytest.approx(12, abs=4 * made.err_continuum)
+    assert made.err_continuum < 0.3
+    assert abs(made.index - 2) < 4 * made.err_index
+    assert np.isnan(made.flux)
+    assert made.line is None
+
+
+def test_a_line_that_was_not_detected_is_seen_in_the_sources_own_spectrum():
+    seed = replace(found(30, 30, 31, 7), lines=(), channels=(0, CHANNELS))
+    noise = Noise(np.ones(CHANNELS), correlation(ROUND), np.ones(1))
+    area = 2 * np.pi * np.sqrt(np.linalg.det(ROUND))
+    scale = Scale(ROUND, np.full(CHANNELS, area), np.full(CHANNELS, 1 / area), 1.0)
+    for height, seen in ((0.0, False), (6.0, True)):
+        sky = sky_of(30, 30, ROUND, 3 + height * line(34, 20))
+        planes = (sky + noise_planes(6, ROUND)).astype(np.float32)
+        cutout = Cutout(planes, (0, 0), noise, np.ones(planes.shape[1:], np.float32))
+        answer = line_in(measure_source(cutout, [seed], 0, scale), cutout, scale, 6.0)
+        assert (answer is not None) == seen
+    assert answer[0] == pytest.approx(34, abs=4)
+
+
+def test_the_centre_of_the_line_is_where_it_is():
+    values = []
+    for seed in range(12):
+        made = measured(sky_of(30, 30, ROUND, 8 * line(30.4, 9)), seed, [found(30, 30, 31, 9)])
+        values.append((made.z, 30.4, made.err_z))
+    middle, spread = pulls(values)
+    assert abs(middle) < 0.7
+    assert 0.4 < spread < 1.7
