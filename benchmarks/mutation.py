@@ -4,6 +4,7 @@
     python benchmarks/mutation.py search/decisions.py cube     # or some of its files
     python benchmarks/mutation.py search --list                # only say what would be changed
     python benchmarks/mutation.py search --sample 60 --seed 1  # some of it, drawn at random
+    python benchmarks/mutation.py search --budget 20           # no more than 20 s of tests for each change
 
 Every number that is given a name, in a module or as the default of a field, is doubled and halved; so is every number
 over 2 that is compared with something.  Every rule is removed: an ``if`` that never applies, a filter of a
@@ -31,6 +32,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import accumulate
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -259,9 +261,17 @@ def durations(report: Path) -> dict[str, float]:
     }
 
 
-def survives(mutant: Mutant, copy: Path, reached: Reached) -> bool:
-    """Whether all tests that reach a change still pass with it."""
-    tests = reached.by(mutant)
+def within(budget: float | None, tests: list[str], seconds: dict[str, float]) -> list[str]:
+    """The first tests that together take no more than a budget of seconds, at least one; all without a budget."""
+    if budget is None:
+        return tests
+    ends = accumulate(seconds.get(test, 0.0) for test in tests)
+    return tests[: max(1, sum(end <= budget for end in ends))]
+
+
+def survives(mutant: Mutant, copy: Path, reached: Reached, budget: float | None = None) -> bool:
+    """Whether all tests that reach a change, or the quick ones that the budget allows, still pass with it."""
+    tests = within(budget, reached.by(mutant), reached.seconds)
     if not tests:
         return True
     path = copy / mutant.path
@@ -280,6 +290,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="+", help="rooms or files of the package, as search or search/decisions.py")
     parser.add_argument("--tests", nargs="+", help="which tests; default: those of the rooms, tests/ROOM")
     parser.add_argument("--sample", type=int, help="only this many changes, drawn at random")
+    parser.add_argument("--budget", type=float, help="seconds of tests for each change, the quick ones; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--list", action="store_true", help="list the changes and make none")
     options = parser.parse_args()
@@ -300,7 +311,7 @@ def main() -> int:
         reached = Reached(copy, tests)
         began = time.monotonic()
         for done, mutant in enumerate(mutants, start=1):
-            if survives(mutant, copy, reached):
+            if survives(mutant, copy, reached, options.budget):
                 survivors[mutant.path].append(mutant)
                 print(mutant, "" if reached.by(mutant) else " (no test reaches it)", sep="", flush=True)
             print(f"{done} of {len(mutants)}, {time.monotonic() - began:.0f} s", end="\r", file=sys.stderr, flush=True)

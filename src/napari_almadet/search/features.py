@@ -252,7 +252,7 @@ def measure_features(
         "n_channels": min(len(units.cube), BAND),
     }
     return [
-        Features(**{name: float(values[i]) for name, values in columns.items()}, **of_window) for i in range(len(rows))
+        Features(**(of_window | {name: float(values[i]) for name, values in columns.items()})) for i in range(len(rows))
     ]
 
 
