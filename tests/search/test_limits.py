@@ -44,7 +44,7 @@ def test_a_beam_of_too_few_or_too_many_pixels_is_warned_of(beam, k, warned):
     ("noise", "word"),
     [
         ({"correlation": 1.75}, None),
-        ({"correlation": 1.9}, "1.9 times"),
+        ({"correlation": 1.9}, "1.9"),
         ({"dips": 0.9e-4}, None),
         ({"dips": 1.2e-4}, "0.01%"),
     ],

@@ -19,6 +19,7 @@ from napari_almadet.catalogue.candidate import Box
 from napari_almadet.catalogue.sky_boxes import turned_boxes
 
 if TYPE_CHECKING:
+    from astropy.wcs import WCS
     from regions import Region
 
     from napari_almadet.cube.cube import Cube
@@ -168,9 +169,16 @@ def _words(text: str) -> dict[str, Any]:
 
 def _frame_of(cube: Cube) -> str:
     """CASA's name of the cube's own frame, in which a region without one is."""
-    if cube.celestial is None:
+    if (origin := cube.sky(0, 0)) is None:
         return "ICRS"
-    return {"fk5": "J2000", "fk4": "B1950", "galactic": "GALACTIC"}.get(cube.sky(0, 0).frame.name, "ICRS")
+    return {"fk5": "J2000", "fk4": "B1950", "galactic": "GALACTIC"}.get(origin.frame.name, "ICRS")
+
+
+def _sky_of(cube: Cube) -> WCS:
+    """The cube's celestial WCS, without which a place on the sky is nowhere in it."""
+    if cube.celestial is None:
+        raise ValueError(f"{cube.name} has no sky coordinates: give the regions in pixels.")
+    return cube.celestial
 
 
 # --- the pixels ---
@@ -181,12 +189,12 @@ def _box_of(entry: Entry, cube: Cube) -> Box:
     region, kind = entry.region, type(entry.region).__name__
     if kind.startswith("Point"):
         centre = region.center
-        x, y = cube.celestial.world_to_pixel(centre) if hasattr(region, "to_pixel") else (centre.x, centre.y)
+        x, y = _sky_of(cube).world_to_pixel(centre) if hasattr(region, "to_pixel") else (centre.x, centre.y)
         return box_about(float(x), float(y), cube)
     if kind == "RectanglePixelRegion":
         return _holding(*np.array(region.corners).T)
     if kind == "RectangleSkyRegion":
-        corners = cube.celestial.world_to_pixel(_sky_corners(region)) if entry.corners else _corners(region, cube)
+        corners = _sky_of(cube).world_to_pixel(_sky_corners(region)) if entry.corners else _corners(region, cube)
         return _holding(*corners)
     if kind in ("CircleSkyRegion", "EllipseSkyRegion"):
         (x, y), inverse = _local(region.center, cube)
@@ -235,7 +243,7 @@ def _corners(region: Region, cube: Cube) -> tuple[np.ndarray, np.ndarray]:
         west, north = along * np.cos(angle) - across * np.sin(angle), along * np.sin(angle) + across * np.cos(angle)
         towards = np.arctan2(-west, north) * u.rad
         corners.append(region.center.directional_offset_by(towards, np.hypot(west, north) * u.rad))
-    pixels = [cube.celestial.world_to_pixel(corner) for corner in corners]
+    pixels = [_sky_of(cube).world_to_pixel(corner) for corner in corners]
     return tuple(np.array(pixels, dtype=float).T)
 
 
@@ -248,7 +256,7 @@ def _straight(region: Region, inverse: np.ndarray) -> tuple[float, float] | None
     if not np.isfinite(inverse).all():
         return None
     sides = np.array([region.width.to_value(u.rad), region.height.to_value(u.rad)]) / 2
-    extents = np.sqrt(np.abs(np.diag(inverse @ _ellipse(*sides * u.rad, region.angle) @ inverse.T)))
+    extents = np.sqrt(np.abs(np.diag(inverse @ _ellipse(sides[0] * u.rad, sides[1] * u.rad, region.angle) @ inverse.T)))
     side = np.sqrt(np.prod(sides) * abs(np.linalg.det(inverse)))
     matrix = np.linalg.inv(inverse)
     for a, b in (extents, (side, side)):
@@ -270,9 +278,9 @@ def _ellipse(first: u.Quantity, second: u.Quantity, angle: u.Quantity) -> np.nda
 
 def _local(centre: SkyCoord, cube: Cube) -> tuple[tuple[float, float], np.ndarray]:
     """The pixel of a place, and what turns (east, north) in the place's own frame, in radians, into (x, y)."""
-    x, y = (float(v) for v in cube.celestial.world_to_pixel(centre))
+    x, y = (float(v) for v in _sky_of(cube).world_to_pixel(centre))
     here, right, up = (
-        cube.celestial.pixel_to_world(x + dx, y + dy).transform_to(centre.frame) for dx, dy in ((0, 0), (1, 0), (0, 1))
+        _sky_of(cube).pixel_to_world(x + dx, y + dy).transform_to(centre.frame) for dx, dy in ((0, 0), (1, 0), (0, 1))
     )
     columns = []
     for neighbour in (right, up):
