@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box, Status
+from napari_almadet.catalogue.detections import Detections
+from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
 from napari_almadet.remeasure import move, refocus, take_in, unsearched
 from napari_almadet.settings import Settings
@@ -130,3 +133,19 @@ def test_other_programs_sources_are_measured_where_they_are(detections, oracles)
     assert first.primary.centre == pytest.approx(50, abs=1)
     assert second.channels == (85, 96)
     assert len(detections.candidates) + 2 == second.id  # they are not added yet
+
+
+def test_a_box_of_ones_own_has_the_error_of_noise_that_channels_share():
+    """Noise that three channels share makes a line's sum noisier than independent channels would."""
+    rng = np.random.default_rng(5)
+    white = ndimage.gaussian_filter(rng.standard_normal((66, 80, 80)), (0, 1.3, 1.3), mode="wrap")
+    shared = (white[:-2] + white[1:-1] + white[2:]).astype(np.float32)
+    errors = []
+    for noise in (white[:64].astype(np.float32), shared):
+        cube = Cube.from_array(noise / noise.std())
+        whole = Detections(cube, Settings(), [], np.zeros((80, 80)), np.full((80, 80), np.nan), {})
+        drawn = refocus(whole.drawn(Box(30, 42, 30, 42)), whole, (20, 32))
+        assert drawn.method == "box"
+        assert drawn.n_pix == 12**3
+        errors.append(drawn.err_f_sum)
+    assert errors[1] / errors[0] == pytest.approx(np.sqrt(3), rel=0.12)

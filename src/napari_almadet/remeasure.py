@@ -10,12 +10,15 @@ import numpy as np
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.detection import caveats, provenance
+from napari_almadet.measure.catalogue_row import NUMBERS, as_box
 from napari_almadet.measure.focus import pixel_snr
+from napari_almadet.measure.noise import Noise, noise_of
 from napari_almadet.measure.stacking import at_edge, stack
 from napari_almadet.paper.pipeline import focus_and_measure, frequency_denoising
 from napari_almadet.progress import finish
 from napari_almadet.search.lines import find_lines_again
 from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.noise_units import PIXELS_PER_BEAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,8 +143,21 @@ def _touched(candidate: Candidate) -> str:
 def _measured(candidate: Candidate, detections: Detections, lines: tuple[EmissionPeak, ...]) -> Candidate:
     """Focus on a candidate and measure it, with noise and continuum from the channels outside ``lines``."""
     peaks, candidate.peaks = candidate.peaks, lines
-    focus_and_measure(candidate, detections.cube, pixel_snr(detections.stacked), detections.settings)
+    as_published = detections.settings.preset == "paper"
+    for name in () if as_published else NUMBERS:  # of the box before
+        setattr(candidate, name, np.nan)
+    cutout = focus_and_measure(candidate, detections.cube, pixel_snr(detections.stacked), detections.settings)
+    if not as_published:
+        as_box(candidate, detections.cube, cutout, _noise(detections))
     candidate.peaks = peaks
     if candidate.status is not Status.KEPT:
         candidate.decide("own_candidate", Status.KEPT)
     return candidate
+
+
+def _noise(detections: Detections) -> Noise:
+    """The cube's noise, measured once for all boxes."""
+    if detections.noise is None:
+        cube = detections.cube
+        detections.noise = finish(noise_of.steps(cube, cube.beam_fwhm or PIXELS_PER_BEAM))
+    return detections.noise

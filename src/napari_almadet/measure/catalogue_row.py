@@ -10,13 +10,15 @@ import numpy as np
 
 from napari_almadet.catalogue.candidate import FLAGS, Box, Candidate, EmissionPeak, SourceMask
 from napari_almadet.catalogue.detections import channel_width, flux_factor
-from napari_almadet.measure.cutout import Cutout, Seed
+from napari_almadet.measure.cutout import Cutout, Seed, level_of
 from napari_almadet.measure.gaussian_fit import beam_matrix, ellipse, on_sky, sky_matrix
 from napari_almadet.measure.mask_shape import MaskShape, shape_of
 from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source
+from napari_almadet.measure.spectra import off_line
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.measure.noise import Noise
 
 PRESENT = 4.5  # sigma, from which on a line or a continuum is there
 UNSEEN = 6.0  # sigma, from which on a line is there that Line Finder did not see
@@ -274,3 +276,32 @@ def _write_shape(candidate: Candidate, cube: Cube, shape: MaskShape) -> None:
         candidate.kin_pa = float(np.degrees(np.arctan2(east, north)) % 360)
         strength = np.hypot(*np.divide(shape.gradient, shape.gradient_errors))
         candidate.err_kin_pa = float(np.degrees(min(1 / strength, np.pi / np.sqrt(3))))
+
+
+def as_box(candidate: Candidate, cube: Cube, cutout: Cutout, noise: Noise) -> None:
+    """Give a candidate that was summed over a box of the astronomer's its mask, which is the box, and its error.
+
+    The error of the sum is that of its weights in the noise as it was measured, the continuum's channels among them.
+    """
+    first, last = candidate.channels
+    box = candidate.box
+    voxels = np.ones((last - first, *box.shape), bool)
+    candidate.method, candidate.mask = "box", SourceMask((first, box.y0, box.x0), voxels)
+    candidate.n_pix, candidate.flag, candidate.parent = int(voxels.size), 0, 0
+    if candidate.kind == "continuum":
+        candidate.z = candidate.err_z = candidate.w20 = candidate.w50 = np.nan
+    rest = off_line(candidate.peaks, cube.shape[0])
+    factor = np.broadcast_to(flux_factor(cube, np.arange(cube.shape[0]))[0], cube.shape[:1]).astype(float)
+    inside = np.zeros(cube.shape[0])
+    inside[first:last] = factor[first:last] * channel_width(cube, (first + last - 1) / 2).value
+    inside[~np.isfinite(noise.rms)] = 0
+    rest = rest & np.isfinite(noise.rms)
+    if candidate.kind != "continuum" and rest.any():
+        inside = inside - inside.sum() * rest / rest.sum()
+    local = cutout.local(box)
+    known = cutout.known[:, *local.slices].any(axis=0)
+    own = replace(cutout, noise=noise)
+    level = level_of(own, cube.beam_fwhm or 4.0)[local.slices]
+    variance = noise.spatial_variance(known * level) * noise.spectral_variance(inside)
+    if variance > 0:
+        candidate.err_f_sum = float(np.sqrt(variance))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,13 +26,15 @@ from napari_almadet.measure.mask import (
 from napari_almadet.measure.noise import Noise
 
 MARGIN = 3.5  # beams about a source's box
-LEAST = 5.0  # beams to each side of a source's middle
+LEAST = 5.0  # beams to each side of a source's middle,
+BRIEF = 3.0  # or of what is only measured briefly
 BESIDE_LINE = 0.3  # of a line's range, by which line-free channels stay away from it
 FEW = 6  # line-free channels, of fewer of which a continuum is not told,
 FEW_SHARE = 0.1  # nor of less than this of the band
 CLIP = 3.5  # sigma, beyond which a voxel is no continuum
 SADDLE = 0.5  # of the fainter of two detections, to which the emission between them falls where they are one object,
 DIP = 3.0  # or by so many sigma
+SAMPLE = 24  # channels, whose median is where the mean of a continuum is looked for
 ROUNDS = 3  # of mask and continuum in turn, for extended sources
 
 
@@ -284,14 +287,13 @@ def continuum_of(cutout: Cutout, rest: np.ndarray) -> tuple[np.ndarray, bool]:
     if not np.median(count) >= min(FEW, 4):
         return np.zeros(rest.shape[1:], np.float32), False
     values = cutout.values
-    channels = rest.any(axis=(1, 2))
-    if rest[channels].all():
-        middle = np.median(np.ascontiguousarray(np.moveaxis(values[channels], 0, -1)), axis=-1)
-    else:
-        shown = np.where(rest, values, np.nan)
-        empty = count == 0
-        shown[0, empty] = 0
-        middle = np.nanmedian(np.ascontiguousarray(np.moveaxis(shown, 0, -1)), axis=-1)
+    channels = np.flatnonzero(rest.any(axis=(1, 2)))
+    some = channels[np.unique(np.linspace(0, len(channels) - 1, SAMPLE).round().astype(int))]  # to begin with
+    shown = np.moveaxis(np.where(rest[some], values[some], np.nan), 0, -1)
+    whole = rest[some].all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of pixels without any
+        middle = np.median(shown, axis=-1) if whole else np.nan_to_num(np.nanmedian(shown, axis=-1))
     sigma = cutout.rms[:, None, None] * cutout.level
     used = rest & (np.abs(values - middle) <= CLIP * sigma)
     return (np.where(used, values, 0).sum(axis=0) / np.maximum(used.sum(axis=0), 1)).astype(np.float32), True

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_almadet.catalogue.candidate import Candidate, Status
 from napari_almadet.measure.catalogue_row import boxed_flux, measure_candidate
-from napari_almadet.measure.cutout import LEAST, MARGIN, Cutout, Seed, level_of
+from napari_almadet.measure.cutout import BRIEF, LEAST, MARGIN, Cutout, Seed, level_of
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.measurement import Measured
 from napari_almadet.measure.stacking import at_edge
@@ -81,7 +81,7 @@ def measured(
     for its neighbours to be parted from it.
     """
     beam = find.beam
-    half = int(np.ceil(max(seed_of(find).half + MARGIN * beam, LEAST * beam)))
+    half = int(np.ceil(max(seed_of(find).half + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
     merge = False
     for _ in range(2 * ROUNDS):
         cutout = region(cube, find, noise, half, beam)
