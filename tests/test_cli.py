@@ -364,6 +364,9 @@ def test_an_instrument_and_sources_of_ones_own_are_in_the_cube(almadet, tmp_path
     [
         (["--scenario", "arrays", "--frequency", 100], "draws arrays of its own"),
         (["--scenario", "clouds", "--fwhm", 1, 2], "no Gaussian sources"),
+        (["--scenario", "empty", "--fwhm", 1, 2], "no Gaussian sources"),
+        (["--scenario", "pairs", "--beams", 1, 2], "of the scenarios galaxies and clouds"),
+        (["--fwhm", 3, 2], "the least"),
         (["--pixel", 5], "too large for the longest baseline"),
         (["--array", "nowhere"], "no antenna configuration"),
         (["--sources", 3, 2], "the fewest"),
@@ -388,3 +391,15 @@ def test_own_weights_and_thresholds_are_measured_beside_the_presets(evaluate, tm
     nobody = evaluate("-n", 1, "--scenario", "empty", "--weights", "judge=nobody.safetensors")
     assert nobody.exit_code == 2
     assert "nobody.safetensors" in nobody.output
+
+
+def test_sizes_and_snrs_of_galaxies_can_be_chosen(almadet, tmp_path):
+    own = ["--scenario", "galaxies", "--frequency", 230, "--beams", 2, 2.5, "--snr", 30, 31]
+    result = almadet("simulate", tmp_path, "-n", 2, "--size", 128, "--channels", 32, "-j", 1, *own)
+    assert result.exit_code == 0, result.output
+    for made in tmp_path.iterdir():
+        truth = QTable.read(made / "truth.ecsv")
+        assert (truth["snr_line"] < 32).all()
+        assert (truth["snr_line"] > 15).any()  # of a galaxy that is cut by the field's edge, less is seen
+        beam = np.sqrt(truth.meta["clean_beam"]["major"] * truth.meta["clean_beam"]["minor"])
+        assert (truth["fwhm_major"].value < 2.5 * beam).all()

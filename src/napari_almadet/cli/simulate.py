@@ -101,6 +101,18 @@ def simulate(
         tuple[float, float] | None,
         typer.Option(help="Range, in channels of 128.", rich_help_panel=SHAPES, show_default=False),
     ] = None,
+    beams: Annotated[
+        tuple[float, float] | None,
+        typer.Option(help="Of galaxies and clouds: range, in beams.", rich_help_panel=SHAPES, show_default=False),
+    ] = None,
+    snr: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Of galaxies and clouds: range, of the best place's spectrum.",
+            rich_help_panel=SHAPES,
+            show_default=False,
+        ),
+    ] = None,
     brightness: Annotated[
         float | None,
         typer.Option(min=1e-6, help="Times as bright as the scenario's.", rich_help_panel=SHAPES, show_default=False),
@@ -136,7 +148,12 @@ def simulate(
         "noise": noise and noise * 1e-3,
     }
     instrument = {key: value for key, value in instrument.items() if value is not None}
-    shapes = {"fwhm": fwhm, "line_fwhm": line_fwhm, "brightness": brightness}
+    ranges = {"fwhm": fwhm, "line_fwhm": line_fwhm, "beams": beams, "snr": snr}
+    for name, given in ranges.items():
+        if given and not 0 < given[0] <= given[1]:
+            option = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter("give the least, over 0, and the most", param_hint=option)
+    shapes = ranges | {"brightness": brightness}
     shapes |= {"companions": sources and (sources[0] - 1, sources[1] - 1)}
     shapes = {key: value for key, value in shapes.items() if value is not None}
     if sources and not 1 <= sources[0] <= sources[1]:

@@ -22,7 +22,7 @@ from astropy.wcs import WCS
 from radio_beam import Beam
 
 from napari_almadet.cube.cube import Cube
-from napari_almadet.simulation.objects import Ground, gaussians
+from napari_almadet.simulation.objects import Ground, clouds, galaxies, gaussians
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.processing import Processing, processed
 from napari_almadet.simulation.products import (
@@ -72,7 +72,7 @@ def simulate_cube(
         observation of their own, which has the size and the channels of this one.
     shapes
         Other values of :class:`~napari_almadet.simulation.sky.SkyRecipe` than the scenario's, and ``brightness``, a
-        factor.
+        factor; of galaxies and clouds ``beams`` and ``snr``, ranges of sizes in beams and of the best place's SNR.
     own_instrument
         Observe with what is given in scenarios too that would draw any array.
 
@@ -116,6 +116,13 @@ def changed(scenario: str, shapes: dict, own_instrument: bool = False) -> Scenar
         kind = replace(kind, observe=None)
     if not shapes:
         return kind
+    of_objects = shapes.keys() & {"beams", "snr"}
+    if kind.objects in (galaxies, clouds):
+        if shapes.keys() - of_objects:
+            raise ValueError(f"the scenario {scenario} holds no Gaussian sources; give sizes in beams and SNRs")
+        return kind
+    if of_objects:
+        raise ValueError(f"sizes in beams and SNRs are of the scenarios galaxies and clouds, not of {scenario}")
     if kind.sky.companions is None:
         raise ValueError(f"the scenario {scenario} holds no Gaussian sources, whose shapes could be chosen")
     recipe = {key: value for key, value in shapes.items() if key != "brightness"}
@@ -139,7 +146,8 @@ def _processed(
     places = np.ones((observation.size, observation.size)) if where is None else where
     objects = gaussians(model, observation, mixing)
     if kind.objects:
-        objects += kind.objects(np.random.default_rng([seed, 4]), Ground(observation, places, mixing))
+        chosen = {key: tuple(shapes[key]) for key in ("beams", "snr") if shapes and key in shapes}
+        objects += kind.objects(np.random.default_rng([seed, 4]), Ground(observation, places, mixing, **chosen))
     dirty = processed(imager, sky_of(objects, observation), done, torch.Generator().manual_seed(seed))
     dirty[~coverage.channels] = np.nan
     dirty[:, ~coverage.pixels] = np.nan

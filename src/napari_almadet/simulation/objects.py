@@ -109,12 +109,15 @@ class SkyObject:
 class Ground:
     """What objects are drawn on: the observation, the chance of each pixel to hold one, and how channels come about.
 
-    ``mixing`` is what a line sees of that, see `Mixing.of_signal`.
+    ``mixing`` is what a line sees of that, see `Mixing.of_signal`.  ``beams`` and ``snr`` are other ranges of sizes and
+    of SNRs than those of galaxies and clouds.
     """
 
     observation: Observation
     where: np.ndarray
     mixing: Mixing | None = None
+    beams: tuple[float, float] | None = None
+    snr: tuple[float, float] | None = None
 
     @property
     def n_fine(self) -> int:
@@ -146,12 +149,12 @@ def galaxies(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
     made = []
     for _ in range(int(rng.integers(1, 5))):
         x, y = ground.place(rng)
-        most = min(GALAXY_BEAMS[1] * observation.clean_beam.fwhm, 0.9 * observation.size)
-        diameter = float(np.exp(rng.uniform(np.log(GALAXY_BEAMS[0] * observation.clean_beam.fwhm), np.log(most))))
+        least, most = np.multiply(ground.beams or GALAXY_BEAMS, observation.clean_beam.fwhm)
+        diameter = float(np.exp(rng.uniform(np.log(least), np.log(min(most, max(least, 0.9 * observation.size))))))
         width = float(np.exp(rng.uniform(np.log(4 / ground.step), np.log(0.65 * n))))
         z = float(rng.uniform(0.1, 0.9) * n)
         emission = ground.mixed(galaxy_emission(draw_galaxy(rng, (x, y, z), diameter, width)))
-        made += brightened(rng, SkyObject("galaxy", x, y, emission), ground, GALAXY_SNR)
+        made += brightened(rng, SkyObject("galaxy", x, y, emission), ground, ground.snr or GALAXY_SNR)
         if made and rng.random() < 1 / 3:
             level = float(np.exp(rng.uniform(np.log(0.02), np.log(1))))
             made[-1] = with_continuum(rng, made[-1], observation, level)
@@ -162,20 +165,20 @@ def clouds(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
     """One to three turbulent clouds; see `FILLING` and `SEVERAL_LINES`."""
     observation, n = ground.observation, ground.n_fine
     made = []
-    filling = rng.random() < FILLING
+    filling = rng.random() < FILLING and not ground.beams
     for _ in range(1 if filling else int(rng.integers(1, 4))):
         x, y = ground.place(rng)
         several = rng.random() < SEVERAL_LINES
         z = float(rng.uniform(0.38, 0.62) * n if several else rng.uniform(0.15, 0.85) * n)
         size = None
         if not filling:
-            along = float(np.exp(rng.uniform(*np.log(CLOUD_BEAMS)))) * observation.clean_beam.fwhm
+            along = float(np.exp(rng.uniform(*np.log(ground.beams or CLOUD_BEAMS)))) * observation.clean_beam.fwhm
             along = min(along, observation.size)
             sizes = rng.permutation([along, max(along * rng.uniform(0.3, 1), 1.5 * observation.clean_beam.fwhm)])
             size = (float(sizes[0]), float(sizes[1]))
         cloud = draw_cloud(rng, (observation.size,) * 2, n, (x, y, z), size, several_lines=several)
         emission = ground.mixed(cloud_emission(cloud, n))
-        made += brightened(rng, SkyObject("cloud", x, y, emission), ground, CLOUD_SNR)
+        made += brightened(rng, SkyObject("cloud", x, y, emission), ground, ground.snr or CLOUD_SNR)
     return made
 
 
