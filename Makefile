@@ -10,8 +10,8 @@
 # make screenshots   take the pictures in docs/images anew
 # make clean         remove all that was set up
 #
-# PYTHON=python3.12 chooses the Python, TORCH_INDEX=https://download.pytorch.org/whl/cu130 a PyTorch with CUDA; both
-# matter when .venv is made.
+# TESTS=tests/cube chooses some of the tests. PYTHON=python3.12 chooses the Python,
+# TORCH_INDEX=https://download.pytorch.org/whl/cu130 a PyTorch with CUDA; both matter when .venv is made.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,7 +42,7 @@ demo: system $(VENV)/installed
 test: HEADLESS :=
 test: PROGRAMS := Xvfb=xvfb
 test: system $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -54,7 +54,7 @@ types: $(VENV)/installed-dev
 coverage: HEADLESS :=
 coverage: PROGRAMS := Xvfb=xvfb
 coverage: system $(VENV)/installed-dev
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --cov --cov-report=term $(TESTS)
 
 docs: $(VENV)/installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q -b html -d build/doctrees -c docs . site
@@ -68,7 +68,7 @@ lowest: system $(VENV)/installed-dev
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST) --resolution lowest-direct \
 		dask -e ".[pyqt6,train,evaluate,distributed,casa,hdf5]" --group test
-	$(LOWEST)/bin/python -m pytest
+	$(LOWEST)/bin/python -m pytest $(TESTS)
 
 mutants: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/mutation.py search measure cube
