@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,3 +256,152 @@ def test_a_killed_process_loses_no_verdict(detections_of, sky_cube, planes, tmp_
         process.wait()
         process.stdout.close()
     assert [c.verdict for c in read_result(folder).candidates] == ["unseen", "unseen", "accepted"]
+
+
+# --- whole or not there ---
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at once."""
+
+
+def kill_at(monkeypatch, moment: int) -> None:
+    """Let the renaming of files and folders end at its so-many-th time, as a kill would."""
+    count = iter(range(1000))
+    for name in ("rename", "replace"):
+        true = getattr(Path, name)
+
+        def renaming(self, target, true=true):
+            if next(count) == moment:
+                raise Killed
+            return true(self, target)
+
+        monkeypatch.setattr(Path, name, renaming)
+    monkeypatch.setattr("shutil.rmtree", lambda *args, **kwargs: None)  # nothing is tidied after a kill
+
+
+@pytest.mark.parametrize("moment", [2, 3, 6, 2 + len(FILES), 3 + len(FILES)])  # two regions, the folder, its files
+def test_a_run_killed_while_it_replaces_a_result_leaves_one_of_the_two(
+    detections_of, sky_cube, planes, tmp_path, moment
+):
+    cube = sky_cube(planes)
+    folder = write_result(detections_of(cube), tmp_path / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, moment)
+        try:
+            write_result(detections_of(cube, empty=True), folder)
+            killed = False
+        except Killed:
+            killed = True
+    assert killed == (moment < 3 + len(FILES))
+    read = read_result(folder)
+    assert len(read.candidates) == (3 if moment < 3 else 0)
+    write_result(detections_of(cube), folder)
+    assert len(read_result(folder).candidates) == 3
+
+
+def test_two_runs_into_one_folder_leave_the_files_of_one(detections_of, sky_cube, planes, tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    cube = sky_cube(planes)
+    results = [detections_of(cube, empty=bool(k % 2)) for k in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda found: write_result(found, tmp_path / "out"), results))
+    assert len(read_result(folders[0]).candidates) in (0, 3)
+    assert {file.name for file in folders[0].iterdir()} == FILES
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_files_of_two_runs_are_no_result(detections_of, sky_cube, planes, tmp_path):
+    cube = sky_cube(planes)
+    one, other = (write_result(detections_of(cube), tmp_path / name) for name in ("one", "other"))
+    (one / "spectra.fits").write_bytes((other / "spectra.fits").read_bytes())
+    with pytest.raises(FolderError, match=r"files of several runs: spectra.fits and settings.json do not match"):
+        read_result(one)
+
+
+def test_what_a_killed_run_left_half_written_goes_with_the_next(detections_of, sky_cube, planes, tmp_path):
+    from napari_almadet.catalogue.whole_folder import _host
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, others = (tmp_path / f".writing-{name}-{_host()}-{dead.pid}-0123" for name in ("out", "out-2"))
+    left.mkdir()
+    others.mkdir()
+    write_result(detections_of(sky_cube(planes)), tmp_path / "out")
+    assert not left.exists()
+    assert others.exists()
+
+
+def test_a_journal_of_another_result_is_not_replayed(detections_of, sky_cube, planes, tmp_path):
+    detections = detections_of(sky_cube(planes))
+    folder = write_result(detections, tmp_path / "out")
+    journal = Journal(folder)
+    journal.know(detections)
+    detections.candidates[0].verdict = "rejected"
+    journal.record(detections, detections.candidates[:1])
+    text = journal.path.read_text()
+    detections.candidates[0].verdict = "accepted"
+    write_result(detections, folder)
+    journal.path.write_text(text)  # as if the process had been killed before it was removed
+    assert read_result(folder).candidates[0].verdict == "accepted"
+
+
+def test_a_line_torn_by_a_full_disk_costs_only_itself(detections_of, sky_cube, planes, tmp_path):
+    detections = detections_of(sky_cube(planes))
+    folder = write_result(detections, tmp_path / "out")
+    journal = Journal(folder)
+    journal.know(detections)
+    first, second, third = detections.candidates
+    for candidate in (first, second, third):
+        candidate.verdict = "rejected"
+        journal.record(detections, [candidate])
+        if candidate is second:
+            journal.path.write_bytes(journal.path.read_bytes()[:-20])  # the disk was full
+    assert [c.verdict for c in read_result(folder).candidates] == ["rejected", "unseen", "rejected"]
+
+
+HOSTILE = (
+    None, True, 0, -1, 1e308, "", "x" * 5000, "../../etc", [], {}, [[[]]], {"path": 1}, {"path": "/dev/zero"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_the_settings_hold_is_a_folder_error_or_a_result(detections_of, sky_cube, planes, tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    folder = write_result(detections_of(sky_cube(planes)), tmp_path / "out")
+    about = json.loads((folder / "settings.json").read_text())
+    (folder / "settings.json").write_text("[" * 100_000)
+    with pytest.raises(FolderError):
+        read_result(folder)
+    for _ in range(25):
+        wrong = json.loads(json.dumps(about))
+        place = wrong
+        while True:
+            key = list(place)[rng.integers(len(place))] if isinstance(place, dict) else int(rng.integers(len(place)))
+            if isinstance(place[key], dict | list) and place[key] and rng.random() < 0.7:
+                place = place[key]
+                continue
+            if rng.random() < 0.3 and isinstance(place, dict):
+                del place[key]
+            else:
+                place[key] = HOSTILE[rng.integers(len(HOSTILE))]
+            break
+        (folder / "settings.json").write_text(json.dumps(wrong))
+        try:
+            assert len(read_result(folder).candidates) == 3
+        except FolderError as error:
+            assert len(str(error)) < 300
+
+
+def test_files_that_are_none_of_the_folder_s_own_are_refused(detections_of, sky_cube, planes, tmp_path):
+    folder = write_result(detections_of(sky_cube(planes)), tmp_path / "out")
+    outside = tmp_path / "outside.ecsv"
+    (folder / "lines.ecsv").rename(outside)
+    (folder / "lines.ecsv").symlink_to(outside)
+    with pytest.raises(FolderError, match=r"its lines.ecsv is a link that leads out of it"):
+        read_result(folder)
+    (folder / "lines.ecsv").unlink()
+    (folder / "lines.ecsv").mkdir()
+    with pytest.raises(FolderError, match=r"its lines.ecsv is no plain file"):
+        read_result(folder)

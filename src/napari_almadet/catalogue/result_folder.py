@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
+import uuid
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,18 @@ from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Sou
 from napari_almadet.catalogue.decision import Decision, remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.catalogue.export import spectra_table, write_regions
+from napari_almadet.catalogue.whole_folder import complete, locked, replaced_together
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.cube.prepare import as_prepared
 from napari_almadet.cube.reading import read_cube
-from napari_almadet.cube.storage import split_address
+from napari_almadet.cube.storage import is_casa_image, split_address
 from napari_almadet.settings import Settings
 
 ABOUT = "settings.json"
 JOURNAL = "journal.jsonl"
 CUBE = "cube.fits"  # a cube that has no file of its own
+IDENTITY_CARD = "RESULTID"  # in headers; in tables and JSON it is ``identity``
+LONGEST_MESSAGE = 280  # characters of a refusal
 MEASURES = (
     *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "f_min", "peak", "err_peak"),
     *("x_peak", "y_peak", "z_peak", "f_cont", "err_f_cont", "alpha", "err_alpha"),
@@ -66,9 +70,9 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
     * ``ds9.reg``, ``casa.crtf``: the kept candidates' boxes;
     * ``settings.json``: settings, provenance, warnings.
 
-    All are written beside first and then renamed: a new folder as a whole, in one there is already file by file,
-    ``settings.json`` last.  Whoever reads the folder sees whole files, and an error leaves the old ones.  A journal in
-    the folder is removed: what it says is in the files.
+    All are written beside first and then take their places together, see
+    :mod:`~napari_almadet.catalogue.whole_folder`: a run that is killed, or two runs at once, leave the files of one.
+    All carry its identity.  A journal in the folder is removed: what it says is in the files.
 
     Parameters
     ----------
@@ -93,32 +97,31 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
     >>> sorted(file.name for file in folder.glob("*.ecsv"))
     ['candidates.ecsv', 'catalog.ecsv', 'lines.ecsv']
     """
-    folder = Path(folder)
-    new, everyone = not folder.exists(), detections.candidates
-    beside = folder.with_name(f".writing-{folder.name}") if new else folder / ".writing"
-    shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
-    beside.mkdir(parents=True)
-    try:
-        detections.table().write(beside / "catalog.ecsv")
-        detections.table(everyone).write(beside / "candidates.ecsv")
-        _lines(everyone).write(beside / "lines.ecsv")
-        _arrays(detections).writeto(beside / "spectra.fits")
-        fits.writeto(beside / "probability.fits", detections.probability.astype(np.float32), _header(detections))
+    folder, everyone, identity = Path(folder), detections.candidates, uuid.uuid4().hex
+    with replaced_together(folder, last=ABOUT) as beside:
+        for name, table in (
+            ("catalog.ecsv", detections.table()),
+            ("candidates.ecsv", detections.table(everyone)),
+            ("lines.ecsv", _lines(everyone)),
+        ):
+            table.meta["identity"] = identity
+            table.write(beside / name)
+        arrays = _arrays(detections)
+        arrays[0].header[IDENTITY_CARD] = identity
+        arrays.writeto(beside / "spectra.fits")
+        header = _header(detections)
+        header[IDENTITY_CARD] = identity
+        fits.writeto(beside / "probability.fits", detections.probability.astype(np.float32), header)
         if np.prod(detections.cube.shape, dtype=float) <= MOST_MASK:
-            _mask(detections).writeto(beside / MASK)
+            masks = _mask(detections)
+            masks[0].header[IDENTITY_CARD] = identity
+            masks.writeto(beside / MASK)
         for name in ("ds9.reg", "casa.crtf"):
             write_regions(detections, beside / name)
-        about = {**detections.about(), "cube": _reference(detections.cube)}
+        about = {"identity": identity, **detections.about(), "cube": _reference(detections.cube)}
         (beside / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         if keep_cube and detections.cube.path is None and not (folder / CUBE).exists():
             fits.writeto(beside / CUBE, np.asarray(detections.cube.data), detections.cube.header)
-        if new:
-            os.rename(beside, folder)
-        else:  # what says of which run they are comes last
-            for file in sorted(beside.iterdir(), key=lambda file: file.name == ABOUT):
-                os.replace(file, folder / file.name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     (folder / JOURNAL).unlink(missing_ok=True)
     return folder
 
@@ -210,6 +213,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 def is_result(folder: str | Path) -> bool:
     """Whether a folder holds what :func:`write_result` writes; looks for three files and reads none."""
     folder = Path(folder)
+    with suppress(OSError):  # of a folder that cannot be written to, which is then read as it is
+        complete(folder, last=ABOUT)
     return all((folder / name).is_file() for name in (ABOUT, "candidates.ecsv", "spectra.fits"))
 
 
@@ -264,29 +269,77 @@ def read_result(folder: str | Path, cube: Cube | None = None) -> Detections:
             f"{folder} is no folder of results: settings.json, candidates.ecsv or spectra.fits is missing."
         )
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        cube = cube or _cube(folder, about)
-        candidates = _candidates(folder)
-        with fits.open(folder / "spectra.fits", memmap=False) as hdus:
-            _take_arrays(candidates, hdus)
-            stacked = _native(hdus["STACKED"].data)
-        _take_masks(candidates, folder / MASK, cube.shape)
-        probability = _native(fits.getdata(folder / "probability.fits"))
-        settings = Settings(**about["settings"])
-    except (FolderError, CubeError):
+        with locked(folder, shared=True):
+            return _read(folder, cube)
+    except FolderError as error:
+        raise FolderError(_shortened(str(error))) from error.__cause__
+    except CubeError:
         raise
-    except Exception as error:  # a damaged file can fail anywhere inside astropy
+    except Exception as error:  # a damaged file can fail anywhere inside astropy, and JSON can hold anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise FolderError(f"{folder} cannot be read, it may be damaged: {reason}") from error
+        raise FolderError(_shortened(f"{folder} cannot be read, it may be damaged: {reason}")) from error
+
+
+def _read(folder: Path, cube: Cube | None) -> Detections:
+    """`read_result` with errors of any type."""
+    about = json.loads(_own(folder, ABOUT).read_text(encoding="utf-8"))
+    if not isinstance(about, dict):
+        raise FolderError(f"{folder} cannot be read: its settings.json holds no settings.")
+    _check_identity(folder, about.get("identity"))
+    cube = cube or _cube(folder, about)
+    candidates = _candidates(folder)
+    with fits.open(_own(folder, "spectra.fits"), memmap=False) as hdus:
+        _take_arrays(candidates, hdus)
+        stacked = _native(hdus["STACKED"].data)
+    _take_masks(candidates, _own(folder, MASK), cube.shape)
+    probability = _native(fits.getdata(_own(folder, "probability.fits")))
+    settings = Settings(**about["settings"])
     cube = as_prepared(cube, settings, about["provenance"])
-    if stacked.shape != cube.shape[1:]:
+    if stacked.shape != cube.shape[1:] or probability.shape != stacked.shape:
         raise FolderError(f"{folder} belongs to a cube of another size than {cube.name}.")
+    ny, nx = stacked.shape
+    for candidate in candidates:
+        box, (first, end) = candidate.box, candidate.channels
+        if not (0 <= box.y0 < box.y1 <= ny and 0 <= box.x0 < box.x1 <= nx and 0 <= first <= end <= cube.shape[0]):
+            raise FolderError(f"{folder} cannot be read: candidate {candidate.id} lies outside {cube.name}.")
     negatives = about.get("negatives")
     negatives = None if negatives is None else np.array(negatives, dtype=float).reshape(-1, 2)
-    told = about["provenance"], about["warnings"], negatives
-    found = Detections(cube, settings, candidates, stacked, probability, *told)
+    warnings = [str(warning) for warning in about["warnings"]]
+    found = Detections(cube, settings, candidates, stacked, probability, about["provenance"], warnings, negatives)
     Journal(folder).replay(found)
     return found
+
+
+def _own(folder: Path, name: str) -> Path:
+    """A file of a result's own: a plain one, and not a link to somewhere else.
+
+    Raises
+    ------
+    FolderError
+        If it is not.
+    """
+    path = folder / name
+    if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+        raise FolderError(f"{folder} cannot be read: its {name} is a link that leads out of it.")
+    if path.exists() and not path.is_file():
+        raise FolderError(f"{folder} cannot be read: its {name} is no plain file.")
+    return path
+
+
+def _check_identity(folder: Path, identity: str | None) -> None:
+    """Refuse files of several runs; a result of 0.1 has no identity."""
+    if identity is None:
+        return
+    metas = {name: QTable.read(_own(folder, name)).meta for name in ("candidates.ecsv", "lines.ecsv")}
+    found = {name: meta.get("identity") for name, meta in metas.items()}
+    for name in ("spectra.fits", "probability.fits", *([MASK] if _own(folder, MASK).is_file() else [])):
+        found[name] = fits.getheader(_own(folder, name)).get(IDENTITY_CARD)
+    if others := [name for name, its in found.items() if its != identity]:
+        raise FolderError(f"{folder} holds files of several runs: {', '.join(others)} and settings.json do not match.")
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= LONGEST_MESSAGE else message[: LONGEST_MESSAGE - 4].rsplit(" ", 1)[0] + " ..."
 
 
 def _cube(folder: Path, about: dict) -> Cube:
@@ -297,10 +350,14 @@ def _cube(folder: Path, about: dict) -> Cube:
             raise FolderError(
                 f"{folder} belongs to a cube that had no file ({reference['name']}): open that cube first."
             )
-        cube = _read_own(folder / CUBE)
+        cube = _read_own(_own(folder, CUBE))
         return replace(cube, name=reference["name"])
     named, hdu = split_address(reference["path"])
     path = next((p for p in (named, folder / named.name, folder.parent / named.name) if p.exists()), None)
+    if path is not None and not (path.is_file() or is_casa_image(path)):
+        raise FolderError(f"The cube of {folder.name}, {path}, is no plain file.")
+    if path == folder / named.name:
+        path = _own(folder, named.name) if path.is_file() else path
     if path is None:
         raise FolderError(
             f"The cube of {folder.name}, {named}, is not there. Put {named.name} into the folder or beside it."
@@ -321,8 +378,8 @@ def _read_own(path: Path) -> Cube:
 
 
 def _candidates(folder: Path) -> list[Candidate]:
-    table = QTable.read(folder / "candidates.ecsv")
-    lines = QTable.read(folder / "lines.ecsv")
+    table = QTable.read(_own(folder, "candidates.ecsv"))
+    lines = QTable.read(_own(folder, "lines.ecsv"))
     names = [f.name for f in fields(EmissionPeak)]
     peaks: dict[int, list[EmissionPeak]] = {}
     for row in lines:
@@ -382,7 +439,8 @@ class Journal:
     """What was changed since the folder was written, a line of JSON each, on the disk when `record` returns.
 
     A line holds all of a candidate that is not as the last line, or the folder, had it; or
-    says that it was removed.  A line that a crash cut short is passed over.
+    says that it was removed.  The first line has the identity of the result that it goes on from.  A line that a crash
+    or a full disk cut short is passed over.
     """
 
     def __init__(self, folder: str | Path):
@@ -399,10 +457,24 @@ class Journal:
         """
         there = {id(candidate) for candidate in detections.candidates}
         text = "".join(json.dumps(self._entry(c, id(c) in there), allow_nan=False) + "\n" for c in changed)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        with self.path.open("a+b") as file:
+            file.seek(0, os.SEEK_END)
+            if file.tell() == 0:
+                text = json.dumps({"result": self._identity()}) + "\n" + text
+            else:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a line was cut short: this one is not to be lost with it
+                    text = "\n" + text
+            file.write(text.encode())
             file.flush()
             os.fsync(file.fileno())
+
+    def _identity(self) -> str | None:
+        """Of the result in the folder; None where there is none, or one of 0.1."""
+        try:
+            return json.loads((self.path.parent / ABOUT).read_text(encoding="utf-8")).get("identity")
+        except (OSError, ValueError, AttributeError):
+            return None
 
     def _entry(self, candidate: Candidate, there: bool) -> dict:
         if not there:
@@ -424,14 +496,22 @@ class Journal:
 
     def replay(self, detections: Detections) -> None:
         """Bring the candidates of the folder to where the journal ends."""
-        if not self.path.is_file():
+        if not self.path.exists():
             return
+        identity = self._identity()
         by_id = {candidate.id: candidate for candidate in detections.candidates}
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = _own(self.path.parent, JOURNAL).read_text(encoding="utf-8", errors="replace")
+        for line in text.split("\n"):
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, RecursionError):
                 continue  # cut short by a crash
+            if not isinstance(entry, dict):
+                continue
+            if "result" in entry:
+                if entry["result"] != identity:  # of the result that was here before, or of another run's
+                    return
+                continue
             if entry.get("removed"):
                 by_id.pop(entry["id"], None)
             elif "box" in entry:
