@@ -374,7 +374,7 @@ def test_whatever_the_settings_hold_is_a_folder_error_or_a_result(detections_of,
     (folder / "settings.json").write_text("[" * 100_000)
     with pytest.raises(FolderError):
         read_result(folder)
-    for _ in range(25):
+    for _ in range(8):
         wrong = json.loads(json.dumps(about))
         place = wrong
         while True:
