@@ -116,10 +116,11 @@ def test_the_noise_of_each_channel_is_known_to_five_percent_only(snr, line):
     assert found(snr_stacked=snr, snr_own_line=10.0).line_snr == pytest.approx(line)
 
 
-def test_extended_emission_stays_flagged_whatever_the_classifier_says():
+@pytest.mark.parametrize(("prob", "status", "rule"), [(0.01, FLAGGED, "extended"), (0.9, KEPT, "probable")])
+def test_extended_emission_is_kept_by_its_probability_and_else_flagged(prob, status, rule):
     patch = found(box=EXTENDED, status=FLAGGED)
-    assert classified(patch, prob=0.01) == [FLAGGED]
-    assert rules(patch) == ["extended"]
+    assert classified(patch, prob=prob) == [status]
+    assert rules(patch) == [rule]
 
 
 @pytest.mark.parametrize(("line", "status"), [(True, KEPT), (False, DROPPED)])

@@ -271,7 +271,7 @@ def galaxy(seed: int, snr: float = 25) -> np.ndarray:
 
 def test_extended_emission_is_one_candidate():
     kept = found(beam_cube(galaxy(16)), UNSURE)
-    (one,) = [c for c in kept if c.status is Status.FLAGGED]
+    (one,) = [c for c in kept if "patch" in c.reasons[0]]
     assert (one.x, one.y) == pytest.approx((60, 60), abs=4)
     assert one.box.shape[1] > 1.6 * one.box.shape[0] > 30
     assert "patch" in one.reasons[0]
@@ -301,13 +301,14 @@ def test_a_stripe_is_no_source_unless_judge_thinks_so():
     assert patch.status is Status.DROPPED
     assert "stripe" in patch.reasons[-1]
     (believed,) = [c for c in found(cube, BELIEVING) if "patch" in c.reasons[0]]
-    assert believed.status is Status.FLAGGED
+    assert believed.status is Status.KEPT
 
 
-def test_a_galaxy_is_flagged_whatever_judge_says():
-    detections = detect(beam_cube(galaxy(16)), Settings(), networks=DOUBTFUL)
+@pytest.mark.parametrize(("networks", "status"), [(DOUBTFUL, Status.FLAGGED), (BELIEVING, Status.KEPT)])
+def test_a_galaxy_is_kept_by_its_probability_as_any_source_is_and_else_flagged(networks, status):
+    detections = detect(beam_cube(galaxy(16)), Settings(), networks=networks)
     (one,) = [c for c in detections.kept if "patch" in c.reasons[0]]
-    assert one.status is Status.FLAGGED
+    assert one.status is status
 
 
 def about_the_middle(cube: np.ndarray) -> Candidate:

@@ -46,7 +46,8 @@ SENTENCES = {
     "improbable": "dropped: source probability {prob:.2f} < {threshold:g}",
     "too_bright_for_noise": "flagged: source probability {prob:.2f} < {threshold:g}, but it is too bright for noise, "
     "and for a sidelobe of anything in the field",
-    "extended": "flagged: extended emission, which the classifier was hardly trained on; source probability {prob:.2f}",
+    "extended": "flagged: source probability {prob:.2f} < {threshold:g}, but it is extended emission, which the "
+    "classifier was hardly trained on",
     # artefacts
     "baseline_ripple": "dropped: baseline ripple, its spectrum oscillates symmetrically about zero, down to an S/N of "
     "-{dip:.1f}; source probability {prob:.2f}",

@@ -54,10 +54,10 @@ def classify(
         if artefact := artefact_kind(find, bright):
             candidate.decisions.append(artefact)
             candidate.status = Status.DROPPED
-        elif find.box:
-            candidate.decide("extended", prob=candidate.prob)
         elif chance >= settings.threshold:
-            candidate.decide("probable", **by_threshold)
+            candidate.decide("probable", Status.KEPT, **by_threshold)
+        elif find.box:
+            candidate.decide("extended", Status.FLAGGED, **by_threshold)
         elif (chance >= LEAST_CHANCE and clearly_emission(find)) or (
             chance >= heard and find.line_snr >= brightest_line
         ):
