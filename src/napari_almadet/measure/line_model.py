@@ -84,6 +84,26 @@ class Line:
         a, c, w = (self.parameters if parameters is None else parameters.reshape(-1, 3)).T
         return float((a * w * c).sum() / (a * w).sum())
 
+    def skew(self, spectrum: np.ndarray, used: np.ndarray, covariance: np.ndarray) -> tuple[float, float]:
+        """By how many channels an asymmetry moves the centroid of a single Gaussian, and the error of that.
+
+        The asymmetry is the Gauss-Hermite h3 of what the Gaussian leaves; it moves the mean by sqrt(3) h3 sigma
+        (van der Marel & Franx 1993, ApJ 407, 525).
+        """
+        a, c, w = self.parameters[0]
+        sigma = np.hypot(w * gaussian_fwhm_to_sigma, np.sqrt(1 / 12))
+        y = (used - c) / sigma
+        term = a * np.exp(-0.5 * y**2) * (2 * np.sqrt(2) * y**3 - 3 * np.sqrt(2) * y) / np.sqrt(6)
+        white = whitening(covariance)
+        known = np.linalg.qr(white @ self.slopes(used.astype(float)))[0]
+        seen = white @ term
+        seen = seen - known @ (known.T @ seen)
+        power = float(seen @ seen)
+        if not power > 0:
+            return 0.0, 0.0
+        h3 = float(seen @ (white @ (spectrum[used] - self.at(used.astype(float))))) / power
+        return float(np.sqrt(3) * sigma * h3), float(np.sqrt(3) * sigma / np.sqrt(power))
+
     def width(self, level: float, parameters: np.ndarray | None = None) -> float:
         """Channels between where it first and last has a share of its maximum."""
         rows = self.parameters if parameters is None else parameters.reshape(-1, 3)

@@ -5,8 +5,9 @@ The line and the image of a source are fitted in turn, each weighted with what i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -41,7 +42,10 @@ from napari_almadet.measure.line_model import (
     profiles,
     whitening,
 )
+from napari_almadet.measure.noise import Noise
 
+SKEWED = 2.0  # sigma of an asymmetry, at which a line counts as half asymmetric,
+STEEP = 2.0  # and how fast the one gives way to the other about it
 PASSES = 2  # of line and image in turn
 DRAWS = 100  # of noise, for the errors of a mask's spectrum
 FLATNESS = 0.05  # of a continuum, by which its channels may differ for want of calibration
@@ -148,8 +152,9 @@ def measure_source(
     if seed.lines:
         made.lines = lines = np.where(cutout.known, cutout.values - parts.continuum, np.float32(0))
         sharing = [me, *(j for j in group[1:] if in_one_line(seed, seeds[j]))]
-        found, shapes = fit_the_line(cutout, seeds, sharing, lines, parts, scale, made)
-        by_mask(cutout, lines, parts, scale, made, shapes)
+        task = LineTask(cutout, seeds, sharing, lines, parts, scale)
+        found, shapes = fit_the_line(task, made)
+        by_mask(task, made, shapes)
     fit_the_continuum(cutout, seeds, group, parts, scale, made, found)
     return made
 
@@ -298,181 +303,252 @@ def spectral_index(
     made.err_index = float(np.hypot(error / made.continuum, made.index / made.continuum_snr))
 
 
-def fit_the_line(
-    cutout: Cutout,
-    seeds: Sequence[Seed],
-    group: Sequence[int],
-    lines: np.ndarray,
-    parts: Separated,
-    scale: Scale,
-    made: Measured,
-) -> tuple[Component | None, list[Shape]]:
-    """Line and image of a source in turn: what is known of the one weights the other."""
-    noise, n_channels = cutout.noise, len(cutout.planes)
-    beam, seed = scale.beam, seeds[group[0]]
-    shapes = [first_shape(seeds[j], cutout, beam) for j in group]
-    spectra = [seed_line(seeds[j], n_channels) for j in group]
-    pixels = cutout.known.any(axis=0)
-    inverse = 1 / cutout.rms.astype(float) ** 2
-    inside = np.flatnonzero(parts.mask.any(axis=(1, 2)))
-    first, last = seed.channels
-    if len(inside):
-        first, last = min(first, inside[0]), max(last, inside[-1] + 1)
-    foreign = [line for j in near(seeds, group[0], scale.fwhm, 0.0) if j not in group for line in seeds[j].lines]
-    used = window_about(first, last, [*seed.lines[1:], *foreign], n_channels)
-    used = used[np.isfinite(cutout.rms[used])]
+@dataclass(frozen=True, eq=False)
+class LineTask:
+    """What fitting the line of a source takes: the first of ``group`` in ``lines``, the others with it."""
+
+    cutout: Cutout
+    seeds: Sequence[Seed]
+    group: Sequence[int]
+    lines: np.ndarray
+    parts: Separated
+    scale: Scale
+
+    @property
+    def seed(self) -> Seed:
+        return self.seeds[self.group[0]]
+
+    @property
+    def n_channels(self) -> int:
+        return len(self.cutout.planes)
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """Pixels with data, (ny, nx)."""
+        return np.asarray(self.cutout.known.any(axis=0))
+
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """Inverse variance of each channel."""
+        return np.asarray(1 / self.cutout.rms.astype(float) ** 2)
+
+    def filled(self, channels: np.ndarray) -> np.ndarray:
+        """Those of some channels that have data."""
+        return channels[np.isfinite(self.cutout.rms[channels])]
+
+    def bounds(self) -> tuple[int, int]:
+        """Half-open range of channels of the detected line and of the mask."""
+        first, last = self.seed.channels
+        inside = np.flatnonzero(self.parts.mask.any(axis=(1, 2)))
+        return (min(first, int(inside[0])), max(last, int(inside[-1]) + 1)) if len(inside) else (first, last)
+
+    def window(self) -> np.ndarray:
+        """Channels to fit the line in: without other lines, the source's and those of neighbours in other channels."""
+        about = near(self.seeds, self.group[0], self.scale.fwhm, 0.0)
+        foreign = [line for j in about if j not in self.group for line in self.seeds[j].lines]
+        return self.filled(window_about(*self.bounds(), [*self.seed.lines[1:], *foreign], self.n_channels))
+
+
+def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list[Shape]]:
+    """Line and image of a source in turn: what is known of the one weights the other.
+
+    Returns the fit of the image, if there is one, and the shapes of the source and its neighbours.
+    """
+    cutout, scale = task.cutout, task.scale
+    shapes = [first_shape(task.seeds[j], cutout, scale.beam) for j in task.group]
+    spectra = [seed_line(task.seeds[j], task.n_channels) for j in task.group]
+    rest = rest_weights(task.parts, shapes[0])
+    used = task.window()
     found: Component | None = None
-    centre, fwhm = seed.lines[0]
-    rest = rest_weights(parts, shapes[0])
+    centre, fwhm = task.seed.lines[0]
+    covariance = np.eye(len(used))
     for turn in range(PASSES + 1):
         if turn:
-            images = np.stack([weighted_image(s, lines, inverse) for s in spectra])
-            weight = spectra[0] * inverse
-            level = level_at(cutout, shapes[0])
-            plain = weight / (weight @ spectra[0])
-            sigma = np.sqrt(noise.spectral_variance(plain - plain.sum() * rest)) * level
-            reach = max(APERTURE * scale.fwhm, 1.2 * 2.3548 * np.sqrt(np.linalg.eigvalsh(shapes[0].matrix)[-1]))
-            known = aperture(cutout, [(s.x, s.y) for s in shapes[:1]], reach, pixels)
-            for s in shapes[1:]:
-                if np.hypot(s.x - shapes[0].x, s.y - shapes[0].y) < 2 * scale.fwhm:
-                    known |= aperture(cutout, [(s.x, s.y)], 0.8 * scale.fwhm, pixels)
-            new = component(images, known, shapes, beam, sigma, cutout)
-            if new.best is None:
+            new = fit_the_image(task, shapes, spectra, rest)
+            if new is None or new.best is None:
                 break
-            found = new
-            shapes = list(found.best.shapes)
-        rows = rows_of(shapes, pixels)
-        spectrum = spectrum_at(rows[0], lines)
-        variance = noise.spatial_variance(rows[0]) * level_at(cutout, shapes[0]) ** 2
-        covariance = covariance_of(noise, used, rest, variance)
-        fits = fit_line(spectrum, used, covariance, centre, fwhm)
+            found, shapes = new, list(new.best.shapes)
+        rows = rows_of(shapes, task.pixels)
+        variance = cutout.noise.spatial_variance(rows[0]) * level_at(cutout, shapes[0]) ** 2
+        covariance = covariance_of(cutout.noise, used, rest, variance)
+        fits = fit_line(spectrum_at(rows[0], task.lines), used, covariance, centre, fwhm)
         if fits is not None:
             made.single, made.line = fits
             centre, fwhm = fits[0].parameters[0, 1:]
-            spectra[0] = made.line.at(np.arange(n_channels))
-            spectra[0][spectra[0] < 0.01 * spectra[0].max()] = 0
-        for j in range(1, len(group)):
-            own = seeds[group[j]]
-            s = spectrum_at(rows[j], lines)
-            if own.lines:
-                amp = seed_line(own, n_channels)
-                c = np.flatnonzero(amp > 0.01)
-                u = window_about(c[0], c[-1] + 1, (), n_channels)
-                u = u[np.isfinite(cutout.rms[u])]
-                v = noise.spatial_variance(rows[j])
-                f = fit_line(s, u, covariance_of(noise, u, rest, v), *own.lines[0], most=1)
-                if f is not None:
-                    spectra[j] = f[1].at(np.arange(n_channels))
-                    spectra[j][spectra[j] < 0.01 * spectra[j].max()] = 0
-    finish_fit(cutout, lines, parts, scale, made, found, shapes, spectra[0], rest, seed)
+            spectra[0] = without_skirts(made.line.at(np.arange(task.n_channels)))
+        for j, row in enumerate(rows[1:], 1):
+            spectra[j] = spectrum_of_neighbour(task, task.seeds[task.group[j]], row, rest, spectra[j])
+    take_the_fit(task, made, found, shapes, spectra[0], rest, (used, covariance))
     return found, shapes
 
 
-def finish_fit(cutout, lines, parts, scale, made, found, shapes, spectrum, rest, seed) -> None:
-    noise, n_channels = cutout.noise, len(cutout.planes)
-    pixels = cutout.known.any(axis=0)
-    inside = np.flatnonzero(parts.mask.any(axis=(1, 2)))
-    if made.line is not None:
-        low, high = made.line.range
-    else:
-        low, high = seed.channels
-        if len(inside):
-            low, high = min(low, inside[0]), max(high, inside[-1] + 1)
-        pad = PADDING * (high - low)
-        low, high = low - pad, high + pad
-    first, last = max(0, int(np.floor(low))), min(n_channels, int(np.ceil(high)) + 1)
-    made.channels = (first, last)
-    share = np.clip(made.line.share(first, last), 0.5, 1.1) if made.line is not None else 1.0
+def fit_the_image(
+    task: LineTask, shapes: Sequence[Shape], spectra: Sequence[np.ndarray], rest: np.ndarray
+) -> Component | None:
+    """Fit the image of a line, the channels weighted with its spectrum, together with those of its neighbours."""
+    cutout, fwhm = task.cutout, task.scale.fwhm
+    images = np.stack([weighted_image(spectrum, task.lines, task.inverse) for spectrum in spectra])
+    weight = spectra[0] * task.inverse
+    plain = weight / (weight @ spectra[0])
+    sigma = float(np.sqrt(cutout.noise.spectral_variance(plain - plain.sum() * rest)) * level_at(cutout, shapes[0]))
+    reach = max(APERTURE * fwhm, 1.2 * 2.3548 * float(np.sqrt(np.linalg.eigvalsh(shapes[0].matrix)[-1])))
+    known = aperture(cutout, [(shapes[0].x, shapes[0].y)], reach, task.pixels)
+    for shape in shapes[1:]:
+        if np.hypot(shape.x - shapes[0].x, shape.y - shapes[0].y) < 2 * fwhm:
+            known |= aperture(cutout, [(shape.x, shape.y)], 0.8 * fwhm, task.pixels)
+    return component(images, known, shapes, task.scale.beam, sigma, cutout)
+
+
+def without_skirts(spectrum: np.ndarray) -> np.ndarray:
+    """A model spectrum with 0 where it is less than a hundredth of its maximum."""
+    return np.where(spectrum < 0.01 * spectrum.max(), 0.0, spectrum)
+
+
+def spectrum_of_neighbour(
+    task: LineTask, seed: Seed, row: np.ndarray, rest: np.ndarray, before: np.ndarray
+) -> np.ndarray:
+    """A neighbour's line as one Gaussian, fitted to its own spectrum; as it was where that cannot be."""
+    if not seed.lines:
+        return before
+    inside = np.flatnonzero(seed_line(seed, task.n_channels) > 0.01)
+    if not len(inside):
+        return before
+    used = task.filled(window_about(inside[0], inside[-1] + 1, (), task.n_channels))
+    covariance = covariance_of(task.cutout.noise, used, rest, task.cutout.noise.spatial_variance(row))
+    fits = fit_line(spectrum_at(row, task.lines), used, covariance, *seed.lines[0], most=1)
+    return before if fits is None else without_skirts(fits[1].at(np.arange(task.n_channels)))
+
+
+def take_the_fit(
+    task: LineTask,
+    made: Measured,
+    found: Component | None,
+    shapes: Sequence[Shape],
+    spectrum: np.ndarray,
+    rest: np.ndarray,
+    fitted: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Flux, place, size, peak, widths of a source that is a Gaussian with one spectrum.
+
+    ``spectrum`` is the fitted one; ``fitted`` are the channels it was fitted in, and their covariance.
+    """
+    cutout, scale = task.cutout, task.scale
+    first, last = made.channels = range_of(task, made.line)
+    share = float(np.clip(made.line.share(first, last), 0.5, 1.1)) if made.line is not None else 1.0
+    inside = np.zeros(task.n_channels)
+    inside[task.filled(np.arange(first, last))] = 1
+    weights = inside * scale.flux * scale.areas * scale.width / share
     level = level_at(cutout, shapes[0])
-    inrange = np.zeros(n_channels)
-    inrange[first:last] = 1
-    inrange[~np.isfinite(cutout.rms)] = 0
-    weights = inrange * scale.flux * scale.areas * scale.width / share
-
-    def summed(row: np.ndarray, ratio: float) -> tuple[float, float, np.ndarray]:
-        own = spectrum_at(row, lines)
-        by = weights * ratio
-        error = np.sqrt(noise.spatial_variance(row) * noise.spectral_variance(by - by.sum() * rest)) * level
-        return float(by @ own), float(error), own
-
     if found is None:
-        made.method = "point"
-        row = rows_of([Shape(shapes[0].x, shapes[0].y, scale.beam), *shapes[1:]], pixels)[0]
-        made.flux, made.err_flux, made.spectrum = summed(row, 1.0)
+        choices = [(1.0, rows_of([Shape(shapes[0].x, shapes[0].y, scale.beam), *shapes[1:]], task.pixels)[0], 1.0, 0.0)]
+    else:
+        choices = found.choices()
+    values = []
+    for part, row, ratio, extra in choices:
+        own, by = spectrum_at(row, task.lines), weights * ratio
+        variance = cutout.noise.spatial_variance(row) * cutout.noise.spectral_variance(by - by.sum() * rest)
+        value = float(by @ own)
+        values.append((part, value, float(np.hypot(np.sqrt(variance) * level, extra * value)), own))
+    made.flux = sum(part * value for part, value, _, _ in values)
+    made.err_flux = sum(part * error for part, _, error, _ in values)
+    if len(values) == 2:  # between point and fit
+        made.err_flux = float(np.hypot(made.err_flux, values[0][0] * values[1][0] * (values[0][1] - values[1][1])))
+    made.spectrum = max(values, key=lambda value: value[0])[3]
+    if found is None or found.best is None:
         made.shape = shapes[0]
         return
-    w = found.share
-    values = []
-    if found.point is not None:
-        values.append((1 - w, *summed(found.rows[0], 1.0)))
-    if found.fit is not None and w > 0.01:
-        f, e, s = summed(found.rows[1], found.ratio)
-        values.append((w, f, float(np.hypot(e, found.extra * f)), s))
-    total = sum(v[0] for v in values)
-    made.flux = sum(v[0] * v[1] for v in values) / total
-    made.err_flux = sum(v[0] * v[2] for v in values) / total
-    if len(values) == 2:
-        made.err_flux = float(np.hypot(made.err_flux, w * (1 - w) * (values[0][1] - values[1][1])))
-    made.method = found.method
-    made.spectrum = values[-1 if w > 0.5 else 0][3]
-    made.shape = found.shape
     best = found.best
-    made.place = (best.own.x, best.own.y, *np.sqrt(np.diag(best.covariance)[1:3]))
-    made.peak, made.err_peak = best.amplitude * spectrum.max(), np.sqrt(best.covariance[0, 0]) * spectrum.max()
-    made.line_snr = best.amplitude / np.sqrt(best.covariance[0, 0])
+    made.shape, made.method = best.own, found.method
     made.size, made.ratio, made.resolved = found.size, found.ratio, found.resolved
+    made.place = (best.own.x, best.own.y, *np.sqrt(np.diag(best.covariance)[1:3]).tolist())
+    height, error = float(spectrum.max()), float(np.sqrt(best.covariance[0, 0]))
+    made.peak, made.err_peak, made.line_snr = best.amplitude * height, error * height, best.amplitude / error
     if made.line is not None:
-        one = made.line
-        made.z = one.centroid()
-        made.err_z = one.error(one.centroid)
-        for name, function in (
-            ("w50", lambda p=None: one.width(0.5, p)),
-            ("w20", lambda p=None: one.width(0.2, p)),
-            ("wm50", one.mean_width),
-        ):
-            made.widths[name] = (function(), one.error(function))
+        take_the_widths(made, made.line, fitted, (first, last))
 
 
-def by_mask(cutout, lines, parts, scale, made, shapes) -> None:
+def range_of(task: LineTask, line: Line | None) -> tuple[int, int]:
+    """Half-open range of channels that hold a line."""
+    if line is not None:
+        low, high = line.range
+    else:
+        first, last = task.bounds()
+        low, high = first - PADDING * (last - first), last + PADDING * (last - first)
+    return max(0, int(np.floor(low))), min(task.n_channels, int(np.ceil(high)) + 1)
+
+
+def take_the_widths(
+    made: Measured, line: Line, fitted: tuple[np.ndarray, np.ndarray], channels: tuple[int, int]
+) -> None:
+    """Centroid and widths of a fitted line.
+
+    The centroid is the Gaussian's, shifted by its asymmetry as far as that is significant; of a line that is no
+    Gaussian it is that of the spectrum itself.
+    """
+    used, covariance = fitted
+    spectrum = made.spectrum
+    made.z, made.err_z = line.centroid(), line.error(line.centroid)
+    if len(line.parameters) == 1:
+        shift, error = line.skew(spectrum, used, covariance)
+        share = float(1 / (1 + np.exp(-STEEP * (abs(shift) / error - SKEWED)))) if error > 0 else 0.0
+        made.z += share * shift
+        made.err_z = float(np.sqrt(made.err_z**2 + (share * error) ** 2 + (share * (1 - share) * shift) ** 2))
+    else:
+        inside = (used >= channels[0]) & (used < channels[1])
+        total = spectrum[used[inside]].sum()
+        if total > 0:
+            made.z = float((spectrum[used[inside]] * used[inside]).sum() / total)
+            weights = inside * (used - made.z) / total
+            made.err_z = float(np.sqrt(weights @ covariance @ weights))
+    functions: dict[str, Callable[..., float]] = {
+        "w50": lambda parameters=None: line.width(0.5, parameters),
+        "w20": lambda parameters=None: line.width(0.2, parameters),
+        "wm50": line.mean_width,
+    }
+    for name, function in functions.items():
+        made.widths[name] = (function(), line.error(function))
+
+
+def by_mask(task: LineTask, made: Measured, shapes: Sequence[Shape]) -> None:
     """Take the mask's sum where Gaussians do not explain what is in the mask."""
+    parts, scale, cutout = task.parts, task.scale, task.cutout
     if not parts.mask.any() or made.spectrum is None:
         return
-    footprint = parts.mask.any(axis=0).sum() / (BEAM_AREA * scale.fwhm**2)
+    footprint = np.count_nonzero(parts.mask.any(axis=0)) / (BEAM_AREA * scale.fwhm**2)
     width = made.line.width(0.5) if made.line is not None else made.channels[1] - made.channels[0]
     if footprint < FOOTPRINT:
         return
-    made.chi, left = chi_in_mask(lines, [made.shape or shapes[0], *shapes[1:]], parts, cutout, scale.fwhm, width)
+    made.chi, left = chi_in_mask(task.lines, [made.shape or shapes[0], *shapes[1:]], parts, cutout, scale.fwhm, width)
     if made.chi < UNLIKE or left < UNEXPLAINED:
         return
-    noise, n_channels = cutout.noise, len(cutout.planes)
-    mask = parts.mask
-    per = (scale.flux * scale.width).astype(np.float32)
-    weights = mask * per[:, None, None]
-    count = np.maximum(parts.rest.sum(axis=0), 1)
+    made.method, made.size, made.resolved = "mask", None, True
+    weights = parts.mask * (scale.flux * scale.width).astype(np.float32)[:, None, None]
     if parts.told:
-        weights = weights - parts.rest * (weights.sum(axis=0) / count)
+        weights = weights - parts.rest * (weights.sum(axis=0) / np.maximum(parts.rest.sum(axis=0), 1))
     made.flux = float((weights.astype(float) * cutout.values).sum())
-    made.err_flux = float(np.sqrt(noise.variance(weights, cutout.level)))
-    made.method = "mask"
-    spectrum = np.where(mask, lines, 0).sum(axis=(1, 2), dtype=float) * scale.flux
-    sigma = np.zeros(n_channels)
+    made.err_flux = float(np.sqrt(cutout.noise.variance(weights, cutout.level)))
+    made.line_snr = made.flux / made.err_flux if made.err_flux > 0 else 0.0
+    take_the_masks_spectrum(task, made)
+
+
+def take_the_masks_spectrum(task: LineTask, made: Measured) -> None:
+    """Centroid and widths of the sum over a mask, with errors by draws of its noise."""
+    cutout, mask, flux = task.cutout, task.parts.mask, task.scale.flux
+    spectrum = np.where(mask, task.lines, 0).sum(axis=(1, 2), dtype=float) * flux
     used = np.flatnonzero(mask.any(axis=(1, 2)))
-    seen = noise.correlated((mask[used] * cutout.level).astype(float))
-    sigma[used] = (
-        np.sqrt(np.maximum((seen * mask[used] * cutout.level).sum(axis=(1, 2)), 0))
-        * noise.sigma[used]
-        * scale.flux[used]
-    )
-    made.channels = (int(used[0]), int(used[-1]) + 1)
-    made.spectrum = spectrum
-    z = np.arange(n_channels)
-    total = spectrum.sum()
-    made.z = float((spectrum * z).sum() / total)
-    draws = spectrum + correlated_draws(sigma, noise.spectral, DRAWS)
-    made.err_z = float(np.sqrt(np.mean(((draws * (z - made.z)).sum(axis=1) / total) ** 2)))
+    scaled = (mask[used] * cutout.level).astype(float)
+    spatial = np.maximum((cutout.noise.correlated(scaled) * scaled).sum(axis=(1, 2)), 0)
+    sigma = np.zeros(task.n_channels)
+    sigma[used] = np.sqrt(spatial) * cutout.noise.sigma[used] * flux[used]
+    made.channels, made.spectrum = (int(used[0]), int(used[-1]) + 1), spectrum
+    channel, total = np.arange(task.n_channels), spectrum.sum()
+    made.z = float((spectrum * channel).sum() / total)
+    draws = spectrum + correlated_draws(sigma, cutout.noise.spectral, DRAWS)
+    made.err_z = float(np.sqrt(np.mean(((draws * (channel - made.z)).sum(axis=1) / total) ** 2)))
+    made.widths.pop("wm50", None)
     for name, level in (("w50", 0.5), ("w20", 0.2)):
-        many = np.array([crossing_width(d, level) for d in draws])
-        made.widths[name] = (crossing_width(spectrum, level), float(np.nanstd(many)))
+        spread = np.nanstd([crossing_width(draw, level) for draw in draws])
+        made.widths[name] = (crossing_width(spectrum, level), float(spread))
 
 
 def rest_weights(parts: Separated, shape: Shape) -> np.ndarray:
@@ -486,7 +562,7 @@ def rest_weights(parts: Separated, shape: Shape) -> np.ndarray:
     return shares / max(shares.sum(), 1e-30)
 
 
-def covariance_of(noise, used: np.ndarray, rest: np.ndarray, variance: float) -> np.ndarray:
+def covariance_of(noise: Noise, used: np.ndarray, rest: np.ndarray, variance: float) -> np.ndarray:
     """Covariance of some channels of a spectrum less the continuum, whose pixels' sum has a variance."""
     # a mean over the very channels that are fitted is correlated with them; that would make the matrix singular
     return (noise.channel_covariance(len(rest))[np.ix_(used, used)] + noise.spectral_variance(rest)) * variance
