@@ -16,6 +16,7 @@ from napari_almadet.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from astropy.coordinates import SkyCoord
     from numpy.typing import ArrayLike
 
     from napari_almadet.catalogue.candidate import Box
@@ -135,11 +136,11 @@ class Detections:
             return np.array(values, dtype=int)
 
         galactic = None if sky is None else sky.galactic
-        peak_sky = None if sky is None else self.cube.sky(*(plain(name, float) for name in ("x_peak", "y_peak"))).icrs
+        peak_sky = self.cube.sky(plain("x_peak", float), plain("y_peak", float))
         z_peak = plain("z_peak", float)
         response, undone = _primary_beam(self.cube, x, y, np.where(np.isfinite(z), z, self.cube.shape[0] // 2))
 
-        def angle(values, known) -> u.Quantity:
+        def angle(values: Callable[[SkyCoord], u.Quantity], known: SkyCoord | None) -> u.Quantity:
             return unknown * u.deg if known is None else values(known).to(u.deg).view(u.Quantity)
 
         def spectral(kind: str, channel: np.ndarray, unit: str) -> u.Quantity:
@@ -179,8 +180,8 @@ class Detections:
             "x_peak": plain("x_peak", float) * u.pix,
             "y_peak": plain("y_peak", float) * u.pix,
             "z_peak": z_peak * u.chan,
-            "ra_peak": angle(lambda place: place.ra, peak_sky),
-            "dec_peak": angle(lambda place: place.dec, peak_sky),
+            "ra_peak": angle(lambda place: place.icrs.ra, peak_sky),
+            "dec_peak": angle(lambda place: place.icrs.dec, peak_sky),
             "freq_peak": spectral("FREQ", z_peak, "Hz"),
             "v_rad_peak": spectral("VRAD", z_peak, "km/s"),
             "method": plain("method", str),

@@ -530,7 +530,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, SourceMask):
-        packed = base64.b64encode(np.packbits(value.voxels)).decode("ascii")
+        packed = base64.b64encode(np.packbits(value.voxels).tobytes()).decode("ascii")
         return {"origin": list(value.origin), "shape": list(value.voxels.shape), "bits": packed}
     if isinstance(value, Box | EmissionPeak):
         return {name: _plain(part) for name, part in asdict(value).items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def scale_of(cube: Cube, x: float, y: float, channels: tuple[int, int], fwhm: fl
         to_pixels = np.linalg.inv(to_sky)
         beam = to_pixels @ beam_matrix(beam_at(cube, sum(channels) // 2)) @ to_pixels.T
         areas = np.full(len(number), 2 * np.pi * np.sqrt(np.linalg.det(beam)))
-        if not cube.beams.isscalar:
+        if cube.beams is not None and not cube.beams.isscalar:
             own = np.asarray(cube.beams.value)
             areas = areas * np.where(own > 0, own, cube.beam.value) / beam_at(cube, sum(channels) // 2).value
     frequency = cube.frequency(number)
@@ -52,9 +52,9 @@ def scale_of(cube: Cube, x: float, y: float, channels: tuple[int, int], fwhm: fl
     return Scale(beam, areas, factor, float(width), None if frequency is None else frequency.value)
 
 
-def beam_at(cube: Cube, channel: int):
+def beam_at(cube: Cube, channel: int) -> Any:
     """The beam of a channel, or the cube's one where the table has none for it."""
-    if cube.beams.isscalar:
+    if cube.beams is None or cube.beams.isscalar:
         return cube.beam
     beam = cube.beams[min(channel, cube.shape[0] - 1)]
     return beam if beam.value > 0 else cube.beam
@@ -133,10 +133,10 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
     x, y, candidate.err_x, candidate.err_y = made.place
     known_place = np.isfinite(x) and np.isfinite(y)
     candidate.x, candidate.y = (float(x + x0), float(y + y0)) if known_place else (seed.x, seed.y)
-    mask = made.parts.mask if line else made.continuum_mask
+    mask = made.parts.mask if line else None
     shape = None
     if mask is not None and mask.any():
-        planes = made.lines if line else cutout.values
+        planes = cutout.values if made.lines is None else made.lines
         shape = shape_of(cutout, planes, mask)
         _write_mask(candidate, cutout, mask, planes, made, cube)
     else:
@@ -262,7 +262,7 @@ def _write_shape(candidate: Candidate, cube: Cube, shape: MaskShape) -> None:
     to_sky = sky_matrix(cube, candidate.x, candidate.y)
     if to_sky is None:
         return
-    if shape.matrix is not None:
+    if shape.matrix is not None and shape.covariance is not None:
         size = ellipse(*on_sky(shape.matrix, shape.covariance, to_sky))
         candidate.ell_maj, candidate.err_ell_maj, candidate.ell_min = size.major, size.err_major, size.minor
         candidate.err_ell_min, candidate.ell_pa, candidate.err_ell_pa = size.err_minor, size.angle, size.err_angle

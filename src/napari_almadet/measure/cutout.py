@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,7 @@ from napari_almadet.measure.mask import (
     grown,
     parted,
 )
-from napari_almadet.measure.noise import Noise
+from napari_almadet.measure.noise import Noise, white
 
 MARGIN = 3.5  # beams about a source's box
 LEAST = 5.0  # beams to each side of a source's middle,
@@ -73,8 +73,8 @@ class Cutout:
 
     planes: np.ndarray
     origin: tuple[int, int]
-    noise: Noise | None = None
-    level: np.ndarray | None = None
+    noise: Noise = field(default_factory=lambda: white(1))
+    level: np.ndarray = field(default_factory=lambda: np.ones((1, 1), np.float32))
 
     def local(self, box: Box) -> Box:
         """A box of the cube in the cutout's own pixels."""
@@ -94,7 +94,12 @@ class Cutout:
     @cached_property
     def known(self) -> np.ndarray:
         """Where there is data; exact zeros are none."""
-        return np.isfinite(self.planes) & (self.planes != 0)
+        return np.asarray(np.isfinite(self.planes) & (self.planes != 0))
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """Pixels with data, (ny, nx)."""
+        return np.asarray(self.known.any(axis=0))
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -255,7 +260,7 @@ def line_free(cutout: Cutout, seed: Seed) -> np.ndarray:
     n_channels = len(cutout.planes)
     channel = np.arange(n_channels)
     free, beside = np.ones((2, n_channels), bool)
-    ranges = [seed.channels] if seed.lines else []
+    ranges: list[tuple[float, float]] = [seed.channels] if seed.lines else []
     ranges += [(c - 1.1 * w, c + 1.1 * w) for c, w in seed.lines[1:]]
     for first, last in ranges:
         margin = BESIDE_LINE * max(last - first, 1) + 1

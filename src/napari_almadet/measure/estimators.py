@@ -80,7 +80,7 @@ class Component:
         if self.fit is not None and self.share > 0.01:
             made.append((self.share, self.rows[1], self.ratio, self.extra))
         total = sum(choice[0] for choice in made)
-        return [(share / total, *rest) for share, *rest in made]
+        return [(share / total, row, ratio, extra) for share, row, ratio, extra in made]
 
     @property
     def shape(self) -> Shape | None:
@@ -164,9 +164,9 @@ def component(
     excess = (ratio - 1) / error if error > 0 else 0.0
     share = 0.0 if fit is None else float(1 / (1 + np.exp(-STEEP * np.clip(excess - TURN, -20, 20))))
     share = 1.0 if point is None and fit is not None else share
-    pixels = cutout.known.any(axis=0)
+    pixels = cutout.pixels
     made = [rows_of(f.shapes, pixels)[0] if f is not None else np.zeros(known.shape, np.float32) for f in (point, fit)]
-    return Component(point, fit, share, tuple(made), ratio, extra, float(excess))
+    return Component(point, fit, share, (made[0], made[1]), ratio, extra, float(excess))
 
 
 def area_ratio(
@@ -219,7 +219,7 @@ def chi_in_mask(
     part = slice(max(0, used[0] - channels), used[-1] + 1 + channels)
     yy, xx = np.indices(lines.shape[1:])
     images = np.stack([shape.image(xx, yy) for shape in shapes]).astype(np.float32)
-    spectra = np.stack([spectrum_at(row, lines[part]) for row in rows_of(shapes, cutout.known.any(axis=0))])
+    spectra = np.stack([spectrum_at(row, lines[part]) for row in rows_of(shapes, cutout.pixels)])
     left = lines[part] - np.tensordot(spectra.T.astype(np.float32), images, 1)
     sigma = cutout.rms[part, None, None] * cutout.level
     inside = parts.mask[part]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +31,12 @@ class Shape:
     y: float
     matrix: np.ndarray
 
-    def image(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def image(self, x: Any, y: Any) -> np.ndarray:
         """Its values at pixels."""
         dx, dy = x - self.x, y - self.y
         inverse = np.linalg.inv(self.matrix)
         square = inverse[0, 0] * dx * dx + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy * dy
-        return np.exp(-0.5 * np.minimum(square, 1400))
+        return np.asarray(np.exp(-0.5 * np.minimum(square, 1400)))
 
     @property
     def area(self) -> float:

@@ -118,8 +118,8 @@ def brightest_voxel(
     y, x = np.ogrid[y0:y1, x0:x1]
     near = np.hypot(y - place[0], x - place[1]) <= reach
     part = np.where(near, image[first:last, y0:y1, x0:x1], -np.inf)
-    z, y, x = np.unravel_index(int(part.argmax()), part.shape)
-    return int(z) + first, int(y) + y0, int(x) + x0
+    brightest = np.unravel_index(int(part.argmax()), part.shape)
+    return int(brightest[0]) + first, int(brightest[1]) + y0, int(brightest[2]) + x0
 
 
 def parted(contrast: Contrast, threshold: float, seeds: Sequence[tuple[int, int, int]]) -> np.ndarray:

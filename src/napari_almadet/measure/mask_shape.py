@@ -67,10 +67,11 @@ def shape_of(cutout: Cutout, lines: np.ndarray, mask: np.ndarray) -> MaskShape |
     sigma = np.sqrt(variance) * cutout.level
     y, x = np.indices(image.shape)
     positive = np.where(image > 0, image, 0)
-    centre = tuple(float((image * axis).sum() / total) for axis in (x, y))
+    centre = float((image * x).sum() / total), float((image * y).sum() / total)
     near = all(0 <= c <= n - 1 for c, n in zip(centre, image.shape[::-1], strict=True))
     if not near:
-        centre = tuple(float((positive * axis).sum() / positive.sum()) for axis in (x, y))
+        bright_part = positive.sum()
+        centre = float((positive * x).sum() / bright_part), float((positive * y).sum() / bright_part)
     dx, dy = x - centre[0], y - centre[1]
 
     def error_of(weights: np.ndarray) -> np.ndarray:

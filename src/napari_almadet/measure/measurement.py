@@ -117,7 +117,6 @@ class Measured:
     lines: np.ndarray | None = None  # the cutout without continuum, 0 where there is no data
     own: np.ndarray | None = None  # spectrum at the peak, continuum and all
     own_variance: float = np.nan  # of a pixels' sum of unit noise that it is
-    continuum_mask: np.ndarray | None = None
 
     @property
     def continuum_snr(self) -> float:
@@ -177,7 +176,7 @@ def fit_the_continuum(
         return
     if not parts.told:
         return
-    noise, pixels = cutout.noise, cutout.known.any(axis=0)
+    noise, pixels = cutout.noise, cutout.pixels
     shapes = [first_shape(seeds[j], cutout, scale.beam) for j in group]
     if line is not None and line.shape is not None:
         shapes[0] = line.shape
@@ -217,8 +216,8 @@ def fit_the_continuum(
     made.err_continuum_peak = float(sigma * np.sqrt(noise.spatial_variance(row)))
     spatial = noise.spatial_variance(row) * level**2
     spectral_index(made, spectrum_at(row, raw) * density * ratio, rest, spatial, density * ratio, cutout, scale)
-    if found is not None and found is not line and (line is None or made.continuum_snr > made.line_snr):
-        best = found.best
+    best = None if found is None or found is line else found.best
+    if found is not None and best is not None and (line is None or made.continuum_snr > made.line_snr):
         made.shape, made.ratio, made.method = found.shape, found.ratio, found.method
         made.place = (best.own.x, best.own.y, *np.sqrt(np.diag(best.covariance)[1:3]))
         made.size = found.size
@@ -244,7 +243,7 @@ def line_in(made: Measured, cutout: Cutout, scale: Scale, least: float) -> tuple
     flat = np.linalg.qr(white @ np.stack([np.ones(len(filled)), channel - channel.mean()], axis=1))[0]
     rest = white @ made.own[filled]
     rest = rest - flat @ (flat.T @ rest)
-    best = (least, None)
+    best: tuple[float, tuple[float, float] | None] = (least, None)
     width = 1.0
     while width <= len(filled) / 2:
         centre = np.arange(channel[0], channel[-1] + 1, max(width / 3, 1.0))
@@ -323,11 +322,6 @@ class LineTask:
         return len(self.cutout.planes)
 
     @cached_property
-    def pixels(self) -> np.ndarray:
-        """Pixels with data, (ny, nx)."""
-        return np.asarray(self.cutout.known.any(axis=0))
-
-    @cached_property
     def inverse(self) -> np.ndarray:
         """Inverse variance of each channel."""
         return np.asarray(1 / self.cutout.rms.astype(float) ** 2)
@@ -368,7 +362,7 @@ def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list
             if new is None or new.best is None:
                 break
             found, shapes = new, list(new.best.shapes)
-        rows = rows_of(shapes, task.pixels)
+        rows = rows_of(shapes, task.cutout.pixels)
         variance = cutout.noise.spatial_variance(rows[0]) * level_at(cutout, shapes[0]) ** 2
         covariance = covariance_of(cutout.noise, used, rest, variance)
         fits = fit_line(spectrum_at(rows[0], task.lines), used, covariance, centre, fwhm)
@@ -392,10 +386,10 @@ def fit_the_image(
     plain = weight / (weight @ spectra[0])
     sigma = float(np.sqrt(cutout.noise.spectral_variance(plain - plain.sum() * rest)) * level_at(cutout, shapes[0]))
     reach = max(APERTURE * fwhm, 1.2 * 2.3548 * float(np.sqrt(np.linalg.eigvalsh(shapes[0].matrix)[-1])))
-    known = aperture(cutout, [(shapes[0].x, shapes[0].y)], reach, task.pixels)
+    known = aperture(cutout, [(shapes[0].x, shapes[0].y)], reach, task.cutout.pixels)
     for shape in shapes[1:]:
         if np.hypot(shape.x - shapes[0].x, shape.y - shapes[0].y) < 2 * fwhm:
-            known |= aperture(cutout, [(shape.x, shape.y)], 0.8 * fwhm, task.pixels)
+            known |= aperture(cutout, [(shape.x, shape.y)], 0.8 * fwhm, task.cutout.pixels)
     return component(images, known, shapes, task.scale.beam, sigma, cutout)
 
 
@@ -440,7 +434,9 @@ def take_the_fit(
     weights = inside * scale.flux * scale.areas * scale.width / share
     level = level_at(cutout, shapes[0])
     if found is None:
-        choices = [(1.0, rows_of([Shape(shapes[0].x, shapes[0].y, scale.beam), *shapes[1:]], task.pixels)[0], 1.0, 0.0)]
+        choices = [
+            (1.0, rows_of([Shape(shapes[0].x, shapes[0].y, scale.beam), *shapes[1:]], task.cutout.pixels)[0], 1.0, 0.0)
+        ]
     else:
         choices = found.choices()
     values = []
@@ -486,7 +482,7 @@ def take_the_widths(
     Gaussian it is that of the spectrum itself.
     """
     used, covariance = fitted
-    spectrum = made.spectrum
+    spectrum = np.zeros(0) if made.spectrum is None else made.spectrum
     made.z, made.err_z = line.centroid(), line.error(line.centroid)
     if len(line.parameters) == 1:
         shift, error = line.skew(spectrum, used, covariance)

@@ -188,7 +188,8 @@ def sampled(field: tuple[int, int], beam: float) -> Iterator[tuple[slice, slice]
         starts = ((np.arange(count) + 0.5) * length / count - size / 2).astype(int)
         return [slice(max(s, 0), max(s, 0) + size) for s in starts]
 
-    return product(*(along(length) for length in field))
+    ny, nx = field
+    yield from product(along(ny), along(nx))
 
 
 def channels_noise(blocks: list[np.ndarray], beam: float) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -304,7 +305,7 @@ def spectral_correlation(spectra: np.ndarray) -> tuple[np.ndarray, float]:
     lags = np.empty(reach + 1)
     pairs = np.empty(reach + 1)
     for lag in range(reach + 1):
-        pairs[lag] = max(np.count_nonzero(seen[: n_channels - lag] & seen[lag:]), 1)
+        pairs[lag] = max(int(np.count_nonzero(seen[: n_channels - lag] & seen[lag:])), 1)
         lags[lag] = np.vdot(values[: n_channels - lag], values[lag:]) / pairs[lag]
     lags /= max(lags[0], 1e-30)
     mean = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
@@ -60,7 +60,7 @@ def gaussian(shape: Sequence[int], fwhm: float, device: torch.device | None = No
     return torch.exp(-4 * np.log(2) * (y[:, None] ** 2 + x**2) / fwhm**2)
 
 
-def gaussian_response(shape: tuple[int, int], beam: np.ndarray, fwhm: float, device=None) -> torch.Tensor:
+def gaussian_response(shape: tuple[int, ...], beam: np.ndarray, fwhm: float, device: Any = None) -> torch.Tensor:
     """A round Gaussian source of ``fwhm`` pixels as a beam shows it, its peak of 1 at [0, 0] of a periodic grid.
 
     The beam is its covariance along x and y in pixels², (2, 2).

@@ -114,7 +114,7 @@ def region(cube: Cube, find: RawDetection, noise: Noise, half: int, beam: float)
     y, x = round(find.y), round(find.x)
     y0, y1, x0, x1 = max(0, y - half), min(ny, y + half + 1), max(0, x - half), min(nx, x + half + 1)
     planes = cube.read(slice(None), slice(y0, y1), slice(x0, x1))
-    planes = planes - find.window.sidelobes_in((y0, x0), planes.shape[1:])
+    planes = (planes - find.window.sidelobes_in((y0, x0), planes.shape[1:])).astype(np.float32, copy=False)
     cutout = Cutout(planes, (y0, x0), noise)
     return replace(cutout, level=level_of(cutout, beam))
 
@@ -127,7 +127,7 @@ def inside(find: RawDetection, cutout: Cutout) -> bool:
 
 def reaches_border(made: Measured, cutout: Cutout, cube: Cube) -> bool:
     """Whether a mask touches a border of its cutout that is none of the field."""
-    footprint = made.parts.mask.any(axis=0)
+    footprint = np.asarray(made.parts.mask.any(axis=0))
     (y0, x0), (ny, nx), (height, width) = cutout.origin, cutout.planes.shape[1:], cube.shape[1:]
     return bool(
         (y0 > 0 and footprint[0].any())

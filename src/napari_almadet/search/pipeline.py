@@ -170,7 +170,8 @@ def decide_window(window: Window, cube: Cube, beam: float) -> Generator[Progress
         units = in_noise_units(torch.from_numpy(planes), beam, None if profile is None else torch.from_numpy(profile))
     except ValueError:  # no data here
         return nothing_bright(0.0)
-    return decide(units, beam, header_beam_in(cube, window.k))
+    header_beam = header_beam_in(cube, window.k)
+    return nothing_bright(0.0) if header_beam is None else decide(units, beam, header_beam)
 
 
 @in_steps

@@ -93,7 +93,7 @@ class Window:
     def sidelobes_in(self, origin: tuple[int, int], shape: tuple[int, int]) -> np.ndarray | float:
         """Sidelobes in a part of the cube, (channels, *shape) in the cube's unit; 0 where there are none."""
         if self.sidelobes is None or self.spectra is None:
-            return np.float32(0)
+            return 0.0
         y, x = ((origin[i] + np.arange(shape[i]) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
         grid = np.meshgrid(y, x, indexing="ij")
         images = [
