@@ -43,6 +43,7 @@ __all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
 
 
 WEIGHTS = ("blobs_finder", "deep_gru")
+KINDS = ("BlobsFinder", "DeepGRU")
 
 
 def load_networks(settings: Settings) -> Networks | SearchNetworks:
@@ -51,7 +52,7 @@ def load_networks(settings: Settings) -> Networks | SearchNetworks:
         return search_networks.load(settings)
     from napari_almadet.networks.weights import load_all
 
-    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device)
+    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device, KINDS)
     blobs_finder, deep_gru = networks
     return Networks(blobs_finder, deep_gru, device, cards)
 

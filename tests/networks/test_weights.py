@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from napari_almadet.networks.blobs_finder import BlobsFinder
 from napari_almadet.networks.deep_gru import DeepGRU
-from napari_almadet.networks.weights import SHIPPED, load, pick_device, save
+from napari_almadet.networks.weights import SHIPPED, load, load_all, pick_device, save
 
 
 @pytest.mark.parametrize(("network", "shape"), [(BlobsFinder(latent=256), (1, 1, 256, 256)), (DeepGRU(), (3, 128))])
@@ -70,3 +70,28 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="not available"):
             pick_device("cuda")
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    network = DeepGRU()
+    with torch.no_grad():
+        next(network.parameters()).view(-1)[3] = float("nan")
+    save(network, tmp_path / "nan.safetensors", {})
+    with pytest.raises(ValueError, match="not finite"):
+        load(tmp_path / "nan.safetensors")
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    save(DeepGRU(), tmp_path / "gru.safetensors", {})
+    with pytest.raises(ValueError, match="holds weights of DeepGRU, not of Judge"):
+        load_all([tmp_path / "gru.safetensors"], "cpu", ["Judge"])
+
+
+@pytest.mark.parametrize(
+    "card",
+    [[], {}, {"network": []}, {"network": "DeepGRU"}, {"network": "DeepGRU", "config": {"hidden": 10**9}}, 3, None],
+)
+def test_odd_cards_are_refused(tmp_path, card):
+    save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata={"card": json.dumps(card)})
+    with pytest.raises(ValueError, match="does not hold weights of this package"):
+        load(tmp_path / "odd.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -97,6 +98,9 @@ def test_a_set_on_disk_is_complete_and_is_not_made_twice(tmp_path):
     assert len(third) == 3
     assert (made[1] / "dirty.fits").stat().st_mtime_ns == stamp
     assert not list(tmp_path.glob("*.partial"))
+    for other in ({"seed": 1}, {"which": "train"}, {"observation": replace(SMALL, size=64)}):
+        with pytest.raises(ValueError, match=r"was made with other options \((seed|size)\): give another folder"):
+            list(write_set(tmp_path, 3, **{"which": "test", "observation": SMALL, "jobs": 1} | other))
 
 
 def test_sample_cubes_have_coordinates_and_a_beam():

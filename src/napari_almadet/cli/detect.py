@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Device, NetworkName, Preset, app, messages
+from napari_almadet.cli.endings import Terminated, ends_at_once, exit_code
 from napari_almadet.cli.report import conclude, tell, with_bars
 from napari_almadet.settings import BEAMS, PRESETS, Settings
 
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from napari_almadet.batch import Outcome
+
+
+SCHEDULER_SECONDS = 20  # that a scheduler may take to answer
 
 
 def own_weights(given: list[str]) -> dict[str, str]:
@@ -45,8 +50,9 @@ almadet detect huge.fits --memory 16\n
 almadet detect huge.fits --scheduler tcp://login1:8786\n
 [bold]Exit code[/]\n
 0: all cubes were searched, now or before; 1: some cube could not be; 2: the command was not understood;
-130: it was interrupted."""
+130: it was interrupted; 143: it was told to end."""
 )
+@ends_at_once
 def detect(
     cubes: Annotated[
         list[Path],
@@ -212,23 +218,33 @@ def detect(
     del networks
     tasks = batch.plan(cubes, out)
     outcomes: list[Outcome] = []
-    interrupted = False
+    interrupted = 0
+    # from here on the results so far are kept, and processes are told to end and do so in order
+    before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with closing(with_bars(tasks, search, min(jobs, len(tasks)), quiet)) as done:
             for outcome in done:
                 outcomes.append(replace(outcome, detections=None))
                 tell(outcome, quiet)
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as error:
+        interrupted = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
     if len(tasks) > 1 and outcomes:
         outcomes.sort(key=lambda outcome: tasks.index(outcome.task))
         batch.write_tables(outcomes, out)
         conclude(outcomes, len(tasks), out, quiet)
     if interrupted:
         messages.print("Interrupted. The same command goes on where this one stopped.")
-        raise typer.Exit(130)
+        raise typer.Exit(exit_code(interrupted))
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def terminated(_number: int, _frame: object) -> NoReturn:
+    """What SIGTERM does while cubes are searched: end as Ctrl-C does, with the results so far."""
+    raise Terminated
 
 
 def connected(scheduler: str) -> Client:
@@ -238,9 +254,12 @@ def connected(scheduler: str) -> Client:
     except ModuleNotFoundError as error:
         messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[distributed]"')
         raise typer.Exit(1) from error
+    if "://" not in scheduler and not Path(scheduler).is_file():  # for which the library would wait for ever
+        messages.print(f"[red]No cluster:[/] there is no scheduler file {escape(scheduler)}", soft_wrap=True)
+        raise typer.Exit(1)
     place = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
     try:
-        client = Client(**place, timeout=30)
+        client = Client(**place, timeout=SCHEDULER_SECONDS)
     except (OSError, TimeoutError, ValueError) as error:
         messages.print(
             f"[red]No cluster:[/] {escape(scheduler)} does not answer ({escape(str(error))})", soft_wrap=True

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Scenario, SetName, app, messages, output
+from napari_almadet.cli.endings import ends_at_once
 from napari_almadet.simulation import SCENARIOS_ABOUT
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ PIXELS_PER_BEAM = 6.0  # of an instrument whose pixels are not given
 
 
 @app.command(epilog="\n\n".join(f"[bold]{name}[/]: {about}" for name, about in SCENARIOS_ABOUT.items()))
+@ends_at_once
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder for the cubes, in which each gets one.", show_default=False)],
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many cubes.")] = 10,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,11 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import NetworkName, app, messages, output
+from napari_almadet.cli.endings import ends_at_once
 
 
 @app.command()
+@ends_at_once
 def train(
     network: Annotated[NetworkName, typer.Argument(help="Which network.", show_default=False)],
     out: Annotated[
@@ -81,11 +84,19 @@ def train(
         "jobs": jobs,
     }
     recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
+    folder = out or Path("runs") / network
+    if differ := other_options(folder, {"network": network.value, **asdict(recipe)}):
+        messages.print(
+            f"[red]{escape(str(folder))} holds a training with other options ({', '.join(differ)}):[/] "
+            "give another --out, or the same options, to go on with it.",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
     with Progress(console=messages, transient=True) as bar:
         task = bar.add_task("Simulating fields")
         try:
             weights = teach(
-                out or Path("runs") / network,
+                folder,
                 recipe,
                 lambda done, total: bar.update(task, completed=done, total=total, visible=done < total),
             )
@@ -93,3 +104,21 @@ def train(
             messages.print(f"[red]{escape(str(error))}[/]", soft_wrap=True)
             raise typer.Exit(1) from error
     output.print(f"Weights: {escape(str(weights))}", highlight=False, soft_wrap=True)
+
+
+FREE = ("epochs", "workers", "jobs", "patience")  # options that may change when a training goes on
+
+
+def other_options(folder: Path, options: dict) -> list[str]:
+    """Which options a training that is in a folder has otherwise; writes them down where there is none."""
+    path = folder / "options.json"
+    options = {name: value for name, value in json.loads(json.dumps(options)).items() if name not in FREE}
+    if path.is_file():
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            before = {}
+        return [name for name, value in options.items() if before.get(name) != value]
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
+    return []

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -55,7 +55,9 @@ def save(network: nn.Module, path: Path, card: dict) -> None:
     os.replace(partial, path)
 
 
-def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, dict]:
+def load(
+    name_or_path: str | Path, device: torch.device | str = "cpu", kinds: tuple[str, ...] = ()
+) -> tuple[nn.Module, dict]:
     """Load shipped weights by name (``"blobs_finder"``, ``"deep_gru"``) or any ``.safetensors`` file by path.
 
     Returns
@@ -67,7 +69,8 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> tuple[
     Raises
     ------
     ValueError
-        If there is no such file or it was not written by :func:`save`.
+        If there is no such file, it was not written by :func:`save`, holds another network than one of ``kinds``
+        (default: any), or numbers that are not finite.
     """
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
@@ -79,21 +82,38 @@ def load(name_or_path: str | Path, device: torch.device | str = "cpu") -> tuple[
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})["card"])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        network = NETWORKS[card["network"]](**card["config"])
+        kind, config = NETWORKS[card["network"]], dict(card["config"])
+        with torch.device("meta"):  # of no size, whatever the card says
+            shapes = {key: value.shape for key, value in kind(**config).state_dict().items()}
+        if shapes != {key: value.shape for key, value in state.items()}:
+            raise ValueError(f"its numbers are not those of a {card['network']}")
+        network = kind(**config)
         network.load_state_dict(state)
-    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} does not hold weights of this package: {error}") from error
+    except Exception as error:  # a card can hold anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path} does not hold weights of this package: {reason}") from error
+    if kinds and card["network"] not in kinds:
+        raise ValueError(f"{path} holds weights of {card['network']}, not of {' or '.join(kinds)}")
+    if not all(torch.isfinite(value).all() for value in state.values() if value.is_floating_point()):
+        raise ValueError(f"{path} holds weights that are not finite: its training failed")
     card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return network.float().to(device).eval(), card
 
 
-def load_all(names_or_paths: Iterable[str | Path], device: str = "auto") -> tuple[list, torch.device, tuple[dict, ...]]:
+def load_all(
+    names_or_paths: Iterable[str | Path], device: str = "auto", kinds: Iterable[str] | None = None
+) -> tuple[list, torch.device, tuple[dict, ...]]:
     """Load several networks, see :func:`load`, onto the device that :func:`pick_device` picks.
+
+    ``kinds`` are the names of their classes, for each the one that it must be; default: any.
 
     Returns
     -------
     networks, device, cards
     """
     picked = pick_device(device)
-    networks, cards = zip(*(load(name, picked) for name in names_or_paths), strict=True)
+    names = list(names_or_paths)
+    wanted = [()] * len(names) if kinds is None else [(kind,) for kind in kinds]
+    loaded = [load(name, picked, kind) for name, kind in zip(names, wanted, strict=True)]
+    networks, cards = zip(*loaded, strict=True)
     return list(networks), picked, cards

@@ -29,13 +29,14 @@ class SearchNetworks:
 
 
 WEIGHTS = ("source_finder", "line_finder", "judge")
+KINDS = ("SourceFinder", "LineFinder", "Judge")
 
 
 def load(settings: Settings) -> SearchNetworks:
     """Load the networks of this preset, by the weights the settings name, onto the device they name."""
     from napari_almadet.networks.weights import load_all
 
-    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device)
+    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device, KINDS)
     source_finder, line_finder, judge = networks
     return SearchNetworks(source_finder, line_finder, judge, device, cards)
 

@@ -7,6 +7,7 @@ line's centre -+ FWHM.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -204,13 +205,17 @@ def write_set(
     """Simulate ``n`` cubes into ``folder/<scenario>-<number>``, in parallel, and yield each as it is done.
 
     With ``mosaic`` over 1 each is a mosaic of that many fields on a side, and has no sky model cube.  Cubes that
-    are there already are not made again, so an interrupted run goes on where it stopped.  ``shapes`` and
+    are there already are not made again, so an interrupted run goes on where it stopped; if they were made with other
+    options, it is refused (`ValueError`).  ``shapes`` and
     ``own_instrument`` are those of :func:`simulate_cube`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     observation = observation or Observation()
     targets = {folder / f"{scenario}-{i:05d}": seed_of(which, i, scenario, seed) for i in range(n)}
-    for target in [t for t in targets if t.is_dir()]:
+    there = [t for t in targets if t.is_dir()]
+    for target in there:
+        _check_options(target, targets[target], observation, mosaic, shapes)
+    for target in there:
         yield target
         del targets[target]
     if not targets:
@@ -227,6 +232,32 @@ def write_set(
         futures = [pool.submit(_simulate_one, target, s, *options) for target, s in targets.items()]
         for future in as_completed(futures):
             yield future.result()
+
+
+def _check_options(target: Path, seed: int, observation: Observation, mosaic: int, shapes: dict | None) -> None:
+    """Refuse to go on in a folder whose cubes were made with other options.
+
+    Raises
+    ------
+    ValueError
+        If a cube that is there already is not the one that would be made.
+    """
+    try:
+        about = json.loads((target / "simulation.json").read_text(encoding="utf-8"))
+        there = {"seed": about["seed"], "channels": about["observation"]["n_channels"]}
+        there |= {
+            "size": about["observation"]["size"],
+            "mosaic": about.get("mosaic", 1),
+            "shapes": about.get("shapes") or {},
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{target} is no simulated cube: give another folder, or remove it") from None
+    asked = {"seed": seed, "channels": observation.n_channels, "size": observation.size, "mosaic": mosaic}
+    asked |= {"shapes": json.loads(json.dumps(shapes or {}))}
+    if mosaic > 1:  # whose size is that of all its fields
+        there["size"] = asked["size"]
+    if differ := [name for name, value in asked.items() if there[name] != value]:
+        raise ValueError(f"{target} was made with other options ({', '.join(differ)}): give another folder")
 
 
 @lru_cache(maxsize=1)

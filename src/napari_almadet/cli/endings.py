@@ -1,0 +1,90 @@
+"""How a command ends when it is told to: at once, without children, with the exit code that shells expect."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import signal
+import threading
+from collections.abc import Callable
+from multiprocessing import active_children
+from typing import NoReturn, ParamSpec
+
+import typer
+from rich.markup import escape
+
+from napari_almadet.cli.common import messages
+
+P = ParamSpec("P")
+PATIENCE = 10.0  # seconds in which libraries may tidy up after a signal, before the process ends as it is
+NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) if hasattr(errno, "EDQUOT") else ()
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends the work as Ctrl-C does."""
+
+
+def exit_code(signal_number: int) -> int:
+    """What a shell expects of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    return 128 + signal_number
+
+
+def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
+    """Make Ctrl-C and SIGTERM end a command and its processes, and a disk that takes nothing one sentence.
+
+    Whatever the libraries in between make of the interruption (a trainer ends with 0 or 1, a pool waits for its
+    processes), the exit code is 130 or 143.
+    """
+
+    @functools.wraps(command)
+    def ending(*args: P.args, **kwargs: P.kwargs) -> None:
+        if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+            command(*args, **kwargs)
+            return
+        came: list[int] = []
+
+        def end(number: int, _frame: object) -> None:
+            _kill_children()
+            if came:  # for the second time
+                os._exit(exit_code(number))
+            came.append(number)
+            watch = threading.Timer(PATIENCE, os._exit, (exit_code(number),))
+            watch.daemon = True
+            watch.start()
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            command(*args, **kwargs)
+            if came:
+                _leave(came[0])
+        except OSError as error:
+            if came:
+                _leave(came[0])
+            if error.errno not in NO_PLACE:
+                raise
+            where = f"{error.filename} cannot be written" if error.filename else "The disk takes nothing more"
+            messages.print(f"[red]{escape(where)}:[/] {escape(error.strerror or str(error))}", soft_wrap=True)
+            raise typer.Exit(1) from error
+        except BaseException:
+            if came:
+                _leave(came[0])
+            raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    return ending
+
+
+def _leave(number: int) -> NoReturn:
+    _kill_children()
+    messages.print("Interrupted. The same command goes on where this one stopped.")
+    raise typer.Exit(exit_code(number)) from None
+
+
+def _kill_children() -> None:
+    """End the processes of pools, which would otherwise finish what they are at."""
+    for child in active_children():
+        child.kill()

@@ -1,0 +1,95 @@
+"""Commands that are told to end do so at once, whatever the libraries in between make of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from napari_almadet.cli.endings import ends_at_once
+from napari_almadet.cli.train import other_options
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+WORK = """
+    import multiprocessing, sys, time, typer
+    from napari_almadet.cli.endings import ends_at_once
+    app = typer.Typer()
+
+    @app.command()
+    @ends_at_once
+    def work(how: str) -> None:
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(100,))
+        child.start()
+        print(child.pid, flush=True)
+        try:
+            time.sleep(100)
+        except KeyboardInterrupt:
+            if how == "swallowed":
+                return
+            if how == "as a trainer does":
+                sys.exit(0)
+            raise
+
+    app()
+"""
+
+
+@pytest.mark.parametrize("how", ["raised", "swallowed", "as a trainer does"])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_with_its_code_and_without_children(how, sent, code):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WORK), how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    child = int(process.stdout.readline())
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Interrupted." in said
+    assert "Traceback" not in said
+    deadline = time.monotonic() + 30
+    while _alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _alive(child)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "The disk takes nothing more: No space left on device"),
+        (PermissionError(13, "Permission denied", "/out/a"), "/out/a cannot be written: Permission denied"),
+        (OSError(30, "Read-only file system", "/out"), "/out cannot be written: Read-only file system"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_one_sentence(error, said):
+    app = typer.Typer()
+
+    @app.command()
+    @ends_at_once
+    def work() -> None:
+        raise error
+
+    result = CliRunner().invoke(app, [])
+    assert result.exit_code == 1
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_training_with_other_options_is_known(tmp_path):
+    assert other_options(tmp_path / "run", {"network": "judge", "seed": 1, "epochs": 5}) == []
+    assert other_options(tmp_path / "run", {"network": "judge", "seed": 1, "epochs": 9}) == []
+    assert other_options(tmp_path / "run", {"network": "judge", "seed": 2, "epochs": 9}) == ["seed"]
