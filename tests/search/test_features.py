@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from napari_almadet.search.components import gaussian
 from napari_almadet.search.features import (
@@ -166,3 +167,21 @@ def test_sidelobes_have_twins_and_kin_and_sources_do_not():
     assert not symmetry_and_correlation(rows[:2], spectra[:2], np.array([90.0, 18.0]), units, 2 * BEAM).any(), (
         "in its main lobe"
     )
+
+
+@pytest.mark.parametrize(("kernel", "factor"), [((0, 1, 0), 1.0), ((0.25, 0.5, 0.25), 1.63), ((1, 1, 1), 1.73)])
+def test_a_wide_line_is_less_sure_where_channels_share_their_noise(kernel, factor):
+    """Of sums over many channels: (sum of the kernel)^2 over its power, which is 8/3 of Hanning's."""
+    rng = np.random.default_rng(5)
+    kernel = np.array(kernel) / np.sqrt(np.square(kernel).sum())
+    noise = ndimage.convolve1d(rng.normal(size=(600, 100)), kernel, axis=1, mode="wrap").astype(np.float32)
+    line = (2.5 * np.exp(-0.5 * ((np.arange(100) - 50) / 8) ** 2)).astype(np.float32)[None]
+    rms = torch.ones(100)
+    alone, beside = own_lines(line, rms), own_lines(line, rms, torch.from_numpy(noise))
+    assert alone / beside == pytest.approx(factor, rel=0.04)
+
+
+def test_emission_all_over_a_field_is_not_all_taken_for_noise():
+    line = np.exp(-0.5 * ((np.arange(100) - 50) / 8) ** 2).astype(np.float32)[None]
+    everywhere = torch.from_numpy(np.repeat(20 * line, 300, axis=0))
+    assert own_lines(line, torch.ones(100)) / own_lines(line, torch.ones(100), everywhere) <= 1.75

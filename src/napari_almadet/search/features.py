@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_almadet.constants import NORMAL_MAD
-from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, templates
+from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, stack_snr, templates
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.raw_detection import Features
 
@@ -23,6 +24,10 @@ LINE_SNR = 4.5  # that a line has at least
 PARENTS = 3  # brightest candidates, of which another may be a sidelobe
 NO_SIDELOBE = 1.5  # beams from a source, where none of its sidelobes is yet; what is there has its spectrum mixed in
 NEIGHBOURHOOD = 8.0  # beams, in which a brighter neighbour is looked for
+QUIET = 512  # spectra without a source are enough to know the noise of lines to a percent
+FAINT = 4.0  # S/N of the stacked image, under which a place shows no source
+SHARED = 1.1  # times as noisy as in independent channels: less is chance, or of no consequence
+MOST_SHARED = 1.75  # likewise: noise smoothed over three channels has sqrt(3); what is more is emission in the field
 LEAST_SPREAD = 0.5  # of a field's stacked image over its noise; less is no field the networks know
 SIGMA_TO_FWHM = 2.3548  # to the digits the shipped networks were trained with
 LEAST_CHANCE = 0.1  # of Source Finder; what is less likely is not looked at
@@ -128,16 +133,56 @@ def part_neighbours(rows: np.ndarray, spectra: np.ndarray, beam: float) -> np.nd
     return ((inverse @ spectra) / sigma[:, None]).astype(np.float32)
 
 
-def own_lines(spectrum: np.ndarray, rms: torch.Tensor) -> np.ndarray:
-    """SNR of the best line in each spectrum (n, channels), as :func:`line_maps` has it: shape (n,)."""
+def own_lines(spectrum: np.ndarray, rms: torch.Tensor, noise: torch.Tensor | None = None) -> np.ndarray:
+    """S/N of the best line in each spectrum (n, channels), as :func:`line_maps` has it: shape (n,).
+
+    Parameters
+    ----------
+    noise
+        Spectra without a source, (m, channels), see :func:`quiet_spectra`: where neighbouring channels share their
+        noise, wide lines have more of it.  Default: channels are independent.
+    """
     import torch
 
     values = torch.as_tensor(spectrum, device=rms.device)
-    best = [
-        (band.values.T @ templates(len(band.values), band.rms, band.widths)[0].T).amax(dim=1)
-        for band in bands(values.T, rms)
-    ]
+    samples = repeat(None) if noise is None else bands(noise.T, rms)
+    best = []
+    for band, sample in zip(bands(values.T, rms), samples, strict=False):
+        bank, _, widths = templates(len(band.values), band.rms, band.widths)
+        snr = band.values.T @ bank.T
+        if sample is not None:
+            snr = snr / noise_factor_of_lines(sample.values.T @ bank.T, widths)
+        best.append(snr.amax(dim=1))
     return as_in_one_band(torch.stack(best).amax(dim=0), len(rms)).cpu().numpy()
+
+
+def noise_factor_of_lines(responses: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
+    """By how much lines of each template are noisier than in independent channels: (templates,).
+
+    Parameters
+    ----------
+    responses
+        Of spectra without a source to the templates, (m, templates).
+    widths
+        Of the templates, in channels.
+    """
+    import torch
+
+    factor = torch.ones_like(widths)
+    for width in widths.unique():
+        rows = widths == width
+        spread = float(responses[:, rows].abs().median()) / NORMAL_MAD
+        factor[rows] = min(spread, MOST_SHARED) if spread > SHARED else 1.0
+    return factor
+
+
+def quiet_spectra(units: NoiseUnits) -> torch.Tensor:
+    """Spectra of up to :data:`QUIET` places without a source in the stacked image, (m, channels), in noise units."""
+    import torch
+
+    faint = units.valid & (stack_snr(units).abs() < FAINT)
+    places = torch.nonzero((faint if faint.any() else units.valid).flatten())[:, 0]
+    return units.cube.flatten(1)[:, places[:: max(1, len(places) // QUIET)]].T
 
 
 def symmetry_and_correlation(

@@ -38,7 +38,7 @@ from napari_almadet.search.decisions import classify, drop_sidelobes_across_wind
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
 from napari_almadet.search.distribute import each, scatter
 from napari_almadet.search.extended import in_own_noise, merge_extended, merge_extended_across_windows, part_by_lines
-from napari_almadet.search.features import centres, measure_features, own_lines, part_neighbours, spectra
+from napari_almadet.search.features import centres, measure_features, own_lines, part_neighbours, quiet_spectra, spectra
 from napari_almadet.search.limits import out_of_distribution
 from napari_almadet.search.line_maps import MAPS, WIDEST, maps
 from napari_almadet.search.lines import frequency_denoising, resolutions
@@ -353,7 +353,7 @@ def search_window(
     rows = centres(answer, units.valid, beam)
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own
-    features = measure_features(rows, images, units, own, own_lines(flat, units.rms), beam)
+    features = measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet_spectra(units)), beam)
     channels = units.channels.cpu().numpy()
     if sidelobes is not None:
         in_unit = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
