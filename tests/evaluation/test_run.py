@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from napari_almadet.catalogue.candidate import Box
+from napari_almadet.catalogue.candidate import Box, Candidate, SourceMask
 from napari_almadet.evaluation import run as module
 from napari_almadet.evaluation.finders import Source
 from napari_almadet.evaluation.results import Results, StaleResults
 from napari_almadet.evaluation.run import (
     Classical,
     Preset,
+    candidates_of,
     flux_in_hertz,
     found_record,
     mask_iou,
@@ -251,3 +252,12 @@ def test_files_of_version_0_1_go_on(tmp_path):
     assert file.about()["scenario"] == "paper"
     with pytest.raises(StaleResults, match="scenario"):
         file.prepare({"set": "test", "scenario": "empty", "seed": 0})
+
+
+def test_masks_are_handed_on_and_parts_of_an_object_are_not_counted():
+    own = np.ones((3, 4, 5), bool)
+    whole = Candidate(1, Box(0, 4, 0, 5), 0.9, mask=SourceMask((2, 0, 0), own))
+    part = Candidate(2, Box(0, 2, 0, 2), 0.9, parent=1)
+    detections = SimpleNamespace(kept=[whole, part], flux_unit=u.Jy * u.Hz, cube=SimpleNamespace(rest_frequency=None))
+    (source,) = candidates_of(detections)
+    assert source.mask == ((2, 0, 0), own)

@@ -108,7 +108,7 @@ def candidates_of(detections: Detections) -> list[Source]:
     Parts of an object, which are listed below it, are not counted.
     """
     to_hertz = flux_in_hertz(detections.flux_unit, detections.cube.rest_frequency)
-    return [_source(candidate, to_hertz) for candidate in detections.kept if not getattr(candidate, "parent", 0)]
+    return [_source(candidate, to_hertz) for candidate in detections.kept if not candidate.parent]
 
 
 def _source(candidate: Candidate, to_hertz: float) -> Source:
@@ -116,7 +116,7 @@ def _source(candidate: Candidate, to_hertz: float) -> Source:
     line = {"channels": candidate.channels, "z": primary.centre, "fwhm": primary.fwhm} if primary else {}
     if candidate.kind != "continuum":
         line["flux"] = candidate.f_sum * to_hertz
-    mask = getattr(candidate, "mask", None)
+    mask = candidate.mask
     line["mask"] = None if mask is None else (mask.origin, mask.voxels)
     return Source(candidate.x, candidate.y, candidate.box, candidate.kind, candidate.snr_pixel, candidate.prob, **line)
 
