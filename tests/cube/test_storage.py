@@ -195,6 +195,18 @@ def casa(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
+def test_a_casa_image_with_a_table_of_frequencies_has_the_velocities_of_its_cube(casa):
+    """casacore keeps the frequencies of an axis that is linear in optical velocity as a table."""
+    header = header_of(CTYPE3="VOPT", CRVAL3=1e6, CDELT3=2e5, CUNIT3="m/s", RESTFRQ=1.42e9)
+    data = np.random.default_rng(4).normal(size=(60, 5, 6)).astype("f4")
+    plain, image = (read_cube(path) for path in casa(data, header))
+    np.testing.assert_array_equal(image.read(), data)
+    channels = np.arange(60)
+    np.testing.assert_allclose(image.frequency(channels).value, plain.frequency(channels).value, rtol=1e-9)
+    assert np.ptp(np.diff(plain.frequency(channels).value)) > 1e4  # Hz: a straight line would be wrong by channels
+
+
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
 @pytest.mark.parametrize("projection", ["SIN", "TAN", "NCP"])
 def test_a_casa_image_is_the_cube_that_it_was_made_of(casa, projection):
     data = np.random.default_rng(3).normal(size=(1, 9, 40, 50)).astype("f4")

@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
+from astropy import constants
 from astropy.io import fits
 
+UNEVEN = 0.05  # channels, by which a tabulated axis may differ from a straight line: a twentieth of one is no error
 MOST_AXES = 16  # of an image; the FITS standard allows 999, which nobody writes and memory does not hold
 PACKED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -467,11 +469,7 @@ def _casa(path: Path) -> Stored:
         columns.append(fits.Column("CHAN", "J", array=np.tile(np.arange(channels), polarisations)))
         columns.append(fits.Column("POL", "J", array=np.repeat(np.arange(polarisations), channels)))
         beams.append(fits.BinTableHDU.from_columns(columns, name="BEAMS"))
-    if (uneven := _unevenness(coordinates)) > 0.05:
-        notes.append(
-            f"The image's spectral axis is a table, and not linear: its coordinates are wrong by up to "
-            f"{uneven:.2g} channels."
-        )
+    notes += _tabulated_axis(header, coordinates)
     return Stored(header, source, beams=beams, notes=notes)
 
 
@@ -493,14 +491,43 @@ def _casa_beam(beam: dict) -> tuple[float, float, float]:
     return major, minor, angle
 
 
-def _unevenness(coordinates: dict) -> float:
-    """By how many channels at most a tabulated spectral axis differs from the straight line through its first two."""
+def _tabulated_axis(header: fits.Header, coordinates: dict) -> list[str]:
+    """Give a header the spectral axis of a CASA image that has its frequencies as a table; notes on what it could not.
+
+    casacore keeps axes that are not linear in frequency so, a VOPT cube's among them, and casa-formats-io 0.3.1 takes
+    the first step for all.  Frequencies that are even in wavelength are an axis of wavelengths.
+    """
+    frequencies = _tabulated_frequencies(coordinates)
+    if frequencies is None or _unevenness(frequencies) <= UNEVEN:
+        return []
+    axes = [i for i in range(1, header["NAXIS"] + 1) if str(header.get(f"CTYPE{i}", "")).startswith("FREQ")]
+    wavelengths = constants.c.value / frequencies
+    if _unevenness(wavelengths) > UNEVEN or len(axes) != 1:
+        return [
+            f"The image's spectral axis is a table, and not linear: its coordinates are wrong by up to "
+            f"{_unevenness(frequencies):.2g} channels."
+        ]
+    step = (wavelengths[-1] - wavelengths[0]) / (len(wavelengths) - 1)
+    for key, value in (("CTYPE", "WAVE"), ("CUNIT", "m"), ("CRPIX", 1.0), ("CRVAL", wavelengths[0]), ("CDELT", step)):
+        header[f"{key}{axes[0]}"] = value
+    return ["The image's spectral axis is a table of frequencies; they are even in wavelength, and read so."]
+
+
+def _tabulated_frequencies(coordinates: dict) -> np.ndarray | None:
+    """Frequencies in Hz of each channel of a tabulated spectral axis; None where there is no such axis."""
     for name, system in coordinates.items():
         if re.fullmatch(r"spectral\d+", name) and "tabular" in system:
             values = np.asarray(system["tabular"]["worldvalues"], float)
-            if len(values) > 2 and values[1] != values[0]:
-                return float(np.abs((values - values[0]) / (values[1] - values[0]) - np.arange(len(values))).max())
-    return 0.0
+            if len(values) > 2 and np.isfinite(values).all() and (values > 0).all() and values[1] != values[0]:
+                return values
+    return None
+
+
+def _unevenness(values: np.ndarray) -> float:
+    """By how many channels at most values (channels,) differ from the straight line through their first and last."""
+    n = len(values) - 1
+    step = (values[-1] - values[0]) / n
+    return float(np.abs((values - values[0]) / step - np.arange(n + 1)).max()) if step else float("inf")
 
 
 # --- HDF5 ---
