@@ -36,7 +36,7 @@ class Shape:
         dx, dy = x - self.x, y - self.y
         inverse = np.linalg.inv(self.matrix)
         square = inverse[0, 0] * dx * dx + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy * dy
-        return np.asarray(np.exp(-0.5 * np.minimum(square, 1400)))
+        return np.asarray(np.exp(-0.5 * np.clip(square, 0, 1400)))
 
     @property
     def area(self) -> float:

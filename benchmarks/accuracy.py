@@ -1,0 +1,271 @@
+"""How true the catalogue's numbers are, and whether their errors hold, in cubes with known sources of many kinds.
+
+    python benchmarks/accuracy.py                  # all kinds, four cubes of nine sources each
+    python benchmarks/accuracy.py --kinds pairs hanning --cubes 8 --seed 5
+
+For each kind and range of S/N (of the line, matched to its own profile) it prints how many sources were found, and of
+each quantity the median of the pull (value - truth) / error, which should be 0, its spread by the median absolute
+deviation, which should be 1, and the median bias in percent.  It also prints the share of unresolved sources over
+S/N 30 that are given a size.
+
+The cubes are analytic: Gaussians seen through a Gaussian beam, times line profiles, in Gaussian noise of the beam's
+correlation.  Nothing of `napari_almadet.simulation` is used, so that an error common to both cannot hide.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from astropy import units as u
+from astropy.wcs import WCS
+from radio_beam import Beam
+
+from napari_almadet import Cube, Settings, detect
+from napari_almadet.detection import load_networks
+
+K2 = 4 * np.log(2)
+RMS = 1e-3  # Jy/beam, of a channel
+PIXEL = 0.1  # arcsec
+CHANNEL = 10.0  # km/s
+REST = 230.538e9  # Hz
+BINS = ((0, 8), (8, 15), (15, 30), (30, 60), (60, 1000), (8, 1000))  # the last are all that the errors should hold for
+MATCH = 0.8  # beams, within which a candidate is a source
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of cubes; lengths in pixels, widths in channels, sizes of sources in beams."""
+
+    side: int = 200
+    channels: int = 96
+    beam: tuple[float, float, float] = (5.5, 4.2, 30.0)  # FWHM of both axes, angle in degrees
+    sources: int = 9
+    snr: tuple[float, float] = (6, 100)
+    width: tuple[float, float] = (3, 20)
+    resolved: float = 0.5  # share of the sources
+    sizes: tuple[float, float] = (0.5, 2.0)
+    profile: str = "gaussian"
+    pair: tuple[float, float] | None = None  # beams to a second source beside each
+    continuum: float = 0.0  # share of the sources with some
+    kernel: tuple[float, ...] = (1.0,)  # that the channels' noise was smoothed with
+    smoothing: float = 1.0  # how many times the beam's FWHM the correlation of the noise is as wide
+    rising: float = (
+        0.0  # by how much the noise rises from the middle to the border, as a primary-beam correction leaves it
+    )
+
+
+KINDS = {
+    "compact": Kind(),
+    "elongated": Kind(beam=(7.0, 3.5, 30.0), resolved=0.0, snr=(30, 90), width=(5, 9)),
+    "resolved": Kind(resolved=1.0, sources=5, sizes=(1.0, 2.5), snr=(20, 120)),
+    "pairs": Kind(resolved=0.0, sources=6, pair=(1.0, 2.0), snr=(12, 80)),
+    "double-horned": Kind(profile="double", width=(6, 16), snr=(8, 100)),
+    "wide": Kind(channels=160, width=(18, 40), snr=(8, 100)),
+    "hanning": Kind(kernel=(0.25, 0.5, 0.25)),
+    "smoothed": Kind(smoothing=np.sqrt(2)),
+    "primary beam": Kind(rising=1.5),
+    "continuum": Kind(continuum=0.8, width=(3, 15)),
+}
+
+
+@dataclass
+class Source:
+    """What is true of a source; fluxes in Jy km/s and Jy, widths in km/s, the centroid in channels."""
+
+    x: float
+    y: float
+    snr: float
+    f_sum: float
+    f_cont: float
+    z: float
+    w50: float
+    resolved: bool
+
+
+@dataclass
+class Pulls:
+    """Rows of (S/N, quantity, pull, bias), and of points over S/N 30 whether they were given a size."""
+
+    rows: list[tuple[float, str, float, float]] = field(default_factory=list)
+    sized: list[bool] = field(default_factory=list)
+    found: int = 0
+    missed: int = 0
+    false: int = 0
+
+
+def covariance(major: float, minor: float, angle: float) -> np.ndarray:
+    """Matrix (2, 2) in FWHM², along x and y, of an ellipse whose angle runs from North through East (to -x)."""
+    turn = np.radians(angle)
+    along, across = np.array([-np.sin(turn), np.cos(turn)]), np.array([np.cos(turn), np.sin(turn)])
+    return major**2 * np.outer(along, along) + minor**2 * np.outer(across, across)
+
+
+def gaussian(side: int, x: float, y: float, matrix: np.ndarray) -> np.ndarray:
+    """Image of an elliptical Gaussian of peak 1."""
+    inverse = np.linalg.inv(matrix)
+    dy, dx = np.mgrid[:side, :side] - np.array([y, x])[:, None, None]
+    return np.exp(-K2 * (inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2))
+
+
+def noise(rng: np.random.Generator, kind: Kind, beam: np.ndarray) -> np.ndarray:
+    """Planes of unit noise, correlated in space as wide as ``kind.smoothing`` beams and in frequency as its kernel."""
+    side, margin = kind.side + 64, len(kind.kernel)
+    v, w = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+    half = 0.5 * beam * kind.smoothing**2
+    power = half[0, 0] * w**2 + 2 * half[0, 1] * w * v + half[1, 1] * v**2
+    white = rng.standard_normal((kind.channels + margin, side, side)).astype(np.float32)
+    planes = np.fft.irfft2(np.fft.rfft2(white) * np.exp(-(np.pi**2 / K2) * power), s=(side, side))
+    planes = sum(k * planes[i : i + kind.channels] for i, k in enumerate(kind.kernel))[:, : kind.side, : kind.side]
+    return (planes / planes.std()).astype(np.float32)
+
+
+def profile(rng: np.random.Generator, kind: Kind, width: float, centre: float) -> Callable[[np.ndarray], np.ndarray]:
+    """A line of some FWHM in channels: one Gaussian, or two horns and what is between them."""
+    parts = [(1.0, 0.0, 1.0)]
+    if kind.profile == "double":
+        apart = rng.uniform(0.35, 0.6)
+        parts = [(1.0, -apart, 0.5), (rng.uniform(0.6, 1.0), apart, 0.5), (0.45, 0.0, 1.0)]
+    return lambda z: sum(a * np.exp(-K2 * ((z - centre - o * width) / (f * width)) ** 2) for a, o, f in parts)
+
+
+def places(rng: np.random.Generator, kind: Kind, beam: float) -> list[tuple[float, float, int]]:
+    """(x, y, group) of the sources: apart from each other, but for those of a pair."""
+    made: list[tuple[float, float, int]] = []
+    edge = 2.2 * beam + 3
+    for _ in range(20000):
+        x, y = rng.uniform(edge, kind.side - 1 - edge, 2)
+        if len({g for _, _, g in made}) == kind.sources:
+            break
+        if any(np.hypot(x - a, y - b) < 6.5 * beam for a, b, _ in made):
+            continue
+        group = len({g for _, _, g in made})
+        made.append((x, y, group))
+        if kind.pair:
+            distance, angle = rng.uniform(*kind.pair) * beam, rng.uniform(0, 2 * np.pi)
+            made.append((x + distance * np.cos(angle), y + distance * np.sin(angle), group))
+    return made
+
+
+def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
+    """A cube with its sources."""
+    rng = np.random.default_rng([seed, 20261129])
+    beam = covariance(*kind.beam)
+    fwhm = float(np.linalg.det(beam) ** 0.25)
+    level = np.ones((kind.side, kind.side))
+    if kind.rising:
+        y, x = np.mgrid[: kind.side, : kind.side] - (kind.side - 1) / 2
+        level = (1 + kind.rising) ** ((x**2 + y**2) / (kind.side / 2) ** 2)
+    data = noise(rng, kind, beam) * RMS * level
+    channel, fine = np.arange(kind.channels), np.linspace(0, kind.channels - 1, 40 * kind.channels)
+    sources = []
+    for x, y, _ in places(rng, kind, fwhm):
+        resolved = rng.uniform() < kind.resolved
+        size = np.zeros((2, 2))
+        if resolved:
+            major = rng.uniform(*kind.sizes) * fwhm
+            size = covariance(major, major * rng.uniform(0.4, 1), rng.uniform(0, 180))
+        seen = beam + size
+        ratio = float(np.sqrt(np.linalg.det(seen) / np.linalg.det(beam)))
+        width = float(np.exp(rng.uniform(*np.log(kind.width))))
+        reach = min(1.6 * width + 3, 0.45 * kind.channels)
+        line = profile(rng, kind, width, rng.uniform(reach, kind.channels - reach))
+        spectrum, smooth = line(channel), line(fine)
+        snr = float(np.exp(rng.uniform(*np.log(kind.snr))))
+        local = RMS * level[round(y), round(x)]
+        height = snr * local / np.sqrt((spectrum**2).sum())
+        steady = 0.0
+        if rng.uniform() < kind.continuum:
+            steady = float(np.exp(rng.uniform(np.log(6), np.log(60)))) * local / np.sqrt(kind.channels)
+        data += (height * spectrum + steady)[:, None, None] * gaussian(kind.side, x, y, seen)
+        over = np.flatnonzero(smooth >= 0.5 * smooth.max())
+        sources.append(
+            Source(
+                *(x, y, snr, height * spectrum.sum() * ratio * CHANNEL, steady * ratio),
+                float((spectrum * channel).sum() / spectrum.sum()),
+                float(fine[over[-1]] - fine[over[0]]) * CHANNEL,
+                resolved,
+            )
+        )
+    return cube_of(data.astype(np.float32), kind), sources
+
+
+def cube_of(data: np.ndarray, kind: Kind) -> Cube:
+    """Planes as a cube on the sky, in Jy/beam, with channels of :data:`CHANNEL`."""
+    wcs = WCS(naxis=3)
+    wcs.wcs.ctype = "RA---SIN", "DEC--SIN", "VRAD"
+    wcs.wcs.crval = 150.1, 2.2, 1e6
+    wcs.wcs.crpix = kind.side / 2, kind.side / 2, 1
+    wcs.wcs.cdelt = -PIXEL / 3600, PIXEL / 3600, CHANNEL * 1e3
+    wcs.wcs.cunit = "deg", "deg", "m/s"
+    wcs.wcs.restfrq = REST
+    wcs.wcs.set()
+    major, minor, angle = kind.beam
+    beam = Beam(major * PIXEL * u.arcsec, minor * PIXEL * u.arcsec, angle * u.deg)
+    return replace(Cube.from_array(data), wcs=wcs, unit=u.Jy / u.beam, beams=beam)
+
+
+def compared(cube: Cube, sources: list[Source], kind: Kind, networks: object, pulls: Pulls) -> None:
+    """Detect, match each source with the nearest candidate, and add what it says of it."""
+    kept = detect(cube, Settings(), networks=networks).kept
+    reach = MATCH * float(np.linalg.det(covariance(*kind.beam)) ** 0.25)
+    free = list(kept)
+    for source in sorted(sources, key=lambda s: -s.snr):
+        near = sorted(free, key=lambda c: np.hypot(c.x - source.x, c.y - source.y))
+        if not near or np.hypot(near[0].x - source.x, near[0].y - source.y) > max(3.0, reach):
+            pulls.missed += 1
+            continue
+        candidate = near[0]
+        free.remove(candidate)
+        pulls.found += 1
+        if not source.resolved and source.snr > 30:
+            pulls.sized.append(bool(np.isfinite(candidate.dc_maj)))
+        for name in ("x", "y", "z", "f_sum", "w50", "f_cont"):
+            value, error, truth = getattr(candidate, name), getattr(candidate, f"err_{name}"), getattr(source, name)
+            if np.isfinite(value) and error > 0:
+                bias = 100 * (value / truth - 1) if name in ("f_sum", "w50", "f_cont") and truth else np.nan
+                pulls.rows.append((source.snr, name, (value - truth) / error, bias))
+    pulls.false += len(free)
+
+
+def printed(name: str, pulls: Pulls) -> None:
+    """The tables of one kind."""
+    print(f"\n{name}: {pulls.found} found, {pulls.missed} missed, {pulls.false} unmatched", end="")
+    if pulls.sized:
+        print(f"; {sum(pulls.sized)} of {len(pulls.sized)} points over S/N 30 are given a size", end="")
+    print()
+    rows = pulls.rows
+    for low, high in BINS:
+        told = []
+        for quantity in ("f_sum", "w50", "z", "x", "y", "f_cont"):
+            pull = np.array([p for s, q, p, _ in rows if q == quantity and low <= s < high])
+            bias = np.array([b for s, q, _, b in rows if q == quantity and low <= s < high])
+            if len(pull) >= 5:
+                spread = 1.4826 * np.median(np.abs(pull - np.median(pull)))
+                percent = f", {np.median(bias):+.1f} %" if np.isfinite(bias).all() else ""
+                told.append(f"{quantity} {np.median(pull):+.2f} ({spread:.2f}{percent}; {len(pull)})")
+        if told:
+            print(f"  S/N {low}-{high}: " + "  ".join(told))
+
+
+def main() -> None:
+    """Print the tables of the kinds that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--cubes", type=int, default=4, help="of each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    networks = load_networks(Settings())
+    for number, name in enumerate(KINDS):
+        if name in arguments.kinds:
+            pulls = Pulls()
+            for i in range(arguments.cubes):
+                cube, sources = simulated(KINDS[name], 1000 * arguments.seed + 100 * number + i)
+                compared(cube, sources, KINDS[name], networks, pulls)
+            printed(name, pulls)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Masks: smooth and clip from the detection outward, watershed between neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_almadet.measure.mask import Contrast, brightest_voxel, contrast, dilated, grown, parted
+from napari_almadet.measure.noise import white
+
+
+def test_a_mask_wider_by_pixels_and_channels():
+    mask = np.zeros((7, 9, 9), bool)
+    mask[3, 4, 4] = True
+    assert dilated(mask, 1, 2).sum() == 5 * 3 * 3
+    assert dilated(mask, 20, 0).sum() == 81
+    known = np.ones_like(mask)
+    known[:, :, 5] = False
+    wider = grown(mask, np.zeros_like(mask), known, 1, 1)
+    assert wider.sum() == 3 * 4  # a cross less the arm without data, in three channels
+
+
+def test_a_mask_does_not_grow_into_others():
+    mask, others = np.zeros((2, 3, 5, 5), bool)
+    mask[1, 2, 2] = others[1, 2, 3] = True
+    assert not (grown(mask, others, np.ones_like(mask), 2, 1) & others).any()
+
+
+def test_a_watershed_parts_two_that_touch():
+    x = np.arange(40)
+    ridge = 20 * np.exp(-0.5 * ((x - 12) / 4) ** 2) + 15 * np.exp(-0.5 * ((x - 26) / 4) ** 2)
+    image = np.zeros((3, 5, 40), np.float32)
+    image[1, 2] = ridge
+    seen = Contrast(image, -image, image)
+    labels = parted(seen, 4.0, [(1, 2, 12), (1, 2, 26)])[1, 2]
+    border = int(np.flatnonzero(labels == 2)[0])
+    assert border == pytest.approx(19, abs=1)
+    assert (labels[labels > 0][:-1] <= labels[labels > 0][1:]).all()
+    assert set(np.unique(parted(seen, 4.0, [(1, 2, 12)]))) == {0, 1}
+
+
+def test_parts_without_a_detection_are_left_out():
+    image = np.zeros((3, 5, 40), np.float32)
+    image[1, 2, 5] = image[1, 2, 30] = 10
+    assert parted(Contrast(image, -image, image), 4.0, [(1, 2, 5)]).sum() == 1
+
+
+def test_noise_has_no_voxel_over_the_threshold_and_a_faint_line_has():
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal((40, 48, 48)).astype(np.float32)
+    known = np.ones(noise.shape, bool)
+    y, x = np.indices((48, 48))
+    source = np.exp(-4 * np.log(2) * ((x - 24) ** 2 + (y - 24) ** 2) / 4**2)
+    line = np.exp(-0.5 * ((np.arange(40) - 20) / 3) ** 2)
+    empty = contrast(noise, known, white(40), 4.0, 8, 1.0)
+    assert np.count_nonzero(empty.highest > empty.threshold()) <= 30
+    seen = contrast((noise + 2.5 * line[:, None, None] * source).astype(np.float32), known, white(40), 4.0, 8, 1.0)
+    assert seen.highest[20, 24, 24] > 8
+
+
+def test_the_threshold_rises_where_negative_voxels_are_as_many():
+    image = np.zeros((4, 50, 50), np.float32)
+    image[0], low = 5.5, np.zeros_like(image)
+    assert Contrast(image, low, image).threshold() == 4.0
+    low[1, :10] = -4.8
+    assert Contrast(image, low, image).threshold() == 5.0
+
+
+def test_the_brightest_voxel_is_looked_for_nearby_and_in_the_line():
+    image = np.zeros((10, 20, 20), np.float32)
+    image[4, 8, 9], image[8, 8, 8], image[4, 15, 15] = 3, 9, 9
+    assert brightest_voxel(image, (8, 8), (3, 6), 2.5) == (4, 8, 9)

@@ -1,0 +1,158 @@
+"""Whether a dirty beam may be estimated from a cube: dirty ones, CLEANed ones and smoothed ones, and their headers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from astropy.io import fits
+from scipy import ndimage
+
+from napari_almadet.search.beam_decision import (
+    BeamDecision,
+    brightest,
+    by_header,
+    cleaned_by,
+    decide,
+    lobe_axes,
+    nothing_bright,
+    settled,
+    verdict,
+)
+from napari_almadet.search.noise_units import in_noise_units
+
+SIDE, CHANNELS = 96, 40
+
+
+def coverage(seed: int = 1) -> np.ndarray:
+    """Density of visibilities on the grid of `numpy.fft.rfft2`: tracks at random, point symmetric by being real."""
+    rng = np.random.default_rng(seed)
+    cells = np.zeros((2 * SIDE, SIDE + 1))
+    for _ in range(160):
+        radius, angle = 34 * np.sqrt(rng.uniform()), rng.uniform(-np.pi / 2, np.pi / 2)
+        cells[round(radius * np.sin(angle)) % (2 * SIDE), round(radius * np.cos(angle))] += 1
+    return ndimage.gaussian_filter(cells, 0.7, mode="wrap")
+
+
+def psf_of(density: np.ndarray) -> np.ndarray:
+    psf = np.fft.irfft2(density)
+    return psf / psf[0, 0]
+
+
+def fitted_beam(psf: np.ndarray) -> np.ndarray:
+    """Covariance of the round Gaussian as wide as the main lobe."""
+    return np.eye(2) * float(np.prod(lobe_axes(torch.from_numpy(psf)))) / 2.3548**2
+
+
+def planes(kind: str, snr: float = 60) -> tuple[np.ndarray, np.ndarray, float]:
+    """A cube with two bright points, the header's beam, and its FWHM: dirty, CLEANed, or CLEANed and smoothed."""
+    density = coverage()
+    psf = psf_of(density)
+    beam = fitted_beam(psf)
+    fwhm = 2.3548 * float(np.sqrt(beam[0, 0]))
+    rng = np.random.default_rng(3)
+    white = np.fft.rfft2(rng.standard_normal((CHANNELS, 2 * SIDE, 2 * SIDE)))
+    noise = np.fft.irfft2(white * np.sqrt(density))[:, :SIDE, :SIDE]
+    noise /= noise.std()
+    lag = np.fft.fftfreq(2 * SIDE, 1 / (2 * SIDE))
+    clean = np.exp(-0.5 * (lag[:, None] ** 2 + lag**2) / beam[0, 0])
+    response = psf if kind == "dirty" else clean
+    line = np.exp(-0.5 * ((np.arange(CHANNELS) - 20) / 3) ** 2)
+    line /= np.linalg.norm(line)
+    data = noise
+    for y, x, share in ((40, 44, 1.0), (66, 60, 0.6)):
+        moved = np.roll(response, (y, x), (0, 1))[:SIDE, :SIDE]
+        data = data + share * snr * line[:, None, None] * moved
+    if kind == "smoothed":
+        data = ndimage.gaussian_filter(data, (0, *(2 * [float(np.sqrt(beam[0, 0]))])))
+        beam = 2 * beam
+    return data.astype(np.float32), beam, fwhm
+
+
+def decided(kind: str, snr: float = 60) -> BeamDecision:
+    data, beam, fwhm = planes(kind, snr)
+    return decide(in_noise_units(torch.from_numpy(data), fwhm), fwhm, beam)
+
+
+def test_a_dirty_cube_with_bright_points_is_dirty():
+    decision = decided("dirty")
+    assert (decision.beam, decision.rule) == ("dirty", "estimated")
+    assert decision.values["slope"] == pytest.approx(1, abs=0.2)
+    assert decision.as_dict()["lobe"] == pytest.approx([1, 1], abs=0.09)
+
+
+@pytest.mark.parametrize("kind", ["cleaned", "smoothed"])
+def test_a_cleaned_or_smoothed_cube_is_clean(kind):
+    decision = decided(kind)
+    assert not decision.dirty
+    assert decision.rule in ("slope", "unexplained", "lobe", "invisible")
+
+
+def test_a_cube_without_a_bright_source_needs_no_decision():
+    decision = decided("dirty", snr=3)
+    assert (decision.beam, decision.rule) == ("clean", "nothing bright")
+
+
+PASSED = {"lobe": [1.0, 1.0], "slope": 1.0, "err_slope": 0.05, "explained": 0.6, "visible": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({}, "estimated"),
+        ({"lobe": [1.09, 0.92]}, "estimated"),
+        ({"lobe": [1.10, 1.0]}, "lobe"),
+        ({"lobe": [1.0, 0.9]}, "lobe"),
+        ({"lobe": [np.nan, 1.0]}, "lobe"),
+        ({"visible": 0.029}, "invisible"),
+        ({"visible": 0.03}, "estimated"),
+        ({"slope": 0.59}, "slope"),
+        ({"slope": 0.6}, "estimated"),
+        ({"slope": 1.41}, "slope"),
+        ({"err_slope": 0.26}, "slope"),
+        ({"explained": 0.19}, "unexplained"),
+        ({"explained": 0.2}, "estimated"),
+    ],
+)
+def test_each_test_has_its_limit(changed, rule):
+    assert verdict({**PASSED, **changed}) == ("dirty" if rule == "estimated" else "clean", rule)
+
+
+def test_the_user_has_the_last_word():
+    assert settled("auto") is None
+    assert settled("dirty").dirty
+    assert not settled("clean").dirty
+    assert settled("/data/beam.fits") == BeamDecision("dirty", "given", {"psf": "/data/beam.fits"})
+
+
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        ("tclean niter = 1000 gain=0.1", "niter = 1000"),
+        ("niter=0", ""),
+        ("taskname=imsmooth", "imsmooth"),
+        ("RESTOR: Miriad restor", "RESTOR:"),
+        ("hanningsmooth of the visibilities", ""),
+        ("", ""),
+    ],
+)
+def test_headers_tell_of_clean_and_smoothing(history, said):
+    header = fits.Header()
+    header["HISTORY"] = history
+    cube = SimpleNamespace(header=header, beam=object())
+    assert cleaned_by(cube) == said
+    decision = by_header(cube)
+    assert (decision is None) == (not said)
+
+
+def test_a_cube_without_a_beam_is_taken_as_it_is():
+    assert by_header(SimpleNamespace(header=None, beam=None)).rule == "no beam"
+
+
+def test_of_several_windows_the_brightest_source_decides():
+    dirty = BeamDecision("dirty", "estimated", {"snr": 80.0})
+    clean = BeamDecision("clean", "slope", {"snr": 30.0})
+    assert brightest([clean, None, dirty]) is dirty
+    assert brightest([None]) == nothing_bright(0.0)
