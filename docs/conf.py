@@ -25,7 +25,7 @@ extensions = [
     "sphinxcontrib.mermaid",
 ]
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "findings/README.md", "docs/**"]
 exclude_patterns = ["docs/images", "docs/*.py", "**/__pycache__"]
 
 html_theme = "furo"

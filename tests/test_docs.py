@@ -29,7 +29,9 @@ def test_links_lead_somewhere(page):
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in DOCS} - {"index.md"}
-    assert pages | {"../CHANGELOG.md", "../CONTRIBUTING.md"} == set(re.findall(r"\]\(([^)\s]+\.(?:md|rst))\)", index))
+    assert pages | {"../CHANGELOG.md", "../CONTRIBUTING.md", "../findings/README.md"} == set(
+        re.findall(r"\]\(([^)\s]+\.(?:md|rst))\)", index)
+    )
 
 
 def test_one_version_in_all_places():
