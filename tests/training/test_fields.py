@@ -242,3 +242,14 @@ def test_between_the_leaves_of_a_cloud_nothing_is_asked(tmp_path):
     np.savez(tmp_path / "train-0.npz", maps=maps, sources=np.zeros((0, len(COLUMNS))))
     with pytest.raises(ValueError, match="older version"):
         Fields(tmp_path, "train", seed=1)
+
+
+@pytest.mark.parametrize(("effect", "smoothed", "dirty"), [("none", 0, True), ("clean", 0, False), ("none", 1, False)])
+def test_a_field_says_whether_its_sources_have_the_sidelobes_of_a_dirty_beam(
+    instrument, monkeypatch, effect, smoothed, dirty
+):
+    monkeypatch.setattr("napari_almadet.training.fields.CHANNELS", 32)
+    monkeypatch.setattr("napari_almadet.training.fields.EFFECTS", {effect: 1.0})
+    monkeypatch.setattr("napari_almadet.training.fields.SHORT_SPACINGS", 0.0)
+    monkeypatch.setattr("napari_almadet.training.fields.SMOOTHED", smoothed)
+    assert simulate_field(np.random.default_rng(3), instrument, empty=1.0).dirty is dirty

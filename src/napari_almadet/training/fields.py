@@ -301,6 +301,8 @@ class SimulatedField:
         Number of the galaxy or cloud that is seen at each place, the brighter of two; 0 for none: (SIDE, SIDE).
     between
         Where a cloud is seen away from its leaves, so that nothing is asked there: (SIDE, SIDE).
+    dirty
+        Whether its sources have the sidelobes of a dirty beam.
     """
 
     cube: torch.Tensor
@@ -308,6 +310,7 @@ class SimulatedField:
     beam: float
     objects: np.ndarray
     between: np.ndarray
+    dirty: bool = True
 
 
 def simulate_field(rng: np.random.Generator, instrument: Instrument, empty: float = EMPTY) -> SimulatedField:
@@ -353,7 +356,8 @@ def simulate_field(rng: np.random.Generator, instrument: Instrument, empty: floa
     cube, blank = blemish(rng, cube)
     truth = np.array(rows).reshape(-1, len(COLUMNS) - 1)
     iy, ix = np.rint(truth[:, :2]).astype(int).clip(0, SIDE - 1).T
-    return SimulatedField(cube, truth[~blank[iy, ix]], beam.fwhm, objects * ~blank, between & ~blank)
+    dirty_beam = effect not in ("clean", "restored") and smoothing is None
+    return SimulatedField(cube, truth[~blank[iy, ix]], beam.fwhm, objects * ~blank, between & ~blank, dirty_beam)
 
 
 def restoring(beam: CleanBeam) -> torch.Tensor:

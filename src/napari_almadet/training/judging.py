@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from napari_almadet.evaluation.matching import match
 from napari_almadet.networks.judge import Judge
 from napari_almadet.progress import finish
+from napari_almadet.search.beam_decision import settled
 from napari_almadet.search.features import encode
 from napari_almadet.search.lines import frequency_denoising
 from napari_almadet.search.networks import SearchNetworks
@@ -37,7 +38,9 @@ def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> t
     """
     field = simulate_field(rng, shared, EMPTY)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
-    _, finds, _ = search_window(field.cube.numpy(), whole, field.beam, networks)
+    _, finds, _ = search_window(
+        field.cube.numpy(), whole, field.beam, networks, decision=settled("dirty" if field.dirty else "clean")
+    )
     finish(frequency_denoising(finds, Settings(), networks))
     numbers = encode([find.features for find in finds])
     places = np.array([(find.y, find.x) for find in finds]).reshape(-1, 2)
