@@ -33,6 +33,7 @@ from napari_almadet.cube.reading import read_cube, short_name
 from napari_almadet.cube.storage import split_address
 from napari_almadet.progress import Progress
 from napari_almadet.settings import Settings
+from napari_almadet.threads import cores
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -327,11 +328,6 @@ def _few_threads(threads: int) -> Iterator[None]:
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- the tables of all ---------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_almadet.networks.source_finder import SourceFinder, from_all_sides
+from napari_almadet import threads
+from napari_almadet.networks.source_finder import SourceFinder, from_all_sides, halved
 
 
 @pytest.fixture
@@ -80,3 +81,35 @@ def test_a_mirrored_image_has_the_mirrored_answer(network, axis):
     assert not torch.allclose(network(images.flip(axis))[:, 0], network(images)[:, 0].flip(axis - 1), atol=1e-3)
     torch.testing.assert_close(mirrored[:, 0], answer[:, 0].flip(axis - 1), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(mirrored[:, axis - 1], -answer[:, axis - 1].flip(axis - 1), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(64, 64), (37, 50)])
+def test_made_for_inference_it_answers_the_same(shape):
+    torch.manual_seed(1)
+    network = SourceFinder(widths=(8, 12, 16))
+    for module in network.modules():  # normalisations as training leaves them
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            module.weight.uniform_(0.5, 2)
+            module.bias.normal_()
+    images = torch.randn(1, 8, *shape)
+    plain = network.eval()(images)
+    torch.testing.assert_close(network.for_inference()(images), plain, atol=1e-4, rtol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+
+
+def test_halved_is_max_pool():
+    images = torch.randn(2, 3, 8, 12)
+    assert torch.equal(halved(images), torch.nn.functional.max_pool2d(images, 2))
+
+
+@torch.inference_mode()
+def test_sides_looked_at_in_several_threads_have_the_answer_of_one(network, monkeypatch):
+    images = torch.randn(1, 8, 40, 36)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    alone = from_all_sides(network, images)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(threads, "cores", lambda: 3)
+    torch.testing.assert_close(from_all_sides(network, images), alone, atol=1e-5, rtol=1e-5)

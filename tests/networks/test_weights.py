@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -95,3 +96,16 @@ def test_odd_cards_are_refused(tmp_path, card):
     save_file({"a": torch.zeros(1)}, tmp_path / "odd.safetensors", metadata={"card": json.dumps(card)})
     with pytest.raises(ValueError, match="does not hold weights of this package"):
         load(tmp_path / "odd.safetensors")
+
+
+def test_networks_of_a_run_are_loaded_once_and_again_when_their_file_has_changed(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save(DeepGRU(), path, {"seed": 1})
+    (first,), _, (card,) = load_all([path], "cpu")
+    card["mine"] = True  # a caller's own
+    (again,), _, (its_card,) = load_all([path], "cpu")
+    assert again is first
+    assert "mine" not in its_card
+    os.utime(path, ns=(1, 1))
+    (changed,), _, _ = load_all([path], "cpu")
+    assert changed is not first

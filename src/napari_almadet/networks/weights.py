@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from napari_almadet.networks.line_finder import LineFinder
 from napari_almadet.networks.source_finder import SourceFinder
 
 NETWORKS = {network.__name__: network for network in (BlobsFinder, DeepGRU, SourceFinder, LineFinder, Judge)}
+KEPT = 6  # networks held in memory: those of both presets, and one more; the largest takes 20 MB
+_loading = threading.Lock()
 SHIPPED = files(__package__) / "weights"
 
 
@@ -113,7 +117,23 @@ def load_all(
     """
     picked = pick_device(device)
     names = list(names_or_paths)
-    wanted = [()] * len(names) if kinds is None else [(kind,) for kind in kinds]
-    loaded = [load(name, picked, kind) for name, kind in zip(names, wanted, strict=True)]
+    wanted: list[tuple[str, ...]] = [()] * len(names) if kinds is None else [(kind,) for kind in kinds]
+    loaded = [_kept(name, picked, kinds) for name, kinds in zip(names, wanted, strict=True)]
     networks, cards = zip(*loaded, strict=True)
     return list(networks), picked, cards
+
+
+def _kept(name_or_path: str | Path, device: torch.device, kinds: tuple[str, ...]) -> tuple[nn.Module, dict]:
+    """A network ready to be asked, loaded once in a process, and again if its file has changed."""
+    path = Path(name_or_path)
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    with _loading:  # lru_cache may call a function twice for two threads at once
+        network, card = _ready(str(name_or_path), changed, str(device), kinds)
+    return network, dict(card)
+
+
+@lru_cache(maxsize=KEPT)
+def _ready(name_or_path: str, changed: int, device: str, kinds: tuple[str, ...]) -> tuple[nn.Module, dict]:
+    network, card = load(name_or_path, device, kinds)
+    network.requires_grad_(False)
+    return network.for_inference() if isinstance(network, SourceFinder) else network, card
