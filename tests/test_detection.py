@@ -1,13 +1,16 @@
 import itertools
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from astropy.io import ascii as tables
+from astropy.io import fits
 
-from napari_almadet import Settings, __version__, detect, read_cube, write_result
+from napari_almadet import Cube, Settings, __version__, detect, read_cube, write_result
 from napari_almadet.catalogue.candidate import Status
+from napari_almadet.cube.storage import Tiled
 from napari_almadet.detection import detect_steps
 from napari_almadet.paper.pipeline import Networks
 
@@ -197,6 +200,33 @@ def test_closing_stops_within_one_batch(planes_of, cube_of, oracles, counted):
             break
     steps.close()
     assert network.batches == [2]
+
+
+def test_closing_ends_the_hash_too(planes_of, sky_cube, oracles, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(Cube, "sha256", lambda cube, asked: wanted.append(asked) or "")
+    steps = detect_steps(sky_cube(planes_of(shape=(16, 70, 70))), SMALL, oracles)
+    next(steps)
+    while not wanted:  # it begins in a thread of its own
+        time.sleep(0.01)
+    assert wanted[0]()
+    steps.close()
+    assert not wanted[0]()
+
+
+@pytest.mark.parametrize(("memory", "times"), [(4.0, 1), (1e-4, 3)])
+def test_a_compressed_cube_that_memory_holds_is_decoded_once(tmp_path, planes_of, oracles, monkeypatch, memory, times):
+    planes = planes_of(SOURCES)
+    fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(planes.astype(np.float32), quantize_level=0)]).writeto(
+        tmp_path / "cube.fits.fz"
+    )
+    cube, decoded, read = read_cube(tmp_path / "cube.fits.fz"), [], Tiled.read
+    monkeypatch.setattr(Tiled, "read", lambda source, part: decoded.append(read(source, part)) or decoded[-1])
+    detections = detect(cube, replace(SMALL, memory=memory), networks=oracles)
+    assert detections.cube.data is cube.data  # what is held is let go
+    n = sum(values.size for values in decoded) / planes.size
+    assert n == 1 if times == 1 else n >= times
+    assert len(detections.kept) == len(SOURCES)
 
 
 def test_the_result_says_where_it_comes_from(planes_of, sky_cube, oracles):

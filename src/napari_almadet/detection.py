@@ -7,8 +7,12 @@ The paper's ten steps are in :mod:`napari_almadet.paper.pipeline`, the default's
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +21,7 @@ from napari_almadet import __version__
 from napari_almadet.catalogue.candidate import Candidate, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.prepare import prepared
+from napari_almadet.cube.storage import Held, Lazy
 from napari_almadet.paper.pipeline import (
     Networks,
     frequency_denoising,
@@ -30,7 +35,9 @@ from napari_almadet.search.distribute import each
 from napari_almadet.search.networks import SearchNetworks
 from napari_almadet.search.pipeline import search_steps
 from napari_almadet.search.reliability import assign, find_negatives, judged, notes
+from napari_almadet.search.windows import held_beside
 from napari_almadet.settings import Settings
+from napari_almadet.threads import alone, beside
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -119,12 +126,34 @@ def detect_steps(
 
     Closing the generator stops the work within one batch.  Parameters as for :func:`detect`.
     """
-    settings, scales, negatives, more, noise = settings or Settings(), {}, None, {}, None
-    yield Progress("Loading the networks", 0, 1)
-    if client is None:
-        networks = networks or load_networks(settings)
-    elif settings.preset != "almadet":
+    settings = settings or Settings()
+    if client is not None and settings.preset != "almadet":
         raise ValueError(f"a cluster searches with the preset almadet, not with {settings.preset}")
+    stopped = threading.Event()
+    sha256 = beside(partial(cube.sha256, lambda: not stopped.is_set()))
+    try:
+        yield Progress("Loading the networks", 0, 1)
+        if client is not None:
+            return (yield from _detect(cube, settings, None, client, sha256))
+        networks = networks or load_networks(settings)
+        with alone():
+            return (yield from _detect(cube, settings, networks, None, sha256))
+    finally:
+        stopped.set()
+
+
+def _detect(
+    given: Cube,
+    settings: Settings,
+    networks: Networks | SearchNetworks | None,
+    client: Client | None,
+    sha256: Future[str],
+) -> Generator[Progress, None, Detections]:
+    """The same, with the networks loaded; the cube's hash is known when ``sha256`` has a result."""
+    scales, negatives, more, noise, cube = {}, None, {}, None, given
+    if client is None and isinstance(given.data, Lazy) and held_beside(given, settings):
+        yield Progress("Reading the cube", 0, 1)
+        cube = replace(given, data=Held(given.data))
     cube, bad, told = yield from prepared.steps(cube, settings)
 
     if networks is None or isinstance(networks, SearchNetworks):
@@ -147,11 +176,12 @@ def detect_steps(
         yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
 
     yield Progress("Writing down the provenance", 0, 1)
-    origin = provenance(cube, settings, networks) | ({"scales": scales} if scales else {}) | more
+    origin = provenance(cube, settings, networks, sha256.result()) | ({"scales": scales} if scales else {}) | more
     origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
     if cube.primary_beam is not None:
         origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
     said = told + said + caveats(cube)
+    cube = replace(cube, data=given.data)
     return Detections(cube, settings, candidates, stacked, probability, origin, said, negatives, noise)
 
 
@@ -170,14 +200,14 @@ def noise_record(noise: Noise) -> dict:
     }
 
 
-def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> dict:
+def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks, sha256: str) -> dict:
     """Where a result comes from: program, networks, device, cube and date, as plain values."""
     return {
         "version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(networks.device),
         "networks": networks_used(settings, networks),
-        "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": cube.sha256()},
+        "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": sha256},
     }
 
 

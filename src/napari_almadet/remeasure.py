@@ -133,7 +133,9 @@ def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetwor
     """What a run would return for a cube that was not searched: no candidates, a probability map of NaN."""
     stacked: np.ndarray = stack(cube)
     nowhere = np.full_like(stacked, np.nan)
-    return Detections(cube, settings, [], stacked, nowhere, provenance(cube, settings, networks), caveats(cube))
+    return Detections(
+        cube, settings, [], stacked, nowhere, provenance(cube, settings, networks, cube.sha256()), caveats(cube)
+    )
 
 
 def _touched(candidate: Candidate) -> str:

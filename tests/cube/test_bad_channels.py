@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from napari_almadet import read_cube
-from napari_almadet.cube.bad_channels import bad_channels, ranges, told
+from napari_almadet.cube.bad_channels import (
+    bad_channels,
+    correlation,
+    medians,
+    percentiles_of,
+    ranges,
+    stripes,
+    strongest_wave,
+    taper_of,
+    told,
+    unit_vector,
+)
 from napari_almadet.cube.cube import Cube
 from napari_almadet.simulation.dataset import simulate_cube
 from napari_almadet.simulation.observe import Observation
@@ -141,3 +152,35 @@ def test_real_cubes_lose_no_channel_with_data(shared_data):
     for path in sorted((shared_data / "real").glob("*.fits*")):
         assert set(bad_channels(read_cube(path))) <= {"blank"}, path.name
     assert isinstance(read_cube(path), Cube)
+
+
+def test_quick_statistics_are_those_of_numpy():
+    rng = np.random.default_rng(0)
+    planes = rng.normal(size=(7, 20, 30)).astype(np.float32)
+    planes[rng.random(planes.shape) < 0.3] = np.nan
+    planes[:, 3, 4] = np.nan
+    expected = np.nan_to_num(np.nanmedian(np.where(np.isnan(planes).all(axis=0), 0, planes), axis=0))
+    np.testing.assert_allclose(medians(planes), expected, rtol=1e-6)
+    for n in (1, 2, 500):
+        values = rng.normal(size=n).astype(np.float32)
+        np.testing.assert_allclose(
+            percentiles_of(values, (15.87, 50, 84.13)), np.percentile(values, (15.87, 50, 84.13)), rtol=1e-5
+        )
+
+
+def test_planes_alike_are_alike_as_unit_vectors():
+    rng = np.random.default_rng(1)
+    one = rng.normal(5, 1, size=(40, 50)).astype(np.float32)
+    other = (one + rng.normal(size=one.shape)).astype(np.float32)
+    assert np.dot(unit_vector(one), unit_vector(other)) == pytest.approx(correlation(one, other), abs=1e-5)
+    assert unit_vector(np.full((40, 50), 3, np.float32)) is None
+    one[2, 3] = np.nan
+    assert unit_vector(one) is None
+
+
+@pytest.mark.parametrize("amplitude", [0.2, 1.0, 5.0])
+def test_no_wave_is_stronger_than_the_strongest_is_said_to_be(amplitude):
+    """Only where it is stronger than the noise are stripes looked for."""
+    y, x = np.indices((96, 128))
+    plane = np.random.default_rng(2).normal(size=y.shape) + amplitude * np.sin(0.9 * y - 0.47 * x)
+    assert strongest_wave(plane.astype(np.float32), taper_of(plane.shape)) > 0.999 * stripes(plane)[1]

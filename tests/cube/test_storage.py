@@ -14,7 +14,7 @@ from astropy.io import fits
 
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.reading import read_cube
-from napari_almadet.cube.storage import Lazy, Plain, split_address
+from napari_almadet.cube.storage import Held, Lazy, Plain, split_address
 
 SHAPE = (7, 11, 13)
 
@@ -292,3 +292,34 @@ def test_other_hdf5_is_refused(tmp_path):
     (tmp_path / "a.h5").write_bytes((tmp_path / "a.h5").read_bytes()[:300])
     with pytest.raises(CubeError, match="cannot be read"):
         read_cube(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_parts_in_one_piece_and_others_are_the_same(tmp_path, scaled):
+    data = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
+    hdu = fits.PrimaryHDU(data if scaled else data.astype(np.float32), header_of())
+    if scaled:
+        hdu.header["BSCALE"], hdu.header["BZERO"], hdu.header["BLANK"] = 0.5, 3.0, 17
+    hdu.writeto(tmp_path / "cube.fits")
+    expected = fits.getdata(tmp_path / "cube.fits")
+    lazy = read_cube(tmp_path / "cube.fits").data
+    for part in (np.s_[1:3], np.s_[2, 1:4], np.s_[2, 1, 3:6], np.s_[1:3, 2:4, 1:5], np.s_[:, 1], np.s_[4, 5, 6]):
+        np.testing.assert_array_equal(lazy[part], expected[part])
+
+
+@pytest.mark.parametrize("name", ["cube.fits", "cube.fits.fz"])
+def test_a_cube_held_in_memory_is_the_one_in_the_file(tmp_path, name, monkeypatch):
+    data = np.random.default_rng(0).normal(size=(9, 20, 30)).astype(np.float32)
+    data[2, 3] = np.nan
+    if name.endswith("fz"):
+        fits.HDUList(
+            [fits.PrimaryHDU(), fits.CompImageHDU(data, header_of(), quantize_level=0, compression_type="GZIP_2")]
+        ).writeto(tmp_path / name)
+    else:
+        fits.PrimaryHDU(data, header_of()).writeto(tmp_path / name)
+    lazy = read_cube(tmp_path / name).data
+    monkeypatch.setattr("napari_almadet.cube.storage.HELD_AT_ONCE", 2 * 20 * 30 * 4)
+    held = Held(lazy)
+    assert (held.shape, held.nbytes, len(held)) == (lazy.shape, lazy.nbytes, 9)
+    np.testing.assert_array_equal(held[:], data)
+    np.testing.assert_array_equal(held[2:4, 1, ::2], data[2:4, 1, ::2])

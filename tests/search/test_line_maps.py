@@ -9,8 +9,29 @@ from scipy import stats
 from skimage.measure import block_reduce
 
 from napari_almadet.search.features import own_lines
-from napari_almadet.search.line_maps import BAND, MAPS, averaged, bands, line_maps, maps, stack_snr, templates
-from napari_almadet.search.noise_units import NoiseUnits, average, binning, in_noise_units, interpolate, per_channel
+from napari_almadet.search.line_maps import (
+    BAND,
+    MAPS,
+    averaged,
+    band_maps,
+    bands,
+    bank_of,
+    highest_snr,
+    line_maps,
+    maps,
+    spreads,
+    stack_snr,
+    templates,
+)
+from napari_almadet.search.noise_units import (
+    NoiseUnits,
+    average,
+    binning,
+    in_noise_units,
+    interpolate,
+    lower_medians,
+    per_channel,
+)
 
 SHAPE = (64, 48, 56)
 
@@ -227,3 +248,44 @@ def test_own_lines_are_the_cubes():
     cube[:, 1, 0] += line(1500, 700, 20, 25)
     found = own_lines(cube[:, :, 0].T.numpy(), torch.ones(1500))
     np.testing.assert_allclose(found, line_maps(whole(cube)).snr[:, 0], rtol=0.1)
+
+
+def test_average_of_holes_counts_what_is_there():
+    rng = np.random.default_rng(3)
+    planes = rng.normal(size=(2, 10, 11)).astype(np.float32)
+    planes[rng.random(planes.shape) < 0.4] = np.nan
+    padded = np.pad(planes, [(0, 0), (0, 2), (0, 1)], constant_values=np.nan)
+    blocks = padded.reshape(2, 4, 3, 4, 3).swapaxes(2, 3).reshape(2, 4, 4, 9)
+    count = np.isfinite(blocks).sum(axis=-1)
+    expected = np.where(2 * count >= 9, np.nansum(blocks, axis=-1) / np.maximum(count, 1), np.nan)
+    np.testing.assert_allclose(average(planes, 3), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_medians_are_those_of_torch():
+    rows = noise(4, (6, 31))
+    rows[0, :7], rows[1, :6], rows[2] = torch.nan, torch.nan, torch.nan
+    for some in (rows, rows[:, :30]):
+        np.testing.assert_array_equal(lower_medians(some), torch.nanmedian(some, dim=1).values)
+
+
+@pytest.mark.parametrize("n_channels", [3, 20, 64, 200])
+def test_lines_looked_for_where_they_are_respond_as_the_whole_bank_does(n_channels):
+    rms = 1 + torch.rand(n_channels, generator=torch.Generator().manual_seed(0))
+    cube = noise(5, (n_channels, 40, 50))
+    cube[:, 7, 9] += 30 * torch.from_numpy(gaussian(n_channels, n_channels / 3, 3.0)).float()
+    valid = torch.ones(40, 50, dtype=torch.bool)
+    units = NoiseUnits(cube, valid, rms, torch.ones(40, 50), torch.arange(n_channels))
+    bank, centre, width = templates(n_channels, rms)
+    (band,) = bands(cube, rms)
+    snr, channel, its_width, negative, _ = band_maps(band, torch.arange(2000))
+    spread = spreads(bank_of(n_channels, rms), cube.flatten(1))
+    response = (bank / spread[:, None]) @ cube.flatten(1)
+    torch.testing.assert_close(snr, response.amax(dim=0), atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(negative, response.amin(dim=0), atol=2e-4, rtol=1e-4)
+    said = response[response.argmax(dim=0), torch.arange(2000)]
+    mine = response[
+        [int(torch.nonzero((centre == c) & (width == w))[0, 0]) for c, w in zip(channel, its_width, strict=True)],
+        torch.arange(2000),
+    ]
+    torch.testing.assert_close(mine, said, atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(highest_snr(units), line_maps(units).snr)

@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from napari_almadet import Cube
+from napari_almadet import Cube, Settings
 from napari_almadet.measure.stacking import stack
 from napari_almadet.progress import finish
 from napari_almadet.search import windows as field
 from napari_almadet.search.noise_units import average
-from napari_almadet.search.windows import bytes_needed, cut_axis, read_averaged, windows
+from napari_almadet.search.windows import Window, between, bytes_needed, cut_axis, held_beside, read_averaged, windows
 
 
 def memory_for(shape: tuple[int, int, int], side: int, k: float = 2) -> float:
@@ -80,3 +81,33 @@ def test_a_window_shows_its_part_of_the_cube_and_of_the_stack(planes_of):
         (y, x), (ny, nx) = (window.y, window.x), window.shape
         np.testing.assert_array_equal(part, whole[:, y : y + ny, x : x + nx])
         np.testing.assert_array_equal(image, stacked[window.pixels(stacked.shape)])
+
+
+def test_sidelobes_about_a_place_are_interpolated_in_the_window():
+    rng = np.random.default_rng(0)
+    images, rms_map = rng.normal(size=(3, 20, 25)).astype(np.float32), rng.uniform(1, 2, (20, 25)).astype(np.float32)
+    spectra = rng.normal(size=(3, 7)).astype(np.float32)
+    window = Window(8, 16, (20, 25), (slice(None), slice(None)), 2, images, spectra, rms_map)
+    for origin in ((20, 40), (10, 30), (48, 70), (-9, 100)):  # inside, and beyond both ends
+        at = [((origin[i] + np.arange(12) + 0.5) / 2 - 0.5 - (8, 16)[i]) for i in (0, 1)]
+        grid = np.meshgrid(*at, indexing="ij")
+        expected = sum(
+            spectrum[:, None, None] * ndimage.map_coordinates(image * rms_map, grid, order=1, mode="nearest")
+            for spectrum, image in zip(spectra, images, strict=True)
+        )
+        np.testing.assert_allclose(window.sidelobes_in(origin, (12, 12)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_axis_of_one_pixel_is_the_same_everywhere():
+    pixels, weights = between(np.array([-1.0, 0.0, 0.4, 3.0]), 1)
+    assert pixels == slice(0, 1)
+    np.testing.assert_array_equal(weights, np.ones((4, 1)))
+
+
+def test_a_cube_is_held_only_where_that_leaves_room_for_its_one_window():
+    cube = Cube.from_array(np.zeros((32, 64, 64), np.float32))
+    fixed, each, pair = bytes_needed(cube.shape, 0.5)
+    needed = (np.polyval((pair, each, fixed), 128 * 128) + cube.data.nbytes) / 1e9
+    assert held_beside(cube, Settings(memory=1.001 * needed))
+    assert not held_beside(cube, Settings(memory=0.999 * needed))
+    assert len(windows(cube.shape, 0.5, 4.0, needed)) == 1

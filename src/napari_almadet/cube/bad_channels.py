@@ -10,8 +10,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
+from scipy import fft, ndimage
 
+from napari_almadet import threads
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.progress import Progress, in_steps
 
@@ -32,6 +33,9 @@ ALIKE = 0.6  # correlation of two channels from which they are alike; the same s
 WING = 0.04  # of a shift, in the channel beside: a line over the field has 0.06 or more if it is a channel wide (FWHM)
 LEAST_WING = 5.0  # by how many of the shifts' usual spreads the channel beside must be shifted too
 LOPSIDED = 2.0  # highest to lowest value, or lowest to highest, where a source is what makes a channel noisy
+LONGEST = 8  # waves in the field, at least: sources are as large as longer ones
+BLOCK = 16  # channels looked at at a time
+ROUNDING = 0.99  # by which single precision may underestimate a wave
 MOST = 1 / 3  # of the channels; if more look bad, that is what the cube is like
 
 
@@ -65,31 +69,47 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     if not (np.isfinite(planes) & (planes != 0)).any():  # a hole in the middle
         y, x = (slice(None, None, -(-n // WINDOW)) for n in field)
         planes = np.stack([cube.read(k, y, x) for k in chosen])
-    known = np.isfinite(planes).any(axis=0)
-    steady = np.zeros(planes.shape[1:], np.float32)
-    steady[known] = np.nanmedian(planes[:, known], axis=0)
+    steady = medians(planes)
+    del planes
 
     percentiles, spread = np.full((3, n_channels), np.nan), np.full(n_channels, np.nan)
-    contrast, likeness = np.zeros((2, n_channels)), Likeness(n_channels)
+    waves, contrast, likeness = np.zeros(n_channels), np.zeros((2, n_channels)), Likeness(n_channels)
     blank = np.zeros(n_channels, dtype=bool)
-    for k in range(n_channels):
-        if k % 16 == 0:
-            yield Progress("Looking for bad channels", k, n_channels)
-        plane = cube.read(k, y, x)
-        values = (plane - steady)[np.isfinite(plane) & (plane != 0)]
-        if values.size == 0:
-            whole = cube.read(k)
-            blank[k] = not (np.isfinite(whole) & (whole != 0)).any()
-            continue
-        percentiles[:, k] = np.percentile(values[:: max(1, values.size // SAMPLE)], (15.87, 50, 84.13))
-        low, high = np.percentile(plane[np.isfinite(plane)][:: max(1, values.size // SAMPLE)], (15.87, 84.13))
-        spread[k] = (high - low) / 2
-        contrast[:, k] = stripes(np.where(np.isfinite(plane), plane - steady, 0))
-        likeness.add(k, plane - steady)
+    taper = taper_of(steady.shape)
+
+    def look(channels: slice) -> list[tuple[int, np.ndarray, np.ndarray | None]]:
+        """Fill in what there is to say of some channels; their planes without what is steady, and as unit vectors."""
+        seen = []
+        for k, plane in zip(range(channels.start, channels.stop), cube.read(channels, y, x), strict=True):
+            values, all_values = known_values(plane, steady)
+            if values.size == 0:
+                whole = cube.read(k)
+                blank[k] = not (np.isfinite(whole) & (whole != 0)).any()
+                continue
+            thin = max(1, values.size // SAMPLE)
+            percentiles[:, k] = percentiles_of(values[::thin], (15.87, 50, 84.13))
+            low, high = percentiles_of(all_values[::thin], (15.87, 84.13))
+            spread[k] = (high - low) / 2
+            plane = plane - steady
+            waves[k] = strongest_wave(np.nan_to_num(plane), taper)
+            seen.append((k, plane, unit_vector(plane)))
+        return seen
+
+    cube.blank  # noqa: B018 (found out once, before the threads ask)
+    depth = BLOCK if y.step is None else 1  # of planes that are read whole, one at a time
+    blocks = [slice(k, min(k + depth, n_channels)) for k in range(0, n_channels, depth)]
+    for first in range(0, len(blocks), threads.count()):
+        yield Progress("Looking for bad channels", blocks[first].start, n_channels)
+        for seen in threads.spread(look, blocks[first : first + threads.count()]):
+            for channel in seen:
+                likeness.add(*channel)
     yield Progress("Looking for bad channels", n_channels, n_channels)
 
     found = {"blank": blank}
     if (~np.isnan(percentiles[0])).sum() >= LEAST_CHANNELS:
+        noise = np.minimum(percentiles[1] - percentiles[0], percentiles[2] - percentiles[1])
+        for k in np.flatnonzero(waves > ROUNDING * running_median(noise)):  # the others cannot be striped
+            contrast[:, k] = stripes(np.nan_to_num(cube.read(k, y, x) - steady))
         found |= {kind: mask & ~blank for kind, mask in faults(percentiles, spread, contrast, likeness.mask()).items()}
         for kind in found.keys() & {"noisy", "striped"}:
             for channel in np.flatnonzero(found[kind]):
@@ -97,6 +117,48 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
         if sum(mask.sum() for kind, mask in found.items() if kind != "blank") > MOST * n_channels:
             found = {"blank": blank}
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
+
+
+def medians(planes: np.ndarray) -> np.ndarray:
+    """Median over planes (n, y, x), as np.nanmedian has it in many times the time; 0 where all are NaN: float32."""
+    flat = planes.reshape(len(planes), -1)
+    made = np.zeros(flat.shape[1], np.float32)
+
+    def fill(part: slice) -> None:
+        rows = np.sort(flat[:, part].T, axis=1)  # NaN comes last
+        n = (~np.isnan(rows)).sum(axis=1)
+        row = np.arange(len(rows))
+        middle = (rows[row, np.maximum(n - 1, 0) // 2] + rows[row, np.minimum(n // 2, len(planes) - 1)]) / 2
+        made[part] = np.where(n > 0, middle, 0)
+
+    threads.spread(fill, [slice(i, i + 8192) for i in range(0, len(made), 8192)])
+    return made.reshape(planes.shape[1:])
+
+
+def known_values(plane: np.ndarray, steady: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values (n,) of a plane without what is steady, where finite and not zero, and all finite ones as they are."""
+    if np.isfinite(plane.sum()) and plane.all():
+        return (plane - steady).ravel(), plane.ravel()
+    finite = np.isfinite(plane)
+    return (plane - steady)[finite & (plane != 0)], plane[finite]
+
+
+def percentiles_of(values: np.ndarray, which: tuple[float, ...]) -> np.ndarray:
+    """As np.percentile of values (n,) without NaN, which takes longer: of few values sorting is the quickest."""
+    values = np.sort(values)
+    at = np.array(which) / 100 * (len(values) - 1)
+    low = at.astype(int)
+    part = at - low
+    return values[low] * (1 - part) + values[np.minimum(low + 1, len(values) - 1)] * part
+
+
+def unit_vector(plane: np.ndarray) -> np.ndarray | None:
+    """A plane as a vector without its mean, of length 1; None where it lacks data, or is constant."""
+    if not np.isfinite(plane.sum()):
+        return None
+    vector = plane.ravel() - plane.mean(dtype=float).astype(np.float32)
+    norm = float(np.sqrt(np.dot(vector, vector)))
+    return vector / np.float32(norm) if 0 < norm < np.inf else None
 
 
 class Likeness:
@@ -107,14 +169,16 @@ class Likeness:
 
     def __init__(self, n_channels: int):
         self.alike = np.zeros((4, n_channels + 6), bool)  # with the channel so many before; a margin of three
-        self._before: list[tuple[int, np.ndarray]] = []
+        self._before: list[tuple[int, np.ndarray, np.ndarray | None]] = []
 
-    def add(self, channel: int, plane: np.ndarray) -> None:
-        """Take the next plane (y, x), NaN where it has no data."""
-        for number, other in self._before:
+    def add(self, channel: int, plane: np.ndarray, unit: np.ndarray | None = None) -> None:
+        """Take the next plane (y, x), NaN where it has no data, and what :func:`unit_vector` makes of it."""
+        for number, other, its_unit in self._before:
             if channel - number in (1, 3):
-                self.alike[channel - number, channel + 3] = correlation(plane, other) > ALIKE
-        self._before = [*self._before[-2:], (channel, plane)]
+                whole = unit is not None and its_unit is not None
+                alike = float(np.dot(unit, its_unit)) if whole else correlation(plane, other)
+                self.alike[channel - number, channel + 3] = alike > ALIKE
+        self._before = [*self._before[-2:], (channel, plane, unit)]
 
     def mask(self) -> np.ndarray:
         """Channels (channels,) that lie between two alike that are three apart, and are like a neighbour."""
@@ -190,16 +254,33 @@ def stripes(plane: np.ndarray) -> tuple[float, float]:
     ny, nx = plane.shape
     if min(ny, nx) < 32:
         return 0.0, 0.0
-    taper = np.hanning(ny)[:, None] * np.hanning(nx)
+    taper = taper_of(plane.shape)
     power = np.fft.fftshift(np.abs(np.fft.rfft2(plane * taper)) ** 2, axes=0)
     v, u = np.fft.fftshift(np.fft.fftfreq(ny, 1 / ny))[:, None], np.arange(power.shape[1])
-    candidates = np.argwhere(np.where(np.hypot(v, u) < 8, 0, power) > 100 * np.median(power))  # 8: sources are as large
+    candidates = np.argwhere(np.where(np.hypot(v, u) < LONGEST, 0, power) > 100 * np.median(power))
     best = 0.0, 0.0
     for row, column in candidates[np.argsort(-power[tuple(candidates.T)])][:20]:
         around = power[max(0, row - 5) : row + 6, max(0, column - 5) : column + 6]
         if (contrast := float(power[row, column] / np.median(around))) > best[0]:
             best = contrast, float(2 * np.sqrt(power[row, column]) / taper.sum())
     return best
+
+
+def taper_of(shape: tuple[int, int]) -> np.ndarray:
+    """Hann's window over a plane (y, x)."""
+    return np.hanning(shape[0])[:, None] * np.hanning(shape[1])
+
+
+def strongest_wave(plane: np.ndarray, taper: np.ndarray) -> float:
+    """Amplitude of the strongest wave in a plane that :func:`stripes` might find, in single precision."""
+    ny, nx = plane.shape
+    if min(ny, nx) < 32:
+        return 0.0
+    seen = fft.rfft2(plane * taper.astype(np.float32))
+    power = seen.real**2 + seen.imag**2
+    v, u = np.fft.fftfreq(ny, 1 / ny)[:, None], np.arange(power.shape[1])
+    power[np.hypot(v, u) < LONGEST] = 0
+    return float(2 * np.sqrt(power.max()) / taper.sum())
 
 
 def has_source(plane: np.ndarray, middle: float) -> bool:

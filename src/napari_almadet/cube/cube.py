@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from radio_beam import Beam, Beams
 
 
+HASHED_AT_ONCE = 2**20  # bytes
 SAMPLE = 32  # channels that are looked at where looking at all would take long
 HUGE = 1e20  # brightness that, among values far below it, marks no data: FLT_MAX, 1e30; in no unit of the sky is it one
 RANGE = 1e10  # by how much a value may exceed the highest below HUGE; the largest dynamic range of an image is 1e7
@@ -382,18 +384,24 @@ class Cube:
             return ""
         return str(self.path.resolve()) + (f"[{self.hdu}]" if self.hdu is not None else "")
 
-    def sha256(self) -> str:
-        """Hash of the file, of a folder's files in order of their names, or of the bytes of an array in memory."""
+    def sha256(self, wanted: Callable[[], bool] = lambda: True) -> str:
+        """Hash of the file, of a folder's files in order of their names, or of the bytes of an array in memory.
+
+        Parameters
+        ----------
+        wanted
+            Asked now and then; as soon as it answers False the work ends, and the answer is no hash.
+        """
         digest = hashlib.sha256()
         if self.path is None:
-            for plane in self.data:
+            for plane in itertools.takewhile(lambda _: wanted(), self.data):
                 digest.update(np.ascontiguousarray(plane).data)
         elif self.path.is_dir():
             for file in sorted(p for p in self.path.rglob("*") if p.is_file() and p.name != "table.lock"):
-                digest.update(file.relative_to(self.path).as_posix().encode() + b"\0" + _hash_of(file).digest())
+                digest.update(file.relative_to(self.path).as_posix().encode() + b"\0" + _hash_of(file, wanted).digest())
         else:
-            digest = _hash_of(self.path)
-        return digest.hexdigest()
+            digest = _hash_of(self.path, wanted)
+        return digest.hexdigest() if wanted() else ""
 
     @cached_property
     def celestial(self) -> WCS | None:
@@ -439,9 +447,12 @@ class Cube:
         return wcs
 
 
-def _hash_of(path: Path) -> hashlib._Hash:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256")
+def _hash_of(path: Path, wanted: Callable[[], bool]) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while wanted() and (part := file.read(HASHED_AT_ONCE)):
+            digest.update(part)
+    return digest
 
 
 # --- The image and its axes, counted as FITS does, fastest first, but from 0: numpy's is -1 - axis ---

@@ -27,6 +27,8 @@ import numpy as np
 from astropy import constants
 from astropy.io import fits
 
+from napari_almadet import threads
+
 UNEVEN = 0.05  # channels, by which a tabulated axis may differ from a straight line: a twentieth of one is no error
 MOST_AXES = 16  # of an image; the FITS standard allows 999, which nobody writes and memory does not hold
 PACKED: dict[bytes, Callable[..., Any]] = {
@@ -35,6 +37,7 @@ PACKED: dict[bytes, Callable[..., Any]] = {
     b"\xfd7zXZ": lzma.open,
 }  # by the first bytes of the file
 Index: TypeAlias = "int | np.integer | slice | np.ndarray"  # of one axis
+HELD_AT_ONCE = 2**24  # bytes of an array that a thread reads at a time
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -61,7 +64,8 @@ class Source(Protocol):
 class Plain:
     """An image that lies in a file as it is, of numbers that may be scaled integers.
 
-    The file is mapped for each reading and let go again, so that what was read does not count as memory in use.
+    A part that lies in one piece is read, since threads that map a file wait for each other.  For others the file
+    is mapped and let go again, so that what was read does not count as memory in use.
     """
 
     path: Path
@@ -81,7 +85,9 @@ class Plain:
         return np.dtype(np.float32) if self.scaled else self.stored.newbyteorder("=")
 
     def read(self, part: tuple[slice, ...]) -> np.ndarray:
-        stored = np.memmap(self.path, self.stored, "r", self.offset, self.shape)[part]
+        stored = self._in_one_piece(part)
+        if stored is None:
+            stored = np.memmap(self.path, self.stored, "r", self.offset, self.shape)[part]
         if not self.scaled:
             return np.asarray(stored).astype(self.dtype)
         values = np.multiply(stored, self.scale, dtype=np.float64 if stored.itemsize > 2 else np.float32)
@@ -89,6 +95,16 @@ class Plain:
         if self.blank is not None:
             values[stored == self.blank] = np.nan
         return np.asarray(values).astype(np.float32, copy=False)
+
+    def _in_one_piece(self, part: tuple[slice, ...]) -> np.ndarray | None:
+        """A part without a gap in the file, as it is stored; None of others."""
+        sizes = [s.stop - s.start for s in part]
+        first = next((axis for axis, n in enumerate(sizes) if n > 1), len(sizes) - 1)
+        if sizes[first + 1 :] != list(self.shape[first + 1 :]):
+            return None
+        start = sum(s.start * int(np.prod(self.shape[axis + 1 :])) for axis, s in enumerate(part))
+        offset = self.offset + start * self.stored.itemsize
+        return np.fromfile(self.path, self.stored, int(np.prod(sizes)), offset=offset).reshape(sizes)
 
 
 @dataclass(frozen=True)
@@ -222,6 +238,35 @@ class Lazy:
         except Exception as error:  # a file damaged in its middle can fail anywhere inside the libraries
             raise CubeError(f"{self.source.path.name} cannot be read on, it may be damaged: {error}") from error
         return values.transpose(*self.kept, *others).reshape(shape)
+
+
+class Held:
+    """An array on disk as it is in memory: decoded once, by all cores, for a run that reads it several times.
+
+    Parameters
+    ----------
+    data
+        Of which ``nbytes`` are then in memory.
+    """
+
+    def __init__(self, data: Lazy) -> None:
+        self.array = np.empty(data.shape, data.dtype)
+        self.shape, self.dtype, self.nbytes = data.shape, data.dtype, data.nbytes
+        plane = max(1, data.nbytes // len(data))
+        depth = max(1, min(HELD_AT_ONCE // plane, -(-len(data) // threads.count())))
+        if isinstance(data.source, CasaImage):  # which is for one thread only
+            depth = len(data)
+
+        def fill(first: int) -> None:
+            self.array[first : first + depth] = data[first : first + depth]
+
+        threads.spread(fill, range(0, len(data), depth))
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.array[index]
+
+    def __len__(self) -> int:
+        return len(self.array)
 
 
 def _bounds(index: Index, n: int) -> tuple[slice, Any]:

@@ -56,9 +56,17 @@ class Stacking:
 
     def add(self, planes: np.ndarray) -> None:
         """Add planes (channel, y, x), NaN where there is no data."""
+        total = planes.sum(axis=0, dtype=float)
+        if np.isfinite(total.sum()):  # there is data everywhere
+            self._total, self._count = self._total + total, self._count + np.int32(len(planes))
+            return
         valid = np.isfinite(planes)
         self._total = self._total + np.where(valid, planes, 0).sum(axis=0, dtype=float)
         self._count = self._count + valid.sum(axis=0, dtype=np.int32)
+
+    def join(self, other: Stacking) -> None:
+        """Add what has been added to another."""
+        self._total, self._count = self._total + other._total, self._count + other._count
 
     def image(self) -> np.ndarray:
         """The dirty image of all that was added, float32."""

@@ -18,7 +18,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from napari_almadet.threads import spread
 
-
 # Pixels that are looked at from several sides at once, for the memory's sake: each takes some 400 bytes as it goes
 # through the network. Two sides at once there are always, which is less than the search needs before.
 PIXELS_AT_ONCE = 2**19

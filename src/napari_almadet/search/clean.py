@@ -17,13 +17,13 @@ from napari_almadet.search.components import (
     LEAST_SNR,
     MAIN_LOBE,
     SCALES,
+    Responses,
     Sidelobes,
     fit_components,
     gaussian_response,
     peak_snr,
     peaks,
     responses_at,
-    responses_of,
     within,
 )
 from napari_almadet.search.dirty_beam import psf_of
@@ -78,7 +78,7 @@ def without_sidelobes(
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return given, None
-    responses = responses_of(psf, beam)
+    responses = Responses(psf, beam)
     residual, places, scales, found = units, list[tuple[int, int]](), list[int](), list[torch.Tensor]()
     for _ in range(CYCLES):
         snr = peak_snr(residual)
@@ -89,7 +89,7 @@ def without_sidelobes(
         new_scales, new_spectra = fit_components(residual, new, responses, beam)
         images = responses_at(new, [responses[scale] for scale in new_scales], units)
         taken = Sidelobes(new_spectra, images, torch.tensor(new, device=psf.device))
-        less = replace(residual, cube=residual.cube - taken.cube() * units.valid)
+        less = replace(residual, cube=taken.off(residual.cube, units.valid))
         if not improves(stack_snr(residual), stack_snr(less), places + new, beam):
             break  # what is left is not of this beam's shape
         residual, places, scales, found = less, places + new, scales + new_scales, [*found, new_spectra]
@@ -97,11 +97,10 @@ def without_sidelobes(
         return given, None
     dirty = responses_at(places, [responses[scale] for scale in scales], units)
     restoring = np.eye(2) * (beam * gaussian_fwhm_to_sigma) ** 2 if header_beam is None else header_beam
-    clean = responses_at(
-        places, [gaussian_response(tuple(psf.shape), restoring, SCALES[s] * beam, psf.device) for s in scales], units
-    )
+    seen = {s: gaussian_response(tuple(psf.shape), restoring, SCALES[s] * beam, psf.device) for s in set(scales)}
+    clean = responses_at(places, [seen[scale] for scale in scales], units)
     sidelobes = Sidelobes(torch.cat(found), (dirty - clean) / error, torch.tensor(places, device=psf.device))
-    return replace(given, cube=given.cube - sidelobes.cube() * given.valid), sidelobes
+    return replace(given, cube=sidelobes.off(given.cube, given.valid)), sidelobes
 
 
 def noise_map_error(units: NoiseUnits) -> torch.Tensor:
@@ -114,12 +113,13 @@ def noise_map_error(units: NoiseUnits) -> torch.Tensor:
 
     known = units.valid & (units.rms_map > 0)
     ny, nx = known.shape
-    y, x = np.meshgrid(np.linspace(-1, 1, ny), np.linspace(-1, 1, nx), indexing="ij")
-    terms = np.stack([y**i * x**j for i in range(5) for j in range(5 - i)], axis=-1)
+    y, x = (np.polynomial.legendre.legvander(np.linspace(-1, 1, n), 4) for n in (ny, nx))
+    terms = np.stack([y[:, i, None] * x[:, j] for i in range(5) for j in range(5 - i)], axis=-1)
     log = units.rms_map.clamp(min=1e-30).log()
     # in double precision, so that the answer does not depend on how many threads there are
     inside = known.cpu().numpy()
-    surface = terms @ np.linalg.lstsq(terms[inside], log.cpu().numpy()[inside].astype(float))[0]
+    some, values = terms[inside], log.cpu().numpy()[inside].astype(float)
+    surface = terms @ np.linalg.lstsq(some.T @ some, some.T @ values)[0]  # few terms, and orthogonal over the field
     return torch.where(known, (log - torch.as_tensor(surface, dtype=log.dtype, device=log.device)).exp(), 1)
 
 

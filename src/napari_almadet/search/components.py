@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,11 @@ import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
 from napari_almadet.measure.gaussian_group import Shape
-from napari_almadet.search.line_maps import line_maps, stack_snr
+from napari_almadet.search.line_maps import highest_snr, stack_snr
 from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.threads import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
 
 
@@ -35,9 +35,18 @@ class Sidelobes:
     images: torch.Tensor
     places: torch.Tensor
 
-    def cube(self) -> torch.Tensor:
-        """The sidelobes, shape (channels, ny, nx)."""
-        return (self.spectra.T @ self.images.flatten(1)).reshape(-1, *self.images.shape[1:])
+    def off(self, cube: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+        """A cube (channels, ny, nx) without them where it is ``valid`` (ny, nx), in one pass."""
+        import torch
+
+        flat, images = cube.flatten(1), (self.images * valid).flatten(1)
+        left = torch.empty_like(flat)
+
+        def take_off(channels: slice) -> None:
+            torch.addmm(flat[channels], self.spectra.T[channels], images, alpha=-1, out=left[channels])
+
+        spread(take_off, [slice(k, k + 16) for k in range(0, len(flat), 16)])
+        return left.reshape(cube.shape)
 
 
 def within(places: list[tuple[int, int]], reaches: list[float], image: torch.Tensor) -> torch.Tensor:
@@ -54,10 +63,14 @@ def within(places: list[tuple[int, int]], reaches: list[float], image: torch.Ten
 
 def gaussian(shape: Sequence[int], fwhm: float, device: torch.device | None = None) -> torch.Tensor:
     """Round Gaussian with a peak of 1 at [0, 0] of a periodic grid."""
+    y, x = (_line(n, fwhm, device) for n in shape)
+    return y[:, None] * x
+
+
+def _line(n: int, fwhm: float, device: torch.device | None) -> torch.Tensor:
     import torch
 
-    y, x = (torch.fft.fftfreq(n, 1 / n, device=device) for n in shape)
-    return torch.exp(-4 * np.log(2) * (y[:, None] ** 2 + x**2) / fwhm**2)
+    return torch.exp(-4 * np.log(2) * torch.fft.fftfreq(n, 1 / n, device=device) ** 2 / fwhm**2)
 
 
 def gaussian_response(shape: tuple[int, ...], beam: np.ndarray, fwhm: float, device: Any = None) -> torch.Tensor:
@@ -72,9 +85,60 @@ def gaussian_response(shape: tuple[int, ...], beam: np.ndarray, fwhm: float, dev
     return torch.as_tensor(image, dtype=torch.float32, device=device)
 
 
-def responses_of(psf: torch.Tensor, beam: float) -> list[torch.Tensor]:
-    """How the PSF shows sources of all :data:`SCALES`."""
-    return [widened(psf, scale * beam) for scale in SCALES]
+class Responses(Sequence["torch.Tensor"]):
+    """How a PSF shows sources of all :data:`SCALES`, each made when it is asked for: most never are.
+
+    Parameters
+    ----------
+    psf
+        Shape (2 ny, 2 nx), its peak of 1 at [0, 0].
+    beam
+        FWHM in pixels.
+    """
+
+    def __init__(self, psf: torch.Tensor, beam: float) -> None:
+        self.psf, self.beam = psf, beam
+        self._made: dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(SCALES)
+
+    def __getitem__(self, scale: int) -> torch.Tensor:  # type: ignore[override]
+        if not 0 <= scale < len(SCALES):  # so that iterating ends
+            raise IndexError(scale)
+        if scale not in self._made:
+            self._made[scale] = widened(self.psf, SCALES[scale] * self.beam)
+        return self._made[scale]
+
+    def near(self, reach: int) -> torch.Tensor:
+        """All of them at lags up to ``reach``, (scales, 2 reach + 1, 2 reach + 1): a few rows of the transforms."""
+        import torch
+
+        ny, nx = self.psf.shape
+        device = self.psf.device
+        lag, wave = torch.arange(-reach, reach + 1, device=device), torch.arange(ny, device=device)
+        to_rows = torch.exp(2j * np.pi * (lag[:, None] * wave % ny) / ny)
+        seen = torch.fft.rfft2(self.psf)
+        made = []
+        for scale in SCALES:
+            if not scale:
+                made.append(self.psf[lag[:, None], lag])
+                continue
+            blur_y, blur_x = (_line(n, scale * self.beam, device) for n in (ny, nx))
+            blurred = seen * torch.fft.rfft(blur_x).real
+            rows = torch.fft.irfft((to_rows * torch.fft.fft(blur_y).real) @ blurred, n=nx)
+            made.append(rows[:, lag] / rows[reach, 0])
+        return torch.stack(made)
+
+
+def near(responses: Sequence[torch.Tensor], reach: int) -> torch.Tensor:
+    """Responses at lags up to ``reach``, see :meth:`Responses.near`."""
+    import torch
+
+    if isinstance(responses, Responses):
+        return responses.near(reach)
+    lag = torch.arange(-reach, reach + 1, device=responses[0].device)
+    return torch.stack([response[lag[:, None], lag] for response in responses])
 
 
 def widened(psf: torch.Tensor, fwhm: float) -> torch.Tensor:
@@ -84,25 +148,34 @@ def widened(psf: torch.Tensor, fwhm: float) -> torch.Tensor:
     if not fwhm:
         return psf
     shape = tuple(psf.shape)
-    response = torch.fft.irfft2(torch.fft.rfft2(psf) * torch.fft.rfft2(gaussian(shape, fwhm, psf.device)), s=shape)
+    blur_y, blur_x = (_line(n, fwhm, psf.device) for n in shape)
+    blur = torch.fft.fft(blur_y).real[:, None] * torch.fft.rfft(blur_x).real  # that of a product is one
+    response = torch.fft.irfft2(torch.fft.rfft2(psf) * blur, s=shape)
     return response / response[0, 0]
 
 
-def responses_at(places: list[tuple[int, int]], responses: list[torch.Tensor], units: NoiseUnits) -> torch.Tensor:
+def responses_at(places: list[tuple[int, int]], responses: Sequence[torch.Tensor], units: NoiseUnits) -> torch.Tensor:
     """Each response moved to its place, shape (n, ny, nx)."""
-    import torch
 
     ny, nx = units.valid.shape
-    y, x = torch.arange(ny, device=units.cube.device), torch.arange(nx, device=units.cube.device)
-    moved = [r[(y - py)[:, None], x - px] for (py, px), r in zip(places, responses, strict=True)]
-    return torch.stack(moved)
+    moved = units.cube.new_empty(len(places), ny, nx)
+    for image, (py, px), response in zip(moved, places, responses, strict=True):
+        # lags from -py to ny - 1 - py, of which the negative ones are at the end
+        rows, columns = (
+            ((slice(0, p), slice(size - p, size)), (slice(p, n), slice(0, n - p)))
+            for p, n, size in ((py, ny, response.shape[0]), (px, nx, response.shape[1]))
+        )
+        for to_y, from_y in rows:
+            for to_x, from_x in columns:
+                image[to_y, to_x] = response[from_y, from_x]
+    return moved
 
 
 def peak_snr(units: NoiseUnits) -> torch.Tensor:
     """The higher of a place's SNRs in the stack and in its best line."""
     import torch
 
-    return torch.maximum(stack_snr(units), line_maps(units, COARSE_WIDTHS).snr)
+    return torch.maximum(stack_snr(units), highest_snr(units, COARSE_WIDTHS))
 
 
 def peaks(snr: torch.Tensor, threshold: float, beam: float) -> list[tuple[int, int]]:
@@ -115,7 +188,7 @@ def peaks(snr: torch.Tensor, threshold: float, beam: float) -> list[tuple[int, i
 
 
 def fit_components(
-    units: NoiseUnits, places: list[tuple[int, int]], responses: list[torch.Tensor], beam: float
+    units: NoiseUnits, places: list[tuple[int, int]], responses: Sequence[torch.Tensor], beam: float
 ) -> tuple[list[int], torch.Tensor]:
     """Sizes and spectra of sources at some places, each fitted in the presence of the others.
 
@@ -130,14 +203,15 @@ def fit_components(
     ny, nx = cube.shape[1:]
     reach = max(2, round(MAIN_LOBE * beam))
     scales = []
+    lobes = near(responses, reach)
     for y, x in places:
         spectrum = cube[:, y, x]
         ys = torch.arange(max(0, y - reach), min(ny, y + reach + 1), device=cube.device)
         xs = torch.arange(max(0, x - reach), min(nx, x + reach + 1), device=cube.device)
         image = torch.einsum("c,cyx->yx", spectrum, cube[:, ys[:, None], xs]) / (spectrum @ spectrum).clamp(min=1e-9)
         known = units.valid[ys[:, None], xs]
-        errors = [float(((image - r[(ys - y)[:, None], xs - x]) * known).square().sum()) for r in responses]
-        scales.append(int(np.argmin(errors)))
+        errors = (image - lobes[:, (ys - y + reach)[:, None], xs - x + reach]) * known
+        scales.append(int(errors.square().sum(dim=(1, 2)).argmin()))
     index = torch.tensor(places, device=cube.device)
     lag_y, lag_x = (index[:, None, i] - index[None, :, i] for i in (0, 1))
     mixing = torch.stack([responses[s][lag_y[:, j], lag_x[:, j]] for j, s in enumerate(scales)], dim=1)

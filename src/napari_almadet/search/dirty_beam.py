@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
-from scipy import ndimage
+from scipy import fft, ndimage
 
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.cube.reading import read_image
@@ -21,15 +21,16 @@ from napari_almadet.search.components import (
     LEAST_SNR,
     MAIN_LOBE,
     SCALES,
+    Responses,
     Sidelobes,
     fit_components,
     gaussian,
     peaks,
     responses_at,
-    responses_of,
     within,
 )
-from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.noise_units import NoiseUnits, lag_of
+from napari_almadet.threads import count, spread
 
 if TYPE_CHECKING:
     import torch
@@ -59,15 +60,22 @@ def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tenso
     """
     import torch
 
-    steps = units.differences()
-    power = (steps**2).flatten(1).mean(dim=1)
+    lag = lag_of(len(units.cube))
+
+    def steps(numbers: torch.Tensor) -> torch.Tensor:
+        """Some of the cube's differences, which as a whole would be as large as the cube."""
+        return units.cube[numbers + lag] - units.cube[numbers]
+
+    blocks = torch.arange(len(units.cube) - lag, device=units.cube.device).split(8)
+    power = torch.cat(spread(lambda block: steps(block).square().flatten(1).mean(dim=1), blocks))
     quiet = torch.nonzero(power <= 1.1 * power.median())[:, 0]  # those without lines
     quiet = quiet[:: max(1, len(quiet) // PLANES)]
     ny, nx = units.valid.shape
     shape = (2 * ny, 2 * nx)
-    total = torch.zeros(2 * ny, nx + 1, device=steps.device)
-    for block in quiet.split(8):
-        total += (torch.fft.rfft2(steps[block], s=shape).abs() ** 2).sum(dim=0)
+    total = torch.zeros(2 * ny, nx + 1, device=units.cube.device)
+    for block in quiet.split(8 * count()):  # a few at a time, for the memory's sake
+        for part in spread(lambda some: padded_power(steps(some)), block.split(8)):
+            total += part
     autocorrelation = torch.fft.irfft2(total, s=shape)
     pairs = torch.fft.irfft2(torch.fft.rfft2(units.valid.float(), s=shape).abs() ** 2, s=shape).clamp(min=0)
     few = pairs < 0.02 * pairs[0, 0]
@@ -76,6 +84,22 @@ def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tenso
     # each pair of planes is independent, and so is each beam in it
     variance = 1 / (pairs / (1.1 * beam**2) * len(quiet) / 2).clamp(min=1)
     return psf * psf**2 / (psf**2 + variance), variance
+
+
+def padded_power(planes: torch.Tensor) -> torch.Tensor:
+    """Sum of the squared transforms of planes (n, ny, nx) that are padded to twice their size: (2 ny, nx + 1)."""
+    import torch
+
+    _, ny, nx = planes.shape
+    if planes.device.type != "cpu":
+        return (torch.fft.rfft2(planes, s=(2 * ny, 2 * nx)).abs() ** 2).sum(dim=0)
+    total = np.zeros((nx + 1, 2 * ny), np.float32)
+    for plane in planes.numpy():  # the rows that are padding need no transform
+        rows = np.ascontiguousarray(fft.rfft(plane, 2 * nx, axis=1).T)
+        seen = fft.fft(rows, 2 * ny, axis=1, overwrite_x=True)
+        total += seen.real**2
+        total += seen.imag**2
+    return torch.from_numpy(total.T)
 
 
 def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, int]], beam: float) -> torch.Tensor:
@@ -119,7 +143,7 @@ def residual_variance(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[i
     """Variance, about the main lobes of sources at some places, of what they and the PSF do not explain."""
     import torch
 
-    responses = responses_of(psf, beam)
+    responses = Responses(psf, beam)
     scales, found = fit_components(units, places, responses, beam)
     own = torch.linalg.qr(found.T).Q.T  # all that the sources' spectra can show, in few planes
     images = responses_at(places, [responses[scale] for scale in scales], units)
@@ -180,14 +204,16 @@ def source_psf(
     y, x = (torch.fft.fftfreq(n, 1 / n, device=psf.device) for n in psf.shape)
     far = y[:, None] ** 2 + x**2 > (MAIN_LOBE * beam) ** 2
     variance = variance + NOISE_FLOOR**2
-    residual = units.cube - sources.cube()
+    flat = units.cube.flatten(1)
     for place, spectrum, image, scale in zip(
         sources.places.tolist(), sources.spectra, sources.images, scales, strict=True
     ):
         if SCALES[scale] > WIDE:
             continue
         power = spectrum @ spectrum
-        seen = torch.einsum("c,cyx->yx", spectrum, residual) / power + image
+        # of the cube without all sources
+        left = spectrum @ flat - (spectrum @ sources.spectra.T) @ sources.images.flatten(1)
+        seen = left.reshape(image.shape) / power + image
         even, known = point_symmetric_part(seen, place, units.valid, psf)
         known &= far
         own = torch.where(known, 1 / power + SOURCE_FLOOR**2, torch.inf)
@@ -310,7 +336,7 @@ def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
     if shown is not None:
         return shown
     psf = weighted_psf(units, psf, places, beam)
-    responses = responses_of(psf, beam)
+    responses = Responses(psf, beam)
     scales, found = fit_components(units, places, responses, beam)
     images = responses_at(places, [responses[scale] for scale in scales], units)
     sources = Sidelobes(found, images, torch.tensor(places, device=psf.device))

@@ -14,17 +14,19 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
 from napari_almadet.measure.stacking import Stacking, channel_blocks
 from napari_almadet.progress import Progress, in_steps
 from napari_almadet.search.dirty_beam import beam_from_noise
-from napari_almadet.search.noise_units import PIXELS_PER_BEAM, in_noise_units, resample
+from napari_almadet.search.noise_units import PIXELS_PER_BEAM, binning, in_noise_units, resample
+from napari_almadet.threads import spread
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.settings import Settings
 
 
+CACHED_VOXELS = 2**19  # read by a thread at a time: 2 MB, which stay in the processor's cache
 OVERLAP = 16  # beams by which windows overlap where they are large
 LEAST_OVERLAP = 8  # where they are small, so that most of a window is still its own
 GRID = 8  # pixels that Source Finder's coarsest maps average: all windows start on one grid of them
@@ -92,14 +94,29 @@ class Window:
 
     def sidelobes_in(self, origin: tuple[int, int], shape: tuple[int, int]) -> np.ndarray | float:
         """Sidelobes in a part of the cube, (channels, *shape) in the cube's unit; 0 where there are none."""
-        if self.sidelobes is None or self.spectra is None:
+        if self.sidelobes is None or self.spectra is None or self.rms_map is None:
             return 0.0
         y, x = ((origin[i] + np.arange(shape[i]) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
-        grid = np.meshgrid(y, x, indexing="ij")
-        images = [
-            ndimage.map_coordinates(image * self.rms_map, grid, order=1, mode="nearest") for image in self.sidelobes
-        ]
-        return np.tensordot(self.spectra, np.stack(images), axes=(0, 0)).astype(np.float32)
+        (part_y, weight_y), (part_x, weight_x) = (between(at, n) for at, n in zip((y, x), self.shape, strict=True))
+        images = self.sidelobes[:, part_y, part_x] * self.rms_map[part_y, part_x]
+        return np.tensordot(self.spectra, weight_y @ images @ weight_x.T, axes=(0, 0)).astype(np.float32)
+
+
+def between(places: np.ndarray, n: int) -> tuple[slice, np.ndarray]:
+    """Which pixels of an axis of length n interpolate it linearly at some places, and the weights of each.
+
+    Beyond its ends an axis goes on as it ends.
+
+    Returns
+    -------
+    pixels, weights
+        Weights are float32, of shape (places, pixels).
+    """
+    places = np.clip(places, 0, n - 1)
+    low = np.clip(np.floor(places).astype(int), 0, max(n - 2, 0))
+    pixels = slice(int(low.min()), min(int(low.max()) + 2, n))
+    at = np.arange(pixels.start, pixels.stop)
+    return pixels, np.clip(1 - np.abs(places[:, None] - at), 0, None).astype(np.float32)
 
 
 def windows(shape: tuple[int, int, int], k: int | float, beam: float, memory: float) -> list[Window]:
@@ -148,6 +165,16 @@ def bytes_needed(shape: tuple[int, int, int], k: int | float) -> tuple[float, fl
     return PROGRAM + PER_FIELD_PIXEL * ny * nx, PER_VOXEL * n_channels + PER_PIXEL * k * k, PER_PAIR
 
 
+def held_beside(cube: Cube, settings: Settings) -> bool:
+    """Whether a cube may be in memory as a whole while it is searched: in one window, within what a run may use."""
+    if settings.preset != "almadet":
+        return 10 * cube.data.nbytes <= settings.memory * 1e9
+    k = binning(cube.beam_fwhm) if cube.beam_fwhm else 0.5  # of an unknown beam, what takes most
+    fixed, each, pair = bytes_needed(cube.shape, k)
+    pixels = float(np.prod([np.ceil(n / k) for n in cube.shape[1:]]))
+    return float(np.polyval((pair, each, fixed), pixels)) + cube.data.nbytes <= settings.memory * 1e9
+
+
 def cut_axis(length: int, size: int, overlap: int) -> list[tuple[int, int, slice]]:
     """First pixel, size and owned pixels of the windows of at most ``size`` that cover one axis.
 
@@ -187,9 +214,22 @@ def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, tuple
     n_channels = cube.shape[0]
     planes = np.empty((n_channels, *window.shape), np.float32)
     stacking = Stacking(n_channels)
-    for block, part in read_blocks(cube, window):
-        planes[block] = resample(part, window.k)
-        stacking.add(part)
+    y, x = window.pixels(cube.shape[1:])
+
+    def read(channels: slice) -> Stacking:
+        part = cube.read(channels, y, x)
+        planes[channels] = resample(part, window.k)
+        own = Stacking(n_channels)
+        own.add(part)
+        return own
+
+    cube.blank  # noqa: B018 (found out once, before the threads ask)
+    pixels = (y.stop - y.start) * (x.stop - x.start)
+    depth = max(1, CACHED_VOXELS // pixels)
+    for block in channel_blocks(n_channels, pixels):
+        parts = [slice(k, min(k + depth, block.stop)) for k in range(block.start, block.stop, depth)]
+        for own in spread(read, parts):
+            stacking.join(own)
         yield Progress("Reading the cube", block.stop, n_channels)
     return planes, stacking.image()
 
