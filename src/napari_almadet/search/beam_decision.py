@@ -238,8 +238,9 @@ def compared(
     scales, spectra = fit_components(units, places, responses, beam)
     own = torch.linalg.qr(spectra.T).Q.T  # all that the sources' spectra can show, in few planes
     mixing = own @ spectra.T
-    clean = [gaussian_response(tuple(psf.shape), header_beam, SCALES[s] * beam, psf.device) for s in scales]
-    shown = responses_at(places, clean, units)
+    shape = tuple(psf.shape)
+    clean = {s: gaussian_response(shape, header_beam, SCALES[s] * beam, psf.device) for s in set(scales)}
+    shown = responses_at(places, [clean[s] for s in scales], units)
     more = responses_at(places, [responses[s] for s in scales], units) - shown
     lobes = [INNER * beam * float(np.hypot(1, SCALES[s])) for s in scales]
     about = within(places, [OUTER * beam] * len(places), units.valid) & units.valid
@@ -249,7 +250,6 @@ def compared(
     power, count = float((expected**2).sum()), float(about.sum()) * len(own)
     if power <= 0 or count <= 0:
         return {"slope": 0.0, "err_slope": np.inf, "explained": 0.0, "visible": 0.0}
-    shape = tuple(psf.shape)
     spread = torch.fft.irfft2(torch.fft.rfft2(expected, s=shape) * torch.fft.rfft2(natural), s=shape)
     spread = spread[:, : expected.shape[1], : expected.shape[2]]
     slope = float((expected * seen).sum()) / power

@@ -17,13 +17,13 @@ from napari_almadet.search.components import (
     LEAST_SNR,
     MAIN_LOBE,
     SCALES,
-    Responses,
     Sidelobes,
     fit_components,
     gaussian_response,
     peak_snr,
     peaks,
     responses_at,
+    responses_of,
     within,
 )
 from napari_almadet.search.dirty_beam import psf_of
@@ -78,7 +78,7 @@ def without_sidelobes(
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return given, None
-    responses = Responses(psf, beam)
+    responses = responses_of(psf, beam)
     residual, places, scales, found = units, list[tuple[int, int]](), list[int](), list[torch.Tensor]()
     for _ in range(CYCLES):
         snr = peak_snr(residual)

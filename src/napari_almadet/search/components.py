@@ -35,6 +35,10 @@ class Sidelobes:
     images: torch.Tensor
     places: torch.Tensor
 
+    def cube(self) -> torch.Tensor:
+        """The sidelobes, shape (channels, ny, nx)."""
+        return (self.spectra.T @ self.images.flatten(1)).reshape(-1, *self.images.shape[1:])
+
     def off(self, cube: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         """A cube (channels, ny, nx) without them where it is ``valid`` (ny, nx), in one pass."""
         import torch
@@ -129,6 +133,11 @@ class Responses(Sequence["torch.Tensor"]):
             rows = torch.fft.irfft((to_rows * torch.fft.fft(blur_y).real) @ blurred, n=nx)
             made.append(rows[:, lag] / rows[reach, 0])
         return torch.stack(made)
+
+
+def responses_of(psf: torch.Tensor, beam: float) -> Responses:
+    """How the PSF shows sources of all :data:`SCALES`."""
+    return Responses(psf, beam)
 
 
 def near(responses: Sequence[torch.Tensor], reach: int) -> torch.Tensor:

@@ -21,12 +21,12 @@ from napari_almadet.search.components import (
     LEAST_SNR,
     MAIN_LOBE,
     SCALES,
-    Responses,
     Sidelobes,
     fit_components,
     gaussian,
     peaks,
     responses_at,
+    responses_of,
     within,
 )
 from napari_almadet.search.noise_units import NoiseUnits, lag_of
@@ -143,7 +143,7 @@ def residual_variance(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[i
     """Variance, about the main lobes of sources at some places, of what they and the PSF do not explain."""
     import torch
 
-    responses = Responses(psf, beam)
+    responses = responses_of(psf, beam)
     scales, found = fit_components(units, places, responses, beam)
     own = torch.linalg.qr(found.T).Q.T  # all that the sources' spectra can show, in few planes
     images = responses_at(places, [responses[scale] for scale in scales], units)
@@ -336,7 +336,7 @@ def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
     if shown is not None:
         return shown
     psf = weighted_psf(units, psf, places, beam)
-    responses = Responses(psf, beam)
+    responses = responses_of(psf, beam)
     scales, found = fit_components(units, places, responses, beam)
     images = responses_at(places, [responses[scale] for scale in scales], units)
     sources = Sidelobes(found, images, torch.tensor(places, device=psf.device))
