@@ -149,7 +149,7 @@ def header_beam_in(cube: Cube, k: float) -> np.ndarray | None:
     return to_pixels @ beam_matrix(cube.beam) @ to_pixels.T
 
 
-def decide(units: NoiseUnits, beam: float, header_beam: np.ndarray) -> BeamDecision:
+def decide(units: NoiseUnits, beam: float, header_beam: np.ndarray, snr: torch.Tensor | None = None) -> BeamDecision:
     """Whether a cube shows its dirty beam.
 
     Parameters
@@ -160,8 +160,10 @@ def decide(units: NoiseUnits, beam: float, header_beam: np.ndarray) -> BeamDecis
         FWHM in its pixels.
     header_beam
         The header's beam: covariance along x and y in its pixels², (2, 2).
+    snr
+        From :func:`~napari_almadet.search.components.peak_snr`, where it is known already.
     """
-    snr = peak_snr(units)
+    snr = peak_snr(units) if snr is None else snr
     highest = float(snr.max())
     values: dict[str, Any] = {"snr": round(highest, 1)}
     if highest < LEAST_SNR:

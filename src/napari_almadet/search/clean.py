@@ -40,7 +40,11 @@ CYCLES = 12
 
 
 def without_sidelobes(
-    units: NoiseUnits, beam: float, psf: torch.Tensor | None = None, header_beam: np.ndarray | None = None
+    units: NoiseUnits,
+    beam: float,
+    psf: torch.Tensor | None = None,
+    header_beam: np.ndarray | None = None,
+    snr: torch.Tensor | None = None,
 ) -> tuple[NoiseUnits, Sidelobes | None]:
     """Take the sidelobes of bright sources off a cube.
 
@@ -57,6 +61,8 @@ def without_sidelobes(
         The dirty beam where it is known, as :func:`resampled_psf` gives it; else it is estimated from the cube.
     header_beam
         What bright sources are restored with: covariance along x and y in pixels², (2, 2); default: a round beam.
+    snr
+        From :func:`~napari_almadet.search.components.peak_snr`, where it is known already.
 
     Returns
     -------
@@ -67,7 +73,7 @@ def without_sidelobes(
     """
     import torch
 
-    snr = peak_snr(units)
+    snr = peak_snr(units) if snr is None else snr
     brightest = float(snr.max())
     if brightest < LEAST_SNR:
         return units, None

@@ -34,6 +34,7 @@ from napari_almadet.search.beam_decision import (
     settled,
 )
 from napari_almadet.search.clean import without_sidelobes
+from napari_almadet.search.components import peak_snr
 from napari_almadet.search.decisions import classify, drop_sidelobes_across_windows, flag_companions
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
 from napari_almadet.search.distribute import each, scatter
@@ -340,10 +341,12 @@ def search_window(
         return nothing, [], None
     seen = None if psf is None else resampled_psf(psf, window.k, window.shape, networks.device)
     upright = replace(raw, cube=-raw.cube) if negated else raw
+    snr = None
     if decision is None and header_beam is not None:
-        decision = decide(upright, beam, header_beam)
+        snr = peak_snr(upright)
+        decision = decide(upright, beam, header_beam, snr)
     dirty = decision is None or decision.dirty
-    units, sidelobes = without_sidelobes(upright, beam, seen, header_beam) if dirty else (upright, None)
+    units, sidelobes = without_sidelobes(upright, beam, seen, header_beam, snr) if dirty else (upright, None)
     if negated:
         units = replace(units, cube=-units.cube)
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
