@@ -17,7 +17,9 @@ BEAM = 4.0
 def psf() -> torch.Tensor:
     """A main lobe with sidelobes, (2 ny, 2 nx)."""
     y, x = (torch.fft.fftfreq(n, 1 / n) for n in (60, 76))
-    return gaussian((60, 76), BEAM) + 0.1 * torch.cos(y[:, None]) * torch.cos(0.7 * x) * gaussian((60, 76), 40.0)
+    sidelobes = torch.cos(y[:, None]) * torch.cos(0.7 * x) * gaussian((60, 76), 40.0)
+    image = gaussian((60, 76), BEAM) + 0.1 * sidelobes
+    return image / image[0, 0]
 
 
 @pytest.fixture
