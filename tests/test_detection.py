@@ -215,16 +215,17 @@ def test_closing_ends_the_hash_too(planes_of, sky_cube, oracles, monkeypatch):
 
 
 @pytest.mark.parametrize(("memory", "times"), [(4.0, 1), (1e-4, 3)])
-def test_a_compressed_cube_that_memory_holds_is_decoded_once(tmp_path, planes_of, oracles, monkeypatch, memory, times):
-    planes = planes_of(SOURCES)
-    fits.HDUList(
-        [fits.PrimaryHDU(), fits.CompImageHDU(planes.astype(np.float32), compression_type="GZIP_2", quantize_level=0)]
-    ).writeto(tmp_path / "cube.fits.fz")
+def test_a_compressed_cube_that_memory_holds_is_decoded_once(
+    tmp_path, planes_of, sky_cube, oracles, monkeypatch, memory, times
+):
+    planes, header = fits.getdata((plain := sky_cube(planes_of(SOURCES))).path, header=True)
+    image = fits.CompImageHDU(planes, header, compression_type="GZIP_2", quantize_level=0)
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "cube.fits.fz")
     cube, decoded, read = read_cube(tmp_path / "cube.fits.fz"), [], Tiled.read
     monkeypatch.setattr(Tiled, "read", lambda source, part: decoded.append(read(source, part)) or decoded[-1])
     detections = detect(cube, replace(SMALL, memory=memory), networks=oracles)
     assert detections.cube.data is cube.data  # what is held is let go
-    n = sum(values.size for values in decoded) / planes.size
+    n = sum(values.size for values in decoded) / plain.data.size
     assert n == 1 if times == 1 else n >= times
     assert len(detections.kept) == len(SOURCES)
 
