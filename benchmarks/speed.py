@@ -323,7 +323,7 @@ def main() -> None:
         for f in FIGURES
         if f.name in (options.only or [g.name for g in FIGURES if options.all or g.name not in LONGEST])
     ]
-    results = {"machine": machine(), "figures": {}, "sofia": None}
+    results = {"machine": machine() | {"pairs": options.pairs}, "figures": {}, "sofia": None}
     with tempfile.TemporaryDirectory() as scratch, checked_out(BEFORE, Path(scratch)) as before:
         folder = options.cubes or Path(scratch) / "cubes"
         folder.mkdir(parents=True, exist_ok=True)
@@ -429,9 +429,11 @@ def beside_sofia(stored: dict | None, runs: dict[str, list[tuple[Measured, Measu
 INTRODUCTION = """# How fast it is
 
 Made by `python benchmarks/speed.py --write`. The code of commit {before} and of {commit} searched the same simulated
-cubes (128 x 360 x 360, but where it is said) in turns, on {date}: {system}, {processor}, {cores} cores to use,
+cubes (128 x 360 x 360, but where it is said) in turns, {pairs} of each, on {date}: {system}, {processor}, {cores} cores to use,
 {memory} GiB, OMP_NUM_THREADS {openmp}, **load average {load}** when it began. With a load over the number of cores the
-times on the clock say more about the other work than about this program, and only the processor's can be trusted.
+times on the clock say more about the other work than about this program, and the processor's are longer than on an idle
+machine, for work that shares its caches. The code of now also does what that of before did not: it measures the noise, masks
+and joint fits.
 """
 
 GPU = """## On a GPU
