@@ -429,11 +429,11 @@ def beside_sofia(stored: dict | None, runs: dict[str, list[tuple[Measured, Measu
 INTRODUCTION = """# How fast it is
 
 Made by `python benchmarks/speed.py --write`. The code of commit {before} and of {commit} searched the same simulated
-cubes (128 x 360 x 360, but where it is said) in turns, {pairs} of each, on {date}: {system}, {processor}, {cores} cores to use,
-{memory} GiB, OMP_NUM_THREADS {openmp}, **load average {load}** when it began. With a load over the number of cores the
-times on the clock say more about the other work than about this program, and the processor's are longer than on an idle
-machine, for work that shares its caches. The code of now also does what that of before did not: it measures the noise, masks
-and joint fits.
+cubes (128 x 360 x 360, but where it is said) in turns, {pairs} of each, on {date}: {system}, {processor}, {cores} cores
+to use, {memory} GiB, OMP_NUM_THREADS {openmp}, **load average {load}** when it began. With a load over the number of
+cores the times on the clock say more about the other work than about this program, and the processor's are longer than
+on an idle machine, for work that shares its caches. The code of now also does what that of before did not: it measures
+the noise, masks and joint fits.
 """
 
 GPU = """## On a GPU
