@@ -309,6 +309,21 @@ def test_what_is_likely_beside_a_brighter_source_is_flagged_where_two_fit_better
         assert second.candidate.decisions[-1].ids == (first.candidate.id,)
 
 
+def test_what_is_kept_anyway_is_not_looked_at_again(monkeypatch):
+    first, second, asked = companion(monkeypatch, status=KEPT, prob=0.9)
+    flag_companions([first, second], CUBE, np.zeros((120, 120)), Settings())
+    assert second.candidate.status is KEPT
+    assert asked == []
+
+
+def test_a_source_whose_cutout_does_not_fit_into_memory_has_no_companions(monkeypatch):
+    first, second, asked = companion(monkeypatch)
+    monkeypatch.setattr(decisions, "cutout_of", lambda *_: None)
+    flag_companions([first, second], CUBE, np.zeros((120, 120)), Settings())
+    assert second.candidate.status is DROPPED
+    assert asked == []
+
+
 @pytest.mark.parametrize("status", [FLAGGED, DROPPED])
 def test_only_a_source_that_is_kept_has_companions(monkeypatch, status):
     first, second, _ = companion(monkeypatch)
