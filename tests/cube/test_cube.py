@@ -877,3 +877,16 @@ def test_gzip_reads_what_gzip_holds(write):
     packed = path.with_suffix(".fits.gz")
     packed.write_bytes(gzip.compress(path.read_bytes()))
     np.testing.assert_array_equal(read_cube(packed).data, read_cube(path).data)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e30])
+@pytest.mark.parametrize("many", [1, 40])
+def test_what_is_no_data_is_seen_however_much_of_it_there_is(value, many):
+    planes = np.random.default_rng(0).normal(size=(6, 20, 30)).astype(np.float32)
+    planes[3].flat[:many] = value
+    planes[4, 0, 0] = -value  # infinities of both signs add up to NaN
+    read = Cube.from_array(planes).read()
+    gone = np.zeros(planes.shape, bool)
+    gone[3].flat[:many] = gone[4, 0, 0] = True
+    np.testing.assert_array_equal(np.isnan(read), gone)
+    np.testing.assert_array_equal(read[~gone], planes[~gone])

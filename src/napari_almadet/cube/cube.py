@@ -194,9 +194,10 @@ class Cube:
         own = None if isinstance(self.data, Lazy) else True  # what was read for us need not be copied
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, then NaN
             part = np.array(part, dtype=np.float32, copy=own)
-        part[~np.isfinite(part)] = np.nan
-        if (huge := np.abs(part) >= HUGE).any():
-            part[huge & (np.abs(part) > self.ceiling)] = np.nan
+        if not _is_usual(part):
+            part[~np.isfinite(part)] = np.nan
+            if (huge := np.abs(part) >= HUGE).any():
+                part[huge & (np.abs(part) > self.ceiling)] = np.nan
         if self.blank is not None:
             np.copyto(part, np.nan, where=self.blank[y, x] & (part == 0))
         if self.flagged is not None:
@@ -445,6 +446,14 @@ class Cube:
         except (WcsError, ValueError):  # wcslib translates neither tables nor logarithmic axes
             return None
         return wcs
+
+
+def _is_usual(part: np.ndarray) -> bool:
+    """Whether all values are finite and below :data:`HUGE`; False where that is not told by a sum and the extremes."""
+    if not part.size:
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(part.sum()) and part.max() < HUGE and part.min() > -HUGE)
 
 
 def _hash_of(path: Path, wanted: Callable[[], bool]) -> hashlib._Hash:

@@ -254,7 +254,8 @@ class Held:
         self.shape, self.dtype, self.nbytes = data.shape, data.dtype, data.nbytes
         plane = max(1, data.nbytes // len(data))
         depth = max(1, min(HELD_AT_ONCE // plane, -(-len(data) // threads.count())))
-        if isinstance(data.source, CasaImage):  # which is for one thread only
+        # A CASA image is for one thread only; of a compressed one astropy takes the whole table apart at each reading.
+        if isinstance(data.source, CasaImage | Tiled):
             depth = len(data)
 
         def fill(first: int) -> None:
