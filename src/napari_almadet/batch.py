@@ -8,6 +8,7 @@ cube's folder appears whole or not at all, so that after a crash the same comman
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from napari_almadet.search.networks import SearchNetworks
 
 
+LOG = logging.getLogger(__name__)
 WITHOUT_EFFECT = ("device", "batch_size", "memory")  # settings that do not change what is found
 PROGRESS_SECONDS = 0.2  # between two messages of a worker
 PATIENCE = 10.0  # seconds a worker has to end when it is told to
@@ -207,6 +209,8 @@ class Search:
             detections = detect(read_cube(task.path), self.settings, report, self.networks, self.client)
             write_result(detections, task.folder)
         except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
+            if not isinstance(error, CubeError):
+                LOG.error("%s could not be searched", task.path, exc_info=True)
             told = str(error) if isinstance(error, CubeError) else f"{task.path}: {type(error).__name__}: {error}"
             return Outcome(task, "failed", told, seconds=time.perf_counter() - started)
         kept = len(detections.kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from astropy import units as u
 from astropy.io import fits
 
 from napari_almadet.cube.cube import CubeError
+from napari_almadet.cube.fits_structure import check_structure
 from napari_almadet.cube.reading import read_cube
 from napari_almadet.cube.storage import Held, Lazy, Plain, split_address
 
@@ -247,6 +249,18 @@ def test_a_casa_image_with_a_beam_in_each_channel(casa):
     assert any("beam of its own, from 1.73 to 2.05 arcsec; the one of median area" in note for note in cube.notes)
 
 
+@pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
+@pytest.mark.parametrize(
+    ("first", "step", "plane", "said"), [(4.0, -3.0, 1, "Stokes I"), (2.0, -1.0, 1, "Stokes I"), (-5.0, -1.0, 0, "XX")]
+)
+def test_a_casa_image_whose_first_polarisation_is_not_i(casa, first, step, plane, said):
+    data = np.random.default_rng(3).normal(size=(2, 9, 40, 50)).astype("f4")
+    path = casa(data, header_of([("STOKES", first, step, "")], CRPIX4=1.0))[1]
+    cube = read_cube(path)
+    np.testing.assert_array_equal(cube.data, data[plane])
+    assert f"Polarisation taken: {said}, one of the 2 in the file." in cube.notes
+
+
 @pytest.mark.parametrize(("module", "name"), [("casa_formats_io", "a.image"), ("h5py", "a.hdf5")])
 def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, module, None)
@@ -323,3 +337,46 @@ def test_a_cube_held_in_memory_is_the_one_in_the_file(tmp_path, name, monkeypatc
     assert (held.shape, held.nbytes, len(held)) == (lazy.shape, lazy.nbytes, 9)
     np.testing.assert_array_equal(held[:], data)
     np.testing.assert_array_equal(held[2:4, 1, ::2], data[2:4, 1, ::2])
+
+
+def test_hdf5_with_long_or_odd_texts_opens_and_whole_numbers_are_said(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        group = file.create_group("0")
+        group.create_dataset("DATA", data=np.ones(SHAPE, "f4"))
+        for key, value in header_of().items():
+            whole = key[:5] in ("CDELT", "CRVAL") and key[-1] in "12"
+            number = np.int64(max(1, round(value))) if whole else value
+            group.attrs[key] = np.bytes_(value) if isinstance(value, str) else number
+        group.attrs["COMMENTS"] = np.bytes_("long text " * 40)
+        group.attrs["OBSERVER"] = "Zoë\nwith a line"
+    cube = read_cube(tmp_path / "a.hdf5")
+    assert cube.header["OBSERVER"] == "Zo? with a line".replace(" with", "?with")
+    assert any("the pixels 3600 arcsec" in note and "decimals" in note for note in cube.notes)
+
+
+# --- absurd numbers ---
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("NAXIS", 17), ("NAXIS3", -1), ("NAXIS2", 2**59), ("BITPIX", 4096), ("GCOUNT", -1)]
+)
+def test_absurd_numbers_of_an_image_are_refused_before_a_library_meets_them(key, value):
+    header = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": 3, "NAXIS1": 4, "NAXIS2": 5, "NAXIS3": 6})
+    header[key] = value
+    with pytest.raises(CubeError, match=f"cannot be (read: {key} is|what it says)"):
+        check_structure(io.BytesIO(header.tostring().encode()))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("TFIELDS", 10**6), ("ZNAXIS", 99), ("ZTILE1", 0), ("ZTILE3", 5), ("ZCMPTYPE", "ZIP")]
+)
+def test_absurd_numbers_of_columns_and_tiles_are_refused(tmp_path, key, value):
+    image = fits.CompImageHDU(np.ones(SHAPE, "f4"), header_of(), compression_type="RICE_1")
+    fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "a.fits")
+    check_structure(io.BytesIO((tmp_path / "a.fits").read_bytes()))
+    with fits.open(tmp_path / "a.fits", disable_image_compression=True) as hdus:
+        header = hdus[1].header.copy()
+    header[key] = value
+    with pytest.raises(CubeError):
+        check_structure(io.BytesIO(header.tostring().encode()))

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from napari_almadet.cli.common import Device, NetworkName, Preset, app, messages
 from napari_almadet.cli.endings import Terminated, ends_at_once, exit_code
+from napari_almadet.cli.logs import logged
 from napari_almadet.cli.report import conclude, tell, with_bars
 from napari_almadet.settings import BEAMS, PRESETS, Settings
 
@@ -160,6 +161,14 @@ def detect(
             help="Leave out bad channels: blank, constant, noisy, striped or shifted ones.",
         ),
     ] = True,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "--debug",
+            help="Also print what goes wrong inside, with tracebacks, which are in OUT/almadet.log in any case.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Find the sources of one or more cubes.
@@ -222,7 +231,7 @@ def detect(
     # from here on the results so far are kept, and processes are told to end and do so in order
     before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with closing(with_bars(tasks, search, min(jobs, len(tasks)), quiet)) as done:
+        with logged(out, verbose), closing(with_bars(tasks, search, min(jobs, len(tasks)), quiet)) as done:
             for outcome in done:
                 outcomes.append(replace(outcome, detections=None))
                 tell(outcome, quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Generator
@@ -22,6 +23,7 @@ from napari_almadet.cube.headers import brightness_unit, mended, polarisation_ax
 from napari_almadet.cube.plausibility import implausible
 from napari_almadet.cube.storage import CubeError, Lazy, Stored, opened, split_address
 
+LOG = logging.getLogger(__name__)
 LOOK_BYTES = 2**28  # read at most to see whether a cube is empty
 
 
@@ -81,6 +83,7 @@ def _refusing(path: Path) -> Generator[None, None, None]:
     except FileNotFoundError:
         raise CubeError(f"{path.name} is not there: no file {path}.") from None
     except Exception as error:  # a damaged file can fail anywhere inside the libraries
+        LOG.warning("%s could not be read", path, exc_info=True)  # it may as well be a fault of ours
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
 
@@ -162,7 +165,7 @@ def _read(path: Path, hdu: str | None) -> Cube:
         if shape[-1 - spectral] == 1:
             raise CubeError("is a single plane: its spectral axis has one channel.")
         notes += _defaults(wcs, header, (x, y, spectral))
-        planes = _planes(wcs, shape, (spectral, y, x), header, notes)
+        planes = _planes(wcs, shape, (spectral, y, x), header, notes, stored.polarisations)
         polarised = polarisation_axis(header)
         polarisation = 0 if polarised is None else planes.get(polarised, 0)
         beams = beams_of(stored.beams, good, shape[-1 - spectral], polarisation, notes)
@@ -217,7 +220,12 @@ def _of_three_axes(wcs: WCS, axes: tuple[int, int, int]) -> WCS:
 
 
 def _planes(
-    wcs: WCS, shape: tuple[int, ...], kept: tuple[int, ...], header: fits.Header, notes: list[str]
+    wcs: WCS,
+    shape: tuple[int, ...],
+    kept: tuple[int, ...],
+    header: fits.Header,
+    notes: list[str],
+    known: list[int],
 ) -> dict[int, int]:
     """Which plane of every axis beyond the three is taken, by axis."""
     planes = {}
@@ -228,6 +236,7 @@ def _planes(
         kind = str(header.get(f"CTYPE{axis + 1}", "")).strip()
         if axis == polarisation_axis(header):
             codes = np.rint(wcs.sub([axis + 1]).wcs_pix2world(np.arange(n), 0)[0]).astype(int)
+            codes = np.array(known) if len(known) == n else codes
             planes[axis] = int(np.argmax(codes == 1))  # Stokes I; the first where there is none
             count = "the only one" if n == 1 else f"one of the {n}"
             notes.append(f"Polarisation taken: {_polarisation(kind, codes[planes[axis]])}, {count} in the file.")

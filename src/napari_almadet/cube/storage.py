@@ -17,7 +17,7 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,9 +28,12 @@ from astropy import constants
 from astropy.io import fits
 
 from napari_almadet import threads
+from napari_almadet.cube.errors import MOST_AXES, CubeError
+from napari_almadet.cube.fits_structure import check_structure
+
+__all__ = ["MOST_AXES", "CubeError"]  # which others have always imported from here
 
 UNEVEN = 0.05  # channels, by which a tabulated axis may differ from a straight line: a twentieth of one is no error
-MOST_AXES = 16  # of an image; the FITS standard allows 999, which nobody writes and memory does not hold
 PACKED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -38,11 +41,21 @@ PACKED: dict[bytes, Callable[..., Any]] = {
 }  # by the first bytes of the file
 Index: TypeAlias = "int | np.integer | slice | np.ndarray"  # of one axis
 HELD_AT_ONCE = 2**24  # bytes of an array that a thread reads at a time
+STOKES = {  # FITS paper I, table 7
+    "I": 1,
+    "Q": 2,
+    "U": 3,
+    "V": 4,
+    "RR": -1,
+    "LL": -2,
+    "RL": -3,
+    "LR": -4,
+    "XX": -5,
+    "YY": -6,
+    "XY": -7,
+    "YX": -8,
+}
 HDF5 = b"\x89HDF\r\n\x1a\n"
-
-
-class CubeError(ValueError):
-    """A file that cannot be used as a spectral cube; the message says why and what to do."""
 
 
 class Source(Protocol):
@@ -302,6 +315,8 @@ class Stored:
         Tables of beams, one a row.
     notes
         What was chosen on the way, one sentence each.
+    polarisations
+        FITS codes of the planes along the polarisation axis, where they need not be evenly spaced.
     """
 
     header: fits.Header
@@ -309,6 +324,7 @@ class Stored:
     hdus: fits.HDUList = field(default_factory=fits.HDUList)
     beams: list[fits.BinTableHDU] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    polarisations: list[int] = field(default_factory=list)
     unpacked: Path | None = None  # a temporary file that the pixels are read from
 
     def cube(self, kept: tuple[int, int, int], planes: dict[int, int]) -> Lazy:
@@ -338,6 +354,8 @@ def image_names(path: Path) -> list[str]:
     """What the images of three or more axes in a FITS file can be named by; of any other or a packed file, none."""
     if path.is_dir() or not _start(path).startswith(b"SIMPLE"):
         return []
+    with path.open("rb") as file:
+        check_structure(file)
     with path.open("rb") as file, fits.open(file, memmap=False) as hdus:
         return [name for _, name in _images(hdus, 3)]
 
@@ -364,6 +382,9 @@ def opened(path: Path, hdu: str | None = None, axes: int = 3) -> Generator[Store
     stored = None
     try:
         # Opened here, as astropy leaves a file it fails on open.
+        with (unpacked or path).open("rb") as file:
+            if start.startswith(b"SIMPLE") or unpacked is not None:
+                check_structure(file)
         with (unpacked or path).open("rb") as file, fits.open(file, memmap=False) as hdus:
             stored = _fits(unpacked or path, hdus, hdu, axes)
             stored.unpacked = unpacked
@@ -489,6 +510,7 @@ def _casa(path: Path) -> Stored:
     coordinates, notes = about["coords"], []
     header = coordsys_to_astropy_wcs(coordinates).to_header()
     _complete_projection(header, coordinates)
+    polarisations = _stokes(header, coordinates)
     mask = about.get("Image_defaultmask") or None
     if mask and not (path / mask).is_dir():
         notes.append(f"The image's mask {mask} was ignored: it is not one of pixels.")
@@ -516,7 +538,22 @@ def _casa(path: Path) -> Stored:
         columns.append(fits.Column("POL", "J", array=np.repeat(np.arange(polarisations), channels)))
         beams.append(fits.BinTableHDU.from_columns(columns, name="BEAMS"))
     notes += _tabulated_axis(header, coordinates)
-    return Stored(header, source, beams=beams, notes=notes)
+    return Stored(header, source, beams=beams, notes=notes, polarisations=polarisations)
+
+
+def _stokes(header: fits.Header, coordinates: dict) -> list[int]:
+    """FITS' codes of the image's polarisations, which it has as names; casa-formats-io has V,I and Q,I wrong."""
+    for name, system in coordinates.items():
+        if re.fullmatch(r"stokes\d+", name) and "stokes" in system:
+            codes = [STOKES[kind] for kind in map(str, np.atleast_1d(system["stokes"])) if kind in STOKES]
+            axis = int(np.atleast_1d(coordinates[f"worldmap{name.removeprefix('stokes')}"])[0]) + 1
+            if not codes:
+                return []
+            header[f"CRPIX{axis}"], header[f"CRVAL{axis}"] = 1.0, float(codes[0])
+            header[f"CDELT{axis}"] = float(codes[1] - codes[0]) if len(codes) > 1 else 1.0
+            header[f"PC{axis}_{axis}"] = 1.0
+            return codes
+    return []
 
 
 def _complete_projection(header: fits.Header, coordinates: dict) -> None:
@@ -593,16 +630,28 @@ def _hdf5(path: Path) -> Stored:
             raise CubeError("is HDF5, but not an image as CARTA's fits2idia writes it: it has no 0/DATA.")
         if len(data.shape) < 3:
             raise CubeError("is a single plane: its image has two axes.")
-        header = fits.Header()
+        header, notes = fits.Header(), []
         for key, value in group.attrs.items():
             if len(key) <= 8 and np.ndim(value) == 0:
-                header[key] = _card_value(key, value)
+                with suppress(ValueError):  # no name of a card, or a number that none holds
+                    header[key] = _card_value(key, value)
+        steps = [group.attrs.get(key) for key in ("CDELT1", "CDELT2", "CRVAL1", "CRVAL2")]
+        if all(isinstance(step, np.integer) for step in steps):
+            notes.append(
+                f"The sky coordinates are whole numbers, the pixels {abs(int(steps[0])) * 3600} arcsec if in degrees: "
+                "the converter of the file may have cut their decimals off."
+            )
         _count_axes(header, data.shape)
         if isinstance(history := group.get("HISTORY"), h5py.Dataset):
             for line in history.asstr()[:]:
-                header["HISTORY"] = line
+                header["HISTORY"] = _printable(line)
         source = Hdf5Data(path, "0/DATA", data.shape, data.dtype.newbyteorder("="))
-    return Stored(header, source)
+    return Stored(header, source, notes=notes)
+
+
+def _printable(text: str) -> str:
+    """A text as a card may have it: printable ASCII."""
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 
 def _card_value(key: str, value: Any) -> Any:
@@ -610,7 +659,7 @@ def _card_value(key: str, value: Any) -> Any:
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     if isinstance(value, str):
-        text = value.strip().strip("'").strip()
+        text = _printable(value.strip().strip("'").strip())
         if not re.match(r"CTYPE|CUNIT|BUNIT|OBJECT|DATE|TELESCOP|OBSERVER|RADESYS|SPECSYS", key):
             for kind in (int, float):
                 try:

@@ -1,0 +1,44 @@
+"""Where a command's log goes: a file beside the results, made when there is something to write, and the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+LOG_FILE = "almadet.log"
+
+
+@contextmanager
+def logged(folder: Path, verbose: bool) -> Iterator[None]:
+    """Write warnings and tracebacks of the package to ``almadet.log`` in a folder; all, and to stderr, if verbose."""
+    log, level = logging.getLogger("napari_almadet"), logging.DEBUG if verbose else logging.WARNING
+    handlers: list[logging.Handler] = [logging.StreamHandler()] if verbose else []
+    handlers.append(_FileBeside(folder / LOG_FILE))
+    before = log.level, log.propagate
+    log.setLevel(level)
+    log.propagate = False  # the root logger would print tracebacks to a user who has not asked for them
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        log.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+        log.level, log.propagate = before
+
+
+class _FileBeside(logging.FileHandler):
+    """A file that is made, with its folder, when the first record comes; where it cannot be made there is no log."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, encoding="utf-8", delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        with suppress(OSError):  # a full or read-only disk, which the command itself reports
+            Path(self.baseFilename).parent.mkdir(parents=True, exist_ok=True)
+            super().emit(record)
