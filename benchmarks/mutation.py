@@ -98,13 +98,17 @@ def mutants_of(path: str, source: bytes) -> list[Mutant]:
 
 
 def constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
-    """Names and values of a module's constants and of the defaults of its classes' fields."""
+    """Names and values of a module's constants and of the defaults of its classes' fields.
+
+    A field whose default is a call, as `search/thresholds.py` has them, takes the first argument for its value.
+    """
     bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
     for statement in (statement for body in bodies for statement in body):
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             yield statement.targets[0].id, statement.value
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
-            yield statement.target.id, statement.value
+            value = statement.value
+            yield statement.target.id, value.args[0] if isinstance(value, ast.Call) and value.args else value
 
 
 def numbers(value: ast.expr) -> Iterator[ast.Constant]:
