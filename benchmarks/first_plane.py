@@ -19,7 +19,7 @@ import psutil
 from astropy.io import fits
 from qtpy.QtWidgets import QApplication
 
-from napari_almadet.plugin.reader import PLUGIN
+from napari_almadet.plugin.panels import PLUGIN
 
 SIDE = 1200
 SCROLLED = 50  # channels

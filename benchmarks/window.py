@@ -34,10 +34,9 @@ from qtpy.QtWidgets import QApplication
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
 from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.detections import Detections
-from napari_almadet.catalogue.result_folder import write_result
 from napari_almadet.inspection.apertures import gaussian
 from napari_almadet.plugin.layers import make_result_layers
-from napari_almadet.plugin.reader import PLUGIN, WIDGET
+from napari_almadet.plugin.panels import PLUGIN, WIDGET
 from napari_almadet.settings import Settings
 
 SHAPE = (128, 360, 360)
@@ -164,7 +163,7 @@ def inspect(widget, number: int) -> None:
     print("  step of the channel slider  ", timed(lambda i: session.set_channel(20 + i)))
     with TemporaryDirectory() as place:
         start = now()
-        write_result(found, Path(place) / "session")
+        found.write(Path(place) / "session")
         saving = now() - start
     print(f"  session saved, in a thread: {saving[0]:.0f} ms, of the processor {saving[1]:.0f} ms")
 

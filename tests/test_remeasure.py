@@ -9,10 +9,10 @@ import pytest
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box, Status
-from napari_almadet.catalogue.detections import Detections
+from napari_almadet.catalogue.detections import Detections, channel_width, flux_factor
 from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
-from napari_almadet.remeasure import move, refocus, take_in, unsearched
+from napari_almadet.remeasure import OF_THE_RANGE, follow_line, move, refocus, take_in, unsearched
 from napari_almadet.settings import Settings
 
 SOURCES = [(30, 40, 50, 8, 14, 0), (55, 70, 90, 6, 14, 0)]
@@ -78,6 +78,43 @@ def test_a_range_is_integrated_over_just_its_channels(detections):
     assert where == pytest.approx(planes[:, 56, 71].sum(), rel=1e-5)
     assert narrow.peaks == candidate.peaks
     assert narrow.f_sum < candidate.f_sum
+
+
+@pytest.mark.parametrize("channels", [(60, 120), (88, 92), (0, 128)])
+def test_a_range_does_not_touch_the_line(detections, channels):
+    candidate = at(detections, 55, 70)
+    ranged = refocus(candidate, detections, channels)
+    changed = {name for name, value in vars(ranged).items() if not same(value, getattr(candidate, name))}
+    assert changed <= set(OF_THE_RANGE)
+    assert {"channels", "focused", "f_sum", "err_f_sum"} <= changed
+    first, last = channels
+    free = np.ones(128, bool)
+    free[first:last] = False
+    for peak in candidate.peaks:
+        free[slice(*peak.emission_range(128))] = False
+    planes = detections.cube.read()[:, *candidate.box.slices].astype(float)
+    if free.any():  # summed without the continuum that the channels beside range and lines have
+        planes = planes - planes[free].mean(axis=0)
+    factor, _ = flux_factor(detections.cube, np.arange(first, last))
+    width = channel_width(detections.cube, candidate.z).value
+    expected = (planes[first:last].sum(axis=(1, 2)) * factor).sum() * width
+    assert ranged.f_sum == pytest.approx(expected, rel=0.02)
+
+
+def same(one, other) -> bool:
+    if isinstance(one, float) and np.isnan(one):
+        return bool(np.isnan(other))
+    return one is other or bool(np.all(one == other))
+
+
+def test_another_line_can_be_followed(detections, oracles):
+    both = move(at(detections, 55, 70), detections, Box(24, 62, 34, 77), oracles)  # holds two sources, each its line
+    other = both.peaks[1]
+    followed = follow_line(both, detections, other)
+    assert followed.peaks == (other, both.peaks[0])
+    assert followed.channels == other.emission_range(128)
+    assert followed.fwhm == pytest.approx(other.fwhm * channel_width(detections.cube, followed.z).value, rel=1e-3)
+    assert abs(followed.z - other.centre) < 2
 
 
 def test_a_box_drawn_on_a_source_measures_it(detections, oracles):

@@ -13,6 +13,7 @@ from napari_almadet.detection import caveats, provenance
 from napari_almadet.measure.catalogue_row import NUMBERS, as_box
 from napari_almadet.measure.focus import pixel_snr
 from napari_almadet.measure.noise import Noise, noise_of
+from napari_almadet.measure.source import measure
 from napari_almadet.measure.stacking import at_edge, stack
 from napari_almadet.paper.pipeline import focus_and_measure, frequency_denoising
 from napari_almadet.progress import finish
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.paper.pipeline import Networks
     from napari_almadet.settings import Settings
+
+
+# What a range of channels that the astronomer chooses changes; all else is of the box, and of the fitted line.
+OF_THE_RANGE = (
+    *("channels", "focused", "focus_origin", "snr_global", "snr_pixel", "f_sum", "err_f_sum", "f_max"),
+    *("status", "origin", "decisions"),
+)
 
 
 def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks | SearchNetworks) -> Candidate:
@@ -86,7 +94,11 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
 
 
 def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, int]) -> Candidate:
-    """Measure a candidate in another range of channels: steps 8 to 10 of the paper; box, spectra and fit stay.
+    """Flux and image of a candidate in another range of channels; its lines stay what they are.
+
+    A range is the astronomer's choice of what is summed: it changes the measures `OF_THE_RANGE` and no other.  Kind,
+    position, the fitted line with its velocity, peak and widths, and the size stay; :func:`follow_line` chooses
+    another line.  Where the candidate has no line the range stands for one, and all is measured in it.
 
     Parameters
     ----------
@@ -100,16 +112,40 @@ def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, i
     Returns
     -------
     Candidate
-        A copy with the new range, focused image, signal-to-noise ratios and measures.
+        A copy with the new range, line-integrated image, signal-to-noise ratios and flux.
     """
     n_channels = detections.cube.shape[0]
     first = min(max(channels[0], 0), n_channels - 1)
     last = min(max(channels[1], first + 1), n_channels)
     refocused = replace(candidate, channels=(first, last), decisions=[*candidate.decisions], origin=_touched(candidate))
     refocused.decide("own_range", first=first, last=last - 1)
-    # A line as wide as the range stands for it, so that noise and continuum are taken outside of it.
+    # A line as wide as the range stands for it, so that noise and continuum are taken outside of it, and of the lines.
     line = EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
-    return _measured(refocused, detections, (line, *candidate.peaks[1:]))
+    if not candidate.peaks:
+        return _measured(refocused, detections, (line,))
+    measured = _measured(refocused, detections, (line, *candidate.peaks), candidate.kind)
+    return replace(candidate, **{name: getattr(measured, name) for name in OF_THE_RANGE})
+
+
+def follow_line(candidate: Candidate, detections: Detections, peak: EmissionPeak) -> Candidate:
+    """Measure a candidate on one of its other lines: range, velocity, widths and all are then that line's.
+
+    Parameters
+    ----------
+    peak
+        One of its ``peaks``, or a line that was fitted to its spectrum; it becomes the first of them.
+
+    Returns
+    -------
+    Candidate
+        A copy, measured anew.
+    """
+    others = tuple(other for other in candidate.peaks if other != peak)
+    channels = peak.emission_range(detections.cube.shape[0])
+    own = {"decisions": [*candidate.decisions], "origin": _touched(candidate)}
+    followed = replace(candidate, peaks=(peak, *others), channels=channels, **own)
+    followed.decide("own_line", centre=peak.centre, fwhm=peak.fwhm)
+    return _measured(followed, detections, followed.peaks)
 
 
 def take_in(
@@ -142,13 +178,21 @@ def _touched(candidate: Candidate) -> str:
     return "edited" if candidate.origin == "found" else candidate.origin
 
 
-def _measured(candidate: Candidate, detections: Detections, lines: tuple[EmissionPeak, ...]) -> Candidate:
-    """Focus on a candidate and measure it, with noise and continuum from the channels outside ``lines``."""
+def _measured(
+    candidate: Candidate, detections: Detections, lines: tuple[EmissionPeak, ...], kind: str | None = None
+) -> Candidate:
+    """Focus on a candidate and measure it, with noise and continuum from the channels outside ``lines``.
+
+    As ``kind``, if that is given, whatever the channels look like.
+    """
     peaks, candidate.peaks = candidate.peaks, lines
     as_published = detections.settings.preset == "paper"
     for name in () if as_published else NUMBERS:  # of the box before
         setattr(candidate, name, np.nan)
     cutout = focus_and_measure(candidate, detections.cube, pixel_snr(detections.stacked), detections.settings)
+    if kind is not None and candidate.kind != kind:
+        candidate.kind = kind
+        measure(candidate, detections.cube, cutout)
     if not as_published:
         as_box(candidate, detections.cube, cutout, _noise(detections))
     candidate.peaks = peaks

@@ -2,43 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import sys
-import weakref
+import time
 
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
-from napari_almadet.plugin.background import in_turns, prepare_letters, unobtrusive
-
-
-class Ring:
-    def __init__(self):
-        self.itself = self
-
-
-def test_garbage_is_spared_until_the_last_has_left():
-    old = Ring()
-    seen = weakref.ref(old)
-    del old
-    with unobtrusive:
-        with unobtrusive:
-            pass
-        gc.collect()
-        assert seen() is not None
-    gc.collect()
-    assert seen() is None
-
-
-def test_the_interpreter_goes_round_faster_until_the_last_has_left():
-    before = sys.getswitchinterval()
-    with unobtrusive:
-        with unobtrusive:
-            pass
-        assert sys.getswitchinterval() < before
-    assert sys.getswitchinterval() == before
+from napari_almadet.plugin.background import in_turns, waited_for
 
 
 class Panel(QWidget):
@@ -117,11 +88,13 @@ def test_no_step_is_taken_in_a_window_that_is_gone(qtbot):
     assert not ended
 
 
-def test_blank_text_is_on_the_canvas_for_a_moment_only(viewer, qtbot):
-    overlays = viewer.canvas.overlays
-    before = set(overlays)
-    prepare_letters(viewer)
-    (name,) = set(overlays) - before
-    assert overlays[name].visible
-    assert overlays[name].text.isspace()
-    qtbot.waitUntil(lambda: set(overlays) == before, timeout=3000)
+def test_the_window_is_painted_while_it_waits(window):
+    def work(seconds: float) -> str:
+        time.sleep(seconds)
+        return "done"
+
+    window.dock.widget().update()
+    assert waited_for(work, 0.2) == "done"
+    assert "panel" in window.told
+    with pytest.raises(ValueError, match="no"):
+        waited_for(int, "no number")

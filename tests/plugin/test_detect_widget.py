@@ -273,7 +273,7 @@ def in_a_process_of_its_own(code: str) -> subprocess.CompletedProcess:
         import numpy as np
         from made_by_hand import FakeRun
         from qtpy.QtTest import QTest
-        from napari_almadet.cube import Cube
+        from napari_almadet.cube.cube import Cube
         from napari_almadet.plugin import keeper
         from napari_almadet.plugin.detect_widget import DetectWidget
 
@@ -461,3 +461,23 @@ def test_settings_make_room_for_what_was_found(cube_image, make_widget, qtbot):
     assert not widget.options.isVisibleTo(widget)
     qtbot.mouseClick(widget.options_button, Qt.MouseButton.LeftButton)
     assert widget.options.isVisibleTo(widget)
+
+
+def test_a_cube_with_one_polarisation_before_it_is_offered_and_found_in(viewer, data, make_widget, qtbot):
+    viewer.add_image(data[None], name="four axes")
+    run = FakeRun()
+    widget = make_widget(run)
+    assert widget.image_choice.currentText() == "four axes"
+    press(qtbot, widget.detect_button)
+    wait(qtbot, widget)
+    assert run.asked[0][0].shape == data.shape
+    widget.session.select(widget.session.candidates[1])
+    assert widget.session.channel == viewer.dims.current_step[1] == 34
+
+
+def test_why_an_image_is_not_offered_is_said(viewer, data, make_widget):
+    viewer.add_image(np.stack([data, data]), name="two polarisations")
+    widget = make_widget(FakeRun())
+    assert "its first axis has 2 planes" in widget.status.text()
+    viewer.add_image(data[0], name="plane")
+    assert "plane cannot be searched: it has 2 axes" in widget.status.text()

@@ -10,6 +10,7 @@ from napari.layers import Image
 from napari.utils._proxies import PublicOnlyProxy
 from scipy.ndimage import map_coordinates
 
+from napari_almadet.catalogue.candidate import Box
 from napari_almadet.inspection.moments import line_moments
 from napari_almadet.measure.focus import cut_out
 from napari_almadet.plugin.cutouts import Cutouts
@@ -21,6 +22,9 @@ from napari_almadet.plugin.theme import Colours
 @pytest.fixture
 def viewer():
     return PublicOnlyProxy(ViewerModel())
+
+
+WIDTH = 1e7 / 2.3e11 * 299792.458  # km/s of a channel of the toy cube
 
 
 @pytest.fixture
@@ -40,8 +44,8 @@ def test_image_lies_at_its_pixels(view, session, detections):
     # the row of the array with the source is the row of the plot with the source
     y, x = np.unravel_index(np.nanargmax(candidate.focused), candidate.focused.shape)
     assert (x0 + x, y0 + y) == (candidate.x, candidate.y)
-    assert view.picture.values.unit == u.Jy / u.beam * u.chan
-    np.testing.assert_array_equal(view.image.image, candidate.focused)
+    assert view.picture.values.unit == u.Jy / u.beam * u.km / u.s
+    np.testing.assert_allclose(view.image.image, WIDTH * candidate.focused, rtol=1e-6)
     assert not view.plot.getViewBox().yInverted()
 
 
@@ -136,7 +140,7 @@ def test_sent_image_lies_over_the_cube(view, session, viewer, detections):
     view.send_image.trigger()
     layer = viewer.layers[-1]
     y0, x0 = detections.candidates[0].focus_origin
-    np.testing.assert_array_equal(layer.data, detections.candidates[0].focused)
+    np.testing.assert_allclose(layer.data, WIDTH * detections.candidates[0].focused, rtol=1e-6)
     for pixel in ((0, 0), (50, 10)):
         in_cube = session.image.data_to_world((0, pixel[0] + y0, pixel[1] + x0))[-2:]
         np.testing.assert_allclose(layer.data_to_world(pixel), in_cube)
@@ -177,3 +181,14 @@ def test_candidate_without_an_image(view, session, detections):
     session.select(candidate)
     assert not view.image.isVisible()
     assert not view.send_button.isEnabled()
+
+
+def test_the_cut_follows_a_box_that_is_changed_and_changed_back(view, session, detections, qtbot):
+    candidate = session.selected
+    view.show_cut.setChecked(True)
+    before = view.cut.start, view.cut.end
+    moved = {"box": Box(70, 80, 90, 100), "x": 95.0, "y": 75.0}
+    session._change([(candidate, moved)])
+    assert view.cut.start[1] == pytest.approx(75.0)
+    session.undo()
+    assert (view.cut.start, view.cut.end) == before

@@ -162,7 +162,7 @@ def test_cut_gets_room_beside_the_image(inspector, viewer, qtbot):
 
 def test_follows_the_theme(inspector, viewer):
     viewer.theme = "light"
-    assert inspector.spectrum.dirty.opts["pen"].color().name() == Colours.of("light").text
+    assert inspector.spectrum.data.opts["pen"].color().name() == Colours.of("light").text
 
 
 def test_one_axis_for_all_panels(inspector):

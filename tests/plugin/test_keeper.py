@@ -100,6 +100,40 @@ def test_old_unsaved_sessions_are_cleared_away(session, cube_image, cube, unsave
         assert len(list(unsaved.iterdir())) == min(count, KEPT_UNSAVED)
 
 
+def test_a_session_with_a_verdict_is_never_cleared_away(session, cube_image, cube, unsaved, qtbot):
+    keeper = Keeper(session)
+    session.present(cube_image, make_detections(cube))
+    qtbot.waitUntil(lambda: keeper.folder is not None, timeout=60_000)
+    session.set_verdict(session.candidates[:1], "accepted")
+    judged = keeper.folder
+    for _ in range(KEPT_UNSAVED + 2):
+        found = make_detections(cube)
+        session._changes.clear()
+        session.detections.candidates[0].verdict = "unseen"  # as in another window, which knows nothing of the first
+        session.present(cube_image, found)
+        qtbot.waitUntil(lambda: keeper.folder is not None, timeout=60_000)
+    assert judged in unsaved_of(cube)
+    assert verdicts(judged, cube)[0] == "accepted"
+    assert len(list(unsaved.iterdir())) == KEPT_UNSAVED + 1
+
+
+def test_what_was_carried_over_counts_as_said(keeper, session, cube_image, cube, qtbot):
+    session.set_verdict(session.candidates[:2], "accepted")
+    before = keeper.folder
+    session.present(cube_image, make_detections(cube))
+    qtbot.waitUntil(lambda: keeper.folder not in (None, before), timeout=60_000)
+    assert unsaved_of(cube) == [keeper.folder, before]
+    assert verdicts(keeper.folder, cube) == ["accepted", "accepted", "unseen", "unseen"]
+
+
+def test_what_is_measured_for_another_cube_is_written_down_with_that(keeper, session, viewer, cube_image, data, qtbot):
+    session.networks = stand_in_networks
+    folder, mine = keeper.folder, session.add(Box(74, 87, 90, 105))
+    session.inspect(viewer.add_image(data, name="second"))
+    qtbot.waitUntil(lambda: not session.measuring, timeout=60_000)
+    assert read_result(folder, cube_image.metadata["cube"]).candidates[-1].box == mine.box
+
+
 def test_the_program_is_killed_right_after_a_click(tmp_path, data, header):
     """The real window, in a process of its own, killed without notice after the button was pressed."""
     from astropy.io import fits

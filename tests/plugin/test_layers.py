@@ -165,54 +165,6 @@ def test_rows_of_boxes_without_a_candidate_are_blank(detections):
     assert (rows.dtypes == features.dtypes).all()
 
 
-def test_boxes_are_painted_as_by_napari_itself(detections, image):
-    layer, by_napari = (boxes(detections, detections.candidates, image) for _ in range(2))
-    rng = np.random.default_rng(5)
-    for seen in ([True, True, False, True], [False] * 4, [True] * 4):
-        colours = rng.random((4, 4))
-        colours[:, 3] = seen
-        widths = rng.uniform(0.5, 2, 4)
-        layers.paint(layer, colours, widths)
-        by_napari.edge_color, by_napari.edge_width = colours, widths.tolist()
-        np.testing.assert_allclose(layer.edge_color, by_napari.edge_color)
-        drawn, all_of_them = layer._data_view._mesh, by_napari._data_view._mesh
-        visible = np.isin(all_of_them.displayed_triangles_to_shape_index, np.flatnonzero(seen))
-        np.testing.assert_array_equal(drawn.displayed_triangles, all_of_them.displayed_triangles[visible])
-        np.testing.assert_allclose(drawn.displayed_triangles_colors, all_of_them.displayed_triangles_colors[visible])
-        np.testing.assert_allclose(drawn.vertices, all_of_them.vertices)
-
-
-def test_hidden_boxes_are_not_found_by_the_mouse(detections, image):
-    layer = boxes(detections, detections.candidates, image)
-    places = [layer.data_to_world((c.box.y0 + 2, c.box.x0 + 2)) for c in detections.candidates]
-    ViewerModel().add_layer(layer)
-
-    def found() -> list[int | None]:
-        return [layer.get_value(place, world=True)[0] for place in places]
-
-    assert found() == [0, 1, 2, 3]
-    colours = np.ones((4, 4))
-    colours[[0, 2], 3] = 0
-    layers.paint(layer, colours, np.ones(4))
-    assert found() == [None, 1, None, 3]
-    layers.paint(layer, np.ones((4, 4)), np.ones(4))
-    assert found() == [0, 1, 2, 3]
-
-
-def test_a_selected_box_that_is_hidden_has_no_handles(detections, image):
-    layer = boxes(detections, detections.candidates, image)
-    ViewerModel().add_layer(layer)
-    layer.mode, layer.selected_data = "select", {1}
-    handles = layer._compute_vertices_and_box()[0]
-    colours = np.ones((4, 4))
-    colours[1, 3] = 0
-    layers.paint(layer, colours, np.ones(4))
-    assert layer.selected_data == {1}
-    assert len(layer._compute_vertices_and_box()[0]) == 0
-    layers.paint(layer, np.ones((4, 4)), np.ones(4))
-    np.testing.assert_allclose(layer._compute_vertices_and_box()[0], handles)
-
-
 def test_features_of_some_boxes_are_written_anew(detections, image):
     layer = boxes(detections, detections.candidates, image)
     before = layer.features.copy()

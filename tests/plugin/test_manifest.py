@@ -23,7 +23,7 @@ def test_every_python_name_can_be_imported(manifest):
 
 
 def test_panels_open_under_the_names_that_the_menu_has(manifest):
-    from napari_almadet.plugin.reader import PLUGIN, TITLE, WIDGET
+    from napari_almadet.plugin.panels import PLUGIN, TITLE, WIDGET
 
     assert (manifest.name, manifest.display_name) == (PLUGIN, TITLE)
     assert [widget.display_name for widget in manifest.contributions.widgets] == [WIDGET]

@@ -16,7 +16,8 @@ from napari.utils.notifications import notification_manager
 from napari_almadet.catalogue.result_folder import read_result as read_result_folder
 from napari_almadet.catalogue.result_folder import write_result
 from napari_almadet.cube.reading import read_cube
-from napari_almadet.plugin.reader import TITLE, WIDGET, napari_get_reader
+from napari_almadet.plugin.panels import TITLE, WIDGET
+from napari_almadet.plugin.reader import napari_get_reader
 from napari_almadet.plugin.session import Session
 
 
@@ -57,12 +58,12 @@ def test_several_files_are_several_layers(fits_file, data, header, tmp_path):
 
 
 def test_refusal_is_one_sentence_and_no_layer(tmp_path, messages):
-    path = str(tmp_path / "plane.fits")
-    fits.writeto(path, np.ones((8, 8)))
+    path = str(tmp_path / "line.fits")
+    fits.writeto(path, np.ones(8))
     assert napari_get_reader(path)(path) == [(None,)]
     (message,) = messages()
     assert str(message.severity) == "error"
-    assert "plane.fits" in message.message
+    assert "line.fits" in message.message
     assert "Traceback" not in message.message
 
 
@@ -167,3 +168,28 @@ def test_a_result_without_its_cube_is_refused_in_a_sentence(fits_file, tmp_path,
     assert napari_get_reader(str(folder))(str(folder)) == [(None,)]
     (message,) = messages()
     assert "toy.fits" in message.message
+
+
+def test_a_map_of_one_plane_opens_in_its_place_under_the_boxes(viewer, session, cube_image, data, header, tmp_path):
+    """A continuum map with larger pixels, two axes, beside the cube."""
+    header = header.copy()
+    for card in ("CTYPE3", "CRPIX3", "CDELT3", "CRVAL3", "CUNIT3"):
+        del header[card]
+    header["CDELT1"], header["CDELT2"], header["CRPIX1"], header["CRPIX2"] = -0.2 / 3600, 0.2 / 3600, 31.0, 26.0
+    fits.writeto(tmp_path / "continuum.fits", data[0, ::2, ::2], header)
+    ((values, meta, kind),) = napari_get_reader(str(tmp_path / "continuum.fits"))(str(tmp_path / "continuum.fits"))
+    layer = viewer.add_layer(Layer.create(values, meta, kind))
+    assert layer.ndim == 2
+    assert session.image == cube_image
+    np.testing.assert_allclose(layer.data_to_world((25, 30)), cube_image.data_to_world((0, 50, 60))[1:], atol=1e-3)
+    assert viewer.layers[-1].name == "toy candidates"
+    assert viewer.layers.extent.units is not None
+
+
+def test_two_cubes_read_together_lie_on_one_sky(data, header, tmp_path):
+    fits.writeto(tmp_path / "one.fits", data, header)
+    header["CRVAL2"] += 3 / 3600
+    fits.writeto(tmp_path / "two.fits", data, header)
+    paths = [str(tmp_path / name) for name in ("one.fits", "two.fits")]
+    one, two = (Layer.create(*layer) for layer in napari_get_reader(paths)(paths))
+    np.testing.assert_allclose(two.data_to_world((0, 20, 60)), one.data_to_world((0, 50, 60)), atol=1e-3)

@@ -11,13 +11,15 @@ import pytest
 from made_by_hand import Listener, make_detections, stand_in_networks
 from matplotlib import colormaps
 from napari.components import ViewerModel
-from napari.layers import Image, Shapes
+from napari.layers import Image, Shapes, Vectors
 from napari.utils._proxies import PublicOnlyProxy
+from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_almadet.catalogue.candidate import Box
 from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.session import HANDLED, KEYS, Filter, Session
+from napari_almadet.plugin.box_layer import HANDLED, LINE
+from napari_almadet.plugin.session import KEYS, Filter, Session
 
 
 @pytest.fixture
@@ -151,9 +153,36 @@ def test_boxes_are_seen_in_the_channels_they_live_in(session, viewer):
         assert seen_boxes(viewer) == expected
     session.boxes_everywhere = True
     assert seen_boxes(viewer) == [1, 2, 3]
-    session.boxes_everywhere = False
+
+
+def test_in_three_dimensions_candidates_are_blocks_over_their_channels(session, viewer):
     viewer.dims.ndisplay = 3
-    assert seen_boxes(viewer) == [1, 2, 3]
+    assert seen_boxes(viewer) == []
+    (blocks,) = (layer for layer in viewer.layers if isinstance(layer, Vectors))
+    ends = blocks.data[:, 0].reshape(3, 12, 3), blocks.data.sum(axis=1).reshape(3, 12, 3)
+    low, high = np.minimum(*ends).min(axis=1), np.maximum(*ends).max(axis=1)
+    # box and inclusive channels of made_by_hand.SOURCES
+    assert low.tolist() == [[13.5, 43.5, 53.5], [29.5, 66.5, 24.5], [6.5, 23.5, 85.5]]
+    assert high.tolist() == [[26.5, 56.5, 66.5], [38.5, 77.5, 35.5], [17.5, 32.5, 94.5]]
+    assert blocks.data_to_world((20, 50, 60)) == viewer.layers["toy"].data_to_world((20, 50, 60))
+    session.set_verdict(session.candidates[1:2], "rejected")
+    session.filter_by = Filter(verdict="rejected")
+    assert blocks.data.shape == (12, 2, 3)
+    np.testing.assert_allclose(blocks.edge_color[0], transform_color(layers.VERDICT_COLOURS["rejected"])[0])
+    viewer.dims.ndisplay = 2
+    assert blocks not in viewer.layers
+    session.boxes_everywhere = True
+    assert seen_boxes(viewer) == [2]
+
+
+def test_lines_of_boxes_are_as_wide_on_the_screen_at_any_zoom(session, viewer, qtbot):
+    def wide() -> float:
+        boxes, camera = boxes_of(viewer), viewer.scene.camera
+        return min(boxes.edge_width) * viewer.layers["toy"].scale[-1] * camera.zoom
+
+    for zoom in (0.5, 8.0, 300.0):
+        viewer.scene.camera.zoom = zoom
+        qtbot.waitUntil(lambda: abs(wide() - LINE) < 0.01)
 
 
 def test_filters_hide_rows_and_boxes(session, viewer):
@@ -249,7 +278,7 @@ def test_camera_goes_to_what_is_out_of_view_only(session, viewer, detections):
 def test_click_on_a_box_selects_and_a_drag_does_not(session, MouseEvent, drag, expected):
     session.boxes_everywhere = True
     event = MouseEvent("mouse_press", position=(0.0, 7.2, 3.0), pos=(100, 100))
-    steps = session._mouse_pressed(None, event)
+    steps = session.boxes.mouse_pressed(None, event)
     next(steps)
     event.type, event.pos = "mouse_move", (100 + drag, 100)
     next(steps, None)
@@ -505,3 +534,97 @@ def test_a_measurement_that_fails_is_told_and_changes_nothing(measured, qtbot, m
     qtbot.waitUntil(lambda: told != [], timeout=60_000)
     assert "division by zero" in told[0]
     assert all(vars(measured.selected)[name] is value for name, value in before.items())
+
+
+def another_detection(cube, shift=0.0):
+    """The same sources found again in another order, one of them elsewhere."""
+    found = make_detections(cube)
+    for number, candidate in enumerate(reversed(found.candidates), start=1):
+        candidate.id = number
+    found.candidates.reverse()
+    found.candidates[-1].x += shift
+    return found
+
+
+def test_another_detection_takes_over_what_was_said(session, cube_image, cube):
+    session.set_verdict(session.candidates[:1], "accepted")
+    session.set_note(session.candidates[1], "companion?")
+    session.present(cube_image, another_detection(cube))
+    said = {c.id: (c.verdict, c.note) for c in session.detections.candidates}
+    assert said == {1: ("unseen", ""), 2: ("unseen", ""), 3: ("unseen", "companion?"), 4: ("accepted", "")}
+    assert session.features.set_index("id").loc[4, "verdict"] == "accepted"
+
+
+def test_a_verdict_on_what_is_not_found_again_stays(session, viewer, cube_image, cube):
+    session.set_verdict(session.candidates[:1], "accepted")
+    session.present(cube_image, another_detection(cube, shift=40.0))
+    assert [(c.id, c.verdict) for c in session.candidates if c.verdict != "unseen"] == [(5, "accepted")]
+    assert sorted(boxes_of(viewer).features["id"]) == [1, 2, 3, 4, 5]
+
+
+def test_undo_brings_the_earlier_detection_back_whole(session, viewer, cube_image, cube, detections):
+    first = session.candidates[0]
+    session.set_verdict([first], "accepted")
+    session.set_note(session.candidates[1], "companion?")
+    session.present(cube_image, another_detection(cube, shift=40.0))
+    session.set_verdict(session.candidates[:1], "rejected")
+    session.undo()
+    session.undo()
+    assert session.detections is detections
+    assert [(c.verdict, c.note) for c in session.candidates] == [
+        ("accepted", ""),
+        ("unseen", "companion?"),
+        ("unseen", ""),
+    ]
+    assert boxes_of(viewer).features["id"].tolist() == [1, 2, 3, 4]
+    session.undo()
+    session.undo()
+    assert (first.verdict, session.candidates[1].note) == ("unseen", "")
+
+
+def test_a_saved_session_is_opened_as_it_was_saved(session, cube_image, cube):
+    class Saved:
+        path = None
+
+    session.set_verdict(session.candidates, "rejected")
+    session.present(cube_image, make_detections(cube), Saved())
+    assert [c.verdict for c in session.candidates] == ["unseen"] * 3
+    session.undo()
+    assert [c.verdict for c in session.candidates] == ["rejected"] * 3
+
+
+@pytest.fixture
+def second(measured, viewer, data):
+    """Another cube with detections of its own, not on show."""
+    image = viewer.add_image(data[:, ::-1], name="second")
+    measured.inspect(image)
+    measured.present(image, make_detections(Cube.from_array(image.data, name="second")))
+    measured.inspect(viewer.layers["toy"])
+    return image
+
+
+def test_a_box_that_is_measured_while_another_cube_is_on_show_is_not_lost(measured, viewer, detections, second, qtbot):
+    first = detections.candidates[0]
+    drawn = measured.add(Box(74, 87, 90, 105))
+    measured.move(first, Box(46, 59, 57, 70))
+    measured.inspect(second)
+    qtbot.waitUntil(lambda: not measured.measuring, timeout=60_000)
+    assert (first.box, first.origin) == (Box(46, 59, 57, 70), "edited")
+    assert detections.candidates[-1] is drawn
+    assert len(measured.detections.candidates) == 4
+    measured.inspect(viewer.layers["toy"])
+    assert sorted(boxes_of(viewer).features["id"]) == [1, 2, 3, 4, drawn.id]
+    np.testing.assert_allclose(outline_of(boxes_of(viewer), 1), layers.corners([first.box])[0])
+    measured.undo()
+    measured.undo()
+    assert [c.id for c in detections.candidates] == [1, 2, 3, 4]
+    assert first.origin == "found"
+
+
+def test_sources_taken_in_while_another_cube_is_on_show_are_not_lost(measured, detections, second, tmp_path, qtbot):
+    (tmp_path / "theirs.csv").write_text("x,y\n97,80\n")
+    measured.take_in(tmp_path / "theirs.csv")
+    measured.inspect(second)
+    qtbot.waitUntil(lambda: len(detections.candidates) == 5, timeout=60_000)
+    assert detections.candidates[-1].origin == "imported"
+    assert len(measured.detections.candidates) == 4

@@ -68,7 +68,7 @@ def drag(qtbot, panel, start: QPoint, end: QPoint) -> None:
 
 def test_curves_are_the_candidates(panel, session, detections, header):
     session.select(detections.candidates[1])
-    edges, values = panel.dirty.getData()
+    edges, values = panel.data.getData()
     frequency = WCS(header).sub(["spectral"]).pixel_to_world_values(np.arange(48)) / 1e9
     np.testing.assert_allclose((edges[1:] + edges[:-1]) / 2, frequency)
     np.testing.assert_allclose(values, detections.candidates[1].spectrum / BEAM_AREA, rtol=1e-5)
@@ -91,9 +91,25 @@ def test_fit_lies_on_the_dirty_spectrum(panel, session, detections):
     np.testing.assert_allclose(residual, spectrum - model, atol=0.02)
 
 
+def test_data_is_summed_from_the_cube_and_what_the_search_corrected_is_a_curve_of_its_own(panel, session, detections):
+    candidate = detections.candidates[0]
+    summed = detections.cube.read()[:, *candidate.box.slices].sum(axis=(1, 2)) / BEAM_AREA
+    assert not panel.curves["corrected"].isVisible()
+    candidate.spectrum = 1.25 * candidate.spectrum
+    session.select(detections.candidates[1])
+    session.select(candidate)
+    np.testing.assert_allclose(panel.data.getData()[1], summed, rtol=1e-5)
+    assert panel.curves["corrected"].isVisible()
+    assert not panel.corrected_curve.isVisible()  # until it is asked for
+    panel.curves["corrected"].setChecked(True)
+    np.testing.assert_allclose(panel.corrected_curve.getData()[1], 1.25 * summed, rtol=1e-5)
+    panel.aperture_choice.setCurrentIndex(1)  # the peak pixel: there is nothing to compare with
+    assert not panel.curves["corrected"].isVisible()
+
+
 def test_every_curve_has_its_switch(panel, qtbot):
-    for name in ("dirty", "denoised", "fit", "residual"):
-        item = getattr(panel, name)
+    items = {"data": panel.data, "line prob.": panel.denoised, "fit": panel.fit, "residual": panel.residual}
+    for name, item in items.items():
         before = item.isVisible()
         qtbot.mouseClick(panel.curves[name], Qt.MouseButton.LeftButton)
         assert item.isVisible() is not before
@@ -101,7 +117,7 @@ def test_every_curve_has_its_switch(panel, qtbot):
 
 def test_falling_axis_is_drawn_rising_with_its_values(panel, detections):
     panel.unit_choice.setCurrentText("km/s radio")
-    edges, values = panel.dirty.getData()
+    edges, values = panel.data.getData()
     assert (np.diff(edges) > 0).all()
     peak = int(np.argmax(values))
     assert edges[peak] < detections.cube.velocity(20).to_value("km/s") < edges[peak + 1]
@@ -203,10 +219,10 @@ def test_click_on_a_secondary_peak_focuses_on_it(panel, session, detections, qtb
 
 def test_apertures(panel, detections, cube):
     panel.aperture_choice.setCurrentText(Aperture.PEAK.value)
-    np.testing.assert_allclose(panel.dirty.getData()[1], cube.data[:, 50, 60], rtol=1e-5)
+    np.testing.assert_allclose(panel.data.getData()[1], cube.data[:, 50, 60], rtol=1e-5)
     assert panel.plot.getAxis("left").labelText == "Brightness (Jy/beam)"
     panel.aperture_choice.setCurrentText(Aperture.BEAM.value)
-    beam = panel.dirty.getData()[1]
+    beam = panel.data.getData()[1]
     # the source is as wide (6 px) as the beam's major axis, and wider than its minor one (4 px)
     assert beam[20] == pytest.approx(2.0 * np.sqrt((2 / 16) / (1 / 16 + 1 / 36)), rel=0.02)
 
@@ -277,9 +293,9 @@ def test_zeros_of_both_scales_are_level(panel):
 
 def test_missing_channels_are_gaps(panel, session, detections):
     candidate = detections.candidates[2]
-    candidate.spectrum[:6] = np.nan
+    detections.cube.data[:6, *candidate.box.slices] = np.nan
     session.select(candidate)
-    values = panel.dirty.getData()[1]
+    values = panel.data.getData()[1]
     assert np.isnan(values[:6]).all()
     assert np.isfinite(panel.plot.viewRange()[1]).all()
 
@@ -300,7 +316,7 @@ def test_channels_that_were_left_out_are_shaded(panel, session, detections, cube
 
 def test_blank_spectrum_and_no_peak(panel, session, detections):
     candidate = detections.candidates[2]
-    candidate.spectrum = np.full(48, np.nan)
+    detections.cube.data[:, *candidate.box.slices] = np.nan
     candidate.peaks, candidate.channels = (), (0, 0)
     session.select(candidate)
     for item in (panel.fit, panel.span, panel.residual, panel.peaks, panel.fwhm, panel.noise):
@@ -309,7 +325,7 @@ def test_blank_spectrum_and_no_peak(panel, session, detections):
 
 def test_nothing_selected_is_an_empty_plot(panel, session):
     session.select(None)
-    assert not panel.dirty.isVisible()
+    assert not panel.data.isVisible()
     assert not panel.line.isVisible()
 
 
@@ -328,4 +344,4 @@ def test_array_without_coordinates(panel, session, viewer, data, detections):
 def test_follows_the_theme(panel, theme):
     colours = Colours.of(theme)
     panel.paint(colours)
-    assert panel.dirty.opts["pen"].color().name() == colours.text
+    assert panel.data.opts["pen"].color().name() == colours.text

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from napari_almadet.inspection.axes import SpectralAxis
 
 
+CORRECTED = 0.01  # of the highest value: spectra that differ by more are two curves
+
+
 class Aperture(StrEnum):
     """What of the sky goes into a spectrum."""
 
@@ -29,10 +32,10 @@ class Aperture(StrEnum):
     BEAM = "beam-weighted"
 
 
-def extract(cube: Cube, candidate: Candidate, aperture: Aperture, cutout: Cutout | None = None) -> u.Quantity:
-    """The dirty spectrum of a candidate through an aperture, shape (channels,); NaN where a channel has no data.
+def extract(cube: Cube, candidate: Candidate, aperture: Aperture, cutout: Cutout) -> u.Quantity:
+    """The spectrum of the cube as it was given, through an aperture; shape (channels,), NaN in a channel without data.
 
-    * Box: the sum over the candidate's box, in Jy where the beam is known.
+    * Box: the sum over the candidate's box, in Jy where the beam is known, each channel with its own beam.
     * Peak: the brightest pixel of the focused image inside the box, in the cube's unit.
     * Beam: ``sum(B I) / sum(B**2)`` with B the beam, 1 at the candidate's centre; of a
       source smaller than the beam this is the flux density with the least noise, if
@@ -42,17 +45,16 @@ def extract(cube: Cube, candidate: Candidate, aperture: Aperture, cutout: Cutout
     Parameters
     ----------
     cutout
-        About the candidate's box; not needed for the box, whose sum the candidate carries.
+        About the candidate's box.
 
     Raises
     ------
     ValueError
         If the beam is asked for and not known.
     """
-    if aperture is Aperture.BOX:
-        factor, unit = flux_factor(cube)
-        return factor * np.asarray(candidate.spectrum, dtype=float) * unit
     planes, box = cutout.planes, cutout.local(candidate.box)
+    if aperture is Aperture.BOX:
+        return box_sum(cube, planes[:, *box.slices])
     if aperture is Aperture.PEAK:
         (y, x), _ = brightest_pixel(focus(planes, candidate.channels), box)
         return planes[:, y, x].astype(float) * brightness_unit(cube)
@@ -65,6 +67,34 @@ def extract(cube: Cube, candidate: Candidate, aperture: Aperture, cutout: Cutout
     weights = valid.reshape(len(planes), -1) @ (pattern**2).ravel()
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(weights > 0, weighted / weights, np.nan) * brightness_unit(cube)
+
+
+def box_sum(cube: Cube, planes: np.ndarray) -> u.Quantity:
+    """Sum of planes (channel, y, x) in each channel, in Jy where the beam is known; NaN without data."""
+    factor, unit = flux_factor(cube, np.arange(len(planes)))
+    known = np.isfinite(planes)
+    total = np.where(known, planes, 0).sum(axis=(1, 2), dtype=float)
+    return np.where(known.any(axis=(1, 2)), factor * total, np.nan) * unit
+
+
+def corrected(cube: Cube, candidate: Candidate, summed: u.Quantity) -> u.Quantity | None:
+    """The candidate's own spectrum where it is not the sum over its box; None where it is, or there is none.
+
+    The search may have taken the sidelobes of other sources off before it summed.
+
+    Parameters
+    ----------
+    summed
+        The sum over the box, from :func:`extract`.
+    """
+    own = np.asarray(candidate.spectrum, dtype=float)
+    if own.shape != summed.shape:
+        return None
+    factor, unit = flux_factor(cube, np.arange(len(own)))
+    own = factor * own
+    scale = np.nanmax(np.abs(summed.to_value(unit)), initial=0.0)
+    differs = np.nanmax(np.abs(own - summed.to_value(unit)), initial=0.0) > CORRECTED * scale
+    return own * unit if differs else None
 
 
 def line_free(candidate: Candidate, n_channels: int) -> np.ndarray:

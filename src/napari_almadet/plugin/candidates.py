@@ -66,11 +66,20 @@ COLUMNS = (
     Column("#", "Number of the candidate", "id", str, "■ 0000"),
     Column("verdict", "Yours: double-click to change it, or K, J and U", "verdict", str, "accepted ▾"),
     Column(
-        "S/N", "Highest signal-to-noise of a pixel in the box, in the focused image", "snr_pixel", _form(".1f"), "000.0"
+        "S/N",
+        "Peak S/N: of the brightest pixel in the box, in the line-integrated image (paper, eq. 4)",
+        "snr_pixel",
+        _form(".1f"),
+        "000.0",
     ),
-    Column("prob.", "Peak of the probability map in the box", "prob", _form(".2f"), "prob. 0"),
+    Column("prob.", "Source probability", "prob", _form(".2f"), "prob. 0"),
     Column(
-        "rel", "Share of such candidates that the negated cube does not show", "rel", _form(".2f"), "rel 0", world=True
+        "rel",
+        "Reliability: share of such candidates that the inverted cube does not show",
+        "rel",
+        _form(".2f"),
+        "rel 0",
+        world=True,
     ),
     Column("GHz", "Frequency of the line", "freq", lambda hertz: number(hertz / 1e9, ".4f"), "000.0000", world=True),
     Column("km/s", "Radio velocity of the line", "v_rad", _form(".1f"), "−0000.0", world=True),
@@ -82,7 +91,11 @@ COLUMNS = (
     Column("RA", "Right ascension (ICRS)", "ra", _ra, "00:00:00.00", world=True),
     Column("Dec", "Declination (ICRS)", "dec", _dec, "+00:00:00.0", world=True),
     Column(
-        "global", "Global signal-to-noise of the focused image (paper, eq. 3)", "snr_global", _form(".1f"), "global"
+        "global",
+        "Global S/N: median in the circle in the box over the noise of the ring about it (paper, eq. 3)",
+        "snr_global",
+        _form(".1f"),
+        "global",
     ),
     Column("decision", "Kept, flagged or dropped; hover for the reasons", "status", str, "decision"),
     Column("origin", "Whose box it is: found, or edited, drawn, imported by you", "origin", str, "imported"),

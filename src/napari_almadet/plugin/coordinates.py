@@ -13,15 +13,16 @@ from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
 from napari_almadet.catalogue.detections import brightness_unit
+from napari_almadet.plugin.box_layer import CLICK_SLOP, weak
 from napari_almadet.plugin.describe import readable, unit_text, velocity_text
-from napari_almadet.plugin.session import CLICK_SLOP, Session, weak
+from napari_almadet.plugin.layers import voxels
+from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
 
     from napari_almadet.cube.cube import Cube
-
 
 RIGHT_BUTTON = 2
 SEPARATOR = "  "  # of the parts of the read-out
@@ -47,7 +48,7 @@ def place_at(session: Session, position: tuple[float, ...]) -> Place | None:
     world = [position[axis] if axis in dims.displayed else dims.point[axis] for axis in range(dims.ndim)]
     data = np.array(session.image.world_to_data(world))[-3:]
     channel, row, column = np.round(data)
-    n_channels, ny, nx = session.image.data.shape
+    n_channels, ny, nx = voxels(session.image).shape
     if not (0 <= channel < n_channels and 0 <= row < ny and 0 <= column < nx):
         return None
     return Place(float(data[2]), float(data[1]), int(channel))
@@ -79,7 +80,7 @@ def describe_place(session: Session, choice: SpectralChoice, place: Place) -> st
 
 
 def _value_text(session: Session, cube: Cube | None, place: Place) -> str:
-    value = float(np.asarray(session.image.data[place.channel, round(place.y), round(place.x)]))
+    value = float(np.asarray(voxels(session.image)[place.channel, round(place.y), round(place.x)]))
     if not np.isfinite(value):
         return "no data"
     shown = readable(value * (brightness_unit(cube) if cube is not None else u.dimensionless_unscaled))

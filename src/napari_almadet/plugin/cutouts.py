@@ -30,7 +30,7 @@ class Cutouts:
 
     def about(self, candidate: Candidate) -> Cutout | None:
         """The cutout about a candidate's box; None while it is being read, until :attr:`ready` tells."""
-        cube, box, side = self.session.detections.cube, candidate.box, self.session.detections.settings.crop
+        cube, box, side = self.session.ground.cube, candidate.box, self.session.ground.settings.crop
         if box in self._kept:
             self._kept.move_to_end(box)
             return self._kept[box]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_almadet.plugin.detect_widget import DetectWidget
-from napari_almadet.plugin.reader import PLUGIN, open_widget
+from napari_almadet.plugin.panels import PLUGIN, open_widget
 
 
 def run_demo() -> None:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
     from napari_almadet.cube.cube import Cube
 
-
+NOTHING = 3.0  # S/N of the brightest pixel under which a box without a line holds noise
+MEANINGS = (
+    "Peak S/N: the brightest pixel in the box over the noise of the line-integrated image (paper, eq. 4).\n"
+    "Global S/N: the median in the circle in the box over the noise of the ring about it (paper, eq. 3).\n"
+    "S/N of sum (of a measured range): the sum above the continuum over the noise of as many channels."
+)
 DASH = "–"  # stands for a number that is not known
 
 
@@ -76,6 +81,11 @@ def sexagesimal(value: float, decimals: int, sign: bool = False) -> str:
     return f"{before}{whole:02d}:{minutes:02d}:{seconds:02d}.{fraction:0{decimals}d}"
 
 
+def mid_channel(candidate: Candidate) -> float:
+    """The middle of a candidate's emission range, whose channel's width stands for all of them."""
+    return (candidate.channels[0] + candidate.channels[1] - 1) / 2
+
+
 def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis | None = None) -> list[tuple[str, str]]:
     """(name, value) of all that was measured, in reading order; what is not known is left out.
 
@@ -96,13 +106,17 @@ def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis |
     if np.isfinite(candidate.f_sum):
         error = f" ± {candidate.err_f_sum:.2g}" if np.isfinite(candidate.err_f_sum) else ""
         rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit_text(detections.flux_unit)}".rstrip()))
-    rows.append(("S/N", f"{number(candidate.snr_global, '.1f')} global, {number(candidate.snr_pixel, '.1f')} pixel"))
+    rows.append(("Peak S/N", number(candidate.snr_pixel, ".1f")))
+    rows.append(("Global S/N", number(candidate.snr_global, ".1f")))
     trust = f", reliability {candidate.rel:.2f}" if np.isfinite(candidate.rel) else ""
     rows.append(("Probability", number(candidate.prob, ".2f") + trust))
     whose = "" if candidate.origin == "found" else f"{candidate.origin} by you"
     words = (("blended", candidate.blended), ("at the edge", candidate.edge), (whose, bool(whose)))
     marks = [word for word, on in words if on]
-    rows.append(("Kind", ", ".join([candidate.kind, *marks])))
+    kind = candidate.kind
+    if kind == "continuum" and candidate.snr_pixel < NOTHING:
+        kind = f"no line, and under {NOTHING:g} times the noise: nothing is seen here"
+    rows.append(("Kind", ", ".join([kind, *marks])))
     return rows
 
 

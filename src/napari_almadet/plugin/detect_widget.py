@@ -11,10 +11,11 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari.layers import Image
 from napari.qt.threading import create_worker
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.compat import isalive
-from qtpy.QtOpenGLWidgets import QOpenGLWidget
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -37,18 +38,20 @@ from qtpy.QtWidgets import (
 from napari_almadet.catalogue.candidate import Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube, CubeError
-from napari_almadet.plugin.background import Failure, cautiously, prepare_letters
+from napari_almadet.inspection.reviews import Carried
+from napari_almadet.plugin.background import Failure, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
 from napari_almadet.plugin.inspector import Inspector
 from napari_almadet.plugin.keeper import Keeper, unsaved_of
-from napari_almadet.plugin.layers import cube_of, make_result_layers
+from napari_almadet.plugin.layers import cube_of, make_result_layers, refusal
+from napari_almadet.plugin.napari_workarounds import hold_canvas, prepare_letters
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.theme import Colours, menu_button
 from napari_almadet.settings import PRESETS, Settings
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Layer
+    from napari.layers import Layer
     from napari.viewer import Viewer
 
     from napari_almadet.progress import Progress
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
     Run = Callable[[Cube, Settings], Generator[Progress, None, Detections]]
     Searched = tuple[Detections, list[Layer]]
 
-
+TICK_MS = 1000  # between two tellings of how long a run has been at it
 INSPECTOR = "Candidate inspector"  # name of the dock at the bottom
 DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
 TORCH_ADVICE = (
@@ -107,6 +110,9 @@ class DetectWidget(QWidget):
         self.keeper = Keeper.of(self.session)
         self._run = run
         self._worker = None
+        self._clock = QTimer(self)
+        self._clock.timeout.connect(self._tick)
+        self._carried = Carried(0, 0)
         self._showing = False  # whether a result is being put into the viewer
         self._build()
         layers = napari_viewer.layers
@@ -115,6 +121,7 @@ class DetectWidget(QWidget):
         layers.events.removing.connect(self._hold_canvas)
         self.session.image_changed.connect(self._show_choice)
         self.session.detections_changed.connect(self._make_room)
+        self.session.carried_over.connect(self._carried_over)
         self.options_button.toggled.connect(self._unfold)
         self.status.linkActivated.connect(lambda folder: self.files.open_folder(Path(folder)))
         self._offer_layers()
@@ -124,12 +131,12 @@ class DetectWidget(QWidget):
 
     def _build(self) -> None:
         self.image_choice = QComboBox()
-        self.image_choice.setToolTip("Any three-dimensional image layer: channel, y, x")
+        self.image_choice.setToolTip("Any image layer of three axes (channel, y, x), or with one polarisation")
         self.image_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.image_choice.activated.connect(self._choose)
         self.preset = QComboBox()
         self.preset.setToolTip(
-            "almadet searches in units of the noise, at every place and line width, and gives probabilities.\n"
+            "almadet searches the noise-normalised cube at every place and line width, and gives probabilities.\n"
             "paper has the networks and rules of Delli Veneri et al. (2022) as published."
         )
         self.preset.addItems(PRESETS)
@@ -142,7 +149,7 @@ class DetectWidget(QWidget):
         defaults = Settings()
         self.threshold = _number(defaults.threshold, 0.01, 0.99, 0.05)
         self.min_snr = _number(defaults.min_snr, 0.0, 100.0, 0.5)
-        self.min_snr.setToolTip("Preset paper only: least signal-to-noise of a candidate in its focused image")
+        self.min_snr.setToolTip("Preset paper only: minimum peak S/N of a candidate in its line-integrated image")
         self.keep_continuum = QCheckBox("Keep sources without a line")
         self.keep_continuum.setToolTip("The paper drops candidates without an emission peak; this keeps them")
         self.primary_beam = self._image_of(
@@ -152,13 +159,13 @@ class DetectWidget(QWidget):
         self.psf = self._image_of(
             "dirty beam",
             "Preset almadet only: an image of the dirty beam (.psf) of a cube not CLEANed, to take the sidelobes of\n"
-            "bright sources off; without it the beam is told from the cube's noise and bright sources",
+            "bright sources off; without it the dirty beam is estimated from the cube's noise and bright sources",
         )
-        self.reliability = QCheckBox("Reliability from the negated cube")
+        self.reliability = QCheckBox("Estimate reliability (inverted cube)")
         self.reliability.setToolTip(
-            "Preset almadet only: search the negated cube as well. Noise and most sidelobes are negative as often as\n"
-            "positive, sources are not: what is found there tells how many false sources to expect, and gives each\n"
-            "candidate its reliability, the column rel. Takes as long again."
+            "Preset almadet only: search the inverted cube as well. Noise and most sidelobes are negative as often as\n"
+            "positive, sources are not: from what is found there the number of false detections is estimated, and the\n"
+            "reliability of each candidate, the column rel. Takes as long again."
         )
         self._follow_preset(defaults.preset)
 
@@ -186,7 +193,7 @@ class DetectWidget(QWidget):
 
         numbers = QHBoxLayout()
         numbers.addWidget(self.threshold, 1)
-        numbers.addWidget(QLabel("Least S/N"))
+        numbers.addWidget(QLabel("Minimum S/N"))
         numbers.addWidget(self.min_snr, 1)
         beams = QHBoxLayout()  # in one row: the form must fit a window of 720 pixels
         beams.addWidget(self.primary_beam, 1)
@@ -223,9 +230,9 @@ class DetectWidget(QWidget):
         defaults, paper = Settings(preset=preset), preset == "paper"
         self.threshold.setValue(defaults.threshold)
         self.threshold.setToolTip(
-            "Level at which the probability map is cut into blobs (0.1 in the paper)"
+            "Threshold for segmenting the probability map (0.1 in the paper)"
             if paper
-            else "Least probability of a source"
+            else "Minimum source probability to keep a candidate"
         )
         self.keep_continuum.setChecked(not defaults.require_line)
 
@@ -278,6 +285,8 @@ class DetectWidget(QWidget):
         if self.session.image is None and self._images:
             self.session.inspect(self._images[-1])
         self._show_choice(self.session.image)
+        if self.session.image is None:
+            self._make_room(None)
 
     def _show_choice(self, image: Image | None) -> None:
         self.image_choice.setCurrentIndex(self._images.index(image) if image in self._images else -1)
@@ -290,6 +299,8 @@ class DetectWidget(QWidget):
             return  # what is said there is of the run
         if detections is not None:
             self.status.clear()  # of what was said of another cube
+        elif self.session.image is None and (refused := self._refused()):
+            self.status.setText(refused)
         elif self.session.image is None:
             self.status.setText("Open a cube, or one of those under File ▸ Open Sample ▸ ALMA source detection.")
         else:
@@ -305,14 +316,15 @@ class DetectWidget(QWidget):
                 )
 
     def _hold_canvas(self, event: object) -> None:
-        """Make the canvas's OpenGL context current while napari removes a layer.
+        hold_canvas(self.window())
 
-        napari 0.9.2 at once executes what vispy has queued for the layer, in whichever context is current.  That may be
-        the one in which Qt puts the window together; the canvas's GL programs are then selected and deleted there, and
-        under Mesa's software renderer napari crashed in the second frame after a Shapes layer was removed.
-        """
-        for canvas in self.window().findChildren(QOpenGLWidget):
-            canvas.makeCurrent()
+    def _refused(self) -> str:
+        """Why images that are open are not offered."""
+        ours = ("detections", "map", "unit", "cut")  # in the metadata of layers that came with a cube
+        images = [
+            x for x in self.viewer.layers if isinstance(x, Image) and not any(name in x.metadata for name in ours)
+        ]
+        return "\n".join(f"{x.name} cannot be searched: {reason}." for x in images if (reason := refusal(x)))
 
     def _choose(self, index: int) -> None:
         self.session.inspect(self._images[index])
@@ -349,6 +361,8 @@ class DetectWidget(QWidget):
         self._worker.finished.connect(self._finished)
         self.destroyed.connect(self._worker.quit)
         self.status.setText(f"Searching {image.name} …")
+        self._searching, self._stage, self._started = image.name, "starting", time.perf_counter()
+        self._clock.start(TICK_MS)
         self.progress.setRange(0, 0)
         self.progress.setFormat("Starting")
         self._enable()
@@ -363,12 +377,20 @@ class DetectWidget(QWidget):
             self.status.setText("Stopping after the present step …")
 
     def _progressed(self, progress: Progress) -> None:
+        """Show how far the present stage is: a bar that moves as long as a stage has not told of a first part done."""
         # A bar that may not update does not repaint the window for each of its numbers, before the next event can come.
         self.progress.setUpdatesEnabled(False)
-        self.progress.setFormat(f"{progress.stage}  %p %")
-        self.progress.setRange(0, progress.total)
+        self.progress.setFormat(f"{progress.stage}  %p %" if progress.done else progress.stage)
+        self.progress.setRange(0, progress.total if progress.done else 0)
         self.progress.setValue(progress.done)
         self.progress.setUpdatesEnabled(True)
+        self._stage = progress.stage
+
+    def _tick(self) -> None:
+        """Tell how long the run has been at it, also while a stage tells nothing."""
+        if self._worker is not None and not self._worker.abort_requested:
+            seconds = round(time.perf_counter() - self._started)
+            self.status.setText(f"Searching {self._searching}: {self._stage} … {seconds} s")
 
     def _returned(self, image: Image, started: float, outcome: Searched | Failure) -> None:
         if not isalive(self):
@@ -380,6 +402,7 @@ class DetectWidget(QWidget):
         else:
             self._showing = True
             found, made = outcome
+            self._carried = Carried(0, 0)
             text = summary(found, time.perf_counter() - started)
             self.session.present_in_turns(image, found, made, self.window(), partial(self._shown, text))
 
@@ -388,10 +411,13 @@ class DetectWidget(QWidget):
         if not isalive(self):
             return
         self.open_inspector()
-        self.status.setText(text)
+        self.status.setText(text + carried_text(self._carried))
         self._enable()
         if self.isAncestorOf(QApplication.focusWidget()):
             self.table.view.setFocus()  # where the keys are those of the session
+
+    def _carried_over(self, carried: Carried) -> None:
+        self._carried = carried
 
     def _aborted(self) -> None:
         self.status.setText("Cancelled. Nothing was changed.")
@@ -410,6 +436,7 @@ class DetectWidget(QWidget):
         if self._worker.abort_requested:
             self._aborted()
         self._worker = None
+        self._clock.stop()
         self._enable()
 
     def _enable(self) -> None:
@@ -440,6 +467,14 @@ def summary(detections: Detections, seconds: float) -> str:
         if dropped:
             text += f" {dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped; “Show dropped” tells why."
     return "\n".join([text, *detections.warnings])
+
+
+def carried_text(carried: Carried) -> str:
+    """What became of the reviews of an earlier detection, as a line of its own; empty where there were none."""
+    if not carried.matched and not carried.kept:
+        return ""
+    kept = f"; {carried.kept} not found again, kept as yours" if carried.kept else ""
+    return f"\nYour reviews were carried over: {carried.matched} matched{kept}. Undo brings the earlier detection back."
 
 
 def _number(value: float, low: float, high: float, step: float) -> QDoubleSpinBox:

@@ -11,43 +11,43 @@ import numpy as np
 from astropy import units as u
 
 from napari_almadet.catalogue.candidate import Candidate
-from napari_almadet.catalogue.detections import Detections, brightness_unit, flux_factor
+from napari_almadet.catalogue.detections import Detections, brightness_unit, channel_width
 from napari_almadet.catalogue.export import ExchangeError, replacing
-from napari_almadet.inspection.apertures import gaussian
+from napari_almadet.inspection.apertures import Aperture, LineModel, corrected, extract
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.moments import line_moments
-from napari_almadet.measure.focus import cut_out, focus
-from napari_almadet.plugin.describe import facts, readable, unit_text
+from napari_almadet.measure.focus import Cutout, cut_out, focus
+from napari_almadet.plugin.describe import facts, mid_channel, readable, unit_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 FORMATS = (".png", ".pdf")
 SIZE = (11.0, 7.5)  # inches
 ROOM_FOR_LEGEND = 1.2  # the spectrum's height, with the legend above it
-DIRTY, DENOISED, FIT = "#333333", "#0067b0", "#b85c00"
+DATA, DENOISED, FIT, CORRECTED = "#333333", "#0067b0", "#b85c00", "#7a3fc0"
 
 
 def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
     """A page on one candidate.
 
     The moment 0 is that of the emission range, in radio velocities where they are known, with each pixel's
-    continuum taken off where the candidate has lines; the focused image is the paper's, with the continuum in it.
+    continuum taken off where the candidate has lines; the line-integrated image is the paper's, with the continuum.
     """
     from matplotlib.figure import Figure
 
     # by hand: matplotlib's own layouts do not know how much room the labels of sky coordinates take
     figure = Figure(figsize=SIZE)
-    _draw_spectrum(figure.add_axes((0.095, 0.58, 0.83, 0.29)), detections, candidate)
     below = ((0.075, 0.12, 0.27, 0.33), (0.41, 0.12, 0.27, 0.33))
     cutout = cut_out(detections.cube, candidate.box, detections.settings.crop)
+    _draw_spectrum(figure.add_axes((0.095, 0.58, 0.83, 0.29)), detections, candidate, cutout)
     axis, brightness = _velocity(detections), brightness_unit(detections.cube)
-    focused = focus(cutout.planes, candidate.channels) * brightness * u.chan
+    width = channel_width(detections.cube, mid_channel(candidate))
+    focused = focus(cutout.planes, candidate.channels) * brightness * width
     moment = line_moments(candidate, cutout, axis)[0] * brightness * axis.unit
-    names = "Focused image", "Moment 0" if candidate.kind == "continuum" else "Moment 0, continuum off"
+    names = "Line-integrated image", "Moment 0" if candidate.kind == "continuum" else "Moment 0, continuum off"
     for place, image, name in zip(below, (focused, moment), names, strict=True):
         axes = _image_axes(figure, place, detections, cutout.origin)
         _draw_image(axes, readable(image), detections, candidate, cutout.origin)
@@ -97,7 +97,7 @@ def write_report(detections: Detections, path: str | Path, candidates: Sequence[
     return path
 
 
-def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate) -> None:
+def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cutout: Cutout) -> None:
     cube, n_channels = detections.cube, detections.cube.shape[0]
     edges = np.arange(n_channels + 1) - 0.5
     frequency = cube.frequency(edges)
@@ -106,30 +106,30 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate) -> 
     def world(channel) -> np.ndarray:
         return np.interp(channel, edges, x)
 
-    factor, unit = flux_factor(cube)
-    flux = readable(factor * candidate.spectrum * unit)
-    axes.stairs(flux.value, x, color=DIRTY, linewidth=0.8, label="dirty")
+    flux = readable(extract(cube, candidate, Aperture.BOX, cutout))
+    axes.stairs(flux.value, x, color=DATA, linewidth=0.8, label="data")
+    if (own := corrected(cube, candidate, flux)) is not None:
+        axes.stairs(own.to_value(flux.unit), x, color=CORRECTED, linewidth=0.8, label="corrected for sidelobes")
     axes.axhline(0, color="grey", linewidth=0.6, linestyle=":")
     first, last = candidate.channels
     if (first, last) != (0, n_channels):
         axes.axvspan(*world([first - 0.5, last - 0.5]), color=FIT, alpha=0.15, linewidth=0, label="emission range")
+    if candidate.peaks and np.isfinite(flux.value).any():  # on the continuum, as in the window
+        fine = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
+        model = LineModel.of(flux.value, candidate.peaks)
+        axes.plot(world(fine), model(fine), color=FIT, linewidth=1.2, linestyle="--", label="fit")
     axes.set_xlim(x.min(), x.max())
     axes.set_xlabel("Channel" if frequency is None else f"Frequency (GHz{_frame(cube)})")
     axes.set_ylabel(f"Flux density ({unit_text(flux.unit)})" if unit_text(flux.unit) else "Sum")
     scale = axes.twinx()
-    scale.stairs(candidate.denoised, x, color=DENOISED, linewidth=1.2, label="denoised")
-    if candidate.primary:
-        fine = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
-        scale.plot(
-            world(fine), gaussian(candidate.primary, fine), color=FIT, linewidth=1.2, linestyle="--", label="fit"
-        )
+    scale.stairs(candidate.denoised, x, color=DENOISED, linewidth=1.2, label="line probability")
     low, high = axes.get_ylim()
     axes.set_ylim(low, ROOM_FOR_LEGEND * high if high > 0 else high)
     top = 1.1 * ROOM_FOR_LEGEND
     scale.set_ylim(top * low / (ROOM_FOR_LEGEND * high) if high > 0 else -1, top)  # zero at one height
-    scale.set_ylabel("Denoised", color=DENOISED)
+    scale.set_ylabel("Line probability", color=DENOISED)
     handles = [line for one in (axes, scale) for line in one.get_legend_handles_labels()[0]]
-    axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=False, ncols=4)
+    axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=False, ncols=5)
     if (velocity := cube.velocity(edges)) is not None and frequency is not None:
         v = velocity.to_value("km/s")
         slope = (v[-1] - v[0]) / (x[-1] - x[0])  # a radio velocity is linear in frequency

@@ -13,11 +13,11 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
 
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.open_result import open_result
 from napari_almadet.plugin.session import KEYS, Session
 
 if TYPE_CHECKING:
     from napari_almadet.plugin.keeper import Keeper
-
 
 CATALOGUE = "ECSV (*.ecsv);;VOTable (*.vot);;FITS table (*.fits);;CSV (*.csv)"
 REGIONS = "DS9 regions (*.reg);;CASA and CARTA regions (*.crtf)"
@@ -100,15 +100,13 @@ class FileMenu(QMenu):
         """Open a folder of results."""
         from napari.layers import Layer
 
-        from napari_almadet.plugin.reader import napari_get_reader
+        from napari_almadet.catalogue.result_folder import is_result
 
-        reader = napari_get_reader(str(folder))
-        if reader is None:
+        if not is_result(folder):
             show_error(f"{folder} is no session: settings.json, candidates.ecsv or spectra.fits is missing.")
             return
-        for data in reader(str(folder)):
-            if data[0] is not None:
-                self.session.viewer.add_layer(Layer.create(*data))
+        for data in open_result(folder, self.session.viewer):
+            self.session.viewer.add_layer(Layer.create(*data))
 
     def save(self) -> None:
         """Save to the session's folder, or ask for one."""

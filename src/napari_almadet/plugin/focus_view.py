@@ -13,16 +13,16 @@ from qtpy.QtGui import QActionGroup
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from skimage.measure import find_contours
 
-from napari_almadet.catalogue.candidate import Candidate
-from napari_almadet.catalogue.detections import brightness_unit
+from napari_almadet.catalogue.candidate import Box, Candidate
+from napari_almadet.catalogue.detections import brightness_unit, channel_width
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.axes import SpectralAxis
 from napari_almadet.inspection.geometry import beam_outline, sky_vectors
 from napari_almadet.inspection.moments import Cut, contour_levels, cut_along, line_moments
-from napari_almadet.measure.focus import focused_noise, source_radii
+from napari_almadet.measure.focus import focus, focused_noise, source_radii
 from napari_almadet.plugin.cutouts import Cutouts
-from napari_almadet.plugin.describe import readable, unit_text
-from napari_almadet.plugin.layers import STATUS_COLOURS
+from napari_almadet.plugin.describe import mid_channel, readable, unit_text
+from napari_almadet.plugin.layers import STATUS_COLOURS, sky_plane
 from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
@@ -30,10 +30,10 @@ from napari_almadet.plugin.theme import Colours, menu_button
 
 SCALE_LENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # arcsec
 NO_DATA = "#606068"  # shows through where there are no pixels: beyond the field, or blank
-FOCUSED, *MOMENTS = IMAGES = ("Focused image", "Moment 0", "Moment 1", "Moment 2")
+FOCUSED, *MOMENTS = IMAGES = ("Line-integrated image", "Moment 0", "Moment 1", "Moment 2")
 TIPS = (
-    "Sum over the emission range, as the pipeline sees it",
-    "Integrated over the emission range",
+    "Sum over the emission range, continuum and all: what detection and S/N are made of",
+    "Integrated over the emission range, without the continuum and without voxels that are only noise",
     "Mean velocity, weighted with the intensity",
     "Velocity dispersion (σ)",
 )
@@ -61,6 +61,7 @@ class FocusView(QWidget):
         self.picture: Picture | None = None
         self.cut: Cut | None = None  # of the cube, in its pixels
         self._cut_channels = (0, 0)
+        self._laid_across: Box | None = None  # the cut, at first
         self._build_bar()
         self._build_plot()
         self._build_cut()
@@ -78,7 +79,7 @@ class FocusView(QWidget):
         cutouts.ready.connect(self._draw)
         session.edited.connect(self._edited)
         session.selection_changed.connect(self._selected)
-        self._selected(session.selected)
+        self._selected()
 
     def _build_bar(self) -> None:
         self.image_choice = QComboBox()
@@ -89,7 +90,7 @@ class FocusView(QWidget):
         self.image_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.image_choice.currentIndexChanged.connect(self._draw)
         menu = QMenu(self)
-        self.show_contours = _tick(menu, "Contours of the focused image", "±3, 6, 12 … times its noise")
+        self.show_contours = _tick(menu, "Contours of the line-integrated image", "±3, 6, 12 … times its noise")
         self.show_radii = _tick(menu, "Circle and annulus", "Where the global S/N takes source and noise from")
         self.show_cut = _tick(menu, "Position-velocity cut", "Along a line to drag over the image")
         for action in (self.show_contours, self.show_radii):
@@ -180,9 +181,11 @@ class FocusView(QWidget):
 
     # -- listening --------------------------------------------------------------------
 
-    def _selected(self, candidate: Candidate | None) -> None:
-        """Lay the cut across the new candidate, then draw."""
+    def _selected(self, *_: object) -> None:
+        """Lay the cut across the new candidate, or one whose box is another, then draw."""
+        candidate = self.session.subject
         if candidate is not None:
+            self._laid_across = candidate.box
             (x, y), reach = candidate.position, max(candidate.box.shape)
             with QSignalBlocker(self.cut_line):
                 self.cut_line.setPos((0, 0))
@@ -191,8 +194,9 @@ class FocusView(QWidget):
         self._draw()
 
     def _edited(self, candidates: list[Candidate]) -> None:
-        if any(candidate is self.session.selected for candidate in candidates):
-            self._draw()
+        selected = self.session.subject
+        if any(candidate is selected for candidate in candidates):
+            self._selected() if selected.box != self._laid_across else self._draw()
 
     def _mask_chosen(self, action) -> None:
         self._least_snr = action.data()
@@ -207,7 +211,9 @@ class FocusView(QWidget):
     def _draw(self, *_: object) -> None:
         for plot in (self.plot, self.cut_plot):
             plot.begin()
-        candidate = self.session.selected
+        candidate = self.session.subject
+        if candidate is not None and candidate is self.session.probe and candidate.focused is None:
+            self._focus_on(candidate)
         shown = candidate is not None and candidate.focused is not None
         self.picture = self._picture(candidate) if shown else None
         for item in (self.image, self.range_name, *self._overlays):
@@ -240,11 +246,18 @@ class FocusView(QWidget):
         for plot in (self.plot, self.cut_plot):
             plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
 
+    def _focus_on(self, probe: Candidate) -> None:
+        """Sum a region that is no candidate over its channels, once its part of the cube has been read."""
+        cutout = self.cutouts.about(probe)
+        if cutout is not None:
+            probe.focused, probe.focus_origin = focus(cutout.planes, probe.channels), cutout.origin
+
     def _picture(self, candidate: Candidate) -> Picture | None:
         """The image asked for; None while the cube is being read for it."""
         name, brightness = self.image_choice.currentText(), brightness_unit(self.choice.cube)
         if name == FOCUSED:
-            return Picture(name, readable(candidate.focused * brightness * u.chan), candidate.focus_origin)
+            summed = candidate.focused * brightness * channel_width(self.choice.cube, mid_channel(candidate))
+            return Picture(name, readable(summed), candidate.focus_origin)
         cutout, axis = self.cutouts.about(candidate), self._velocity()
         if cutout is None:
             return None
@@ -318,7 +331,7 @@ class FocusView(QWidget):
 
     def _draw_cut(self, *_: object) -> None:
         """Cut the cube along the line, over the emission range and as many channels on either side."""
-        candidate = self.session.selected
+        candidate = self.session.subject
         self.cut = None
         cutout = self.cutouts.about(candidate) if self.show_cut.isChecked() and self.picture is not None else None
         self.cut_image.setVisible(cutout is not None)
@@ -351,15 +364,18 @@ class FocusView(QWidget):
     # -- to the viewer ----------------------------------------------------------------
 
     def _send_image(self) -> None:
-        name = f"{self.session.image.name} {self.session.selected.id} {self.picture.name.lower()}"
+        name = f"{self.session.image.name} {self._called()} {self.picture.name.lower()}"
         limits = self.image.levels
         layer = picture_layer(self.picture, self.session.image, name=name, limits=limits)
         self._send(layer, COLOUR_MAPS[self.picture.name])
 
     def _send_cut(self) -> None:
-        name = f"{self.session.image.name} {self.session.selected.id} cut"
+        name = f"{self.session.image.name} {self._called()} cut"
         layer = cut_layer(self.cut, self._cut_channels[0], self.session.image, name=name)
         self._send(layer, "inferno")
+
+    def _called(self) -> str:
+        return "region" if self.session.selected is None else str(self.session.selected.id)
 
     def _send(self, layer: Image, colour_map: str) -> None:
         from napari.utils.colormaps import Colormap
@@ -371,14 +387,12 @@ class FocusView(QWidget):
 
 def picture_layer(picture: Picture, image: Image, name: str, limits: tuple[float, float]) -> Image:
     """A picture as a layer that lies over its pixels of the cube's layer ``image``."""
-    place = image.data_to_world((0, *picture.origin))
+    plane = sky_plane(image)
+    origin = np.array(plane["translate"]) + np.array(plane["scale"]) * picture.origin
     return Image(
         picture.values.value,
         name=name,
-        scale=image.scale[-2:],
-        translate=place[-2:],
-        units=image.units[-2:],
-        axis_labels=image.axis_labels[-2:],
+        **{**plane, "translate": origin},
         contrast_limits=tuple(limits),
         metadata={"unit": picture.values.unit.to_string()},
     )

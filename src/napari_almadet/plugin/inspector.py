@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import (
     QApplication,
     QDockWidget,
@@ -21,17 +22,25 @@ from qtpy.QtWidgets import (
 )
 
 from napari_almadet.catalogue.candidate import Candidate
+from napari_almadet.inspection.regions import region_statistics
 from napari_almadet.plugin.coordinates import Readout
 from napari_almadet.plugin.cutouts import Cutouts
-from napari_almadet.plugin.describe import facts
+from napari_almadet.plugin.describe import MEANINGS, facts
 from napari_almadet.plugin.focus_view import FocusView
+from napari_almadet.plugin.look import Look
+from napari_almadet.plugin.look_menu import LookMenu
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
-from napari_almadet.plugin.spectrum_panel import SpectrumPanel, statistics_rows
+from napari_almadet.plugin.spectrum_panel import SpectrumPanel, quantity_text, statistics_rows
 from napari_almadet.plugin.stretch_bar import StretchBar
-from napari_almadet.plugin.theme import Colours, small_print
+from napari_almadet.plugin.theme import Colours, menu_button, small_print
 
-NOTHING_FOUND_YET = "Spectrum, image and numbers of a candidate are shown here once there are candidates."
+NOTHING_FOUND_YET = (
+    "Point at the cube to see the spectrum there, click to keep it, or draw a region: Look ▾.\n"
+    "Spectrum, image and numbers of a candidate are shown here once there are candidates."
+)
+POINT_AND_CLICK = "Click on the sky to look at a pixel, on a box to select its candidate; regions are under Look ▾."
+REGION_ROWS = (("Mean", "mean"), ("rms", "rms"), ("Std. dev.", "std"), ("Minimum", "minimum"), ("Maximum", "maximum"))
 NOTHING_SELECTED = "Select a candidate (its box, its row, or key N) to see its spectrum, image and numbers."
 WIDEST_ROW = "Probability  00:00:00.000 −00:00:00.00    copy"  # of the numbers
 NARROWEST_ROW = "Frequency  000.00000 GHz    "  # that is still easy to read
@@ -52,13 +61,17 @@ class Inspector(QWidget):
         self.cutouts = Cutouts(session)
         self.readout = Readout(session, self.choice)
         self.stretch = StretchBar(session)
-        self.spectrum = SpectrumPanel(session, self.choice, self.cutouts, colours)
+        self.look = Look(session)
+        self.look_menu = LookMenu(self.look)
+        self.look_button = menu_button("Look", "The spectrum under the pointer, and regions of the sky", self.look_menu)
+        self.spectrum = SpectrumPanel(session, self.choice, self.cutouts, colours, self.look)
         self.focus = FocusView(session, self.choice, self.cutouts, colours)
         self.numbers = QLabel()
         self.numbers.setTextFormat(Qt.TextFormat.RichText)
         self.numbers.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.numbers.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignLeft)
         self.numbers.setWordWrap(True)
+        self.numbers.setToolTip(MEANINGS)
         self.numbers.linkActivated.connect(self._copy)
         scroll = QScrollArea()
         scroll.setWidget(self.numbers)
@@ -85,6 +98,7 @@ class Inspector(QWidget):
             self.pages.addWidget(page)
         top = QHBoxLayout()
         top.addWidget(self.readout, 1)
+        top.addWidget(self.look_button)
         top.addWidget(self.stretch)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)
@@ -94,14 +108,17 @@ class Inspector(QWidget):
         self.setMinimumHeight(170)
         self._write_small()
 
-        session.selection_changed.connect(self._describe)
+        session.selection_changed.connect(self._again)
+        session.image_changed.connect(self._again)
+        session.channel_changed.connect(self._channel_changed)
+        self.look.changed.connect(self._looked)
         session.detections_changed.connect(self._again)
         session.edited.connect(self._edited)
         self.choice.changed.connect(self._again)
         self.spectrum.measured.connect(self._again)
         get_settings().appearance.events.font_size.connect(self._write_small)
         session.viewer.events.theme.connect(self._theme_changed)
-        self._describe(session.selected)
+        self._again()
 
     def showEvent(self, event) -> None:
         """Take the room below the canvas, once, and have all of the field seen that was seen before.
@@ -124,7 +141,7 @@ class Inspector(QWidget):
                 QTimer.singleShot(SETTLED_MS, self._fit_field)  # which is not called once this widget is gone
 
     def _fit_field(self) -> None:
-        self.session.viewer.reset_view()
+        self.session.places.fit_view(self.session.image)
 
     def _field_is_seen(self) -> bool:
         """Whether all of the cube's field lies on the canvas, as it does until the user zooms into it."""
@@ -159,25 +176,39 @@ class Inspector(QWidget):
         self._arranged = True
 
     def _edited(self, candidates: list[Candidate]) -> None:
-        if any(candidate is self.session.selected for candidate in candidates):
-            self._describe(self.session.selected)
+        if any(candidate is self.session.subject for candidate in candidates):
+            self._again()
 
     def _again(self, *_: object) -> None:
-        self._describe(self.session.selected)
+        self._describe(self.session.subject)
+
+    def _channel_changed(self, *_: object) -> None:
+        if self.session.subject is not None and self.session.subject is self.session.probe:
+            self._again()  # statistics are those of the channel
+
+    def _looked(self) -> None:
+        """Have the panels there as soon as there is a spectrum to show."""
+        if self.pages.currentIndex() == 0 and self.look.any_profiles():
+            self._again()
 
     def _describe(self, candidate: Candidate | None) -> None:
         before = self.pages.currentIndex()
-        self.pages.setCurrentIndex(0 if candidate is None else 1)
-        if candidate is None and before == 1:
+        empty = candidate is None and not self.look.any_profiles()
+        self.pages.setCurrentIndex(0 if empty else 1)
+        if empty and before == 1:
             self._had = self.height()
-        elif candidate is not None and before == 0 and (not self._filled or self.height() < self._had):
+        elif not empty and before == 0 and (not self._filled or self.height() < self._had):
             self._filled = True
             self._field_was_seen = self._field_is_seen()
             QTimer.singleShot(SETTLED_MS, self._take_room)  # the folded settings leave it the room only then
         if candidate is None:
+            self.numbers.setText(POINT_AND_CLICK)
             self.hint.setText(NOTHING_FOUND_YET if self.session.detections is None else NOTHING_SELECTED)
             return
         measured = self._table(self._statistics(), "statistics")
+        if candidate is self.session.probe:
+            self.numbers.setText(f"{measured}{self._region_rows()}")
+            return
         rows = self._table(facts(self.session.detections, candidate, self.choice.velocity), "position")
         said = "" if candidate.verdict == "unseen" else f", {candidate.verdict} by you"
         note = f"<div><i>{escape(candidate.note)}</i></div>" if candidate.note else ""
@@ -185,6 +216,20 @@ class Inspector(QWidget):
         self.numbers.setText(f"{measured}<b>Candidate {candidate.id}</b>{said}{note}{rows}{reasons}")
         # Else the text is laid out while the window is painted, which is then painted twice more.
         QApplication.sendPostedEvents(self.numbers.parent(), QEvent.Type.LayoutRequest)
+
+    def _region_rows(self) -> str:
+        """Name and statistics of the region that is looked at, in the channel on screen."""
+        region, cube, channel = self.look.chosen, self.choice.cube, self.session.channel
+        if region is None or cube is None or channel is None:
+            return ""
+        found = region_statistics(cube, region, channel)
+        rows = [
+            ("Channel", str(channel)),
+            ("Pixels", f"{found.pixels}"),
+            ("Flux density", quantity_text(found.flux)),
+            *((name, quantity_text(getattr(found, field))) for name, field in REGION_ROWS),
+        ]
+        return f"<b>{escape(region.name)}</b>{self._table(rows, 'region')}"
 
     def _statistics(self) -> list[tuple[str, str]]:
         """Of the range that is being measured, if one is."""
@@ -204,6 +249,10 @@ class Inspector(QWidget):
     def _copy(self, what: str) -> None:
         if what == "position":
             self.readout.offer_copies(*self.session.selected.position)
+        elif what == "region":
+            plain = QTextDocument()
+            plain.setHtml(self._region_rows())
+            QApplication.clipboard().setText(plain.toPlainText())
         else:
             QApplication.clipboard().setText("\n".join(f"{name} {value}" for name, value in self._statistics()))
 

@@ -18,10 +18,11 @@ from psygnal import Signal
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
+from napari_almadet.inspection.reviews import reviewed
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.session import Session
 
-KEPT_UNSAVED = 3  # folders of unsaved sessions that are kept for each cube
+KEPT_UNSAVED = 3  # folders of unsaved sessions in which nothing was said that are kept for each cube
 
 
 def unsaved_folder() -> Path:
@@ -31,9 +32,22 @@ def unsaved_folder() -> Path:
 
 def unsaved_of(cube: Cube) -> list[Path]:
     """Folders of the unsaved sessions of a cube in which something was said, the latest first."""
-    from napari_almadet.catalogue.result_folder import JOURNAL, is_result
+    from napari_almadet.catalogue.result_folder import is_result
 
-    return [folder for folder in _folders(cube) if is_result(folder) and (folder / JOURNAL).exists()]
+    return [folder for folder in _folders(cube) if is_result(folder) and _said_in(folder)]
+
+
+def _said_in(folder: Path) -> bool:
+    """Whether the user said anything in a session: then its journal has it, also what was carried over into it."""
+    from napari_almadet.catalogue.result_folder import JOURNAL
+
+    journal = folder / JOURNAL
+    return journal.exists() and journal.stat().st_size > 0
+
+
+def _spent(cube: Cube) -> list[Path]:
+    """Folders of unsaved sessions that a new one lets go: but for the latest, those in which nothing was said."""
+    return [folder for folder in _folders(cube) if not _said_in(folder)][KEPT_UNSAVED - 1 :]
 
 
 def _folders(cube: Cube) -> list[Path]:
@@ -68,7 +82,7 @@ class Keeper:
         self.session = session
         self._writing: dict[int, list[Candidate]] = {}  # by id() of detections: what was changed since the copy
         self._said = False
-        session.edited.connect(self._record)
+        session.recorded.connect(self._record)
         session.detections_changed.connect(self._detections_changed)
 
     @property
@@ -97,7 +111,7 @@ class Keeper:
     def _detections_changed(self, detections: Detections | None) -> None:
         if detections is not None and self.session.journal is None and id(detections) not in self._writing:
             home, name = unsaved_folder(), _name(detections.cube)
-            old = _folders(detections.cube)[KEPT_UNSAVED - 1 :]
+            old = _spent(detections.cube)
             self._write(home / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}", keep_cube=False, instead_of=old)
         self.changed.emit(self.folder)
 
@@ -108,7 +122,7 @@ class Keeper:
         done: Callable[[Path], object] = lambda folder: None,
         instead_of: Sequence[Path] = (),
     ) -> None:
-        """Write all to a folder in a thread, and clear others away."""
+        """Write all to a folder in a thread, and clear others away in which nothing was said by then."""
         detections = self.session.detections
         originals = list(detections.candidates)
         still = replace(detections, candidates=[copy(candidate) for candidate in originals])
@@ -118,7 +132,8 @@ class Keeper:
             from napari_almadet.catalogue.result_folder import write_result
 
             for old in instead_of:
-                shutil.rmtree(old, ignore_errors=True)
+                if not _said_in(old):
+                    shutil.rmtree(old, ignore_errors=True)
             return write_result(still, folder, keep_cube)
 
         def written(folder: Path) -> None:
@@ -128,8 +143,10 @@ class Keeper:
             journal = Journal(folder)
             journal.know(still, originals)
             self.session.keep_in(detections, journal)
-            if meanwhile:
-                self._take_down(journal, detections, meanwhile)
+            # what was carried over stands in the journal too: it tells that something was said
+            carried = [] if keep_cube else [candidate for candidate in originals if reviewed(candidate)]
+            if said := list({id(candidate): candidate for candidate in [*carried, *meanwhile]}.values()):
+                self._take_down(journal, detections, said)
             self.changed.emit(self.folder)
             done(folder)
 
@@ -139,12 +156,11 @@ class Keeper:
 
         in_background(work, done=written, failed=failed)
 
-    def _record(self, changed: list[Candidate]) -> None:
-        detections = self.session.detections
+    def _record(self, detections: Detections, changed: list[Candidate]) -> None:
         if id(detections) in self._writing:
             self._writing[id(detections)] += changed
-        if self.session.journal is not None:
-            self._take_down(self.session.journal, detections, changed)
+        if (journal := self.session.journal_of(detections)) is not None:
+            self._take_down(journal, detections, changed)
 
     def _take_down(self, journal, detections: Detections, changed: list[Candidate]) -> None:
         try:

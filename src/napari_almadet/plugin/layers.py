@@ -13,15 +13,16 @@ from napari.utils.colormaps.standardize_color import transform_color
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
+from napari_almadet.inspection.placement import SkyFrame
 
 if TYPE_CHECKING:
     import pandas as pd
     from astropy.table import QTable
     from napari.layers import Image, Layer, Shapes
     from napari.types import LayerDataTuple
+    from napari.viewer import Viewer
 
     from napari_almadet.catalogue.result_folder import Journal
-
 
 STATUS_COLOURS = {Status.KEPT: "#5dff8f", Status.FLAGGED: "#ffb000", Status.DROPPED: "#9a9a9a"}
 VERDICT_COLOURS = {"unseen": "#5ec8ff", "accepted": "#5dff8f", "rejected": "#ff5ea8"}
@@ -31,6 +32,7 @@ COLOURINGS = {
     "status": "decision",
     "prob": "probability",
 }  # column of `features`: what it is called
+EDGE_WIDTH = 1.0  # pixels of the cube, until `BoxLayer` draws the lines as wide as they are to be on the screen
 UNKNOWN = -1  # id of a box that the user drew and that is no candidate
 
 # Words for the spectral axis types of FITS (WCS paper III) and AIPS; the sky's types are their own words.
@@ -45,6 +47,35 @@ _SPECTRAL_WORDS = {
 }
 
 
+def voxels(image: Image) -> Any:
+    """The array (channel, y, x) of a layer, lazy as it is; a first axis of length 1 before them is left out.
+
+    Raises
+    ------
+    ValueError
+        If it is no cube; the message says why.
+    """
+    data = image.data[0] if image.multiscale else image.data
+    if image.rgb:
+        raise ValueError("it is a colour picture")
+    if data.ndim == 4 and data.shape[0] == 1:
+        return data[0]
+    if data.ndim == 4:
+        raise ValueError(f"its first axis has {data.shape[0]} planes: choose one polarisation (or time) of them")
+    if data.ndim != 3:
+        raise ValueError(f"it has {data.ndim} axes; a cube has three: channel, y, x")
+    return data
+
+
+def refusal(image: Image) -> str:
+    """Why a layer cannot be searched; empty where it can."""
+    try:
+        voxels(image)
+    except ValueError as error:
+        return str(error)
+    return "it is a cut through a cube" if image.metadata.get("cut") else ""
+
+
 def cube_of(image: Image) -> Cube:
     """The cube of a layer: the one it was read from, or its bare array in pixels and channels.
 
@@ -53,31 +84,85 @@ def cube_of(image: Image) -> Cube:
     CubeError
         If the array is no cube, e.g. of complex numbers.
     """
-    cube = image.metadata.get("cube")
-    data = image.data[0] if image.multiscale else image.data
+    cube, data = image.metadata.get("cube"), voxels(image)
     if isinstance(cube, Cube) and cube.shape == data.shape:
         return cube
     return Cube.from_array(data, name=image.name)
 
 
-def cube_layer(cube: Cube) -> LayerDataTuple:
-    """Image layer of a cube: lazy data, arcsec on the sky, limits that ignore blank planes.
+def frame_in(viewer: Viewer | None) -> SkyFrame | None:
+    """The plane of the sky in which the cubes of a viewer lie; None before there is one with sky coordinates."""
+    carried = [] if viewer is None else [layer.metadata.get("frame") for layer in viewer.layers]
+    return next((frame for frame in carried if isinstance(frame, SkyFrame)), None)
 
-    The channel axis has the pixel's scale too, so that the volume is not flat in 3-D; the
-    true spectral coordinates come from the cube's WCS, see `SpectralAxis`.
+
+def north_up(viewer: Viewer | None) -> None:
+    """Turn a viewer so that y goes up: North up and East left, as the sky is drawn.
+
+    A reader has no other way to the viewer, and a negative scale would spoil the extent.
+    """
+    if viewer is not None:
+        viewer.scene.camera.orientation2d = ("up", "right")
+
+
+def cube_layer(cube: Cube, frame: SkyFrame | None = None) -> LayerDataTuple:
+    """Image layer of a cube: lazy data, in its place on the sky, limits that ignore blank planes.
+
+    Two cubes of one ``frame`` lie as they do on the sky; the first makes its own, kept in the layer's metadata.  The
+    channel axis has the pixel's scale too, so that the volume is not flat in 3-D; the true spectral coordinates come
+    from the cube's WCS, see `SpectralAxis`.
     """
     meta = {
         "name": cube.name,
         "axis_labels": _axis_labels(cube),
         "colormap": "inferno",
         "metadata": {"cube": cube},
-    }
-    if cube.pixel_scale is not None:
-        meta["scale"] = (float(cube.pixel_scale.to_value("arcsec")),) * 3
-        meta["units"] = ("pixel", "arcsec", "arcsec")
+    } | sky_place(cube, frame, 3)
+    meta["metadata"]["frame"] = meta.pop("frame", None)
     if (limits := contrast_limits(cube)) is not None:
         meta["contrast_limits"] = limits
     return cube.data, meta, "image"
+
+
+def picture_of(cube: Cube, frame: SkyFrame | None = None) -> LayerDataTuple:
+    """Image layer of a map of one plane, such as a continuum or moment map, in its place on the sky.
+
+    ``cube`` holds the plane as its only channel.  The layer carries no cube: there is nothing to search.
+    """
+    place = sky_place(cube, frame, 2)
+    meta = {
+        "name": cube.name,
+        "axis_labels": _axis_labels(cube)[1:],
+        "colormap": "inferno",
+        "metadata": {"map": cube, "frame": place.pop("frame", None)},
+    } | place
+    if (limits := contrast_limits(cube)) is not None:
+        meta["contrast_limits"] = limits
+    return cube.data[0], meta, "image"
+
+
+def sky_place(cube: Cube, frame: SkyFrame | None, ndim: int) -> dict[str, Any]:
+    """Scale, units and, beside the first cube, affine of a layer of 2 or 3 dimensions in a cube's pixels.
+
+    With the ``frame`` it lies in; nothing where the cube has no sky coordinates.
+    """
+    if cube.pixel_scale is None:
+        return {}
+    own = SkyFrame.of(cube)
+    if own is None:
+        return {}
+    frame = frame or own
+    side = float(cube.pixel_scale.to_value("arcsec"))
+    place = {
+        "scale": (frame.scale, side, side)[-ndim:],
+        "units": ("pixel", "arcsec", "arcsec")[-ndim:],
+        "frame": frame,
+    }
+    affine = np.eye(ndim + 1)
+    affine[-3:, -3:] = frame.affine(cube) @ np.diag([1 / side, 1 / side, 1])
+    if not np.allclose(affine, np.eye(ndim + 1), atol=1e-6):
+        place["affine"] = affine
+    return place
 
 
 def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
@@ -92,6 +177,7 @@ def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
     meta = {
         "name": f"{look['name']} truth",
         **{key: tuple(look[key][-2:]) for key in ("scale", "units", "axis_labels")},
+        **({"affine": look["affine"][-3:, -3:]} if "affine" in look else {}),
         "features": pd.DataFrame({n: np.asarray(getattr(truth[n], "value", truth[n])) for n in truth.colnames}),
         "symbol": "cross",
         "size": 4.0,
@@ -129,11 +215,11 @@ def boxes_layer(detections: Detections, rows: pd.DataFrame, image: Image) -> Lay
     """
     meta = {
         "name": f"{image.name} candidates",
-        **_sky_plane(image),
+        **sky_plane(image),
         "features": rows,
         "feature_defaults": {name: _blank(rows[name].dtype) for name in rows},
         "edge_color": box_colours(rows, "verdict") if len(rows) else "white",
-        "edge_width": edge_width(detections.cube),
+        "edge_width": EDGE_WIDTH,
         "ndim": 2,
         "face_color": "transparent",
         "opacity": 1.0,
@@ -178,52 +264,16 @@ def box_colours(rows: pd.DataFrame, by: str) -> np.ndarray:
     )
 
 
-def paint(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> None:
-    """Give the boxes their RGBA colours (n, 4) and the widths of their lines (n); those of no opacity are not there.
-
-    napari's own ``edge_color`` and ``edge_width`` visit every shape in Python, hand transparent ones on to OpenGL, and
-    let the mouse catch them.  So this reaches into its list of shapes, changes what differs, and takes the hidden ones
-    for out of view: they are neither among the triangles on display nor found under the pointer.  When napari puts
-    these together anew (as it does when a box is moved) all are in them again, transparent, until the next painting.
-    """
-    shapes, marked = boxes._data_view, set(boxes._selected_data_in_view)
-    differ = np.flatnonzero(np.any(np.abs(colours - shapes.edge_color) > 1e-6, axis=1))
-    resized = np.flatnonzero(np.abs(widths - np.array(shapes.edge_widths)) > 1e-6)
-    with shapes.batched_updates():
-        if differ.size:
-            shapes.update_edge_colors(differ, colours[differ])
-        for row in resized:
-            shapes.update_edge_width(row, widths[row])
-    seen, mesh = colours[:, 3] > 0, shapes._mesh
-    drawn = seen[mesh.displayed_triangles_to_shape_index]
-    if differ.size or resized.size or not drawn.all():
-        mesh.displayed_triangles = mesh.displayed_triangles[drawn]
-        mesh.displayed_triangles_colors = mesh.displayed_triangles_colors[drawn]
-        mesh.displayed_triangles_to_shape_index = mesh.displayed_triangles_to_shape_index[drawn]
-        boxes.events.edge_color()
-    shapes._displayed = seen
-    shapes._clear_cache()
-    shapes._visible_shapes = [(row, shapes.shapes[row]) for row in np.flatnonzero(seen).tolist()]
-    if marked != set(boxes._selected_data_in_view):  # no handles about a box that is not seen
-        boxes._selected_box = boxes.interaction_box(boxes._selected_data_in_view)
-        boxes.events.highlight()
-
-
 def _painted(words: pd.Series, palette: dict[str, str]) -> np.ndarray:
     place = {word: i for i, word in enumerate(palette)}
     return transform_color(list(palette.values())).astype(float)[[place[word] for word in words]]
-
-
-def edge_width(cube: Cube) -> float:
-    """Width of a box's line in pixels of the cube: fine, but still seen when the whole field is on screen."""
-    return float(np.clip(0.004 * max(cube.shape[1:]), 0.5, 3.0))
 
 
 def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
     """Blobs Finder's probability map as light over the cube, hidden until asked for."""
     meta = {
         "name": f"{image.name} probability",
-        **_sky_plane(image),
+        **sky_plane(image),
         "colormap": "bop blue",
         "blending": "additive",
         "contrast_limits": (0.0, 1.0),
@@ -319,15 +369,16 @@ def _blank(dtype: np.dtype) -> Any:
 def _axis_labels(cube: Cube) -> tuple[str, str, str]:
     if cube.wcs is None:
         return "channel", "y", "x"
-    x, y, spectral = (ctype.split("-")[0].upper() for ctype in cube.wcs.wcs.ctype)
+    x, y, spectral = (ctype.split("-")[0].upper() for ctype in [*cube.wcs.wcs.ctype, "CHANNEL"][:3])
     return _SPECTRAL_WORDS.get(spectral, spectral.lower() or "channel"), y.lower() or "y", x.lower() or "x"
 
 
-def _sky_plane(image: Image) -> dict[str, Any]:
+def sky_plane(image: Image) -> dict[str, Any]:
     """The transform of the two sky axes of a cube's layer; layers that differ make napari drop all units."""
     return {
         "scale": tuple(image.scale[-2:]),
         "translate": tuple(image.translate[-2:]),
+        "affine": image.affine.affine_matrix[-3:, -3:],
         "units": tuple(image.units[-2:]),
         "axis_labels": tuple(image.axis_labels[-2:]),
     }

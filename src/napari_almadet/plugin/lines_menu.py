@@ -75,7 +75,7 @@ class LinesMenu(QMenu):
 
     def _observed(self) -> float | None:
         """Frequency in GHz of the selected candidate's line."""
-        candidate, frequency = self.session.selected, self.choice.frequency
+        candidate, frequency = self.session.subject, self.choice.frequency
         if candidate is None or candidate.primary is None or frequency is None:
             return None
         return float(frequency.world(candidate.primary.centre))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_almadet.plugin.layers import cube_layer, truth_layer
-from napari_almadet.plugin.reader import north_up
+import napari
+
+from napari_almadet.plugin.background import waited_for
+from napari_almadet.plugin.layers import cube_layer, frame_in, north_up, truth_layer
 
 if TYPE_CHECKING:
+    from astropy.table import QTable
     from napari.types import LayerDataTuple
+
+    from napari_almadet.cube.cube import Cube
 
 
 def simulated_sources() -> list[LayerDataTuple]:
@@ -22,9 +27,15 @@ def noise_only() -> list[LayerDataTuple]:
 
 
 def _sample(kind: str) -> list[LayerDataTuple]:
+    viewer = napari.current_viewer()
+    north_up(viewer)
+    cube, truth = waited_for(_simulated, kind)
+    layer = cube_layer(cube, frame_in(viewer))
+    return [layer, truth_layer(truth, layer)] if len(truth) else [layer]
+
+
+def _simulated(kind: str) -> tuple[Cube, QTable]:
     from napari_almadet.simulation.dataset import cube_of, sample
 
-    north_up()
     simulated = sample(kind)
-    cube = cube_layer(cube_of(simulated, name=f"simulated {kind}"))
-    return [cube, truth_layer(simulated.truth, cube)] if len(simulated.truth) else [cube]
+    return cube_of(simulated, name=f"simulated {kind}"), simulated.truth

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from weakref import WeakMethod, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
@@ -16,11 +15,16 @@ from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, Status
+from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
+from napari_almadet.inspection.reviews import Carried, carry_over, match
 from napari_almadet.plugin import layers
-from napari_almadet.plugin.background import in_background, in_turns, unobtrusive
+from napari_almadet.plugin.background import in_background, in_turns
+from napari_almadet.plugin.box_layer import BoxLayer, weak
+from napari_almadet.plugin.cube_places import CubePlaces
+from napari_almadet.plugin.napari_workarounds import unobtrusive
+from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,11 +34,8 @@ if TYPE_CHECKING:
 
     from napari_almadet.catalogue.result_folder import Journal
     from napari_almadet.paper.pipeline import Networks
-    from napari_almadet.plugin.keeper import Keeper
     from napari_almadet.settings import Settings
 
-
-CLICK_SLOP = 3  # pixels the mouse may move between press and release of a click
 # What keys do: method of the session, (key as napari calls it, as it is shown).  None of them is napari's own, on
 # whatever layer: P, for one, draws a polygon where a Shapes layer is active, and A selects all of its shapes.
 KEYS = {
@@ -45,9 +46,6 @@ KEYS = {
     "unsee": ("U", "U"),
     "undo": ("Control-Z", "Ctrl+Z"),
 }
-HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
-BOLD = 1.7  # times as wide as the others are the lines of selected boxes
-TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
 
 # Weak values: a session lives as long as a panel holds it, and no longer.
 _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
@@ -88,27 +86,29 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How the boxes in the layer are to be drawn, a row for each.
-
-    ``numbers`` (n) are those of the candidates; ``colours`` (n, 4) are transparent where these are not on show;
-    ``ours`` (n) tells the boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the
-    channels they live in.
-    """
-
-    numbers: np.ndarray
-    colours: np.ndarray
-    ours: np.ndarray
-    first: np.ndarray
-    last: np.ndarray
-
-
-@dataclass(frozen=True)
 class Change:
     """What :meth:`Session.undo` takes back: candidates, each with all it was; None if it was not there."""
 
     detections: Detections
     before: tuple[tuple[Candidate, dict[str, Any] | None], ...]
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Another detection took the place of one; to undo it brings that back, with its journal and its own changes."""
+
+    detections: Detections
+    earlier: Detections
+    journal: Journal | None
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A candidate that is being measured in the background, and what it belongs to."""
+
+    candidate: Candidate
+    detections: Detections
+    drawn: bool  # and is not among the detections yet
 
 
 @lru_cache(maxsize=1)
@@ -141,10 +141,18 @@ class Session:
         The candidates on show, in the order of the table.
     selected
         The candidate all panels show, or None.
+    probe
+        A region that is looked at while no candidate is selected, or None.
     chosen
         The candidates a verdict is given to: `selected`, and others marked beside it.
-    journal, keeper
-        Where every change is taken down, and who sees to it; see `napari_almadet.plugin.keeper`.
+    journal
+        Where every change is taken down, see `napari_almadet.plugin.keeper`.
+    keeper
+        Who sees to that, put here so that the panels share one.
+    boxes
+        The boxes of the candidates on the canvas.
+    places
+        Where the cubes lie along the spectral axis.
     channel
         Channel under the slider (0-based), or None without a cube.
     advance
@@ -164,6 +172,10 @@ class Session:
         How many candidates are being measured in the background.
     edited
         The same once for all candidates that one act of the user changed, as a list.
+    recorded
+        The same with the detections they belong to, which may be those of a cube that is not on show.
+    carried_over
+        What was said of an earlier detection was carried over to another, as `Carried`.
     """
 
     image_changed = Signal(object)
@@ -176,6 +188,8 @@ class Session:
     candidate_changed = Signal(object)
     edited = Signal(list)
     measuring_changed = Signal(int)
+    recorded = Signal(object, list)
+    carried_over = Signal(object)
 
     @classmethod
     def of(cls, viewer: Viewer) -> Session:
@@ -195,32 +209,28 @@ class Session:
         self.channel: int | None = None
         self.features: pd.DataFrame | None = None
         self.chosen: list[Candidate] = []
+        self.probe: Candidate | None = None
+        self._ground: tuple[Image | None, Detections | None] = None, None
         self.journal: Journal | None = None
-        self.keeper: Keeper | None = None
+        self.keeper: object | None = None
         self.networks: Callable[[Settings], Networks] = networks_of
         self.advance = False
-        self._changes: list[Change] = []
-        self._measuring: dict[int, object] = {}  # by id(): the latest request to measure each candidate
+        self._changes: list[Change | Replacement] = []
+        self._measuring: dict[int, Measuring] = {}  # by id(): the latest request to measure each candidate
         self._order = ("id", False)
         self._filter = Filter()
         self._outdated = False  # whether a verdict or a note may have changed what is to be on show
-        self._boxes: Shapes | None = None
-        self._look: Look | None = None  # of the boxes; None where it is to be worked out anew
-        self._colour_by = "verdict"
-        self._everywhere = False
-        self._drawn: list[Candidate] = []  # boxes the user drew that are still being measured
+        self._looked_at: dict[int, tuple[Detections, Candidate]] = {}  # last, by id() of the detections
         self._presenting = False
-        self._redrawing = False
-        self._pressed = False
-        self._unsynced = False
-        self._later: set[str] = set()
+        self._restoring = False
+        self._taking_up = False
+        self.boxes = BoxLayer(self)
+        self.places = CubePlaces(viewer)
 
         viewer.layers.events.inserted.connect(self._layer_inserted)
         viewer.layers.events.removed.connect(self._layer_removed)
         viewer.layers.selection.events.active.connect(self._layer_activated)
         viewer.dims.events.current_step.connect(self._slider_moved)
-        viewer.dims.events.ndisplay.connect(self._show_boxes)
-        viewer.mouse_drag_callbacks.append(weak(self._mouse_pressed))
         self._keys_on = False
         self.keys_on = True
 
@@ -239,20 +249,45 @@ class Session:
     # -- cubes and results ------------------------------------------------------------
 
     def cube_layers(self) -> list[Image]:
-        """Layers a detection can run on: three-dimensional images that are neither RGB nor cut out of a cube."""
-        images = [layer for layer in self.viewer.layers if isinstance(layer, Image) and layer.ndim == 3]
-        return [image for image in images if not image.rgb and not image.metadata.get("cut")]
+        """Layers a detection can run on: images of three axes, or four the first of which has length 1."""
+        images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+        return [image for image in images if not layers.refusal(image)]
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the present cube."""
+        return layers.voxels(self.image).shape[0]
 
     def inspect(self, image: Image | None) -> None:
         """Turn all panels to a cube's layer, and to what was found in it earlier."""
         if image == self.image:
             return
-        self.image = image
+        self.boxes.leave()
+        self._remember()
+        self.image, self.probe, stay = image, None, False
         if image is not None and isinstance(image.metadata.get("cube"), Cube):
-            self.viewer.scene.camera.orientation2d = ("up", "right")  # North up, as the sky is drawn
+            layers.north_up(self.viewer)
+            stay = self.places.turn_to(image)
+            self.places.show_field(image)
         self.image_changed.emit(image)
         self._adopt()
+        self.boxes.arrive()
         self._slider_moved()
+        self._select_again(stay)
+
+    def _remember(self) -> None:
+        """Keep in mind which candidate was looked at, for when the user comes back to its cube."""
+        if self.detections is not None and self.selected is not None:
+            self._looked_at[id(self.detections)] = self.detections, self.selected
+
+    def _select_again(self, stay: bool) -> None:
+        """Select the candidate that was looked at last; ``stay`` in the channel on show, or go to its line."""
+        detections, candidate = self._looked_at.pop(id(self.detections), (None, None))
+        if detections is self.detections and any(c is candidate for c in self.candidates):
+            channel = self.channel
+            self.select(candidate)
+            if stay and channel is not None:
+                self.set_channel(channel)
 
     def present(self, image: Image, detections: Detections, journal: Journal | None = None) -> None:
         """Show detections in a cube's layer; earlier result layers of that cube give way to them."""
@@ -271,8 +306,9 @@ class Session:
     def _presenting_steps(self, image: Image, detections: Detections, made: Sequence[Layer]) -> Iterator[None]:
         before, image.metadata["cube"] = image.metadata.get("cube"), detections.cube  # each run prepares the cube anew
         earlier = self._results(detections.cube) + (self._results(before) if before is not detections.cube else [])
+        # a session that was saved is what it is; only what was just found takes over what was said
+        kept = self._hand_over(earlier, detections, carry=made[0].metadata.get("journal") is None)
         for layer in earlier:
-            self._changes = [c for c in self._changes if c.detections is not layer.metadata["detections"]]
             if layer in self.viewer.layers:  # the user may have been quicker
                 with unobtrusive:
                     self.viewer.layers.remove(layer)
@@ -285,13 +321,29 @@ class Session:
                 self._presenting = False
             yield
         if image == self.image:
-            self._adopt(next(layer.features.copy() for layer in made if isinstance(layer, Shapes)))
+            boxes = next(layer for layer in made if isinstance(layer, Shapes))
+            self._adopt(None if kept else boxes.features.copy())
         elif image in self.viewer.layers:
             self.inspect(image)
         yield
         if self.candidates:
             self.select(self.candidates[0])
             yield
+
+    def _hand_over(self, earlier: Sequence[Layer], detections: Detections, carry: bool) -> Carried | None:
+        """Remember an earlier detection that another takes the place of, and ``carry`` the user's reviews over.
+
+        Undo of a detection is this, too: then there is nothing to carry over, nor to remember.
+        """
+        former = next((layer.metadata["detections"] for layer in earlier), None)
+        if former is None or former is detections or self._restoring:
+            return None
+        self._changes.append(Replacement(detections, former, earlier[0].metadata.get("journal")))
+        if not carry:
+            return None
+        carried = carry_over(former.candidates, detections.candidates, detections.cube.beam_fwhm)
+        self.carried_over.emit(carried)
+        return carried
 
     def keep_in(self, detections: Detections, journal: Journal) -> None:
         """Take down the changes to some detections in a journal from now on."""
@@ -300,6 +352,13 @@ class Session:
                 layer.metadata["journal"] = journal
         if self.detections is detections:
             self.journal = journal
+
+    def journal_of(self, detections: Detections) -> Journal | None:
+        """Where the changes to some detections are taken down, be they on show or not."""
+        if self.detections is detections:
+            return self.journal
+        carrying = [layer for layer in self.viewer.layers if layer.metadata.get("detections") is detections]
+        return carrying[0].metadata.get("journal") if carrying else None
 
     @property
     def filter_by(self) -> Filter:
@@ -325,7 +384,7 @@ class Session:
 
     def _adopt(self, rows: pd.DataFrame | None = None) -> None:
         """Take up the detections that the present cube's result layers carry; ``rows`` are their features, if known."""
-        self._let_go()
+        self.boxes.adopt(None)
         cube = self.image.metadata.get("cube") if self.image is not None else None
         results = self._results(cube) if cube is not None else []
         self.detections = results[0].metadata["detections"] if results else None
@@ -333,25 +392,11 @@ class Session:
         self.features = None
         if results:
             self.features = layers.features(self.detections, self.detections.candidates) if rows is None else rows
-        self._drawn = []
         self.select(None)
-        self._boxes = next((layer for layer in results if isinstance(layer, Shapes)), None)
-        if self._boxes is not None:
-            self._boxes.selected_data.events.items_changed.connect(self._boxes_selected)
-            self._boxes.events.data.connect(self._boxes_edited)
-            self._boxes.events.mode.connect(self._tool_changed)
+        self.boxes.adopt(next((layer for layer in results if isinstance(layer, Shapes)), None))
         self.detections_changed.emit(self.detections)
-        if self._boxes is not None:
-            self._fit_boxes()
+        self.boxes.fit()
         self._list()
-
-    def _let_go(self) -> None:
-        """Listen to the boxes no more."""
-        if self._boxes is not None:
-            self._boxes.selected_data.events.items_changed.disconnect(self._boxes_selected)
-            self._boxes.events.data.disconnect(self._boxes_edited)
-            self._boxes.events.mode.disconnect(self._tool_changed)
-            self._boxes = self._look = None
 
     def _list(self) -> None:
         """Put together the candidates on show: which, and in which order."""
@@ -368,11 +413,36 @@ class Session:
             self.select(None)
         elif any(id(candidate) not in listed for candidate in self.chosen):
             self.choose([c for c in self.chosen if id(c) in listed], self.selected)
-        self._paint_boxes()
-        self._mark_boxes()
+        self.boxes.paint()
+        self.boxes.mark()
         self.candidates_changed.emit(self.candidates)
 
     # -- the selected candidate -------------------------------------------------------
+
+    @property
+    def subject(self) -> Candidate | None:
+        """What the panels show: the selected candidate, or else the region that is looked at."""
+        return self.selected if self.selected is not None else self.probe
+
+    @property
+    def ground(self) -> Detections:
+        """What the panels stand on: the present detections, or the bare cube as detections without candidates."""
+        if self.detections is not None:
+            return self.detections
+        image, ground = self._ground
+        if image != self.image or ground is None:
+            cube = layers.cube_of(self.image)
+            empty = np.empty(cube.shape[1:], np.float32)
+            ground = Detections(cube, Settings(), [], empty, empty, {})
+            self._ground = self.image, ground
+        return ground
+
+    def look_at(self, probe: Candidate | None) -> None:
+        """Show a region while no candidate is selected; ``probe`` stands for it, and belongs to no detections."""
+        if probe is not self.probe:
+            self.probe = probe
+            if self.selected is None:
+                self.selection_changed.emit(probe)
 
     def select(self, candidate: Candidate | None) -> None:
         """Show a candidate everywhere: box, table, spectrum, image, its channel, its place in the field."""
@@ -389,9 +459,9 @@ class Session:
             if selected.primary is not None:
                 self.set_channel(selected.primary.channel)
             self._bring_into_view(selected)
-        self._mark_boxes()  # after they were painted: napari draws the next box in the colour of the one marked
+        self.boxes.mark()  # after they were painted: napari draws the next box in the colour of the one marked
         if another:
-            self.selection_changed.emit(selected)
+            self.selection_changed.emit(self.subject)
         if others:
             self.chosen_changed.emit(self.chosen)
 
@@ -426,226 +496,48 @@ class Session:
     @property
     def colour_by(self) -> str:
         """What the boxes' colours tell, a key of :data:`~napari_almadet.plugin.layers.COLOURINGS`."""
-        return self._colour_by
+        return self.boxes.colour_by
 
     @colour_by.setter
     def colour_by(self, column: str) -> None:
-        if column != self._colour_by:
-            self._colour_by = column
-            self._paint_boxes()
+        if column != self.boxes.colour_by:
+            self.boxes.colour_by = column
             self.candidates_changed.emit(self.candidates)
 
     @property
     def boxes_everywhere(self) -> bool:
         """Whether boxes are seen in all channels, and not only in those their candidates live in."""
-        return self._everywhere
+        return self.boxes.everywhere
 
     @boxes_everywhere.setter
     def boxes_everywhere(self, everywhere: bool) -> None:
-        if everywhere != self._everywhere:
-            self._everywhere = everywhere
-            self._show_boxes()
+        self.boxes.everywhere = everywhere
 
     @property
     def tool(self) -> str:
         """What the mouse does on the canvas: "draw" or "edit" boxes, or nothing of the kind ("")."""
-        active = self._boxes is not None and self.viewer.layers.selection.active == self._boxes
-        return {mode: tool for tool, mode in TOOLS.items()}.get(str(self._boxes.mode), "") if active else ""
+        return self.boxes.tool
 
     def use(self, tool: str) -> None:
         """Let the user "draw" a box that becomes a candidate, "edit" boxes, or give the mouse back ("")."""
-        if self._boxes is not None and tool != self.tool:
-            self._boxes.visible = True
-            self.viewer.layers.selection.active = self._boxes
-            self._boxes.mode = TOOLS.get(tool, "pan_zoom")
-            if tool == "edit" and self.selected is not None:
-                self._bring_near(self.selected)
-            self._mark_boxes()  # the change of mode let go of them
+        self.boxes.use(tool)
 
-    def _tool_changed(self, event: object = None) -> None:
-        self._soon("_show_boxes")
-        self.tool_changed.emit(self.tool)
+    def using(self, tool: str) -> None:
+        """What the mouse does on the canvas changed."""
+        self.tool_changed.emit(tool)
 
-    def _paint_boxes(self) -> None:
-        """Work out the colours of the boxes, and show them."""
-        if self._boxes is None or not self._boxes.nshapes:
-            return
-        told = self.features.set_index("id")[["status", "verdict", "prob", "z_min", "z_max"]]
-        rows = told.reindex(self._boxes.features["id"])
-        ours = rows["status"].notna().to_numpy()
-        colours = np.zeros((len(rows), 4))
-        colours[ours] = layers.box_colours(rows[ours], self._colour_by)
-        colours[~rows.index.isin([candidate.id for candidate in self.candidates]), 3] = 0
-        self._look = Look(rows.index.to_numpy(), colours, ours, rows["z_min"].to_numpy(), rows["z_max"].to_numpy())
-        self._show_boxes()
+    def boxed(self) -> list[Candidate]:
+        """The candidates of the present detections, and those drawn that are still being measured."""
+        drawn = [m.candidate for m in self._measuring.values() if m.drawn and m.detections is self.detections]
+        return [*self.detections.candidates, *drawn]
 
-    def _show_boxes(self, *_: object) -> None:
-        """Let the boxes on show be seen in the channels they live in, the chosen bold unless napari gives them handles.
+    def busy(self) -> set[int]:
+        """Numbers of the present candidates that are being measured."""
+        return {m.candidate.id for m in self._measuring.values() if m.detections is self.detections}
 
-        All at once, so that the canvas is drawn once for it.
-        """
-        self._later.discard("_show_boxes")
-        if self._boxes is None or not self._boxes.nshapes:
-            return
-        look = self._look
-        if look is None or len(look.ours) != self._boxes.nshapes:
-            self._paint_boxes()
-            return
-        colours = np.where(look.ours[:, None], look.colours, self._boxes.edge_color)
-        if not self._everywhere and self.channel is not None and self.viewer.dims.ndisplay == 2:
-            colours[look.ours & ~((look.first <= self.channel) & (self.channel <= look.last)), 3] = 0
-        thin = layers.edge_width(self.detections.cube)
-        bold = np.isin(look.numbers, [candidate.id for candidate in self.chosen]) & (not self.tool)
-        widths = np.where(look.ours, np.where(bold, BOLD * thin, thin), self._boxes.edge_width)
-        layers.paint(self._boxes, colours, widths)
-
-    def _boxes_selected(self, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
-        # Nothing selected is no wish to see nothing: napari clears the selection at every change of mode.
-        if added and not self._redrawing:
-            by_id = {candidate.id: candidate for candidate in self.candidates}
-            numbers = self._boxes.features["id"]
-            rows = [*(self._boxes.selected_data - set(added)), *added]
-            chosen = [by_id[n] for n in (numbers.iloc[row] for row in rows) if n in by_id]
-            if chosen:
-                self.choose(chosen, chosen[-1])
-
-    def _mark_boxes(self) -> None:
-        """Select the boxes of the chosen candidates."""
-        if self._boxes is None:
-            return
-        wanted = self._boxes.features["id"].isin([candidate.id for candidate in self.chosen])
-        rows = {int(row) for row in np.flatnonzero(wanted)}
-        if rows != set(self._boxes.selected_data):  # else maybe the user's doing, of which napari is still telling
-            with self._redraw():
-                self._boxes.selected_data = rows
-        self._show_boxes()
-
-    @contextmanager
-    def _redraw(self) -> Iterator[None]:
-        """What is done to the boxes meanwhile is the session's own doing, not the user's."""
-        before, self._redrawing = self._redrawing, True
-        try:
-            yield
-        finally:
-            self._redrawing = before
-
-    def _boxes_edited(self, event: Any) -> None:
-        """The user moved, drew or removed boxes; what is to be done is done when napari has finished its own work."""
-        if not self._redrawing and str(event.action) in ("added", "changed", "removed"):
-            self._soon("_read_boxes")
-
-    def _soon(self, name: str) -> None:
-        """Call a method of this session once the present events are over; once, however often it is asked for."""
-        if name not in self._later:
-            self._later.add(name)
-            QTimer.singleShot(0, weak(getattr(self, name)))
-
-    def _read_boxes(self) -> None:
-        """Follow what the user did to the boxes in the layer.
-
-        A box that was moved is measured anew.  A new one becomes a candidate; lines and
-        paths are the user's own affair.  A box that was removed means that this is no source: a
-        candidate of the user's goes, one that was found is rejected.
-        """
-        self._later.discard("_read_boxes")
-        if self._boxes is None:
-            return
-        by_id = {candidate.id: candidate for candidate in (*self.detections.candidates, *self._drawn)}
-        numbers, outlines, untouched = self._outlines(by_id)
-        there, refused = set(), []
-        for row, (outline, kind) in enumerate(zip(outlines, self._boxes.shape_type, strict=True)):
-            candidate = by_id.get(numbers[row])
-            if candidate is not None and candidate.id not in there:
-                there.add(candidate.id)
-                if not untouched[row] and (box := layers.box_of(outline)) != candidate.box:
-                    self.move(candidate, box)
-            elif kind in ("line", "path"):
-                numbers[row] = layers.UNKNOWN
-            elif (new := self.add(layers.box_of(outline))) is not None:  # drawn, or the copy of another
-                numbers[row] = new.id
-                there.add(new.id)
-            else:
-                refused.append(row)
-        with self._redraw():
-            self._boxes.features = self._boxes.features.assign(id=numbers)
-            if refused:
-                self._boxes.remove(refused)
-        missing = [candidate for candidate in self.detections.candidates if candidate.id not in there]
-        self._change([(c, {"verdict": "rejected"} if c.origin in ("found", "edited") else None) for c in missing])
-        self._sync_boxes()
-
-    def _outlines(self, by_id: dict[int, Candidate]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-        """Of each box in the layer the candidate's number, the outline, and whether that is the candidate's box."""
-        numbers, outlines = self._boxes.features["id"].to_numpy(copy=True), self._boxes.data
-        known = [by_id.get(number) for number in numbers]
-        return numbers, outlines, layers.drawn_as(outlines, [c.box if c is not None else None for c in known])
-
-    def _sync_boxes(self) -> None:
-        """Make the layer that of the candidates' boxes again, outlines and looks; not while the user drags one."""
-        self._later.discard("_sync_boxes")
-        self._unsynced = self._pressed
-        if self._boxes is not None and not self._pressed:
-            self._fit_boxes()
-            self._paint_boxes()
-            self._mark_boxes()
-
-    def _fit_boxes(self) -> None:
-        """Make the outlines in the layer those of the candidates' boxes.
-
-        Those being measured stay as the user left them until that is done.
-        """
-        candidates = {candidate.id: candidate for candidate in (*self.detections.candidates, *self._drawn)}
-        busy = {number for number, candidate in candidates.items() if id(candidate) in self._measuring}
-        numbers, _, fits = self._outlines(candidates)
-        wrong, right = [], set()
-        for row, number in enumerate(numbers.tolist()):
-            if (fits[row] or number in busy) and number not in right:
-                right.add(number)
-            elif number != layers.UNKNOWN:
-                wrong.append(row)
-        missing = [c for c in self.detections.candidates if c.id not in right]
-        with self._redraw():
-            if wrong:
-                self._boxes.remove(wrong)
-            if missing:
-                self._boxes.add_rectangles(
-                    list(layers.corners([candidate.box for candidate in missing])),
-                    edge_color="white",
-                    edge_width=layers.edge_width(self.detections.cube),
-                    face_color="transparent",
-                )
-            numbers = self._boxes.features["id"].to_numpy(copy=True)
-            numbers[len(numbers) - len(missing) :] = [candidate.id for candidate in missing]
-            self._write_features(numbers)
-
-    def _write_features(self, numbers: np.ndarray) -> None:
-        """Give the boxes, whose candidates have these numbers, the features of those; blank until they are measured."""
-        known = np.where(np.isin(numbers, self.features["id"]), numbers, layers.UNKNOWN)
-        self._boxes.features = layers.rows_of(self.features, known).assign(id=numbers)
-
-    def _mouse_pressed(self, viewer: Viewer, event: Any) -> Iterator[None]:
-        """A click (not a drag) on a box selects its candidate, whichever layer is active."""
-        active = self.viewer.layers.selection.active
-        selects = self._boxes is not None and self._boxes.visible and (active is None or active.mode == "pan_zoom")
-        pressed = np.array(event.pos)
-        self._pressed = True
-        yield
-        while event.type == "mouse_move":
-            selects = selects and np.abs(np.array(event.pos) - pressed).max() <= CLICK_SLOP
-            yield
-        self._pressed = False
-        if selects:
-            self._select_at(event.position)
-        if self._unsynced:
-            self._soon("_sync_boxes")
-
-    def _select_at(self, point: tuple[float, ...]) -> None:
-        """Select the smallest candidate in sight whose box holds a point in world coordinates."""
-        y, x = self.image.world_to_data(point)[-2:]
-        hit = [c for c in self.candidates if c.box.y0 <= y + 0.5 < c.box.y1 and c.box.x0 <= x + 0.5 < c.box.x1]
-        seen = [c for c in hit if self._everywhere or c.channels[0] <= self.channel < c.channels[1]]
-        if seen:
-            self.select(min(seen, key=lambda c: np.prod(c.box.shape)))
+    def boxes_removed(self, candidates: list[Candidate]) -> None:
+        """The user removed boxes: a candidate of the user's own goes, one that was found is rejected."""
+        self._change([(c, {"verdict": "rejected"} if c.origin in ("found", "edited") else None) for c in candidates])
 
     # -- what the user says of candidates ---------------------------------------------
 
@@ -683,13 +575,21 @@ class Session:
             self._change([(candidate, {"note": note})])
 
     def refocus(self, candidate: Candidate, channels: tuple[int, int]) -> None:
-        """Measure a candidate in another range of channels, half-open, in a thread.
+        """Choose another range of channels, half-open, for a candidate's image and flux, in a thread.
 
-        Its focused image, signal-to-noise ratios and fluxes follow, then `candidate_changed`
-        is emitted.  Of several calls in quick succession the last one counts.
+        Its line-integrated image, signal-to-noise ratios and flux follow, its line stays; then `candidate_changed` is
+        emitted.  Of several calls in quick succession the last one counts.
         """
-        if tuple(channels) != candidate.channels:
+        if candidate is self.probe:
+            candidate.channels, candidate.focused = tuple(channels), None
+            self.edited.emit([candidate])
+        elif tuple(channels) != candidate.channels:
             self._measure(candidate, _refocused, candidate, self.detections, tuple(channels))
+
+    def follow_line(self, candidate: Candidate, peak: EmissionPeak) -> None:
+        """Measure a candidate on another of its lines, or on one that was fitted, in a thread."""
+        if peak != candidate.primary or candidate.channels != peak.emission_range(self.detections.cube.shape[0]):
+            self._measure(candidate, _on_line, candidate, self.detections, peak)
 
     def move(self, candidate: Candidate, box: Box) -> None:
         """Measure a candidate in another box, in a thread; `candidate_changed` follows."""
@@ -698,17 +598,39 @@ class Session:
     def add(self, box: Box) -> Candidate | None:
         """Make a box the user's own candidate: it is measured in a thread, then listed and selected.
 
+        In a cube that was not searched it is the first of detections of the user's own.
+
         Returns it, not yet measured; None, and the user is told, where the box lies outside the field.
         """
-        known = replace(self.detections, candidates=[*self.detections.candidates, *self._drawn])
+        if self.detections is None:
+            self._start_with(box)
+            return None
+        known = replace(self.detections, candidates=self.boxed())
         try:
             candidate = known.drawn(box)
         except ValueError as error:
             show_error(str(error))
             return None
-        self._drawn.append(candidate)
-        self._measure(candidate, self._moved, candidate, self.detections, box)
+        self._measure(candidate, self._moved, candidate, self.detections, box, drawn=True)
         return candidate
+
+    def _start_with(self, box: Box) -> None:
+        """Begin detections in a cube that was not searched, with a box of the user's."""
+        image = self.image
+
+        def work() -> Detections:
+            from napari_almadet import remeasure
+
+            cube, settings = layers.cube_of(image), Settings()
+            return remeasure.unsearched(cube, settings, self.networks(settings))
+
+        def done(found: Detections) -> None:
+            if image in self.viewer.layers:
+                self.present(image, found)
+                if self.image == image:
+                    self.add(box)
+
+        in_background(work, done=done, failed=lambda error: show_error(str(error)))
 
     def take_in(self, path: str | Path) -> None:
         """Take the sources of another program's catalogue or region file in as candidates, in a thread.
@@ -734,64 +656,98 @@ class Session:
             found, taken = outcome
             if notes:
                 show_info(" ".join(notes))
-            if detections is not None and self.detections is detections:
-                self._change([(candidate, {}) for candidate in taken])
-            elif detections is None and image in self.viewer.layers:
+            if detections is not None:
+                self._take(taken, detections)
+            elif image in self.viewer.layers:
                 found.candidates += taken
                 self.present(image, found)
 
         in_background(work, done=done, failed=lambda error: show_error(str(error)))
 
+    def _take(self, taken: list[Candidate], detections: Detections) -> None:
+        """Add imported sources to the candidates; one that is a candidate already is not doubled."""
+        pairs = match(taken, detections.candidates, detections.cube.beam_fwhm)
+        known = {id(imported) for imported, _ in pairs}
+        new = [candidate for candidate in taken if id(candidate) not in known]
+        for number, candidate in enumerate(new, start=max((c.id for c in detections.candidates), default=0) + 1):
+            candidate.id = number
+        self._change([(candidate, {}) for candidate in new], detections)
+        if pairs:
+            numbers = ", ".join(str(candidate.id) for _, candidate in pairs)
+            show_info(f"{len(pairs)} of {len(taken)} imported sources are candidates already ({numbers}).")
+
     def undo(self, *_: object) -> None:
-        """Take the user's last change in the present detections back."""
+        """Take the user's last change in the present detections back, a new detection in place of an old one too."""
         for change in reversed(self._changes):
             if change.detections is self.detections:
                 self._changes.remove(change)
-                self._apply(change.before)
+                if isinstance(change, Replacement):
+                    self._restore(change)
+                else:
+                    self._apply(change.before, change.detections)
                 return
+
+    def _restore(self, change: Replacement) -> None:
+        """Bring an earlier detection back as it was when another took its place."""
+        self._restoring = True
+        try:
+            self.present(self.image, change.earlier, change.journal)
+        finally:
+            self._restoring = False
 
     def _moved(self, candidate: Candidate, detections: Detections, box: Box) -> Candidate:
         from napari_almadet.remeasure import move
 
         return move(candidate, detections, box, self.networks(detections.settings))
 
-    def _measure(self, candidate: Candidate, work: Callable[..., Candidate], *args: Any) -> None:
-        """Measure a candidate in a thread; what comes back is thrown away if a later request overtook it."""
-        detections = self.detections
-        self._measuring[id(candidate)] = request = object()
+    def _measure(self, candidate: Candidate, work: Callable[..., Candidate], *args: Any, drawn: bool = False) -> None:
+        """Measure a candidate in a thread; what comes back is thrown away if a later request overtook it.
+
+        It is taken whichever cube is on show by then: the candidate is changed among its own detections.
+        """
+        before = self._measuring.get(id(candidate))
+        request = Measuring(candidate, self.detections, drawn or (before is not None and before.drawn))
+        self._measuring[id(candidate)] = request
         self.measuring_changed.emit(len(self._measuring))
 
         def finished() -> bool:
             if self._measuring.get(id(candidate)) is not request:
                 return False
             del self._measuring[id(candidate)]
-            self._drawn = [c for c in self._drawn if c is not candidate]
             self.measuring_changed.emit(len(self._measuring))
-            return self.detections is detections
+            return True
 
         def done(measured: Candidate) -> None:
             if finished():
                 said = {"verdict": candidate.verdict, "note": candidate.note}  # may have come in the meantime
-                self._change([(candidate, {**vars(measured), **said})])
+                self._change([(candidate, {**vars(measured), **said})], request.detections)
 
         def failed(error: Exception) -> None:
             if finished():
-                self._sync_boxes()
+                if self.detections is request.detections:
+                    self.boxes.sync()
                 show_error(f"Candidate {candidate.id} could not be measured: {error}")
 
         in_background(work, *args, done=done, failed=failed)
 
-    def _change(self, changes: Sequence[tuple[Candidate, dict[str, Any] | None]]) -> None:
-        """Change candidates, add those that are new, take away those with None; and remember what was."""
-        if changes:
-            there = {id(candidate) for candidate in self.detections.candidates}
-            before = tuple((c, dict(vars(c)) if id(c) in there else None) for c, _ in changes)
-            self._changes.append(Change(self.detections, before))
-            self._apply([(c, None if values is None else {**vars(c), **values}) for c, values in changes])
+    def _change(
+        self, changes: Sequence[tuple[Candidate, dict[str, Any] | None]], detections: Detections | None = None
+    ) -> None:
+        """Change candidates, add those that are new, take away those with None; and remember what was.
 
-    def _apply(self, states: Sequence[tuple[Candidate, dict[str, Any] | None]]) -> None:
+        ``detections`` are those they belong to; default: the present ones.
+        """
+        detections = self.detections if detections is None else detections
+        if changes:
+            there = {id(candidate) for candidate in detections.candidates}
+            before = tuple((c, dict(vars(c)) if id(c) in there else None) for c, _ in changes)
+            self._changes.append(Change(detections, before))
+            states = [(c, None if values is None else {**vars(c), **values}) for c, values in changes]
+            self._apply(states, detections)
+
+    def _apply(self, states: Sequence[tuple[Candidate, dict[str, Any] | None]], detections: Detections) -> None:
         """Bring candidates into a state, None being that they are not there, and tell of it."""
-        listed = self.detections.candidates
+        listed = detections.candidates
         there = {id(candidate) for candidate in listed}
         reshaped = False
         for candidate, state in states:
@@ -800,16 +756,25 @@ class Session:
             if gone:
                 listed[:] = [c for c in listed if c is not candidate]
             else:
+                if added and any(c.id == state["id"] for c in listed):  # meanwhile another took the number
+                    state = {**state, "id": max(c.id for c in listed) + 1}
                 vars(candidate).update(state)
                 listed.extend([candidate] * added)
         changed = [candidate for candidate, _ in states]
+        if detections is self.detections:
+            self._show_changed(changed, there, reshaped)
+        self.recorded.emit(detections, changed)
+
+    def _show_changed(self, changed: list[Candidate], there: set[int], reshaped: bool) -> None:
+        """Have all that shows candidates show what is new of some; ``there`` are those that were listed, by id()."""
+        listed = self.detections.candidates
         self._outdated = True
         self._refresh_features(changed)
         if reshaped:
-            self._sync_boxes()
-        elif self._boxes is not None:
-            layers.rewrite(self._boxes, self.features, [candidate.id for candidate in changed])
-            self._paint_boxes()
+            self.boxes.sync()
+        else:
+            self.boxes.rewrite(changed)
+        kept = self._place()
         if {id(candidate) for candidate in listed} != there:
             self._list()
         for candidate in changed:
@@ -818,6 +783,8 @@ class Session:
         new = [candidate for candidate in listed if id(candidate) not in there]
         if new:
             self.select(new[-1])
+        elif self.selected is None and self.candidates and kept is not None:  # it was taken away: its neighbour
+            self.select(self.candidates[min(kept, len(self.candidates) - 1)])
 
     def _refresh_features(self, changed: list[Candidate]) -> None:
         """Bring the rows of some candidates up to date."""
@@ -832,7 +799,7 @@ class Session:
         """Move the slider to a channel of the cube."""
         if self.image is None:
             return
-        channel = min(max(channel, 0), self.image.data.shape[0] - 1)
+        channel = min(max(channel, 0), self.n_channels - 1)
         if channel == self.channel:
             return
         origin = self.image.data_to_world((channel, 0, 0))
@@ -842,10 +809,10 @@ class Session:
         channel = None
         if self.image is not None:
             point = self.image.world_to_data(self.viewer.dims.point)
-            channel = int(np.clip(np.round(point[-3]), 0, self.image.data.shape[0] - 1))
+            channel = int(np.clip(np.round(point[-3]), 0, self.n_channels - 1))
         if channel != self.channel:
             self.channel = channel
-            self._show_boxes()
+            self.boxes.show()
             self.channel_changed.emit(channel)
 
     def _bring_into_view(self, candidate: Candidate) -> None:
@@ -859,29 +826,19 @@ class Session:
         if np.any(np.abs(centre - np.array(camera.center[-2:])) > 0.95 * half):
             camera.center = (*camera.center[:-2], *centre)
 
-    def _bring_near(self, candidate: Candidate) -> None:
-        """Zoom to a candidate whose box is too small on screen for its handles to be told apart."""
-        if self.viewer.dims.ndisplay != 2:
-            return
-        camera, box = self.viewer.scene.camera, candidate.box
-        origin, end = (
-            np.array(self.image.data_to_world((0, y, x))[-2:]) for y, x in ((box.y0, box.x0), (box.y1, box.x1))
-        )
-        size = np.abs(end - origin).min()
-        if size * camera.zoom < HANDLED:
-            camera.zoom = HANDLED / size
-            camera.center = (*camera.center[:-2], *(origin + end) / 2)
-
     # -- what the user does with layers -----------------------------------------------
 
     def _layer_inserted(self, event: Any) -> None:
         """Take up detections that come as layers, as from a folder that was dropped on napari."""
         found = event.value.metadata.get("detections")
-        if not self._presenting and isinstance(found, Detections):
-            self._soon("_take_up")
+        if isinstance(found, Detections) and not self._presenting and not self._taking_up:
+            self._taking_up = True
+            QTimer.singleShot(0, weak(self._take_up))  # once all layers that come with it are there
+        elif event.value.metadata.get("map") is not None:
+            self.boxes.on_top()
 
     def _take_up(self) -> None:
-        self._later.discard("_take_up")
+        self._taking_up = False
         for image in self.cube_layers():
             if self.detections is None and self._results(image.metadata.get("cube")):
                 self._adopt() if image == self.image else self.inspect(image)
@@ -890,15 +847,18 @@ class Session:
 
     def _layer_removed(self, event: Any) -> None:
         layer = event.value
+        cube = layer.metadata.get("cube")
+        if isinstance(cube, Cube):
+            self._changes = [change for change in self._changes if change.detections.cube is not cube]
         if layer == self.image:
             self.inspect(None)
-        elif layer == self._boxes:
-            self._let_go()  # table and panels go on without
+        elif layer == self.boxes.layer:
+            self.boxes.adopt(None)  # table and panels go on without
 
     def _layer_activated(self, event: Any) -> None:
         """Follow the user to another cube, by its own layer or by one of its results."""
         layer = event.value
-        self._tool_changed()
+        self.boxes.tool_changed()
         if layer is None:
             return
         detections = layer.metadata.get("detections")
@@ -907,21 +867,13 @@ class Session:
                 self.inspect(image)
 
 
+def _on_line(candidate: Candidate, detections: Detections, peak: EmissionPeak) -> Candidate:
+    from napari_almadet.remeasure import follow_line
+
+    return follow_line(candidate, detections, peak)
+
+
 def _refocused(candidate: Candidate, detections: Detections, channels: tuple[int, int]) -> Candidate:
     from napari_almadet.remeasure import refocus
 
     return refocus(candidate, detections, channels)
-
-
-def weak(method: Callable) -> Callable:
-    """A function that calls a bound method while its object lives.
-
-    napari keeps mouse and key callbacks strongly, which would keep a session alive that no panel needs.
-    """
-    reference = WeakMethod(method)
-
-    def call(*args):
-        bound = reference()
-        return bound(*args) if bound is not None else None
-
-    return call

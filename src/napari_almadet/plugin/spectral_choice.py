@@ -5,7 +5,7 @@ from __future__ import annotations
 from astropy import units as u
 from psygnal import Signal
 
-from napari_almadet.cube.cube import Cube
+from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
 from napari_almadet.plugin.session import Session
 
@@ -64,8 +64,10 @@ class SpectralChoice:
             self._list()
 
     def _follow(self, *_: object) -> None:
-        detections, image = self.session.detections, self.session.image
-        cube = detections.cube if detections is not None else image.metadata.get("cube") if image is not None else None
+        try:
+            cube = None if self.session.image is None else self.session.ground.cube
+        except CubeError:  # of complex numbers, say: there is nothing to show
+            cube = None
         if cube is not self.cube:
             self.cube = cube
             self.rest_frequency = cube.rest_frequency if cube is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from html import escape
 
 import numpy as np
 import pyqtgraph as pg
@@ -23,25 +24,28 @@ from napari_almadet.inspection.apertures import (
     LineModel,
     RangeStatistics,
     baseline,
+    corrected,
     extract,
     line_free,
     range_statistics,
 )
 from napari_almadet.inspection.axes import SpectralAxis
+from napari_almadet.inspection.regions import SMOOTHINGS, smoothed
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import number, readable, unit_text
 from napari_almadet.plugin.lines_menu import LinesMenu
+from napari_almadet.plugin.look import Look
 from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.theme import Colours, menu_button, transparent
 
 CURVES = {
-    "dirty": "Spectrum of the dirty cube through the aperture",
-    "denoised": "The network's answer, 0 to 1, with its scale at the right: Line Finder's chance of a line;\n"
-    "with the preset paper, the spectrum as Deep GRU denoised it",
-    "fit": "The Gaussians fitted to the denoised spectrum, their heights scaled to the dirty one",
-    "residual": "Dirty spectrum minus the fit",
+    "data": "Spectrum of the cube as it was given, through the aperture",
+    "corrected": "Sum over the box as the search measured it, after the sidelobes of other sources were taken off",
+    "line prob.": "Line probability, 0 to 1, with its scale at the right; with the preset paper, the denoised spectrum",
+    "fit": "The Gaussians of the candidate's lines, their heights scaled to the data",
+    "residual": "Data minus the fit",
 }
 APERTURES = {
     Aperture.BOX: "Sum over the candidate's box",
@@ -50,7 +54,7 @@ APERTURES = {
 }
 ROOM_FOR_PEAKS, ROOM_FOR_NAMES = 1.15, 1.45  # of the highest value: the height of the plot, lines' names above it
 FWHM_TIP = "FWHM of the line: drag, and the emission range becomes one FWHM to either side of its centre"
-PEAK_TIP = "A peak of the denoised spectrum: click to focus on it"
+PEAK_TIP = "A line of this candidate: click to measure the candidate on it"
 
 
 class SpectrumPanel(QWidget):
@@ -64,10 +68,13 @@ class SpectrumPanel(QWidget):
 
     measured = Signal()
 
-    def __init__(self, session: Session, choice: SpectralChoice, cutouts: Cutouts, colours: Colours):
+    def __init__(
+        self, session: Session, choice: SpectralChoice, cutouts: Cutouts, colours: Colours, look: Look | None = None
+    ):
         super().__init__()
-        self.session, self.choice, self.cutouts = session, choice, cutouts
+        self.session, self.choice, self.cutouts, self.look = session, choice, cutouts, look
         self.spectrum: u.Quantity | None = None  # on show, in the unit of the vertical axis
+        self.corrected: u.Quantity | None = None  # what the search measured in the box, if that is another
         self.statistics: RangeStatistics | None = None
         self._baseline = (np.nan, np.nan)
         self._whole_band = True  # is to be shown; else the part that the user zoomed to
@@ -88,13 +95,15 @@ class SpectrumPanel(QWidget):
         session.selection_changed.connect(self._selected)
         session.edited.connect(self._edited)
         session.channel_changed.connect(self._channel_changed)
+        if look is not None:
+            look.changed.connect(self._looked)
         self._axes_changed()
 
     def _build_plot(self) -> None:
         self.plot = Plot()
         self.plot.setMouseEnabled(x=True, y=False)
         self.plot.showAxis("right")
-        self.plot.name("right", "Denoised")
+        self.plot.name("right", "Line probability")
         self.plot.scene().sigMouseClicked.connect(self._clicked)
         # The denoised spectrum has a scale of its own, 0 to 1, on the right.
         self.right = pg.ViewBox(enableMenu=False)
@@ -112,13 +121,19 @@ class SpectrumPanel(QWidget):
         self.range = pg.LinearRegionItem()
         self.range.setZValue(-5)
         self.range.sigRegionChanged.connect(self._measure_range)
-        self.dirty = pg.PlotCurveItem()
+        self.data = pg.PlotCurveItem()
+        self.profiles: list[pg.PlotCurveItem] = []  # of regions and under the pointer
+        self.profile_names = pg.TextItem(anchor=(0, 0))
+        self.profile_names.setParentItem(self.plot.getViewBox())
+        self.profile_names.setZValue(10)
+        self.corrected_curve = pg.PlotCurveItem()
         self.fit = pg.PlotCurveItem()
         self.residual = pg.PlotCurveItem()
         self.zero = pg.InfiniteLine(pos=0, angle=0)
         self.line = pg.InfiniteLine(movable=True)
         self.line.sigPositionChanged.connect(self._line_moved)
-        for item in (self.noise, self.span, self.range, self.zero, self.residual, self.dirty, self.fit, self.line):
+        curves = self.residual, self.data, self.corrected_curve, self.fit
+        for item in (self.noise, self.span, self.range, self.zero, *curves, self.line):
             self.plot.addItem(item, ignoreBounds=True)
         self.denoised = pg.PlotCurveItem()
         self.fwhm = pg.PlotCurveItem()
@@ -140,7 +155,7 @@ class SpectrumPanel(QWidget):
             bar.setSpacing(3)
         for name, tip in CURVES.items():
             button = self.curves[name] = _toggle(name, tip)
-            button.setChecked(name != "residual")
+            button.setChecked(name not in ("residual", "corrected"))
             button.toggled.connect(self._draw)
             curves.addWidget(button)
         curves.addStretch(1)
@@ -153,6 +168,10 @@ class SpectrumPanel(QWidget):
             self.aperture_choice.setItemData(self.aperture_choice.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
         self.aperture_choice.setToolTip("What of the sky goes into the dirty spectrum")
         self.aperture_choice.currentIndexChanged.connect(self._draw)
+        self.smoothing = QComboBox()
+        self.smoothing.addItems(SMOOTHINGS)
+        self.smoothing.setToolTip("Smooth the spectra, or average them in bins; numbers are of the spectrum as it is")
+        self.smoothing.currentIndexChanged.connect(self._draw)
         self.unit_choice = QComboBox()
         self.unit_choice.setToolTip("Coordinate of the horizontal axis")
         self.unit_choice.currentTextChanged.connect(self.choice.choose)
@@ -161,7 +180,7 @@ class SpectrumPanel(QWidget):
         self.lines_button = menu_button(
             "Lines", "Which line it is, rest frequency, redshift, and the lines that fall in the band", self.lines_menu
         )
-        for box in (self.aperture_choice, self.unit_choice):
+        for box in (self.aperture_choice, self.smoothing, self.unit_choice):
             box.setMinimumContentsLength(5)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
@@ -171,9 +190,10 @@ class SpectrumPanel(QWidget):
         """Take on the colours and letters of a napari theme."""
         self.plot.dress(colours)
         self.plot.getAxis("right").setTextPen(colours.denoised)
-        self.dirty.setPen(pg.mkPen(colours.text, width=1))
+        self.data.setPen(pg.mkPen(colours.text, width=1))
         self.denoised.setPen(pg.mkPen(colours.denoised, width=2))
         self.fit.setPen(pg.mkPen(colours.fit, width=2, style=Qt.PenStyle.DashLine))
+        self.corrected_curve.setPen(pg.mkPen(colours.range, width=1))
         self.fwhm.setPen(pg.mkPen(colours.denoised, width=3))
         for end in self.ends:
             end.setPen(pg.mkPen(colours.denoised))
@@ -192,7 +212,13 @@ class SpectrumPanel(QWidget):
             for edge in region.lines:
                 edge.setPen(pg.mkPen(transparent(colour, 160) if region is not self.noise else None))
                 edge.setHoverPen(pg.mkPen(colour, width=3))
-        own = {"dirty": colours.text, "denoised": colours.denoised, "fit": colours.fit, "residual": colours.residual}
+        own = {
+            "data": colours.text,
+            "corrected": colours.range,
+            "line prob.": colours.denoised,
+            "fit": colours.fit,
+            "residual": colours.residual,
+        }
         for name, button in self.curves.items():
             button.setStyleSheet(
                 f"QPushButton {{ background: transparent; border: 1px solid {colours.dim} }}"
@@ -221,8 +247,12 @@ class SpectrumPanel(QWidget):
 
     @property
     def axis(self) -> SpectralAxis | None:
-        """The horizontal axis; None while no candidate is on show."""
-        return self.choice.axis if self.session.selected is not None else None
+        """The horizontal axis; None while neither a candidate nor a region is on show."""
+        return self.choice.axis if self.session.subject is not None or self._pointed() else None
+
+    def _pointed(self) -> bool:
+        """Whether there are profiles to show beside, or without, a candidate."""
+        return self.look is not None and self.choice.axis is not None and self.look.any_profiles()
 
     @property
     def aperture(self) -> Aperture:
@@ -244,7 +274,7 @@ class SpectrumPanel(QWidget):
 
     def _span_dragged(self) -> None:
         """Focus on the range that was dragged; one that the panel drew itself is the candidate's already."""
-        candidate = self.session.selected
+        candidate = self.session.subject
         if self.axis is None or not candidate.channels[1]:
             return
         channels = self.axis.channels(*self.span.getRegion())
@@ -255,54 +285,57 @@ class SpectrumPanel(QWidget):
 
     def _line_dragged_to(self, end: pg.TargetItem) -> EmissionPeak:
         """The line with the FWHM that one end of its bar tells, the other end being as far from the centre."""
-        line = self.session.selected.primary
+        line = self.session.subject.primary
         return replace(line, fwhm=2 * abs(float(self.axis.fractional(end.pos().x())) - line.centre))
 
     def _fwhm_dragged(self, end: pg.TargetItem) -> None:
         self._draw_fwhm(self._line_dragged_to(end))
 
     def _fwhm_dropped(self, end: pg.TargetItem) -> None:
-        candidate = self.session.selected
+        candidate = self.session.subject
         channels = self._line_dragged_to(end).emission_range(len(self.spectrum))
         self._draw_fwhm(candidate.primary)  # the fit is as it was: what was chosen is the emission range
         if channels != candidate.channels:
             self.session.refocus(candidate, channels)
 
     def _peak_clicked(self, _, points) -> None:
-        candidate = self.session.selected
-        peak = candidate.peaks[points[0].data()]
-        self.session.refocus(candidate, peak.emission_range(len(self.spectrum)))
+        candidate = self.session.subject
+        self.session.follow_line(candidate, candidate.peaks[points[0].data()])
 
     def _edited(self, candidates: list[Candidate]) -> None:
-        if any(candidate is self.session.selected for candidate in candidates):
+        if any(candidate is self.session.subject for candidate in candidates):
             self._draw()
 
     # -- drawing ----------------------------------------------------------------------
 
     def _draw(self, *_: object) -> None:
         self.plot.begin()
-        candidate, axis = self.session.selected, self.axis
-        self.spectrum = None
-        if axis is not None and len(candidate.spectrum):
-            aperture = self.aperture
-            cutout = None if aperture is Aperture.BOX else self.cutouts.about(candidate)
-            if aperture is Aperture.BOX or cutout is not None:
-                self.spectrum = readable(extract(self.choice.cube, candidate, aperture, cutout))
+        candidate, axis = self.session.subject, self.axis
+        self.spectrum = self.corrected = None
+        if axis is not None and candidate is not None:
+            extracted = self._extracted(candidate)
+            if extracted is not None:
+                self.spectrum = readable(extracted)
+                boxed = self.aperture is Aperture.BOX
+                self.corrected = corrected(self.choice.cube, candidate, extracted) if boxed else None
         shown = self.spectrum is not None
         self._draw_left_out(self.choice.cube.flagged if shown else None)
         for item in (self.zero, self.line):
             item.setVisible(shown)
-        for item in (self.noise, self.span, self.dirty, self.denoised, self.fit, self.residual, self.peaks):
+        curves = self.data, self.corrected_curve, self.denoised, self.fit, self.residual
+        for item in (self.noise, self.span, self.peaks, *curves):
             item.setVisible(False)
         for item in (self.fwhm, *self.ends):
             item.setVisible(False)
         self.range.setVisible(shown and self.range_button.isChecked())
         if not shown:
-            self.plot.name("left", "" if axis is None else "reading …")
+            self.plot.name("left", "" if candidate is None else "reading …")
+            self._draw_profiles()
             self._draw_lines()
             self._measure_range()
             return
         self._draw_spectra(candidate)
+        self._draw_profiles()
         self._draw_span(candidate)
         self._draw_peaks(candidate)
         self._draw_lines()
@@ -313,21 +346,93 @@ class SpectrumPanel(QWidget):
             self._measure_range()
         self.plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
 
+    def _extracted(self, candidate: Candidate) -> u.Quantity | None:
+        """The spectrum of the cube that the panel shows; None while it is read.
+
+        Of a region the sum over just its pixels, where the aperture is the box.
+        """
+        region = self.look.chosen if self.look is not None and candidate is self.session.probe else None
+        if region is not None and self.aperture is Aperture.BOX:
+            return self.look.spectrum(region)
+        cutout = self.cutouts.about(candidate)
+        return None if cutout is None else extract(self.choice.cube, candidate, self.aperture, cutout)
+
+    def _smoothed(self, values: np.ndarray) -> np.ndarray:
+        return smoothed(values, self.smoothing.currentText())
+
+    def _looked(self) -> None:
+        """Another region or place of the pointer: its profile, and all if there was nothing on show before."""
+        if self.spectrum is None or not self.line.isVisible():
+            self._draw()
+        else:
+            self._draw_profiles()
+
+    def _draw_profiles(self) -> None:
+        """The spectra of regions and under the pointer, each in its colour, named in the corner."""
+        axis, profiles = self.axis, [] if self.look is None or self.axis is None else self.look.profiles()
+        unit = self.spectrum.unit if self.spectrum is not None else None
+        names, highest = [], []
+        for curve in self.profiles[len(profiles) :]:
+            curve.setVisible(False)
+        for place, (name, colour, spectrum) in enumerate(profiles):
+            if place == len(self.profiles):
+                self.profiles.append(pg.PlotCurveItem())
+                self.plot.addItem(self.profiles[-1], ignoreBounds=True)
+            unit = unit or readable(spectrum).unit
+            curve = self.profiles[place]
+            # a pixel's Jy/beam is a Jy of a point source; what has another unit has a scale of its own
+            alike = spectrum.unit.is_equivalent(unit)
+            values = self._smoothed(spectrum.to_value(unit) if alike else self._scaled(spectrum.value))
+            curve.setPen(pg.mkPen(colour, width=1))
+            curve.setData(*steps(axis, values), stepMode="center", connect="finite")
+            curve.setVisible(True)
+            names.append(f"<span style='color: {colour}'>{escape(name)}{'' if alike else ' (scaled)'}</span>")
+            highest.append(values)
+        self.profile_names.setHtml("<br>".join(names))
+        self.profile_names.setVisible(bool(names))
+        if self.spectrum is None and highest:
+            self._range_of_profiles(np.concatenate(highest), unit)
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        """A spectrum of another unit, its highest value as high as that of the data."""
+        top = np.nanmax(np.abs(self.spectrum.value), initial=0.0)
+        return values * top / (np.nanmax(np.abs(values), initial=0.0) or 1.0)
+
+    def _range_of_profiles(self, values: np.ndarray, unit: u.UnitBase) -> None:
+        """Axes for profiles alone."""
+        what = "Flux density" if unit.is_equivalent(u.Jy) else "Brightness"
+        text = unit_text(unit)
+        self.plot.name("left", *([f"{what} ({text})", text] if text else [what]))
+        self.plot.name("bottom", self.axis.label, self.axis.choice)
+        if self._whole_band:
+            self.plot.setXRange(self.axis.edges.min(), self.axis.edges.max(), padding=0.01)
+            self._whole_band = False
+        low, high = _span(values)
+        self.plot.setYRange(low, high * ROOM_FOR_PEAKS, padding=0)
+        for item in (self.zero, self.line):
+            item.setVisible(True)
+        self._channel_changed(self.session.channel)
+
     def _draw_spectra(self, candidate: Candidate) -> None:
-        axis, values = self.axis, self.spectrum.value
+        axis, values = self.axis, self._smoothed(self.spectrum.value)
         n_channels = len(values)
         on = {name: button.isChecked() for name, button in self.curves.items()}
-        level, sigma = self._baseline = baseline(values, line_free(candidate, n_channels))
+        level, sigma = self._baseline = baseline(self.spectrum.value, line_free(candidate, n_channels))
         if np.isfinite(sigma):
             self.noise.setRegion((level - sigma, level + sigma))
             self.noise.setVisible(True)
-        self.dirty.setData(*steps(axis, values), stepMode="center", connect="finite")
-        self.dirty.setVisible(on["dirty"])
+        self.data.setData(*steps(axis, values), stepMode="center", connect="finite")
+        self.data.setVisible(on["data"])
+        self.curves["corrected"].setVisible(self.corrected is not None)
+        if self.corrected is not None:
+            own = self._smoothed(self.corrected.to_value(self.spectrum.unit))
+            self.corrected_curve.setData(*steps(axis, own), stepMode="center", connect="finite")
+            self.corrected_curve.setVisible(on["corrected"])
         if len(candidate.denoised) == n_channels:  # a candidate from elsewhere may have none
             self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
-            self.denoised.setVisible(on["denoised"])
+            self.denoised.setVisible(on["line prob."])
         if candidate.peaks and np.isfinite(values).any():
-            model = LineModel.of(values, candidate.peaks)
+            model = LineModel.of(self.spectrum.value, candidate.peaks)
             channel = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
             self.fit.setData(axis.world(channel), model(channel))
             self.fit.setVisible(on["fit"])
@@ -370,7 +475,7 @@ class SpectrumPanel(QWidget):
 
     def _draw_peaks(self, candidate: Candidate) -> None:
         """Every peak as a mark to click, the secondary ones too, and the primary's FWHM at its half height."""
-        on = self.curves["denoised"].isChecked()
+        on = self.curves["line prob."].isChecked()
         self.peaks.setVisible(on and bool(candidate.peaks))
         for item in (self.fwhm, *self.ends):
             item.setVisible(on and bool(candidate.peaks))
@@ -425,7 +530,7 @@ class SpectrumPanel(QWidget):
     def _place_range(self) -> None:
         """Put the range where it was, in channels; at first, over the emission range and as much on either side."""
         if self._range_channels is None or self._range_channels[1] > len(self.spectrum):
-            first, last = self.session.selected.channels
+            first, last = self.session.subject.channels
             width = max(last - first, 1)
             self._range_channels = max(first - width, 0), min(last + width, len(self.spectrum))
         region = np.sort(self.axis.world(np.array(self._range_channels) - 0.5))
@@ -457,15 +562,16 @@ def statistics_rows(measured: RangeStatistics, axis: SpectralAxis) -> list[tuple
     return [
         ("Range", f"{low:.7g} to {high:.7g}{unit}"),
         ("Channels", f"{first} to {last - 1}"),
-        ("Sum", _quantity_text(measured.sum)),
-        ("S/N", number(measured.snr, ".1f")),
+        ("Sum", quantity_text(measured.sum)),
+        ("S/N of sum", number(measured.snr, ".1f")),
         ("Centroid", f"{number(measured.centroid.value, '.8g')}{unit}"),
-        ("Mean", _quantity_text(measured.mean)),
-        ("rms", _quantity_text(measured.rms)),
+        ("Mean", quantity_text(measured.mean)),
+        ("rms", quantity_text(measured.rms)),
     ]
 
 
-def _quantity_text(value: u.Quantity) -> str:
+def quantity_text(value: u.Quantity) -> str:
+    """A value with its unit."""
     return f"{number(value.value, '.4g')} {unit_text(value.unit)}".rstrip()
 
 

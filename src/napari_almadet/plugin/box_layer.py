@@ -1,0 +1,436 @@
+"""The boxes of candidates in napari's Shapes layer: which are seen, how they look, and what the user does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakMethod
+
+import numpy as np
+from napari.layers import Shapes
+from qtpy.QtCore import QTimer
+
+from napari_almadet.plugin import layers
+from napari_almadet.plugin.napari_workarounds import paint_boxes
+from napari_almadet.plugin.volumes import Volumes
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_almadet.catalogue.candidate import Box, Candidate
+    from napari_almadet.catalogue.detections import Detections
+
+CLICK_SLOP = 3  # pixels the mouse may move between press and release of a click
+HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
+LINE = 1.6  # pixels of the screen: width of a box's line, whatever the zoom
+BOLD = 1.7  # times as wide as the others are the lines of selected boxes
+ZOOMED_MS = 40  # after the last step of a zoom the lines have their width again
+TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
+
+
+class Owner(Protocol):
+    """What the layer of boxes asks of whoever it belongs to, the session."""
+
+    viewer: Viewer
+    image: Image | None
+    detections: Detections | None
+    features: pd.DataFrame | None
+    candidates: list[Candidate]
+    chosen: list[Candidate]
+    selected: Candidate | None
+    channel: int | None
+
+    def boxed(self) -> list[Candidate]:
+        """All candidates that have a box: those of the detections, and those the user drew that are being measured."""
+
+    def busy(self) -> set[int]:
+        """Numbers of the candidates that are being measured."""
+
+    def move(self, candidate: Candidate, box: Box) -> None:
+        """The user moved a box."""
+
+    def add(self, box: Box) -> Candidate | None:
+        """The user drew a box; None where it lies outside the field."""
+
+    def boxes_removed(self, candidates: list[Candidate]) -> None:
+        """The user removed boxes."""
+
+    def choose(self, candidates: Sequence[Candidate], selected: Candidate | None) -> None:
+        """The user selected boxes."""
+
+    def select(self, candidate: Candidate | None) -> None:
+        """The user clicked on a box."""
+
+    def using(self, tool: str) -> None:
+        """What the mouse does changed."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the boxes in the layer are to be drawn, a row for each.
+
+    ``numbers`` (n) are those of the candidates; ``colours`` (n, 4) are transparent where these are not on show;
+    ``ours`` (n) tells the boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the
+    channels they live in.
+    """
+
+    numbers: np.ndarray
+    colours: np.ndarray
+    ours: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+class BoxLayer:
+    """Keeps a Shapes layer and the candidates of its owner in agreement, whichever of them changes.
+
+    Attributes
+    ----------
+    layer
+        The layer at present; None where nothing was found yet, or the user removed it.
+    """
+
+    def __init__(self, owner: Owner):
+        self.owner, self.viewer = owner, owner.viewer
+        self.layer: Shapes | None = None
+        self.volumes = Volumes(self.viewer)
+        self._look: Look | None = None  # None where it is to be worked out anew
+        self._colour_by = "verdict"
+        self._everywhere = False
+        self._redrawing = False
+        self._pressed = False
+        self._unsynced = False
+        self._later: set[str] = set()
+        self._zoomed = QTimer()
+        self._zoomed.setSingleShot(True)
+        self._zoomed.timeout.connect(self.show)
+        self.viewer.dims.events.ndisplay.connect(self.show)
+        self.viewer.scene.camera.events.zoom.connect(self._zooming)
+        self.viewer.mouse_drag_callbacks.append(weak(self.mouse_pressed))
+
+    def adopt(self, layer: Shapes | None) -> None:
+        """Turn to another layer, or to none."""
+        if self.layer is not None:
+            self.layer.selected_data.events.items_changed.disconnect(self._selected)
+            self.layer.events.data.disconnect(self._edited)
+            self.layer.events.mode.disconnect(self.tool_changed)
+        self.layer, self._look = layer, None
+        self.volumes.hide()
+        if layer is not None:
+            layer.selected_data.events.items_changed.connect(self._selected)
+            layer.events.data.connect(self._edited)
+            layer.events.mode.connect(self.tool_changed)
+
+    def leave(self) -> None:
+        """The user turns to another cube: these boxes belong to theirs, and are not drawn over that one."""
+        if self.layer is not None and self.layer.visible:
+            self.layer.metadata["away"] = True
+            self.layer.visible = False
+
+    def on_top(self) -> None:
+        """Lay the boxes over whatever image was added last."""
+        if self.layer is not None and self.layer in self.viewer.layers:
+            self.viewer.layers.move(self.viewer.layers.index(self.layer), len(self.viewer.layers))
+
+    def arrive(self) -> None:
+        """The user came back to the boxes' cube."""
+        if self.layer is not None and self.layer.metadata.pop("away", False):
+            self.layer.visible = True
+
+    # -- how they look ----------------------------------------------------------------
+
+    @property
+    def colour_by(self) -> str:
+        """What the boxes' colours tell, a key of :data:`~napari_almadet.plugin.layers.COLOURINGS`."""
+        return self._colour_by
+
+    @colour_by.setter
+    def colour_by(self, column: str) -> None:
+        self._colour_by = column
+        self.paint()
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether boxes are seen in all channels, and not only in those their candidates live in."""
+        return self._everywhere
+
+    @everywhere.setter
+    def everywhere(self, everywhere: bool) -> None:
+        if everywhere != self._everywhere:
+            self._everywhere = everywhere
+            self.show()
+
+    def paint(self) -> None:
+        """Work out the colours of the boxes, and show them."""
+        if self.layer is None or not self.layer.nshapes:
+            return
+        told = self.owner.features.set_index("id")[["status", "verdict", "prob", "z_min", "z_max"]]
+        rows = told.reindex(self.layer.features["id"])
+        ours = rows["status"].notna().to_numpy()
+        colours = np.zeros((len(rows), 4))
+        colours[ours] = layers.box_colours(rows[ours], self._colour_by)
+        colours[~rows.index.isin([candidate.id for candidate in self.owner.candidates]), 3] = 0
+        self._look = Look(rows.index.to_numpy(), colours, ours, rows["z_min"].to_numpy(), rows["z_max"].to_numpy())
+        self.show()
+
+    def show(self, *_: object) -> None:
+        """Let the boxes on show be seen in the channels they live in, the chosen bold unless napari gives them handles.
+
+        All at once, so that the canvas is drawn once for it.  In three dimensions `Volumes` takes their place: each
+        would be a flat rectangle in one plane.
+        """
+        self._later.discard("show")
+        if self.layer is None or not self.layer.nshapes:
+            return
+        look = self._look
+        if look is None or len(look.ours) != self.layer.nshapes:
+            self.paint()
+            return
+        self._show_volumes(look)
+        colours = np.where(look.ours[:, None], look.colours, self.layer.edge_color)
+        channel = self.owner.channel
+        if self.viewer.dims.ndisplay == 3:
+            colours[look.ours, 3] = 0
+        elif not self._everywhere and channel is not None:
+            colours[look.ours & ~((look.first <= channel) & (channel <= look.last)), 3] = 0
+        thin = self.line_width()
+        bold = np.isin(look.numbers, [candidate.id for candidate in self.owner.chosen]) & (not self.tool)
+        widths = np.where(look.ours, np.where(bold, BOLD * thin, thin), self.layer.edge_width)
+        paint_boxes(self.layer, colours, widths)
+
+    def _show_volumes(self, look: Look) -> None:
+        """In three dimensions, the candidates on show as blocks; the chosen ones white."""
+        if self.viewer.dims.ndisplay == 2:
+            self.volumes.hide()
+            return
+        seen = dict(zip(look.numbers.tolist(), look.colours, strict=True))
+        shown = [candidate for candidate in self.owner.candidates if candidate.id in seen]
+        chosen = {candidate.id for candidate in self.owner.chosen}
+        colours = np.array([np.ones(4) if c.id in chosen else seen[c.id] for c in shown]).reshape(-1, 4)
+        self.volumes.show(self.owner.image, shown, colours, self.line_width())
+
+    def line_width(self) -> float:
+        """Width of a box's line in pixels of the cube, so that it is `LINE` pixels of the screen."""
+        image = self.owner.image
+        pixel = np.abs(np.array(image.data_to_world((0, 1, 1))) - image.data_to_world((0, 0, 0)))[-2:].max()
+        return float(LINE / max(self.viewer.scene.camera.zoom * pixel, 1e-9))
+
+    def _zooming(self, *_: object) -> None:
+        if self.layer is not None:
+            self._zoomed.start(ZOOMED_MS)
+
+    def mark(self) -> None:
+        """Select the boxes of the chosen candidates."""
+        if self.layer is None:
+            return
+        wanted = self.layer.features["id"].isin([candidate.id for candidate in self.owner.chosen])
+        rows = {int(row) for row in np.flatnonzero(wanted)}
+        if rows != set(self.layer.selected_data):  # else maybe the user's doing, of which napari is still telling
+            with self._redraw():
+                self.layer.selected_data = rows
+        self.show()
+
+    def rewrite(self, candidates: Sequence[Candidate]) -> None:
+        """Bring features and looks of some candidates' boxes up to date, whose outlines are as they were."""
+        if self.layer is not None:
+            layers.rewrite(self.layer, self.owner.features, [candidate.id for candidate in candidates])
+            self.paint()
+
+    # -- what the mouse does ----------------------------------------------------------
+
+    @property
+    def tool(self) -> str:
+        """What the mouse does on the canvas: "draw" or "edit" boxes, or nothing of the kind ("")."""
+        active = self.layer is not None and self.viewer.layers.selection.active == self.layer
+        return {mode: tool for tool, mode in TOOLS.items()}.get(str(self.layer.mode), "") if active else ""
+
+    def use(self, tool: str) -> None:
+        """Let the user "draw" a box that becomes a candidate, "edit" boxes, or give the mouse back ("")."""
+        if self.layer is not None and tool != self.tool:
+            self.layer.visible = True
+            self.viewer.layers.selection.active = self.layer
+            self.layer.mode = TOOLS.get(tool, "pan_zoom")
+            if tool == "edit" and self.owner.selected is not None:
+                self._bring_near(self.owner.selected)
+            self.mark()  # the change of mode let go of them
+
+    def tool_changed(self, event: object = None) -> None:
+        """Another tool was chosen, or another layer made active."""
+        self._soon("show")
+        self.owner.using(self.tool)
+
+    def _bring_near(self, candidate: Candidate) -> None:
+        """Zoom to a candidate whose box is too small on screen for its handles to be told apart."""
+        if self.viewer.dims.ndisplay != 2:
+            return
+        camera, box, image = self.viewer.scene.camera, candidate.box, self.owner.image
+        origin, end = (np.array(image.data_to_world((0, y, x))[-2:]) for y, x in ((box.y0, box.x0), (box.y1, box.x1)))
+        size = np.abs(end - origin).min()
+        if size * camera.zoom < HANDLED:
+            camera.zoom = HANDLED / size
+            camera.center = (*camera.center[:-2], *(origin + end) / 2)
+
+    def _selected(self, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
+        # Nothing selected is no wish to see nothing: napari clears the selection at every change of mode.
+        if added and not self._redrawing:
+            by_id = {candidate.id: candidate for candidate in self.owner.candidates}
+            numbers = self.layer.features["id"]
+            rows = [*(self.layer.selected_data - set(added)), *added]
+            chosen = [by_id[n] for n in (numbers.iloc[row] for row in rows) if n in by_id]
+            if chosen:
+                self.owner.choose(chosen, chosen[-1])
+
+    def mouse_pressed(self, viewer: Viewer, event: Any) -> Iterator[None]:
+        """A click (not a drag) on a box selects its candidate, whichever layer is active."""
+        active = self.viewer.layers.selection.active
+        selects = self.layer is not None and self.layer.visible and (active is None or active.mode == "pan_zoom")
+        pressed = np.array(event.pos)
+        self._pressed = True
+        yield
+        while event.type == "mouse_move":
+            selects = selects and np.abs(np.array(event.pos) - pressed).max() <= CLICK_SLOP
+            yield
+        self._pressed = False
+        if selects:
+            self._select_at(event.position)
+        if self._unsynced:
+            self._soon("sync")
+
+    def at(self, point: tuple[float, ...]) -> list[Candidate]:
+        """The candidates in sight whose boxes hold a point in world coordinates, the smallest first."""
+        owner = self.owner
+        if self.layer is None or not self.layer.visible:
+            return []
+        y, x = owner.image.world_to_data(point)[-2:]
+        hit = [c for c in owner.candidates if c.box.y0 <= y + 0.5 < c.box.y1 and c.box.x0 <= x + 0.5 < c.box.x1]
+        seen = [c for c in hit if self._everywhere or c.channels[0] <= owner.channel < c.channels[1]]
+        return sorted(seen, key=lambda c: np.prod(c.box.shape))
+
+    def _select_at(self, point: tuple[float, ...]) -> None:
+        """Select the smallest candidate in sight whose box holds a point in world coordinates."""
+        seen = self.at(point)
+        if seen:
+            self.owner.select(seen[0])
+
+    # -- what the user does to boxes --------------------------------------------------
+
+    @contextmanager
+    def _redraw(self) -> Iterator[None]:
+        """What is done to the boxes meanwhile is the program's own doing, not the user's."""
+        before, self._redrawing = self._redrawing, True
+        try:
+            yield
+        finally:
+            self._redrawing = before
+
+    def _edited(self, event: Any) -> None:
+        """The user moved, drew or removed boxes; what is to be done is done when napari has finished its own work."""
+        if not self._redrawing and str(event.action) in ("added", "changed", "removed"):
+            self._soon("read")
+
+    def _soon(self, name: str) -> None:
+        """Call a method once the present events are over; once, however often it is asked for."""
+        if name not in self._later:
+            self._later.add(name)
+            QTimer.singleShot(0, weak(getattr(self, name)))
+
+    def read(self) -> None:
+        """Follow what the user did to the boxes in the layer.
+
+        A box that was moved is measured anew.  A new one becomes a candidate; lines and
+        paths are the user's own affair.  Boxes that were removed are the owner's to decide about.
+        """
+        self._later.discard("read")
+        if self.layer is None:
+            return
+        by_id = {candidate.id: candidate for candidate in self.owner.boxed()}
+        numbers, outlines, untouched = self._outlines(by_id)
+        there, refused = set(), []
+        for row, (outline, kind) in enumerate(zip(outlines, self.layer.shape_type, strict=True)):
+            candidate = by_id.get(numbers[row])
+            if candidate is not None and candidate.id not in there:
+                there.add(candidate.id)
+                if not untouched[row] and (box := layers.box_of(outline)) != candidate.box:
+                    self.owner.move(candidate, box)
+            elif kind in ("line", "path"):
+                numbers[row] = layers.UNKNOWN
+            elif (new := self.owner.add(layers.box_of(outline))) is not None:  # drawn, or the copy of another
+                numbers[row] = new.id
+                there.add(new.id)
+            else:
+                refused.append(row)
+        with self._redraw():
+            self.layer.features = self.layer.features.assign(id=numbers)
+            if refused:
+                self.layer.remove(refused)
+        self.owner.boxes_removed([c for c in self.owner.detections.candidates if c.id not in there])
+        self.sync()
+
+    def _outlines(self, by_id: dict[int, Candidate]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+        """Of each box in the layer the candidate's number, the outline, and whether that is the candidate's box."""
+        numbers, outlines = self.layer.features["id"].to_numpy(copy=True), self.layer.data
+        known = [by_id.get(number) for number in numbers]
+        return numbers, outlines, layers.drawn_as(outlines, [c.box if c is not None else None for c in known])
+
+    def sync(self) -> None:
+        """Make the layer that of the candidates' boxes again, outlines and looks; not while the user drags one."""
+        self._later.discard("sync")
+        self._unsynced = self._pressed
+        if self.layer is not None and not self._pressed:
+            self.fit()
+            self.paint()
+            self.mark()
+
+    def fit(self) -> None:
+        """Make the outlines in the layer those of the candidates' boxes.
+
+        Those being measured stay as the user left them until that is done.
+        """
+        if self.layer is None:
+            return
+        candidates, busy = {candidate.id: candidate for candidate in self.owner.boxed()}, self.owner.busy()
+        numbers, _, fits = self._outlines(candidates)
+        wrong, right = [], set()
+        for row, number in enumerate(numbers.tolist()):
+            if (fits[row] or number in busy) and number not in right:
+                right.add(number)
+            elif number != layers.UNKNOWN:
+                wrong.append(row)
+        missing = [c for c in self.owner.detections.candidates if c.id not in right]
+        with self._redraw():
+            if wrong:
+                self.layer.remove(wrong)
+            if missing:
+                self.layer.add_rectangles(
+                    list(layers.corners([candidate.box for candidate in missing])),
+                    edge_color="white",
+                    edge_width=self.line_width(),
+                    face_color="transparent",
+                )
+            numbers = self.layer.features["id"].to_numpy(copy=True)
+            numbers[len(numbers) - len(missing) :] = [candidate.id for candidate in missing]
+            self._write_features(numbers)
+
+    def _write_features(self, numbers: np.ndarray) -> None:
+        """Give the boxes, whose candidates have these numbers, the features of those; blank until they are measured."""
+        features = self.owner.features
+        known = np.where(np.isin(numbers, features["id"]), numbers, layers.UNKNOWN)
+        self.layer.features = layers.rows_of(features, known).assign(id=numbers)
+
+
+def weak(method: Callable) -> Callable:
+    """A function that calls a bound method while its object lives.
+
+    napari keeps mouse and key callbacks strongly, which would keep a session alive that no panel needs.
+    """
+    reference = WeakMethod(method)
+
+    def call(*args):
+        bound = reference()
+        return bound(*args) if bound is not None else None
+
+    return call

@@ -1,0 +1,246 @@
+"""Looking before anything is detected: the spectrum under the pointer, and regions of the sky, in the same panels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+from astropy import units as u
+from napari.layers import Shapes
+from napari.utils.notifications import show_warning
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_almadet.catalogue.candidate import Box, Candidate
+from napari_almadet.inspection.regions import Region, region_of, region_spectrum
+from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.box_layer import CLICK_SLOP, weak
+from napari_almadet.plugin.layers import sky_plane
+from napari_almadet.plugin.session import Session
+
+POINTER_MS = 40  # between two spectra under a pointer that moves
+TOOLS = {"box": "add_rectangle", "ellipse": "add_ellipse", "polygon": "add_polygon"}  # napari's modes
+NAMES = {"rectangle": "box", "ellipse": "ellipse", "polygon": "polygon"}
+WHOLE = "whole field"
+# Of the curves of regions, told apart on dark and light ground; the pointer's is the first
+COLOURS = ("#e0a030", "#40c0a0", "#d070d0", "#7090ff", "#e07050", "#90c040")
+LARGE = 2**28  # voxels of a region that are not read without being asked: a gigabyte
+
+
+class Look:
+    """Regions and the pointer of a session; none of them is a candidate until the user makes it one.
+
+    Attributes
+    ----------
+    regions
+        Those drawn or clicked, in their order; a click on the sky makes one pixel of it one.
+    chosen
+        The one that the panels show while no candidate is selected, or None.
+    follow
+        Whether the spectrum under the pointer is shown.
+    """
+
+    changed = Signal()  # a region, or a spectrum, is another
+
+    def __init__(self, session: Session):
+        self.session, self.viewer = session, session.viewer
+        self.regions: list[Region] = []
+        self.chosen: Region | None = None
+        self.layer: Shapes | None = None
+        self._point: Region | None = None
+        self._whole: Region | None = None
+        self._follow = True
+        self._pointer: tuple[int, int] | None = None
+        self._pointed: tuple[str, u.Quantity] | None = None
+        self._spectra: dict[int, u.Quantity | None] = {}  # by id() of regions; None while it is read
+        self._timer = QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._read_pointer)
+        session.image_changed.connect(self.clear)
+        self.viewer.cursor.events.position.connect(self._pointer_moved)
+        self.viewer.layers.events.removed.connect(self._layer_removed)
+        self.viewer.mouse_drag_callbacks.append(weak(self._pressed))
+
+    @property
+    def cube(self):
+        """The cube that is looked at; None where there is none."""
+        return None if self.session.image is None else self.session.ground.cube
+
+    # -- the pointer ------------------------------------------------------------------
+
+    @property
+    def follow(self) -> bool:
+        """Whether the spectrum under the pointer is shown."""
+        return self._follow
+
+    @follow.setter
+    def follow(self, on: bool) -> None:
+        self._follow = on
+        if not on:
+            self._pointer = self._pointed = None
+        self.changed.emit()
+
+    def _pointer_moved(self, *_: object) -> None:
+        if self._follow and self.viewer.mouse_over_canvas and not self._timer.isActive():
+            self._timer.start(POINTER_MS)
+
+    def _read_pointer(self) -> None:
+        pixel = self._pixel_at(self.viewer.cursor.position)
+        if pixel is None or pixel == self._pointer:
+            return
+        self._pointer = y, x = pixel
+        region = Region(f"pointer x {x}, y {y}", Box(y, y + 1, x, x + 1), np.ones((1, 1), bool))
+        self._pointed = region.name, region_spectrum(self.cube, region)
+        self.changed.emit()
+
+    def _pixel_at(self, position: tuple[float, ...]) -> tuple[int, int] | None:
+        image = self.session.image
+        if image is None or self.viewer.dims.ndisplay == 3:
+            return None
+        y, x = np.round(image.world_to_data(position)[-2:]).astype(int)
+        ny, nx = self.cube.shape[1:]
+        return (int(y), int(x)) if 0 <= y < ny and 0 <= x < nx else None
+
+    def _pressed(self, viewer: Any, event: Any) -> Iterator[None]:
+        """A click on the sky, beside any box, keeps the spectrum of that pixel."""
+        active = self.viewer.layers.selection.active
+        pressed = np.array(event.pos)
+        looks = event.button == 1 and (active is None or active.mode == "pan_zoom")
+        yield
+        while event.type == "mouse_move":
+            looks = looks and np.abs(np.array(event.pos) - pressed).max() <= CLICK_SLOP
+            yield
+        pixel = self._pixel_at(event.position) if looks else None
+        if pixel is not None and not self.session.boxes.at(event.position):
+            self.point(*pixel)
+
+    # -- regions ----------------------------------------------------------------------
+
+    def point(self, y: int, x: int) -> None:
+        """Look at one pixel, in place of the one looked at before."""
+        self._point = region_of("point", np.array([[y, x]]), self.cube.shape[1:], f"pixel x {x}, y {y}")
+        self._list(self._point)
+
+    def whole_field(self) -> None:
+        """Look at the whole field, if it is not too large to be read as a whole."""
+        if np.prod(self.cube.shape) > LARGE:
+            show_warning(f"{self.cube.name} is too large to be looked at as a whole: draw a region.")
+            return
+        ny, nx = self.cube.shape[1:]
+        self._whole = Region(WHOLE, Box(0, ny, 0, nx), np.ones((ny, nx), bool))
+        self._list(self._whole)
+
+    def draw(self, tool: str) -> None:
+        """Let the user draw a region, with one of `TOOLS`."""
+        if self.layer is None:
+            image = self.session.image
+            self.layer = Shapes(
+                ndim=2,
+                name=f"{image.name} regions",
+                **sky_plane(image),
+                edge_color=COLOURS[1],
+                face_color="transparent",
+                edge_width=self.session.boxes.line_width(),
+                metadata={"regions": True},
+            )
+            self.viewer.add_layer(self.layer)
+            self.layer.events.data.connect(self._drawn)
+        self.viewer.layers.selection.active = self.layer
+        self.layer.mode = TOOLS[tool]
+
+    def _drawn(self, event: Any) -> None:
+        if str(event.action) in ("added", "changed", "removed"):
+            QTimer.singleShot(0, weak(self._read_shapes))
+
+    def _read_shapes(self) -> None:
+        """Make the regions those that were drawn; the one added or moved last is chosen."""
+        before = {region.name: region for region in self.regions}
+        self._list(None)
+        news = [r for r in self.regions if r.name not in before or not _alike(r, before[r.name])]
+        if news:
+            self.choose(news[-1])
+
+    def _list(self, chosen: Region | None) -> None:
+        drawn = []
+        if self.layer is not None:
+            shapes = zip(self.layer.data, self.layer.shape_type, strict=True)
+            for number, (vertices, kind) in enumerate(shapes, start=1):
+                if kind in NAMES:
+                    drawn.append(region_of(kind, vertices, self.cube.shape[1:], f"{NAMES[kind]} {number}"))
+        self.regions = [region for region in (self._whole, self._point, *drawn) if region is not None]
+        kept = {id(region) for region in self.regions}
+        self._spectra = {key: value for key, value in self._spectra.items() if key in kept}
+        wanted = chosen if chosen is not None else self.chosen
+        names = {region.name: region for region in self.regions}
+        self.choose(names.get(wanted.name) if wanted is not None else None)
+
+    def choose(self, region: Region | None) -> None:
+        """Have the panels show a region, as long as no candidate is selected."""
+        self.chosen = region
+        self.changed.emit()
+        self.session.look_at(None if region is None else self._probe(region))
+
+    def _probe(self, region: Region) -> Candidate:
+        """A region as the panels take it: a candidate that belongs to no detection, over the whole band."""
+        return Candidate(0, region.box, np.nan, channels=(0, self.cube.shape[0]), kind="region")
+
+    def clear(self, *_: object) -> None:
+        """Forget all regions, and take their layer away."""
+        layer, self.layer = self.layer, None
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+        self.regions, self.chosen, self._point, self._whole = [], None, None, None
+        self._pointer = self._pointed = None
+        self._spectra.clear()
+        self.changed.emit()
+        self.session.look_at(None)
+
+    def _layer_removed(self, event: Any) -> None:
+        if event.value is self.layer and self.layer is not None:
+            self.layer = None
+            self._list(None)
+
+    def make_candidate(self) -> None:
+        """Make the chosen region the user's own candidate: its box is measured like one that was drawn."""
+        if self.chosen is not None:
+            self.session.add(self.chosen.box)
+
+    # -- spectra ----------------------------------------------------------------------
+
+    def spectrum(self, region: Region) -> u.Quantity | None:
+        """Spectrum of a region; None while it is read in the background."""
+        if id(region) not in self._spectra:
+            cube = self.cube
+            self._spectra[id(region)] = None
+            if cube.shape[0] * np.prod(region.box.shape) <= 2**20:
+                self._spectra[id(region)] = region_spectrum(cube, region)
+            else:
+                done = partial(self._read, region)
+                in_background(region_spectrum, cube, region, done=done, failed=lambda error: show_warning(str(error)))
+        return self._spectra[id(region)]
+
+    def _read(self, region: Region, found: u.Quantity) -> None:
+        if any(region is other for other in self.regions):
+            self._spectra[id(region)] = found
+            self.changed.emit()
+
+    def any_profiles(self) -> bool:
+        """Whether there is a profile beside what the panels show."""
+        return bool(self.regions) or self._pointed is not None
+
+    def profiles(self) -> list[tuple[str, str, u.Quantity]]:
+        """Name, colour and spectrum of the pointer and of the regions that are not what the panels show."""
+        shown = self.chosen if self.session.selected is None else None
+        curves = []
+        for number, region in enumerate(self.regions, start=1):
+            if region is not shown and (spectrum := self.spectrum(region)) is not None:
+                curves.append((region.name, COLOURS[number % len(COLOURS)], spectrum))
+        if self._pointed is not None:
+            curves.insert(0, (self._pointed[0], COLOURS[0], self._pointed[1]))
+        return curves
+
+
+def _alike(one: Region, other: Region) -> bool:
+    return one.box == other.box and np.array_equal(one.mask, other.mask)

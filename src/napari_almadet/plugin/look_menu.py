@@ -1,0 +1,52 @@
+"""The menu "Look": the spectrum under the pointer, regions of the sky, and what becomes of them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from qtpy.QtWidgets import QMenu
+
+from napari_almadet.plugin.look import TOOLS, Look
+
+
+class LookMenu(QMenu):
+    """Switches and tools of a `Look`."""
+
+    def __init__(self, look: Look):
+        super().__init__()
+        self.look = look
+        self.setToolTipsVisible(True)
+        self.follow = self.addAction("Spectrum under the pointer")
+        self.follow.setCheckable(True)
+        self.follow.setChecked(look.follow)
+        self.follow.setToolTip("Beside that of the candidate; a click on the sky keeps it")
+        self.follow.toggled.connect(partial(setattr, look, "follow"))
+        self.addSeparator()
+        self.tools = {tool: self.addAction(f"Draw a region: {tool}", partial(look.draw, tool)) for tool in TOOLS}
+        self.whole = self.addAction("The whole field", look.whole_field)
+        self.whole.setToolTip("Its summed spectrum, moments and position-velocity cuts, in the panels below")
+        self.addSeparator()
+        self.chosen = self.addMenu("Show a region")
+        self.candidate = self.addAction("Make the region a candidate", look.make_candidate)
+        self.candidate.setToolTip("The box about it is measured like one that was drawn")
+        self.clear_all = self.addAction("Clear the regions", look.clear)
+        self.aboutToShow.connect(self.fill)
+
+    def fill(self) -> None:
+        """Offer what there is."""
+        there = self.look.cube is not None
+        for action in (*self.tools.values(), self.whole):
+            action.setEnabled(there)
+        self.chosen.clear()
+        for region in self.look.regions:
+            action = self.chosen.addAction(region.name, partial(self._show, region))
+            action.setCheckable(True)
+            action.setChecked(region is self.look.chosen)
+        self.chosen.setEnabled(bool(self.look.regions))
+        self.candidate.setEnabled(self.look.chosen is not None)
+        self.clear_all.setEnabled(bool(self.look.regions))
+
+    def _show(self, region) -> None:
+        """Show a region in place of the selected candidate."""
+        self.look.session.select(None)
+        self.look.choose(region)

@@ -1,0 +1,41 @@
+"""A folder of results as layers, or in the layer of its cube where that is open already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.layers import Layer
+from napari.utils.notifications import show_error
+
+from napari_almadet.cube.cube import Cube, CubeError
+from napari_almadet.plugin.layers import cube_layer, frame_in, north_up, result_layers
+from napari_almadet.plugin.session import Session
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from napari.types import LayerDataTuple
+
+
+def open_result(folder: str | Path, viewer: Viewer | None) -> list[LayerDataTuple]:
+    """The cube, the probability map and the boxes of a folder of results; empty where all that was shown at once.
+
+    Where the cube is open in the viewer already, the result is shown in its layer.  What cannot be opened is told.
+    """
+    from napari_almadet.catalogue.result_folder import FolderError, Journal, belongs, read_result
+
+    images = [] if viewer is None else [x for x in viewer.layers if isinstance(x.metadata.get("cube"), Cube)]
+    image = next((x for x in images if belongs(folder, x.metadata["cube"])), None)
+    try:
+        detections = read_result(folder, None if image is None else image.metadata["cube"])
+    except (FolderError, CubeError) as error:
+        show_error(str(error))
+        return []
+    journal = Journal(folder)
+    journal.know(detections)
+    if image is not None:
+        Session.of(viewer).present(image, detections, journal)
+        return []
+    north_up(viewer)
+    cube = cube_layer(detections.cube, frame_in(viewer))
+    return [cube, *result_layers(detections, Layer.create(*cube), journal)]

@@ -1,0 +1,77 @@
+"""In three dimensions: each candidate as the edges of a block over its box and its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.layers import Vectors
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+    from napari.viewer import Viewer
+
+    from napari_almadet.catalogue.candidate import Candidate
+
+# The twelve edges of a block, each as one of its corners and a direction (channel, y, x), in units of its sides.
+CORNERS = np.array(
+    [
+        *[(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)],
+        *[(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 0, 1)],
+        *[(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)],
+    ],
+    dtype=float,
+)
+DIRECTIONS = np.repeat(np.eye(3), 4, axis=0)
+
+
+def edges(candidates: Sequence[Candidate]) -> np.ndarray:
+    """Edges of the candidates' blocks as napari's vectors (12 n, 2, 3), at the outer faces of their voxels."""
+    blocks = np.array(
+        [((c.channels[0], c.box.y0, c.box.x0), (c.channels[1], c.box.y1, c.box.x1)) for c in candidates], dtype=float
+    ).reshape(-1, 2, 3)
+    low, sides = blocks[:, None, 0] - 0.5, blocks[:, None, 1] - blocks[:, None, 0]
+    return np.stack([low + sides * CORNERS, sides * DIRECTIONS], axis=2).reshape(-1, 2, 3)
+
+
+class Volumes:
+    """A layer of such edges, there while the viewer shows three dimensions: napari would draw a box in one plane.
+
+    One layer of vectors: three-dimensional shapes are a mesh each, and slow from some hundred on.
+    """
+
+    def __init__(self, viewer: Viewer):
+        self.viewer = viewer
+        self.layer: Vectors | None = None
+
+    def show(self, image: Image, candidates: Sequence[Candidate], colours: np.ndarray, width: float) -> None:
+        """Show some candidates' blocks in their colours (n, 4), with lines of a width in the image's pixels."""
+        data, edge_color = edges(candidates), np.repeat(colours, 12, axis=0)
+        if self.layer is not None and self.layer in self.viewer.layers:
+            self.layer.data = data
+            self.layer.edge_color = edge_color if len(data) else "white"
+            self.layer.edge_width = width
+            return
+        active = self.viewer.layers.selection.active
+        self.layer = Vectors(
+            data,
+            ndim=3,
+            name=f"{image.name} candidates in 3-D",
+            edge_color=edge_color if len(data) else "white",
+            edge_width=width,
+            vector_style="line",
+            scale=image.scale[-3:],
+            translate=image.translate[-3:],
+            affine=image.affine.affine_matrix[-4:, -4:],
+            units=image.units[-3:],
+            axis_labels=image.axis_labels[-3:],
+        )
+        self.viewer.add_layer(self.layer)
+        self.viewer.layers.selection.active = active
+
+    def hide(self) -> None:
+        """Take the layer away."""
+        layer, self.layer = self.layer, None
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
