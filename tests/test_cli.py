@@ -153,7 +153,7 @@ def test_an_astronomers_work_is_not_overwritten_unasked(almadet, cube, tmp_path)
     assert "holds verdicts, notes or boxes of yours" in result.stderr
     assert folder.read_result(out / "field").kept[0].verdict == "accepted"
     assert almadet("detect", path, "-o", out, "--threshold", 0.6, "--overwrite").exit_code == 0
-    assert folder.read_result(out / "field").kept[0].verdict == "unseen"
+    assert folder.read_result(out / "field").kept[0].verdict == "unreviewed"
 
 
 def test_several_jobs_do_what_one_does(cube, tmp_path):

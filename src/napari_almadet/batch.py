@@ -138,7 +138,8 @@ def has_opinions(folder: Path) -> bool:
     try:
         table = QTable.read(folder / "candidates.ecsv")
         touched = np.ma.filled(table["note"], "") != ""
-        touched |= (table["verdict"] != "unseen") | (table["origin"] != "found")
+        judged = np.isin(table["verdict"], ("accepted", "rejected"))
+        touched |= judged | (table["origin"] != "found")
     except Exception:  # damaged: there is nothing to lose
         return False
     return bool(np.any(touched))

@@ -230,7 +230,7 @@ def test_a_line_cut_short_costs_only_itself(detections_of, sky_cube, planes, tmp
         journal.record(detections, [candidate])
     text = journal.path.read_text()
     journal.path.write_text(text[:-20])
-    assert [c.verdict for c in read_result(folder).candidates] == ["rejected", "rejected", "unseen"]
+    assert [c.verdict for c in read_result(folder).candidates] == ["rejected", "rejected", "unreviewed"]
 
 
 def test_a_killed_process_loses_no_verdict(detections_of, sky_cube, planes, tmp_path):
@@ -255,7 +255,7 @@ def test_a_killed_process_loses_no_verdict(detections_of, sky_cube, planes, tmp_
         process.send_signal(signal.SIGKILL) if hasattr(signal, "SIGKILL") else process.kill()
         process.wait()
         process.stdout.close()
-    assert [c.verdict for c in read_result(folder).candidates] == ["unseen", "unseen", "accepted"]
+    assert [c.verdict for c in read_result(folder).candidates] == ["unreviewed", "unreviewed", "accepted"]
 
 
 # --- whole or not there ---
@@ -358,7 +358,7 @@ def test_a_line_torn_by_a_full_disk_costs_only_itself(detections_of, sky_cube, p
         journal.record(detections, [candidate])
         if candidate is second:
             journal.path.write_bytes(journal.path.read_bytes()[:-20])  # the disk was full
-    assert [c.verdict for c in read_result(folder).candidates] == ["rejected", "unseen", "rejected"]
+    assert [c.verdict for c in read_result(folder).candidates] == ["rejected", "unreviewed", "rejected"]
 
 
 HOSTILE = (
@@ -405,3 +405,15 @@ def test_files_that_are_none_of_the_folder_s_own_are_refused(detections_of, sky_
     (folder / "lines.ecsv").mkdir()
     with pytest.raises(FolderError, match=r"its lines.ecsv is no plain file"):
         read_result(folder)
+
+
+def test_verdicts_of_0_1_are_read(detections, tmp_path):
+    """They called what nobody had judged "unseen", in the table and in the journal."""
+    folder = write_result(detections, tmp_path / "old")
+    table = folder / "candidates.ecsv"
+    table.write_text(table.read_text(encoding="utf-8").replace("unreviewed", "unseen"), encoding="utf-8")
+    number = detections.candidates[0].id
+    Journal(folder).path.write_text(json.dumps({"id": number, "verdict": "unseen", "note": "old"}) + "\n")
+    found = read_result(folder)
+    assert {candidate.verdict for candidate in found.candidates} == {"unreviewed"}
+    assert found.candidates[0].note == "old"

@@ -29,7 +29,7 @@ def test_verdicts_and_notes_go_to_what_was_found_again():
     found = [candidate(1, 40, 40), candidate(2, 10, 11)]
     assert carry_over(earlier, found, 4.0) == Carried(matched=1, kept=0)
     assert [(c.id, c.verdict, c.note, c.origin) for c in found] == [
-        (1, "unseen", "", "found"),
+        (1, "unreviewed", "", "found"),
         (2, "accepted", "disc", "found"),
     ]
 

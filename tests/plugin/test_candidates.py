@@ -156,12 +156,12 @@ def test_keys_in_the_table_do_what_they_do_on_the_canvas(table, session, qtbot):
     qtbot.keyClick(table.view, Qt.Key.Key_K)
     qtbot.keyClick(table.view, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
     qtbot.keyClick(table.view, Qt.Key.Key_J)
-    assert [c.verdict for c in session.candidates] == ["rejected", "accepted", "unseen"]
+    assert [c.verdict for c in session.candidates] == ["rejected", "accepted", "unreviewed"]
     qtbot.keyClick(table.view, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    assert [cell(table, row, "verdict") for row in range(3)] == ["unseen", "accepted", "unseen"]
+    assert [cell(table, row, "verdict") for row in range(3)] == ["unreviewed", "accepted", "unreviewed"]
     session.keys_on = False
     qtbot.keyClick(table.view, Qt.Key.Key_J)
-    assert session.selected.verdict == "unseen"
+    assert session.selected.verdict == "unreviewed"
 
 
 def test_a_verdict_is_chosen_in_its_cell(table, session, qtbot):
@@ -197,7 +197,7 @@ def test_a_note_is_written_in_its_cell_and_its_letters_are_no_keys(table, sessio
     qtbot.keyClicks(editor, "junk?")
     qtbot.keyClick(editor, Qt.Key.Key_Return)
     qtbot.waitUntil(lambda: session.candidates[1].note != "")
-    assert (session.candidates[1].note, session.candidates[1].verdict) == ("junk?", "unseen")
+    assert (session.candidates[1].note, session.candidates[1].verdict) == ("junk?", "unreviewed")
     assert session.selected.id == 2
 
 
@@ -209,27 +209,27 @@ def test_several_rows_are_judged_at_once(table, session, qtbot):
     assert [c.id for c in session.chosen] == [1, 3]
     assert [c.id for c in selections.heard] == [3]
     qtbot.mouseClick(table.accept_button, Qt.MouseButton.LeftButton)
-    assert [c.verdict for c in session.candidates] == ["accepted", "unseen", "accepted"]
+    assert [c.verdict for c in session.candidates] == ["accepted", "unreviewed", "accepted"]
     qtbot.mouseClick(table.undo_button, Qt.MouseButton.LeftButton)
-    assert [c.verdict for c in session.candidates] == ["unseen"] * 3
+    assert [c.verdict for c in session.candidates] == ["unreviewed"] * 3
 
 
 def test_filters_and_counts(table, session, qtbot):
     session.set_verdict(session.candidates[:1], "rejected")
-    assert "3 of 4 listed: 2 unseen, 0 accepted, 1 rejected" in table.counts.text()
+    assert "3 of 4 listed: 2 unreviewed, 0 accepted, 1 rejected" in table.counts.text()
     assert "Purity about 75 %" in table.counts.text()  # 0.85, 0.75, 0.65
     qtbot.mouseClick(table.filters.more, Qt.MouseButton.LeftButton)
     assert table.filters.row.isVisible()
     table.filters.min_prob.setValue(0.7)
     assert [c.id for c in session.candidates] == [1, 2]
     assert "Purity about 80 %" in table.counts.text()
-    table.filters.verdict.setCurrentText("unseen")
+    table.filters.verdict.setCurrentText("unreviewed")
     assert [c.id for c in session.candidates] == [2]
     qtbot.keyClicks(table.filters.text, "nothing like it")
     assert table.model.rowCount() == 0
     assert "Purity" not in table.counts.text()
     table.filters.text.clear()
-    assert session.filter_by == Filter(min_prob=0.7, verdict="unseen")
+    assert session.filter_by == Filter(min_prob=0.7, verdict="unreviewed")
 
 
 def test_filters_that_leave_nothing_say_so_and_are_cleared_at_a_click(table, session, qtbot):

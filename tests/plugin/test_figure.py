@@ -27,7 +27,7 @@ def test_a_page_shows_the_candidates_own_data(detections, data, bare):
     np.testing.assert_allclose(np.asarray(images[0]), expected, rtol=1e-4, atol=2e-3)
     texts = "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
     assert "kept: made by hand" in texts
-    assert "unseen" in texts
+    assert "unreviewed" in texts
     labels = {axes.get_xlabel() for axes in figure.axes}
     assert ("Channel" if bare else "Frequency (GHz, LSRK)") in labels
 

@@ -103,7 +103,7 @@ def test_a_session_is_saved_and_opened_again(widget, viewer, session, answer, to
     assert session.detections is None
     choose(widget.files, "Open session")
     qtbot.waitUntil(lambda: session.detections is not None, timeout=60_000)
-    assert [c.verdict for c in session.candidates] == ["rejected", "unseen", "unseen"]
+    assert [c.verdict for c in session.candidates] == ["rejected", "unreviewed", "unreviewed"]
     assert session.selected is session.candidates[0]
 
 

@@ -43,11 +43,11 @@ def test_verdicts_are_kept_before_anybody_saved(keeper, session, cube, unsaved):
     session.set_verdict(session.candidates[:2], "accepted")
     session.set_note(session.candidates[2], "why?")
     assert unsaved_of(cube) == [keeper.folder]
-    assert verdicts(keeper.folder, cube) == ["accepted", "accepted", "unseen", "unseen"]
+    assert verdicts(keeper.folder, cube) == ["accepted", "accepted", "unreviewed", "unreviewed"]
     assert read_result(keeper.folder, cube).candidates[2].note == "why?"
     session.undo()
     session.undo()
-    assert verdicts(keeper.folder, cube) == ["unseen"] * 4
+    assert verdicts(keeper.folder, cube) == ["unreviewed"] * 4
 
 
 def test_what_is_said_while_it_is_written_is_not_lost(session, cube_image, cube, qtbot):
@@ -68,7 +68,7 @@ def test_saving_moves_on_to_the_users_folder(keeper, session, cube, tmp_path, qt
     assert not before.exists()
     assert not (keeper.folder / JOURNAL).exists()
     session.set_verdict(session.candidates[1:2], "rejected")
-    assert verdicts(keeper.folder, None) == ["accepted", "rejected", "unseen", "unseen"]  # cube.fits is with it
+    assert verdicts(keeper.folder, None) == ["accepted", "rejected", "unreviewed", "unreviewed"]  # cube.fits is with it
 
 
 def test_boxes_of_ones_own_are_kept_too(keeper, session, cube, qtbot):
@@ -109,7 +109,7 @@ def test_a_session_with_a_verdict_is_never_cleared_away(session, cube_image, cub
     for _ in range(KEPT_UNSAVED + 2):
         found = make_detections(cube)
         session._changes.clear()
-        session.detections.candidates[0].verdict = "unseen"  # as in another window, which knows nothing of the first
+        session.detections.candidates[0].verdict = "unreviewed"  # as in another window
         session.present(cube_image, found)
         qtbot.waitUntil(lambda: keeper.folder is not None, timeout=60_000)
     assert judged in unsaved_of(cube)
@@ -123,7 +123,7 @@ def test_what_was_carried_over_counts_as_said(keeper, session, cube_image, cube,
     session.present(cube_image, make_detections(cube))
     qtbot.waitUntil(lambda: keeper.folder not in (None, before), timeout=60_000)
     assert unsaved_of(cube) == [keeper.folder, before]
-    assert verdicts(keeper.folder, cube) == ["accepted", "accepted", "unseen", "unseen"]
+    assert verdicts(keeper.folder, cube) == ["accepted", "accepted", "unreviewed", "unreviewed"]
 
 
 def test_what_is_measured_for_another_cube_is_written_down_with_that(keeper, session, viewer, cube_image, data, qtbot):
@@ -166,4 +166,4 @@ def test_the_program_is_killed_right_after_a_click(tmp_path, data, header):
         process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
         process.stdout.close()
-    assert verdicts(folder, None) == ["rejected", "unseen", "unseen", "unseen"]
+    assert verdicts(folder, None) == ["rejected", "unreviewed", "unreviewed", "unreviewed"]

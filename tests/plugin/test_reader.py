@@ -129,9 +129,9 @@ def test_a_folder_of_results_opens_with_its_cube(viewer, fits_file, plugin, tmp_
     qtbot.waitUntil(lambda: "Candidate inspector" in viewer.window.dock_widgets, timeout=60_000)
     session = Session.of(viewer)
     qtbot.waitUntil(lambda: session.selected is not None)
-    assert [c.verdict for c in session.candidates] == ["unseen", "accepted", "unseen"]
+    assert [c.verdict for c in session.candidates] == ["unreviewed", "accepted", "unreviewed"]
     session.set_verdict(session.candidates[:1], "rejected")
-    assert [c.verdict for c in read_result_folder(folder).kept] == ["rejected", "accepted", "unseen"]
+    assert [c.verdict for c in read_result_folder(folder).kept] == ["rejected", "accepted", "unreviewed"]
 
 
 def test_a_folder_of_results_brings_closed_panels_back(viewer, fits_file, plugin, tmp_path, qtbot):

@@ -122,7 +122,7 @@ def test_keys(make_napari_viewer, cube, qtbot):
     for modifiers, expected in (((), 2), ((), 3), ((keys.SHIFT,), 2)):
         press("N", modifiers)
         assert session.selected.id == expected
-    for key, expected in (("K", "accepted"), ("J", "rejected"), ("U", "unseen")):
+    for key, expected in (("K", "accepted"), ("J", "rejected"), ("U", "unreviewed")):
         press(key)
         assert session.selected.verdict == expected
     press("Z", (keys.CONTROL,))
@@ -230,7 +230,7 @@ def test_colours_tell_verdict_decision_or_probability(session, viewer):
     session.set_verdict(session.candidates[:1], "accepted")
     session.set_verdict(session.candidates[1:2], "rejected")
     verdicts = layers.VERDICT_COLOURS
-    assert colours()[:3] == [verdicts["accepted"], verdicts["rejected"], verdicts["unseen"]]
+    assert colours()[:3] == [verdicts["accepted"], verdicts["rejected"], verdicts["unreviewed"]]
     session.colour_by = "status"
     assert colours() == [layers.STATUS_COLOURS[c.status] for c in session.detections.candidates]
     session.colour_by = "prob"
@@ -353,9 +353,9 @@ def test_a_verdict_is_one_signal_a_candidate_and_one_undo(session, detections):
     session.set_verdict([first], "accepted")  # nothing new
     assert changed.heard == [first, second]
     assert edited.heard == [[first, second]]
-    assert [c.verdict for c in session.candidates] == ["accepted", "accepted", "unseen"]
+    assert [c.verdict for c in session.candidates] == ["accepted", "accepted", "unreviewed"]
     session.undo()
-    assert [c.verdict for c in session.candidates] == ["unseen"] * 3
+    assert [c.verdict for c in session.candidates] == ["unreviewed"] * 3
     assert first.note == "clear"
     session.undo()
     session.undo()  # nothing left
@@ -487,7 +487,7 @@ def test_deleting_a_box_rejects_what_was_found(measured, viewer, qtbot):
     qtbot.waitUntil(lambda: measured.detections.candidates[1].verdict == "rejected")
     assert sorted(boxes.features["id"]) == [1, 2, 3, 4]  # it is still there, as rejected
     measured.undo()
-    assert measured.detections.candidates[1].verdict == "unseen"
+    assert measured.detections.candidates[1].verdict == "unreviewed"
 
 
 def test_deleting_a_box_of_ones_own_takes_it_away(measured, viewer, qtbot):
@@ -502,7 +502,7 @@ def test_deleting_a_box_of_ones_own_takes_it_away(measured, viewer, qtbot):
 
 
 def test_what_was_judged_stays_in_sight_until_one_goes_on(session):
-    session.filter_by = Filter(verdict="unseen")
+    session.filter_by = Filter(verdict="unreviewed")
     session.accept()
     assert [c.id for c in session.candidates] == [1, 2, 3]
     session.next()
@@ -521,7 +521,7 @@ def test_several_are_judged_at_once(session):
     selections = Listener(session.selection_changed)
     session.choose([first, third], first)
     session.reject()
-    assert [c.verdict for c in session.candidates] == ["rejected", "unseen", "rejected"]
+    assert [c.verdict for c in session.candidates] == ["rejected", "unreviewed", "rejected"]
     assert selections.heard == []
 
 
@@ -551,14 +551,14 @@ def test_another_detection_takes_over_what_was_said(session, cube_image, cube):
     session.set_note(session.candidates[1], "companion?")
     session.present(cube_image, another_detection(cube))
     said = {c.id: (c.verdict, c.note) for c in session.detections.candidates}
-    assert said == {1: ("unseen", ""), 2: ("unseen", ""), 3: ("unseen", "companion?"), 4: ("accepted", "")}
+    assert said == {1: ("unreviewed", ""), 2: ("unreviewed", ""), 3: ("unreviewed", "companion?"), 4: ("accepted", "")}
     assert session.features.set_index("id").loc[4, "verdict"] == "accepted"
 
 
 def test_a_verdict_on_what_is_not_found_again_stays(session, viewer, cube_image, cube):
     session.set_verdict(session.candidates[:1], "accepted")
     session.present(cube_image, another_detection(cube, shift=40.0))
-    assert [(c.id, c.verdict) for c in session.candidates if c.verdict != "unseen"] == [(5, "accepted")]
+    assert [(c.id, c.verdict) for c in session.candidates if c.verdict != "unreviewed"] == [(5, "accepted")]
     assert sorted(boxes_of(viewer).features["id"]) == [1, 2, 3, 4, 5]
 
 
@@ -573,13 +573,13 @@ def test_undo_brings_the_earlier_detection_back_whole(session, viewer, cube_imag
     assert session.detections is detections
     assert [(c.verdict, c.note) for c in session.candidates] == [
         ("accepted", ""),
-        ("unseen", "companion?"),
-        ("unseen", ""),
+        ("unreviewed", "companion?"),
+        ("unreviewed", ""),
     ]
     assert boxes_of(viewer).features["id"].tolist() == [1, 2, 3, 4]
     session.undo()
     session.undo()
-    assert (first.verdict, session.candidates[1].note) == ("unseen", "")
+    assert (first.verdict, session.candidates[1].note) == ("unreviewed", "")
 
 
 def test_a_saved_session_is_opened_as_it_was_saved(session, cube_image, cube):
@@ -588,7 +588,7 @@ def test_a_saved_session_is_opened_as_it_was_saved(session, cube_image, cube):
 
     session.set_verdict(session.candidates, "rejected")
     session.present(cube_image, make_detections(cube), Saved())
-    assert [c.verdict for c in session.candidates] == ["unseen"] * 3
+    assert [c.verdict for c in session.candidates] == ["unreviewed"] * 3
     session.undo()
     assert [c.verdict for c in session.candidates] == ["rejected"] * 3
 

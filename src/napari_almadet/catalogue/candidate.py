@@ -19,7 +19,8 @@ class Status(StrEnum):
     DROPPED = "dropped"
 
 
-VERDICTS = ("unseen", "accepted", "rejected")
+VERDICTS = ("unreviewed", "accepted", "rejected")
+VERDICTS_OF_0_1 = {"unseen": "unreviewed"}  # words that results and journals of that version have
 METHODS = ("point", "fit", "mask", "box")  # a point, a Gaussian, the mask's sum; the sum of the astronomer's box
 # bits of ``flag``: the mask touches the border of the field or pixels without data, or an end of the band, holds voxels
 # without data, or touches another source's
@@ -198,9 +199,12 @@ class Candidate:
     err_kin_pa: float = np.nan
     rms: float = np.nan
     rel: float = np.nan  # reliability by the negated cube, see search.reliability
-    verdict: str = "unseen"  # one of VERDICTS: the astronomer's
+    verdict: str = "unreviewed"  # one of VERDICTS: the astronomer's
     note: str = ""
     origin: str = "found"  # one of ORIGINS: whose box and emission range these are
+
+    def __post_init__(self) -> None:
+        self.verdict = VERDICTS_OF_0_1.get(self.verdict, self.verdict)
 
     @property
     def reasons(self) -> list[str]:

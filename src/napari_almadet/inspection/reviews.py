@@ -66,7 +66,7 @@ def carry_over(earlier: Sequence[Candidate], found: list[Candidate], beam_fwhm: 
     * A candidate that was found again gets the verdict and the note.
     * Where the astronomer had changed, drawn or imported its box or emission range, that box and range with all that
       is measured in them take the place of what was found; probability and reliability are the new detection's.
-    * One that was reviewed and is not found again is kept, with a number of its own, and says so among its ``decisions``.
+    * One that was reviewed and is not found again is kept, with a number of its own, and a decision that says so.
 
     Parameters
     ----------

@@ -521,7 +521,7 @@ class CandidateTable(QWidget):
     def _offer_verdicts(self, place: QPoint) -> None:
         if self.session.chosen:
             menu = QMenu(self)
-            for name, words in (("accept", "Accept"), ("reject", "Reject"), ("unsee", "Take the verdict off")):
+            for name, words in (("accept", "Accept"), ("reject", "Reject"), ("clear_verdict", "Take the verdict off")):
                 count = f" {len(self.session.chosen)} candidates" if len(self.session.chosen) > 1 else ""
                 menu.addAction(f"{words}{count}\t{KEYS[name][1]}", getattr(self.session, name))
             menu.popup(self.view.viewport().mapToGlobal(place))

@@ -210,7 +210,7 @@ class Inspector(QWidget):
             self.numbers.setText(f"{measured}{self._region_rows()}")
             return
         rows = self._table(facts(self.session.detections, candidate, self.choice.velocity), "position")
-        said = "" if candidate.verdict == "unseen" else f", {candidate.verdict} by you"
+        said = "" if candidate.verdict == "unreviewed" else f", {candidate.verdict} by you"
         note = f"<div><i>{escape(candidate.note)}</i></div>" if candidate.note else ""
         reasons = "".join(f"<div style='margin-top: 2px'>{escape(reason)}</div>" for reason in candidate.reasons)
         self.numbers.setText(f"{measured}<b>Candidate {candidate.id}</b>{said}{note}{rows}{reasons}")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_almadet.catalogue.result_folder import Journal
 
 STATUS_COLOURS = {Status.KEPT: "#5dff8f", Status.FLAGGED: "#ffb000", Status.DROPPED: "#9a9a9a"}
-VERDICT_COLOURS = {"unseen": "#5ec8ff", "accepted": "#5dff8f", "rejected": "#ff5ea8"}
+VERDICT_COLOURS = {"unreviewed": "#5ec8ff", "accepted": "#5dff8f", "rejected": "#ff5ea8"}
 PROB_COLOURS = "viridis"  # from 0 to 1
 COLOURINGS = {
     "verdict": "verdict",
@@ -258,7 +258,7 @@ def box_colours(rows: pd.DataFrame, by: str) -> np.ndarray:
         return ensure_colormap(PROB_COLOURS).map(rows["prob"].fillna(0).to_numpy())
     if by == "status":
         return _painted(rows["status"], STATUS_COLOURS)
-    dropped = (rows["verdict"] == "unseen") & (rows["status"] == Status.DROPPED)
+    dropped = (rows["verdict"] == "unreviewed") & (rows["status"] == Status.DROPPED)
     return _painted(
         rows["verdict"].mask(dropped, "dropped"), {**VERDICT_COLOURS, "dropped": STATUS_COLOURS[Status.DROPPED]}
     )

@@ -43,7 +43,7 @@ KEYS = {
     "previous": ("Shift-N", "Shift+N"),
     "accept": ("K", "K"),
     "reject": ("J", "J"),
-    "unsee": ("U", "U"),
+    "clear_verdict": ("U", "U"),
     "undo": ("Control-Z", "Ctrl+Z"),
 }
 
@@ -547,7 +547,7 @@ class Session:
         return len(self._measuring)
 
     def set_verdict(self, candidates: Sequence[Candidate], verdict: str) -> None:
-        """Give candidates a verdict, "unseen", "accepted" or "rejected"; one undo takes it back from all of them."""
+        """Give candidates a verdict, one of `VERDICTS`; one undo takes it back from all of them."""
         if verdict not in VERDICTS:
             raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
         self._change([(candidate, {"verdict": verdict}) for candidate in candidates if candidate.verdict != verdict])
@@ -560,9 +560,9 @@ class Session:
         """Reject the chosen candidates."""
         self._judge("rejected")
 
-    def unsee(self, *_: object) -> None:
+    def clear_verdict(self, *_: object) -> None:
         """Take the verdict off the chosen candidates."""
-        self._judge("unseen")
+        self._judge("unreviewed")
 
     def _judge(self, verdict: str) -> None:
         self.set_verdict(self.chosen, verdict)
