@@ -122,3 +122,14 @@ def test_a_box_is_drawn_with_the_mouse(measured, viewer, mouse, qtbot):
     assert (mine.id, mine.origin, mine.box) == (5, "drawn", Box(74, 87, 90, 105))
     data = measured.detections.cube.read()
     np.testing.assert_allclose(mine.spectrum, data[:, 74:87, 90:105].sum((1, 2)), atol=1e-2)
+
+
+def test_the_canvas_draws_boxes_and_blocks_when_it_turns_to_three_dimensions_and_back(measured, viewer, qtbot):
+    """napari crashed where boxes were painted before it had sliced its layers for three dimensions."""
+    measured.boxes_everywhere = False
+    with qtbot.captureExceptions() as errors:
+        for ndisplay in (3, 2, 3):
+            viewer.dims.ndisplay = ndisplay
+            qtbot.wait(300)
+    assert errors == []
+    assert viewer.layers[-1].name == "toy candidates in 3-D"

@@ -155,9 +155,9 @@ def test_boxes_are_seen_in_the_channels_they_live_in(session, viewer):
     assert seen_boxes(viewer) == [1, 2, 3]
 
 
-def test_in_three_dimensions_candidates_are_blocks_over_their_channels(session, viewer):
+def test_in_three_dimensions_candidates_are_blocks_over_their_channels(session, viewer, qtbot):
     viewer.dims.ndisplay = 3
-    assert seen_boxes(viewer) == []
+    qtbot.waitUntil(lambda: seen_boxes(viewer) == [])
     (blocks,) = (layer for layer in viewer.layers if isinstance(layer, Vectors))
     ends = blocks.data[:, 0].reshape(3, 12, 3), blocks.data.sum(axis=1).reshape(3, 12, 3)
     low, high = np.minimum(*ends).min(axis=1), np.maximum(*ends).max(axis=1)
@@ -170,7 +170,7 @@ def test_in_three_dimensions_candidates_are_blocks_over_their_channels(session, 
     assert blocks.data.shape == (12, 2, 3)
     np.testing.assert_allclose(blocks.edge_color[0], transform_color(layers.VERDICT_COLOURS["rejected"])[0])
     viewer.dims.ndisplay = 2
-    assert blocks not in viewer.layers
+    qtbot.waitUntil(lambda: blocks not in viewer.layers)
     session.boxes_everywhere = True
     assert seen_boxes(viewer) == [2]
 

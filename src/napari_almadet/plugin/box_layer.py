@@ -108,7 +108,7 @@ class BoxLayer:
         self._zoomed = QTimer()
         self._zoomed.setSingleShot(True)
         self._zoomed.timeout.connect(self.show)
-        self.viewer.dims.events.ndisplay.connect(self.show)
+        self.viewer.dims.events.ndisplay.connect(self._turned)
         self.viewer.scene.camera.events.zoom.connect(self._zooming)
         self.viewer.mouse_drag_callbacks.append(weak(self.mouse_pressed))
 
@@ -218,6 +218,10 @@ class BoxLayer:
         image = self.owner.image
         pixel = np.abs(np.array(image.data_to_world((0, 1, 1))) - image.data_to_world((0, 0, 0)))[-2:].max()
         return float(LINE / max(self.viewer.scene.camera.zoom * pixel, 1e-9))
+
+    def _turned(self, *_: object) -> None:
+        """Two or three dimensions: not before napari has sliced its layers for them, of which this event may be part."""
+        self._soon("show")
 
     def _zooming(self, *_: object) -> None:
         if self.layer is not None:
