@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakMethod
+from weakref import WeakMethod, proxy
 
 import numpy as np
 from napari.layers import Shapes
@@ -95,7 +95,10 @@ class BoxLayer:
     """
 
     def __init__(self, owner: Owner):
-        self.owner, self.viewer = owner, owner.viewer
+        self.owner: Owner = proxy(
+            owner
+        )  # which holds this: a circle would keep viewers alive until garbage is collected
+        self.viewer = owner.viewer
         self.layer: Shapes | None = None
         self.volumes = Volumes(self.viewer)
         self._look: Look | None = None  # None where it is to be worked out anew
@@ -107,7 +110,7 @@ class BoxLayer:
         self._later: set[str] = set()
         self._zoomed = QTimer()
         self._zoomed.setSingleShot(True)
-        self._zoomed.timeout.connect(self.show)
+        self._zoomed.timeout.connect(weak(self.show))
         self.viewer.dims.events.ndisplay.connect(self._turned)
         self.viewer.scene.camera.events.zoom.connect(self._zooming)
         self.viewer.mouse_drag_callbacks.append(weak(self.mouse_pressed))
@@ -220,7 +223,7 @@ class BoxLayer:
         return float(LINE / max(self.viewer.scene.camera.zoom * pixel, 1e-9))
 
     def _turned(self, *_: object) -> None:
-        """Two or three dimensions: not before napari has sliced its layers for them, of which this event may be part."""
+        """Two or three dimensions: paint once napari has sliced its layers for them, which this event may precede."""
         self._soon("show")
 
     def _zooming(self, *_: object) -> None:

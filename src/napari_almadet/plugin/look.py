@@ -57,7 +57,7 @@ class Look:
         self._spectra: dict[int, u.Quantity | None] = {}  # by id() of regions; None while it is read
         self._timer = QTimer()
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._read_pointer)
+        self._timer.timeout.connect(weak(self._read_pointer))
         session.image_changed.connect(self.clear)
         self.viewer.cursor.events.position.connect(self._pointer_moved)
         self.viewer.layers.events.removed.connect(self._layer_removed)

@@ -65,7 +65,8 @@ class SpectralChoice:
 
     def _follow(self, *_: object) -> None:
         try:
-            cube = None if self.session.image is None else self.session.ground.cube
+            there = self.session.detections is not None or self.session.image is not None
+            cube = self.session.ground.cube if there else None
         except CubeError:  # of complex numbers, say: there is nothing to show
             cube = None
         if cube is not self.cube:
