@@ -66,10 +66,14 @@ class CubePlaces:
             return False
         point = image.world_to_data(self.viewer.dims.point)[-3]
         channel = int(np.clip(np.round(point), 0, voxels(image).shape[0] - 1))
-        for other in cubes:
-            slope, offset = (1.0, 0.0) if other is image else self.match(other)
-            for layer in (other, *self._with(other)):
-                _place(layer, slope * image.scale[0] / layer.scale[0], offset * image.scale[0])
+        self._setting = True  # until all are placed
+        try:
+            for other in cubes:
+                slope, offset = (1.0, 0.0) if other is image else self.match(other)
+                for layer in (other, *self._with(other)):
+                    _place(layer, slope * image.scale[0] / layer.scale[0], offset * image.scale[0])
+        finally:
+            self._setting = False
         self._range_changed()
         self.viewer.dims.set_point(self.viewer.dims.ndim - 3, image.data_to_world((channel, 0, 0))[-3])
         return bool(channel == np.round(point))

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.inspection.regions import region_statistics
+from napari_almadet.plugin.canvas_menu import CanvasMenu
 from napari_almadet.plugin.coordinates import Readout
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.describe import MEANINGS, facts
@@ -64,6 +65,8 @@ class Inspector(QWidget):
         self.look = Look(session)
         self.look_menu = LookMenu(self.look)
         self.look_button = menu_button("Look", "The spectrum under the pointer, and regions of the sky", self.look_menu)
+        self.canvas_menu = CanvasMenu(session, self.choice)
+        self.canvas_button = menu_button("Canvas", "Axes, beam, scale bar and contours over the cube", self.canvas_menu)
         self.spectrum = SpectrumPanel(session, self.choice, self.cutouts, colours, self.look)
         self.focus = FocusView(session, self.choice, self.cutouts, colours)
         self.numbers = QLabel()
@@ -97,8 +100,10 @@ class Inspector(QWidget):
         for page in (self.hint, self.panels):
             self.pages.addWidget(page)
         top = QHBoxLayout()
+        self.readout.setMinimumWidth(40)  # it leaves out what there is no room for
         top.addWidget(self.readout, 1)
         top.addWidget(self.look_button)
+        top.addWidget(self.canvas_button)
         top.addWidget(self.stretch)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 2, 4, 2)

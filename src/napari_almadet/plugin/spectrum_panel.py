@@ -181,7 +181,7 @@ class SpectrumPanel(QWidget):
             "Lines", "Which line it is, rest frequency, redshift, and the lines that fall in the band", self.lines_menu
         )
         for box in (self.aperture_choice, self.smoothing, self.unit_choice):
-            box.setMinimumContentsLength(5)
+            box.setMinimumContentsLength(3)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
         choices.addWidget(self.lines_button)

@@ -1,0 +1,100 @@
+"""What is drawn over a field: contours of an image, lines of equal coordinates with their names; no napari, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units as u
+
+from napari_almadet.inspection.moments import contour_levels
+from napari_almadet.measure.focus import noise
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+
+MOST_LINES = 400  # contours: of noise there would be thousands
+SAMPLES = 40  # points of a line of equal coordinates
+TICKS = 5  # lines of equal coordinates over the field, about
+
+
+def contours_of(image: np.ndarray, first: float = 3.0) -> tuple[list[np.ndarray], list[float]]:
+    """Contours of an image (y, x) at ``first``, 2 times that ... times its noise, and the same below zero.
+
+    Returns
+    -------
+    paths, multiples
+        Pixels (y, x) of each, shape (n, 2), the longest first, and the multiple of the noise that it is at.
+    """
+    from skimage.measure import find_contours
+
+    sigma = noise(image)
+    found = []
+    for level in contour_levels(image, sigma, first):
+        found += [(path, float(level)) for path in find_contours(image, level * sigma)]
+    found.sort(key=lambda pair: -len(pair[0]))
+    return [path for path, _ in found[:MOST_LINES]], [level for _, level in found[:MOST_LINES]]
+
+
+@dataclass(frozen=True)
+class Graticule:
+    """Lines of equal longitude and latitude over a field.
+
+    Attributes
+    ----------
+    lines
+        Pixels (y, x) of each, shape (n, 2).
+    names
+        What each is called, e.g. ``12h22m58.0s``.
+    places
+        Where in the field each name stands, pixels (y, x), shape (len(names), 2): along the lower and the left border.
+    """
+
+    lines: list[np.ndarray]
+    names: list[str]
+    places: np.ndarray
+
+
+def graticule(cube: Cube) -> Graticule | None:
+    """Lines of equal coordinates in a cube's own frame; None where it has no sky coordinates."""
+    from astropy.visualization.wcsaxes.formatter_locator import AngleFormatterLocator
+
+    wcs = cube.celestial
+    if wcs is None:
+        return None
+    ny, nx = cube.shape[1:]
+    y, x = np.mgrid[-0.5 : ny - 0.5 : SAMPLES * 1j, -0.5 : nx - 0.5 : SAMPLES * 1j]
+    longitude, latitude = wcs.wcs_pix2world(x.ravel(), y.ravel(), 0)
+    known = np.isfinite(longitude) & np.isfinite(latitude)
+    if not known.any():
+        return None
+    middle = longitude[known][known.sum() // 2]
+    longitude = (longitude - middle + 180) % 360 - 180 + middle
+    hours = wcs.wcs.ctype[0].startswith("RA")
+    lines, names, places = [], [], []
+    for own, other, unit, across in (
+        (longitude, latitude, u.hourangle if hours else u.deg, False),
+        (latitude, longitude, u.deg, True),
+    ):
+        locator = AngleFormatterLocator(number=TICKS, unit=u.deg, format_unit=unit, show_decimal_unit=False)
+        values, spacing = locator.locator(own[known].min(), own[known].max())
+        texts = locator.formatter(values, spacing)
+        along = np.linspace(other[known].min(), other[known].max(), 4 * SAMPLES)
+        for value, text in zip(values.to_value(u.deg), texts, strict=True):
+            pair = (along, np.full_like(along, value)) if across else (np.full_like(along, value), along)
+            px, py = wcs.wcs_world2pix(*pair, 0)
+            inside = (px >= -0.5) & (px <= nx - 0.5) & (py >= -0.5) & (py <= ny - 0.5)
+            if inside.sum() > 1:
+                path = np.stack([py[inside], px[inside]], axis=1)
+                lines.append(path)
+                names.append(_plain(text))
+                places.append(path[np.argmin(path[:, 1] if across else path[:, 0])])
+    return Graticule(lines, names, np.array(places).reshape(-1, 2))
+
+
+def _plain(text: str) -> str:
+    """A sexagesimal text without the marks for mathematics: ``12h22m58.0s``, ``15d48m00s``."""
+    for mark in ("$", "{", "}", "\\mathregular", "^"):
+        text = text.replace(mark, "")
+    return text.replace("°", "d").replace("'", "m").replace('"', "s")

@@ -1,0 +1,182 @@
+"""The menu "Canvas": axes, beam, scale bar, the channel's words, contours, and by what channels are matched."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from napari.layers import Image, Labels, Layer, Points, Shapes
+from napari.utils.notifications import show_warning
+from qtpy.QtGui import QActionGroup
+from qtpy.QtWidgets import QMenu
+
+from napari_almadet.inspection.canvas_marks import contours_of, graticule
+from napari_almadet.inspection.geometry import beam_outline
+from napari_almadet.inspection.placement import Match
+from napari_almadet.plugin.describe import velocity_text
+from napari_almadet.plugin.layers import sky_plane, voxels
+from napari_almadet.plugin.session import Session
+from napari_almadet.plugin.spectral_choice import SpectralChoice
+
+MATCHES = {
+    None: "automatic",
+    Match.VELOCITY: "by velocity",
+    Match.FREQUENCY: "by frequency",
+    Match.CHANNEL: "by number",
+}
+LINE = 1.2  # pixels of the screen
+PALE = "#ffffff90"
+CONTOURS = "#7fffd0"
+
+
+class CanvasMenu(QMenu):
+    """Switches of what is drawn over the cube on the canvas; each makes layers or overlays of napari's own."""
+
+    def __init__(self, session: Session, choice: SpectralChoice):
+        super().__init__()
+        self.session, self.choice, self.viewer = session, choice, session.viewer
+        self._made: dict[str, list[Layer]] = {}  # the layers of each switch
+        self.setToolTipsVisible(True)
+        self.scale_bar = self._switch("Scale bar", "napari's own, in arcsec", self._show_scale_bar)
+        self.words = self._switch("Channel, frequency and velocity", "Of the channel on screen", self._show_words)
+        self.beam = self._switch("Beam", "At the lower left of the field", partial(self._show, "beam"))
+        self.axes = self._switch(
+            "Coordinate grid", "Right ascension and declination, from the WCS", partial(self._show, "axes")
+        )
+        self.addSeparator()
+        self.contours = self.addMenu("Contours of")
+        self.contours.setToolTip("±3, 6, 12 … times the image's noise; of a cube, of its plane on screen")
+        self.matching = self.addMenu("Match channels of several cubes")
+        group = QActionGroup(self)
+        for by, words in MATCHES.items():
+            action = group.addAction(words)
+            action.setCheckable(True)
+            action.setChecked(by is session.places.by)
+            action.triggered.connect(partial(self._match, by))
+            self.matching.addAction(action)
+        self.aboutToShow.connect(self.fill)
+        session.image_changed.connect(self._redraw)
+        session.channel_changed.connect(self._write_words)
+        choice.changed.connect(self._write_words)
+
+    def _switch(self, text: str, tip: str, toggled):
+        action = self.addAction(text)
+        action.setCheckable(True)
+        action.setToolTip(tip)
+        action.toggled.connect(toggled)
+        return action
+
+    def fill(self) -> None:
+        """Offer the images there are contours of."""
+        self.contours.clear()
+        images = [x for x in self.viewer.layers if isinstance(x, Image) and not isinstance(x, Labels) and not x.rgb]
+        for image in images:
+            self.contours.addAction(image.name, partial(self.draw_contours, image))
+        self.contours.setEnabled(bool(images))
+        cube = self.choice.cube
+        self.beam.setEnabled(cube is not None and cube.beam is not None)
+        self.axes.setEnabled(cube is not None and cube.celestial is not None)
+        self.matching.setEnabled(len(self.session.places.cubes()) > 1)
+
+    def _match(self, by: Match | None, *_: object) -> None:
+        self.session.places.by = by
+
+    # -- overlays ---------------------------------------------------------------------
+
+    def _show_scale_bar(self, on: bool) -> None:
+        self.viewer.canvas.overlays.scale_bar.visible = on
+
+    def _show_words(self, on: bool) -> None:
+        self.viewer.canvas.overlays.text.visible = on
+        self._write_words()
+
+    def _write_words(self, *_: object) -> None:
+        """Write what the channel on screen is."""
+        channel = self.session.channel
+        if not self.words.isChecked() or channel is None:
+            return
+        parts = [f"channel {channel}"]
+        if self.choice.frequency is not None:
+            parts.append(f"{float(self.choice.frequency.world(channel)):.5f} GHz")
+        if self.choice.velocity is not None:
+            parts.append(velocity_text(self.choice.velocity, channel))
+        self.viewer.canvas.overlays.text.text = "\n".join(parts)
+
+    # -- layers -----------------------------------------------------------------------
+
+    def _redraw(self, *_: object) -> None:
+        """Draw beam and grid of another cube."""
+        for name, action in (("beam", self.beam), ("axes", self.axes)):
+            if action.isChecked():
+                self._show(name, True)
+        self._write_words()
+
+    def _show(self, name: str, on: bool) -> None:
+        for layer in self._made.pop(name, []):
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        if on and self.session.image is not None:
+            made = self._beam_layers() if name == "beam" else self._axes_layers()
+            self._made[name] = [self._add(layer) for layer in made]
+
+    def _add(self, layer: Layer) -> Layer:
+        """Add a layer, and leave the user's own active."""
+        active = self.viewer.layers.selection.active
+        self.viewer.add_layer(layer)
+        self.viewer.layers.selection.active = active
+        return layer
+
+    def _beam_layers(self) -> list[Layer]:
+        cube, image = self.choice.cube, self.session.image
+        ny, nx = cube.shape[1:]
+        outline = beam_outline(cube, nx / 2, ny / 2)
+        if outline is None:
+            return []
+        reach = np.abs(outline).max(axis=0)
+        corner = reach + 0.03 * np.array([nx, ny])
+        return [self._paths(f"{image.name} beam", [(corner + outline)[:, ::-1]], "polygon", PALE, "white")]
+
+    def _axes_layers(self) -> list[Layer]:
+        image, grid = self.session.image, graticule(self.choice.cube)
+        if grid is None:
+            return []
+        names = Points(
+            grid.places,
+            name=f"{image.name} coordinates",
+            size=0.1,
+            **sky_plane(image),
+            features={"name": grid.names},
+            text={"string": "{name}", "size": 8, "color": "white", "anchor": "lower_left"},
+            face_color="transparent",
+            border_width=0,
+        )
+        return [self._paths(f"{image.name} grid", grid.lines, "path", "transparent", PALE), names]
+
+    def draw_contours(self, image: Image) -> None:
+        """Add contours of an image, or of a cube's plane on screen, in their place over whatever is shown."""
+        if image.ndim == 2:
+            plane, name = np.asarray(image.data, dtype=float), image.name
+        else:
+            cube, channel = voxels(image), image.world_to_data(self.viewer.dims.point)[-3]
+            channel = int(np.clip(np.round(channel), 0, cube.shape[0] - 1))
+            plane, name = np.asarray(cube[channel], dtype=float), f"{image.name} channel {channel}"
+        paths, _ = contours_of(plane)
+        if not paths:
+            show_warning(f"{name} has nothing over 3 times its noise to draw contours of.")
+            return
+        self._add(self._paths(f"contours of {name}", paths, "path", "transparent", CONTOURS, image))
+
+    def _paths(
+        self, name: str, paths: list[np.ndarray], kind: str, face: str, edge: str, image: Image | None = None
+    ) -> Shapes:
+        """A layer of lines in the pixels of an image, by default the present cube's."""
+        return Shapes(
+            paths,
+            shape_type=kind,
+            name=name,
+            **sky_plane(image or self.session.image),
+            face_color=face,
+            edge_color=edge,
+            edge_width=self.session.boxes.line_width() * LINE / 2,
+            metadata={"marks": True},
+        )
