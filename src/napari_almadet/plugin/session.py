@@ -666,7 +666,8 @@ class Session:
 
     def _take(self, taken: list[Candidate], detections: Detections) -> None:
         """Add imported sources to the candidates; one that is a candidate already is not doubled."""
-        pairs = match(taken, detections.candidates, detections.cube.beam_fwhm)
+        there = [candidate for candidate in detections.candidates if candidate.status is not Status.DROPPED]
+        pairs = match(taken, there, detections.cube.beam_fwhm)
         known = {id(imported) for imported, _ in pairs}
         new = [candidate for candidate in taken if id(candidate) not in known]
         for number, candidate in enumerate(new, start=max((c.id for c in detections.candidates), default=0) + 1):
