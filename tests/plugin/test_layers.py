@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from napari.components import ViewerModel
 from napari.layers import Image, Layer, Shapes
 
-from napari_almadet.catalogue.candidate import Box
+from napari_almadet.catalogue.candidate import Box, SourceMask
 from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 
@@ -176,3 +176,16 @@ def test_features_of_some_boxes_are_written_anew(detections, image):
     assert layer.features["note"].tolist() == ["", "mine", "", ""]
     assert len(heard) == 1
     assert layer.features.drop(columns="note").equals(before.drop(columns="note"))
+
+
+def test_masks_are_labels_in_the_voxels_of_the_cube(detections, image):
+    assert layers.masks_layers(detections, image) == []
+    first, second = detections.candidates[:2]
+    first.mask = SourceMask((15, 45, 55), np.ones((10, 9, 9), bool))
+    second.mask = SourceMask((30, 70, 28), np.ones((5, 4, 4), bool))
+    masks = next(x for x in layers.make_result_layers(detections, image) if x.name == "toy masks")
+    assert not masks.visible
+    assert masks.data.shape == image.data.shape
+    assert np.unique(masks.data).tolist() == [0, 1, 2]
+    assert (masks.data[15:25, 45:54, 55:64] == 1).all()
+    assert masks.data_to_world((20, 50, 60)) == image.data_to_world((20, 50, 60))

@@ -32,6 +32,7 @@ COLOURINGS = {
     "status": "decision",
     "prob": "probability",
 }  # column of `features`: what it is called
+MOST_LABELS = 2**29  # voxels of a cube whose masks are shown: a gigabyte of labels
 EDGE_WIDTH = 1.0  # pixels of the cube, until `BoxLayer` draws the lines as wide as they are to be on the screen
 UNKNOWN = -1  # id of a box that the user drew and that is no candidate
 
@@ -192,10 +193,11 @@ def result_layers(detections: Detections, image: Image, journal: Journal | None 
     """The layers of a result over a cube's layer; they carry it, and the journal of its changes, in their metadata."""
     found = [
         probability_layer(detections, image),
+        *masks_layers(detections, image),
         boxes_layer(detections, features(detections, detections.candidates), image),
     ]
     for _, meta, _ in found:
-        meta["metadata"] = {"detections": detections, "journal": journal}
+        meta["metadata"] = meta.get("metadata", {}) | {"detections": detections, "journal": journal}
     return found
 
 
@@ -280,6 +282,24 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
         "visible": False,
     }
     return detections.probability, meta, "image"
+
+
+def masks_layers(detections: Detections, image: Image) -> list[LayerDataTuple]:
+    """The voxels of the sources as labels, hidden until asked for; none without masks, or where memory is short."""
+    masked = any(candidate.mask is not None for candidate in detections.candidates)
+    if not masked or np.prod(detections.cube.shape, dtype=float) > MOST_LABELS:
+        return []
+    meta = {
+        "name": f"{image.name} masks",
+        "scale": tuple(image.scale[-3:]),
+        "translate": tuple(image.translate[-3:]),
+        "affine": image.affine.affine_matrix[-4:, -4:],
+        "units": tuple(image.units[-3:]),
+        "axis_labels": tuple(image.axis_labels[-3:]),
+        "visible": False,
+        "metadata": {"voxels_of": detections.cube},
+    }
+    return [(detections.labels(detections.candidates), meta, "labels")]
 
 
 def features(detections: Detections, candidates: Sequence[Candidate]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
-from napari.layers import Image, Layer, Shapes
+from napari.layers import Image, Labels, Layer, Shapes
 from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
 from qtpy.QtCore import QTimer
@@ -832,6 +832,9 @@ class Session:
     def _layer_inserted(self, event: Any) -> None:
         """Take up detections that come as layers, as from a folder that was dropped on napari."""
         found = event.value.metadata.get("detections")
+        if isinstance(event.value, Labels) and isinstance(found, Detections):
+            event.value.contour = 1  # outlines on each channel, beside the boxes
+            event.value.editable = False
         if isinstance(found, Detections) and not self._presenting and not self._taking_up:
             self._taking_up = True
             QTimer.singleShot(0, weak(self._take_up))  # once all layers that come with it are there
