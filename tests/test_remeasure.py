@@ -12,7 +12,7 @@ from napari_almadet.catalogue.candidate import Box, Status
 from napari_almadet.catalogue.detections import Detections, channel_width, flux_factor
 from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
-from napari_almadet.remeasure import OF_THE_RANGE, follow_line, move, refocus, take_in, unsearched
+from napari_almadet.remeasure import OF_THE_RANGE, follow_line, merge, move, refocus, split, take_in, unsearched
 from napari_almadet.settings import Settings
 
 SOURCES = [(30, 40, 50, 8, 14, 0), (55, 70, 90, 6, 14, 0)]
@@ -186,3 +186,35 @@ def test_a_box_of_ones_own_has_the_error_of_noise_that_channels_share():
         assert drawn.n_pix == 12**3
         errors.append(drawn.err_f_sum)
     assert errors[1] / errors[0] == pytest.approx(np.sqrt(3), rel=0.12)
+
+
+def test_two_candidates_are_made_one_and_taken_apart_again(detections, oracles):
+    one, other = at(detections, 30, 40), at(detections, 55, 70)
+    one.note = "disc"
+    whole = merge([one, other], detections, 99, oracles)
+    assert (whole.id, whole.origin, whole.note) == (99, "drawn", "disc")
+    assert whole.box.y0 == min(one.box.y0, other.box.y0)
+    assert whole.box.x1 == max(one.box.x1, other.box.x1)
+    assert len(whole.peaks) == 2
+    parts = split(whole, detections, 100, oracles)
+    assert [part.id for part in parts] == [100, 101]
+    assert sorted(round(part.primary.centre) for part in parts) == sorted(round(c.primary.centre) for c in (one, other))
+    assert all(part.channels == part.primary.emission_range(128) for part in parts)
+
+
+def test_summits_of_one_line_are_parts(detections, oracles):
+    """Two sources alike in frequency: the second is the first, moved by 20 pixels."""
+    one = at(detections, 30, 40)
+    cube = detections.cube
+    cube.data[:, 20:41, 50:71] += cube.data[:, 20:41, 30:51] - np.median(cube.data)
+    wide = move(one, detections, Box(20, 41, 30, 71), oracles)
+    parts = split(wide, detections, 50, oracles)
+    assert len(parts) == 2
+    centres = sorted(part.box.centre[1] for part in parts)
+    assert abs(centres[0] - 40) < 3
+    assert abs(centres[1] - 60) < 3
+
+
+def test_what_is_one_source_is_not_split(detections, oracles):
+    with pytest.raises(ValueError, match="one line and one summit"):
+        split(at(detections, 30, 40), detections, 50, oracles)

@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy import ndimage
 
-from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.detection import caveats, provenance
 from napari_almadet.measure.catalogue_row import NUMBERS, as_box
-from napari_almadet.measure.focus import pixel_snr
+from napari_almadet.measure.focus import focused_noise, pixel_snr
 from napari_almadet.measure.noise import Noise, noise_of
 from napari_almadet.measure.source import measure
 from napari_almadet.measure.stacking import at_edge, stack
@@ -34,6 +35,9 @@ OF_THE_RANGE = (
     *("channels", "focused", "focus_origin", "snr_global", "snr_pixel", "f_sum", "err_f_sum", "f_max"),
     *("method", "status", "origin", "decisions"),
 )
+
+
+MOST_BLURRED = 4.0  # pixels: two summits closer than half of this are one, where the beam is not known
 
 
 def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks | SearchNetworks) -> Candidate:
@@ -147,6 +151,77 @@ def follow_line(candidate: Candidate, detections: Detections, peak: EmissionPeak
     followed = replace(candidate, peaks=(peak, *others), channels=channels, **own)
     followed.decide("own_line", centre=peak.centre, fwhm=peak.fwhm)
     return _measured(followed, detections, followed.peaks)
+
+
+def merge(
+    parts: Sequence[Candidate], detections: Detections, number: int, networks: Networks | SearchNetworks
+) -> Candidate:
+    """One candidate in the box about several, measured there; a verdict that all had and their notes are its own.
+
+    Parameters
+    ----------
+    parts
+        Two or more; they are left as they are.
+    number
+        Its ``id``.
+    """
+    boxes = [part.box for part in parts]
+    edges = min(b.y0 for b in boxes), max(b.y1 for b in boxes), min(b.x0 for b in boxes), max(b.x1 for b in boxes)
+    peaks = tuple(peak for part in parts for peak in part.peaks)
+    whole = replace(parts[0], id=number, peaks=peaks, origin="drawn", decisions=[], mask=None)
+    whole.decide("merged", numbers=", ".join(str(part.id) for part in parts))
+    verdicts = {part.verdict for part in parts}
+    whole.verdict = verdicts.pop() if len(verdicts) == 1 else VERDICTS[0]
+    whole.note = "; ".join(dict.fromkeys(part.note for part in parts if part.note))
+    return move(whole, detections, Box(*edges), networks)
+
+
+def split(
+    candidate: Candidate, detections: Detections, first: int, networks: Networks | SearchNetworks
+) -> list[Candidate]:
+    """A blended candidate as several: one for each of its lines, or else for each summit of its line-integrated image.
+
+    Parameters
+    ----------
+    candidate
+        It is left as it is.
+    first
+        ``id`` of the first part.
+
+    Raises
+    ------
+    ValueError
+        If it shows a single line and a single summit; the message says what to do.
+    """
+    own = {"origin": "drawn", "mask": None, "blended": False}
+    if len(candidate.peaks) > 1:
+        parts = [follow_line(replace(candidate, peaks=(peak,), **own), detections, peak) for peak in candidate.peaks]
+    else:
+        boxes = _summits(candidate, detections.cube.beam_fwhm or MOST_BLURRED)
+        if len(boxes) < 2:
+            raise ValueError("it shows one line and one summit; draw a box about each part instead")
+        parts = [move(replace(candidate, **own), detections, box, networks) for box in boxes]
+    for number, part in enumerate(parts, start=first):
+        part.id = number
+        part.decide("split_off", ids=(candidate.id,))
+    return parts
+
+
+def _summits(candidate: Candidate, beam: float) -> list[Box]:
+    """Boxes of the parts of a candidate's image that a watershed separates at its summits over 3 sigma."""
+    from skimage.feature import peak_local_max
+    from skimage.segmentation import watershed
+
+    (y0, x0), box = candidate.focus_origin, candidate.box
+    image = np.nan_to_num(candidate.focused[max(box.y0 - y0, 0) : box.y1 - y0, max(box.x0 - x0, 0) : box.x1 - x0])
+    sigma = focused_noise(candidate.focused, candidate.rms, candidate.channels)
+    summits = peak_local_max(image, min_distance=max(1, round(beam / 2)), threshold_abs=3 * sigma, exclude_border=False)
+    markers = np.zeros(image.shape, int)
+    markers[tuple(summits.T)] = np.arange(1, len(summits) + 1)
+    parts = watershed(-image, markers, mask=image > 2 * sigma)
+    corner = max(box.y0, y0), max(box.x0, x0)
+    found = [part for part in ndimage.find_objects(parts) if part is not None]
+    return [Box(*(s + c for sl, c in zip(part, corner, strict=True) for s in (sl.start, sl.stop))) for part in found]
 
 
 def take_in(

@@ -628,3 +628,15 @@ def test_sources_taken_in_while_another_cube_is_on_show_are_not_lost(measured, d
     qtbot.waitUntil(lambda: len(detections.candidates) == 5, timeout=60_000)
     assert detections.candidates[-1].origin == "imported"
     assert len(measured.detections.candidates) == 4
+
+
+def test_candidates_are_made_one_and_undo_parts_them(measured, viewer, qtbot):
+    first, second = measured.candidates[:2]
+    measured.choose([first, second], first)
+    measured.merge()
+    qtbot.waitUntil(lambda: len(measured.detections.candidates) == 3, timeout=60_000)
+    assert measured.selected.id == 5
+    assert sorted(boxes_of(viewer).features["id"]) == [3, 4, 5]
+    measured.undo()
+    assert sorted(c.id for c in measured.detections.candidates) == [1, 2, 3, 4]
+    assert sorted(boxes_of(viewer).features["id"]) == [1, 2, 3, 4]

@@ -72,6 +72,8 @@ SENTENCES = {
     "own_box": "your box: {width} x {height} pixels from x {x}, y {y}",
     "own_range": "your emission range: channels {first} to {last}",
     "own_line": "your line: centre at channel {centre:.1f}, FWHM {fwhm:.1f} channels",
+    "merged": "yours: candidates {numbers} made one",
+    "split_off": "yours: split off candidate {id}",
     "kept_from_earlier": "kept from an earlier detection: you reviewed it, and it was not found again",
     "own_candidate": "kept: your own candidate",
     # results of version 0.1, which kept sentences only

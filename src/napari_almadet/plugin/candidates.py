@@ -524,6 +524,10 @@ class CandidateTable(QWidget):
             for name, words in (("accept", "Accept"), ("reject", "Reject"), ("clear_verdict", "Take the verdict off")):
                 count = f" {len(self.session.chosen)} candidates" if len(self.session.chosen) > 1 else ""
                 menu.addAction(f"{words}{count}\t{KEYS[name][1]}", getattr(self.session, name))
+            menu.addSeparator()
+            several = len(self.session.chosen) > 1
+            menu.addAction("Make them one", self.session.merge).setEnabled(several)
+            menu.addAction("Split, by its lines or summits", self.session.split).setEnabled(not several)
             menu.popup(self.view.viewport().mapToGlobal(place))
 
     def _offer_columns(self, place: QPoint) -> None:

@@ -632,6 +632,49 @@ class Session:
 
         in_background(work, done=done, failed=lambda error: show_error(str(error)))
 
+    def merge(self, *_: object) -> None:
+        """Make one of the chosen candidates, measured in the box about all of them, in a thread."""
+        parts, detections, number = list(self.chosen), self.detections, self._next_number()
+        if len(parts) < 2:
+            show_error("Choose two candidates or more to make them one.")
+            return
+
+        def work() -> list[Candidate]:
+            from napari_almadet.remeasure import merge
+
+            return [merge(parts, detections, number, self.networks(detections.settings))]
+
+        self._exchange(work, parts, detections)
+
+    def split(self, *_: object) -> None:
+        """Take the selected candidate apart, by its lines or its summits, in a thread; one undo makes it one again."""
+        candidate, detections, number = self.selected, self.detections, self._next_number()
+        if candidate is None:
+            return
+
+        def work() -> list[Candidate]:
+            from napari_almadet.remeasure import split
+
+            return split(candidate, detections, number, self.networks(detections.settings))
+
+        self._exchange(work, [candidate], detections)
+
+    def _next_number(self) -> int:
+        return max((candidate.id for candidate in self.boxed()), default=0) + 1
+
+    def _exchange(self, work: Callable[[], list[Candidate]], old: list[Candidate], detections: Detections) -> None:
+        """Put what is measured in a thread in the place of candidates, as one change."""
+
+        def done(new: list[Candidate]) -> None:
+            there = {id(candidate) for candidate in detections.candidates}
+            if all(id(candidate) in there for candidate in old):  # the user may have been quicker
+                self._change([*((c, {}) for c in new), *((c, None) for c in old)], detections)
+
+        def failed(error: Exception) -> None:
+            show_error(f"Candidate {', '.join(str(c.id) for c in old)}: {error}.")
+
+        in_background(work, done=done, failed=failed)
+
     def take_in(self, path: str | Path) -> None:
         """Take the sources of another program's catalogue or region file in as candidates, in a thread.
 
