@@ -108,7 +108,7 @@ def test_data_is_summed_from_the_cube_and_what_the_search_corrected_is_a_curve_o
 
 
 def test_every_curve_has_its_switch(panel, qtbot):
-    items = {"data": panel.data, "line prob.": panel.denoised, "fit": panel.fit, "residual": panel.residual}
+    items = {"data": panel.data, "prob.": panel.denoised, "fit": panel.fit, "residual": panel.residual}
     for name, item in items.items():
         before = item.isVisible()
         qtbot.mouseClick(panel.curves[name], Qt.MouseButton.LeftButton)

@@ -43,7 +43,7 @@ from napari_almadet.plugin.theme import Colours, menu_button, transparent
 CURVES = {
     "data": "Spectrum of the cube as it was given, through the aperture",
     "corrected": "Sum over the box as the search measured it, after the sidelobes of other sources were taken off",
-    "line prob.": "Line probability, 0 to 1, with its scale at the right; with the preset paper, the denoised spectrum",
+    "prob.": "Line probability, 0 to 1, with its scale at the right; with the preset paper, the denoised spectrum",
     "fit": "The Gaussians of the candidate's lines, their heights scaled to the data",
     "residual": "Data minus the fit",
 }
@@ -158,6 +158,7 @@ class SpectrumPanel(QWidget):
             button.setChecked(name not in ("residual", "corrected"))
             button.toggled.connect(self._draw)
             curves.addWidget(button)
+        self.curves["corrected"].setVisible(False)  # until there is one
         curves.addStretch(1)
         self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
         self.range_button.toggled.connect(self._range_toggled)
@@ -181,7 +182,7 @@ class SpectrumPanel(QWidget):
             "Lines", "Which line it is, rest frequency, redshift, and the lines that fall in the band", self.lines_menu
         )
         for box in (self.aperture_choice, self.smoothing, self.unit_choice):
-            box.setMinimumContentsLength(3)
+            box.setMinimumContentsLength(1 if box is self.smoothing else 3)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
         choices.addWidget(self.lines_button)
@@ -215,7 +216,7 @@ class SpectrumPanel(QWidget):
         own = {
             "data": colours.text,
             "corrected": colours.range,
-            "line prob.": colours.denoised,
+            "prob.": colours.denoised,
             "fit": colours.fit,
             "residual": colours.residual,
         }
@@ -430,7 +431,7 @@ class SpectrumPanel(QWidget):
             self.corrected_curve.setVisible(on["corrected"])
         if len(candidate.denoised) == n_channels:  # a candidate from elsewhere may have none
             self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
-            self.denoised.setVisible(on["line prob."])
+            self.denoised.setVisible(on["prob."])
         if candidate.peaks and np.isfinite(values).any():
             model = LineModel.of(self.spectrum.value, candidate.peaks)
             channel = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
@@ -475,7 +476,7 @@ class SpectrumPanel(QWidget):
 
     def _draw_peaks(self, candidate: Candidate) -> None:
         """Every peak as a mark to click, the secondary ones too, and the primary's FWHM at its half height."""
-        on = self.curves["line prob."].isChecked()
+        on = self.curves["prob."].isChecked()
         self.peaks.setVisible(on and bool(candidate.peaks))
         for item in (self.fwhm, *self.ends):
             item.setVisible(on and bool(candidate.peaks))
