@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # What a range of channels that the astronomer chooses changes; all else is of the box, and of the fitted line.
 OF_THE_RANGE = (
     *("channels", "focused", "focus_origin", "snr_global", "snr_pixel", "f_sum", "err_f_sum", "f_max"),
-    *("method", "status", "origin", "decisions"),
+    *("method", "mask", "n_pix", "flag", "status", "origin", "decisions"),
 )
 
 
@@ -121,8 +121,7 @@ def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, i
     n_channels = detections.cube.shape[0]
     first = min(max(channels[0], 0), n_channels - 1)
     last = min(max(channels[1], first + 1), n_channels)
-    own = {"decisions": [*candidate.decisions], "origin": _touched(candidate), "method": "box"}
-    refocused = replace(candidate, channels=(first, last), **own)
+    refocused = replace(candidate, channels=(first, last), decisions=[*candidate.decisions], origin=_touched(candidate))
     refocused.decide("own_range", first=first, last=last - 1)
     # A line as wide as the range stands for it, so that noise and continuum are taken outside of it, and of the lines.
     line = EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
