@@ -13,8 +13,6 @@ from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.cube.reading import read_cube, read_image, short_name
 from napari_almadet.cube.storage import image_names, is_casa_image
 from napari_almadet.plugin.layers import cube_layer, frame_in, north_up, picture_of
-from napari_almadet.plugin.open_result import open_result
-from napari_almadet.plugin.panels import open_panels
 
 if TYPE_CHECKING:
     from napari.types import LayerDataTuple
@@ -103,6 +101,9 @@ def read_result(path: str | Sequence[str]) -> list[LayerDataTuple]:
 
     Where the cube is open already, the result is shown in its layer.
     """
+    from napari_almadet.plugin.open_result import open_result  # here: these need a window system, files do not
+    from napari_almadet.plugin.panels import open_panels
+
     viewer = napari.current_viewer()
     found = open_result(path if isinstance(path, str) else path[0], viewer)
     open_panels(viewer)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import napari
 
-from napari_almadet.plugin.background import waited_for
 from napari_almadet.plugin.layers import cube_layer, frame_in, north_up, truth_layer
 
 if TYPE_CHECKING:
@@ -29,7 +28,12 @@ def noise_only() -> list[LayerDataTuple]:
 def _sample(kind: str) -> list[LayerDataTuple]:
     viewer = napari.current_viewer()
     north_up(viewer)
-    cube, truth = waited_for(_simulated, kind)
+    if viewer is None:  # and maybe no window system
+        cube, truth = _simulated(kind)
+    else:
+        from napari_almadet.plugin.background import waited_for
+
+        cube, truth = waited_for(_simulated, kind)
     layer = cube_layer(cube, frame_in(viewer))
     return [layer, truth_layer(truth, layer)] if len(truth) else [layer]
 
