@@ -198,17 +198,19 @@ def test_two_candidates_are_made_one_and_taken_apart_again(detections, oracles):
     assert len(whole.peaks) == 2
     parts = split(whole, detections, 100, oracles)
     assert [part.id for part in parts] == [100, 101]
-    assert sorted(round(part.primary.centre) for part in parts) == sorted(round(c.primary.centre) for c in (one, other))
+    centres = sorted(part.primary.centre for part in parts)
+    np.testing.assert_allclose(centres, sorted(c.primary.centre for c in (one, other)), atol=1.5)
     assert all(part.channels == part.primary.emission_range(128) for part in parts)
 
 
 def test_summits_of_one_line_are_parts(detections, oracles):
     """Two sources alike in frequency: the second is the first, moved by 20 pixels."""
     one = at(detections, 30, 40)
-    cube = detections.cube
-    cube.data[:, 20:41, 50:71] += cube.data[:, 20:41, 30:51] - np.median(cube.data)
-    wide = move(one, detections, Box(20, 41, 30, 71), oracles)
-    parts = split(wide, detections, 50, oracles)
+    data = detections.cube.read()
+    data[:, 20:41, 50:71] += data[:, 20:41, 30:51].copy()
+    twins = replace(detections, cube=replace(detections.cube, data=data), noise=None)
+    wide = move(one, twins, Box(20, 41, 30, 71), oracles)
+    parts = split(replace(wide, peaks=wide.peaks[:1]), twins, 50, oracles)
     assert len(parts) == 2
     centres = sorted(part.box.centre[1] for part in parts)
     assert abs(centres[0] - 40) < 3

@@ -172,7 +172,14 @@ def merge(
     verdicts = {part.verdict for part in parts}
     whole.verdict = verdicts.pop() if len(verdicts) == 1 else VERDICTS[0]
     whole.note = "; ".join(dict.fromkeys(part.note for part in parts if part.note))
-    return move(whole, detections, Box(*edges), networks)
+    merged = move(whole, detections, Box(*edges), networks)
+    # a line of one part may drown in the noise of the whole box, but is known
+    known = tuple(peak for peak in peaks if not any(peak.same_line(found) for found in merged.peaks))
+    if known and not merged.peaks:
+        merged = follow_line(merged, detections, known[0])
+        known = known[1:]
+    merged.peaks = (*merged.peaks, *known)
+    return merged
 
 
 def split(

@@ -145,7 +145,7 @@ def test_sent_image_lies_over_the_cube(view, session, viewer, detections):
         in_cube = session.image.data_to_world((0, pixel[0] + y0, pixel[1] + x0))[-2:]
         np.testing.assert_allclose(layer.data_to_world(pixel), in_cube)
     assert layer.units == session.image.units[-2:]
-    assert u.Unit(layer.metadata["unit"]) == u.Jy / u.beam * u.chan
+    assert u.Unit(layer.metadata["unit"]) == u.Jy / u.beam * u.km / u.s
 
 
 def test_sent_cut_stands_in_the_cube(view, session, viewer, detections):
