@@ -407,13 +407,15 @@ def test_files_that_are_none_of_the_folder_s_own_are_refused(detections_of, sky_
         read_result(folder)
 
 
-def test_verdicts_of_0_1_are_read(detections, tmp_path):
+def test_verdicts_of_0_1_are_read(detections_of, sky_cube, planes, tmp_path):
     """They called what nobody had judged "unseen", in the table and in the journal."""
+    cube = sky_cube(planes)
+    detections = detections_of(cube)
     folder = write_result(detections, tmp_path / "old")
     table = folder / "candidates.ecsv"
     table.write_text(table.read_text(encoding="utf-8").replace("unreviewed", "unseen"), encoding="utf-8")
     number = detections.candidates[0].id
     Journal(folder).path.write_text(json.dumps({"id": number, "verdict": "unseen", "note": "old"}) + "\n")
-    found = read_result(folder)
+    found = read_result(folder, cube)
     assert {candidate.verdict for candidate in found.candidates} == {"unreviewed"}
     assert found.candidates[0].note == "old"
