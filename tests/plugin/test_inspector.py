@@ -9,7 +9,7 @@ from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QApplication, QMainWindow, QMenu
 
 from napari_almadet.plugin import theme
-from napari_almadet.plugin.inspector import Inspector
+from napari_almadet.plugin.inspector import SETTLED_MS, Inspector
 from napari_almadet.plugin.theme import Colours
 
 
@@ -49,7 +49,8 @@ def test_has_its_room_again_with_the_candidates_of_another_cube(viewer, cube_ima
     qtbot.waitUntil(lambda: widget.detect_button.isEnabled() and inspector.height() > 230, timeout=60_000)
     before = inspector.height()
     viewer.add_image(data[:, ::-1], name="other")
-    qtbot.waitUntil(lambda: inspector.height() < before - 20)  # the settings are unfolded
+    qtbot.waitUntil(widget.options_button.isChecked)  # the settings are unfolded, and take their room
+    qtbot.wait(SETTLED_MS)
     qtbot.mouseClick(widget.detect_button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: widget.detect_button.isEnabled() and inspector.height() >= before - 2, timeout=60_000)
 

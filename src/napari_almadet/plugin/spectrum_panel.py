@@ -152,7 +152,7 @@ class SpectrumPanel(QWidget):
         self.curves = {}
         curves, choices = self._bars = QHBoxLayout(), QHBoxLayout()
         for bar in self._bars:
-            bar.setSpacing(3)
+            bar.setSpacing(1)
         for name, tip in CURVES.items():
             button = self.curves[name] = _toggle(name, tip)
             button.setChecked(name not in ("residual", "corrected"))
