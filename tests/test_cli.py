@@ -103,7 +103,8 @@ def test_a_bad_cube_does_not_stop_the_others(almadet, cube, tmp_path):
     assert "absent.fits" in result.stderr and "bad.fits" in result.stderr
     assert "2 of 3 cubes could not be searched" in result.stderr
     assert "Traceback" not in result.output
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"field", *ALL}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"field", "almadet.log", *ALL}
+    assert "Traceback" in (tmp_path / "out" / "almadet.log").read_text()  # of what made bad.fits unreadable
 
 
 def test_cubes_of_one_name_do_not_overwrite_each_other(almadet, cube, tmp_path):
