@@ -172,3 +172,10 @@ def test_one_axis_for_all_panels(inspector):
     inspector.spectrum.unit_choice.setCurrentText("km/s optical")
     assert inspector.choice.axis.choice == "km/s optical"
     assert float(inspector.focus.image.levels[1]) != before
+
+
+def test_plots_take_on_the_ground_of_either_theme(inspector, viewer):
+    for theme_name in ("light", "dark"):
+        viewer.theme = theme_name
+        for plot in (inspector.spectrum.plot, inspector.focus.plot):
+            assert plot.backgroundBrush().color().name() == Colours.of(theme_name).background

@@ -110,7 +110,7 @@ class BoxLayer:
         self._later: set[str] = set()
         self._zoomed = QTimer()
         self._zoomed.setSingleShot(True)
-        self._zoomed.timeout.connect(weak(self.show))
+        self._zoomed.timeout.connect(weak(self._rescale))
         self.viewer.dims.events.ndisplay.connect(self._turned)
         self.viewer.scene.camera.events.zoom.connect(self._zooming)
         self.viewer.mouse_drag_callbacks.append(weak(self.mouse_pressed))
@@ -227,8 +227,17 @@ class BoxLayer:
         self._soon("show")
 
     def _zooming(self, *_: object) -> None:
-        if self.layer is not None:
+        if self.owner.image is not None:
             self._zoomed.start(ZOOMED_MS)
+
+    def _rescale(self) -> None:
+        """Give all lines over the cube their width on the screen again."""
+        self.show()
+        if self.owner.image is None:
+            return
+        for layer in self.viewer.layers:
+            if isinstance(layer, Shapes) and layer.metadata.keys() & {"marks", "regions"} and layer.nshapes:
+                layer.edge_width = [self.line_width()] * layer.nshapes
 
     def mark(self) -> None:
         """Select the boxes of the chosen candidates."""

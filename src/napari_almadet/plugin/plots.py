@@ -30,6 +30,7 @@ class Plot(pg.PlotWidget):
     def dress(self, colours: Colours) -> None:
         """Take on the colours of a napari theme, and the size of its letters."""
         self.letters.setPointSizeF(small_size())
+        self.setBackground(colours.background)  # else it keeps the one it was first painted with
         for item in self.scene().items():
             if isinstance(item, pg.AxisItem):
                 item.setStyle(autoReduceTextSpace=False)

@@ -50,6 +50,7 @@ class Colours:
     line: str
     residual: str
     range: str
+    background: str
 
     @classmethod
     def of(cls, theme_name: str) -> Colours:
@@ -59,7 +60,12 @@ class Colours:
             "dark": ("#5ec8ff", "#ffb45e", "#ff5e7a", "#8fe08f", "#c9a0ff"),
             "light": ("#0067b0", "#b85c00", "#c2183c", "#2b7a2b", "#7a3fc0"),
         }[theme.type]
-        return cls(theme.text.as_hex(format="long"), theme.primary.as_hex(format="long"), *own)
+        return cls(
+            theme.text.as_hex(format="long"),
+            theme.primary.as_hex(format="long"),
+            *own,
+            theme.background.as_hex(format="long"),
+        )
 
 
 def menu_button(text: str, tip: str, menu: QMenu) -> QPushButton:
