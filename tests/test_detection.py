@@ -238,7 +238,7 @@ def test_the_result_says_where_it_comes_from(planes_of, sky_cube, oracles):
     assert provenance["networks"]["deep_gru"]["sha256"] == "d" * 64
     about = {"name": "field", "path": str(cube.path), "sha256": cube.sha256(), "bad_channels": {}}
     assert provenance["cube"] | about == provenance["cube"]
-    assert provenance["cube"]["continuum"].startswith("Continuum is seen in no source")
+    assert provenance["cube"]["continuum"].startswith("Continuum is detected in no source")
 
 
 def test_bad_channels_are_left_out_and_said_to_be(planes_of, cube_of, oracles):
