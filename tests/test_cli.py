@@ -173,7 +173,8 @@ def test_several_jobs_do_what_one_does(cube, tmp_path):
         assert result.exit_code == 1
         assert "2 of 3 cubes searched: 2 sources" in result.stdout
         assert "1 of 3 cubes could not be searched" in result.stderr and "bad.fits" in result.stderr
-        assert {file.name for file in out.iterdir()} == {"one", "two", *ALL}
+        assert {file.name for file in out.iterdir()} == {"one", "two", "almadet.log", *ALL}
+        assert "Traceback" in (out / "almadet.log").read_text()
         cubes = QTable.read(out / "cubes.ecsv")
         assert sorted(zip(cubes["cube"], cubes["status"], strict=True)) == [
             ("bad", "failed"),

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -62,7 +62,8 @@ class Task:
 class Outcome:
     """What became of a task: ``status`` is "searched", "skipped" or "failed", and then ``message`` says why.
 
-    ``detections`` are there where they were asked for.
+    ``detections`` are there where they were asked for, and ``log`` has the records of a process that has
+    no log.
     """
 
     task: Task
@@ -72,6 +73,7 @@ class Outcome:
     dropped: int = 0
     seconds: float = 0.0
     detections: Detections | None = None
+    log: tuple[str, ...] = ()
 
 
 Report = Callable[[Task, Progress], object]
@@ -192,7 +194,13 @@ class Search:
         return detection.load_networks(self.settings)
 
     def __call__(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
-        """Read, search, write; whatever is wrong with the cube is told in the outcome."""
+        """Read, search, write; whatever is wrong with the cube is in the outcome."""
+        with records_kept() as log:
+            outcome = self.search(task, report)
+        return replace(outcome, log=tuple(log))
+
+    def search(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
+        """One task, without what would go into a log."""
         from napari_almadet.detection import detect, networks_used
 
         started = time.perf_counter()
@@ -218,6 +226,34 @@ class Search:
         dropped = len(detections.candidates) - kept
         seconds = time.perf_counter() - started
         return Outcome(task, "searched", "", kept, dropped, seconds, detections if self.keep else None)
+
+
+@contextmanager
+def records_kept() -> Iterator[list[str]]:
+    """The package's warnings and tracebacks as text, where no handler takes them, as in a process of its own."""
+    records: list[str] = []
+    package = logging.getLogger("napari_almadet")
+    if package.handlers:
+        yield records
+        return
+    handler = _Keeping(records)
+    package.addHandler(handler)
+    try:
+        yield records
+    finally:
+        package.removeHandler(handler)
+
+
+class _Keeping(logging.Handler):
+    """Keeps records as text in a list."""
+
+    def __init__(self, records: list[str]):
+        super().__init__(logging.WARNING)
+        self.records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        self.records.append(self.format(record))
 
 
 # --- many ----------------------------------------------------------------------------------------------------------

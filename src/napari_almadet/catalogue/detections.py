@@ -43,6 +43,8 @@ class Detections:
         What to know before the result is used, one sentence each.
     negatives
         ``prob`` and ``snr_pixel`` of what was found in the negated cube, shape (n, 2); None if that was not searched.
+    noise
+        :class:`~napari_almadet.measure.noise.Noise` of the cube; None where it was not measured.
 
     Examples
     --------
@@ -53,7 +55,7 @@ class Detections:
     >>> len(detections.kept)
     0
     >>> detections.table().colnames[:4]
-    ['id', 'x', 'y', 'z']
+    ['id', 'name', 'x', 'y']
     >>> detections.probability.shape
     (32, 32)
     """
@@ -247,9 +249,18 @@ class Detections:
         return table
 
     def labels(self, candidates: Sequence[Candidate] | None = None) -> np.ndarray:
-        """Masks of candidates, by default the kept ones: an array of the cube's shape, each voxel its candidate's id.
+        """Give the masks of candidates as labels, each voxel its candidate's id.
 
-        0 is none.  Where masks overlap, as only the astronomer's boxes do, the later candidate's counts.
+        Parameters
+        ----------
+        candidates
+            Default: the kept ones.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (channels, ny, nx), the cube's; 0 is none.  Where masks overlap, as only the astronomer's boxes do,
+            the later candidate's counts.
         """
         rows = self.kept if candidates is None else candidates
         most = max((c.id for c in rows), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from contextlib import closing
 from dataclasses import replace
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 
 SCHEDULER_SECONDS = 20  # that a scheduler may take to answer
+
+LOG = logging.getLogger(__name__)
 
 
 def own_weights(given: list[str]) -> dict[str, str]:
@@ -234,6 +237,8 @@ def detect(
         with logged(out, verbose), closing(with_bars(tasks, search, min(jobs, len(tasks)), quiet)) as done:
             for outcome in done:
                 outcomes.append(replace(outcome, detections=None))
+                for record in outcome.log:  # of a process without a log
+                    LOG.warning(record)
                 tell(outcome, quiet)
     except KeyboardInterrupt as error:
         interrupted = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
