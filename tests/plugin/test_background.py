@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
 
-from napari_almadet.plugin.background import in_turns, waited_for
+from napari_almadet.plugin.background import cautiously, in_turns, waited_for
 
 
 class Panel(QWidget):
@@ -98,3 +99,20 @@ def test_the_window_is_painted_while_it_waits(window):
     assert "panel" in window.told
     with pytest.raises(ValueError, match="no"):
         waited_for(int, "no number")
+
+
+def test_work_that_is_left_half_done_leaves_the_interpreter_as_it_was():
+    """napari neither closes the generator of a cancelled run nor forgets it."""
+    before, inside = sys.getswitchinterval(), []
+
+    def work():
+        for _ in range(2):
+            inside.append(sys.getswitchinterval())
+            yield
+
+    cancelled = cautiously(work)
+    next(cancelled)
+    assert inside[0] < before
+    assert sys.getswitchinterval() == before
+    next(cancelled)
+    assert sys.getswitchinterval() == before

@@ -40,9 +40,15 @@ def cautiously(work: Callable[..., Generator], *args: Any) -> Generator:
     napari would show the traceback of every error that a worker raises, and swallow a
     `RuntimeError`, which is what torch raises when a GPU is out of memory.
     """
+    steps = work(*args)
     try:
-        with unobtrusive:
-            return (yield from work(*args))
+        while True:
+            try:
+                with unobtrusive:  # not around the yield: napari leaves a cancelled generator where it stands
+                    step = next(steps)
+            except StopIteration as end:
+                return end.value
+            yield step
     except Exception as error:  # whatever went wrong is told to the user
         return Failure(error)
 
