@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,4 +63,15 @@ def test_few_channels_are_warned_of(channels, warned):
 
 def test_a_cube_without_noise_is_said_to_have_none():
     (said,) = out_of_distribution(CUBE, 4.0, 1, [])
-    assert "nothing was found" in said
+    assert "channels do not differ" in said and "nothing was found" in said
+
+
+@pytest.mark.parametrize(("good", "words"), [(1, "1 channel has data"), (0, "no channel has data")])
+def test_a_cube_with_a_single_channel_of_data_is_said_to_have_one(good, words):
+    (said,) = out_of_distribution(replace(CUBE, flagged=np.arange(64) >= good), 4.0, 1, [])
+    assert words in said
+
+
+def test_a_beam_that_is_too_wide_is_not_said_to_have_too_few_pixels():
+    (said,) = warnings_of(13.2, 2)
+    assert "wider than any in training (up to 13)" in said

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from napari_almadet.catalogue.candidate import EmissionPeak
+from napari_almadet import Settings
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
+from napari_almadet.progress import finish
 from napari_almadet.search.decisions import baseline_ripple
-from napari_almadet.search.lines import refined
+from napari_almadet.search.lines import frequency_denoising, refined
+from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.windows import Window
+
+WINDOW = Window(0, 0, (10, 10), (slice(0, 10), slice(0, 10)), 1)
 
 
 def wave(swings: int, crest: float = 1.0) -> np.ndarray:
@@ -76,3 +84,27 @@ def test_a_dip_is_no_line():
     spectrum = -20 * np.exp(-4 * np.log(2) * ((np.arange(100) - 50) / 8) ** 2)
     start = EmissionPeak(50, 0.9, 0.9, 50.0, 8.0)
     assert refined(start, spectrum.astype(np.float32)) == start
+
+
+@pytest.mark.parametrize(("snr", "kind"), [(4.4, "both"), (3.6, "line")])
+def test_continuum_beside_a_line_counts_from_four_sigma_on(snr, kind):
+    """``snr`` is the mean of the channels without the line over its error."""
+
+    def line_finder(spectra):
+        """Sees the line where it is, in spectra of any resolution."""
+        answer = torch.zeros_like(spectra)
+        step = 96 // answer.shape[1]
+        answer[:, 44 // step : 52 // step] = 0.9
+        return answer
+
+    channel = np.arange(96)
+    line = np.exp(-4 * np.log(2) * ((channel - 48) / 6) ** 2)
+    find = RawDetection(
+        *(Candidate(1, Box(0, 1, 0, 1), 0.9), 5.0, 5.0, 2.0, 2.0),
+        *((20 * line + snr / np.sqrt(84)).astype(np.float32), Features(snr_own_line=30.0), WINDOW),
+    )
+    finish(frequency_denoising([find], Settings(), SearchNetworks(None, line_finder, None)))
+    assert len(find.candidate.peaks) == 1
+    outside = 96 - np.diff(find.candidate.peaks[0].emission_range(96))[0]
+    assert outside == pytest.approx(84, abs=3)  # so that the level is as many sigma as it says
+    assert find.candidate.kind == kind

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_almadet.search.merge import NoiseSummary
 
 if TYPE_CHECKING:
@@ -21,16 +23,20 @@ MOST_DIPS = 1e-4  # share of voxels under -5 sigma; 3e-7 in Gaussian noise
 def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[NoiseSummary]) -> list[str]:
     """What about a cube lies outside the range of the training data, one sentence each."""
     said = []
-    if not BEAMS[0] <= fwhm / k <= BEAMS[1] or fwhm < SAMPLED:
+    if fwhm / k > BEAMS[1]:
+        said.append(
+            f"The beam is {fwhm:.1f} pixels wide, wider than any in training (up to {BEAMS[1] * k:g}): sources may be "
+            "missed or taken for noise."
+        )
+    elif fwhm / k < BEAMS[0] or fwhm < SAMPLED:
         said.append(
             f"The beam is {fwhm:.1f} pixels wide; {SAMPLED:g} are needed to sample it, and sources may be missed or "
             "taken for noise."
         )
     if not noises:
-        return [
-            *said,
-            "The noise of this cube cannot be estimated, since its channels do not differ: nothing was found.",
-        ]
+        good = cube.shape[0] - (0 if cube.flagged is None else int(np.count_nonzero(cube.flagged)))
+        why = "its channels do not differ" if good > 1 else f"{good or 'no'} channel has data, and two are needed"
+        return [*said, f"The noise of this cube cannot be estimated, since {why}: nothing was found."]
     channels = max(noise.channels for noise in noises)
     if channels < LEAST_CHANNELS:
         said.append(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
-CONTINUUM_SNR = 4.0
+CONTINUUM_SNR = 4.0  # S/N of the mean outside the line, from which a source has continuum too; set by hand
 
 
 def resolutions(n_channels: int) -> list[int]:
