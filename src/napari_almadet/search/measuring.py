@@ -15,6 +15,7 @@ from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.measurement import Measured
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.progress import Progress
+from napari_almadet.search.positions import is_isolated
 from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
@@ -97,10 +98,26 @@ def measured(
             merge = True  # it is no sum of separate Gaussians: does it hang together with others?
         else:
             break
+    if find.candidate.kind == "both" and made.method != "mask" and is_isolated(find, kept):
+        place_by_line_and_continuum(find, made)
     if made.shape is not None and made.method != "mask":
         (y0, x0), shape = cutout.origin, made.shape
         shapes[id(find)] = Shape(shape.x + x0, shape.y + y0, shape.matrix)
     return made, near, boxed_flux(find.candidate, cutout, made)
+
+
+def place_by_line_and_continuum(find: RawDetection, made: Measured) -> None:
+    """Give a candidate with a line and continuum the place where both together are brightest.
+
+    The fit weights the image with the line alone.  :func:`~napari_almadet.search.positions.best_place` weights it with
+    the whole spectrum; the error of a place goes as one over the S/N (Condon 1997), and that of both is higher.
+    """
+    candidate, both = find.candidate, find.features.snr_both
+    if not 0 < made.line_snr < both:
+        return
+    candidate.x, candidate.y = find.x, find.y
+    candidate.err_x *= made.line_snr / both
+    candidate.err_y *= made.line_snr / both
 
 
 def as_measured(seed: Seed, shape: Shape | None) -> Seed:
