@@ -146,8 +146,8 @@ def follow_line(candidate: Candidate, detections: Detections, peak: EmissionPeak
     """
     others = tuple(other for other in candidate.peaks if other != peak)
     channels = peak.emission_range(detections.cube.shape[0])
-    own = {"decisions": [*candidate.decisions], "origin": _touched(candidate)}
-    followed = replace(candidate, peaks=(peak, *others), channels=channels, **own)
+    followed = replace(candidate, peaks=(peak, *others), channels=channels, decisions=[*candidate.decisions])
+    followed.origin = _touched(candidate)
     followed.decide("own_line", centre=peak.centre, fwhm=peak.fwhm)
     return _measured(followed, detections, followed.peaks)
 
@@ -199,14 +199,14 @@ def split(
     ValueError
         If it shows a single line and a single summit; the message says what to do.
     """
-    own = {"origin": "drawn", "mask": None, "blended": False}
+    alone = replace(candidate, origin="drawn", mask=None, blended=False)
     if len(candidate.peaks) > 1:
-        parts = [follow_line(replace(candidate, peaks=(peak,), **own), detections, peak) for peak in candidate.peaks]
+        parts = [follow_line(replace(alone, peaks=(peak,)), detections, peak) for peak in candidate.peaks]
     else:
         boxes = _summits(candidate, detections.cube.beam_fwhm or MOST_BLURRED)
         if len(boxes) < 2:
             raise ValueError("it shows one line and one summit; draw a box about each part instead")
-        parts = [move(replace(candidate, **own), detections, box, networks) for box in boxes]
+        parts = [move(replace(alone), detections, box, networks) for box in boxes]
     for number, part in enumerate(parts, start=first):
         part.id = number
         part.decide("split_off", ids=(candidate.id,))
@@ -219,6 +219,8 @@ def _summits(candidate: Candidate, beam: float) -> list[Box]:
     from skimage.segmentation import watershed
 
     (y0, x0), box = candidate.focus_origin, candidate.box
+    if candidate.focused is None:  # too large for the memory when it was found
+        return []
     image = np.nan_to_num(candidate.focused[max(box.y0 - y0, 0) : box.y1 - y0, max(box.x0 - x0, 0) : box.x1 - x0])
     sigma = focused_noise(candidate.focused, candidate.rms, candidate.channels)
     summits = peak_local_max(image, min_distance=max(1, round(beam / 2)), threshold_abs=3 * sigma, exclude_border=False)

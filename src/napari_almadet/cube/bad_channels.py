@@ -101,8 +101,8 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     for first in range(0, len(blocks), threads.count()):
         yield Progress("Looking for bad channels", blocks[first].start, n_channels)
         for seen in threads.spread(look, blocks[first : first + threads.count()]):
-            for channel in seen:
-                likeness.add(*channel)
+            for plane in seen:
+                likeness.add(*plane)
     yield Progress("Looking for bad channels", n_channels, n_channels)
 
     found = {"blank": blank}
@@ -113,7 +113,7 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
         found |= {kind: mask & ~blank for kind, mask in faults(percentiles, spread, contrast, likeness.mask()).items()}
         for kind in found.keys() & {"noisy", "striped"}:
             for channel in np.flatnonzero(found[kind]):
-                found[kind][channel] = not has_source(cube.read(channel), percentiles[1, channel])
+                found[kind][channel] = not has_source(cube.read(channel), float(percentiles[1, channel]))
         if sum(mask.sum() for kind, mask in found.items() if kind != "blank") > MOST * n_channels:
             found = {"blank": blank}
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
@@ -175,8 +175,10 @@ class Likeness:
         """Take the next plane (y, x), NaN where it has no data, and what :func:`unit_vector` makes of it."""
         for number, other, its_unit in self._before:
             if channel - number in (1, 3):
-                whole = unit is not None and its_unit is not None
-                alike = float(np.dot(unit, its_unit)) if whole else correlation(plane, other)
+                if unit is not None and its_unit is not None:
+                    alike = float(np.dot(unit, its_unit))
+                else:
+                    alike = correlation(plane, other)
                 self.alike[channel - number, channel + 3] = alike > ALIKE
         self._before = [*self._before[-2:], (channel, plane, unit)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,7 @@ RECENTRE = 0.3  # beams by which it may move
 CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
 
 
-def is_isolated(find: RawDetection, finds: list[RawDetection]) -> bool:
+def is_isolated(find: RawDetection, finds: Sequence[RawDetection]) -> bool:
     """Whether no other find that was kept lies within :data:`ALONE` beams."""
     reach = ALONE * find.beam
     others = (other for other in finds if other is not find and other.candidate.status is not Status.DROPPED)
