@@ -73,11 +73,6 @@ def complete(folder: Path, last: str) -> None:
                 whole.rmdir()
 
 
-def is_incomplete(folder: Path) -> bool:
-    """Whether :func:`complete` has something to do."""
-    return bool(_whole(folder))
-
-
 @contextmanager
 def locked(folder: Path, shared: bool = False) -> Iterator[None]:
     """Wait until nobody else moves files in a folder; with ``shared`` others may read it at the same time.

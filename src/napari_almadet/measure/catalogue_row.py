@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.stats import gaussian_sigma_to_fwhm
 
 from napari_almadet.catalogue.candidate import FLAGS, Box, Candidate, EmissionPeak, SourceMask
 from napari_almadet.catalogue.detections import channel_width, flux_factor
@@ -38,7 +39,7 @@ def scale_of(cube: Cube, x: float, y: float, channels: tuple[int, int], fwhm: fl
     factor = np.broadcast_to(flux_factor(cube, number)[0], number.shape).astype(float)
     to_sky = sky_matrix(cube, x, y)
     if to_sky is None or cube.beam is None:
-        beam = np.eye(2) * (fwhm / 2.3548) ** 2
+        beam = np.eye(2) * (fwhm / gaussian_sigma_to_fwhm) ** 2
         areas = np.full(len(number), 2 * np.pi * np.sqrt(np.linalg.det(beam)))
     else:
         to_pixels = np.linalg.inv(to_sky)

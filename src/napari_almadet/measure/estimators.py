@@ -30,7 +30,6 @@ BRIGHT = 8.0  # SNR of a line or continuum, from which on it has a size and plac
 UNLIKE = 1.6  # times the noise, that a Gaussian leaves in the mask of a source that is none
 UNEXPLAINED = 0.12  # of the light in it: less is an error of the model of a bright point, as dirty beams leave it
 FOOTPRINT = 2.0  # beams of area that such a source's mask has at least
-BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from astropy.stats import gaussian_sigma_to_fwhm
 
 from napari_almadet.measure.noise import Noise
 from napari_almadet.measure.projection import fitted
@@ -102,7 +103,7 @@ def fit_group(
         None where nothing can be fitted.
     """
     y, x = np.nonzero(known)
-    width = np.linalg.det(beam) ** 0.25 * 2.3548
+    width = np.linalg.det(beam) ** 0.25 * gaussian_sigma_to_fwhm
     moving = [i for i, s in enumerate(shapes) if np.hypot(s.x - shapes[0].x, s.y - shapes[0].y) < FREE_PLACE * width]
     if len(x) <= 2 * len(moving) + 4:
         return None
@@ -150,7 +151,7 @@ def plausible(found: Sequence[Shape], start: Sequence[Shape], beam: np.ndarray, 
     smallest = np.sqrt(np.linalg.eigvalsh(beam)[0])
     if size[0] < NARROWEST * smallest or size[-1] > WIDEST * largest:
         return False
-    reach = (ASTRAY if len(found) == 1 else ASTRAY_CROWDED) * max(width, 2.3548 * largest)
+    reach = (ASTRAY if len(found) == 1 else ASTRAY_CROWDED) * max(width, gaussian_sigma_to_fwhm * largest)
     return all(np.hypot(a.x - b.x, a.y - b.y) <= reach for a, b in zip(found, start, strict=True))
 
 

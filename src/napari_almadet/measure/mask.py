@@ -32,7 +32,6 @@ NEGATIVE = 0.02  # share of voxels as far below zero, with which a threshold is 
 SPARE = 10  # negative voxels that do not count
 SEED_REACH = 0.8  # beams about a detection, within which its brightest voxel is looked for
 GROWTH = 0.35  # beams (and one channel) by which a mask grows: light under the threshold
-SHELL = 3.0  # sigma, up to which it grows further
 
 
 @dataclass(frozen=True)

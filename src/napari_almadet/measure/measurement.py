@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from astropy.stats import gaussian_sigma_to_fwhm
 
+from napari_almadet.constants import BEAM_AREA
 from napari_almadet.measure.cutout import FEW, FEW_SHARE, Cutout, Seed, Separated, separated, unmasked
 from napari_almadet.measure.estimators import (
     APERTURE,
-    BEAM_AREA,
     BLENDED,
     BRIGHT,
     FOOTPRINT,
@@ -79,7 +80,7 @@ class Scale:
     @property
     def fwhm(self) -> float:
         """Of the beam, in pixels."""
-        return float(np.linalg.det(self.beam) ** 0.25 * 2.3548200450309493)
+        return float(np.linalg.det(self.beam) ** 0.25 * gaussian_sigma_to_fwhm)
 
 
 @dataclass
@@ -385,7 +386,9 @@ def fit_the_image(
     weight = spectra[0] * task.inverse
     plain = weight / (weight @ spectra[0])
     sigma = float(np.sqrt(cutout.noise.spectral_variance(plain - plain.sum() * rest)) * level_at(cutout, shapes[0]))
-    reach = max(APERTURE * fwhm, 1.2 * 2.3548 * float(np.sqrt(np.linalg.eigvalsh(shapes[0].matrix)[-1])))
+    reach = max(
+        APERTURE * fwhm, 1.2 * gaussian_sigma_to_fwhm * float(np.sqrt(np.linalg.eigvalsh(shapes[0].matrix)[-1]))
+    )
     known = aperture(cutout, [(shapes[0].x, shapes[0].y)], reach, task.cutout.pixels)
     for shape in shapes[1:]:
         if np.hypot(shape.x - shapes[0].x, shape.y - shapes[0].y) < 2 * fwhm:

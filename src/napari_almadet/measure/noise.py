@@ -18,7 +18,7 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from napari_almadet.constants import NORMAL_MAD
+from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
 from napari_almadet.progress import Progress, in_steps
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ FEW = 8  # channels, with fewer of which there is no telling which value is an o
 CLIP = 3.5  # sigma, beyond which a value tells nothing of the level of the others
 UNIFORM = 0.04  # scatter of the noise over the blocks, beyond its error, under which it is the same everywhere
 LEAST_PAIRS = 0.02  # of the pixels, that must be so far apart for their correlation to be told
-BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
 
 
 @dataclass(frozen=True, eq=False)

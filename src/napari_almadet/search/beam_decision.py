@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.stats import gaussian_sigma_to_fwhm
 from scipy import ndimage
 
 from napari_almadet.measure.gaussian_fit import beam_matrix, sky_matrix
@@ -196,7 +197,7 @@ def nearest_lobe(natural: torch.Tensor, header_beam: np.ndarray) -> tuple[torch.
 
     Returns it with its lobe's axes over the beam's.
     """
-    axes = np.sqrt(np.linalg.eigvalsh(header_beam))[::-1] * 2.3548
+    axes = np.sqrt(np.linalg.eigvalsh(header_beam))[::-1] * gaussian_sigma_to_fwhm
 
     def ratio(psf: torch.Tensor) -> np.ndarray:
         return lobe_axes(psf) / axes

@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.constants import BEAM_AREA
 from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.measure.spectra import overlap
 from napari_almadet.search.features import BOX_LEVEL, LINE_SNR
@@ -24,7 +25,6 @@ THIN = 5.0  # times as long as wide
 SURE = 0.5  # chance that Source Finder gives to what it knows
 OUTSTANDING = 0.6  # of a patch's peak: what is as bright and yet nothing Source Finder knows is extended emission
 OVERSHADOWED = 0.05  # of the brightest source: what is fainter may be sidelobes that run into each other
-BEAM_AREA = 1.133  # of a Gaussian of FWHM 1
 PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from astropy.stats import gaussian_sigma_to_fwhm
 from scipy import ndimage
 from skimage.morphology import reconstruction
 from skimage.segmentation import watershed
@@ -172,7 +173,7 @@ def extent(image: np.ndarray, where: np.ndarray, beam: CleanBeam, share: float) 
     y, x = np.nonzero(where)
     weight = image[y, x]
     total = max(weight.sum(), 1e-30)
-    least = beam.fwhm / 2.3548
+    least = beam.fwhm / gaussian_sigma_to_fwhm
     sigmas = []
     for place in (y, x):
         middle = (weight * place).sum() / total
