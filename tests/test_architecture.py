@@ -42,17 +42,18 @@ ARROWS = {
     "remeasure": {"progress", "settings", "cube", "catalogue", "measure", "paper", "search", "detection"},
     "batch": {"progress", "settings", "threads", "cube", "catalogue", "paper", "search", "detection"},
     "inspection": {"constants", "cube", "catalogue", "measure"},
+    "products": {"constants", "progress", "cube", "catalogue", "measure", "inspection"},
     "evaluation": {"constants", "settings", "networks", "cube", "catalogue", "measure", "simulation", "detection"},
     "training": {
         *("progress", "settings", "networks", "cube", "measure", "paper", "search", "simulation", "evaluation"),
     },
     "plugin": {
         *("constants", "progress", "settings", "networks", "cube", "catalogue", "measure", "paper", "detection"),
-        *("remeasure", "simulation", "inspection"),
+        *("remeasure", "simulation", "inspection", "products"),
     },
     "cli": {
         *("progress", "settings", "networks", "cube", "catalogue", "detection", "batch", "simulation", "inspection"),
-        *("evaluation", "training", "plugin"),
+        *("evaluation", "training", "plugin", "products"),
     },
 }
 WINDOWED = {"plugin", "cli"}  # cli opens the plugin's window in `almadet demo`

@@ -29,7 +29,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_almadet.catalogue.candidate import VERDICTS, Candidate, Status
-from napari_almadet.plugin.describe import number, sexagesimal
+from napari_almadet.inspection.describe import number, sexagesimal
 from napari_almadet.plugin.layers import COLOURINGS, box_colours
 from napari_almadet.plugin.session import KEYS, Filter, Session
 from napari_almadet.plugin.theme import Colours, small_font, small_print

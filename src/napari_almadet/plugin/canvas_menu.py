@@ -11,9 +11,9 @@ from qtpy.QtGui import QActionGroup
 from qtpy.QtWidgets import QMenu
 
 from napari_almadet.inspection.canvas_marks import contours_of, graticule
+from napari_almadet.inspection.describe import velocity_text
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.placement import Match
-from napari_almadet.plugin.describe import velocity_text
 from napari_almadet.plugin.layers import sky_plane, voxels
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice

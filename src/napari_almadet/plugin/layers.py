@@ -13,6 +13,7 @@ from napari.utils.colormaps.standardize_color import transform_color
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
+from napari_almadet.inspection.describe import line_channel
 from napari_almadet.inspection.placement import SkyFrame
 
 if TYPE_CHECKING:
@@ -338,11 +339,6 @@ def rewrite(boxes: Shapes, features: pd.DataFrame, numbers: Sequence[int]) -> No
         if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):  # to set a column takes pandas 1 ms
             table.iloc[rows, column] = after
     boxes.events.features()
-
-
-def line_channel(candidate: Candidate) -> float:
-    """Channel of a candidate's line: the primary peak's centre; NaN where it has none."""
-    return candidate.primary.centre if candidate.primary else np.nan
 
 
 def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple[float, float] | None:
