@@ -285,9 +285,12 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
     return detections.probability, meta, "image"
 
 
-def masks_layers(detections: Detections, image: Image) -> list[LayerDataTuple]:
-    """The voxels of the sources as labels, hidden until asked for; none without masks, or where memory is short."""
-    masked = any(candidate.mask is not None for candidate in detections.candidates)
+def masks_layers(detections: Detections, image: Image, always: bool = False) -> list[LayerDataTuple]:
+    """The voxels of the sources as labels, hidden until asked for; none where memory is short.
+
+    Without any mask there is a layer only if that is to be ``always``, for them to be painted in.
+    """
+    masked = always or any(candidate.mask is not None for candidate in detections.candidates)
     if not masked or np.prod(detections.cube.shape, dtype=float) > MOST_LABELS:
         return []
     meta = {
