@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +23,7 @@ from napari_almadet.measure.mask import (
     parted,
 )
 from napari_almadet.measure.noise import Noise, white
+from napari_almadet.measure.planes import counted, median_where
 
 MARGIN = 3.5  # beams about a source's box
 LEAST = 5.0  # beams to each side of a source's middle,
@@ -104,12 +104,28 @@ class Cutout:
     @cached_property
     def values(self) -> np.ndarray:
         """The planes with 0 where there is no data."""
-        return np.where(self.known, self.planes, np.float32(0))
+        return self.planes if self.whole else np.where(self.known, self.planes, np.float32(0))
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether there is data everywhere."""
+        return bool(self.known.all())
 
     @cached_property
     def rms(self) -> np.ndarray:
         """Noise of each channel (channels,), at a level of 1; infinite where there is no data."""
         return np.where(np.isfinite(self.noise.rms), self.noise.rms, np.inf).astype(np.float32)
+
+    @cached_property
+    def sigma(self) -> np.ndarray:
+        """Noise of each voxel, to be broadcast: (channels, 1, 1) where the level is the same everywhere."""
+        level = self.level[:1, :1] if (self.level == self.level[0, 0]).all() else self.level
+        return np.asarray(self.rms[:, None, None] * level)
+
+    def less(self, continuum: np.ndarray) -> np.ndarray:
+        """The planes without a continuum (ny, nx), 0 where there is no data."""
+        lines = self.values - continuum
+        return lines if self.whole else lines * self.known
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,11 +212,11 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
     away = rest  # from the line that is known
     for _ in range(ROUNDS if wide else 1 + (len(seeds) > 1)):
         continuum, told = continuum_of(cutout, rest)
-        lines = np.where(cutout.known, cutout.values - continuum, 0)
+        lines = cutout.less(continuum)
         if not seed.lines:
             nothing = np.zeros(lines.shape, bool)
             return Separated(nothing, nothing, rest, continuum, told, np.nan)
-        scaled = lines / (cutout.rms[:, None, None] * cutout.level)
+        scaled = lines / cutout.sigma
         width = seed.channels[1] - seed.channels[0]
         seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam)
         threshold = seen.threshold()
@@ -275,10 +291,10 @@ def line_free(cutout: Cutout, seed: Seed) -> np.ndarray:
 def few_filled(cutout: Cutout, rest: np.ndarray, away: np.ndarray, emission: np.ndarray) -> np.ndarray:
     """Line-free voxels, where too few are left in a pixel those nearer to the emission, or away from the line."""
     n_channels = len(rest)
-    few = rest.sum(axis=0) < max(FEW, FEW_SHARE * n_channels)
+    few = counted(rest) < max(FEW, FEW_SHARE * n_channels)
     if few.any():
         rest = np.where(few, cutout.known & ~emission, rest)
-        few = rest.sum(axis=0) < FEW
+        few = counted(rest) < FEW
         rest = np.where(few, away, rest)
     return rest
 
@@ -288,17 +304,13 @@ def continuum_of(cutout: Cutout, rest: np.ndarray) -> tuple[np.ndarray, bool]:
 
     The voxels that count are weighted alike; ``rest`` itself is not changed.
     """
-    count = rest.sum(axis=0)
-    if not np.median(count) >= min(FEW, 4):
+    if not np.median(counted(rest)) >= min(FEW, 4):
         return np.zeros(rest.shape[1:], np.float32), False
     values = cutout.values
     channels = np.flatnonzero(rest.any(axis=(1, 2)))
     some = channels[np.unique(np.linspace(0, len(channels) - 1, SAMPLE).round().astype(int))]  # to begin with
-    shown = np.moveaxis(np.where(rest[some], values[some], np.nan), 0, -1)
-    whole = rest[some].all()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of pixels without any
-        middle = np.median(shown, axis=-1) if whole else np.nan_to_num(np.nanmedian(shown, axis=-1))
-    sigma = cutout.rms[:, None, None] * cutout.level
-    used = rest & (np.abs(values - middle) <= CLIP * sigma)
-    return (np.where(used, values, 0).sum(axis=0) / np.maximum(used.sum(axis=0), 1)).astype(np.float32), True
+    middle = median_where(values[some], rest[some])
+    apart = values - middle
+    np.abs(apart, out=apart)
+    used = rest & (apart <= CLIP * cutout.sigma)
+    return (np.multiply(values, used, out=apart).sum(axis=0) / np.maximum(counted(used), 1)).astype(np.float32), True

@@ -108,17 +108,33 @@ def near(seeds: Sequence[Seed], me: int, beam: float, least: float = SAME) -> li
 
 def rows_of(shapes: Sequence[Shape], known: np.ndarray) -> np.ndarray:
     """Weights whose sums over an image are the least-squares amplitudes of some Gaussians: (n, ny, nx)."""
-    yy, xx = np.indices(known.shape)
+    rows = np.zeros((len(shapes), *known.shape), np.float32)
+    part = seen_in(shapes, known.shape)
+    yy, xx = np.ogrid[part]
     basis = np.stack([shape.image(xx, yy) for shape in shapes])
-    basis = np.where((basis > SKIRT) & known, basis, 0).reshape(len(shapes), -1)
+    basis = ((basis > SKIRT) & known[part]) * basis
+    inside = basis.shape
+    basis = basis.reshape(len(shapes), -1)
     gram = basis @ basis.T
     gram[np.diag_indices_from(gram)] += 1e-9 + 1e-6 * np.trace(gram) / len(gram)
-    return np.linalg.solve(gram, basis).reshape(len(shapes), *known.shape).astype(np.float32)
+    rows[:, *part] = np.linalg.solve(gram, basis).reshape(inside)
+    return rows
+
+
+def seen_in(shapes: Sequence[Shape], field: tuple[int, ...]) -> tuple[slice, slice]:
+    """The part of a field (ny, nx) in which some Gaussians are over :data:`SKIRT`; at least a pixel."""
+    reach = [np.sqrt(-2 * np.log(SKIRT) * np.diag(shape.matrix))[::-1] for shape in shapes]
+    places = [(shape.y, shape.x) for shape in shapes]
+    low = np.floor(np.min(np.subtract(places, reach), axis=0))
+    high = np.ceil(np.max(np.add(places, reach), axis=0)) + 1
+    first = np.clip(low, 0, np.array(field) - 1).astype(int)
+    last = np.clip(high, first + 1, field).astype(int)
+    return slice(first[0], last[0]), slice(first[1], last[1])
 
 
 def spectrum_at(row: np.ndarray, planes: np.ndarray) -> np.ndarray:
     """Sums (channels,) of planes with the weights of a row."""
-    y, x = (slice(i.min(), i.max() + 1) for i in np.nonzero(row))
+    y, x = (slice(i[0], i[-1] + 1) for i in (np.flatnonzero(row.any(axis=axis)) for axis in (1, 0)))
     return np.tensordot(planes[:, y, x], row[y, x], 2).astype(float)
 
 

@@ -6,7 +6,7 @@ projection, Golub & Pereyra 1973): what is fitted are places, and of the first s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,33 +112,66 @@ def fit_group(
     if not scale > 0 or not sigma > 0:
         return None
     values = values / np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-30)
-
-    def at(parameters: np.ndarray) -> list[Shape]:
-        made = list(shapes)
-        for k, i in enumerate(moving):
-            made[i] = Shape(parameters[2 * k], parameters[2 * k + 1], shapes[i].matrix)
-        if free:
-            made[0] = Shape(made[0].x, made[0].y, from_root(parameters[2 * len(moving) :]))
-        return made
-
-    def shapes_at(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        now = at(parameters)
-        basis = np.stack([shape.image(x, y) for shape in now])
-        by = [slope for i in moving for slope in slopes(now[i], basis[i], x, y, False)]
-        if free:
-            by += list(by_root(parameters[2 * len(moving) :]) @ slopes(now[0], basis[0], x, y, True)[2:])
-        return basis, np.stack(by)
-
-    start = [c for i in moving for c in (shapes[i].x, shapes[i].y)] + (list(to_root(shapes[0].matrix)) if free else [])
-    owner = np.array([i for i in moving for _ in (0, 1)] + ([0, 0, 0] if free else []))
+    group = _Group(x.astype(float), y.astype(float), shapes, moving, free)
     try:
-        answer, _ = fitted(values, shapes_at, owner, np.array(start))
+        answer, _ = fitted(values, group.shapes_at, group.owner, group.start)
     except np.linalg.LinAlgError:
         return None
-    found = at(answer)
+    found = group.at(answer)
     if not plausible(found, shapes, beam, width):
         return None
     return covered(images, known, found, free, sigma, noise)
+
+
+class _Group:
+    """Gaussians at pixels (n,) as functions of what is fitted: the places of those moving, and the first one's size."""
+
+    def __init__(
+        self, x: np.ndarray, y: np.ndarray, shapes: Sequence[Shape], moving: Sequence[int], free: bool
+    ) -> None:
+        self.x, self.y, self.shapes, self.moving, self.free = x, y, shapes, list(moving), free
+        self.places = np.array([(s.x, s.y) for s in shapes], float)
+        self.inverses = np.linalg.inv(np.stack([s.matrix for s in shapes]))
+        root = list(to_root(shapes[0].matrix)) if free else []
+        self.start = np.concatenate([self.places[self.moving].ravel(), root])
+        self.owner = np.array([i for i in self.moving for _ in (0, 1)] + ([0, 0, 0] if free else []))
+
+    def _taken_apart(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        places = self.places.copy()
+        places[self.moving] = parameters[: 2 * len(self.moving)].reshape(-1, 2)
+        return places, parameters[2 * len(self.moving) :]
+
+    def at(self, parameters: np.ndarray) -> list[Shape]:
+        """The Gaussians for some parameters."""
+        places, root = self._taken_apart(parameters)
+        matrices = [shape.matrix for shape in self.shapes]
+        if self.free:
+            matrices[0] = from_root(root)
+        return [Shape(float(x), float(y), matrix) for (x, y), matrix in zip(places, matrices, strict=True)]
+
+    def shapes_at(self, parameters: np.ndarray) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
+        """Their values (shapes, n), and what computes the derivatives of those by the parameters, (parameters, n)."""
+        places, root = self._taken_apart(parameters)
+        inverses = self.inverses
+        if self.free:
+            inverses = inverses.copy()
+            inverses[0] = _inverse_from_root(root)
+        dx, dy = self.x - places[:, :1], self.y - places[:, 1:]
+        (xx, xy), yy = inverses[:, 0].T[:, :, None], inverses[:, 1, 1:]
+        pull_x, pull_y = xx * dx + xy * dy, xy * dx + yy * dy
+        basis = np.exp(-0.5 * np.minimum(pull_x * dx + pull_y * dy, 1400))
+
+        def slopes() -> np.ndarray:
+            made = np.empty((len(parameters), len(self.x)))
+            for k, i in enumerate(self.moving):
+                np.multiply(basis[i], pull_x[i], out=made[2 * k])
+                np.multiply(basis[i], pull_y[i], out=made[2 * k + 1])
+            if self.free:  # by S_xx, S_xy, S_yy; those by x and y are the first two, times the pulls again
+                by_size = np.stack([0.5 * made[0] * pull_x[0], made[0] * pull_y[0], 0.5 * made[1] * pull_y[0]])
+                np.matmul(by_root(root), by_size, out=made[2 * len(self.moving) :])
+            return made
+
+        return basis, slopes
 
 
 def plausible(found: Sequence[Shape], start: Sequence[Shape], beam: np.ndarray, width: float) -> bool:
@@ -162,8 +195,9 @@ def covered(
 
     Neighbours' amplitudes and places are fitted with it; its own image is what is looked at.
     """
-    ny, nx = known.shape
-    yy, xx = np.mgrid[:ny, :nx]
+    part = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(known))
+    known, images = known[part], images[:, *part]
+    yy, xx = np.mgrid[part]
     basis = np.stack([shape.image(xx, yy) for shape in shapes]) * known
     flat = basis.reshape(len(basis), -1)
     gram = flat @ flat.T
@@ -223,6 +257,14 @@ def from_root(parameters: np.ndarray) -> np.ndarray:
     a, c = np.exp(np.clip([a, c], -20, 20))
     root = np.array([[a, 0.0], [b, c]])
     return root @ root.T
+
+
+def _inverse_from_root(parameters: np.ndarray) -> np.ndarray:
+    """The inverse of what `from_root` makes."""
+    a, b, c = parameters
+    a, c = np.exp(np.clip([a, c], -20, 20))
+    off = -b / (a * c * c)
+    return np.array([[1 / a**2 + (b / (a * c)) ** 2, off], [off, 1 / c**2]])
 
 
 def by_root(parameters: np.ndarray) -> np.ndarray:

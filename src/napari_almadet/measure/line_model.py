@@ -262,11 +262,14 @@ class _Problem:
             centre, log = parameters.reshape(2, count)
             return centre, least + np.exp(np.clip(log, -6, 10))
 
-        def shapes_at(parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def shapes_at(parameters: np.ndarray) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
             centre, width = rows_of(parameters)
             unit, by_centre, by_width = profiles(self.channel, centre, width)
-            slopes = np.concatenate([by_centre, by_width * (width - least)[:, None]])
-            return unit @ self.white.T, slopes @ self.white.T
+
+            def slopes() -> np.ndarray:
+                return np.concatenate([by_centre, by_width * (width - least)[:, None]]) @ self.white.T
+
+            return unit @ self.white.T, slopes
 
         begin = np.array([[c for c, _ in start], [np.log(max(w - least, 0.05)) for _, w in start]]).ravel()
         try:

@@ -18,6 +18,7 @@ from skimage.segmentation import watershed
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.noise import Noise
+from napari_almadet.measure.planes import blurred, channel_sums
 
 # FWHM in beams, and channels; wider ones only where the source is wide itself
 KERNELS = ((0.0, 1), (0.0, 3), (1.0, 1), (1.0, 3), (1.0, 7), (1.0, 15))
@@ -31,12 +32,17 @@ THRESHOLDS = (4.0, 4.5, 5.0, 6.0)  # sigma: lower ones hold more noise than ligh
 NEGATIVE = 0.02  # share of voxels as far below zero, with which a threshold is low enough
 SPARE = 10  # negative voxels that do not count
 SEED_REACH = 0.8  # beams about a detection, within which its brightest voxel is looked for
+FIRST_REACH = 10  # pixels and channels about a detection, in which its mask is looked for to begin with
 GROWTH = 0.35  # beams (and one channel) by which a mask grows: light under the threshold
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Highest and lowest answer of all kernels at each voxel, and the answer of :data:`REFERENCE`, in sigma."""
+    """Highest and lowest answer of all kernels at each voxel, and the answer of :data:`REFERENCE`, in sigma.
+
+    What no kernel lifts over the lowest of :data:`THRESHOLDS`, or puts as far below zero, is 0 in the first two.
+    Where the band is too short for the reference, the highest answer at each voxel takes its place.
+    """
 
     highest: np.ndarray
     lowest: np.ndarray
@@ -67,36 +73,43 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
     half
         Beams from the source's middle to its border, as it was found.
     """
-    highest, lowest = np.full(scaled.shape, -9, np.float32), np.full(scaled.shape, 9, np.float32)
-    reference, full = None, known.all()
+    highest, lowest = np.zeros((2, *scaled.shape), np.float32)
+    reference, full = None, bool(known.all())
+    short = not suits(REFERENCE[1], width, len(scaled))
     fwhm, plane = -1.0, scaled
     more = (WIDE_KERNELS if half > WIDE else ()) + (WIDEST_KERNELS if half > WIDEST else ())
-    for size, channels in KERNELS + more:
-        too_long = channels > max(1, MOST_OF_BAND * len(scaled)) or (
-            channels > 3 and channels > MOST_OF_LINE * width + 1
-        )
-        if too_long:
-            continue
+    for size, channels in (kernel for kernel in KERNELS + more if suits(kernel[1], width, len(scaled))):
         if size != fwhm:
             fwhm, plane = size, smoothed(scaled, size * beam, 1)
-        seen = smoothed(plane, 0, channels) / np.float32(noise.smoothed(size * beam, channels))
-        below = seen[seen < 0] if full else seen[(seen < 0) & known]
+        seen = smoothed(plane, 0, channels).ravel()
+        unit = noise.smoothed(size * beam, channels)
+        below = np.flatnonzero(seen < 0 if full else (seen < 0) & known.ravel())
         if below.size > 500:
-            spread = float(np.median(below[:: max(1, below.size // 20000)])) / -NORMAL_MAD
-            seen /= np.float32(np.clip(spread, 1, 3))
-        np.maximum(highest, seen, out=highest)
-        np.minimum(lowest, seen, out=lowest)
-        if (size, channels) == REFERENCE:
-            reference = seen
-    return Contrast(highest, lowest, highest if reference is None else reference)
+            spread = float(np.median(seen[below[:: max(1, below.size // 20000)]])) / -NORMAL_MAD
+            unit *= float(np.clip(spread / unit, 1, 3))
+        for extreme, kept, beyond in (
+            (np.maximum, highest.ravel(), seen > THRESHOLDS[0] * unit),
+            (np.minimum, lowest.ravel(), seen < -THRESHOLDS[0] * unit),
+        ):
+            where = np.flatnonzero(beyond)  # few, so that whole planes need not be compared
+            kept[where] = extreme(kept[where], seen[where] / np.float32(unit))
+        if (size, channels) == REFERENCE or short:
+            answer = (seen / np.float32(unit)).reshape(scaled.shape)
+            reference = answer if reference is None else np.maximum(reference, answer)
+    assert reference is not None
+    return Contrast(highest, lowest, reference)
+
+
+def suits(channels: int, width: float, n_channels: int) -> bool:
+    """Whether a kernel of so many channels is not too long for a line and a band."""
+    return channels <= max(1, MOST_OF_BAND * n_channels) and (channels <= 3 or channels <= MOST_OF_LINE * width + 1)
 
 
 def smoothed(planes: np.ndarray, fwhm: float, channels: int) -> np.ndarray:
     """Planes (channels, ny, nx) after a Gaussian of ``fwhm`` pixels and a mean over some channels."""
     if fwhm > 0:
-        sigma = fwhm * gaussian_fwhm_to_sigma
-        planes = ndimage.gaussian_filter(planes, (0, sigma, sigma), mode="constant", truncate=3.0)
-    return ndimage.uniform_filter1d(planes, channels, axis=0, mode="constant") if channels > 1 else planes
+        planes = blurred(planes, fwhm * gaussian_fwhm_to_sigma)
+    return channel_sums(planes, channels) / np.float32(channels) if channels > 1 else planes
 
 
 def brightest_voxel(
@@ -135,22 +148,45 @@ def parted(contrast: Contrast, threshold: float, seeds: Sequence[tuple[int, int,
         Labels, int32: 0 for none, 1 for the first seed, and so on; parts without a seed are left out.
     """
     over = contrast.highest > threshold
-    parts = ndimage.label(over, np.ones((3, 3, 3)))[0]
     labels = np.zeros(over.shape, np.int32)
-    whose: dict[int, list[int]] = {}
-    for number, seed in enumerate(seeds, 1):
-        if parts[seed]:
-            whose.setdefault(int(parts[seed]), []).append(number)
-    for part, numbers in whose.items():
-        inside = parts == part
-        if len(numbers) == 1:
-            labels[inside] = numbers[0]
+    for seed in seeds:
+        if not over[seed] or labels[seed]:
             continue
-        markers = np.zeros(over.shape, np.int32)
+        part, inside = hanging_together(over, seed)
+        within = {
+            n: tuple(int(i - p.start) for i, p in zip(other, part, strict=True))
+            for n, other in enumerate(seeds, 1)
+            if all(p.start <= i < p.stop for i, p in zip(other, part, strict=True))
+        }
+        numbers = [n for n, place in within.items() if inside[place]]
+        if len(numbers) == 1:
+            labels[part][inside] = numbers[0]
+            continue
+        markers = np.zeros(inside.shape, np.int32)
         for number in numbers:
-            markers[seeds[number - 1]] = number
-        labels += watershed(-contrast.reference, markers, mask=inside).astype(np.int32)
+            markers[within[number]] = number
+        labels[part] += watershed(-contrast.reference[part], markers, mask=inside).astype(np.int32)
     return labels
+
+
+def hanging_together(over: np.ndarray, seed: tuple[int, int, int]) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The voxels that touch each other, by their corners too, and one of which is the seed: where they are, and which.
+
+    They are looked for in a part about the seed that grows until none of them lies at its border.
+    """
+    reach = FIRST_REACH
+    while True:
+        part = tuple(slice(max(0, i - reach), min(n, i + reach + 1)) for i, n in zip(seed, over.shape, strict=True))
+        parts = ndimage.label(over[part], np.ones((3, 3, 3)))[0]
+        inside = parts == parts[tuple(i - p.start for i, p in zip(seed, part, strict=True))]
+        ends = [
+            (p.start > 0 and np.moveaxis(inside, axis, 0)[0].any())
+            or (p.stop < n and np.moveaxis(inside, axis, 0)[-1].any())
+            for axis, (p, n) in enumerate(zip(part, over.shape, strict=True))
+        ]
+        if not any(ends):
+            return part, inside
+        reach *= 2
 
 
 def dilated(mask: np.ndarray, pixels: int, channels: int) -> np.ndarray:

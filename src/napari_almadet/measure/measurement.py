@@ -150,7 +150,7 @@ def measure_source(
     made.blended = any(np.hypot(seeds[j].x - seed.x, seeds[j].y - seed.y) < BLENDED * scale.fwhm for j in group[1:])
     found = None
     if seed.lines:
-        made.lines = lines = np.where(cutout.known, cutout.values - parts.continuum, np.float32(0))
+        made.lines = lines = cutout.less(parts.continuum)
         sharing = [me, *(j for j in group[1:] if in_one_line(seed, seeds[j]))]
         task = LineTask(cutout, seeds, sharing, lines, parts, scale)
         found, shapes = fit_the_line(task, made)
@@ -520,12 +520,6 @@ def by_mask(task: LineTask, made: Measured, shapes: Sequence[Shape]) -> None:
     made.chi, left = chi_in_mask(task.lines, [made.shape or shapes[0], *shapes[1:]], parts, cutout, scale.fwhm, width)
     if made.chi < UNLIKE or left < UNEXPLAINED:
         return
-    sum_the_mask(task, made)
-
-
-def sum_the_mask(task: LineTask, made: Measured) -> None:
-    """Flux of a mask's voxels without continuum, with its error; centroid and widths of their spectrum."""
-    parts, scale, cutout = task.parts, task.scale, task.cutout
     made.method, made.size, made.resolved = "mask", None, True
     weights = parts.mask * (scale.flux * scale.width).astype(np.float32)[:, None, None]
     if parts.told:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ ON_SOURCE = 4.5  # sigma of a smoothed spectrum, over which a pixel is no noise
 FEW = 8  # channels, with fewer of which there is no telling which value is an outlier
 CLIP = 3.5  # sigma, beyond which a value tells nothing of the level of the others
 UNIFORM = 0.04  # scatter of the noise over the blocks, beyond its error, under which it is the same everywhere
+POWERS = 32  # transforms of the correlation that are kept, of as many sizes of images
 LEAST_PAIRS = 0.02  # of the pixels, that must be so far apart for their correlation to be told
 
 
@@ -68,12 +70,21 @@ class Noise:
         """Pixels beyond which no correlation is known."""
         return len(self.spatial) // 2
 
+    @cached_property
+    def _powers(self) -> dict[tuple[int, int], np.ndarray]:
+        return {}
+
     def power(self, shape: tuple[int, int]) -> np.ndarray:
         """Transform of the spatial correlation on a periodic grid, as `scipy.fft.rfft2` has it: never negative."""
-        kernel = np.zeros(shape)
-        lag = np.arange(-self.reach, self.reach + 1)
-        np.add.at(kernel, np.ix_(lag % shape[0], lag % shape[1]), self.spatial)
-        return np.clip(rfft2(kernel).real, 0, None)
+        known = self._powers
+        if shape not in known:
+            kernel = np.zeros(shape)
+            lag = np.arange(-self.reach, self.reach + 1)
+            np.add.at(kernel, np.ix_(lag % shape[0], lag % shape[1]), self.spatial)
+            if len(known) >= POWERS:
+                known.clear()
+            known[shape] = np.clip(rfft2(kernel).real, 0, None)
+        return known[shape]
 
     def correlated(self, images: np.ndarray) -> np.ndarray:
         """Images (..., ny, nx) times the matrix of the pixels' correlation."""
@@ -101,6 +112,10 @@ class Noise:
 
     def spatial_variance(self, weights: np.ndarray) -> float:
         """Variance of the sum of one plane's pixels of unit noise with weights (ny, nx)."""
+        used = [np.flatnonzero(weights.any(axis=axis)) for axis in (1, 0)]
+        if not len(used[0]):
+            return 0.0
+        weights = weights[tuple(slice(i[0], i[-1] + 1) for i in used)]
         return max(float((self.correlated(weights) * weights).sum()), 0.0)
 
     def variance(self, weights: np.ndarray, level: np.ndarray | float = 1.0) -> float:

@@ -1,0 +1,65 @@
+"""Passes over planes (channels, ny, nx) for which numpy's and scipy's general functions take several times as long.
+
+What is where a mask is true is multiplied rather than chosen, since a processor guesses at choices; counts are added
+up in bytes; medians of few values come from sorting, which processors do in parallel within a row.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import ndimage
+
+BAND_SIDE = 256  # pixels along a side, up to which a product with a matrix is faster than a filter's sliding sum
+TRUNCATE = 3.0  # sigma, at which Gaussians are cut off
+
+
+def counted(mask: np.ndarray) -> np.ndarray:
+    """How often a mask is true along its first axis, as integers."""
+    total = np.zeros(mask.shape[1:], np.intp)
+    for first in range(0, len(mask), 255):  # so many fit into a byte
+        total += np.add.reduce(mask[first : first + 255].view(np.uint8), axis=0, dtype=np.uint8)
+    return total
+
+
+def median_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Median along the first axis of the values where a mask is true; 0 where it is nowhere."""
+    rows = np.moveaxis(values, 0, -1)
+    if mask.all():
+        rows = np.sort(rows, axis=-1)
+        n = rows.shape[-1]
+        return np.asarray((rows[..., (n - 1) // 2] + rows[..., n // 2]) / 2)
+    n = counted(mask)
+    rows = np.sort(np.where(np.moveaxis(mask, 0, -1), rows, np.inf), axis=-1)
+    middle = [np.take_along_axis(rows, i[..., None], -1)[..., 0] for i in (np.maximum(n - 1, 0) // 2, n // 2)]
+    return np.where(n > 0, (middle[0] + middle[1]) / 2, 0)
+
+
+@lru_cache(maxsize=32)
+def _band(n: int, sigma: float, dtype: str) -> np.ndarray:
+    """The matrix (n, n) of a Gaussian filter with zeros beyond the ends."""
+    matrix = ndimage.gaussian_filter1d(np.eye(n), sigma, axis=0, mode="constant", truncate=TRUNCATE).astype(dtype)
+    matrix.flags.writeable = False
+    return matrix
+
+
+def blurred(planes: np.ndarray, sigma: float) -> np.ndarray:
+    """Planes after a Gaussian of ``sigma`` pixels, with zeros beyond the border."""
+    ny, nx = planes.shape[1:]
+    if max(ny, nx) > BAND_SIDE:
+        return np.asarray(ndimage.gaussian_filter(planes, (0, sigma, sigma), mode="constant", truncate=TRUNCATE))
+    kind = planes.dtype.str
+    return _band(ny, sigma, kind) @ (planes.reshape(-1, nx) @ _band(nx, sigma, kind)).reshape(planes.shape)
+
+
+def channel_sums(planes: np.ndarray, channels: int) -> np.ndarray:
+    """Sum over each channel and its neighbours, so many in all, with zeros beyond the ends; the planes if one."""
+    if channels == 1:
+        return planes
+    total = planes.copy()
+    for step in range(1, channels // 2 + 1):
+        total[step:] += planes[:-step]
+        if step <= (channels - 1) // 2:
+            total[:-step] += planes[step:]
+    return total

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_almadet.measure import planes
+from napari_almadet.measure.mask import Contrast, hanging_together, parted
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(1).normal(size=(40, 33, 21)).astype(np.float32)
+
+
+def test_trues_are_counted_beyond_what_a_byte_holds(noise):
+    mask = np.repeat(noise > 0.3, 15, axis=0)
+    np.testing.assert_array_equal(planes.counted(mask), mask.sum(axis=0))
+
+
+def test_the_median_is_numpys_of_what_is_in_the_mask_and_zero_without(noise):
+    mask = np.random.default_rng(2).random(noise.shape) < 0.4
+    mask[:, 0, 0] = False
+    mask[1:, 1, 1], mask[0, 1, 1] = False, True
+    seen = planes.median_where(noise, mask)
+    assert seen[0, 0] == 0
+    assert seen[1, 1] == noise[0, 1, 1]
+    expected = [np.median(noise[:, y, x][mask[:, y, x]]) for y in range(2, 33) for x in range(21)]
+    np.testing.assert_allclose(seen[2:].ravel(), expected, rtol=1e-6)
+    np.testing.assert_allclose(planes.median_where(noise, np.ones_like(mask)), np.median(noise, axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("side", [planes.BAND_SIDE, 10])
+def test_blurred_planes_are_those_of_scipys_filter_whichever_way_they_are_made(noise, monkeypatch, side):
+    monkeypatch.setattr(planes, "BAND_SIDE", side)
+    for sigma in (0.8, 3.5, 20.0):
+        expected = ndimage.gaussian_filter(noise, (0, sigma, sigma), mode="constant", truncate=planes.TRUNCATE)
+        np.testing.assert_allclose(planes.blurred(noise, sigma), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 9, 15, 60])
+def test_sums_over_channels_are_those_of_scipys_filter(noise, channels):
+    expected = channels * ndimage.uniform_filter1d(noise, channels, axis=0, mode="constant")
+    np.testing.assert_allclose(planes.channel_sums(noise, channels), expected, atol=1e-5)
+
+
+def test_what_hangs_together_is_found_however_far_it_reaches():
+    over = np.zeros((60, 70, 50), bool)
+    over[5:55, 30, 20] = over[30, 4:66, 21] = True  # a cross of which the arms touch by their edges
+    over[10, 10, 10] = over[59, 69, 49] = True
+    part, inside = hanging_together(over, (30, 30, 20))
+    found = np.zeros_like(over)
+    found[part] = inside
+    labels = ndimage.label(over, np.ones((3, 3, 3)))[0]
+    np.testing.assert_array_equal(found, labels == labels[30, 30, 20])
+
+
+def test_detections_in_one_emission_share_it_and_one_beside_it_has_its_own():
+    z, y, x = np.indices((12, 40, 60))
+    blob = [np.exp(-((z - 6) ** 2 + (y - 20) ** 2 + (x - at) ** 2) / 30) for at in (12, 22, 50)]
+    image = (10 * sum(blob)).astype(np.float32)
+    seen = Contrast(np.where(image > 4, image, 0), np.zeros_like(image), image)
+    labels = parted(seen, 4.0, [(6, 20, 12), (6, 20, 22), (6, 20, 50), (0, 0, 0)])
+    assert [labels[6, 20, at] for at in (12, 22, 50)] == [1, 2, 3]
+    np.testing.assert_array_equal(labels > 0, image > 4)
+    assert np.count_nonzero(labels == 1) == pytest.approx(np.count_nonzero(labels == 2), rel=0.2)
