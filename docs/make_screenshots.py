@@ -19,9 +19,9 @@ from qtpy.QtWidgets import QApplication, QComboBox, QMenu, QPushButton
 
 from napari_almadet.plugin import keeper
 from napari_almadet.plugin.detect_widget import INSPECTOR
-from napari_almadet.plugin.figure import write_figure
 from napari_almadet.plugin.panels import PLUGIN, open_widget
 from napari_almadet.plugin.session import Session
+from napari_almadet.products.figure import write_figure
 
 IMAGES = Path(__file__).parent / "images"
 EVERY = ("start", "running", "found", "judged", "editing", "lines", "inspector", "export")

@@ -28,31 +28,37 @@ SOURCE = ROOT / "src" / PACKAGE
 # Each room and the rooms it may import: only rooms named above it, so that no arrows close a circle.
 ARROWS = {
     "constants": set(),
+    "processes": set(),
     "progress": set(),
     "settings": set(),
     "threads": set(),
     "networks": {"threads"},
     "cube": {"constants", "progress", "settings", "threads"},
-    "simulation": {"constants", "cube"},
+    "simulation": {"constants", "processes", "threads", "cube"},
     "catalogue": {"cube", "settings"},
     "measure": {"constants", "progress", "settings", "cube", "catalogue"},
     "paper": {"progress", "settings", "cube", "catalogue", "measure"},
     "search": {"constants", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"},
     "detection": {"progress", "settings", "threads", "networks", "cube", "catalogue", "measure", "paper", "search"},
     "remeasure": {"progress", "settings", "cube", "catalogue", "measure", "paper", "search", "detection"},
-    "batch": {"progress", "settings", "threads", "cube", "catalogue", "paper", "search", "detection"},
+    "batch": {"processes", "progress", "settings", "threads", "cube", "catalogue", "paper", "search", "detection"},
     "inspection": {"constants", "cube", "catalogue", "measure"},
-    "evaluation": {"constants", "settings", "networks", "cube", "catalogue", "measure", "simulation", "detection"},
+    "products": {"constants", "progress", "cube", "catalogue", "measure", "inspection"},
+    "evaluation": {
+        *("constants", "processes", "settings", "threads", "networks", "cube", "catalogue", "measure", "simulation"),
+        "detection",
+    },
     "training": {
-        *("progress", "settings", "networks", "cube", "measure", "paper", "search", "simulation", "evaluation"),
+        *("processes", "progress", "settings", "threads", "networks", "cube", "measure", "paper", "search"),
+        *("simulation", "evaluation"),
     },
     "plugin": {
         *("constants", "progress", "settings", "networks", "cube", "catalogue", "measure", "paper", "detection"),
-        *("remeasure", "simulation", "inspection"),
+        *("remeasure", "simulation", "inspection", "products"),
     },
     "cli": {
         *("progress", "settings", "networks", "cube", "catalogue", "detection", "batch", "simulation", "inspection"),
-        *("evaluation", "training", "plugin"),
+        *("evaluation", "training", "plugin", "products"),
     },
 }
 WINDOWED = {"plugin", "cli"}  # cli opens the plugin's window in `almadet demo`

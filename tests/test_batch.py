@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +241,20 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(many, tmp_path, jobs):
     assert ended(process.pid)
     names = {file.name for file in out.iterdir()} - {"catalog.ecsv", "cubes.ecsv"}
     assert names and all(is_result(out / name) for name in names)  # nothing half, nothing hidden
+
+
+def warning_too(task, report):
+    logging.getLogger("napari_almadet.somewhere").warning("the beam of %s is odd", task.path.name)
+    return Outcome(task, "searched")
+
+
+def logging_work(task, report):
+    """As a search does it."""
+    with batch.records_kept() as log:
+        outcome = warning_too(task, report)
+    return replace(outcome, log=tuple(log))
+
+
+def test_what_a_process_logs_comes_back_with_its_outcome():
+    (outcome,) = run(tasks_of("a"), logging_work, 2)
+    assert outcome.log == ("the beam of a.fits is odd",)

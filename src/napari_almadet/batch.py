@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import QTable, vstack
@@ -32,6 +31,7 @@ from napari_almadet.catalogue.result_folder import ABOUT, JOURNAL, is_result, wr
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.reading import read_cube, short_name
 from napari_almadet.cube.storage import split_address
+from napari_almadet.processes import Pool
 from napari_almadet.progress import Progress
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
@@ -46,8 +46,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 WITHOUT_EFFECT = ("device", "batch_size", "memory")  # settings that do not change what is found
-PROGRESS_SECONDS = 0.2  # between two messages of a worker
-PATIENCE = 10.0  # seconds a worker has to end when it is told to
+PROGRESS_SECONDS = 0.2  # s between two progress messages of a worker: smooth to the eye, no load on the pipe
 
 
 @dataclass(frozen=True)
@@ -278,97 +277,77 @@ def run(tasks: Sequence[Task], work: Work, jobs: int = 1, report: Report | None 
         for task in tasks:
             yield work(task, lambda progress, task=task: report(task, progress))
         return
-    waiting, workers = deque(tasks), []
+    waiting, idle = deque(tasks), []
+    busy: dict[Future[Outcome], _Worker] = {}
     threads = max(1, cores() // jobs)
     try:
-        while waiting or workers:
-            while waiting and len(workers) < jobs:
-                workers.append(_Worker(work, threads, waiting.popleft()))
-            for connection in wait([worker.connection for worker in workers]):
-                worker = next(w for w in workers if w.connection is connection)
-                try:
-                    message = connection.recv()
-                except (EOFError, OSError):
-                    workers.remove(worker)
-                    yield Outcome(worker.task, "failed", f"{worker.task.path}: {worker.end()}")
-                    continue
-                if isinstance(message, Progress):
-                    report(worker.task, message)
-                    continue
-                if waiting:
-                    worker.take(waiting.popleft())
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                worker = idle.pop() if idle else _Worker(work, threads)
+                busy[worker.begin(waiting.popleft())] = worker
+            done, _ = wait(busy, PROGRESS_SECONDS, FIRST_COMPLETED)
+            for worker in busy.values():
+                worker.pass_on(report)
+            for future in done:
+                worker = busy.pop(future)
+                outcome = worker.outcome(future)
+                if waiting and worker.is_alive(future):
+                    idle.append(worker)
                 else:
-                    workers.remove(worker)
-                    worker.end()
-                yield message
+                    worker.pool.stop()
+                yield outcome
     finally:
-        for worker in workers:
-            worker.end()
+        for worker in (*busy.values(), *idle):
+            worker.pool.stop()
 
 
 class _Worker:
-    """A process that does one task at a time, and the task it is at."""
+    """A pool of one process, so that a process that dies loses only its own task, and the task it is at."""
 
-    def __init__(self, work: Work, threads: int, task: Task):
-        context = get_context("spawn")  # a forked process would share torch's threads, of which it has none
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work, threads), daemon=True)
-        with _few_threads(threads):
-            self.process.start()
-        theirs.close()  # so that its death is the end of the connection
-        self.take(task)
+    def __init__(self, work: Work, threads: int):
+        self.messages, self.theirs = Pipe(duplex=False)
+        self.pool = Pool(1, threads, _start_worker, (work, self.theirs))
 
-    def take(self, task: Task) -> None:
+    def begin(self, task: Task) -> Future[Outcome]:
         self.task = task
-        with suppress(OSError):  # it is dead, which the next look at the connection tells
-            self.connection.send(task)
+        return self.pool.submit(_do, task)
 
-    def end(self) -> str:
-        """End the process, if it has not ended itself, and say how it did."""
-        self.connection.close()
-        self.process.join(0.2)  # it may be about to
-        for stop in (self.process.terminate, self.process.kill):
-            if self.process.exitcode is None:
-                stop()
-                self.process.join(PATIENCE)
-        code = self.process.exitcode
-        if code < 0:
-            name = signal.Signals(-code).name
-            return f"its process was ended by {name}" + ("; is there enough memory?" if name == "SIGKILL" else "")
-        return f"its process ended with code {code}"
+    def pass_on(self, report: Report) -> None:
+        """Report the progress that has come in since last time."""
+        with suppress(EOFError, OSError):  # the process has died, as its future tells
+            while self.messages.poll():
+                report(self.task, self.messages.recv())
+
+    def is_alive(self, future: Future[Outcome]) -> bool:
+        return not isinstance(future.exception(), BrokenProcessPool)
+
+    def outcome(self, future: Future[Outcome]) -> Outcome:
+        """The outcome of the task, also where the process died of it."""
+        error = future.exception()
+        if error is None:
+            return future.result()
+        how = f"{type(error).__name__}: {error}" if self.is_alive(future) else self.pool.how_it_ended()
+        return Outcome(self.task, "failed", f"{self.task.path}: {how}")
 
 
-def _serve(connection: Connection, work: Work, threads: int) -> None:
-    """What a worker does: tasks, until there are no more or nobody listens."""
-    import torch
+_here: dict[str, Any] = {}  # in a worker process: the work, and the connection that progress is sent through
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, which ends it,
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and that as an exception, so that nothing half is left
-    torch.set_num_threads(threads)
-    told = 0.0
+
+def _start_worker(work: Work, connection: Connection) -> None:
+    _here.update(work=work, connection=connection)
+
+
+def _do(task: Task) -> Outcome:
+    """One task, in a worker process."""
+    sent = 0.0
 
     def report(progress: Progress) -> None:
-        nonlocal told
-        if time.monotonic() - told >= PROGRESS_SECONDS:
-            told = time.monotonic()
-            connection.send(progress)
+        nonlocal sent
+        if time.monotonic() - sent >= PROGRESS_SECONDS:
+            sent = time.monotonic()
+            _here["connection"].send(progress)
 
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            connection.send(work(connection.recv(), report))
-
-
-@contextmanager
-def _few_threads(threads: int) -> Iterator[None]:
-    """Have a process that is started meanwhile use so many threads in its numerical libraries."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return _here["work"](task, report)
 
 
 # --- the tables of all ---------------------------------------------------------------------------------------------

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
-from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.detection import caveats, provenance
 from napari_almadet.measure.catalogue_row import NUMBERS, as_box
-from napari_almadet.measure.focus import focused_noise, pixel_snr
+from napari_almadet.measure.focus import (
+    brightest_pixel,
+    cut_out,
+    focus,
+    focused_noise,
+    global_snr,
+    pixel_snr,
+    voxel_noise,
+)
 from napari_almadet.measure.noise import Noise, noise_of
+from napari_almadet.measure.own_mask import bounded, box_of, measure_in_mask
 from napari_almadet.measure.source import measure
+from napari_almadet.measure.spectra import extract_spectra
 from napari_almadet.measure.stacking import at_edge, stack
+from napari_almadet.measure.tiling import cut
 from napari_almadet.paper.pipeline import focus_and_measure, frequency_denoising
 from napari_almadet.progress import finish
 from napari_almadet.search.lines import find_lines_again
@@ -81,6 +92,7 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
         edge=at_edge(box, detections.probability if np.isfinite(detections.probability).any() else detections.stacked),
         blended=False,
         peaks=(),
+        mask=None,
         origin=_touched(candidate),
         decisions=[*candidate.decisions],
     )
@@ -122,9 +134,9 @@ def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, i
     first = min(max(channels[0], 0), n_channels - 1)
     last = min(max(channels[1], first + 1), n_channels)
     refocused = replace(candidate, channels=(first, last), decisions=[*candidate.decisions], origin=_touched(candidate))
+    refocused.mask = None
     refocused.decide("own_range", first=first, last=last - 1)
-    # A line as wide as the range stands for it, so that noise and continuum are taken outside of it, and of the lines.
-    line = EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
+    line = _stand_in((first, last))
     if not candidate.peaks:
         return _measured(refocused, detections, (line,))
     measured = _measured(refocused, detections, (line, *candidate.peaks), candidate.kind)
@@ -150,6 +162,48 @@ def follow_line(candidate: Candidate, detections: Detections, peak: EmissionPeak
     followed.origin = _touched(candidate)
     followed.decide("own_line", centre=peak.centre, fwhm=peak.fwhm)
     return _measured(followed, detections, followed.peaks)
+
+
+def remask(candidate: Candidate, detections: Detections, mask: SourceMask) -> Candidate:
+    """Measure a candidate in the voxels of a mask that the astronomer painted.
+
+    Box and emission range become the mask's bounds, and flux, centre, widths and shape those of what is in it.  The
+    lines that were fitted stay.
+
+    Parameters
+    ----------
+    candidate
+        It is left as it is.
+    mask
+        Voxels of the cube.
+
+    Returns
+    -------
+    Candidate
+        A copy with the mask and all that is measured in it.
+
+    Raises
+    ------
+    ValueError
+        If the mask holds no voxel with data.
+    """
+    cube = detections.cube
+    known = np.isfinite(cube.read(*mask.slices))
+    kept = bounded(replace(mask, voxels=mask.voxels & known))
+    if kept is None:
+        raise ValueError("its mask holds no voxel with data")
+    channels = kept.slices[0]
+    painted = replace(candidate, box=box_of(kept), decisions=[*candidate.decisions], origin=_touched(candidate))
+    painted.channels = (channels.start, channels.stop)
+    painted.decide("own_mask", voxels=int(np.count_nonzero(kept.voxels)), first=channels.start, last=channels.stop - 1)
+    painted.spectrum = extract_spectra(cube, [painted.box])[0]
+    _look_at(painted, detections)
+    others = [c.mask for c in detections.kept if c.mask is not None and c.id != candidate.id]
+    measure_in_mask(painted, cube, _noise(detections), kept, others)
+    painted.parent, painted.edge = 0, at_edge(painted.box, detections.stacked)
+    if painted.status is not Status.KEPT:
+        painted.decide("own_candidate", Status.KEPT)
+    return painted
 
 
 def merge(
@@ -256,6 +310,25 @@ def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetwor
     return Detections(
         cube, settings, [], stacked, nowhere, provenance(cube, settings, networks, cube.sha256()), caveats(cube)
     )
+
+
+def _stand_in(channels: tuple[int, int]) -> EmissionPeak:
+    """A line as wide as a range, so that noise and continuum are taken outside of it."""
+    first, last = channels
+    return EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
+
+
+def _look_at(candidate: Candidate, detections: Detections) -> None:
+    """Give a candidate the image of its range, and the two S/N ratios in it."""
+    cutout = cut_out(detections.cube, candidate.box, crop := detections.settings.crop)
+    focused, local = focus(cutout.planes, candidate.channels), cutout.local(candidate.box)
+    lines = (_stand_in(candidate.channels), *candidate.peaks)
+    sigma = focused_noise(focused, voxel_noise(cutout.planes, lines), candidate.channels)
+    candidate.snr_global = global_snr(focused, local, sigma)
+    candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), local)[1]
+    margin = (len(focused) - crop) // 2
+    candidate.focused = cut(focused, (margin, margin), crop)
+    candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
 
 
 def _touched(candidate: Candidate) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from io import StringIO
 
 import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
+from astropy.io.votable import validate as validate_votable
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
 from regions import PixCoord, RectanglePixelRegion, Regions
@@ -91,6 +93,20 @@ def test_casa_regions_hold_the_very_channels_and_no_frame_that_casa_refuses(
     low, high = Regions.read(path)[0].meta["range"]
     assert (low, high) == (3 * u.chan, 11 * u.chan)
     assert "frame=" not in path.read_text()
+
+
+def test_the_first_channel_alone_is_a_range_to_casa_too(detections, tmp_path):
+    detections.kept[0].channels = (0, 1)  # CASA takes [0chan, 0chan] for no range: for all channels
+    path = write_regions(detections, tmp_path / "boxes.crtf")
+    assert "range=[0chan, 0.4chan]" in path.read_text().splitlines()[1 if detections.cube.celestial is None else 2]
+    assert read_boxes(path, detections.cube)[0][1] == (0, 1)
+
+
+def test_a_votable_has_no_texts_of_one_letter(detections, tmp_path):
+    for chosen in ([], detections.candidates):
+        text = write_catalogue(detections, tmp_path / "all.vot", chosen).read_text()
+        assert 'arraysize="1"' not in text
+        assert validate_votable(tmp_path / "all.vot", StringIO())
 
 
 SKIES = {
@@ -254,6 +270,9 @@ def test_excluded_regions_take_away_and_are_no_sources(detections, tmp_path):
     notes = []
     assert read_boxes(path, detections.cube, notes) == [(Box(25, 40, 30, 40), None)]
     assert notes == ["1 regions were left out: excluded regions take all of them away."]
+    path.write_text("image\n-circle(30,33,3)\n")
+    with pytest.raises(ExchangeError, match=r"drawn.reg holds no source\.$"):
+        read_boxes(path, detections.cube)
 
 
 def test_what_a_region_file_says_and_cannot_be_honoured_is_said(sky_cube, planes, tmp_path):
@@ -311,7 +330,7 @@ def test_ds9s_circles_and_points_become_boxes(detections, tmp_path):
         ("empty.csv", "a,b\n1,2\n", "neither the columns"),
         ("far.csv", "x,y\n900,900\n", "none inside the field"),
         ("no.fits", "not FITS", "cannot be read"),
-        ("no.reg", "circle(", "none inside the field|cannot be read"),
+        ("no.reg", "circle(", "none inside the field|no source|cannot be read"),
     ],
 )
 def test_what_cannot_be_taken_in_is_said(detections, tmp_path, name, text, reason):

@@ -10,7 +10,7 @@ from made_by_hand import make_detections
 
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.axes import spectral_axes
-from napari_almadet.plugin.describe import facts, readable, sexagesimal, sky_text, unit_text
+from napari_almadet.inspection.describe import facts, readable, sexagesimal, sky_text, unit_text
 
 
 def test_sexagesimal_text_is_the_position():

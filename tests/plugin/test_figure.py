@@ -10,7 +10,7 @@ from PIL import Image
 from napari_almadet.catalogue.export import ExchangeError
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.apertures import line_free
-from napari_almadet.plugin.figure import candidate_figure, write_figure, write_report
+from napari_almadet.products.figure import candidate_figure, write_figure, write_report
 
 
 @pytest.mark.parametrize("bare", [False, True])

@@ -71,6 +71,7 @@ SENTENCES = {
     "{allowed:g} GB (--memory)",
     "own_box": "your box: {width} x {height} pixels from x {x}, y {y}",
     "own_range": "your emission range: channels {first} to {last}",
+    "own_mask": "your mask: {voxels} voxels in channels {first} to {last}",
     "own_line": "your line: centre at channel {centre:.1f}, FWHM {fwhm:.1f} channels",
     "merged": "yours: candidates {numbers} made one",
     "split_off": "yours: split off candidate {id}",

@@ -67,6 +67,10 @@ def write_catalogue(detections: Detections, path: str | Path, candidates: Sequen
         table.meta = {"CREATOR": f"napari-almadet {detections.provenance.get('version', '')}".rstrip()}
     if form == "fits":
         table["note"] = [str(note).encode("ascii", "backslashreplace").decode() for note in table["note"]]
+    if form == "votable":  # a text of one letter is "arraysize='1'", which VOTable 1.3's erratum 3 deprecates
+        for name in table.colnames:
+            if table[name].dtype == np.dtype("U1"):
+                table[name] = table[name].astype("U2")
     with replacing(path) as beside:
         table.write(beside, format=form)
     return path
@@ -147,9 +151,10 @@ def _spectral_marks(channels: np.ndarray) -> list[str]:
     """CRTF's words for inclusive ranges (n, 2) of channels.
 
     The channels themselves: CASA rounds frequencies to the nearest channel, half upwards, so that a range from edge to
-    edge takes one more at its upper end, and knows neither HELIOCEN, SOURCE nor LOCALGRP, and refuses the file.
+    edge takes one more at its upper end, and knows neither HELIOCEN, SOURCE nor LOCALGRP, and refuses the file.  Twice
+    zero is no range to CASA, which then takes all channels: the first channel alone ends at 0.4, which it rounds down.
     """
-    return [f"range=[{first}chan, {last}chan]" for first, last in channels]
+    return [f"range=[{first}chan, {last or '0.4'}chan]" for first, last in channels]
 
 
 def write_spectra(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
@@ -279,7 +284,8 @@ def read_boxes(
     ny, nx = cube.shape[1:]
     inside = [(b, z) for b, z in found if b.x1 > 0 and b.y1 > 0 and b.x0 < nx and b.y0 < ny]
     if not inside:
-        raise ExchangeError(f"{path.name} holds {len(found)} sources, but none inside the field of {cube.name}.")
+        held = f"{len(found)} sources, but none inside the field of {cube.name}" if found else "no source"
+        raise ExchangeError(f"{path.name} holds {held}.")
     return inside
 
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import gc
-import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from astropy import units as u
 from astropy.stats import mad_std
 
@@ -28,10 +25,12 @@ from napari_almadet.evaluation.finders import FINDERS, Field, Source
 from napari_almadet.evaluation.matched_filter import gaussian_profile
 from napari_almadet.evaluation.results import TRUTH, Results, StaleResults
 from napari_almadet.networks.weights import pick_device
+from napari_almadet.processes import Pool
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.products import SimulatedCube, write_psf
+from napari_almadet.threads import cores
 
 NOISE_WINDOW = 48  # pixels on a side about a source, in which the noise is measured
 # Of the truth table, as `simulation.dataset.truth_table` describes it.
@@ -308,7 +307,6 @@ class _Worker:
 
 def _start_worker(*arguments) -> None:
     global _worker
-    torch.set_num_threads(1)
     _worker = _Worker(*arguments)
 
 
@@ -394,7 +392,7 @@ def _same(stored: dict, truth: dict) -> bool:
 
 def default_jobs(device: str) -> int:
     """Processes that make sense: one a core, but one alone on a GPU."""
-    return 1 if pick_device(device).type != "cpu" else os.cpu_count() or 1
+    return 1 if pick_device(device).type != "cpu" else cores()
 
 
 def _each(tasks: list[tuple], worker: tuple, jobs: int) -> Iterator[tuple[str, dict[str, dict]]]:
@@ -405,12 +403,7 @@ def _each(tasks: list[tuple], worker: tuple, jobs: int) -> Iterator[tuple[str, d
         for task in tasks:
             yield task[0], work(*task)
         return
-    pool = ProcessPoolExecutor(
-        min(jobs, len(tasks)), mp_context=get_context("spawn"), initializer=_start_worker, initargs=worker
-    )
-    try:
+    with Pool(min(jobs, len(tasks)), initializer=_start_worker, initargs=worker) as pool:
         futures = {pool.submit(_work, *task): task[0] for task in tasks}
         for future in as_completed(futures):
             yield futures.pop(future), future.result()
-    finally:  # also when the caller stops asking
-        pool.shutdown(cancel_futures=True)

@@ -520,6 +520,12 @@ def by_mask(task: LineTask, made: Measured, shapes: Sequence[Shape]) -> None:
     made.chi, left = chi_in_mask(task.lines, [made.shape or shapes[0], *shapes[1:]], parts, cutout, scale.fwhm, width)
     if made.chi < UNLIKE or left < UNEXPLAINED:
         return
+    sum_the_mask(task, made)
+
+
+def sum_the_mask(task: LineTask, made: Measured) -> None:
+    """Flux of a mask's voxels without continuum, with its error; centroid and widths of their spectrum."""
+    parts, scale, cutout = task.parts, task.scale, task.cutout
     made.method, made.size, made.resolved = "mask", None, True
     weights = parts.mask * (scale.flux * scale.width).astype(np.float32)[:, None, None]
     if parts.told:

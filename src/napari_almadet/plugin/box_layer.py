@@ -104,6 +104,7 @@ class BoxLayer:
         self._look: Look | None = None  # None where it is to be worked out anew
         self._colour_by = "verdict"
         self._everywhere = False
+        self._instead = False
         self._redrawing = False
         self._pressed = False
         self._unsynced = False
@@ -167,6 +168,16 @@ class BoxLayer:
             self._everywhere = everywhere
             self.show()
 
+    @property
+    def instead(self) -> bool:
+        """Whether masks are drawn in place of boxes, which then only candidates without a mask have."""
+        return self._instead
+
+    @instead.setter
+    def instead(self, instead: bool) -> None:
+        self._instead = instead
+        self.show()
+
     def paint(self) -> None:
         """Work out the colours of the boxes, and show them."""
         if self.layer is None or not self.layer.nshapes:
@@ -200,6 +211,9 @@ class BoxLayer:
             colours[look.ours, 3] = 0
         elif not self._everywhere and channel is not None:
             colours[look.ours & ~((look.first <= channel) & (channel <= look.last)), 3] = 0
+        if self._instead and not self.tool:
+            masked = [candidate.id for candidate in self.owner.candidates if candidate.mask is not None]
+            colours[look.ours & np.isin(look.numbers, masked), 3] = 0
         thin = self.line_width()
         bold = np.isin(look.numbers, [candidate.id for candidate in self.owner.chosen]) & (not self.tool)
         widths = np.where(look.ours, np.where(bold, BOLD * thin, thin), self.layer.edge_width)

@@ -29,7 +29,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_almadet.catalogue.candidate import VERDICTS, Candidate, Status
-from napari_almadet.plugin.describe import number, sexagesimal
+from napari_almadet.inspection.describe import number, sexagesimal
 from napari_almadet.plugin.layers import COLOURINGS, box_colours
 from napari_almadet.plugin.session import KEYS, Filter, Session
 from napari_almadet.plugin.theme import Colours, small_font, small_print
@@ -397,10 +397,18 @@ class CandidateTable(QWidget):
         self.edit_button = QPushButton("Edit boxes")
         self.edit_button.setToolTip("Move boxes and drag their corners: each is measured again")
         self.edit_button.clicked.connect(lambda on: session.use("edit" if on else ""))
-        for button in (self.draw_button, self.edit_button):
+        self.paint_button = QPushButton("Paint mask")
+        self.paint_button.setToolTip(
+            "napari's brush on the selected candidate's mask, in the channel on screen; after each stroke it is "
+            "measured anew.\nThe layer's controls have eraser, bucket, polygon and brush size; “n edit dim” 3 paints "
+            "in neighbouring channels too.\nA label number that no candidate has makes one of your own"
+        )
+        self.paint_button.clicked.connect(lambda on: session.use("paint" if on else ""))
+        for button in (self.draw_button, self.edit_button, self.paint_button):
             button.setCheckable(True)
         boxes = QHBoxLayout()
-        for widget in (self.colour_by, self.everywhere, self.draw_button, self.edit_button):
+        boxes.setSpacing(3)
+        for widget in (self.colour_by, self.everywhere, self.draw_button, self.edit_button, self.paint_button):
             boxes.addWidget(widget)
 
         layout = QVBoxLayout(self)
@@ -437,12 +445,13 @@ class CandidateTable(QWidget):
     def _show_tool(self, tool: str) -> None:
         self.draw_button.setChecked(tool == "draw")
         self.edit_button.setChecked(tool == "edit")
+        self.paint_button.setChecked(tool == "paint")
 
     def _refresh(self, *_: object) -> None:
         self.model.refresh()
         if self.model.columns != self._laid_out:
             self._lay_out()
-        for widget in (*self._buttons(), self.draw_button, self.edit_button):
+        for widget in (*self._buttons(), self.draw_button, self.edit_button, self.paint_button):
             widget.setEnabled(self.session.detections is not None)
         self._mark_rows()
         self._count()

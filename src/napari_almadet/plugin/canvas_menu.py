@@ -11,10 +11,11 @@ from qtpy.QtGui import QActionGroup
 from qtpy.QtWidgets import QMenu
 
 from napari_almadet.inspection.canvas_marks import contours_of, graticule
+from napari_almadet.inspection.describe import velocity_text
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.placement import Match
-from napari_almadet.plugin.describe import velocity_text
 from napari_almadet.plugin.layers import sky_plane, voxels
+from napari_almadet.plugin.mask_layer import Outline
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
@@ -44,6 +45,15 @@ class CanvasMenu(QMenu):
             "Coordinate grid", "Right ascension and declination, from the WCS", partial(self._show, "axes")
         )
         self.addSeparator()
+        self.outlines = self.addMenu("Draw candidates as")
+        self.outlines.setToolTip("Boxes, the outlines of their masks in the channel on screen, or both")
+        shapes = QActionGroup(self)
+        for outline in Outline:
+            action = shapes.addAction(outline.value)
+            action.setCheckable(True)
+            action.setChecked(outline is session.masks.outline)
+            action.triggered.connect(partial(self._outline, outline))
+            self.outlines.addAction(action)
         self.contours = self.addMenu("Contours of")
         self.contours.setToolTip("±3, 6, 12 … times the image's noise; of a cube, of its plane on screen")
         self.matching = self.addMenu("Match channels of several cubes")
@@ -77,6 +87,9 @@ class CanvasMenu(QMenu):
         self.beam.setEnabled(cube is not None and cube.beam is not None)
         self.axes.setEnabled(cube is not None and cube.celestial is not None)
         self.matching.setEnabled(len(self.session.places.cubes()) > 1)
+
+    def _outline(self, outline: Outline, *_: object) -> None:
+        self.session.masks.outline = outline
 
     def _match(self, by: Match | None, *_: object) -> None:
         self.session.places.by = by

@@ -13,8 +13,8 @@ from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
 from napari_almadet.catalogue.detections import brightness_unit
+from napari_almadet.inspection.describe import readable, unit_text, velocity_text
 from napari_almadet.plugin.box_layer import CLICK_SLOP, weak
-from napari_almadet.plugin.describe import readable, unit_text, velocity_text
 from napari_almadet.plugin.layers import voxels
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice

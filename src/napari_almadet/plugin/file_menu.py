@@ -160,7 +160,7 @@ class FileMenu(QMenu):
 
         def work() -> Path:
             from napari_almadet.catalogue import export as exchange
-            from napari_almadet.plugin import figure
+            from napari_almadet.products import figure
 
             if writer == "write_figure":
                 return figure.write_figure(detections, candidates, path)

@@ -17,11 +17,11 @@ from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.catalogue.detections import brightness_unit, channel_width
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.axes import SpectralAxis
+from napari_almadet.inspection.describe import mid_channel, readable, unit_text
 from napari_almadet.inspection.geometry import beam_outline, sky_vectors
 from napari_almadet.inspection.moments import Cut, contour_levels, cut_along, line_moments
 from napari_almadet.measure.focus import focus, focused_noise, source_radii
 from napari_almadet.plugin.cutouts import Cutouts
-from napari_almadet.plugin.describe import mid_channel, readable, unit_text
 from napari_almadet.plugin.layers import STATUS_COLOURS, sky_plane
 from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session

@@ -22,11 +22,11 @@ from qtpy.QtWidgets import (
 )
 
 from napari_almadet.catalogue.candidate import Candidate
+from napari_almadet.inspection.describe import MEANINGS, facts
 from napari_almadet.inspection.regions import region_statistics
 from napari_almadet.plugin.canvas_menu import CanvasMenu
 from napari_almadet.plugin.coordinates import Readout
 from napari_almadet.plugin.cutouts import Cutouts
-from napari_almadet.plugin.describe import MEANINGS, facts
 from napari_almadet.plugin.focus_view import FocusView
 from napari_almadet.plugin.look import Look
 from napari_almadet.plugin.look_menu import LookMenu

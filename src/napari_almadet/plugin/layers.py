@@ -13,6 +13,7 @@ from napari.utils.colormaps.standardize_color import transform_color
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
+from napari_almadet.inspection.describe import line_channel
 from napari_almadet.inspection.placement import SkyFrame
 
 if TYPE_CHECKING:
@@ -284,9 +285,12 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
     return detections.probability, meta, "image"
 
 
-def masks_layers(detections: Detections, image: Image) -> list[LayerDataTuple]:
-    """The voxels of the sources as labels, hidden until asked for; none without masks, or where memory is short."""
-    masked = any(candidate.mask is not None for candidate in detections.candidates)
+def masks_layers(detections: Detections, image: Image, always: bool = False) -> list[LayerDataTuple]:
+    """The voxels of the sources as labels, hidden until asked for; none where memory is short.
+
+    Without any mask there is a layer only if that is to be ``always``, for them to be painted in.
+    """
+    masked = always or any(candidate.mask is not None for candidate in detections.candidates)
     if not masked or np.prod(detections.cube.shape, dtype=float) > MOST_LABELS:
         return []
     meta = {
@@ -338,11 +342,6 @@ def rewrite(boxes: Shapes, features: pd.DataFrame, numbers: Sequence[int]) -> No
         if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):  # to set a column takes pandas 1 ms
             table.iloc[rows, column] = after
     boxes.events.features()
-
-
-def line_channel(candidate: Candidate) -> float:
-    """Channel of a candidate's line: the primary peak's centre; NaN where it has none."""
-    return candidate.primary.centre if candidate.primary else np.nan
 
 
 def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple[float, float] | None:

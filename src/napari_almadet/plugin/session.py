@@ -15,7 +15,7 @@ from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, Status
+from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.reviews import Carried, carry_over, match
@@ -23,6 +23,7 @@ from napari_almadet.plugin import layers
 from napari_almadet.plugin.background import in_background, in_turns
 from napari_almadet.plugin.box_layer import BoxLayer, weak
 from napari_almadet.plugin.cube_places import CubePlaces
+from napari_almadet.plugin.mask_layer import MaskLayer
 from napari_almadet.plugin.napari_workarounds import unobtrusive
 from napari_almadet.settings import Settings
 
@@ -151,6 +152,8 @@ class Session:
         Who sees to that, put here so that the panels share one.
     boxes
         The boxes of the candidates on the canvas.
+    masks
+        Their masks.
     places
         Where the cubes lie along the spectral axis.
     channel
@@ -163,7 +166,7 @@ class Session:
     Signals
     -------
     tool_changed
-        What the mouse does on the canvas: "draw" or "edit" boxes, or nothing of the kind ("").
+        What the mouse does on the canvas: "draw" or "edit" boxes, "paint" masks, or nothing of the kind ("").
     candidate_changed
         Anything about one candidate changed: verdict, note, box, emission range and what is
         measured in it.  The candidate is the same object as before.  Also when it was added
@@ -225,6 +228,7 @@ class Session:
         self._restoring = False
         self._taking_up = False
         self.boxes = BoxLayer(self)
+        self.masks = MaskLayer(self)
         self.places = CubePlaces(viewer)
 
         viewer.layers.events.inserted.connect(self._layer_inserted)
@@ -385,6 +389,7 @@ class Session:
     def _adopt(self, rows: pd.DataFrame | None = None) -> None:
         """Take up the detections that the present cube's result layers carry; ``rows`` are their features, if known."""
         self.boxes.adopt(None)
+        self.masks.adopt(None)
         cube = self.image.metadata.get("cube") if self.image is not None else None
         results = self._results(cube) if cube is not None else []
         self.detections = results[0].metadata["detections"] if results else None
@@ -394,6 +399,7 @@ class Session:
             self.features = layers.features(self.detections, self.detections.candidates) if rows is None else rows
         self.select(None)
         self.boxes.adopt(next((layer for layer in results if isinstance(layer, Shapes)), None))
+        self.masks.adopt(next((layer for layer in results if isinstance(layer, Labels)), None))
         self.detections_changed.emit(self.detections)
         self.boxes.fit()
         self._list()
@@ -515,16 +521,18 @@ class Session:
 
     @property
     def tool(self) -> str:
-        """What the mouse does on the canvas: "draw" or "edit" boxes, or nothing of the kind ("")."""
-        return self.boxes.tool
+        """What the mouse does on the canvas: "draw" or "edit" boxes, "paint" masks, or nothing of the kind ("")."""
+        return self.boxes.tool or self.masks.tool
 
     def use(self, tool: str) -> None:
-        """Let the user "draw" a box that becomes a candidate, "edit" boxes, or give the mouse back ("")."""
-        self.boxes.use(tool)
+        """Let the user "draw" a box of a new candidate, "edit" boxes, "paint" masks, or give the mouse back ("")."""
+        self.masks.use(tool)
+        if tool != "paint":
+            self.boxes.use(tool)
 
-    def using(self, tool: str) -> None:
+    def using(self, _: str) -> None:
         """What the mouse does on the canvas changed."""
-        self.tool_changed.emit(tool)
+        self.tool_changed.emit(self.tool)
 
     def boxed(self) -> list[Candidate]:
         """The candidates of the present detections, and those drawn that are still being measured."""
@@ -584,16 +592,16 @@ class Session:
             candidate.channels, candidate.focused = tuple(channels), None
             self.edited.emit([candidate])
         elif tuple(channels) != candidate.channels:
-            self._measure(candidate, _refocused, candidate, self.detections, tuple(channels))
+            self.measure(candidate, _refocused, candidate, self.detections, tuple(channels))
 
     def follow_line(self, candidate: Candidate, peak: EmissionPeak) -> None:
         """Measure a candidate on another of its lines, or on one that was fitted, in a thread."""
         if peak != candidate.primary or candidate.channels != peak.emission_range(self.detections.cube.shape[0]):
-            self._measure(candidate, _on_line, candidate, self.detections, peak)
+            self.measure(candidate, _on_line, candidate, self.detections, peak)
 
     def move(self, candidate: Candidate, box: Box) -> None:
         """Measure a candidate in another box, in a thread; `candidate_changed` follows."""
-        self._measure(candidate, self._moved, candidate, self.detections, box)
+        self.measure(candidate, self._moved, candidate, self.detections, box)
 
     def add(self, box: Box) -> Candidate | None:
         """Make a box the user's own candidate: it is measured in a thread, then listed and selected.
@@ -611,7 +619,7 @@ class Session:
         except ValueError as error:
             show_error(str(error))
             return None
-        self._measure(candidate, self._moved, candidate, self.detections, box, drawn=True)
+        self.measure(candidate, self._moved, candidate, self.detections, box, drawn=True)
         return candidate
 
     def _start_with(self, box: Box) -> None:
@@ -744,7 +752,13 @@ class Session:
 
         return move(candidate, detections, box, self.networks(detections.settings))
 
-    def _measure(self, candidate: Candidate, work: Callable[..., Candidate], *args: Any, drawn: bool = False) -> None:
+    def outlined(self, candidate: Candidate, detections: Detections, mask: SourceMask) -> Candidate:
+        """A candidate of the user's own, with the line in the box about its mask, measured in the mask."""
+        from napari_almadet.remeasure import remask
+
+        return remask(self._moved(candidate, detections, candidate.box), detections, mask)
+
+    def measure(self, candidate: Candidate, work: Callable[..., Candidate], *args: Any, drawn: bool = False) -> None:
         """Measure a candidate in a thread; what comes back is thrown away if a later request overtook it.
 
         It is taken whichever cube is on show by then: the candidate is changed among its own detections.
@@ -875,9 +889,6 @@ class Session:
     def _layer_inserted(self, event: Any) -> None:
         """Take up detections that come as layers, as from a folder that was dropped on napari."""
         found = event.value.metadata.get("detections")
-        if isinstance(event.value, Labels) and isinstance(found, Detections):
-            event.value.contour = 1  # outlines on each channel, beside the boxes
-            event.value.editable = False
         if isinstance(found, Detections) and not self._presenting and not self._taking_up:
             self._taking_up = True
             QTimer.singleShot(0, weak(self._take_up))  # once all layers that come with it are there
@@ -901,6 +912,8 @@ class Session:
             self.inspect(None)
         elif layer == self.boxes.layer:
             self.boxes.adopt(None)  # table and panels go on without
+        elif layer == self.masks.layer:
+            self.masks.adopt(None)
 
     def _layer_activated(self, event: Any) -> None:
         """Follow the user to another cube, by its own layer or by one of its results."""

@@ -30,9 +30,9 @@ from napari_almadet.inspection.apertures import (
     range_statistics,
 )
 from napari_almadet.inspection.axes import SpectralAxis
+from napari_almadet.inspection.describe import number, readable, unit_text
 from napari_almadet.inspection.regions import SMOOTHINGS, smoothed
 from napari_almadet.plugin.cutouts import Cutouts
-from napari_almadet.plugin.describe import number, readable, unit_text
 from napari_almadet.plugin.lines_menu import LinesMenu
 from napari_almadet.plugin.look import Look
 from napari_almadet.plugin.plots import Plot

@@ -8,12 +8,10 @@ line's centre -+ FWHM.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import replace
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from astropy.wcs import WCS
 from radio_beam import Beam
 
 from napari_almadet.cube.cube import Cube
+from napari_almadet.processes import Pool
 from napari_almadet.simulation.objects import Ground, clouds, galaxies, gaussians
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.processing import Processing, processed
@@ -45,6 +44,7 @@ from napari_almadet.simulation.scenarios import (
 )
 from napari_almadet.simulation.sky import SkyModel
 from napari_almadet.simulation.truth import object_table, parts_of, view_of
+from napari_almadet.threads import cores
 
 SAMPLE_SEED = 45  # a field of ordinary sources: SNR 10 to 27 in the stacked image
 # The three sets are streams of seeds that cannot meet.
@@ -221,14 +221,12 @@ def write_set(
     if not targets:
         return
     options = (scenario, observation, sky, mosaic, shapes, own_instrument)
-    jobs = min(jobs or os.cpu_count() or 1, len(targets))
+    jobs = min(jobs or cores(), len(targets))
     if jobs == 1:
         for target, s in targets.items():
             yield _simulate_one(target, s, *options)
         return
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with Pool(jobs) as pool:
         futures = [pool.submit(_simulate_one, target, s, *options) for target, s in targets.items()]
         for future in as_completed(futures):
             yield future.result()

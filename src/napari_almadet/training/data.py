@@ -8,12 +8,9 @@ field or spectrum is shown.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
-from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -23,9 +20,11 @@ from napari_almadet.measure.spectra import standardise
 from napari_almadet.networks.blobs_finder import FIELD
 from napari_almadet.networks.deep_gru import CHANNELS
 from napari_almadet.paper.blobs import normalise
+from napari_almadet.processes import Pool
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.products import BRIGHTEST, truth_boxes
 from napari_almadet.simulation.sky import PAPER, SkyModel
+from napari_almadet.threads import cores
 
 # Two fields in five hold the paper's sources where the paper puts them; the others what real
 # cubes hold and the paper's set does not.  Positions are in the paper's 360 pixels, of
@@ -162,8 +161,8 @@ class FieldSet:
         fields, noise = [], []
         # All images in two arrays: thousands of small ones would shred the memory.
         signals, targets = np.empty((2, n, FIELD, FIELD), np.float16)
-        jobs = min(jobs or os.cpu_count() or 1, n_observations)
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        jobs = min(jobs or cores(), n_observations)
+        with Pool(jobs) as pool:
             made = pool.map(_simulate_observation, setups, share, seeds, range(n_observations), repeat(planes))
             for done, (some, some_noise) in enumerate(made, 1):
                 for field in some:
@@ -178,7 +177,6 @@ class FieldSet:
 
 
 def _simulate_observation(setup, n, seed, index, planes) -> tuple[list[Field], np.ndarray]:
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     imager = Imager(setup, band_ends=False)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))

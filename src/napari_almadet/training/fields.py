@@ -8,18 +8,16 @@ noise to the maps, so that the network learns from what it will be shown, mistak
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 from astropy.stats import gaussian_fwhm_to_sigma
 
+from napari_almadet.processes import Pool
 from napari_almadet.search.clean import without_sidelobes
 from napari_almadet.search.line_maps import maps
 from napari_almadet.search.noise_units import in_noise_units
@@ -29,6 +27,7 @@ from napari_almadet.simulation.channels import draw_mixing, noise_factor
 from napari_almadet.simulation.cleaning import CleanRun, clean_cube, draw_clean
 from napari_almadet.simulation.emission import beam_between, beam_transfer
 from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.threads import cores
 from napari_almadet.training.data import Shown
 from napari_almadet.training.resolved import Resolved, dirty, draw_clouds, draw_galaxies, truth_of
 
@@ -476,7 +475,6 @@ def write_fields(folder: Path, which: str, index: int, seed: int = 1) -> Path:
     path = folder / f"{which}-{index:05d}.npz"
     if path.is_file():
         return path
-    torch.set_num_threads(1)
     rng = np.random.default_rng([seed, {"train": 0, "validation": 1}[which], index])
     shared = instrument(rng, paper=index % 5 < 2)
     images, rows, fields = [], [], []
@@ -499,7 +497,7 @@ def write_set(
     """Simulate ``n`` fields or a few more into ``folder``, in ``jobs`` processes; those that are there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-n // FIELDS)
-    with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, count), mp_context=get_context("spawn")) as pool:
+    with Pool(min(jobs or cores(), count)) as pool:
         made = pool.map(write_fields, repeat(folder), repeat(which), range(count), repeat(seed))
         for done, _ in enumerate(made, 1):
             if progress:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from scipy.optimize import minimize
 
 from napari_almadet.evaluation.matching import match
 from napari_almadet.networks.judge import Judge
+from napari_almadet.processes import Pool
 from napari_almadet.progress import finish
 from napari_almadet.search.beam_decision import settled
 from napari_almadet.search.features import encode
@@ -23,6 +21,7 @@ from napari_almadet.search.networks import SearchNetworks
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
+from napari_almadet.threads import cores
 from napari_almadet.training.data import Shown
 from napari_almadet.training.fields import FIELDS, SIDE, instrument, simulate_field
 
@@ -55,7 +54,6 @@ def judge_observation(index: int, which: str, seed: int, weights: tuple[str, str
     """Candidates of all the fields of one observation; ``weights`` are those of Source Finder and Line Finder."""
     from napari_almadet.networks.weights import load
 
-    torch.set_num_threads(1)
     networks = SearchNetworks(load(weights[0])[0], load(weights[1])[0], None)
     rng = np.random.default_rng([seed, {"train": 2, "validation": 3}[which], index])
     shared = instrument(rng, paper=index % 5 < 2)
@@ -77,7 +75,7 @@ def write_candidates(
         return path
     count = -(-n // FIELDS)
     parts = []
-    with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, count), mp_context=get_context("spawn")) as pool:
+    with Pool(min(jobs or cores(), count)) as pool:
         for done, part in enumerate(
             pool.map(judge_observation, range(count), repeat(which), repeat(seed), repeat(weights)), 1
         ):

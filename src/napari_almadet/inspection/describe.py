@@ -10,7 +10,6 @@ from astropy import units as u
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
-from napari_almadet.plugin.layers import line_channel
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -79,6 +78,11 @@ def sexagesimal(value: float, decimals: int, sign: bool = False) -> str:
     whole, minutes = divmod(minutes, 60)
     before = ("-" if value < 0 else "+") if sign else ""
     return f"{before}{whole:02d}:{minutes:02d}:{seconds:02d}.{fraction:0{decimals}d}"
+
+
+def line_channel(candidate: Candidate) -> float:
+    """Channel of a candidate's line: the primary peak's centre; NaN where it has none."""
+    return candidate.primary.centre if candidate.primary else np.nan
 
 
 def mid_channel(candidate: Candidate) -> float:

@@ -15,10 +15,10 @@ from napari_almadet.catalogue.detections import Detections, brightness_unit, cha
 from napari_almadet.catalogue.export import ExchangeError, replacing
 from napari_almadet.inspection.apertures import Aperture, LineModel, corrected, extract
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
+from napari_almadet.inspection.describe import facts, mid_channel, readable, unit_text
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.moments import line_moments
 from napari_almadet.measure.focus import Cutout, cut_out, focus
-from napari_almadet.plugin.describe import facts, mid_channel, readable, unit_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

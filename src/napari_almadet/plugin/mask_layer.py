@@ -1,0 +1,372 @@
+"""The masks of candidates in napari's Labels layer: how they look, and what the user's brush does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import proxy
+
+import numpy as np
+from napari.layers import Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtCore import QTimer
+
+from napari_almadet.catalogue.candidate import Candidate, SourceMask
+from napari_almadet.measure.own_mask import box_of, edited
+from napari_almadet.plugin import layers
+from napari_almadet.plugin.box_layer import weak
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from napari.layers import Image
+    from napari.viewer import Viewer
+    from psygnal import SignalInstance
+
+    from napari_almadet.catalogue.detections import Detections
+    from napari_almadet.catalogue.result_folder import Journal
+    from napari_almadet.plugin.box_layer import BoxLayer
+
+UNDO = "Control-Z"  # napari's name for the key, which its Labels bind to an undo of their own
+
+
+class Owner(Protocol):
+    """What the layer of masks asks of whoever it belongs to, the session."""
+
+    viewer: Viewer
+    image: Image | None
+    detections: Detections | None
+    features: pd.DataFrame | None
+    candidates: list[Candidate]
+    chosen: list[Candidate]
+    selected: Candidate | None
+    journal: Journal | None
+    boxes: BoxLayer
+    colour_by: str
+    edited: SignalInstance
+    candidates_changed: SignalInstance
+    chosen_changed: SignalInstance
+    measuring_changed: SignalInstance
+
+    def boxed(self) -> list[Candidate]:
+        """All candidates, those too that the user drew and that are being measured."""
+
+    def busy(self) -> set[int]:
+        """Numbers of the candidates that are being measured."""
+
+    def measure(self, candidate: Candidate, work: Callable[..., Candidate], *args: Any, drawn: bool = False) -> None:
+        """Measure a candidate in a thread."""
+
+    def outlined(self, candidate: Candidate, detections: Detections, mask: SourceMask) -> Candidate:
+        """A new candidate, measured in its mask."""
+
+    def using(self, tool: str) -> None:
+        """What the mouse does changed."""
+
+    def undo(self, *_: object) -> None:
+        """Take the last change back."""
+
+
+class Outline(StrEnum):
+    """What of a candidate is drawn on the canvas."""
+
+    BOX = "boxes"
+    MASK = "masks"
+    BOTH = "boxes and masks"
+
+
+class MaskLayer:
+    """Keeps a Labels layer and the masks of the session's candidates in agreement, whichever of them changes.
+
+    Each candidate's voxels have its number.  What napari's brush, eraser, bucket or polygon does to them is the
+    candidate's new mask: it is measured anew, and one undo takes that back.
+
+    Attributes
+    ----------
+    layer
+        The layer at present; None where nothing was found yet, or the user removed it.
+    """
+
+    def __init__(self, session: Owner):
+        self.session: Owner = proxy(session)  # which holds this
+        self.viewer = session.viewer
+        self.layer: Labels | None = None
+        self._outline = Outline.BOX
+        self._wanted = False  # whether the masks are to be seen
+        self._drawn: dict[int, tuple[slice, ...]] = {}  # where in the layer each candidate's voxels lie, by number
+        self._painted: dict[int, SourceMask] = {}  # masks that are being measured, by number
+        self._strokes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # that were not read yet
+        self._later: set[str] = set()
+        session.edited.connect(self._edited)
+        session.candidates_changed.connect(self._changed)
+        session.chosen_changed.connect(self._changed)
+        session.measuring_changed.connect(self._measured)
+
+    def adopt(self, layer: Labels | None) -> None:
+        """Turn to another layer, or to none."""
+        if self.layer is not None:
+            self.layer.events.paint.disconnect(self._paint)
+            self.layer.events.mode.disconnect(self._mode_changed)
+            self.layer.events.visible.disconnect(self._changed)
+        self.layer, self._drawn, self._wanted = layer, {}, False
+        self._painted.clear()
+        self._strokes.clear()
+        if layer is None:
+            return
+        layer.contour = 1  # outlines on each channel
+        layer.events.paint.connect(self._paint)
+        layer.events.mode.connect(self._mode_changed)
+        layer.events.visible.connect(self._changed)
+        layer.bind_key(UNDO, weak(self.session.undo), overwrite=True)
+        for candidate in self.session.detections.candidates:
+            if candidate.mask is not None:
+                self._drawn[candidate.id] = candidate.mask.slices
+        self.show()
+
+    # -- how they look ----------------------------------------------------------------
+
+    @property
+    def outline(self) -> Outline:
+        """Whether boxes, masks or both are drawn; a candidate without a mask keeps its box."""
+        return self._outline
+
+    @outline.setter
+    def outline(self, outline: Outline) -> None:
+        self._outline = Outline(outline)
+        if self._outline is not Outline.BOX:
+            self.ready()
+        self.session.boxes.instead = self._outline is Outline.MASK
+        self.show()
+
+    def ready(self) -> bool:
+        """Have a layer, empty if nothing has a mask; False, and the user is told, where there can be none."""
+        session = self.session
+        if self.layer is not None:
+            return True
+        if session.detections is None:
+            show_info("There are no candidates yet: detect sources, or draw a box first.")
+            return False
+        made = layers.masks_layers(session.detections, session.image, always=True)
+        if not made:
+            show_error(f"{session.detections.cube.name} is too large for its masks to be painted in memory.")
+            return False
+        data, meta, kind = made[0]
+        meta["metadata"] |= {"detections": session.detections, "journal": session.journal}
+        layer = Layer.create(data, meta, kind)
+        active = self.viewer.layers.selection.active
+        self.viewer.add_layer(layer)
+        self.viewer.layers.selection.active = active
+        self.adopt(layer)
+        session.boxes.on_top()
+        return True
+
+    def show(self) -> None:
+        """Draw the masks of the candidates on show in the colours of their boxes, the chosen ones white."""
+        self._later.discard("show")
+        if self.layer is None:
+            return
+        wanted = self._outline is not Outline.BOX or bool(self.tool)
+        if wanted != self._wanted:  # else the user may have used the layer's eye
+            self._wanted = self.layer.visible = wanted
+        if self.layer.visible:
+            self.layer.colormap = self._colours()
+
+    def _colours(self) -> DirectLabelColormap:
+        session = self.session
+        shown = session.candidates
+        rows = session.features.set_index("id", drop=False).reindex([c.id for c in shown])
+        colours = layers.box_colours(rows, session.colour_by) if shown else []
+        chosen = {candidate.id for candidate in session.chosen}
+        look = {c.id: np.ones(4) if c.id in chosen else colour for c, colour in zip(shown, colours, strict=True)}
+        clear = np.zeros(4)
+        look |= {number: np.ones(4) for number in self._painted if number not in look}
+        return DirectLabelColormap(color_dict={**look, 0: clear, None: clear})
+
+    def _changed(self, *_: object) -> None:
+        selected = self.session.selected
+        if self.layer is not None and selected is not None:
+            self.layer.selected_label = selected.id
+        self._soon("show")
+
+    def _soon(self, name: str) -> None:
+        """Call a method once the present events are over; once, however often it is asked for."""
+        if name not in self._later:
+            self._later.add(name)
+            QTimer.singleShot(0, weak(getattr(self, name)))
+
+    # -- the brush --------------------------------------------------------------------
+
+    @property
+    def tool(self) -> str:
+        """ "paint" while a tool of napari's changes masks, else ""."""
+        active = self.layer is not None and self.viewer.layers.selection.active == self.layer
+        return "paint" if active and str(self.layer.mode) not in ("pan_zoom", "transform", "pick") else ""
+
+    def use(self, tool: str) -> None:
+        """Give the user napari's brush for the selected candidate's mask ("paint"), or take it away ("")."""
+        if tool == "paint" and self.ready():
+            self.layer.visible = self.layer.editable = True
+            self.viewer.layers.selection.active = self.layer
+            if self.session.selected is not None:
+                self.layer.selected_label = self.session.selected.id
+            self.layer.mode = "paint"
+        elif tool != "paint" and self.tool:
+            self.layer.mode = "pan_zoom"
+            self.viewer.layers.selection.active = self.session.boxes.layer or self.session.image
+        self.show()
+
+    def _mode_changed(self, *_: object) -> None:
+        self._soon("show")
+        self.session.using("")
+
+    def _paint(self, event: Any) -> None:
+        """Take note of a stroke, to be read when napari has finished its own work: it tells of some before they are."""
+        self._strokes += strokes(event.value)
+        self._soon("read")
+
+    def read(self) -> None:
+        """Take strokes as changes of masks; voxels of a number that is no candidate's become one of the user's own."""
+        self._later.discard("read")
+        done, self._strokes = self._strokes, []
+        if self.layer is None:
+            return
+        added: dict[int, list[np.ndarray]] = {}
+        removed: dict[int, list[np.ndarray]] = {}
+        for voxels, before, after in done:
+            for number in np.unique(before[before != after]).tolist():
+                removed.setdefault(number, []).append(voxels[(before == number) & (after != number)])
+            for number in np.unique(after[before != after]).tolist():
+                added.setdefault(number, []).append(voxels[(after == number) & (before != number)])
+        for number in sorted((added.keys() | removed.keys()) - {0}):
+            none = np.empty((0, 3), int)
+            more, less = (np.concatenate([none, *changes.get(number, [])]) for changes in (added, removed))
+            self._change(number, more, less)
+        self.show()
+
+    def _change(self, number: int, added: np.ndarray, removed: np.ndarray) -> None:
+        session = self.session
+        candidate = next((c for c in session.boxed() if c.id == number), None)
+        before = self._painted.get(number) or (None if candidate is None else candidate.mask)
+        mask = edited(before, added, removed)
+        if mask is None and candidate is not None:
+            show_error(f"Nothing is left of the mask of candidate {number}, so it stays as it was. Reject it instead.")
+            self._redraw([candidate])
+            return
+        if mask is None:
+            return
+        if candidate is None:
+            candidate = self._new(mask, number)
+            if candidate is None:
+                return
+        elif candidate in session.detections.candidates:
+            session.measure(candidate, _masked, candidate, session.detections, mask)
+        else:  # it is being measured for the first time
+            session.measure(candidate, session.outlined, candidate, session.detections, mask, drawn=True)
+        self._painted[candidate.id] = mask
+        self._drawn[candidate.id] = _about(self._drawn.get(candidate.id), mask.slices)
+
+    def _new(self, mask: SourceMask, number: int) -> Candidate | None:
+        """A candidate of the user's own with a mask; its voxels get its number."""
+        session = self.session
+        try:
+            candidate = replace(session.detections, candidates=session.boxed()).drawn(box_of(mask))
+        except ValueError as error:
+            show_error(str(error))
+            return None
+        if candidate.id != number:
+            part = self.layer.data[mask.slices]
+            part[mask.voxels] = candidate.id
+            self.layer.selected_label = candidate.id
+            self.layer.refresh()
+        session.measure(candidate, session.outlined, candidate, session.detections, mask, drawn=True)
+        return candidate
+
+    # -- agreement --------------------------------------------------------------------
+
+    def _measured(self, *_: object) -> None:
+        """Forget masks that have been measured, or could not be: what is drawn is then the candidates' own again."""
+        busy = self.session.busy() if self.session.detections is not None else set()
+        done = [number for number in self._painted if number not in busy]
+        for number in done:
+            del self._painted[number]
+        if done:
+            self._soon("redraw")
+
+    def _edited(self, candidates: Sequence[Candidate]) -> None:
+        self._redraw(candidates)
+        self._soon("show")
+
+    def redraw(self) -> None:
+        """Bring the voxels of all candidates up to date that are not drawn as they are."""
+        self._later.discard("redraw")
+        if self.layer is not None:
+            self._redraw(self.session.detections.candidates)
+
+    def _redraw(self, candidates: Sequence[Candidate]) -> None:
+        """Draw the voxels of some candidates anew where they are not as they should be."""
+        if self.layer is None:
+            return
+        there = {id(candidate) for candidate in self.session.detections.candidates}
+        touched = []
+        for candidate in candidates:
+            mask = self._painted.get(candidate.id) or (candidate.mask if id(candidate) in there else None)
+            spans = self._drawn.pop(candidate.id, None)
+            if mask is not None:
+                self._drawn[candidate.id] = mask.slices
+                spans = _about(spans, mask.slices)
+            if spans is not None:
+                touched.append(spans)
+        if touched:
+            for spans in touched:
+                self._draw(spans)
+            self.layer.refresh()
+
+    def _draw(self, spans: tuple[slice, ...]) -> None:
+        """Draw all masks in a part of the cube, later ones over earlier ones, as `Detections.labels` does."""
+        part = np.zeros([s.stop - s.start for s in spans], self.layer.data.dtype)
+        for candidate in self.session.boxed():
+            mask = self._painted.get(candidate.id) or candidate.mask
+            if mask is None:
+                continue
+            both = [(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(spans, mask.slices, strict=True)]
+            if all(low < high for low, high in both):
+                here = tuple(slice(lo - s.start, hi - s.start) for (lo, hi), s in zip(both, spans, strict=True))
+                there = tuple(slice(lo - s.start, hi - s.start) for (lo, hi), s in zip(both, mask.slices, strict=True))
+                part[here][mask.voxels[there]] = candidate.id
+        self.layer.data[spans] = part
+
+
+def strokes(history: Sequence[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Voxels (n, 3), their numbers before and after, of each step of a stroke as napari keeps them for its undo.
+
+    A step is (indices, before, after) or, from the brush of napari 0.9 on, a box with a mask in it.
+    """
+    for step in history:
+        if hasattr(step, "slice_key"):
+            corner = [part.start for part in step.slice_key]
+            lengths = [part.stop - part.start for part in step.slice_key]
+            inside = np.ones(lengths, bool) if step.mask is None else step.mask
+            voxels = np.argwhere(inside) + corner
+            before, after = np.asarray(step.old_values).ravel(), step.new_value
+        else:
+            indices, before, after = step
+            voxels = np.stack([np.ravel(axis) for axis in indices], axis=1)
+            before = np.ravel(before)
+        yield voxels, before, np.broadcast_to(np.ravel(after), before.shape)
+
+
+def _about(one: tuple[slice, ...] | None, other: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The part of the cube about two."""
+    if one is None:
+        return other
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+
+
+def _masked(candidate: Candidate, detections: Detections, mask: SourceMask) -> Candidate:
+    from napari_almadet.remeasure import remask
+
+    return remask(candidate, detections, mask)
