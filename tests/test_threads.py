@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from napari_almadet import threads
 
@@ -67,3 +68,13 @@ def test_as_many_threads_as_openmp_may_have_and_no_more_than_cores(three, monkey
 
 def test_what_is_begun_beside_has_a_result():
     assert threads.beside(lambda: 7).result() == 7
+
+
+def test_blas_has_one_thread_meanwhile_and_its_own_number_afterwards():
+    def blas() -> set[int]:
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"}
+
+    with threadpool_limits(2, "blas"):
+        with threads.alone(), threads.alone():
+            assert blas() == {1}
+        assert blas() == {2}

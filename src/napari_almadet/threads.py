@@ -1,7 +1,7 @@
 """Work on several cores without barriers: a few threads of our own, each of which computes by itself.
 
-The threads of OpenMP, which torch would use, wait for each other in a loop after every operation; on a machine that
-has other work to do, a search then takes three to five times as long.
+The threads of OpenMP, which torch would use, wait for each other in a loop after every operation, and so do those of
+numpy's and scipy's BLAS; on a machine that has other work to do, a search then takes three to five times as long.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -20,7 +22,7 @@ Result = TypeVar("Result")
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}  # by process, since a forked one has the object but not its threads
 _here = threading.local()  # whether this thread is one of a pool's
-_alone = {"users": 0, "before": 0}  # of alone(), and torch's threads before the first of them
+_alone: dict[str, Any] = {"users": 0, "before": 0, "blas": None}  # of alone(), and what was before the first of them
 
 
 def cores() -> int:
@@ -72,12 +74,13 @@ def beside(function: Callable[[], Result]) -> Future[Result]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Have torch compute in one thread meanwhile; its number of threads is what it was when the last has left."""
+    """Have torch and BLAS compute in one thread meanwhile; how many they have is as it was when the last has left."""
     import torch
 
     with _lock:
         if not _alone["users"]:
             _alone["before"] = torch.get_num_threads()
+            _alone["blas"] = ThreadpoolController().limit(limits=1, user_api="blas")
         _alone["users"] += 1
     torch.set_num_threads(1)
     try:
@@ -87,6 +90,7 @@ def alone() -> Iterator[None]:
             _alone["users"] -= 1
             if not _alone["users"]:
                 torch.set_num_threads(_alone["before"])
+                _alone["blas"].restore_original_limits()
 
 
 def _pool(n: int) -> ThreadPoolExecutor:
