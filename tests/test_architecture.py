@@ -49,8 +49,8 @@ ARROWS = {
         "detection",
     },
     "training": {
-        *("processes", "progress", "settings", "threads", "networks", "cube", "measure", "paper", "search"),
-        *("simulation", "evaluation"),
+        *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "measure", "paper"),
+        *("search", "simulation", "evaluation"),
     },
     "plugin": {
         *("constants", "progress", "settings", "networks", "cube", "catalogue", "measure", "paper", "detection"),

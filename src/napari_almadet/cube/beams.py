@@ -10,6 +10,7 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.cube.headers import parse_unit, positive
 
 if TYPE_CHECKING:
@@ -160,13 +161,14 @@ def with_plausible_beam(cube: Cube, notes: list[str]) -> Cube:
     if major <= field:
         return cube
     least, most = ARCSEC_PIXELS
-    if cube.beams.isscalar and least < major / 3600 / scale < min(most, max(ny, nx) / 2):
+    if cube.beams.isscalar and least < major / ARCSEC_PER_DEGREE / scale < min(most, max(ny, nx) / 2):
         from radio_beam import Beam
 
-        beam = Beam(cube.beams.major / 3600, cube.beams.minor / 3600, cube.beams.pa)
+        beam = Beam(cube.beams.major / ARCSEC_PER_DEGREE, cube.beams.minor / ARCSEC_PER_DEGREE, cube.beams.pa)
         notes.append(
             f"The beam of {major:.3g} arcsec is larger than the field of {field:.3g} arcsec: "
-            f"BMAJ and BMIN were read as {major / 3600:.3g} and {beam.minor.to_value(u.arcsec):.3g} arcsec."
+            f"BMAJ and BMIN were read as {beam.major.to_value(u.arcsec):.3g} and "
+            f"{beam.minor.to_value(u.arcsec):.3g} arcsec."
         )
         return replace(cube, beams=beam)
     if cube.beam_area > FAR_LARGER * ny * nx:

@@ -17,6 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, WCSSUB_SPECTRAL, WcsError
 from astropy.wcs.utils import proj_plane_pixel_area
 
+from napari_almadet.constants import BEAM_AREA
 from napari_almadet.cube.headers import is_velocity
 from napari_almadet.cube.storage import CubeError, Index, Lazy
 
@@ -274,7 +275,7 @@ class Cube:
     @property
     def beam_fwhm(self) -> float | None:
         """FWHM in pixels of a round Gaussian of the beam's solid angle, or None."""
-        return None if self.beam_area is None else float(np.sqrt(4 * np.log(2) / np.pi * self.beam_area))
+        return None if self.beam_area is None else float(np.sqrt(self.beam_area / BEAM_AREA))
 
     @cached_property
     def rest_frequency(self) -> u.Quantity | None:

@@ -12,6 +12,7 @@ from astropy import constants
 from astropy import units as u
 from astropy.wcs.utils import proj_plane_pixel_scales
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.cube.headers import MOST_BLUESHIFT, MOST_REDSHIFT, is_velocity
 from napari_almadet.cube.storage import CubeError
 
@@ -100,10 +101,10 @@ def _celestial(cube: Cube) -> list[str]:
     x, y = np.array([(nx - 1) / 2, 0, nx - 1, 0, nx - 1]), np.array([(ny - 1) / 2, 0, 0, ny - 1, ny - 1])
     if not np.isfinite(cube.celestial.wcs_pix2world(x, y, 0)).all(axis=0).any():
         said.append("Neither the field's middle nor its corners lie on the sky: are CRPIX, CRVAL and CDELT right?")
-    sides = proj_plane_pixel_scales(cube.celestial) * 3600
+    sides = proj_plane_pixel_scales(cube.celestial) * ARCSEC_PER_DEGREE
     if sides.max() > 2 * sides.min():
         said.append(f"The pixels are not square, but {sides[0]:.3g} x {sides[1]:.3g} arcsec.")
-    if sides.min() < 1e-7 or (sides * (nx, ny)).max() > 361 * 3600:
+    if sides.min() < 1e-7 or (sides * (nx, ny)).max() > 361 * ARCSEC_PER_DEGREE:
         said.append(f"The field measures {sides[0] * nx:.3g} x {sides[1] * ny:.3g} arcsec: is CDELT right?")
     return said
 

@@ -28,6 +28,7 @@ from astropy import constants
 from astropy.io import fits
 
 from napari_almadet import threads
+from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.cube.errors import MOST_AXES, CubeError
 from napari_almadet.cube.fits_structure import check_structure
 
@@ -638,7 +639,8 @@ def _hdf5(path: Path) -> Stored:
         steps = [group.attrs.get(key) for key in ("CDELT1", "CDELT2", "CRVAL1", "CRVAL2")]
         if all(isinstance(step, np.integer) for step in steps):
             notes.append(
-                f"The sky coordinates are whole numbers, the pixels {abs(int(steps[0])) * 3600} arcsec if in degrees: "
+                "The sky coordinates are whole numbers, the pixels "
+                f"{abs(int(steps[0])) * ARCSEC_PER_DEGREE:g} arcsec if in degrees: "
                 "the converter of the file may have cut their decimals off."
             )
         _count_axes(header, data.shape)

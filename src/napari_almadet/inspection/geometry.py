@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_almadet.constants import FOUR_LN2
 from napari_almadet.cube.cube import Cube
 from napari_almadet.measure.gaussian_fit import sky_matrix
 
@@ -46,7 +47,7 @@ def beam_pattern(
     rows, columns = np.indices(shape)
     offsets = np.stack([columns - centre[0], rows - centre[1]]).reshape(2, -1)
     in_fwhm = np.linalg.solve(np.stack(axes, axis=1), offsets)  # offsets in units of the two axes
-    return np.exp(-4 * np.log(2) * (in_fwhm**2).sum(axis=0)).reshape(shape)
+    return np.exp(-FOUR_LN2 * (in_fwhm**2).sum(axis=0)).reshape(shape)
 
 
 def _beam_axes(cube: Cube, x: float, y: float) -> tuple[np.ndarray, np.ndarray] | None:

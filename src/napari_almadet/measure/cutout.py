@@ -22,7 +22,7 @@ from napari_almadet.measure.mask import (
     grown,
     parted,
 )
-from napari_almadet.measure.noise import Noise, white
+from napari_almadet.measure.noise import CLIP, Noise, white
 from napari_almadet.measure.planes import counted, median_where
 
 MARGIN = 3.5  # beams about a source's box
@@ -31,7 +31,6 @@ BRIEF = 3.0  # or of what is only measured briefly
 BESIDE_LINE = 0.3  # of a line's range, by which line-free channels stay away from it
 FEW = 6  # line-free channels, of fewer of which a continuum is not told,
 FEW_SHARE = 0.1  # nor of less than this of the band
-CLIP = 3.5  # sigma, beyond which a voxel is no continuum
 SADDLE = 0.5  # of the fainter of two detections, to which the emission between them falls where they are one object,
 DIP = 3.0  # or by so many sigma
 SAMPLE = 24  # channels, whose median is where the mean of a continuum is looked for

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.cutout import Cutout, Seed, Separated
 from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group
 from napari_almadet.measure.mask import smoothed
@@ -23,7 +24,7 @@ MOST_NEIGHBOURS = 4
 APERTURE = 2.0  # beams about a source, that are fitted
 SKIRT = 1e-3  # of a Gaussian's peak, where it ends
 TURN = 2.0  # sigma by which the area of a fit exceeds the beam's, where point and fit count alike,
-STEEP = 2.0  # and how fast the one gives way to the other about it
+TRANSITION = 2.0  # per sigma: how fast, as a logistic function, one estimator gives way to another
 RESOLVED = 3.0  # sigma by which it exceeds the beam's, from which on a source has a size
 BLENDED = 1.6  # beams, within which a neighbour's light is mixed with a source's
 BRIGHT = 8.0  # SNR of a line or continuum, from which on it has a size and place of its own
@@ -177,7 +178,7 @@ def component(
     if fit is not None:
         ratio, error, extra = area_ratio(fit, beam, sigma, known, cutout)
     excess = (ratio - 1) / error if error > 0 else 0.0
-    share = 0.0 if fit is None else float(1 / (1 + np.exp(-STEEP * np.clip(excess - TURN, -20, 20))))
+    share = 0.0 if fit is None else float(1 / (1 + np.exp(-TRANSITION * np.clip(excess - TURN, -20, 20))))
     share = 1.0 if point is None and fit is not None else share
     pixels = cutout.pixels
     made = [rows_of(f.shapes, pixels)[0] if f is not None else np.zeros(known.shape, np.float32) for f in (point, fit)]
@@ -218,7 +219,7 @@ def seed_line(seed: Seed, n_channels: int) -> np.ndarray:
         made[slice(*seed.channels)] = 1
         return made
     centre, fwhm = seed.lines[0]
-    line = np.exp(-4 * np.log(2) * ((channel - centre) / max(fwhm, 0.7)) ** 2)
+    line = np.exp(-FOUR_LN2 * ((channel - centre) / max(fwhm, 0.7)) ** 2)
     return np.where(line > 0.01, line, 0)
 
 

@@ -19,6 +19,8 @@ from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
 from scipy.optimize import least_squares
 from scipy.signal import fftconvolve
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -57,7 +59,7 @@ def sky_matrix(cube: Cube, x: ArrayLike, y: ArrayLike) -> np.ndarray | None:
     east = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)], axis=-1)
     north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
     steps = there[..., 1::2] - there[..., 2::2]
-    return np.degrees(np.stack([east, north], axis=-2) @ steps) * 3600
+    return np.degrees(np.stack([east, north], axis=-2) @ steps) * ARCSEC_PER_DEGREE
 
 
 def beam_matrix(beam: Beam) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.special import ndtr
 
+from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.projection import fitted, heights
 
 MOST = 3  # Gaussians
@@ -26,7 +27,6 @@ FLOOR = 0.03  # of the largest eigenvalue of the channels' covariance: smaller o
 SHOWN = 0.03  # of the highest, that a component must be for its range to count
 HALVES = 1.1  # FWHM to each side of a component, which hold 99 % of it
 GRID = 400  # points across a line, on which widths are looked for
-K2 = 4 * np.log(2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Line:
     @staticmethod
     def total_of(parameters: np.ndarray) -> float:
         a, _, w = parameters.reshape(-1, 3).T
-        return float((a * w).sum() * np.sqrt(np.pi / K2))
+        return float((a * w).sum() * np.sqrt(np.pi / FOUR_LN2))
 
     @property
     def range(self) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from napari_almadet.measure.estimators import (
     BLENDED,
     BRIGHT,
     FOOTPRINT,
+    TRANSITION,
     UNEXPLAINED,
     UNLIKE,
     Component,
@@ -46,7 +47,6 @@ from napari_almadet.measure.line_model import (
 from napari_almadet.measure.noise import Noise
 
 SKEWED = 2.0  # sigma of an asymmetry, at which a line counts as half asymmetric,
-STEEP = 2.0  # and how fast the one gives way to the other about it
 PASSES = 2  # of line and image in turn
 DRAWS = 100  # of noise, for the errors of a mask's spectrum
 FLATNESS = 0.05  # of a continuum, by which its channels may differ for want of calibration
@@ -489,7 +489,7 @@ def take_the_widths(
     made.z, made.err_z = line.centroid(), line.error(line.centroid)
     if len(line.parameters) == 1:
         shift, error = line.skew(spectrum, used, covariance)
-        share = float(1 / (1 + np.exp(-STEEP * (abs(shift) / error - SKEWED)))) if error > 0 else 0.0
+        share = float(1 / (1 + np.exp(-TRANSITION * (abs(shift) / error - SKEWED)))) if error > 0 else 0.0
         made.z += share * shift
         made.err_z = float(np.sqrt(made.err_z**2 + (share * error) ** 2 + (share * (1 - share) * shift) ** 2))
     else:

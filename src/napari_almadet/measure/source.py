@@ -10,6 +10,7 @@ from scipy.signal import fftconvolve
 
 from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
 from napari_almadet.catalogue.detections import channel_width, flux_factor
+from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.focus import Cutout, voxel_noise, without_continuum
 from napari_almadet.measure.gaussian_fit import (
     Gaussian,
@@ -195,7 +196,7 @@ def _measure_line(
         height > 0
     ):  # noise over the slopes of a Gaussian of that height and width, two sides, each with the height's error
         for name, level in (("err_w50", 0.5), ("err_w20", 0.2)):
-            slope = height * level * np.sqrt(-np.log(level) * 16 * np.log(2)) / line.fwhm
+            slope = height * level * np.sqrt(-np.log(level) * 4 * FOUR_LN2) / line.fwhm
             setattr(candidate, name, float(np.sqrt(2 + (2 * level) ** 2) * box_rms / slope * width))
 
 

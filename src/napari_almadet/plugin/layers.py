@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.stats import mad_std
 from napari.utils.colormaps import ensure_colormap
 from napari.utils.colormaps.standardize_color import transform_color
 
@@ -366,7 +367,7 @@ def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple
         return None
     values = np.concatenate(samples)
     low, middle, high = np.percentile(values, (1.0, 50.0, 99.9))
-    sigma = 1.4826 * np.median(np.abs(values - middle))
+    sigma = mad_std(values)
     high = max(high, middle + 6 * sigma)
     return (float(low), float(high)) if high > low else None
 

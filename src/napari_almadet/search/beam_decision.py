@@ -18,6 +18,7 @@ import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
 from scipy import ndimage
 
+from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.gaussian_fit import beam_matrix, sky_matrix
 from napari_almadet.search.clean import noise_map_error
 from napari_almadet.search.components import (
@@ -223,7 +224,7 @@ def lobe_axes(psf: torch.Tensor) -> np.ndarray:
     weight = image[lobe]
     terms = np.stack([y[lobe] ** 2, 2 * y[lobe] * x[lobe], x[lobe] ** 2], axis=1) * weight[:, None]
     yy, yx, xx = np.linalg.lstsq(terms, -np.log(weight) * weight, rcond=None)[0]
-    return np.sqrt(4 * np.log(2) / np.clip(np.linalg.eigvalsh([[yy, yx], [yx, xx]]), 1e-6, None))
+    return np.sqrt(FOUR_LN2 / np.clip(np.linalg.eigvalsh([[yy, yx], [yx, xx]]), 1e-6, None))
 
 
 def compared(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
+from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.search.line_maps import highest_snr, stack_snr
 from napari_almadet.search.noise_units import NoiseUnits
@@ -74,7 +75,7 @@ def gaussian(shape: Sequence[int], fwhm: float, device: torch.device | None = No
 def _line(n: int, fwhm: float, device: torch.device | None) -> torch.Tensor:
     import torch
 
-    return torch.exp(-4 * np.log(2) * torch.fft.fftfreq(n, 1 / n, device=device) ** 2 / fwhm**2)
+    return torch.exp(-FOUR_LN2 * torch.fft.fftfreq(n, 1 / n, device=device) ** 2 / fwhm**2)
 
 
 def gaussian_response(shape: tuple[int, ...], beam: np.ndarray, fwhm: float, device: Any = None) -> torch.Tensor:

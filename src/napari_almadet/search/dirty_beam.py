@@ -15,6 +15,7 @@ import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_scales
 from scipy import fft, ndimage
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.cube.reading import read_image
 from napari_almadet.search.components import (
@@ -291,7 +292,7 @@ def read_psf(path: str, cube: Cube) -> np.ndarray:
     """
     planes, celestial = read_image(path)
     if celestial is not None and cube.celestial is not None:
-        sides, wanted = (proj_plane_pixel_scales(wcs) * 3600 for wcs in (celestial, cube.celestial))
+        sides, wanted = (proj_plane_pixel_scales(wcs) * ARCSEC_PER_DEGREE for wcs in (celestial, cube.celestial))
         if not np.allclose(sides, wanted, rtol=0.01):
             raise CubeError(
                 f"{path}: its pixels are {sides[0]:.4g} x {sides[1]:.4g} arcsec and the cube's {wanted[0]:.4g} x "

@@ -11,10 +11,10 @@ from scipy import ndimage
 from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
-from napari_almadet.constants import BEAM_AREA
+from napari_almadet.constants import BEAM_AREA, BOX_LEVEL
 from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.measure.spectra import overlap
-from napari_almadet.search.features import BOX_LEVEL, LINE_SNR
+from napari_almadet.search.features import LINE_SNR
 from napari_almadet.search.noise_units import NoiseUnits, differences
 from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.windows import Window

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 ABOUT = 12.0  # beams from a candidate, along each axis, in which the deepest negatives are looked for
-BOX_LEVEL = 0.1  # of a source's peak, where its box ends
 LINE_SNR = 4.5  # that a line has at least
 PARENTS = 3  # brightest candidates, of which another may be a sidelobe
 NO_SIDELOBE = 1.5  # beams from a source, where none of its sidelobes is yet; what is there has its spectrum mixed in

@@ -10,6 +10,7 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box, Status
+from napari_almadet.constants import BOX_LEVEL
 from napari_almadet.measure.focus import (
     Cutout,
     brightest_pixel,
@@ -24,7 +25,6 @@ from napari_almadet.measure.focus import (
 from napari_almadet.measure.spectra import off_line
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.measure.tiling import cut
-from napari_almadet.search.features import BOX_LEVEL
 from napari_almadet.search.raw_detection import RawDetection, separation
 
 if TYPE_CHECKING:

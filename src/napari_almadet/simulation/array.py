@@ -13,6 +13,8 @@ from astropy.constants import c as SPEED_OF_LIGHT
 from scipy.fft import ifft, irfft
 from scipy.special import j1
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE, FOUR_LN2
+
 SIDEREAL_DAY = 86164.0905  # s
 
 # CASA's models of the 12-m and the 7-m dishes: a uniformly lit disc with a hole, their diameters in
@@ -131,8 +133,8 @@ def cells(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
     index = np.rint(uv * (n * cell)).astype(int) * (-1, 1)
     if np.abs(index).max(initial=0) >= n // 2:
         raise ValueError(
-            f"pixels of {np.degrees(cell) * 3600:.3g} arcsec are too large for the longest baseline: "
-            f"take less than {np.degrees(0.5 / np.abs(uv).max()) * 3600:.3g} arcsec"
+            f"pixels of {np.degrees(cell) * ARCSEC_PER_DEGREE:.3g} arcsec are too large for the longest baseline: "
+            f"take less than {np.degrees(0.5 / np.abs(uv).max()) * ARCSEC_PER_DEGREE:.3g} arcsec"
         )
     index %= n
     return index[:, 1] * n + index[:, 0]
@@ -232,7 +234,7 @@ class CleanBeam:
     def image(self, n: int) -> np.ndarray:
         """Shape (n, n), with its peak of 1 at ``[n // 2, n // 2]``."""
         offset = np.arange(n) - n // 2
-        return np.exp(-4 * np.log(2) * self._radius2(offset[None, :], offset[:, None]))
+        return np.exp(-FOUR_LN2 * self._radius2(offset[None, :], offset[:, None]))
 
     def width_along(self, angle: float) -> float:
         """FWHM of a cut through the centre at a position angle in degrees, in pixels."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
+from napari_almadet.constants import FOUR_LN2
 from napari_almadet.simulation.emission import Emission, broadened
 
 SLABS = 12  # along the line of sight
@@ -183,7 +184,7 @@ def _envelope(cloud: Cloud, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Share of the density that is left at places from its middle: a Gaussian, a little under so as to end."""
     if cloud.size is None:
         return np.ones((1, 1, 1), np.float32)
-    inside = np.exp(-4 * np.log(2) * ((x / cloud.size[0]) ** 2 + (y / cloud.size[1]) ** 2))
+    inside = np.exp(-FOUR_LN2 * ((x / cloud.size[0]) ** 2 + (y / cloud.size[1]) ** 2))
     return np.clip(inside - 1 / 16, 0, None).astype(np.float32)[None]  # 1/16: a FWHM from the middle
 
 

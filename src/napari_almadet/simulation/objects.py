@@ -14,6 +14,7 @@ from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
 from scipy import fft, ndimage
 from skimage.segmentation import watershed
 
+from napari_almadet.constants import BOX_LEVEL
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.channels import Mixing
 from napari_almadet.simulation.clouds import cloud_emission, draw_cloud
@@ -35,7 +36,6 @@ ABSORBED_SNR = (100.0, 1500.0)  # of continuum with a line before it: at 100 hal
 STAMP_LEVEL = 1e-5  # of a Gaussian's peak, where its image ends
 CONNECTED = 3.0  # SNR at which the parts of a cloud must meet to be one object
 PIECE_SNR = 5.0  # that a part of its own has at least
-BOX_LEVEL = 0.1  # of the own peak, where the truth box of an object ends
 LINE_LEVEL = 1 / 16  # of a line's peak, where its channels end: a Gaussian a FWHM from its centre
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.simulation.array import (
     SIDEREAL_DAY,
     SPEED_OF_LIGHT,
@@ -91,7 +92,7 @@ class Observation:
     @property
     def cell(self) -> float:
         """Pixel size in radians."""
-        return float(np.radians(self.pixel / 3600))
+        return float(np.radians(self.pixel / ARCSEC_PER_DEGREE))
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -189,7 +190,7 @@ class Observation:
     def largest_pixel(self) -> float:
         """The largest pixels that still sample the longest baseline at all frequencies, in arcsec."""
         longest = np.hypot(*self.uv.T).max() * self.frequencies.max() / SPEED_OF_LIGHT.value
-        return float(np.degrees(0.49 / longest) * 3600)
+        return float(np.degrees(0.49 / longest) * ARCSEC_PER_DEGREE)
 
     def with_beam(self, fwhm: float) -> Observation:
         """The same with pixels of such a size that the clean beam's mean FWHM has so many of them, within 5 %.

@@ -17,6 +17,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE, BEAM_AREA, BOX_LEVEL
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.emission import line_widths
 from napari_almadet.simulation.objects import Seen, SkyObject
@@ -26,7 +27,6 @@ from napari_almadet.simulation.scenarios import Coverage, Scenario
 from napari_almadet.simulation.sky import PAPER_BEAM, SkyModel
 from napari_almadet.simulation.truth import mask_of, view_of, voxels_of
 
-BOX_LEVEL = 0.1
 # Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
 BRIGHTEST = (0.5e-4, 2.9e-4)
 
@@ -152,7 +152,7 @@ def truth_table(model: SkyModel, imager: Imager, coverage: Coverage | None = Non
     has_line = model.line > 0
     low = np.clip(np.rint(model.line_centre - widths), 0, n_channels - 1)
     high = np.clip(np.rint(model.line_centre + widths), 0, n_channels - 1)
-    area = np.pi * model.major * model.minor / (4 * np.log(2))
+    area = BEAM_AREA * model.major * model.minor
     truth = QTable(
         {
             "id": np.arange(1, len(model) + 1),
@@ -188,7 +188,7 @@ def truth_table(model: SkyModel, imager: Imager, coverage: Coverage | None = Non
 def header(observation: Observation, unit: str, beam: CleanBeam | None = None) -> fits.Header:
     """FITS header of a simulated cube, with a beam, by default the clean one, where ``unit`` is per beam."""
     middle = observation.size // 2 + 1
-    step = observation.pixel / 3600
+    step = observation.pixel / ARCSEC_PER_DEGREE
     cards = fits.Header(
         {
             "BUNIT": unit,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.simulation import objects, processing
 from napari_almadet.simulation.array import AntennaArray, fit_clean_beam, primary_beam_radius
 from napari_almadet.simulation.observe import PB_LIMIT, Observation, draw_observation
@@ -48,7 +49,7 @@ def primary_beam_corrected(rng: np.random.Generator, observation: Observation) -
     reach = rng.uniform(0.8, 1.3) * observation.size / 2
     for name in rng.permutation([*(f"alma_cycle9_c{k}" for k in range(1, 5)), "aca_cycle9"]):
         array = AntennaArray.load(str(name))
-        radius = np.degrees(primary_beam_radius(PB_LIMIT, observation.frequency, array.diameter)) * 3600
+        radius = np.degrees(primary_beam_radius(PB_LIMIT, observation.frequency, array.diameter)) * ARCSEC_PER_DEGREE
         drawn = replace(observation, array=str(name), pixel=float(radius / reach), pb_corrected=True)
         if drawn.pixel <= drawn.largest_pixel and 3 <= fit_clean_beam(drawn.psf(size=48)).fwhm <= 10:
             return drawn

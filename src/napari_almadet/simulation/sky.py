@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
+from napari_almadet.constants import FOUR_LN2
 from napari_almadet.simulation.array import CleanBeam
 
 
@@ -254,7 +255,7 @@ class SkyModel:
 
     def _profile(self, i: int, channels: np.ndarray) -> np.ndarray:
         along = np.linspace(-1.5, 1.5, 301) if self.gradient[i] else np.zeros(1)
-        weights = np.exp(-4 * np.log(2) * along**2)
+        weights = np.exp(-FOUR_LN2 * along**2)
         return weights @ self._lines(i, rotation(along), channels) / weights.sum()
 
     def _lines(self, i: int, shift: np.ndarray, channels: np.ndarray) -> np.ndarray:

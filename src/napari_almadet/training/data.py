@@ -26,6 +26,9 @@ from napari_almadet.simulation.products import BRIGHTEST, truth_boxes
 from napari_almadet.simulation.sky import PAPER, SkyModel
 from napari_almadet.threads import cores
 
+# Fraction of the fields and spectra with correlated channels, of those that the default preset's networks learn from.
+SHARED_CHANNELS = 0.3
+
 # Two fields in five hold the paper's sources where the paper puts them; the others what real
 # cubes hold and the paper's set does not.  Positions are in the paper's 360 pixels, of
 # which a field is the middle.

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from astropy.stats import gaussian_fwhm_to_sigma
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE, FOUR_LN2
 from napari_almadet.processes import Pool
 from napari_almadet.search.clean import without_sidelobes
 from napari_almadet.search.line_maps import maps
@@ -28,7 +29,7 @@ from napari_almadet.simulation.cleaning import CleanRun, clean_cube, draw_clean
 from napari_almadet.simulation.emission import beam_between, beam_transfer
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.threads import cores
-from napari_almadet.training.data import Shown
+from napari_almadet.training.data import SHARED_CHANNELS, Shown
 from napari_almadet.training.resolved import Resolved, dirty, draw_clouds, draw_galaxies, truth_of
 
 SIDE = 96  # px of a field
@@ -44,7 +45,6 @@ SKIES = {"sources": 0.62, "galaxies": 0.15, "clouds": 0.12, "absorption": 0.05, 
 # far as somebody took it.
 EFFECTS = {"none": 0.62, "phases": 0.10, "restored": 0.08, "clean": 0.20}
 SHORT_SPACINGS = 0.35  # of the fields of galaxies and clouds to which nothing is done see all scales instead
-SHARED_CHANNELS = 0.3  # of the fields have channels that share their noise
 SMOOTHED = 0.1  # of the fields are smoothed to a wider beam
 WIDEST_BEAM = 6.2  # px
 FAINTEST = 3.0  # SNR, stack and line together, of a source that can be asked for
@@ -80,7 +80,7 @@ def draw_observation(rng: np.random.Generator, paper: bool) -> Observation:
         robust=robust,
     )
     longest = np.hypot(*observation.uv.T).max() * observation.frequency / SPEED_OF_LIGHT.value
-    finest = float(np.degrees(1 / longest) * 3600)  # arcsec
+    finest = float(np.degrees(1 / longest) * ARCSEC_PER_DEGREE)  # arcsec
     observation = replace(observation, pixel=finest / 4)
     beam = observation.clean_beam
     pixel = observation.pixel * np.sqrt(beam.major * beam.minor) / rng.uniform(2.6, 6.2)
@@ -247,7 +247,7 @@ def emission(source: Source, transfer: torch.Tensor, n_channels: int) -> torch.T
         to_px = np.sqrt(values[1]) / gaussian_fwhm_to_sigma
         thin = source.shape - (values[1] - (to_px * (along[1] - along[0])) ** 2) * np.outer(axes[:, 1], axes[:, 1])
         offsets, shifts = to_px * along[:, None] * axes[:, 1], 0.5 * source.gradient * sky.rotation(along)
-        parts = np.exp(-4 * np.log(2) * along**2)
+        parts = np.exp(-FOUR_LN2 * along**2)
     else:
         thin, offsets, shifts, parts = source.shape, np.zeros((1, 2)), np.zeros(1), np.ones(1)
     images = torch.stack([source_image(transfer, source.centre + offset, thin) for offset in offsets]).flatten(1)

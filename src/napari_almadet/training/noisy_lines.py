@@ -9,11 +9,10 @@ from scipy.special import erf
 
 from napari_almadet.measure.spectra import remove_baseline
 from napari_almadet.simulation.channels import draw_mixing, noise_factor
-from napari_almadet.training.data import Shown
+from napari_almadet.training.data import SHARED_CHANNELS, Shown
 
 CHANNELS = 128
 FAINTEST = 2.0  # matched SNR of a line that is asked for
-SHARED_CHANNELS = 0.3  # of the spectra have channels that share their noise
 HORNED = 0.2  # of the lines are those of a rotating disc
 WIDEST = 0.55  # of the spectrum, such a line
 
