@@ -91,7 +91,7 @@ def mutants_of(path: str, source: bytes) -> list[Mutant]:
         for node in numbers(value)
         for changed in scaled(node.value)
     ]
-    for node in ast.walk(tree):
+    for node in rules(tree):
         if isinstance(node, ast.Compare):
             found += [mutant(n, other) for n in numbers(node) if is_threshold(n.value) for other in scaled(n.value)]
         elif isinstance(node, ast.If | ast.IfExp) and not only_types(node):
@@ -102,6 +102,14 @@ def mutants_of(path: str, source: bytes) -> list[Mutant]:
             neutral = "True" if isinstance(node.op, ast.And) else "False"
             found += [mutant(value, neutral) for value in node.values]
     return sorted(set(found), key=lambda m: (m.start, m.end, m.new))
+
+
+def rules(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of a file but those inside f-strings: what they choose is the wording of a message."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.JoinedStr):
+            yield node
+            yield from rules(node)
 
 
 def constants(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:

@@ -237,7 +237,7 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(many, tmp_path, jobs):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the command and its processes
     _, said = process.communicate(timeout=100)
     assert process.returncode == 130, said
-    assert "Interrupted. The same command goes on" in said and "Traceback" not in said
+    assert "Interrupted. Run the same command again" in said and "Traceback" not in said
     assert ended(process.pid)
     names = {file.name for file in out.iterdir()} - {"catalog.ecsv", "cubes.ecsv"}
     assert names and all(is_result(out / name) for name in names)  # nothing half, nothing hidden

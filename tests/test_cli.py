@@ -130,7 +130,7 @@ def test_what_was_searched_is_not_searched_again_unless_something_changed(almade
 
     assert almadet(*arguments).exit_code == 0
     assert not run_again()
-    assert "field: searched before, 1 source" in almadet(*arguments).stdout
+    assert "field: already searched, 1 source" in almadet(*arguments).stdout
     assert not run_again("--device", "cpu")  # where it ran changes nothing
     assert run_again("--overwrite")
     assert run_again("--min-snr", 7)
@@ -148,10 +148,10 @@ def test_an_astronomers_work_is_not_overwritten_unasked(almadet, cube, tmp_path)
     detections = folder.read_result(out / "field")
     detections.kept[0].verdict = "accepted"
     folder.write_result(detections, out / "field")
-    assert "searched before" in almadet("detect", path, "-o", out, "--threshold", 0.5).stdout
+    assert "already searched" in almadet("detect", path, "-o", out, "--threshold", 0.5).stdout
     result = almadet("detect", path, "-o", out, "--threshold", 0.6)
     assert result.exit_code == 1
-    assert "holds verdicts, notes or boxes of yours" in result.stderr
+    assert "contains your verdicts, notes or boxes" in result.stderr
     assert folder.read_result(out / "field").kept[0].verdict == "accepted"
     assert almadet("detect", path, "-o", out, "--threshold", 0.6, "--overwrite").exit_code == 0
     assert folder.read_result(out / "field").kept[0].verdict == "unreviewed"
@@ -368,10 +368,10 @@ def test_an_instrument_and_sources_of_ones_own_are_in_the_cube(almadet, tmp_path
         (["--scenario", "clouds", "--fwhm", 1, 2], "no Gaussian sources"),
         (["--scenario", "empty", "--fwhm", 1, 2], "no Gaussian sources"),
         (["--scenario", "pairs", "--beams", 1, 2], "of the scenarios galaxies and clouds"),
-        (["--fwhm", 3, 2], "the least"),
+        (["--fwhm", 3, 2], "the minimum"),
         (["--pixel", 5], "too large for the longest baseline"),
         (["--array", "nowhere"], "no antenna configuration"),
-        (["--sources", 3, 2], "the fewest"),
+        (["--sources", 3, 2], "the minimum"),
         (["--fwhm", 2, 3, "--mosaic", 2], "not of mosaics"),
     ],
 )

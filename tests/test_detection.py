@@ -180,13 +180,13 @@ def test_progress_tells_the_steps_in_order(planes_of, cube_of, oracles):
     detect(cube_of(planes_of(SOURCES)), SMALL, seen.append, oracles)
     assert [stage for stage, _ in itertools.groupby(step.stage for step in seen)] == [
         "Loading the networks",
-        "Looking for bad channels",
+        "Flagging bad channels",
         "Stacking channels",
-        "Looking for sources",
+        "Detecting sources",
         "Extracting spectra",
         "Denoising spectra",
-        "Finding emission lines",
-        "Focusing on sources",
+        "Detecting emission lines",
+        "Making line-integrated images",
         "Writing down the provenance",
     ]
     assert all(0 <= step.done <= step.total for step in seen)
@@ -196,7 +196,7 @@ def test_closing_stops_within_one_batch(planes_of, cube_of, oracles, counted):
     network = counted(oracles.blobs_finder)
     steps = detect_steps(cube_of(planes_of(shape=(16, 200, 200))), SMALL, Networks(network, oracles.deep_gru))
     for step in steps:
-        if step.stage == "Looking for sources":
+        if step.stage == "Detecting sources":
             break
     steps.close()
     assert network.batches == [2]

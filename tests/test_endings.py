@@ -70,7 +70,7 @@ def _alive(process: int) -> bool:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(28, "No space left on device"), "The disk takes nothing more: No space left on device"),
+        (OSError(28, "No space left on device"), "Writing to the disk failed: No space left on device"),
         (PermissionError(13, "Permission denied", "/out/a"), "/out/a cannot be written: Permission denied"),
         (OSError(30, "Read-only file system", "/out"), "/out cannot be written: Read-only file system"),
     ],

@@ -211,8 +211,9 @@ class Search:
                 return Outcome(task, "skipped", "", len(decisions) - dropped, dropped)
             if not self.overwrite and has_opinions(task.folder):
                 raise CubeError(
-                    f"{task.path.name} was searched otherwise before, and {task.folder} holds verdicts, notes or boxes "
-                    "of yours: give another --out, or --overwrite to lose them."
+                    f"{task.path.name} has been searched with other settings, and {task.folder} contains your "
+                    f"verdicts, "
+                    "notes or boxes: choose another --out, or use --overwrite to discard them."
                 )
             detections = detect(read_cube(task.path), self.settings, report, self.networks, self.client)
             write_result(detections, task.folder)

@@ -125,9 +125,9 @@ class Settings:
         if not self.min_snr >= 0:
             raise ValueError(f"min_snr is {self.min_snr}, but must not be negative")
         if self.reliability and self.preset != "almadet":
-            raise ValueError("reliability can be had with the preset almadet only")
+            raise ValueError("reliability is available with the preset almadet only")
         if not self.memory > 0:
-            raise ValueError(f"memory is {self.memory} GB, but must be more than none")
+            raise ValueError(f"memory is {self.memory} GB, but must be greater than 0")
         for name in ("window", "crop", "batch_size"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")

@@ -269,7 +269,7 @@ def test_excluded_regions_take_away_and_are_no_sources(detections, tmp_path):
     path.write_text("image\nbox(30.5,33,20,15,0)\n-box(25.5,33,10,30,0)\nbox(10,10,3,3,0)\n-circle(10,10,9)\n")
     notes = []
     assert read_boxes(path, detections.cube, notes) == [(Box(25, 40, 30, 40), None)]
-    assert notes == ["1 regions were left out: excluded regions take all of them away."]
+    assert notes == ["1 regions were ignored: excluded regions cover them completely."]
     path.write_text("image\n-circle(30,33,3)\n")
     with pytest.raises(ExchangeError, match=r"drawn.reg holds no source\.$"):
         read_boxes(path, detections.cube)
@@ -280,9 +280,9 @@ def test_what_a_region_file_says_and_cannot_be_honoured_is_said(sky_cube, planes
     found, notes = crtf(tmp_path, sky_cube(planes), text)
     assert found == [(Box(1, 6, 1, 6), None)]
     assert notes == [
-        "Line 4 was left out: its sausage cannot be read.",
-        "Line 5 is no region and was left out.",
-        "1 annotations were left out.",
+        "Line 4 was ignored: its sausage cannot be read.",
+        "Line 5 is not a region and was ignored.",
+        "1 annotations were ignored.",
     ]
 
 
@@ -294,7 +294,7 @@ def test_sofias_names_with_and_without_quotes(detections, tmp_path, name):
 
 def test_a_table_that_cannot_be_guessed_is_refused_in_a_short_sentence(detections, tmp_path):
     (tmp_path / "cat.txt").write_text("one two\nthree\n1 2 3 4\n" * 3)
-    with pytest.raises(ExchangeError, match=r"^cat.txt is no table that can be read") as error:
+    with pytest.raises(ExchangeError, match=r"^cat.txt cannot be read as a table") as error:
         read_boxes(tmp_path / "cat.txt", detections.cube)
     assert len(str(error.value)) < 120
 

@@ -168,7 +168,7 @@ def test_a_cube_that_moved_is_found_beside_the_folder(detections_of, sky_cube, p
     shutil.move(cube.path, folder.parent / cube.path.name)
     assert read_result(folder).cube.path == folder.parent / cube.path.name
     (folder.parent / cube.path.name).unlink()
-    with pytest.raises(FolderError, match="is not there"):
+    with pytest.raises(FolderError, match="does not exist"):
         read_result(folder)
 
 
@@ -185,7 +185,7 @@ def test_a_cube_that_changed_is_refused_and_a_touched_one_is_not(detections_of, 
 
 def test_other_folders_are_no_results(detections_of, sky_cube, planes, tmp_path):
     assert not is_result(tmp_path)
-    with pytest.raises(FolderError, match="no folder of results"):
+    with pytest.raises(FolderError, match="not a result folder"):
         read_result(tmp_path)
     folder = write_result(detections_of(sky_cube(planes)), tmp_path / "out")
     (folder / "spectra.fits").write_bytes(b"SIMPLE")
@@ -399,11 +399,11 @@ def test_files_that_are_none_of_the_folder_s_own_are_refused(detections_of, sky_
     outside = tmp_path / "outside.ecsv"
     (folder / "lines.ecsv").rename(outside)
     (folder / "lines.ecsv").symlink_to(outside)
-    with pytest.raises(FolderError, match=r"its lines.ecsv is a link that leads out of it"):
+    with pytest.raises(FolderError, match=r"its lines.ecsv is a link to somewhere outside it"):
         read_result(folder)
     (folder / "lines.ecsv").unlink()
     (folder / "lines.ecsv").mkdir()
-    with pytest.raises(FolderError, match=r"its lines.ecsv is no plain file"):
+    with pytest.raises(FolderError, match=r"its lines.ecsv is not a regular file"):
         read_result(folder)
 
 

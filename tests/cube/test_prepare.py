@@ -99,9 +99,9 @@ def test_the_forms_of_a_primary_beam(field, tmp_path, form):
         ({"shape": (80, 100)}, "measures 1 x 80 x 100 and the cube 24 x 90 x 100"),
         ({"shape": (7, 90, 100)}, "measures 7 x 90 x 100"),
         ({"CRVAL1": 150.01}, "lies 81.9 pixels from the cube"),
-        ({"values": 3.0}, "holds no response: its highest value is 3"),
-        ({"values": np.nan}, "holds no response"),
-        ({"missing": True}, "is not there"),
+        ({"values": 3.0}, "is not a primary beam: its highest value is 3"),
+        ({"values": np.nan}, "is not a primary beam"),
+        ({"missing": True}, "does not exist"),
     ],
 )
 def test_another_s_primary_beam_is_refused(field, tmp_path, change, reason):

@@ -114,7 +114,7 @@ def test_a_packed_file_is_unpacked_once_and_what_was_unpacked_goes_with_the_cube
     whole = (tmp_path / "a.fits.gz").read_bytes()
     for n in (20, 200, len(whole) // 2, len(whole) - 9):
         (tmp_path / "cut.fits.gz").write_bytes(whole[:n])
-        with pytest.raises(CubeError, match="damaged or cut short"):
+        with pytest.raises(CubeError, match="damaged or truncated"):
             read_cube(tmp_path / "cut.fits.gz")
     fits.writeto(tmp_path / "plane.fits.gz", data[0])
     with pytest.raises(CubeError, match="single plane"):
@@ -246,7 +246,7 @@ def test_a_casa_image_with_a_beam_in_each_channel(casa):
     cube = read_cube(path)
     np.testing.assert_allclose(cube.beams.major.to_value("arcsec"), columns["BMAJ"], rtol=1e-6)
     np.testing.assert_allclose(cube.beams.pa.to_value("deg"), columns["BPA"], rtol=1e-5, atol=1e-5)
-    assert any("beam of its own, from 1.73 to 2.05 arcsec; the one of median area" in note for note in cube.notes)
+    assert any("its own beam, from 1.73 to 2.05 arcsec; the one with the median area" in note for note in cube.notes)
 
 
 @pytest.mark.filterwarnings("ignore::astropy.utils.exceptions.AstropyWarning")
@@ -270,7 +270,7 @@ def test_a_library_that_is_missing_is_named(tmp_path, monkeypatch, module, name)
         (tmp_path / name / "table.f0_TSM0").touch()
     else:
         (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    with pytest.raises(CubeError, match=rf"{name} is .* image, and {module} is missing.*pip install"):
+    with pytest.raises(CubeError, match=rf"{name} is .* image, and {module} is needed.*pip install"):
         read_cube(tmp_path / name)
 
 

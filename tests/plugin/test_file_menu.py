@@ -111,7 +111,7 @@ def test_a_folder_with_other_things_in_it_is_not_written_to(widget, answer, told
     (tmp_path / "thesis.tex").write_text("dear")
     answer(tmp_path)
     choose(widget.files, "Save session as")
-    assert "holds other things" in told[0]
+    assert "contains other files" in told[0]
 
 
 def test_a_cancelled_dialog_does_nothing(widget, session, answer, told, tmp_path):

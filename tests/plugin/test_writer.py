@@ -23,5 +23,5 @@ def test_other_shapes_are_no_candidates(monkeypatch, tmp_path):
     layer = Shapes([[[0, 0], [5, 5]]], shape_type="line", name="mine")
     data, meta, _ = layer.as_layer_data_tuple()
     assert write_boxes(str(tmp_path / "mine.ecsv"), data, meta) == []
-    assert "mine holds no candidates" in told[0]
+    assert "mine contains no candidates" in told[0]
     assert list(tmp_path.glob("*.ecsv")) == []

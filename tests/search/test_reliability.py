@@ -55,7 +55,7 @@ def test_what_is_not_known_is_nan():
 
 
 def test_notes_say_what_the_numbers_are_worth():
-    assert "no detection at all" in notes(np.empty((0, 2)), 0.85)[0]
+    assert "no detections in the inverted cube" in notes(np.empty((0, 2)), 0.85)[0]
     first, rough = notes(np.array([[0.3, 4.0], [0.4, 5.0], [0.9, 6.0]]), 0.85)
     assert "1 of 3 negative detections" in first and "0.85 or more: expect about 1 false positive." in first
     assert "rough" in rough
@@ -86,7 +86,10 @@ def test_sources_are_reliable_and_noise_is_not(networks, scenario, seeds, tmp_pa
                 assert candidate.rel > 0.9 or not len(detections.negatives)
             if not true:
                 noise.append(candidate.rel)
-        assert any("negative detections" in said or "no detection at all" in said for said in detections.warnings)
+        assert any(
+            "negative detections" in said or "no detections in the inverted cube" in said
+            for said in detections.warnings
+        )
     assert np.isnan(noise).all() or np.nanmean(noise) < 0.9
     again = read_result(write_result(detections, tmp_path / "out"), detections.cube)
     np.testing.assert_allclose(again.negatives, detections.negatives, atol=1e-6)

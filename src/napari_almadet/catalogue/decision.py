@@ -19,62 +19,67 @@ SENTENCES = {
     "found_blob": "found: a blob of {pixels} px, probability up to {prob:.2f}",
     "found_extended": "found: a patch of {beams:.0f} beams of extended emission, S/N up to {snr:.1f}, "
     "with {places} peaks that Source Finder detects",
-    "found_by_its_line": "found: the line at channel {channel} of candidate {id} comes from {distance:.1f} px away",
+    "found_by_its_line": "found: the line at channel {channel} of candidate {id} peaks {distance:.1f} px away from it",
     "found_in_a_blend": "found: blended with candidate {id}, separated by its line",
     # lines
     "line": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, line probability {height:.2f}",
     "line_denoised": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, denoised height {height:.2f}",
     "no_line": "no line (maximum line probability {height:.2f}, best line S/N {snr:.1f})",
-    "no_line_required": "dropped: it shows no line, and the settings require one",
+    "no_line_required": "dropped: no line, and the settings require one",
     "no_emission_peak": "no emission peak above {threshold:.2f} (highest {height:.2f})",
     "no_emission_peak_required": "dropped: no emission peak above {threshold:.2f} (highest {height:.2f})",
     "peak_discarded": "peak at channel {channel} discarded: {why}",
-    "peak_of_another": "peak at channel {channel} is candidate {id}'s",
-    "line_of_another": "the line at channel {channel} is candidate {id}'s",
-    "line_elsewhere": "the line at channel {channel} is another source's, {distance:.1f} px away",
+    "peak_of_another": "peak at channel {channel} belongs to candidate {id}",
+    "line_of_another": "the line at channel {channel} belongs to candidate {id}",
+    "line_elsewhere": "the line at channel {channel} belongs to another source, {distance:.1f} px away",
     "peak_too_faint": "peak at channel {channel} dropped: pixel S/N {snr:.1f} is less than {min_snr:g}",
-    "peak_elsewhere": "peak at channel {channel} is another source's: {distance:.1f} px away, pixel S/N {snr:.1f}",
+    "peak_elsewhere": "peak at channel {channel} belongs to another source: {distance:.1f} px away, pixel S/N "
+    "{snr:.1f}",
     "peak_second_line": "peak at channel {channel} is a second line: global S/N {snr_focused:.1f} in its "
     "line-integrated image, {snr_stacked:.1f} over all channels",
     "peak_no_line": "peak at channel {channel} dropped: global S/N {snr_focused:.1f} in its line-integrated image, "
     "{snr_stacked:.1f} over all channels",
     "peaks_overlap": "flagged: peak at channel {channel} overlaps the primary's range and cannot be separated from it",
-    "line_in_own_spectrum": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, in its own spectrum at "
-    "{least:g} sigma or more",
+    "line_in_own_spectrum": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, at {least:g} sigma or more "
+    "in the measured spectrum",
     # the classifier and its threshold
     "probable": "kept: source probability {prob:.2f} >= {threshold:g}",
     "improbable": "dropped: source probability {prob:.2f} < {threshold:g}",
-    "too_bright_for_noise": "flagged: source probability {prob:.2f} < {threshold:g}, but it is too bright for noise, "
-    "and for a sidelobe of anything in the field",
-    "extended": "flagged: source probability {prob:.2f} < {threshold:g}, but it is extended emission, which the "
-    "classifier was hardly trained on",
+    "too_bright_for_noise": "flagged: source probability {prob:.2f} < {threshold:g}, but it is too bright to be noise "
+    "or a sidelobe of another source in the field",
+    "extended": "flagged: source probability {prob:.2f} < {threshold:g}, but it is extended emission, of which "
+    "the classifier has seen few examples",
     # artefacts
-    "baseline_ripple": "dropped: baseline ripple, its spectrum oscillates symmetrically about zero, down to an S/N of "
+    "baseline_ripple": "dropped: baseline ripple, the spectrum oscillates symmetrically about zero, down to an S/N of "
     "-{dip:.1f}; source probability {prob:.2f}",
-    "stripe": "dropped: a stripe, long and thin as a bad baseline makes it; source probability {prob:.2f}",
-    "residual_sidelobes": "dropped: the field is limited by residual sidelobes, {spread:.1f} times the thermal noise, "
-    "and it does not stand out of them; source probability {prob:.2f}",
+    "stripe": "dropped: a long, thin stripe, as a bad baseline makes; source probability {prob:.2f}",
+    "residual_sidelobes": "dropped: not bright enough for a dynamic-range-limited field, whose rms is "
+    "{spread:.1f} times "
+    "the thermal noise; source probability {prob:.2f}",
     "flank": "dropped: on the flank of candidate {id}, whose S/N is {snr:.0f}; source probability {prob:.2f}",
     "sidelobe_of_another_window": "dropped: it may be a sidelobe of a source of S/N {snr:.0f} nearby",
-    "negative_flux": "dropped: its flux is negative, {flux:.3g}",
+    "negative_flux": "dropped: negative flux, {flux:.3g}",
     # blends
-    "two_fit_better": "flagged: it and candidate {id} fit better than a single source, by {sigma:.1f} sigma",
-    "part_of": "dropped: it is a part of candidate {id}, in whose mask it lies",
-    "one_object": "one object with candidate {id}: one mask holds both, and no separate sources explain it",
-    "only_others": "dropped: all it shows are other candidates",
+    "two_fit_better": "flagged: two sources, this one and candidate {id}, fit the data better than one, by "
+    "{sigma:.1f} sigma",
+    "part_of": "dropped: part of candidate {id}, whose mask contains it",
+    "one_object": "one object with candidate {id}: both lie in one mask, and separate sources do not explain "
+    "the emission",
+    "only_others": "dropped: all of its peaks belong to other candidates",
     # the two S/N ratios of the paper
-    "seen": "kept: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the stacked one",
-    "not_seen": "dropped: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the stacked "
-    "one, less than {min_snr:g} in both",
+    "seen": "kept: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the "
+    "band-averaged one",
+    "not_seen": "dropped: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the "
+    "band-averaged one, both less than {min_snr:g}",
     # the machine and the astronomer
-    "too_large_to_measure": "not measured: that would take {needed:.1f} GB of memory, and the run may use "
-    "{allowed:g} GB (--memory)",
+    "too_large_to_measure": "not measured: this needs {needed:.1f} GB of memory, but the limit is {allowed:g} GB "
+    "(--memory)",
     "own_box": "your box: {width} x {height} pixels from x {x}, y {y}",
     "own_range": "your emission range: channels {first} to {last}",
     "own_mask": "your mask: {voxels} voxels in channels {first} to {last}",
     "own_line": "your line: centre at channel {centre:.1f}, FWHM {fwhm:.1f} channels",
-    "merged": "yours: candidates {numbers} made one",
-    "split_off": "yours: split off candidate {id}",
+    "merged": "yours: candidates {numbers} merged",
+    "split_off": "yours: split off from candidate {id}",
     "kept_from_earlier": "kept from an earlier detection: you reviewed it, and it was not found again",
     "own_candidate": "kept: your own candidate",
     # results of version 0.1, which kept sentences only
@@ -103,7 +108,7 @@ class Decision:
 
     def __post_init__(self) -> None:
         if self.rule not in SENTENCES:
-            raise ValueError(f"there is no rule {self.rule!r}; it would need a sentence in catalogue/decision.py")
+            raise ValueError(f"there is no rule {self.rule!r}; a new rule needs a sentence in catalogue/decision.py")
 
     def __str__(self) -> str:
         return SENTENCES[self.rule].format(**self.values, **({"id": self.ids[0]} if self.ids else {}))

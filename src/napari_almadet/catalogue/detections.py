@@ -328,7 +328,7 @@ def channel_width(cube: Cube, z: float | None = None) -> u.Quantity:
 
 def descriptions(cube: Cube) -> dict[str, str]:
     """What a reader of the table has to know of some columns of a cube: conventions and frames."""
-    frame = cube.spectral_frame or "a frame that the header does not name"
+    frame = cube.spectral_frame or "a frame that the header does not specify"
     rest = "unknown" if cube.rest_frequency is None else f"{cube.rest_frequency.to_value(u.GHz):.9g} GHz"
     return {
         "ra": "ICRS",
@@ -337,7 +337,7 @@ def descriptions(cube: Cube) -> dict[str, str]:
         "freq": f"in {frame}",
         "v_rad": f"radio velocity in {frame}, rest frequency {rest}",
         "v_opt": f"optical velocity c (rest / freq - 1) in {frame}",
-        "v_app": f"relativistic velocity in {frame}, which nothing else than motion is taken for",
+        "v_app": f"relativistic velocity in {frame}, assuming that the shift is due to motion alone",
         "dc_limit": "FWHM; less than this at 2 standard deviations",
         "method": "how the flux was measured: as a point, a Gaussian fit, the sum of the mask, or of the box",
         "f_cont": "flux density of the continuum",

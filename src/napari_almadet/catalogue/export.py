@@ -223,7 +223,7 @@ def _axis(cube: Cube) -> QTable:
 
 def _by_ending(path: Path, forms: Mapping[str, Form]) -> Form:
     if path.suffix.lower() not in forms:
-        raise ExchangeError(f"{path.name}: the name must end in {', '.join(forms)}, which says what to write.")
+        raise ExchangeError(f"{path.name}: the name must end in {', '.join(forms)}, which selects the format.")
     return forms[path.suffix.lower()]
 
 
@@ -328,7 +328,7 @@ def _read_table(path: Path) -> Table:
     try:
         return Table.read(path, format="ascii")
     except Exception as error:  # by a list of all the forms that were tried
-        raise ExchangeError(f"{path.name} is no table that can be read: write it as ECSV, VOTable or CSV.") from error
+        raise ExchangeError(f"{path.name} cannot be read as a table: write it as ECSV, VOTable or CSV.") from error
 
 
 def _sofia_table(path: Path, lines: list[str], names: list[str]) -> Table:
@@ -361,5 +361,5 @@ def _pixels(cube: Cube, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np
     from astropy.coordinates import SkyCoord
 
     if cube.celestial is None:
-        raise ExchangeError(f"{cube.name} has no sky coordinates, so that positions on the sky are nowhere in it.")
+        raise ExchangeError(f"{cube.name} has no sky coordinates, so sky positions cannot be placed in it.")
     return cube.celestial.world_to_pixel(SkyCoord(ra, dec, unit="deg"))

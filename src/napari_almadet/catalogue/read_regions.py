@@ -79,13 +79,13 @@ def region_boxes(path: Path, form: str, cube: Cube, notes: list[str]) -> list[tu
     entries = _ds9(path) if form == "ds9" else _crtf(path, cube, notes)
     drawn = [e for e in entries if type(e.region).__name__.lower().startswith(DRAWN)]
     if drawn:
-        notes.append(f"{len(drawn)} lines, arrows or texts were left out: they enclose nothing.")
+        notes.append(f"{len(drawn)} lines, arrows or texts were ignored: they enclose no area.")
     entries = [e for e in entries if e not in drawn]
     if cube.celestial is None and any(hasattr(e.region, "to_pixel") for e in entries):
         raise ValueError(f"it lies on the sky, but {cube.name} has no coordinates")
     excluded = [e for e in entries if e.excluded]
     if any("range" in e.words for e in excluded):
-        notes.append("Excluded regions were taken out of all channels, though their range is of some.")
+        notes.append("Excluded regions were excluded in all channels, although they name a range.")
     found, gone = [], 0
     for entry in entries:
         if entry.excluded:
@@ -96,7 +96,7 @@ def region_boxes(path: Path, form: str, cube: Cube, notes: list[str]) -> list[tu
         else:
             found.append((box, _channels_of(entry.words, cube, notes)))
     if gone:
-        notes.append(f"{gone} regions were left out: excluded regions take all of them away.")
+        notes.append(f"{gone} regions were ignored: excluded regions cover them completely.")
     notes[:] = dict.fromkeys(notes)  # each once
     return found
 
@@ -128,7 +128,7 @@ def _crtf(path: Path, cube: Cube, notes: list[str]) -> list[Entry]:
             continue
         match = re.match(r"([+-]?)\s*(ann\s+)?([a-z]+)\s*(?=\[)", line, flags=re.IGNORECASE)
         if match is None:
-            notes.append(f"Line {number} is no region and was left out.")
+            notes.append(f"Line {number} is not a region and was ignored.")
             continue
         if match[2]:
             annotations += 1
@@ -139,11 +139,11 @@ def _crtf(path: Path, cube: Cube, notes: list[str]) -> list[Entry]:
         try:
             (region,) = Regions.parse(f"#CRTFv0\n{frame}{kind}{shape}\n", format="crtf")
         except Exception:  # a parser of texts fails in as many ways as there are texts
-            notes.append(f"Line {number} was left out: its {kind} cannot be read.")
+            notes.append(f"Line {number} was ignored: its {kind} cannot be read.")
             continue
         entries.append(Entry(region, match[1] == "-", kind == "box" and "pix" not in shape, words))
     if annotations:
-        notes.append(f"{annotations} annotations were left out.")
+        notes.append(f"{annotations} annotations were ignored.")
     return entries
 
 

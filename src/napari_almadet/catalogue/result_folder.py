@@ -266,7 +266,7 @@ def read_result(folder: str | Path, cube: Cube | None = None) -> Detections:
     folder = Path(folder)
     if not is_result(folder):
         raise FolderError(
-            f"{folder} is no folder of results: settings.json, candidates.ecsv or spectra.fits is missing."
+            f"{folder} is not a result folder: settings.json, candidates.ecsv or spectra.fits is missing."
         )
     try:
         with locked(folder, shared=True):
@@ -284,7 +284,7 @@ def _read(folder: Path, cube: Cube | None) -> Detections:
     """`read_result` with errors of any type."""
     about = json.loads(_own(folder, ABOUT).read_text(encoding="utf-8"))
     if not isinstance(about, dict):
-        raise FolderError(f"{folder} cannot be read: its settings.json holds no settings.")
+        raise FolderError(f"{folder} cannot be read: its settings.json contains no settings.")
     _check_identity(folder, about.get("identity"))
     cube = cube or _cube(folder, about)
     candidates = _candidates(folder)
@@ -296,7 +296,7 @@ def _read(folder: Path, cube: Cube | None) -> Detections:
     settings = Settings(**about["settings"])
     cube = as_prepared(cube, settings, about["provenance"])
     if stacked.shape != cube.shape[1:] or probability.shape != stacked.shape:
-        raise FolderError(f"{folder} belongs to a cube of another size than {cube.name}.")
+        raise FolderError(f"{folder} belongs to a cube of a different size than {cube.name}.")
     ny, nx = stacked.shape
     for candidate in candidates:
         box, (first, end) = candidate.box, candidate.channels
@@ -320,9 +320,9 @@ def _own(folder: Path, name: str) -> Path:
     """
     path = folder / name
     if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-        raise FolderError(f"{folder} cannot be read: its {name} is a link that leads out of it.")
+        raise FolderError(f"{folder} cannot be read: its {name} is a link to somewhere outside it.")
     if path.exists() and not path.is_file():
-        raise FolderError(f"{folder} cannot be read: its {name} is no plain file.")
+        raise FolderError(f"{folder} cannot be read: its {name} is not a regular file.")
     return path
 
 
@@ -335,7 +335,9 @@ def _check_identity(folder: Path, identity: str | None) -> None:
     for name in ("spectra.fits", "probability.fits", *([MASK] if _own(folder, MASK).is_file() else [])):
         found[name] = fits.getheader(_own(folder, name)).get(IDENTITY_CARD)
     if others := [name for name, its in found.items() if its != identity]:
-        raise FolderError(f"{folder} holds files of several runs: {', '.join(others)} and settings.json do not match.")
+        raise FolderError(
+            f"{folder} contains files of several runs: {', '.join(others)} and settings.json do not match."
+        )
 
 
 def _shortened(message: str) -> str:
@@ -348,19 +350,19 @@ def _cube(folder: Path, about: dict) -> Cube:
     if not reference["path"]:
         if not (folder / CUBE).is_file():
             raise FolderError(
-                f"{folder} belongs to a cube that had no file ({reference['name']}): open that cube first."
+                f"{folder} belongs to a cube that was not in a file ({reference['name']}): open that cube first."
             )
         cube = _read_own(_own(folder, CUBE))
         return replace(cube, name=reference["name"])
     named, hdu = split_address(reference["path"])
     path = next((p for p in (named, folder / named.name, folder.parent / named.name) if p.exists()), None)
     if path is not None and not (path.is_file() or is_casa_image(path)):
-        raise FolderError(f"The cube of {folder.name}, {path}, is no plain file.")
+        raise FolderError(f"The cube of {folder.name}, {path}, is not a regular file.")
     if path == folder / named.name:
         path = _own(folder, named.name) if path.is_file() else path
     if path is None:
         raise FolderError(
-            f"The cube of {folder.name}, {named}, is not there. Put {named.name} into the folder or beside it."
+            f"The cube of {folder.name}, {named}, does not exist. Put {named.name} into the folder or next to it."
         )
     cube = read_cube(path if hdu is None else f"{path}[{hdu}]")
     unchanged = _stamp(path) == (reference["size"], reference["mtime_ns"])

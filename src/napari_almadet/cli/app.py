@@ -32,20 +32,20 @@ def main(
 ) -> None:
     """Find sources in radio-interferometer cubes with deep learning.
 
-    [bold]almadet demo[/] shows what it does, on a simulated cube.
-    [bold]almadet detect CUBE.fits -o out/[/] does it to yours.
+    [bold]almadet demo[/] shows a detection on a simulated cube.
+    [bold]almadet detect CUBE.fits -o out/[/] searches your own cube.
     """
 
 
 @app.command()
 def demo(
     headless: Annotated[
-        bool, typer.Option("--headless", help="Open no window; print the table of candidates instead.")
+        bool, typer.Option("--headless", help="Do not open a window; print the table of candidates.")
     ] = False,
 ) -> None:
-    """Open napari on a simulated cube and find its sources.
+    """Open napari with a simulated cube and detect its sources.
 
-    Where there is no display, the same is done without a window.
+    Without a display, print the table of candidates instead.
     """
     if headless or no_display():
         from napari_almadet.simulation.dataset import sample_cube

@@ -53,52 +53,53 @@ almadet detect cube.fits --preset paper --keep-continuum\n
 almadet detect huge.fits --memory 16\n
 almadet detect huge.fits --scheduler tcp://login1:8786\n
 [bold]Exit code[/]\n
-0: all cubes were searched, now or before; 1: some cube could not be; 2: the command was not understood;
-130: it was interrupted; 143: it was told to end."""
+0: all cubes were searched, now or earlier; 1: at least one cube could not be searched; 2: wrong options;
+130: interrupted with Ctrl-C; 143: ended by SIGTERM."""
 )
 @ends_at_once
 def detect(
     cubes: Annotated[
         list[Path],
-        typer.Argument(help="Cubes: FITS, also packed; CASA images; CARTA's HDF5.", metavar="CUBE", show_default=False),
+        typer.Argument(
+            help="Cubes: FITS, also compressed; CASA images; CARTA's HDF5.", metavar="CUBE", show_default=False
+        ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the results, in which each cube gets one.", file_okay=False)
+        Path,
+        typer.Option("--out", "-o", help="Folder for the results; each cube gets a folder in it.", file_okay=False),
     ] = Path("out"),
     device: Annotated[
-        Device, typer.Option(help="Where the networks run; auto takes CUDA, then Apple's MPS, then the CPU.")
+        Device, typer.Option(help="Where to run the networks; auto tries CUDA, then Apple's MPS, then the CPU.")
     ] = Device.AUTO,
     preset: Annotated[
         Preset,
-        typer.Option(
-            help="almadet: search of the noise-normalised (S/N) cube; paper: networks and rules as published."
-        ),
+        typer.Option(help="almadet: search the noise-normalised (S/N) cube; paper: networks and rules as published."),
     ] = Preset.ALMADET,
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="From 0 to 1: minimum source probability to keep a candidate; with the preset paper, threshold for "
+            help="Minimum source probability to keep a candidate, 0 to 1; with the preset paper, threshold for "
             "segmenting the probability map.",
             show_default=", ".join(f"{value['threshold']:g} with {name}" for name, value in PRESETS.items()),
         ),
     ] = None,
     min_snr: Annotated[
         float,
-        typer.Option(help="With the preset paper: minimum pixel S/N, in the stacked or in the line-integrated image."),
+        typer.Option(help="Preset paper only: minimum pixel S/N in the band-averaged or in the line-integrated image."),
     ] = Settings.min_snr,
     require_line: Annotated[
         bool | None,
         typer.Option(
             "--require-line/--keep-continuum",
-            help="Drop candidates without an emission line, as the preset paper does, or keep them.",
+            help="Drop candidates without an emission line (default of the preset paper), or keep them (default of "
+            "almadet).",
             show_default=False,
         ),
     ] = None,
     psf: Annotated[
         Path | None,
         typer.Option(
-            help="FITS image of the dirty beam, imaged with the cube; without it the beam is estimated from the cube. "
-            "For dirty cubes with bright sources.",
+            help="FITS image of the cube's dirty beam, for dirty cubes with bright sources; same as --beam FILE.",
             exists=True,
             show_default=False,
         ),
@@ -106,16 +107,16 @@ def detect(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="Your own trained weights for one of the networks: source_finder=FILE.safetensors, likewise "
-            "line_finder, judge, blobs_finder, deep_gru. May be given more than once.",
+            help="Your own trained weights for one of the networks: source_finder=FILE.safetensors; likewise "
+            "line_finder, judge, blobs_finder, deep_gru. Can be repeated.",
             metavar="NETWORK=FILE",
         ),
     ] = None,
     beam: Annotated[
         str,
         typer.Option(
-            help="Whether the cube is dirty: auto decides it from the cube; with dirty its dirty beam is estimated; "
-            "clean; or a FITS image of the dirty beam, as --psf.",
+            help="Whether the cube is dirty. auto: decide from the cube; dirty: yes, estimate its dirty beam from the "
+            "cube; clean: no; FILE: yes, and this is a FITS image of its dirty beam.",
             metavar="auto|dirty|clean|FILE",
         ),
     ] = "auto",
@@ -123,8 +124,8 @@ def detect(
         bool,
         typer.Option(
             "--reliability",
-            help="Estimate each candidate's reliability (column rel) from the inverted cube, which shows how many "
-            "false positives to expect. Takes as long again.",
+            help="Estimate the reliability of each candidate (column rel) from detections in the inverted cube. "
+            "Doubles the run time.",
         ),
     ] = False,
     jobs: Annotated[
@@ -137,31 +138,34 @@ def detect(
         ),
     ] = 1,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Search again what was searched before, and replace the results.")
+        bool, typer.Option("--overwrite", help="Search all cubes again and replace existing results.")
     ] = False,
     memory: Annotated[
         float,
         typer.Option(
-            help="GB that a run may use; larger fields are searched in windows. With --scheduler, of each worker."
+            help="Memory limit in GB; larger fields are searched in windows. With --scheduler: for each worker."
         ),
     ] = Settings.memory,
     scheduler: Annotated[
         str | None,
         typer.Option(
-            help="Search on the workers of a running dask.distributed cluster, at tcp://HOST:PORT or in a scheduler "
-            "file; they must see the cubes under the same paths.",
+            help="Search on a running dask.distributed cluster: tcp://HOST:PORT or a scheduler file. The workers "
+            "must be able to read the cubes at the same paths.",
             metavar="ADDRESS",
         ),
     ] = None,
     pb: Annotated[
         Path | None,
-        typer.Option(help="Image of the primary beam, for fluxes and noise; it must be the cube's.", metavar="FILE"),
+        typer.Option(
+            help="FITS image of the primary beam, on the same pixels as the cube, to correct fluxes and noise.",
+            metavar="FILE",
+        ),
     ] = None,
     flag_channels: Annotated[
         bool,
         typer.Option(
             "--flag-channels/--all-channels",
-            help="Leave out bad channels: blank, constant, noisy, striped or shifted ones.",
+            help="Flag bad channels (blank, constant, noisy, striped or offset) and ignore them, or use all channels.",
         ),
     ] = True,
     verbose: Annotated[
@@ -169,32 +173,33 @@ def detect(
         typer.Option(
             "--verbose",
             "--debug",
-            help="Also print what goes wrong inside, with tracebacks, which are in OUT/almadet.log in any case.",
+            help="Print debug messages and tracebacks; OUT/almadet.log contains them in any case.",
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
-    """Find the sources of one or more cubes.
+    """Detect and measure the sources in one or more cubes.
 
-    A cube that was searched before, with the same settings, is skipped; so an interrupted run goes on where it stopped.
-    Each cube NAME.fits gets a folder OUT/NAME, with
+    Cubes that have already been searched with the same settings are skipped, so an interrupted run resumes where it
+    stopped. The results of NAME.fits are written to the folder OUT/NAME:
 
-    [bold]catalog.ecsv[/]: the catalogue, a table for astropy and others; its metadata say why candidates were dropped.
+    [bold]catalog.ecsv[/]: the catalogue; its metadata give the reasons why candidates were kept or dropped.
 
-    [bold]candidates.ecsv[/], [bold]lines.ecsv[/], [bold]spectra.fits[/]: the same of all candidates, the dropped
-    too, with their emission peaks, spectra and focused images.
+    [bold]candidates.ecsv[/], [bold]lines.ecsv[/], [bold]spectra.fits[/]: all candidates, including dropped ones,
+    with their lines, spectra and line-integrated images.
 
-    [bold]probability.fits[/]: where the network sees sources, with sky coordinates.
+    [bold]probability.fits[/]: the probability map from the network, with sky coordinates.
 
-    [bold]mask.fits[/]: the voxels of each source, by its id.
+    [bold]mask.fits[/]: the 3-D masks of the sources; the value of a voxel is the id of its source.
 
-    [bold]ds9.reg[/], [bold]casa.crtf[/]: the sources' boxes, for DS9, CARTA and CASA.
+    [bold]ds9.reg[/], [bold]casa.crtf[/]: the boxes of the sources, for DS9, CARTA and CASA.
 
-    [bold]settings.json[/]: all that is needed to make the same again.
+    [bold]settings.json[/]: settings, versions and checksums needed to reproduce the run.
 
-    Dropped on napari, the folder opens as it would after a detection there.
+    Drop the folder onto napari to inspect the result.
 
-    Of several cubes, [bold]OUT/catalog.ecsv[/] has the rows of all, and [bold]OUT/cubes.ecsv[/] what became of each.
+    For several cubes, [bold]OUT/catalog.ecsv[/] contains the candidates of all of them and [bold]OUT/cubes.ecsv[/] the
+    status of each.
     """
     try:
         settings = Settings(
@@ -214,7 +219,7 @@ def detect(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if scheduler and jobs > 1:
-        raise typer.BadParameter("a cluster searches one cube at a time, on all its workers: leave out --jobs")
+        raise typer.BadParameter("a cluster searches one cube at a time, on all its workers: omit --jobs")
 
     from napari_almadet import batch
 
@@ -250,7 +255,7 @@ def detect(
         batch.write_tables(outcomes, out)
         conclude(outcomes, len(tasks), out, quiet)
     if interrupted:
-        messages.print("Interrupted. The same command goes on where this one stopped.")
+        messages.print("Interrupted. Run the same command again to resume.")
         raise typer.Exit(exit_code(interrupted))
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
@@ -266,7 +271,7 @@ def connected(scheduler: str) -> Client:
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
-        messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[distributed]"')
+        messages.print(f'[red]{error.name} is not installed:[/] pip install "napari-almadet\\[distributed]"')
         raise typer.Exit(1) from error
     if "://" not in scheduler and not Path(scheduler).is_file():  # for which the library would wait for ever
         messages.print(f"[red]No cluster:[/] there is no scheduler file {escape(scheduler)}", soft_wrap=True)

@@ -64,7 +64,7 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
                 _leave(came[0])
             if error.errno not in NO_PLACE:
                 raise
-            where = f"{error.filename} cannot be written" if error.filename else "The disk takes nothing more"
+            where = f"{error.filename} cannot be written" if error.filename else "Writing to the disk failed"
             messages.print(f"[red]{escape(where)}:[/] {escape(error.strerror or str(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
         except BaseException:
@@ -80,7 +80,7 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
 
 def _leave(number: int) -> NoReturn:
     _kill_children()
-    messages.print("Interrupted. The same command goes on where this one stopped.")
+    messages.print("Interrupted. Run the same command again to resume.")
     raise typer.Exit(exit_code(number)) from None
 
 

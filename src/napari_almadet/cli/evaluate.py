@@ -27,24 +27,29 @@ def evaluate(
         "evaluation"
     ),
     n: Annotated[
-        int | None, typer.Option("--n", "-n", min=1, help="Cubes of each scenario; default: 100, of --render all.")
+        int | None,
+        typer.Option("--n", "-n", min=1, help="Number of cubes per scenario; default: 100; with --render: all."),
     ] = None,
     presets: Annotated[
-        list[Preset] | None, typer.Option("--preset", help="May be given more than once; default: almadet.")
+        list[Preset] | None, typer.Option("--preset", help="Preset to evaluate; can be repeated; default: almadet.")
     ] = None,
     finders: Annotated[
         list[FinderName] | None,
-        typer.Option("--finder", help="Also a classical finder; may be given more than once. Alone: without presets."),
+        typer.Option(
+            "--finder",
+            help="Classical source finder to evaluate; can be repeated. Without --preset, only finders are evaluated.",
+        ),
     ] = None,
     scenarios: Annotated[
-        list[Scenario] | None, typer.Option("--scenario", help="May be given more than once; default: all.")
+        list[Scenario] | None, typer.Option("--scenario", help="Kind of cubes; can be repeated; default: all.")
     ] = None,
     strata: Annotated[list[Scenario] | None, typer.Option("--stratum", hidden=True)] = None,
     which: Annotated[SetName, typer.Option("--set", help="Which set of cubes.")] = SetName.TEST,
-    seed: Annotated[int, typer.Option(min=0, help="Of the set.")] = 0,
-    device: Annotated[Device, typer.Option(help="Where to simulate and where the networks run.")] = Device.AUTO,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the set of cubes.")] = 0,
+    device: Annotated[Device, typer.Option(help="Where to simulate and to run the networks.")] = Device.AUTO,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core, or one on a GPU.")
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Number of processes; default: one per core, or one on a GPU."),
     ] = None,
     require_line: Annotated[
         bool | None, typer.Option("--require-line/--keep-continuum", help="As for detect; default: the preset's.")
@@ -58,8 +63,8 @@ def evaluate(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="As for detect: your own trained weights, NETWORK=FILE.safetensors; results stand beside those of the "
-            "shipped weights.",
+            help="As for detect: your own trained weights, NETWORK=FILE.safetensors; their results are listed "
+            "separately from those of the shipped weights.",
             metavar="NETWORK=FILE",
         ),
     ] = None,
@@ -67,23 +72,27 @@ def evaluate(
         bool,
         typer.Option(
             "--tune",
-            help="Choose the finders' parameters on the validation set, and stop; runs with the same OUT use them.",
+            help="Only choose the parameters of the classical finders, on the validation set; later runs with the same "
+            "OUT use them.",
         ),
     ] = False,
     render: Annotated[
-        bool, typer.Option("--render", help="Run nothing; make tables and pictures of the results in OUT anew.")
+        bool, typer.Option("--render", help="Search nothing; make the tables and plots again from the results in OUT.")
     ] = False,
 ) -> None:
-    """Measure presets and classical finders on simulated cubes, one to one within 3 pixels.
+    """Evaluate presets and classical source finders on simulated cubes.
 
-    The cubes are those "almadet simulate" writes for the same set and seed; they are made here and not kept. What
-    was found in each is, in OUT/SET/SCENARIO/, so that an interrupted or extended run only does what is missing.
+    Candidates are matched one to one with the true sources within 3 pixels. The cubes are the ones that "almadet
+    simulate" writes for the same set and seed; they are simulated as needed and not kept. The detections are kept in
+    OUT/SET/SCENARIO/, so that an interrupted or extended run only searches the cubes that are missing.
 
-    [bold]OUT/scores.ecsv[/]: all rates and errors, a row for each scenario and finder in OUT.
+    [bold]OUT/scores.ecsv[/]: all rates and errors, one row per scenario and finder.
 
-    [bold]OUT/curves.ecsv[/], [bold]errors.ecsv[/], [bold]calibration.ecsv[/]: against SNR, and of the probabilities.
+    [bold]OUT/curves.ecsv[/], [bold]errors.ecsv[/]: rates and errors against S/N.
 
-    [bold]OUT/*.png[/]: the same as pictures, where matplotlib is installed.
+    [bold]OUT/calibration.ecsv[/]: source probability against the fraction of true sources.
+
+    [bold]OUT/*.png[/]: the same as plots, if matplotlib is installed.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn, TimeRemainingColumn
 
@@ -91,7 +100,7 @@ def evaluate(
     from napari_almadet.evaluation.scores import tables
 
     if tune and (presets or not finders):
-        raise typer.BadParameter("--tune chooses parameters of classical finders: name them with --finder")
+        raise typer.BadParameter("--tune is for classical finders only: name them with --finder")
     names = [str(s) for s in [*(scenarios or []), *(strata or [])] or Scenario]
     set_name = str(SetName.VALIDATION if tune else which)
     cubes = n or 100
@@ -116,7 +125,7 @@ def evaluate(
                 for done, total in steps:
                     bar.update(task, completed=done, total=total)
         except ModuleNotFoundError as error:
-            messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[evaluate]"')
+            messages.print(f'[red]{error.name} is not installed:[/] pip install "napari-almadet\\[evaluate]"')
             raise typer.Exit(1) from error
         except (OSError, RuntimeError, ValueError) as error:
             messages.print(f"[red]Stopped:[/] {escape(str(error))}", soft_wrap=True)
@@ -135,7 +144,7 @@ def evaluate(
     try:
         from napari_almadet.evaluation.plots import save_all
     except ModuleNotFoundError as error:
-        messages.print(f'No pictures, {error.name} is missing: pip install "napari-almadet\\[evaluate]"')
+        messages.print(f'No plots: {error.name} is not installed; pip install "napari-almadet\\[evaluate]"')
     else:
         save_all(made, out)
     print_scores(made["scores"])

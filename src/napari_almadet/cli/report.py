@@ -1,4 +1,4 @@
-"""Progress bars, tables and closing sentences of the commands."""
+"""Progress bars, tables and summaries of the commands."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def print_scores(scores: AstropyTable) -> None:
-    """Print what matters most of a table of scores, a short table for each scenario."""
+    """Print the main columns of a table of scores, one short table per scenario."""
     from rich.table import Table
 
     from napari_almadet.evaluation.report import SHORT
@@ -61,7 +61,7 @@ def watch(cube: Cube, settings: Settings) -> Detections:
 
 
 def with_bars(tasks: list[Task], work: Search, jobs: int, quiet: bool) -> Iterator[Outcome]:
-    """Search cubes with a progress bar for each that is at work, which are gone while an outcome is told."""
+    """Search cubes with a progress bar for each; the bars are hidden while an outcome is printed."""
     from napari_almadet import batch
 
     with bars(quiet) as bar:
@@ -81,7 +81,7 @@ def with_bars(tasks: list[Task], work: Search, jobs: int, quiet: bool) -> Iterat
 
 
 def bars(quiet: bool = False) -> Progress:
-    """Progress bars that vanish when they are done."""
+    """Progress bars that are removed when they are complete."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -89,36 +89,37 @@ def bars(quiet: bool = False) -> Progress:
 
 
 def show_step(bar: Progress, task: TaskID, name: str, step: Step) -> None:
-    """Show how far a cube is."""
+    """Show the progress of a cube."""
     bar.update(task, description=f"{escape(name)}: {step.stage}", completed=step.done, total=step.total)
 
 
 def tell(outcome: Outcome, quiet: bool) -> None:
-    """Say what became of a cube: all that was found where it is at hand, else a line."""
+    """Print the outcome of a cube: its candidates if they are in memory, otherwise one line."""
     folder, count = f"{outcome.task.folder}{os.sep}", sources(outcome.kept)
     if outcome.status == "failed":
         messages.print(f"[red]Failed:[/] {escape(outcome.message)}", soft_wrap=True)
     elif quiet:
         return
     elif outcome.status == "skipped":
-        said = f"[bold]{escape(outcome.task.folder.name)}[/]: searched before, {count}; {escape(folder)}"
-        output.print(said, highlight=False, soft_wrap=True)
+        text = f"[bold]{escape(outcome.task.folder.name)}[/]: already searched, {count}; {escape(folder)}"
+        output.print(text, highlight=False, soft_wrap=True)
     elif outcome.detections is None:
-        said = f"[bold]{escape(outcome.task.folder.name)}[/]: {count} in {outcome.seconds:.0f} s; {escape(folder)}"
-        output.print(said, highlight=False, soft_wrap=True)
+        text = f"[bold]{escape(outcome.task.folder.name)}[/]: {count} in {outcome.seconds:.0f} s; {escape(folder)}"
+        output.print(text, highlight=False, soft_wrap=True)
     else:
         report(outcome.detections)
         output.print(f"Written to {escape(folder)}\n", highlight=False, soft_wrap=True)
 
 
 def conclude(outcomes: list[Outcome], total: int, out: Path, quiet: bool) -> None:
-    """The summary of several cubes: how many of which kind, and once more those that failed."""
+    """Print the summary of several cubes: numbers of each outcome, and the failures again."""
     by = {status: [o for o in outcomes if o.status == status] for status in ("searched", "skipped", "failed")}
     if not quiet:
-        skipped = f", {len(by['skipped'])} searched before" if by["skipped"] else ""
+        skipped = f", {len(by['skipped'])} already searched" if by["skipped"] else ""
         found = sources(sum(o.kept for o in outcomes))
-        said = f"{len(by['searched'])} of {total} cubes searched{skipped}: {found}. All in {out / 'catalog.ecsv'}"
-        output.print(escape(said), highlight=False, soft_wrap=True)
+        counts = f"{len(by['searched'])} of {total} cubes searched{skipped}: {found}."
+        text = f"{counts} Combined catalogue: {out / 'catalog.ecsv'}"
+        output.print(escape(text), highlight=False, soft_wrap=True)
     if by["failed"]:
         messages.print(f"[red]{len(by['failed'])} of {total} cubes could not be searched:[/]", highlight=False)
         for outcome in by["failed"]:
@@ -131,7 +132,7 @@ def sources(count: int) -> str:
 
 
 def report(detections: Detections) -> None:
-    """Print what was found: a short table, how many candidates were dropped, and what to beware of."""
+    """Print a short table of the candidates, how many were dropped, and the notes and warnings."""
     cube, kept = detections.cube, detections.kept
     dropped = len(detections.candidates) - len(kept)
     why = f"; {dropped} of {len(detections.candidates)} candidates dropped" if dropped else ""
@@ -144,7 +145,7 @@ def report(detections: Detections) -> None:
 
 
 def summary(detections: Detections) -> Table:
-    """The short table of the kept candidates: what an astronomer looks at first."""
+    """The short table of the kept candidates: the columns an astronomer looks at first."""
     from rich.table import Table
 
     flux_unit = detections.flux_unit.to_string().replace(" / ", "/")
@@ -164,7 +165,7 @@ def summary(detections: Detections) -> Table:
 
 
 def coordinate_names(cube: Cube) -> tuple[tuple[str, str], str]:
-    """Headings of a position on the sky and along the spectrum, as far as the cube's header lets them be known."""
+    """Column headings for the position and the line, as far as the header has coordinates."""
     place = ("x", "y") if cube.sky(0, 0) is None else ("RA", "Dec")
     if cube.velocity(0) is not None:
         return place, "velocity\n(km/s)"

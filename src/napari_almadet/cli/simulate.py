@@ -18,64 +18,78 @@ if TYPE_CHECKING:
 
 INSTRUMENT = "Your own instrument"
 SHAPES = "Your own sources"
-PIXELS_PER_BEAM = 6.0  # of an instrument whose pixels are not given
+PIXELS_PER_BEAM = 6.0  # if the pixel size is not given: the default instrument's, and well over the Nyquist limit
 
 
 @app.command(epilog="\n\n".join(f"[bold]{name}[/]: {about}" for name, about in SCENARIOS_ABOUT.items()))
 @ends_at_once
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder for the cubes, in which each gets one.", show_default=False)],
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many cubes.")] = 10,
+    out: Annotated[Path, typer.Argument(help="Folder for the cubes; each gets a folder in it.", show_default=False)],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of cubes.")] = 10,
     which: Annotated[
-        SetName, typer.Option("--set", help="Which set; each is a stream of seeds that no other shares.")
+        SetName, typer.Option("--set", help="Which set; the three sets have disjoint random seeds.")
     ] = SetName.TRAIN,
-    scenario: Annotated[
-        Scenario, typer.Option(help="What kind of cubes; those below are what the paper's set lacks.")
-    ] = Scenario.PAPER,
+    scenario: Annotated[Scenario, typer.Option(help="Kind of cubes; they are listed below.")] = Scenario.PAPER,
     stratum: Annotated[Scenario | None, typer.Option("--stratum", hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same cubes.")] = 0,
-    size: Annotated[int, typer.Option(min=64, help="Pixels on a side.")] = 360,
-    channels: Annotated[int, typer.Option(min=2, help="Channels.")] = 128,
+    size: Annotated[int, typer.Option(min=64, help="Side length of the field in pixels.")] = 360,
+    channels: Annotated[int, typer.Option(min=2, help="Number of channels.")] = 128,
     array: Annotated[
         str | None,
         typer.Option(
-            help="Antennas: a configuration that comes along, such as alma_cycle9_c5, or a file of your own: .cfg as "
-            "CASA has them, or .ecsv; default: alma_cycle9_c3.",
+            help="Antenna configuration: a built-in one, such as alma_cycle9_c5, or your own file (CASA's .cfg, or "
+            ".ecsv); default: alma_cycle9_c3.",
             rich_help_panel=INSTRUMENT,
             show_default=False,
         ),
     ] = None,
     frequency: Annotated[
         float | None,
-        typer.Option(min=0.1, help="GHz, of the middle; default: 230.", rich_help_panel=INSTRUMENT, show_default=False),
+        typer.Option(
+            min=0.1,
+            help="Frequency of the band centre in GHz; default: 230.",
+            rich_help_panel=INSTRUMENT,
+            show_default=False,
+        ),
     ] = None,
     channel_width: Annotated[
         float | None,
-        typer.Option(min=1e-4, help="MHz; default: 10.", rich_help_panel=INSTRUMENT, show_default=False),
+        typer.Option(
+            min=1e-4, help="Channel width in MHz; default: 10.", rich_help_panel=INSTRUMENT, show_default=False
+        ),
     ] = None,
     pixel: Annotated[
         float | None,
         typer.Option(
             min=1e-6,
-            help="arcsec; default: 0.1, or of a frequency or an array of your own a sixth of the beam.",
+            help="Pixel size in arcsec; default: 0.1, or a sixth of the beam if --array, --frequency or --robust is "
+            "given.",
             rich_help_panel=INSTRUMENT,
             show_default=False,
         ),
     ] = None,
     declination: Annotated[
         float | None,
-        typer.Option(min=-90, max=90, help="degrees; default: -35.", rich_help_panel=INSTRUMENT, show_default=False),
+        typer.Option(
+            min=-90,
+            max=90,
+            help="Declination in degrees; default: -35.",
+            rich_help_panel=INSTRUMENT,
+            show_default=False,
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option(min=1, help="Of observing; default: 40.", rich_help_panel=INSTRUMENT, show_default=False),
+        typer.Option(
+            min=1, help="Observing time in minutes; default: 40.", rich_help_panel=INSTRUMENT, show_default=False
+        ),
     ] = None,
     robust: Annotated[
         float | None,
         typer.Option(
             min=-2,
             max=2,
-            help="Briggs' weights; default: natural ones.",
+            help="Briggs robust parameter; default: natural weighting.",
             rich_help_panel=INSTRUMENT,
             show_default=False,
         ),
@@ -84,56 +98,70 @@ def simulate(
         float | None,
         typer.Option(
             min=1e-9,
-            help="mJy/beam in a channel; default: 0.375.",
+            help="Noise per channel in mJy/beam; default: 0.375.",
             rich_help_panel=INSTRUMENT,
             show_default=False,
         ),
     ] = None,
     sources: Annotated[
         tuple[int, int] | None,
-        typer.Option(help="Fewest and most in a field.", rich_help_panel=SHAPES, show_default=False),
+        typer.Option(help="Minimum and maximum number per field.", rich_help_panel=SHAPES, show_default=False),
     ] = None,
     fwhm: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            help="Range, in pixels; in beams where the scenario has it so.", rich_help_panel=SHAPES, show_default=False
+            help="Range of source FWHM in pixels (in beams for some scenarios).",
+            rich_help_panel=SHAPES,
+            show_default=False,
         ),
     ] = None,
     line_fwhm: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Range, in channels of 128.", rich_help_panel=SHAPES, show_default=False),
+        typer.Option(
+            help="Range of line FWHM in channels, for a band of 128.", rich_help_panel=SHAPES, show_default=False
+        ),
     ] = None,
     beams: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Of galaxies and clouds: range, in beams.", rich_help_panel=SHAPES, show_default=False),
+        typer.Option(
+            help="Range of sizes of galaxies and clouds, in beams.", rich_help_panel=SHAPES, show_default=False
+        ),
     ] = None,
     snr: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            help="Of galaxies and clouds: range, of the best place's spectrum.",
+            help="Range of S/N of galaxies and clouds, in the spectrum of their brightest position.",
             rich_help_panel=SHAPES,
             show_default=False,
         ),
     ] = None,
     brightness: Annotated[
         float | None,
-        typer.Option(min=1e-6, help="Times as bright as the scenario's.", rich_help_panel=SHAPES, show_default=False),
+        typer.Option(
+            min=1e-6,
+            help="Factor by which to multiply the scenario's brightnesses.",
+            rich_help_panel=SHAPES,
+            show_default=False,
+        ),
     ] = None,
     sky: Annotated[bool, typer.Option("--sky/--no-sky", help="Also write the sky model cube.")] = True,
     mosaic: Annotated[
         int,
         typer.Option(
             min=1,
-            help="So many fields on a side as one cube with a flat primary beam, of any size: it is written channel by "
-            "channel, without a sky model cube.",
+            help="N: simulate an N x N-field mosaic with a flat primary beam as one cube. It is written channel by "
+            "channel, so it can be larger than memory; no sky model cube is written.",
         ),
     ] = 1,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes; default: one a core.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Number of processes; default: one per core.")
+    ] = None,
 ) -> None:
-    """Simulate observations, by default of ALMA (Cycle 9, C-3, 230 GHz): dirty cubes with their truth.
+    """Simulate dirty cubes with known sources, by default as ALMA observes (Cycle 9, C-3, 230 GHz).
 
-    Each cube gets a folder with dirty.fits, sky.fits, psf.fits, mask.fits (which voxel is whose), truth.ecsv and
-    simulation.json.  An interrupted run goes on where it stopped.
+    Each cube gets a folder with dirty.fits, sky.fits (the sky model), psf.fits (the dirty beam), mask.fits (the voxels
+    of each source), truth.ecsv (the true sources) and simulation.json (all options).  An interrupted run resumes where
+    it stopped.
     """
     from rich.progress import track
 
@@ -154,12 +182,12 @@ def simulate(
     for name, given in ranges.items():
         if given and not 0 < given[0] <= given[1]:
             option = f"--{name.replace('_', '-')}"
-            raise typer.BadParameter("give the least, over 0, and the most", param_hint=option)
+            raise typer.BadParameter("give the minimum, greater than 0, and the maximum", param_hint=option)
     shapes = ranges | {"brightness": brightness}
     shapes |= {"companions": sources and (sources[0] - 1, sources[1] - 1)}
     shapes = {key: value for key, value in shapes.items() if value is not None}
     if sources and not 1 <= sources[0] <= sources[1]:
-        raise typer.BadParameter("give the fewest, at least 1, and the most", param_hint="--sources")
+        raise typer.BadParameter("give the minimum, at least 1, and the maximum", param_hint="--sources")
     options = {"sky": sky, "mosaic": mosaic, "jobs": jobs, "shapes": shapes, "own_instrument": bool(instrument)}
     try:
         observation = observed_with(size, channels, instrument)
@@ -175,7 +203,7 @@ def simulate(
 
 
 def observed_with(size: int, channels: int, instrument: dict) -> Observation:
-    """An observation with an instrument; without pixels of one's own they fit its beam.
+    """An observation with a given instrument; unless their size is given, the pixels are chosen to sample its beam.
 
     Raises
     ------

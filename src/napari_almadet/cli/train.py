@@ -18,52 +18,55 @@ from napari_almadet.cli.endings import ends_at_once
 @app.command()
 @ends_at_once
 def train(
-    network: Annotated[NetworkName, typer.Argument(help="Which network.", show_default=False)],
+    network: Annotated[NetworkName, typer.Argument(help="Network to train.", show_default=False)],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for checkpoints, log, loss plot and weights.")
     ] = None,
-    fields: Annotated[int | None, typer.Option(min=16, help="Simulated fields; default: the recipe's.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Most epochs; default: the recipe's.")] = None,
+    fields: Annotated[
+        int | None, typer.Option(min=16, help="Number of simulated fields; default: the recipe's.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Maximum number of epochs; default: the recipe's.")] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="Of the fields, the noise and the first weights; default: the recipe's."),
+        typer.Option(min=0, help="Seed of the fields, the noise and the initial weights; default: the recipe's."),
     ] = None,
     start: Annotated[
         str | None,
         typer.Option(
-            help="Weights that source-finder or line-finder goes on from: shipped ones by name, or a file.",
+            help="Initial weights of source-finder or line-finder: the name of shipped weights, or a file.",
             show_default=False,
         ),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0.0, help="Highest learning rate; default: the recipe's.", show_default=False)
+        float | None, typer.Option(min=0.0, help="Maximum learning rate; default: the recipe's.", show_default=False)
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Processes that simulate fields; default: one a core.")
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Number of processes that simulate fields; default: one per core."),
     ] = None,
     source_finder: Annotated[
-        str, typer.Option(help="For the judge: Source Finder's weights, shipped ones by name, or a file.")
+        str, typer.Option(help="For judge: weights of Source Finder, a file or the name of shipped weights.")
     ] = "source_finder",
     line_finder: Annotated[
-        str, typer.Option(help="For the judge: Line Finder's weights, shipped ones by name, or a file.")
+        str, typer.Option(help="For judge: weights of Line Finder, a file or the name of shipped weights.")
     ] = "line_finder",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that prepare batches.")] = 0,
 ) -> None:
-    """Train a network from fields simulated on the spot; needs the extra "train".
+    """Train a network on simulated fields; needs the extra "train".
 
-    An interrupted training goes on from its last epoch when the same command is given again.  The weights it ends
-    with are a .safetensors file in OUT, which detect takes with --weights. The judge (the classifier) is trained on
-    what --source-finder and --line-finder detect.
+    To resume an interrupted training from its last epoch, run the same command again.  The trained weights are written
+    to OUT as a .safetensors file; use them with detect --weights. The judge (the classifier) is trained on the
+    detections that --source-finder and --line-finder make.
     """
     from rich.progress import Progress
 
     try:
         from napari_almadet.training import recipes
     except ModuleNotFoundError as error:
-        messages.print(f'[red]{error.name} is missing:[/] pip install "napari-almadet\\[train]"')
+        messages.print(f'[red]{error.name} is not installed:[/] pip install "napari-almadet\\[train]"')
         raise typer.Exit(1) from error
     if start and network not in (NetworkName.SOURCE_FINDER, NetworkName.LINE_FINDER):
-        raise typer.BadParameter(f"{network.value} is always trained anew", param_hint="--start")
+        raise typer.BadParameter(f"{network.value} is always trained from scratch", param_hint="--start")
     teach, recipe = {
         NetworkName.SOURCE_FINDER: (recipes.train_source_finder, recipes.SOURCE_FINDER),
         NetworkName.LINE_FINDER: (recipes.train_line_finder, recipes.LINE_FINDER),
@@ -87,8 +90,8 @@ def train(
     folder = out or Path("runs") / network
     if differ := other_options(folder, {"network": network.value, **asdict(recipe)}):
         messages.print(
-            f"[red]{escape(str(folder))} holds a training with other options ({', '.join(differ)}):[/] "
-            "give another --out, or the same options, to go on with it.",
+            f"[red]{escape(str(folder))} contains a training with other options ({', '.join(differ)}):[/] "
+            "choose another --out, or use the same options to resume it.",
             soft_wrap=True,
         )
         raise typer.Exit(1)

@@ -99,11 +99,11 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     depth = BLOCK if y.step is None else 1  # of planes that are read whole, one at a time
     blocks = [slice(k, min(k + depth, n_channels)) for k in range(0, n_channels, depth)]
     for first in range(0, len(blocks), threads.count()):
-        yield Progress("Looking for bad channels", blocks[first].start, n_channels)
+        yield Progress("Flagging bad channels", blocks[first].start, n_channels)
         for seen in threads.spread(look, blocks[first : first + threads.count()]):
             for plane in seen:
                 likeness.add(*plane)
-    yield Progress("Looking for bad channels", n_channels, n_channels)
+    yield Progress("Flagging bad channels", n_channels, n_channels)
 
     found = {"blank": blank}
     if (~np.isnan(percentiles[0])).sum() >= LEAST_CHANNELS:

@@ -36,12 +36,12 @@ def beams_of(
             notes.append(f"The beam table was ignored: {error}.")
             continue
         if beams.isscalar:
-            notes.append("The beam table has one row, which is taken for all channels.")
+            notes.append("The beam table has one row, which is used for all channels.")
             return beams
         sizes = np.sqrt(beams.major * beams.minor).to_value("arcsec")[beams.value > 0]
         notes.append(
-            f"Each channel has a beam of its own, from {sizes.min():.3g} to {sizes.max():.3g} arcsec; "
-            "the one of median area stands for all."
+            f"Each channel has its own beam, from {sizes.min():.3g} to {sizes.max():.3g} arcsec; "
+            "the one with the median area represents all."
         )
         return beams
     angles = _cards(header) or _history(header)
@@ -89,7 +89,7 @@ def _beam(major: float, minor: float, angle: float, notes: list[str]) -> Beam | 
         notes.append("The beam's minor axis is larger than the major by rounding; they were swapped.")
     beam = Beam(major * u.deg, minor * u.deg, angle * u.deg)
     if not positive(float(beam.value)):
-        notes.append("The file gives no beam: that of the header has no solid angle.")
+        notes.append("The file gives no beam: the one in the header has no area.")
         return None
     return beam
 
@@ -124,7 +124,7 @@ def _beam_table(hdu: fits.BinTableHDU, channels: int, polarisation: int, notes: 
     if none.all():
         raise ValueError("no beam in it has a size")
     if none.any():
-        notes.append(f"{none.sum()} of {len(rows)} rows of the beam table hold no beam and were left out.")
+        notes.append(f"{none.sum()} of {len(rows)} rows of the beam table contain no beam and were ignored.")
     major[none], minor[none] = 0, 0
     angle = np.nan_to_num(angle, nan=0.0, posinf=0.0, neginf=0.0)
     beams = Beams(major, minor, angle)
@@ -140,14 +140,16 @@ def _by_channel(hdu: fits.BinTableHDU, channels: int, polarisation: int, notes: 
         of_ours = rows[rows["POL"] == polarisation]
         rows = of_ours if len(of_ours) else rows
     elif "POL" in names and len(set(np.asarray(rows["POL"]).tolist())) > 1:
-        notes.append("The beam table's POL makes no sense and was ignored: there is one row for each channel.")
+        notes.append(
+            "The column POL of the beam table is inconsistent and was ignored: there is one row for each channel."
+        )
     if "CHAN" not in names:
         return rows
     numbers = np.asarray(rows["CHAN"])
     order = np.argsort(numbers, kind="stable")
     if np.issubdtype(numbers.dtype, np.number) and np.array_equal(numbers[order] - numbers.min(), np.arange(len(rows))):
         return rows[order]
-    notes.append("The beam table's CHAN makes no sense and was ignored: its rows are taken in their order.")
+    notes.append("The column CHAN of the beam table is inconsistent and was ignored: the rows are used in order.")
     return rows
 
 

@@ -57,7 +57,7 @@ def coordinate_cards(header: fits.Header, notes: list[str]) -> fits.Header:
         value = _value(card)
         if key in sound:
             if value != sound[key]:
-                notes.append(f"{key} is there twice; the first, {sound[key]}, is taken.")
+                notes.append(f"{key} occurs twice; the first, {sound[key]}, is used.")
             continue
         if number and isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
             sound[key] = float(value)
@@ -107,7 +107,7 @@ def _check_angles(sound: fits.Header) -> None:
         angle = key in ("LONPOLE", "LATPOLE") or key.startswith("CROTA")
         angle = angle or (key.startswith("CRVAL") and _is_celestial(sound, key[5:]))
         if (angle and abs(value) > MOST_DEGREES) or (key.startswith("PV") and abs(value) > MOST_PARAMETER):
-            raise CubeError(f"has coordinates that cannot be understood: {key} is {value:.6g}.")
+            raise CubeError(f"has invalid coordinates: {key} is {value:.6g}.")
 
 
 def _check_tables(sound: fits.Header) -> None:
@@ -118,9 +118,9 @@ def _check_tables(sound: fits.Header) -> None:
         for m in (1, 2, 3):  # EXTVER, EXTLEVEL, and which of the table's axes
             value = sound.get(f"PV{axis}_{m}", 1.0)
             if not (value.is_integer() and 1 <= value < 100):
-                raise CubeError(f"has coordinates that cannot be understood: PV{axis}_{m} is {value:.6g}.")
+                raise CubeError(f"has invalid coordinates: PV{axis}_{m} is {value:.6g}.")
         if not sound.get(f"PS{axis}_0") or not sound.get(f"PS{axis}_1"):
-            raise CubeError(f"has coordinates that cannot be understood: axis {axis} is a table without a name.")
+            raise CubeError(f"has invalid coordinates: axis {axis} is a table without a name.")
 
 
 def _is_celestial(header: fits.Header, axis: str) -> bool:

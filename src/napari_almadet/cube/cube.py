@@ -155,13 +155,13 @@ class Cube:
         if not hasattr(data, "dtype"):
             data = np.asarray(data)
         if len(data.shape) != 3:
-            raise CubeError(f"{name}: a cube has three axes (channel, y, x), this array has {len(data.shape)}.")
+            raise CubeError(f"{name}: a cube has three axes (channel, y, x), but this array has {len(data.shape)}.")
         if np.dtype(data.dtype).kind not in "iuf":
-            raise CubeError(f"{name}: a cube holds real numbers, this array holds {data.dtype}.")
+            raise CubeError(f"{name}: a cube contains real numbers, but this array contains {data.dtype}.")
         if 0 in data.shape:
-            raise CubeError(f"{name}: the array of shape {tuple(data.shape)} holds no pixels.")
+            raise CubeError(f"{name}: the array of shape {tuple(data.shape)} contains no pixels.")
         if data.shape[0] == 1:
-            raise CubeError(f"{name} is a single plane; a cube needs two channels or more.")
+            raise CubeError(f"{name} is a single plane; a cube needs at least two channels.")
         return cls(data, unit=u.dimensionless_unscaled, name=name)
 
     def __reduce__(self) -> tuple:
@@ -323,7 +323,7 @@ class Cube:
         wanted = u.Unit(unit)
         kind = next((c for c, si in (("FREQ", "Hz"), ("VRAD", "m/s"), ("WAVE", "m")) if wanted.is_equivalent(si)), None)
         if kind is None:
-            raise CubeError(f"{self.name}: a spectral axis has no values in {wanted}; ask for Hz, km/s or m.")
+            raise CubeError(f"{self.name}: a spectral axis cannot be given in {wanted}; use Hz, km/s or m.")
         axis = self._spectral(channels, kind)
         if axis is None:
             raise CubeError(

@@ -99,9 +99,9 @@ def _mend_numbers(header: fits.Header, notes: list[str]) -> None:
             number = np.nan
         if np.isfinite(number) and not isinstance(value, bool):
             header[key] = number
-            notes.append(f"{key} is a text, '{value}'; it was read as a number.")
+            notes.append(f"{key} is text, '{value}'; it was read as a number.")
         elif _NEEDED.match(key):
-            raise CubeError(f"has coordinates that cannot be understood: {key} is {value!r}, which is no number.")
+            raise CubeError(f"has invalid coordinates: {key} is {value!r}, which is no number.")
         else:
             del header[key]
             notes.append(f"{key} is {value!r}, which is no number; it was ignored.")
@@ -112,7 +112,7 @@ def _mend_frame(header: fits.Header, notes: list[str]) -> None:
     frame = str(header.get("SPECSYS", "")).strip().upper()
     if not frame and (code := header.get("VELREF")) is not None and int(code) % 256 in _VELREF:
         header["SPECSYS"] = _VELREF[int(code) % 256]
-        notes.append(f"The standard of rest is VELREF's, {header['SPECSYS']}.")
+        notes.append(f"The standard of rest was taken from VELREF: {header['SPECSYS']}.")
     elif frame in _CASA_FRAMES:
         header["SPECSYS"] = _CASA_FRAMES[frame]
         notes.append(f"The standard of rest {frame} was read as {header['SPECSYS']}.")
@@ -128,7 +128,7 @@ def _mend_rest_frequency(header: fits.Header, notes: list[str]) -> None:
             del header[key]
     if not any(key in header for key in ("RESTFRQ", "RESTFREQ", "RESTWAV")) and positive(header.get("FREQ0")):
         header["RESTFRQ"] = header["FREQ0"]
-        notes.append("The rest frequency is GIPSY's FREQ0.")
+        notes.append("The rest frequency was taken from GIPSY's FREQ0.")
 
 
 def _judge_rest_frequency(header: fits.Header, notes: list[str]) -> None:
@@ -286,14 +286,16 @@ def brightness_unit(header: fits.Header, notes: list[str]) -> u.UnitBase:
     """
     written = str(header.get("BUNIT", "")).strip()
     if not written:
-        notes.append("There is no brightness unit.")
+        notes.append("The header gives no brightness unit.")
         return u.dimensionless_unscaled
     spelling = _BEAM.sub("beam", written)
     factors = re.split(r"[\s.*]+", spelling) if spelling.count("/") > 1 else [spelling]
     parsed = [parse_unit(factor) for factor in factors]
     units = [unit for unit, _ in parsed if unit is not None]
     if _LOGARITHM.match(written) or any(_is_logarithmic(unit) for unit, _ in parsed):
-        raise CubeError(f"has brightness in a logarithmic unit, '{written}': make it linear, such as Jy/beam, first.")
+        raise CubeError(
+            f"has brightness in a logarithmic unit, '{written}': convert it to a linear unit such as Jy/beam first."
+        )
     if len(units) < len(parsed):
         notes.append(f"The brightness unit '{written}' is not understood.")
         return u.dimensionless_unscaled

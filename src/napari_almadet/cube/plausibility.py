@@ -36,7 +36,7 @@ def implausible(cube: Cube) -> list[str]:
     """
     axis = cube.spectral_axis()
     if axis is None or not np.isfinite(axis).all():
-        raise CubeError("has coordinates that cannot be understood: its spectral axis gives no numbers.")
+        raise CubeError("has invalid coordinates: its spectral axis gives no numbers.")
     return [*_spectral(cube, axis), *_celestial(cube), *_beam(cube)]
 
 
@@ -65,7 +65,9 @@ def _frequencies(cube: Cube) -> list[str]:
         rest = np.nan if cube.rest_frequency is None else cube.rest_frequency.to_value(u.Hz)
         return [f"The frequencies run from {first:.6g} to {last:.6g} Hz: is the rest frequency, {rest:.6g} Hz, right?"]
     if max(first, last) < RADIO_HERTZ and max(first, last) > MOST_BAND * min(first, last):
-        return [f"The band of {first / 1e9:.6g} to {last / 1e9:.6g} GHz is wider than any receiver's: is CDELT right?"]
+        return [
+            f"The band of {first / 1e9:.6g} to {last / 1e9:.6g} GHz is wider than that of any receiver: is CDELT right?"
+        ]
     if abs(second - first) < NARROWEST * first:
         return [f"The channels are {abs(second - first):.3g} Hz wide at {first / 1e9:.6g} GHz: is CDELT right?"]
     return []
@@ -91,16 +93,14 @@ def _celestial(cube: Cube) -> list[str]:
         return []
     if cube.celestial is None:
         y_x = " and ".join(kind or "none" for kind in list(cube.wcs.wcs.ctype)[1::-1])
-        return [f"There are no sky coordinates: the types of the image's axes are {y_x}."]
+        return [f"There are no sky coordinates: the types of the image axes are {y_x}."]
     latitude = cube.wcs.wcs.crval[1]
     if abs(latitude) > 90:
-        raise CubeError(
-            f"has coordinates that contradict themselves: its reference point has latitude {latitude:g} deg."
-        )
+        raise CubeError(f"has contradictory coordinates: its reference point has latitude {latitude:g} deg.")
     ny, nx = cube.shape[1:]
     x, y = np.array([(nx - 1) / 2, 0, nx - 1, 0, nx - 1]), np.array([(ny - 1) / 2, 0, 0, ny - 1, ny - 1])
     if not np.isfinite(cube.celestial.wcs_pix2world(x, y, 0)).all(axis=0).any():
-        said.append("Neither the field's middle nor its corners lie on the sky: are CRPIX, CRVAL and CDELT right?")
+        said.append("Neither the centre of the field nor its corners lie on the sky: are CRPIX, CRVAL and CDELT right?")
     sides = proj_plane_pixel_scales(cube.celestial) * ARCSEC_PER_DEGREE
     if sides.max() > 2 * sides.min():
         said.append(f"The pixels are not square, but {sides[0]:.3g} x {sides[1]:.3g} arcsec.")
@@ -114,7 +114,9 @@ def _beam(cube: Cube) -> list[str]:
         return []
     major, minor = cube.beam.major.to(u.arcsec), cube.beam.minor.to(u.arcsec)
     if major > LARGEST_BEAM or minor < SMALLEST_BEAM:
-        return [f"The beam of {major:.3g} x {minor:.3g} is no instrument's: are BMAJ and BMIN in degrees?"]
+        return [
+            f"The beam of {major:.3g} x {minor:.3g} is not plausible for any instrument: are BMAJ and BMIN in degrees?"
+        ]
     if cube.beam_area is not None and cube.beam_area < 0.5:
         return [f"The beam covers {cube.beam_area:.2g} pixels: are BMAJ and BMIN in degrees?"]
     return []

@@ -56,10 +56,11 @@ def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[
         if corrected is None:
             by_name = "it is" if beam.corrected else "it is not"
             said.append(
-                f"Whether the cube is primary-beam corrected cannot be estimated from its noise; by its name {by_name}."
+                f"Whether the cube is primary-beam corrected cannot be estimated from its noise; judging by its "
+                f"name, {by_name}."
             )
         elif corrected:
-            said.append("The noise rises as one over the primary beam: cube treated as primary-beam corrected.")
+            said.append("The noise rises as the inverse of the primary beam: cube treated as primary-beam corrected.")
         else:
             said.append("The noise is uniform: cube treated as not primary-beam corrected; f_sum_pb = f_sum / pb.")
         beam = beam if corrected is None else replace(beam, corrected=corrected)

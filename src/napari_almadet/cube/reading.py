@@ -81,7 +81,7 @@ def _refusing(path: Path) -> Generator[None, None, None]:
     except CubeError as error:
         raise CubeError(f"{path.name} {error}") from error.__cause__
     except FileNotFoundError:
-        raise CubeError(f"{path.name} is not there: no file {path}.") from None
+        raise CubeError(f"{path.name} does not exist: no file {path}.") from None
     except Exception as error:  # a damaged file can fail anywhere inside the libraries
         LOG.warning("%s could not be read", path, exc_info=True)  # it may as well be a fault of ours
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -127,16 +127,20 @@ def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
     n_channels, ny, nx = cube.shape
     if data.shape[1:] != (ny, nx) or len(data) not in (1, n_channels):
         sizes = " x ".join(map(str, data.shape)), " x ".join(map(str, cube.shape))
-        raise CubeError(f"{path.name} measures {sizes[0]} and the cube {sizes[1]}: it is another image's primary beam.")
+        raise CubeError(
+            f"{path.name} measures {sizes[0]} and the cube {sizes[1]}: it is the primary beam of another image."
+        )
     x, y = np.array([0, nx - 1, (nx - 1) / 2]), np.array([0, ny - 1, (ny - 1) / 2])
     if celestial is not None and (sky := cube.sky(x, y)) is not None:
         apart = np.nanmax(sky.separation(celestial.pixel_to_world(x, y))) / cube.pixel_scale
         if (apart := float(apart.to_value(u.dimensionless_unscaled))) > 0.5:
-            raise CubeError(f"{path.name} lies {apart:.3g} pixels from the cube on the sky: it is another field's.")
+            raise CubeError(
+                f"{path.name} lies {apart:.3g} pixels from the cube on the sky: it belongs to another field."
+            )
     beam = PrimaryBeam(data, path, "pbcor" in cube.name.lower(), read_primary_beam)
     plane = beam.plane(n_channels // 2)
     if not 0 < np.nanmax(plane, initial=-1) < 1.1:
-        raise CubeError(f"{path.name} holds no response: its highest value is {np.nanmax(plane, initial=-1):.3g}.")
+        raise CubeError(f"{path.name} is not a primary beam: its highest value is {np.nanmax(plane, initial=-1):.3g}.")
     return beam
 
 
@@ -202,12 +206,12 @@ def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, i
         others = {spectral, polarisation_axis(header)}
         image = [i for i, n in enumerate(reversed(shape)) if i not in others and n > 1]
         if len(image) != 2:
-            raise CubeError("has no two axes of an image beside its spectral axis.")
+            raise CubeError("has fewer than two image axes besides its spectral axis.")
         x, y = image
     if max(x, y) >= len(shape):
         raise CubeError("has a spectral axis, but its sky axes are not in the image.")
     if polarisation_axis(header) in (spectral, y, x):
-        raise CubeError("has coordinates that contradict themselves: one axis cannot be polarisation and another.")
+        raise CubeError("has contradictory coordinates: one axis cannot be polarisation and another.")
     return spectral, y, x
 
 
@@ -267,14 +271,14 @@ def _refuse_empty(data: Lazy) -> None:
         nans |= not finite.all()
     if len(parts) == n:
         found = " and ".join(name for name, seen in (("zeros", zeros), ("NaN", nans)) if seen)
-        raise CubeError(f"is empty: it holds nothing but {found}.")
+        raise CubeError(f"is empty: it contains nothing but {found}.")
 
 
 def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
     try:
         wcs = WCS(coordinate_cards(header, notes), hdus)
     except (WcsError, ValueError) as error:
-        raise CubeError(f"has coordinates that cannot be understood: {str(error).strip().splitlines()[-1]}") from error
+        raise CubeError(f"has invalid coordinates: {str(error).strip().splitlines()[-1]}") from error
     if wcs.wcs.spec >= 0:
         axis = wcs.wcs.spec + 1
         written, read = header[f"CTYPE{axis}"], wcs.wcs.ctype[wcs.wcs.spec]

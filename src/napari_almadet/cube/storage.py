@@ -248,7 +248,7 @@ class Lazy:
         try:
             values = self.source.read(tuple(part))
         except FileNotFoundError as error:
-            raise CubeError(f"{self.source.path.name} is not there any more: no file {self.source.path}.") from error
+            raise CubeError(f"{self.source.path.name} no longer exists: no file {self.source.path}.") from error
         except Exception as error:  # a file damaged in its middle can fail anywhere inside the libraries
             raise CubeError(f"{self.source.path.name} cannot be read on, it may be damaged: {error}") from error
         return values.transpose(*self.kept, *others).reshape(shape)
@@ -371,11 +371,11 @@ def opened(path: Path, hdu: str | None = None, axes: int = 3) -> Generator[Store
         If there is no such image, or the library to read it is missing; its message goes on from the file's name.
     """
     if path.is_dir() and not is_casa_image(path):
-        raise CubeError("is a folder, but no CASA image.")
+        raise CubeError("is a folder, but not a CASA image.")
     start = b"" if path.is_dir() else _start(path)
     if path.is_dir() or start.startswith(HDF5):
         if hdu is not None:
-            raise CubeError(f"has no [{hdu}]: it is no FITS file, and holds one image only.")
+            raise CubeError(f"has no [{hdu}]: it is not a FITS file, and contains only one image.")
         yield _casa(path) if path.is_dir() else _hdf5(path)
         return
     unpack = next((opener for magic, opener in PACKED.items() if start.startswith(magic)), None)
@@ -390,7 +390,9 @@ def opened(path: Path, hdu: str | None = None, axes: int = 3) -> Generator[Store
             stored = _fits(unpacked or path, hdus, hdu, axes)
             stored.unpacked = unpacked
             if unpacked is not None:
-                stored.notes.append(f"The file is packed; as long as it is open it is unpacked in {unpacked.parent}.")
+                stored.notes.append(
+                    f"The file is compressed; while it is open, an uncompressed copy is kept in {unpacked.parent}."
+                )
             yield stored
     finally:
         if unpacked is not None and (stored is None or stored.unpacked is not None):
@@ -411,9 +413,11 @@ def _unpacked(path: Path, opener: Callable[..., Any]) -> Path:
     except BaseException as error:
         _remove(Path(name))
         if isinstance(error, EOFError | zlib.error | lzma.LZMAError | gzip.BadGzipFile):
-            raise CubeError(f"is damaged or cut short, it cannot be unpacked: {error}; fetch it again.") from error
+            raise CubeError(
+                f"is damaged or truncated and cannot be uncompressed: {error}; download it again."
+            ) from error
         if isinstance(error, OSError):
-            raise CubeError(f"cannot be unpacked into {tempfile.gettempdir()}: {error}.") from error
+            raise CubeError(f"cannot be uncompressed into {tempfile.gettempdir()}: {error}.") from error
         raise
     return Path(name)
 
@@ -435,7 +439,7 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stor
     with fits.open(path, memmap=False, disable_image_compression=True) if tiled else nullcontext(hdus) as raw:
         size, needed = path.stat().st_size, start + raw[number].size
     if size < needed:
-        raise CubeError(f"is cut short: it has {size} of {needed} bytes; fetch it again.")
+        raise CubeError(f"is truncated: it has {size} of {needed} bytes; download it again.")
     if tiled:
         source: Source = Tiled(path, number, hdu.shape)
     else:
@@ -447,7 +451,7 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stor
             raise CubeError(f"has values that cannot be scaled: BSCALE is {scale!r}, BZERO {zero!r}.")
         source = Plain(path, start, stored, hdu.shape, float(scale), float(zero), blank)
     if "BLANK" in header and header["BITPIX"] < 0:
-        notes.append("BLANK was ignored: it means nothing for floating-point values.")
+        notes.append("BLANK was ignored: it has no meaning for floating-point values.")
     beams = [h for h in hdus if h.name == "BEAMS" and isinstance(h, fits.BinTableHDU)]
     return Stored(header, source, hdus, beams, notes)
 
@@ -471,8 +475,8 @@ def _find_image(hdus: fits.HDUList, wanted: str | None, axes: int, notes: list[s
         raise CubeError("is a single plane: its image has two axes." if flat else "holds no image.")
     if len(cubes) > 1:
         notes.append(
-            f"The file holds {len(cubes)} images of {many}; the first is taken ({found[0][1]}). "
-            f"To open another, name it after the file's name: {names}."
+            f"The file holds {len(cubes)} images of {many}; the first is used ({found[0][1]}). "
+            f"To open another, append its name to the file name: {names}."
         )
     return cubes[0]
 
@@ -505,7 +509,7 @@ def _casa(path: Path) -> Stored:
         from casa_formats_io import coordsys_to_astropy_wcs, getdesc
     except ModuleNotFoundError as error:
         raise CubeError(
-            f'is a CASA image, and {error.name} is missing to read it: pip install "napari-almadet[casa]".'
+            f'is a CASA image, and {error.name} is needed to read it: pip install "napari-almadet[casa]".'
         ) from error
     about = getdesc(str(path))["_keywords_"]
     coordinates, notes = about["coords"], []
@@ -514,7 +518,7 @@ def _casa(path: Path) -> Stored:
     polarisations = _stokes(header, coordinates)
     mask = about.get("Image_defaultmask") or None
     if mask and not (path / mask).is_dir():
-        notes.append(f"The image's mask {mask} was ignored: it is not one of pixels.")
+        notes.append(f"The image's mask {mask} was ignored: it is not a pixel mask.")
         mask = None
     source = CasaImage(path, mask)
     _count_axes(header, source.shape)
@@ -588,13 +592,17 @@ def _tabulated_axis(header: fits.Header, coordinates: dict) -> list[str]:
     wavelengths = constants.c.value / frequencies
     if _unevenness(wavelengths) > UNEVEN or len(axes) != 1:
         return [
-            f"The image's spectral axis is a table, and not linear: its coordinates are wrong by up to "
+            f"The image's spectral axis is a nonlinear table; approximated as linear, its coordinates are wrong "
+            f"by up to "
             f"{_unevenness(frequencies):.2g} channels."
         ]
     step = (wavelengths[-1] - wavelengths[0]) / (len(wavelengths) - 1)
     for key, value in (("CTYPE", "WAVE"), ("CUNIT", "m"), ("CRPIX", 1.0), ("CRVAL", wavelengths[0]), ("CDELT", step)):
         header[f"{key}{axes[0]}"] = value
-    return ["The image's spectral axis is a table of frequencies; they are even in wavelength, and read so."]
+    return [
+        "The image's spectral axis is a table of frequencies that are equally spaced in wavelength; it was read "
+        "as a wavelength axis."
+    ]
 
 
 def _tabulated_frequencies(coordinates: dict) -> np.ndarray | None:
@@ -623,7 +631,7 @@ def _hdf5(path: Path) -> Stored:
         import h5py
     except ModuleNotFoundError as error:
         raise CubeError(
-            'is an HDF5 image, and h5py is missing to read it: pip install "napari-almadet[hdf5]".'
+            'is an HDF5 image, and h5py is needed to read it: pip install "napari-almadet[hdf5]".'
         ) from error
     with h5py.File(path, "r") as file:
         group = file.get("0")
@@ -640,8 +648,8 @@ def _hdf5(path: Path) -> Stored:
         if all(isinstance(step, np.integer) for step in steps):
             notes.append(
                 "The sky coordinates are whole numbers, the pixels "
-                f"{abs(int(steps[0])) * ARCSEC_PER_DEGREE:g} arcsec if in degrees: "
-                "the converter of the file may have cut their decimals off."
+                f"{abs(int(steps[0])) * ARCSEC_PER_DEGREE:g} arcsec wide if in degrees: "
+                "the program that wrote the file may have truncated the decimals."
             )
         _count_axes(header, data.shape)
         if isinstance(history := group.get("HISTORY"), h5py.Dataset):

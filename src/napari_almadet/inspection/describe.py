@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 NOTHING = 3.0  # S/N of the brightest pixel under which a box without a line holds noise
 MEANINGS = (
     "Peak S/N: the brightest pixel in the box over the noise of the line-integrated image (paper, eq. 4).\n"
-    "Global S/N: the median in the circle in the box over the noise of the ring about it (paper, eq. 3).\n"
-    "S/N of sum (of a measured range): the sum above the continuum over the noise of as many channels."
+    "Global S/N: the median in the circle inscribed in the box over the noise in the annulus around it (paper, "
+    "eq. 3).\n"
+    "S/N of sum (of a measured range): the sum above the continuum over the noise of a sum of that many channels."
 )
 DASH = "–"  # stands for a number that is not known
 
@@ -119,7 +120,7 @@ def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis |
     marks = [word for word, on in words if on]
     kind = candidate.kind
     if kind == "continuum" and candidate.snr_pixel < NOTHING:
-        kind = f"no line, and under {NOTHING:g} times the noise: nothing is seen here"
+        kind = f"no line, and under {NOTHING:g} times the noise: not detected"
     rows.append(("Kind", ", ".join([kind, *marks])))
     return rows
 

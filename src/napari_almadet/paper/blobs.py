@@ -85,7 +85,7 @@ def probability_map(
     numpy.ndarray
         Float32, shape (ny, nx), from 0 to 1.
     """
-    answers = yield from predict.steps(blobs_finder, windows[:, None], "Looking for sources", batch_size, device)
+    answers = yield from predict.steps(blobs_finder, windows[:, None], "Detecting sources", batch_size, device)
     return tiling.blend(answers[:, 0], corners, shape, overlap)
 
 

@@ -77,7 +77,7 @@ def frequency_denoising(
     spectra = yield from extract_spectra.steps(cube, [c.box for c in candidates])  # (5)
     denoised = yield from denoise.steps(spectra, networks.deep_gru, settings.batch_size, networks.device)  # (6)
     for done, candidate in enumerate(candidates):
-        yield Progress("Finding emission lines", done, len(candidates))
+        yield Progress("Detecting emission lines", done, len(candidates))
         candidate.spectrum, candidate.denoised = spectra[done], denoised[done]
         peaks, discarded = find_emission(candidate.denoised, candidate.spectrum, settings.peak_height)  # (7)
         candidate.decisions += discarded
@@ -111,7 +111,7 @@ def source_spectral_focusing(
     stacked_snr = pixel_snr(stacked)
     parts = []
     for done, candidate in enumerate(list(candidates)):
-        yield Progress("Focusing on sources", done, len(candidates))
+        yield Progress("Making line-integrated images", done, len(candidates))
         without_line = candidate.status is Status.DROPPED
         if without_line:
             continue
@@ -122,7 +122,7 @@ def source_spectral_focusing(
     if parts:
         yield from frequency_denoising(cube, parts, settings, networks)
         for done, part in enumerate(parts):
-            yield Progress("Focusing on sources taken apart", done, len(parts))
+            yield Progress("Making line-integrated images of deblended sources", done, len(parts))
             focus_and_measure(part, cube, stacked_snr, settings)
 
 

@@ -64,7 +64,7 @@ def _dec(degrees: float) -> str:
 
 COLUMNS = (
     Column("#", "Number of the candidate", "id", str, "■ 0000"),
-    Column("verdict", "Yours: double-click to change it, or K, J and U", "verdict", str, "accepted ▾"),
+    Column("verdict", "Your verdict: double-click to change it, or press K, J or U", "verdict", str, "accepted ▾"),
     Column(
         "S/N",
         "Peak S/N: of the brightest pixel in the box, in the line-integrated image (paper, eq. 4)",
@@ -75,7 +75,7 @@ COLUMNS = (
     Column("prob.", "Source probability", "prob", _form(".2f"), "prob. 0"),
     Column(
         "rel",
-        "Reliability: share of such candidates that the inverted cube does not show",
+        "Reliability: estimated fraction of such candidates that are real, from detections in the inverted cube",
         "rel",
         _form(".2f"),
         "rel 0",
@@ -86,19 +86,25 @@ COLUMNS = (
     Column("chan.", "Channel of the line, from 0", "z", _form(".1f"), "0000.0", world=False),
     Column("x", "Column of the centre, pixels from 0", "x", _form(".1f"), "0000.0", world=False),
     Column("y", "Row of the centre, pixels from 0", "y", _form(".1f"), "0000.0", world=False),
-    Column("kind", "Seen by its line, its continuum, or both", "kind", str, "continuum"),
-    Column("note", "Yours: double-click to write one", "note", str, "a note of some words"),
+    Column("kind", "Detected by its line, its continuum, or both", "kind", str, "continuum"),
+    Column("note", "Your note: double-click to write one", "note", str, "a note of some words"),
     Column("RA", "Right ascension (ICRS)", "ra", _ra, "00:00:00.00", world=True),
     Column("Dec", "Declination (ICRS)", "dec", _dec, "+00:00:00.0", world=True),
     Column(
         "global",
-        "Global S/N: median in the circle in the box over the noise of the ring about it (paper, eq. 3)",
+        "Global S/N: median in the circle inscribed in the box over the noise in the annulus around it (paper, eq. 3)",
         "snr_global",
         _form(".1f"),
         "global",
     ),
     Column("decision", "Kept, flagged or dropped; hover for the reasons", "status", str, "decision"),
-    Column("origin", "Whose box it is: found, or edited, drawn, imported by you", "origin", str, "imported"),
+    Column(
+        "origin",
+        "Origin of the box: found by the search, or edited, drawn, imported by you",
+        "origin",
+        str,
+        "imported",
+    ),
 )
 
 
@@ -257,13 +263,13 @@ class FilterBar(QWidget):
         super().__init__()
         self.session = session
         self.text = QLineEdit()
-        self.text.setPlaceholderText("Find number, note, kind …")
+        self.text.setPlaceholderText("Search number, note, kind …")
         self.text.setClearButtonEnabled(True)
         self.more = QPushButton("Filters")
         self.more.setToolTip("Filter by signal-to-noise, probability, kind and verdict")
         self.more.setCheckable(True)
         self.dropped = QCheckBox("Show dropped")
-        self.dropped.setToolTip("List and draw the candidates that were dropped, and why each was")
+        self.dropped.setToolTip("Also list and draw the dropped candidates, with the reason for each")
         self.min_snr = _least("S/N ≥ ", 100.0, 1.0, 1)
         self.min_prob = _least("prob ≥ ", 1.0, 0.05, 2)
         self.kind = _choice("any kind", KINDS)
@@ -363,14 +369,14 @@ class CandidateTable(QWidget):
         self.counts.setWordWrap(True)
         self.counts.linkActivated.connect(lambda _: self.filters.clear())
         self.counts.setToolTip(
-            "Purity is the share of true sources. Its estimate is the mean of the column prob. over the rows listed, "
-            "which is right as far as the network's probabilities are; those rejected count with theirs"
+            "Purity is the fraction of true sources, estimated as the mean of the column prob. over the rows listed, "
+            "including rejected ones; it is only as accurate as the network's probabilities"
         )
         self.previous_button = _button("◀", "Previous candidate", "previous", session)
         self.next_button = _button("▶", "Next candidate", "next", session)
         self.accept_button = _button("✓ Accept", "Accept the selected candidates", "accept", session)
         self.reject_button = _button("✕ Reject", "Reject the selected candidates", "reject", session)
-        self.undo_button = _button("Undo", "Take back the last verdict, note or change of a box", "undo", session)
+        self.undo_button = _button("Undo", "Undo the last verdict, note or change of a box", "undo", session)
         self.filters = FilterBar(session)
         self.bar = QHBoxLayout()
         for button in (self.previous_button, self.next_button):
@@ -382,20 +388,20 @@ class CandidateTable(QWidget):
         self.colour_by = QComboBox()
         for column, words in COLOURINGS.items():
             self.colour_by.addItem(f"colour: {words}", column)
-        self.colour_by.setToolTip("What the colours of boxes and rows tell")
+        self.colour_by.setToolTip("What the colours of boxes and rows show")
         self.colour_by.setMinimumContentsLength(max(map(len, COLOURINGS.values())))
         self.colour_by.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.colour_by.setCurrentIndex(self.colour_by.findData(session.colour_by))
         self.colour_by.activated.connect(lambda _: setattr(session, "colour_by", self.colour_by.currentData()))
         self.everywhere = QCheckBox("all channels")
-        self.everywhere.setToolTip("Draw each box in all channels, not only in those of its emission range")
+        self.everywhere.setToolTip("Show every box in all channels, not only in those of its emission range")
         self.everywhere.setChecked(session.boxes_everywhere)
         self.everywhere.toggled.connect(lambda on: setattr(session, "boxes_everywhere", on))
         self.draw_button = QPushButton("Draw box")
-        self.draw_button.setToolTip("Draw a box on the canvas: it is measured and becomes a candidate of yours")
+        self.draw_button.setToolTip("Draw a box on the canvas: it is measured and becomes a candidate")
         self.draw_button.clicked.connect(lambda on: session.use("draw" if on else ""))
         self.edit_button = QPushButton("Edit boxes")
-        self.edit_button.setToolTip("Move boxes and drag their corners: each is measured again")
+        self.edit_button.setToolTip("Move boxes or drag their corners: each is then measured again")
         self.edit_button.clicked.connect(lambda on: session.use("edit" if on else ""))
         self.paint_button = QPushButton("Paint mask")
         self.paint_button.setToolTip(
@@ -530,13 +536,13 @@ class CandidateTable(QWidget):
     def _offer_verdicts(self, place: QPoint) -> None:
         if self.session.chosen:
             menu = QMenu(self)
-            for name, words in (("accept", "Accept"), ("reject", "Reject"), ("clear_verdict", "Take the verdict off")):
+            for name, words in (("accept", "Accept"), ("reject", "Reject"), ("clear_verdict", "Clear the verdict")):
                 count = f" {len(self.session.chosen)} candidates" if len(self.session.chosen) > 1 else ""
                 menu.addAction(f"{words}{count}\t{KEYS[name][1]}", getattr(self.session, name))
             menu.addSeparator()
             several = len(self.session.chosen) > 1
-            menu.addAction("Make them one", self.session.merge).setEnabled(several)
-            menu.addAction("Split, by its lines or summits", self.session.split).setEnabled(not several)
+            menu.addAction("Merge them", self.session.merge).setEnabled(several)
+            menu.addAction("Split, by lines or peaks", self.session.split).setEnabled(not several)
             menu.popup(self.view.viewport().mapToGlobal(place))
 
     def _offer_columns(self, place: QPoint) -> None:

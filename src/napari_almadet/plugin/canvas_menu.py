@@ -38,7 +38,7 @@ class CanvasMenu(QMenu):
         self.session, self.choice, self.viewer = session, choice, session.viewer
         self._made: dict[str, list[Layer]] = {}  # the layers of each switch
         self.setToolTipsVisible(True)
-        self.scale_bar = self._switch("Scale bar", "napari's own, in arcsec", self._show_scale_bar)
+        self.scale_bar = self._switch("Scale bar", "napari's scale bar, in arcsec", self._show_scale_bar)
         self.words = self._switch("Channel, frequency and velocity", "Of the channel on screen", self._show_words)
         self.beam = self._switch("Beam", "At the lower left of the field", partial(self._show, "beam"))
         self.axes = self._switch(
@@ -175,7 +175,7 @@ class CanvasMenu(QMenu):
             plane, name = np.asarray(cube[channel], dtype=float), f"{image.name} channel {channel}"
         paths, _ = contours_of(plane)
         if not paths:
-            show_warning(f"{name} has nothing over 3 times its noise to draw contours of.")
+            show_warning(f"{name} has nothing above 3 times its noise, so there are no contours to draw.")
             return
         self._add(self._paths(f"contours of {name}", paths, "path", "transparent", CONTOURS, image))
 

@@ -53,7 +53,7 @@ class Cutouts:
 
     def _failed(self, awaited: set[Box], box: Box, error: Exception) -> None:
         awaited.discard(box)
-        show_error(f"The cube could not be read about x {box.centre[1]:.0f}, y {box.centre[0]:.0f}: {error}")
+        show_error(f"The cube could not be read around x {box.centre[1]:.0f}, y {box.centre[0]:.0f}: {error}")
 
     def _keep(self, box: Box, cutout: Cutout) -> None:
         self._kept[box] = cutout

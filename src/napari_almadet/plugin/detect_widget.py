@@ -63,7 +63,7 @@ TICK_MS = 1000  # between two tellings of how long a run has been at it
 INSPECTOR = "Candidate inspector"  # name of the dock at the bottom
 DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
 TORCH_ADVICE = (
-    "PyTorch could not be loaded ({error}). On Windows this happens when it is loaded after the window system: "
+    "PyTorch could not be loaded ({error}). On Windows this happens if PyTorch is loaded after Qt: "
     'start napari with `python -c "import torch, napari; napari.Viewer(); napari.run()"`, '
     "or install another version of torch. `almadet detect` on the command line is not affected."
 )
@@ -131,19 +131,22 @@ class DetectWidget(QWidget):
 
     def _build(self) -> None:
         self.image_choice = QComboBox()
-        self.image_choice.setToolTip("Any image layer of three axes (channel, y, x), or with one polarisation")
+        self.image_choice.setToolTip(
+            "Any image layer with three axes (channel, y, x), or four if there is only one polarisation"
+        )
         self.image_choice.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.image_choice.activated.connect(self._choose)
         self.preset = QComboBox()
         self.preset.setToolTip(
-            "almadet searches the noise-normalised cube at every place and line width, and gives probabilities.\n"
-            "paper has the networks and rules of Delli Veneri et al. (2022) as published."
+            "almadet searches the noise-normalised (S/N) cube at every position and line width; prob is a "
+            "probability.\n"
+            "paper uses the networks and rules of Delli Veneri et al. (2022) as published."
         )
         self.preset.addItems(PRESETS)
         self.preset.currentTextChanged.connect(self._follow_preset)
         self.preset.currentTextChanged.connect(self._enable)
         self.device = QComboBox()
-        self.device.setToolTip("Where the networks run; automatic takes a GPU if there is one")
+        self.device.setToolTip("Where the networks run; automatic uses a GPU if there is one")
         for name, words in DEVICES.items():
             self.device.addItem(words, name)
         defaults = Settings()
@@ -151,21 +154,23 @@ class DetectWidget(QWidget):
         self.min_snr = _number(defaults.min_snr, 0.0, 100.0, 0.5)
         self.min_snr.setToolTip("Preset paper only: minimum peak S/N of a candidate in its line-integrated image")
         self.keep_continuum = QCheckBox("Keep sources without a line")
-        self.keep_continuum.setToolTip("The paper drops candidates without an emission peak; this keeps them")
+        self.keep_continuum.setToolTip("The paper drops candidates without an emission line; this keeps them")
         self.primary_beam = self._image_of(
             "primary beam",
-            "An image of the cube's primary beam (.pb), for fluxes, and for the noise of a cube corrected for it",
+            "An image of the cube's primary beam (.pb), for fluxes, and, if the cube is corrected for it, for "
+            "the noise",
         )
         self.psf = self._image_of(
             "dirty beam",
-            "Preset almadet only: an image of the dirty beam (.psf) of a cube not CLEANed, to take the sidelobes of\n"
-            "bright sources off; without it the dirty beam is estimated from the cube's noise and bright sources",
+            "Preset almadet only: an image of the dirty beam (.psf) of a dirty cube, to subtract the sidelobes "
+            "of bright\n"
+            "sources; without it the dirty beam is estimated from the noise and the bright sources",
         )
         self.reliability = QCheckBox("Estimate reliability (inverted cube)")
         self.reliability.setToolTip(
             "Preset almadet only: search the inverted cube as well. Noise and most sidelobes are negative as often as\n"
-            "positive, sources are not: from what is found there the number of false detections is estimated, and the\n"
-            "reliability of each candidate, the column rel. Takes as long again."
+            "positive, sources are not: the detections there give the expected number of false positives and the\n"
+            "reliability of each candidate (column rel). Doubles the run time."
         )
         self._follow_preset(defaults.preset)
 
@@ -377,7 +382,7 @@ class DetectWidget(QWidget):
         if self._worker is not None:
             self._worker.quit()
             self.cancel_button.setEnabled(False)
-            self.status.setText("Stopping after the present step …")
+            self.status.setText("Stopping after the current step …")
 
     def _progressed(self, progress: Progress) -> None:
         """Show how far the present stage is: a bar that moves as long as a stage has not told of a first part done."""
@@ -401,7 +406,7 @@ class DetectWidget(QWidget):
         if isinstance(outcome, Failure):
             self._failed(outcome.error)
         elif image not in self.viewer.layers:
-            self.status.setText("The layer was removed during the run, so its result was let go.")
+            self.status.setText("The layer was removed during the run, so its result was discarded.")
         else:
             self._showing = True
             found, made = outcome
@@ -468,7 +473,8 @@ def summary(detections: Detections, seconds: float) -> str:
     else:
         text = f"No source found {where}: nothing in this cube stands out from the noise."
         if dropped:
-            text += f" {dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped; “Show dropped” tells why."
+            text += f" {dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped; “Show dropped” "
+            f"gives the reasons."
     return "\n".join([text, *detections.warnings])
 
 
@@ -476,7 +482,7 @@ def carried_text(carried: Carried) -> str:
     """What became of the reviews of an earlier detection, as a line of its own; empty where there were none."""
     if not carried.matched and not carried.kept:
         return ""
-    kept = f"; {carried.kept} not found again, kept as yours" if carried.kept else ""
+    kept = f"; {carried.kept} not detected again, kept as yours" if carried.kept else ""
     return f"\nYour reviews were carried over: {carried.matched} matched{kept}. Undo brings the earlier detection back."
 
 

@@ -103,7 +103,7 @@ class FileMenu(QMenu):
         from napari_almadet.catalogue.result_folder import is_result
 
         if not is_result(folder):
-            show_error(f"{folder} is no session: settings.json, candidates.ecsv or spectra.fits is missing.")
+            show_error(f"{folder} is not a session: settings.json, candidates.ecsv or spectra.fits is missing.")
             return
         for data in open_result(folder, self.session.viewer):
             self.session.viewer.add_layer(Layer.create(*data))
@@ -132,7 +132,7 @@ class FileMenu(QMenu):
 
         folder = Path(folder)
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not is_result(folder)):
-            show_error(f"{folder} holds other things. Choose a new name for the session's folder.")
+            show_error(f"{folder} contains other files. Choose a new name for the session's folder.")
             return
         self.keeper.save(folder, _tell)
 
@@ -183,7 +183,7 @@ class FileMenu(QMenu):
         return whole
 
     def _may_replace(self, path: Path) -> bool:
-        answer = QMessageBox.question(self, "Replace the file?", f"{path.name} is there already. Replace it?")
+        answer = QMessageBox.question(self, "Replace the file?", f"{path.name} already exists. Replace it?")
         return answer == QMessageBox.StandardButton.Yes
 
     def _name(self) -> str:

@@ -32,8 +32,8 @@ SCALE_LENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200,
 NO_DATA = "#606068"  # shows through where there are no pixels: beyond the field, or blank
 FOCUSED, *MOMENTS = IMAGES = ("Line-integrated image", "Moment 0", "Moment 1", "Moment 2")
 TIPS = (
-    "Sum over the emission range, continuum and all: what detection and S/N are made of",
-    "Integrated over the emission range, without the continuum and without voxels that are only noise",
+    "Sum over the emission range, continuum included: the image used for detection and S/N",
+    "Integrated over the emission range, continuum subtracted, voxels of noise only excluded",
     "Mean velocity, weighted with the intensity",
     "Velocity dispersion (σ)",
 )
@@ -91,12 +91,12 @@ class FocusView(QWidget):
         self.image_choice.currentIndexChanged.connect(self._draw)
         menu = QMenu(self)
         self.show_contours = _tick(menu, "Contours of the line-integrated image", "±3, 6, 12 … times its noise")
-        self.show_radii = _tick(menu, "Circle and annulus", "Where the global S/N takes source and noise from")
-        self.show_cut = _tick(menu, "Position-velocity cut", "Along a line to drag over the image")
+        self.show_radii = _tick(menu, "Circle and annulus", "Where the global S/N measures source and noise")
+        self.show_cut = _tick(menu, "Position-velocity cut", "Along a line that you drag over the image")
         for action in (self.show_contours, self.show_radii):
             action.toggled.connect(self._draw)
         self.show_cut.toggled.connect(self._cut_toggled)
-        counted = menu.addMenu("Voxels that count in moments")
+        counted = menu.addMenu("Voxels included in moments")
         masks = QActionGroup(menu)
         for multiple in MASKS:
             action = masks.addAction(f"over {multiple} × rms" if multiple else "all")
@@ -107,14 +107,14 @@ class FocusView(QWidget):
         masks.triggered.connect(self._mask_chosen)
         self.masks = masks
         self._least_snr = 3
-        view = menu_button("View", "What is drawn on the image, and what counts in a moment", menu)
+        view = menu_button("View", "Overlays on the image, and the voxels included in moments", menu)
         send = QMenu(self)
         self.send_image = send.addAction("This image")
         self.send_image.triggered.connect(self._send_image)
         self.send_cut = send.addAction("The position-velocity cut")
         self.send_cut.triggered.connect(self._send_cut)
         self.send_cut.setEnabled(False)
-        self.send_button = menu_button("To viewer", "Add as a layer, in its place over the cube", send)
+        self.send_button = menu_button("To viewer", "Add as a layer, at its position over the cube", send)
         self._bar = QHBoxLayout()
         self._bar.setSpacing(3)
         self._bar.addWidget(self.image_choice, 1)

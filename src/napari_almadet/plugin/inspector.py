@@ -38,11 +38,12 @@ from napari_almadet.plugin.theme import Colours, menu_button, small_print
 
 NOTHING_FOUND_YET = (
     "Point at the cube to see the spectrum there, click to keep it, or draw a region: Look ▾.\n"
-    "Spectrum, image and numbers of a candidate are shown here once there are candidates."
+    "After a detection, the spectrum, the image and the measured values of a candidate are shown here."
 )
-POINT_AND_CLICK = "Click on the sky to look at a pixel, on a box to select its candidate; regions are under Look ▾."
+POINT_AND_CLICK = "Click on the sky to see the spectrum of a pixel, or on a box to select its candidate; for "
+"regions see Look ▾."
 REGION_ROWS = (("Mean", "mean"), ("rms", "rms"), ("Std. dev.", "std"), ("Minimum", "minimum"), ("Maximum", "maximum"))
-NOTHING_SELECTED = "Select a candidate (its box, its row, or key N) to see its spectrum, image and numbers."
+NOTHING_SELECTED = "Select a candidate (its box, its row, or key N) to see its spectrum, image and measured values."
 WIDEST_ROW = "Probability  00:00:00.000 −00:00:00.00    copy"  # of the numbers
 NARROWEST_ROW = "Frequency  000.00000 GHz    "  # that is still easy to read
 SHARE = 0.34  # of the window's height: room for all numbers without scrolling

@@ -167,5 +167,5 @@ class Keeper:
             journal.record(detections, changed)
         except OSError as error:
             if not self._said:  # once; the next save tells again
-                show_warning(f"Changes are not being kept in {journal.path}: {error}. Save the session elsewhere.")
+                show_warning(f"Changes cannot be written to {journal.path}: {error}. Save the session elsewhere.")
             self._said = True

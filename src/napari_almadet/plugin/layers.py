@@ -76,7 +76,7 @@ def refusal(image: Image) -> str:
         voxels(image)
     except ValueError as error:
         return str(error)
-    return "it is a cut through a cube" if image.metadata.get("cut") else ""
+    return "it is a position-velocity cut" if image.metadata.get("cut") else ""
 
 
 def cube_of(image: Image) -> Cube:

@@ -33,7 +33,7 @@ class LinesMenu(QMenu):
         self.session, self.choice = session, choice
         self.rest = _spin(0.0, 10_000.0, 6, " GHz")
         self.rest.setSpecialValueText("unknown")
-        self.rest.setToolTip("Velocities count from this rest frequency; at first the header's")
+        self.rest.setToolTip("Rest frequency of the velocity scale; initially the header's")
         self.rest.setKeyboardTracking(False)
         self.rest.valueChanged.connect(self._rest_changed)
         self.header_button = _button("As in header", "Back to the header's rest frequency", self._rest_from_header)
@@ -45,7 +45,9 @@ class LinesMenu(QMenu):
         self.redshift.setToolTip("Lines are marked at their rest frequency / (1 + z)")
         self.redshift.valueChanged.connect(self._redshift_changed)
         self.identity = QComboBox()
-        self.identity.setToolTip("Taking the selected candidate's line for this one sets rest frequency and redshift")
+        self.identity.setToolTip(
+            "Identify the selected candidate's line with this one: sets rest frequency and redshift"
+        )
         self.identity.setMaxVisibleItems(12)
         self.identity.setStyleSheet("QComboBox { combobox-popup: 0 }")  # else some styles list all, over the screen
         self.identity.activated.connect(self._identified)

@@ -126,7 +126,7 @@ class Look:
     def whole_field(self) -> None:
         """Look at the whole field, if it is not too large to be read as a whole."""
         if np.prod(self.cube.shape) > LARGE:
-            show_warning(f"{self.cube.name} is too large to be looked at as a whole: draw a region.")
+            show_warning(f"{self.cube.name} is too large to be read as a whole: draw a region.")
             return
         ny, nx = self.cube.shape[1:]
         self._whole = Region(WHOLE, Box(0, ny, 0, nx), np.ones((ny, nx), bool))

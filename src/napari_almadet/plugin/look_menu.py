@@ -19,7 +19,7 @@ class LookMenu(QMenu):
         self.follow = self.addAction("Spectrum under the pointer")
         self.follow.setCheckable(True)
         self.follow.setChecked(look.follow)
-        self.follow.setToolTip("Beside that of the candidate; a click on the sky keeps it")
+        self.follow.setToolTip("Shown with the spectrum of the candidate; click on the sky to keep it")
         self.follow.toggled.connect(partial(setattr, look, "follow"))
         self.addSeparator()
         self.tools = {tool: self.addAction(f"Draw a region: {tool}", partial(look.draw, tool)) for tool in TOOLS}
@@ -28,7 +28,7 @@ class LookMenu(QMenu):
         self.addSeparator()
         self.chosen = self.addMenu("Show a region")
         self.candidate = self.addAction("Make the region a candidate", look.make_candidate)
-        self.candidate.setToolTip("The box about it is measured like one that was drawn")
+        self.candidate.setToolTip("Measure the box around it like a drawn box")
         self.clear_all = self.addAction("Clear the regions", look.clear)
         self.aboutToShow.connect(self.fill)
 

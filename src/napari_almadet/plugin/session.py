@@ -644,7 +644,7 @@ class Session:
         """Make one of the chosen candidates, measured in the box about all of them, in a thread."""
         parts, detections, number = list(self.chosen), self.detections, self._next_number()
         if len(parts) < 2:
-            show_error("Choose two candidates or more to make them one.")
+            show_error("Select at least two candidates to merge.")
             return
 
         def work() -> list[Candidate]:
@@ -726,7 +726,7 @@ class Session:
         self._change([(candidate, {}) for candidate in new], detections)
         if pairs:
             numbers = ", ".join(str(candidate.id) for _, candidate in pairs)
-            show_info(f"{len(pairs)} of {len(taken)} imported sources are candidates already ({numbers}).")
+            show_info(f"{len(pairs)} of {len(taken)} imported sources are already candidates ({numbers}).")
 
     def undo(self, *_: object) -> None:
         """Take the user's last change in the present detections back, a new detection in place of an old one too."""

@@ -41,9 +41,9 @@ from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.theme import Colours, menu_button, transparent
 
 CURVES = {
-    "data": "Spectrum of the cube as it was given, through the aperture",
-    "corrected": "Sum over the box as the search measured it, after the sidelobes of other sources were taken off",
-    "prob.": "Line probability, 0 to 1, with its scale at the right; with the preset paper, the denoised spectrum",
+    "data": "Spectrum of the cube as it is in the file, through the aperture",
+    "corrected": "Sum over the box after subtraction of the sidelobes of other sources",
+    "prob.": "Line probability, 0 to 1, with its scale on the right; with the preset paper, the denoised spectrum",
     "fit": "The Gaussians of the candidate's lines, their heights scaled to the data",
     "residual": "Data minus the fit",
 }
@@ -53,7 +53,7 @@ APERTURES = {
     Aperture.BEAM: "Weighted with the beam about the candidate's centre: the flux density of a point source",
 }
 ROOM_FOR_PEAKS, ROOM_FOR_NAMES = 1.15, 1.45  # of the highest value: the height of the plot, lines' names above it
-FWHM_TIP = "FWHM of the line: drag, and the emission range becomes one FWHM to either side of its centre"
+FWHM_TIP = "FWHM of the line; drag it to set the emission range to one FWHM on either side of the centre"
 PEAK_TIP = "A line of this candidate: click to measure the candidate on it"
 
 
@@ -160,18 +160,20 @@ class SpectrumPanel(QWidget):
             curves.addWidget(button)
         self.curves["corrected"].setVisible(False)  # until there is one
         curves.addStretch(1)
-        self.range_button = _toggle("Measure", "Drag a second range over the spectrum and read off what it holds")
+        self.range_button = _toggle("Measure", "Drag a second range over the spectrum to measure it")
         self.range_button.toggled.connect(self._range_toggled)
         curves.addWidget(self.range_button)
         self.aperture_choice = QComboBox()
         for aperture, tip in APERTURES.items():
             self.aperture_choice.addItem(aperture.value, aperture)
             self.aperture_choice.setItemData(self.aperture_choice.count() - 1, tip, Qt.ItemDataRole.ToolTipRole)
-        self.aperture_choice.setToolTip("What of the sky goes into the dirty spectrum")
+        self.aperture_choice.setToolTip("Aperture of the spectrum of the data")
         self.aperture_choice.currentIndexChanged.connect(self._draw)
         self.smoothing = QComboBox()
         self.smoothing.addItems(SMOOTHINGS)
-        self.smoothing.setToolTip("Smooth the spectra, or average them in bins; numbers are of the spectrum as it is")
+        self.smoothing.setToolTip(
+            "Smooth the spectra or average them in bins; the measured values refer to the original spectrum"
+        )
         self.smoothing.currentIndexChanged.connect(self._draw)
         self.unit_choice = QComboBox()
         self.unit_choice.setToolTip("Coordinate of the horizontal axis")
@@ -179,7 +181,7 @@ class SpectrumPanel(QWidget):
         self.lines_menu = LinesMenu(self.session, self.choice)
         self.lines_menu.changed.connect(self._draw)
         self.lines_button = menu_button(
-            "Lines", "Which line it is, rest frequency, redshift, and the lines that fall in the band", self.lines_menu
+            "Lines", "Identify the line; set rest frequency and redshift; mark lines in the band", self.lines_menu
         )
         for box in (self.aperture_choice, self.smoothing, self.unit_choice):
             box.setMinimumContentsLength(1 if box is self.smoothing else 3)
@@ -257,7 +259,7 @@ class SpectrumPanel(QWidget):
 
     @property
     def aperture(self) -> Aperture:
-        """What of the sky goes into the dirty spectrum."""
+        """Aperture of the spectrum of the data."""
         return Aperture(self.aperture_choice.currentData())  # PySide6 makes a plain string of it
 
     def _channel_changed(self, channel: int | None) -> None:
@@ -471,7 +473,7 @@ class SpectrumPanel(QWidget):
         self.left_out = [pg.LinearRegionItem(values, movable=False, brush=brush, pen=pg.mkPen(None)) for values in ends]
         for region in self.left_out:
             region.setZValue(-15)
-            region.setToolTip("Left out of the search: no sky in these channels")
+            region.setToolTip("Bad channels, flagged in the search")
             self.plot.addItem(region, ignoreBounds=True)
 
     def _draw_peaks(self, candidate: Candidate) -> None:

@@ -26,9 +26,9 @@ class StretchBar(QWidget):
         self.session = session
         self.image: Image | None = None
         self._request: object = None  # the latest limits asked for
-        self.interval = _choice(list(INTERVALS), "Which values are shown darkest and brightest")
-        self.stretch = _choice(list(STRETCHES), "How brightness turns into colour between them")
-        self.scope = _choice(list(SCOPES), "Limits from the whole cube, without its blank and noisy channels, or anew")
+        self.interval = _choice(list(INTERVALS), "Contrast limits: which values are shown darkest and brightest")
+        self.stretch = _choice(list(STRETCHES), "Stretch: how brightness maps to colour between the limits")
+        self.scope = _choice(list(SCOPES), "Limits from the whole cube, without its blank and noisy channels, or again")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)

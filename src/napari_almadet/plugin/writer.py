@@ -16,7 +16,7 @@ def write_boxes(path: str, data: Any, meta: dict) -> list[str]:
     detections = meta.get("metadata", {}).get("detections")
     if not isinstance(detections, Detections):
         # napari takes an error for a writer that does not exist
-        show_error(f"The layer {meta.get('name', '')} holds no candidates of a detection: choose another format.")
+        show_error(f"The layer {meta.get('name', '')} contains no candidates of a detection: choose another format.")
         return []
     write = write_regions if Path(path).suffix.lower() in REGIONS else write_catalogue
     return [str(write(detections, path))]

@@ -47,7 +47,7 @@ def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
     width = channel_width(detections.cube, mid_channel(candidate))
     focused = focus(cutout.planes, candidate.channels) * brightness * width
     moment = line_moments(candidate, cutout, axis)[0] * brightness * axis.unit
-    names = "Line-integrated image", "Moment 0" if candidate.kind == "continuum" else "Moment 0, continuum off"
+    names = "Line-integrated image", "Moment 0" if candidate.kind == "continuum" else "Moment 0, continuum subtracted"
     for place, image, name in zip(below, (focused, moment), names, strict=True):
         axes = _image_axes(figure, place, detections, cutout.origin)
         _draw_image(axes, readable(image), detections, candidate, cutout.origin)
@@ -70,7 +70,7 @@ def write_figure(detections: Detections, candidate: Candidate, path: str | Path)
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise ExchangeError(f"{path.name}: the name must end in {' or '.join(FORMATS)}.")
+        raise ExchangeError(f"{path.name}: the file name must end in {' or '.join(FORMATS)}.")
     with replacing(path) as beside:
         candidate_figure(detections, candidate).savefig(beside, format=path.suffix.lower()[1:], dpi=150)
     return path
@@ -88,7 +88,7 @@ def write_report(detections: Detections, path: str | Path, candidates: Sequence[
 
     path = Path(path)
     if path.suffix.lower() != ".pdf":
-        raise ExchangeError(f"{path.name}: a report is a PDF, its name must end in .pdf.")
+        raise ExchangeError(f"{path.name}: a report is a PDF file; its name must end in .pdf.")
     if not candidates:
         raise ExchangeError("There are no candidates to report on.")
     with replacing(path) as beside, PdfPages(beside) as pages:
@@ -109,7 +109,7 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
     flux = readable(extract(cube, candidate, Aperture.BOX, cutout))
     axes.stairs(flux.value, x, color=DATA, linewidth=0.8, label="data")
     if (own := corrected(cube, candidate, flux)) is not None:
-        axes.stairs(own.to_value(flux.unit), x, color=CORRECTED, linewidth=0.8, label="corrected for sidelobes")
+        axes.stairs(own.to_value(flux.unit), x, color=CORRECTED, linewidth=0.8, label="sidelobes subtracted")
     axes.axhline(0, color="grey", linewidth=0.6, linestyle=":")
     first, last = candidate.channels
     if (first, last) != (0, n_channels):

@@ -113,7 +113,7 @@ def brightest(decisions: Iterable[BeamDecision | None]) -> BeamDecision:
 def may_be_dirty(decision: BeamDecision) -> str:
     """What to say of a cube that may be dirty after all."""
     return (
-        f"The cube may be a dirty one: bright sources show {decision.values['slope']:.0%} of the sidelobes that its "
+        f"The cube may be dirty: bright sources show {decision.values['slope']:.0%} of the sidelobes that its "
         f"noise suggests, but a test failed ({decision.rule}). If it is dirty, give its dirty beam (--beam FILE)."
     )
 

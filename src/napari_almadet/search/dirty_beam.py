@@ -302,7 +302,7 @@ def read_psf(path: str, cube: Cube) -> np.ndarray:
     y, x = np.unravel_index(plane.argmax(), plane.shape)
     half_y, half_x = min(y, plane.shape[0] - 1 - y), min(x, plane.shape[1] - 1 - x)
     if not plane.max() > 0 or min(half_y, half_x) < 2:
-        raise CubeError(f"{path}: it has no peak with data on all sides, as a dirty beam has")
+        raise CubeError(f"{path}: it has no peak surrounded by data, as a dirty beam must have")
     return plane[y - half_y : y + half_y + 1, x - half_x : x + half_x + 1] / plane.max()
 
 

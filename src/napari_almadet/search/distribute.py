@@ -76,6 +76,6 @@ def scatter(cube: Cube, client: Client | None) -> Any:
     if client is None:
         return cube
     if cube.path is None:
-        raise ValueError(f"{cube.name} is in memory only: a cluster reads cubes from files that all its workers see")
+        raise ValueError(f"{cube.name} is in memory only: a cluster needs a file that all its workers can read")
     # as bytes, since the scheduler unpickles what tasks are given, and need not see the files
     return client.submit(pickle.loads, pickle.dumps(cube), pure=False)

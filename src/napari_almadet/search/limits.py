@@ -26,17 +26,17 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
     if fwhm / k > BEAMS[1]:
         said.append(
             f"The beam is {fwhm:.1f} pixels wide, wider than any in training (up to {BEAMS[1] * k:g}): sources may be "
-            "missed or taken for noise."
+            "missed or mistaken for noise."
         )
     elif fwhm / k < BEAMS[0] or fwhm < SAMPLED:
         said.append(
-            f"The beam is {fwhm:.1f} pixels wide; {SAMPLED:g} are needed to sample it, and sources may be missed or "
+            f"The beam is {fwhm:.1f} pixels wide; {SAMPLED:g} are needed to sample it: sources may be missed or "
             "taken for noise."
         )
     if not noises:
         good = cube.shape[0] - (0 if cube.flagged is None else int(np.count_nonzero(cube.flagged)))
-        why = "its channels do not differ" if good > 1 else f"{good or 'no'} channel has data, and two are needed"
-        return [*said, f"The noise of this cube cannot be estimated, since {why}: nothing was found."]
+        why = "all channels are identical" if good > 1 else f"{good or 'no'} channel has data, and two are needed"
+        return [*said, f"The noise of this cube cannot be estimated ({why}): nothing was detected."]
     channels = max(noise.channels for noise in noises)
     if channels < LEAST_CHANNELS:
         said.append(
@@ -53,6 +53,6 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
     if dips > MOST_DIPS:
         said.append(
             f"{dips:.2%} of the voxels are below -5 sigma, as in negative bowls around bright extended emission or "
-            "with calibration errors: look closely at candidates near them."
+            "with calibration errors: check candidates near them."
         )
     return said

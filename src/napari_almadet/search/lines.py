@@ -44,7 +44,7 @@ def frequency_denoising(
     own = np.stack([find.spectrum for find in finds])
     flat, answer = yield from denoise_own.steps(own, settings, networks)
     for done, find in enumerate(finds):
-        yield Progress("Finding emission lines", done, len(finds))
+        yield Progress("Detecting emission lines", done, len(finds))
         candidate = find.candidate
         candidate.denoised = answer[done]
         find.features = replace(find.features, line_probability=float(answer[done].max()))

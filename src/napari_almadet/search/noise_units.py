@@ -145,7 +145,9 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
     filled = known.flatten(1).any(dim=1)
     channels = torch.nonzero(filled)[:, 0]
     if len(channels) < 2:
-        raise ValueError(f"the cube has data in {len(channels)} channels, and noise is told from two at least")
+        raise ValueError(
+            f"the cube has data in {len(channels)} channel(s), and estimating the noise needs at least two"
+        )
     if len(channels) < len(planes):
         planes, known = planes[channels], known[channels]
     valid = known.sum(dim=0, dtype=torch.int32) * 2 > len(known)
@@ -169,7 +171,7 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
     rms_map = rms_map.reshape(valid.shape) / (NORMAL_MAD * 2**0.5)
     rms_map = smooth_noise(torch.nan_to_num(rms_map), valid & (rms_map > 0), 3 * beam)
     if not (rms_map > 0).any():
-        raise ValueError("neighbouring channels do not differ anywhere, so that the noise cannot be told")
+        raise ValueError("neighbouring channels are identical everywhere, so the noise cannot be estimated")
     thin = slice(None, None, max(1, valid.numel() // 8192))
     rms = lower_medians(steps(slice(-lag), slice(lag, None), thin) / rms_map.flatten()[thin])
     rms = per_channel(rms / (NORMAL_MAD * 2**0.5), len(cube))

@@ -107,14 +107,14 @@ def search_steps(
         Search the cube with its sign turned, see :mod:`napari_almadet.search.reliability`.
     """
     there = scatter(cube, client)
-    (fwhm,) = yield from each(beam_fwhm, [there], stage="Looking at the beam", client=client)
+    (fwhm,) = yield from each(beam_fwhm, [there], stage="Reading the beam", client=client)
     (noise,) = yield from each(noise_of, [there], fwhm, stage="Measuring the noise", client=client)
     k = binning(fwhm)
     parts_of_field = windows(cube.shape, k, fwhm / k, settings.memory)
     decision = settled(settings.beam_setting) or by_header(cube)
     if decision is None and len(parts_of_field) > 1:  # one for the whole field
         decisions = yield from each(
-            decide_window, parts_of_field, there, fwhm / k, stage="Looking for a dirty beam", client=client
+            decide_window, parts_of_field, there, fwhm / k, stage="Estimating the dirty beam", client=client
         )
         decision = brightest(decisions)
     parts = yield from each(
@@ -234,13 +234,13 @@ def source_detection(
     psf = dirty_beam(settings.psf_path, cube) if settings.psf_path else None
     header_beam = header_beam_in(cube, window.k)
     planes, stacked = yield from read_averaged(cube, window)
-    yield Progress("Looking for sources", 0, 1)
+    yield Progress("Detecting sources", 0, 1)
     profile = noise_profile(cube, window)
     images, finds, noise = search_window(planes, window, beam, networks, psf, profile, negated, decision, header_beam)
     del planes
     for number, find in enumerate(finds, 1):
         find.candidate.id = number
-    yield Progress("Looking for sources", 1, 1)
+    yield Progress("Detecting sources", 1, 1)
     return images, finds, noise, stacked
 
 
@@ -391,7 +391,7 @@ def source_spectral_focusing(
     """
     flag_companions(chosen, cube, stacked, settings)  # (9)
     for done, find in enumerate(chosen):
-        yield Progress("Focusing on sources", done, len(chosen))
+        yield Progress("Making line-integrated images", done, len(chosen))
         cutout = cutout_of(find, cube, stacked, settings)
         if cutout is None:
             continue

@@ -60,7 +60,7 @@ def find_negatives(
     from napari_almadet.search.pipeline import search_steps
 
     steps = search_steps(cube, settings, networks, client, negated=True)
-    found = yield from renamed(steps, lambda stage: f"Negated cube: {stage[0].lower()}{stage[1:]}")
+    found = yield from renamed(steps, lambda stage: f"Inverted cube: {stage[0].lower()}{stage[1:]}")
     margin = found.scales["beam"]
     kept = [c for c in candidates if c.status is not Status.DROPPED]
 
@@ -122,14 +122,14 @@ def notes(negatives: np.ndarray, threshold: float) -> list[str]:
     """What to know of the reliabilities of a run, one sentence each."""
     count, above = len(negatives), int((negatives[:, 0] >= threshold).sum())
     if not count:
-        return ["The inverted cube shows no detection at all: no reliability can be estimated."]
+        return ["There are no detections in the inverted cube: reliabilities cannot be estimated."]
     said = [
         f"{above} of {count} negative detections away from sources have a source probability of {threshold:g} or more: "
         f"expect about {above} false positive{'' if above == 1 else 's'}."
     ]
     if above >= MANY:
         said.append(
-            "That is more than noise alone makes: negative bowls or sidelobes are among them, and reliabilities are "
+            "Noise alone does not produce that many: some are negative bowls or sidelobes, and reliabilities are "
             "too low if these have no positive counterparts."
         )
     if count < FEW:

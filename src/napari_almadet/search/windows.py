@@ -148,7 +148,7 @@ def windows(shape: tuple[int, int, int], k: int | float, beam: float, memory: fl
     if area < smallest[0] * smallest[1]:
         needed = np.polyval((pair, each, fixed), smallest[0] * smallest[1]) / 1e9
         raise ValueError(
-            f"{memory:g} GB of memory are too few for windows of {smallest[1]} x {smallest[0]} pixels and all "
+            f"{memory:g} GB of memory are not enough for windows of {smallest[1]} x {smallest[0]} pixels and all "
             f"{n_channels} channels: allow {np.ceil(10 * needed) / 10:g} GB (--memory)"
         )
     size_y = min(max(int(np.sqrt(area)), smallest[0]), sides[0])
