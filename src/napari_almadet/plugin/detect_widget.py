@@ -474,7 +474,7 @@ def summary(detections: Detections, seconds: float) -> str:
         text = f"No source found {where}: nothing in this cube stands out from the noise."
         if dropped:
             text += f" {dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped; “Show dropped” "
-            f"gives the reasons."
+            "gives the reasons."
     return "\n".join([text, *detections.warnings])
 
 
