@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
-import io
 import multiprocessing
 import os
 import random
@@ -46,6 +45,14 @@ PACKAGE = "src/napari_almadet"
 PATIENCE = 5.0
 START_SECONDS = 30.0
 FIRST_RUN_SECONDS = 1800.0  # for all tests of a room with nothing changed; those of search/ take about 200 on one core
+
+# Tests of other rooms that reach a room's code as well; those of the room itself, tests/ROOM, run in any case.
+ALSO = {
+    "measure": ["tests/search/test_measuring.py", "tests/catalogue/test_detections.py", "tests/test_remeasure.py"],
+    "search": ["tests/test_detection.py"],
+}
+
+LOG = "pytest.log"  # in the copy: what the last run of pytest printed
 
 # Tests whose code runs in processes of a cluster, which coverage does not follow, and which a fork may hang in.
 LEFT_OUT = ("tests/search/test_distribute.py",)
@@ -202,7 +209,7 @@ def run_pytest(copy: Path, arguments: list[str]) -> int:
     import pytest
 
     options = ["-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", *(f"--ignore={path}" for path in LEFT_OUT)]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (copy / LOG).open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         return int(pytest.main([*options, *arguments]))
 
 
@@ -245,7 +252,8 @@ class Reached:
         ]
         status = in_a_fork(copy, [*tests, *options], FIRST_RUN_SECONDS)
         if status != 0:
-            raise SystemExit(f"the tests must pass before anything is changed: pytest {' '.join(tests)} gave {status}")
+            shown = "".join((copy / LOG).read_text().splitlines(keepends=True)[-20:])
+            raise SystemExit(f"{shown}The tests must pass before anything is changed: {' '.join(tests)}")
         data = CoverageData(str(copy / ".coverage"))
         data.read()
         self.lines = {
@@ -335,7 +343,8 @@ def main() -> int:
         return 0
 
     import_once()
-    tests = options.tests or sorted({f"tests/{target.split('/')[0].removesuffix('.py')}" for target in options.targets})
+    rooms = sorted({target.split("/")[0].removesuffix(".py") for target in options.targets})
+    tests = options.tests or [path for room in rooms for path in (f"tests/{room}", *ALSO.get(room, []))]
     survivors: dict[str, list[Mutant]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         copy = copy_repository(Path(folder).resolve())

@@ -16,8 +16,8 @@ from napari_almadet.cube.bad_channels import (
     ranges,
     stripes,
     strongest_wave,
+    summary,
     taper_of,
-    told,
     unit_vector,
 )
 from napari_almadet.cube.cube import Cube
@@ -144,8 +144,8 @@ def test_ranges(numbers, text):
 
 
 def test_told():
-    assert told({"blank": [0, 1], "noisy": [9]}) == "3 bad channels (flagged): 0-1 blank; 9 noisy."
-    assert told({"striped": [4]}) == "1 bad channel (flagged): 4 striped."
+    assert summary({"blank": [0, 1], "noisy": [9]}) == "3 bad channels (flagged): 0-1 blank; 9 noisy."
+    assert summary({"striped": [4]}) == "1 bad channel (flagged): 4 striped."
 
 
 def test_real_cubes_lose_no_channel_with_data(shared_data):

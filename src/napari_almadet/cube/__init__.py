@@ -1,1 +1,1 @@
-"""A file as a :class:`~napari_almadet.Cube`: storage, headers and their mending, bad channels, the primary beam."""
+"""Files as :class:`~napari_almadet.Cube` objects: storage, headers and their repair, bad channels, the primary beam."""

@@ -1,7 +1,7 @@
-"""Channels that hold no sky: blank, of one value, shifted, or full of noise or stripes, as interference leaves them.
+"""Bad channels: blank, constant, offset, noisy or striped ones, as interference and band edges leave them.
 
-They are told from the others by their noise, never by what is bright in them: a line, its
-sidelobes and emission that fills the field leave a channel as it is.
+They are recognised by their noise, never by bright emission: a line, its sidelobes or emission that fills the field do
+not make a channel bad.
 """
 
 from __future__ import annotations
@@ -22,45 +22,45 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
-WINDOW = 256  # pixels in the middle of the field that channels are compared by
-SAMPLE = 8192  # of them, for a channel's percentiles
-LEAST_CHANNELS = 8  # with fewer it cannot be said what is usual
-NOISY = 3.0  # times the usual noise
-FLAT = 0.01  # times the usual noise, at most: a channel of one value, or nearly
-SHIFTED = 4.0  # usual noises by which all of a channel is brighter or fainter than its neighbours
-STRIPED = 300.0  # power of one spatial frequency, in that of its neighbours; noise and speckle reach 50
-ALIKE = 0.6  # correlation of two channels from which they are alike; the same source with noise of its size has 0.5
-WING = 0.04  # of a shift, in the channel beside: a line over the field has 0.06 or more if it is a channel wide (FWHM)
-LEAST_WING = 5.0  # by how many of the shifts' usual spreads the channel beside must be shifted too
-LOPSIDED = 2.0  # highest to lowest value, or lowest to highest, where a source is what makes a channel noisy
-LONGEST = 8  # waves in the field, at least: sources are as large as longer ones
-BLOCK = 16  # channels looked at at a time
-ROUNDING = 0.99  # by which single precision may underestimate a wave
-MOST = 1 / 3  # of the channels; if more look bad, that is what the cube is like
+WINDOW = 256  # px, side of the central part of the field in which channels are compared
+SAMPLE = 8192  # pixels of it that are used for the percentiles of a channel
+LEAST_CHANNELS = 8  # with fewer, the typical noise cannot be estimated, and only blank channels are flagged
+NOISY = 3.0  # times the typical noise: a channel is noisy
+FLAT = 0.01  # times the typical noise, at most: a channel is constant
+SHIFTED = 4.0  # times the typical noise, by which a whole channel is brighter or fainter than both its neighbours
+STRIPED = 300.0  # power of one spatial frequency over that of its neighbours; noise and speckle reach 50
+ALIKE = 0.6  # correlation coefficient of two similar channels; a source as bright as the noise gives 0.5
+WING = 0.04  # fraction of an offset seen in the next channel: a line that is one channel wide (FWHM) gives 0.06 or more
+LEAST_WING = 5.0  # times the typical spread of the offsets, for the offset of the next channel to be significant
+LOPSIDED = 2.0  # ratio of highest to lowest value, or lowest to highest, above which a source makes a channel noisy
+LONGEST = 8  # minimum number of waves across the field: longer waves are as large as sources
+BLOCK = 16  # channels read at a time
+ROUNDING = 0.99  # factor by which single precision may underestimate the amplitude of a wave
+MOST = 1 / 3  # of the channels; if more look bad, it is a property of the cube, and only blank ones are flagged
 
 
 @in_steps
 def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
-    """Find the channels that hold no sky.
+    """Find the bad channels.
 
     A channel is bad if it is
 
-    * blank: without a finite value that is not zero;
-    * constant: with less than a hundredth of the usual noise;
-    * shifted: brighter or fainter as a whole than both its neighbours, by over four times the noise;
-    * noisy: with over three times the noise of the channels around it;
-    * striped: with one spatial frequency that has hundreds of times the power of those around it.
+    * blank: all values are zero or not finite;
+    * constant: its noise is less than a hundredth of the typical noise;
+    * shifted: as a whole brighter or fainter than both its neighbours, by more than four times the noise;
+    * noisy: its noise is more than three times that of the channels around it;
+    * striped: one spatial frequency has hundreds of times the power of its neighbours.
 
-    The noise is half the distance of the 16th and 84th percentile, of which the more modest
-    side counts, after the median over channels was taken off; a channel in which a source
-    stands out is neither noisy nor striped, since its sidelobes may look so.  Nor is one that
-    is bright (or dark) nearly everywhere, or looks like those nearby, as a cloud larger than
-    the field does; and what is shifted together with the channel beside is a line.
+    The noise is the distance from the median to the 16th or the 84th percentile, whichever is smaller, after the median
+    over channels has been subtracted.  A channel with a source that stands out is neither noisy nor striped, since
+    sidelobes can look like both.  The same holds for a channel that is bright (or dark) nearly everywhere, or similar
+    to channels nearby, as with a cloud larger than the field.  If the next channel is offset in the same direction, the
+    offset is a line.
 
     Returns
     -------
     dict
-        Numbers of the channels (list of int) by the kind of fault, only kinds that there are.
+        Channel numbers (list of int) by kind of fault; only kinds that occur.
     """
     n_channels, *field = cube.shape
     y, x = (slice((n - min(n, WINDOW)) // 2, (n + min(n, WINDOW)) // 2) for n in field)
@@ -78,7 +78,10 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     taper = taper_of(steady.shape)
 
     def look(channels: slice) -> list[tuple[int, np.ndarray, np.ndarray | None]]:
-        """Fill in what there is to say of some channels; their planes without what is steady, and as unit vectors."""
+        """Fill in the statistics of some channels; return their planes less the median over channels.
+
+        And as unit vectors.
+        """
         seen = []
         for k, plane in zip(range(channels.start, channels.stop), cube.read(channels, y, x), strict=True):
             values, all_values = known_values(plane, steady)
@@ -136,7 +139,7 @@ def medians(planes: np.ndarray) -> np.ndarray:
 
 
 def known_values(plane: np.ndarray, steady: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (n,) of a plane without what is steady, where finite and not zero, and all finite ones as they are."""
+    """Finite nonzero values (n,) of a plane less the median over channels, and all its finite values."""
     if np.isfinite(plane.sum()) and plane.all():
         return (plane - steady).ravel(), plane.ravel()
     finite = np.isfinite(plane)
@@ -162,9 +165,9 @@ def unit_vector(plane: np.ndarray) -> np.ndarray | None:
 
 
 class Likeness:
-    """Which channels look like others for four channels or more, as those of a line do, and those full of noise do not.
+    """Which channels resemble their neighbours over four channels or more: those with a line do, noisy ones do not.
 
-    Four, since a spectrum that was smoothed (Hanning's window) has the noise of one channel in three.
+    Four, because Hanning smoothing spreads the noise of one channel over three.
     """
 
     def __init__(self, n_channels: int):
@@ -207,7 +210,7 @@ def faults(
     Parameters
     ----------
     percentiles
-        16th, 50th and 84th of each channel without what is steady, (3, channels); NaN where there is no data.
+        16th, 50th and 84th percentile of each channel less the median over channels, (3, channels); NaN without data.
     spread
         Half the distance of the 16th and the 84th of each channel as it is, (channels,).
     contrast
@@ -248,7 +251,7 @@ def running_median(values: np.ndarray) -> np.ndarray:
 
 
 def stripes(plane: np.ndarray) -> tuple[float, float]:
-    """The spatial frequency that most stands out of those around it: its power in theirs, and its wave's amplitude.
+    """The spatial frequency that stands out most: its power over that of its neighbours, and the amplitude of its wave.
 
     Stripes at any angle are one frequency; the power of a source, of its sidelobes and of
     noise changes little from one frequency to the next.
@@ -286,12 +289,12 @@ def strongest_wave(plane: np.ndarray, taper: np.ndarray) -> float:
 
 
 def has_source(plane: np.ndarray, middle: float) -> bool:
-    """Whether something stands out of a plane on one side, as an emission or absorption line does."""
+    """Whether a plane has outliers on one side only, as emission or absorption gives."""
     low, high = middle - np.nanmin(plane), np.nanmax(plane) - middle
     return bool(max(low, high) > LOPSIDED * min(low, high))
 
 
-def told(bad: dict[str, list[int]]) -> str:
+def summary(bad: dict[str, list[int]]) -> str:
     """The bad channels in a sentence."""
     parts = [f"{ranges(channels)} {kind}" for kind, channels in bad.items()]
     n = len({k for channels in bad.values() for k in channels})

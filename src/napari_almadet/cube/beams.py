@@ -1,4 +1,4 @@
-"""The restoring beam of a cube: a table of one beam a channel, the header's cards, or AIPS' HISTORY."""
+"""The restoring beam of a cube: from a table with one beam per channel, the header's cards, or AIPS' HISTORY."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 _N = r"=\s*([-+.\dEeDd]+)\s*"
 AIPS_BEAM = re.compile(rf"AIPS\s+CLEAN\s+BMAJ{_N}BMIN{_N}BPA{_N}")
-ROUNDING = 1e-3  # by which a minor axis may be larger than the major and be that rounded
-FAR_LARGER = 100.0  # times the field's area: no beam to measure with
-ARCSEC_PIXELS = (1.0, 100.0)  # a beam's FWHM in pixels, if the number was meant in arcsec
+# Relative excess of the minor axis over the major that rounding can cause; FITS cards have 4 digits or more.
+ROUNDING = 1e-3
+FAR_LARGER = 100.0  # times the area of the field: a beam that large is ignored, fluxes would be meaningless
+ARCSEC_PIXELS = (1.0, 100.0)  # px, plausible FWHM of a beam; if BMAJ fits only when read in arcsec, it is in arcsec
 
 
 def beams_of(
     tables: list[fits.BinTableHDU], header: fits.Header, channels: int, polarisation: int, notes: list[str]
 ) -> Beams | Beam | None:
-    """Beams of the first table that fits, else the header's beam, else AIPS' in HISTORY, else None."""
+    """The beams of the first table that fits the cube, or the header's beam, or AIPS' in HISTORY, or None."""
     for table in tables:
         try:
             beams = _beam_table(table, channels, polarisation, notes)
@@ -63,7 +64,7 @@ def _cards(header: fits.Header) -> tuple[float, float, float] | None:
 
 
 def _history(header: fits.Header) -> tuple[float, float, float] | None:
-    """The beam that AIPS wrote last, in the words it always has; whatever else HISTORY says of beams is no beam."""
+    """The beam that AIPS wrote last to HISTORY, in its fixed format; other mentions of beams are ignored."""
     if "HISTORY" not in header:
         return None
     for line in reversed([str(line) for line in header["HISTORY"]]):
@@ -132,7 +133,7 @@ def _beam_table(hdu: fits.BinTableHDU, channels: int, polarisation: int, notes: 
 
 
 def _by_channel(hdu: fits.BinTableHDU, channels: int, polarisation: int, notes: list[str]) -> np.ndarray:
-    """A table's rows of one polarisation in order of channel; by their order where CHAN and POL make no sense."""
+    """The rows of one polarisation in order of channel; if CHAN and POL are inconsistent, in the order of the table."""
     rows, names = hdu.data, hdu.columns.names
     if len(rows) <= 1:
         return rows
@@ -154,7 +155,7 @@ def _by_channel(hdu: fits.BinTableHDU, channels: int, polarisation: int, notes: 
 
 
 def with_plausible_beam(cube: Cube, notes: list[str]) -> Cube:
-    """The cube with a beam that fits its field: one meant in arcsec is read so, one far larger is left out."""
+    """The cube with a plausible beam: BMAJ in arcsec is converted, and a beam much larger than the field is removed."""
     if cube.beam_area is None or cube.beam is None or cube.beams is None or cube.pixel_scale is None:
         return cube
     ny, nx = cube.shape[1:]

@@ -1,7 +1,7 @@
 """The cards of a header that coordinates need, and no others, in the type that the FITS standard demands.
 
-Some keywords of the wrong type, and absurd numbers of axes, end the process inside the C library that computes
-coordinates, or keep it busy for ever.  So that library is given a new header, made of what is known to be sound.
+Some keywords of the wrong type, or absurd numbers of axes, make wcslib crash the process or run forever.  So wcslib is
+given a new header that contains only valid cards.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ NUMBERS = re.compile(
 TEXTS = re.compile(r"(CTYPE|CUNIT)(\d{1,2})|PS(\d{1,2})_\d|RADESYS|RADECSYS|SPECSYS")
 DISTORTION = re.compile(r"[AB]P?_ORDER|CPDIS\d|CPERR\d|D2IMDIS\d|DP\d|DQ\d")
 LONGEST_TEXT = 68  # characters in a card's value, FITS standard 4.0, section 4.2.1
-MOST_DEGREES = 1e7  # of an angle: 360 degrees are 1.3e6 arcsec; more is no place
-MOST_PARAMETER = 1e9  # of a projection's parameter: heights in planet's radii, angles and coefficients are far less
+MOST_DEGREES = 1e7  # largest valid angle: 360 degrees are 1.3e6 arcsec, and no angle in any unit is larger
+# Largest valid projection parameter: heights in planetary radii, angles, coefficients are far smaller.
+MOST_PARAMETER = 1e9
 
 
 def coordinate_cards(header: fits.Header, notes: list[str]) -> fits.Header:
@@ -33,12 +34,12 @@ def coordinate_cards(header: fits.Header, notes: list[str]) -> fits.Header:
     header
         As :func:`~napari_almadet.cube.headers.mended` leaves it.
     notes
-        Gets a sentence for each thing that was left out and might have mattered.
+        A sentence is appended for each card that was ignored and might matter.
 
     Raises
     ------
     CubeError
-        If a value is so far from any sense that no coordinates can be computed with it.
+        If a value is so absurd that no coordinates can be computed.
     """
     sound = fits.Header()
     naxis = header["NAXIS"]
@@ -73,7 +74,7 @@ def coordinate_cards(header: fits.Header, notes: list[str]) -> fits.Header:
 
 
 def _keep_axes(header: fits.Header, sound: fits.Header, notes: list[str]) -> None:
-    """WCSAXES, where it is a number of axes that there can be."""
+    """Keep WCSAXES if it is a possible number of axes."""
     if "WCSAXES" not in header:
         return
     if (axes := axes_described(header)) is not None:
@@ -83,14 +84,14 @@ def _keep_axes(header: fits.Header, sound: fits.Header, notes: list[str]) -> Non
 
 
 def axes_described(header: fits.Header) -> int | None:
-    """WCSAXES, the number of axes that have coordinates; None where it is missing or cannot be."""
+    """WCSAXES, the number of axes with coordinates; None if it is missing or impossible."""
     axes = header.get("WCSAXES")
     sound = isinstance(axes, int) and not isinstance(axes, bool) and header["NAXIS"] <= axes <= MOST_AXES
     return axes if sound else None
 
 
 def _beyond(match: re.Match) -> bool:
-    """Whether a card speaks of an axis that cannot be."""
+    """Whether a card refers to an axis that cannot exist."""
     return any(group and group.isdigit() and not 1 <= int(group) <= MOST_AXES for group in match.groups())
 
 
@@ -102,7 +103,7 @@ def _value(card: fits.Card) -> Any:
 
 
 def _check_angles(sound: fits.Header) -> None:
-    """Refuse angles and projection parameters that have no sense."""
+    """Refuse absurd angles and projection parameters."""
     for key, value in sound.items():
         angle = key in ("LONPOLE", "LATPOLE") or key.startswith("CROTA")
         angle = angle or (key.startswith("CRVAL") and _is_celestial(sound, key[5:]))
@@ -111,7 +112,7 @@ def _check_angles(sound: fits.Header) -> None:
 
 
 def _check_tables(sound: fits.Header) -> None:
-    """Refuse coordinates from a table whose address in the file cannot be one (FITS paper III, section 6)."""
+    """Refuse table coordinates with an invalid reference to the table (FITS paper III, section 6)."""
     for axis in range(1, MOST_AXES + 1):
         if not str(sound.get(f"CTYPE{axis}", "")).endswith("-TAB"):
             continue
@@ -164,7 +165,7 @@ def with_plain_matrix(header: fits.Header, notes: list[str]) -> None:
 
 
 def _set_row(header: fits.Header, axis: int, row: dict[int, float]) -> None:
-    """Write a row of the matrix as a step and what it is divided by; the step has the diagonal's sign."""
+    """Write a row of the CD matrix as a step (with the sign of the diagonal) times a row of PC."""
     mixed = [j for j, value in row.items() if value and j != axis]
     length = float(np.sqrt(sum(value**2 for value in row.values())))
     step = row[axis] if not mixed else float(np.copysign(length, row[axis] or 1.0))

@@ -1,4 +1,4 @@
-"""A spectral cube with what its header says of it: :class:`Cube`, and :class:`PrimaryBeam`."""
+"""A spectral cube with its header: :class:`Cube`, and :class:`PrimaryBeam`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 HASHED_AT_ONCE = 2**20  # bytes
-SAMPLE = 32  # channels that are looked at where looking at all would take long
-HUGE = 1e20  # brightness that, among values far below it, marks no data: FLT_MAX, 1e30; in no unit of the sky is it one
-RANGE = 1e10  # by how much a value may exceed the highest below HUGE; the largest dynamic range of an image is 1e7
-CEILING_SAMPLE = 5  # channels whose values say what is usual
-USUAL_SHARE = 0.01  # of the values that must lie below HUGE; otherwise the cube's unit is a small one
+SAMPLE = 32  # channels that are examined where examining all of them would take long
+HUGE = 1e20  # a larger value among ones far smaller marks missing data (FLT_MAX, 1e30); no brightness unit needs it
+RANGE = 1e10  # largest plausible ratio of two values; the largest dynamic range of any image is 1e7
+CEILING_SAMPLE = 5  # channels from which typical values are taken
+USUAL_SHARE = 0.01  # fraction of values that must be below HUGE; otherwise such values are normal in the cube's unit
 
 
 @dataclass(frozen=True, eq=False)
 class PrimaryBeam:
-    """The response of the antennas across a cube's field, from 0 to 1.
+    """The primary-beam response across a cube's field, from 0 to 1.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class PrimaryBeam:
     path
         The file it is from.
     corrected
-        Whether the cube has been divided by it, so that its noise rises as one over it.
+        Whether the cube has been divided by it, so that its noise rises as its inverse.
     """
 
     data: Any
@@ -71,14 +71,14 @@ class PrimaryBeam:
 
 @dataclass(frozen=True, eq=False)
 class Cube:
-    """A spectral cube: ``data[channel, y, x]`` with what its header says of it.
+    """A spectral cube: ``data[channel, y, x]`` with units, coordinates and beams from its header.
 
     Parameters
     ----------
     data
-        Array of shape (channel, y, x), of a cube from a file as it is in the file, of which
-        each index reads a part (:class:`napari_almadet.cube.storage.Lazy`).  NaN means "no data".
-        Use :meth:`read` for numbers to compute with.
+        Array of shape (channel, y, x).  For a cube from a file it has the values of the file, and indexing it reads
+        only the part asked for (:class:`napari_almadet.cube.storage.Lazy`).  NaN means "no data".
+        Use :meth:`read` to get numbers for computations.
     wcs
         Three-dimensional WCS whose pixel axes are (x, y, channel), or None for an array
         without coordinates.
@@ -93,14 +93,14 @@ class Cube:
     path
         The file or folder, or None for an array in memory.
     hdu
-        Which image of the file it is, where that was told.
+        Name or number of the image in the file, if one was given.
     flagged
-        Mask (channel,) of channels that :meth:`read` gives no data of, or None, see
+        Mask (channel,) of bad channels, for which :meth:`read` returns NaN, or None; see
         :mod:`napari_almadet.cube.bad_channels`.
     primary_beam
         See :func:`read_primary_beam`, or None where it was not given.
     notes
-        What was chosen or mended while reading, one sentence each, for the user to see.
+        What was chosen or repaired while reading, one sentence each, to be shown to the user.
     reader
         Opens the file again after pickling; None for an array in memory.
 
@@ -165,7 +165,7 @@ class Cube:
         return cls(data, unit=u.dimensionless_unscaled, name=name)
 
     def __reduce__(self) -> tuple:
-        """Pickle a cube from a file as its path, one in memory with its data; what else was changed goes along."""
+        """Pickle a cube from a file as its path, a cube in memory with its data; other changes are pickled too."""
         left_out = {"primary_beam"} | ({"data"} if self.path is not None else set())
         known = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left_out}
         beam = self.primary_beam
@@ -184,7 +184,7 @@ class Cube:
         """A writable, native-endian float32 copy of a part of the cube; NaN where there is no data.
 
         There is no data where a value is not finite or above :attr:`ceiling`, in channels that are
-        :attr:`flagged`, nor, in a cube from a file, in the pixels marked by :attr:`blank`.
+        :attr:`flagged`, and, for a cube from a file, in the pixels of :attr:`blank`.
 
         Parameters
         ----------
@@ -207,10 +207,11 @@ class Cube:
 
     @cached_property
     def ceiling(self) -> float:
-        """The absolute value above which there is no data, for programs write FLT_MAX or 1e30 there; mostly infinite.
+        """The absolute value above which there is no data; usually infinite.
 
-        Only of values above :data:`HUGE`, where most others, in a few channels spread over the band, are far below it.
-        Looked at when a value so large is first read.
+        Some programs write FLT_MAX or 1e30 where they have no data.  Values above :data:`HUGE` are taken to mean this
+        if most values, in a few channels spread over the band, are far smaller.  Determined when such a value is
+        first read.
         """
         usual, n = [], 0
         for k in spread(self.shape[0], CEILING_SAMPLE):
@@ -225,18 +226,18 @@ class Cube:
 
     @property
     def has_huge_values(self) -> bool:
-        """Whether values were met that :attr:`ceiling` takes for no data."""
+        """Whether values above :attr:`ceiling` have been read."""
         return np.isfinite(vars(self).get("ceiling", np.inf))
 
     @cached_property
     def blank(self) -> np.ndarray | None:
         """Mask (y, x) of the pixels whose zeros mean that there is no data; None if there are none.
 
-        Miriad and GIPSY write zeros outside the primary beam, where noise never is zero: a
-        pixel that is exactly zero in every channel of the file, or, of more than
-        :data:`SAMPLE` channels, in so many spread over the band.  Reading stops at the first
-        channel that leaves none.  An array in memory and a sky model (Jy/pixel) are taken at
-        their word.
+        Miriad and GIPSY write zeros outside the primary beam; noise is never exactly zero.  So a pixel has no data if
+        it
+        is exactly zero in every channel of the file, or, if there are more than :data:`SAMPLE` channels, in that many
+        channels spread over the band.  Reading stops at the first channel that leaves no such pixel.  Zeros in an
+        array in memory or in a sky model (Jy/pixel) are data.
         """
         if self.path is None or (self.unit is not None and u.pix in self.unit.bases):
             return None
@@ -249,7 +250,7 @@ class Cube:
 
     @cached_property
     def beam(self) -> Beam | None:
-        """The one beam that stands for the cube: its own, or the median of a beam table; None if unknown.
+        """The beam that represents the cube: its only one, or the one with the median area of a table; None if unknown.
 
         Of a table it is the beam of median solid angle, since position angles have no median.
         """

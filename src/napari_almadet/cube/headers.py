@@ -44,11 +44,11 @@ _FRAMES = {"J2000": "FK5", "B1950": "FK4"}
 _BEAM = re.compile(r"(?<![A-Za-z])(b|bm)(?![A-Za-z])", re.IGNORECASE)  # which as a unit would be a bit, or nothing
 _LOGARITHM = re.compile(r"\[|(log|ln|dex|mag)\d*\s*\(", re.IGNORECASE)  # [x] is log10(x), FITS standard 4.3
 _MULTIPLES = (("GHz", 1e9), ("MHz", 1e6))
-SAME_REST = 1e-7  # two rest frequencies that differ by less, 0.03 km/s, are the same one rounded
-RADIO = (1e6, 1e12)  # Hz, the rest frequencies that a number without a band is taken to be one of
-MOST_REDSHIFT = 20.0  # of a line; the farthest galaxy known has 14.4
-MOST_BLUESHIFT = 1.5  # highest frequency of a band over the rest frequency: 1-2 GHz, searched for HI, has 1.41
-LEAST_CONTRADICTION = 500.0  # m/s by which AIPS' two references may differ: they are rounded
+SAME_REST = 1e-7  # relative difference (0.03 km/s) below which two rest frequencies are the same one, rounded
+RADIO = (1e6, 1e12)  # Hz, range of plausible rest frequencies if the band is unknown
+MOST_REDSHIFT = 20.0  # of a line; the most distant galaxy known has 14.4
+MOST_BLUESHIFT = 1.5  # highest frequency of a band over the rest frequency; a 1-2 GHz band searched for HI has 1.41
+LEAST_CONTRADICTION = 500.0  # m/s by which AIPS' two reference values may differ, because they are rounded
 _UNITS = {  # not MJY, which may be milli or mega
     "JY": "Jy", "BEAM": "beam", "PIX": "pix", "PIXEL": "pix", "PIXELS": "pix", "K": "K", "KELVIN": "K",
     "KM": "km", "M": "m", "S": "s", "SEC": "s", "KMS": "km/s", "KPS": "km/s", "HZ": "Hz", "KHZ": "kHz", "MHZ": "MHz",
@@ -82,7 +82,7 @@ def mended(header: fits.Header, notes: list[str]) -> fits.Header:
 
 
 def _mend_numbers(header: fits.Header, notes: list[str]) -> None:
-    """Take numbers written as text for numbers; without one that coordinates need, there are none."""
+    """Convert numbers written as text; raise if a number that coordinates need cannot be read."""
     for card in list(header.cards):
         key = card.keyword
         if not _NUMBER.fullmatch(key):
@@ -108,7 +108,7 @@ def _mend_numbers(header: fits.Header, notes: list[str]) -> None:
 
 
 def _mend_frame(header: fits.Header, notes: list[str]) -> None:
-    """The standard of rest, from AIPS' and CASA's code where it is not named; FITS' name for CASA's."""
+    """The standard of rest: from VELREF if SPECSYS is missing, and with CASA's names replaced by FITS' names."""
     frame = str(header.get("SPECSYS", "")).strip().upper()
     if not frame and (code := header.get("VELREF")) is not None and int(code) % 256 in _VELREF:
         header["SPECSYS"] = _VELREF[int(code) % 256]
@@ -132,7 +132,7 @@ def _mend_rest_frequency(header: fits.Header, notes: list[str]) -> None:
 
 
 def _judge_rest_frequency(header: fits.Header, notes: list[str]) -> None:
-    """One rest frequency, in Hz: of two that differ, and of those in GHz or MHz, the one that fits the band."""
+    """Choose one rest frequency, in Hz: if two differ, or one may be in GHz or MHz, the one that fits the band."""
     given = {key: float(header[key]) for key in ("RESTFRQ", "RESTFREQ") if key in header}
     if not given:
         return
@@ -159,7 +159,7 @@ def _judge_rest_frequency(header: fits.Header, notes: list[str]) -> None:
 
 
 def frequency_band(header: fits.Header) -> tuple[float, float] | None:
-    """Lowest and highest frequency in Hz of an axis of frequencies or wavelengths; None of another, or of none."""
+    """Lowest and highest frequency in Hz of a frequency or wavelength axis; None for other axes, or without one."""
     for axis in range(1, header["NAXIS"] + 1):
         kind = str(header.get(f"CTYPE{axis}", ""))
         if kind[:4] not in ("FREQ", "WAVE", "AWAV") or kind[4:] in ("-TAB", "-LOG"):
@@ -175,14 +175,14 @@ def frequency_band(header: fits.Header) -> tuple[float, float] | None:
 
 
 def fits_band(rest: float, band: tuple[float, float] | None) -> bool:
-    """Whether lines of a band may have a rest frequency, in Hz; without a band, whether radio lines have it."""
+    """Whether a rest frequency in Hz is plausible for lines in a band, or, if the band is unknown, for radio lines."""
     if band is None:
         return RADIO[0] < rest
     return band[1] / rest < MOST_BLUESHIFT and band[1] / rest > 1 / (1 + MOST_REDSHIFT)
 
 
 def _judge_velocity_convention(header: fits.Header, notes: list[str]) -> None:
-    """Say which convention is taken where AIPS' cards contradict each other or say nothing.
+    """Note which velocity convention is used if AIPS' cards contradict each other or are missing.
 
     VELREF is AIPS' code of the standard of rest, with 256 added for radio velocity.  ALTRVAL is what the spectral axis
     is at ALTRPIX in the other quantity: the velocity of an axis of frequencies, the frequency of one of velocities.
@@ -209,14 +209,14 @@ def _judge_velocity_convention(header: fits.Header, notes: list[str]) -> None:
     c = constants.c.value
     apart = {"radio": abs(c * (1 - frequency / rest) - velocity), "optical": abs(c * (rest / frequency - 1) - velocity)}
     step = abs(header.get(f"CDELT{axis}", 1.0)) * (c / rest if kind.startswith("FREQ") else 1.0)
-    said, other = ("radio", "optical") if radio else ("optical", "radio")
-    if apart[said] > max(step / 2, LEAST_CONTRADICTION):
+    stated, other = ("radio", "optical") if radio else ("optical", "radio")
+    if apart[stated] > max(step / 2, LEAST_CONTRADICTION):
         fits_other = f"it is the {other} one" if apart[other] <= max(step / 2, LEAST_CONTRADICTION) else "it is neither"
         notes.append(
-            f"VELREF says {said} velocity, but ALTRVAL contradicts it: {fits_other}. "
+            f"VELREF says {stated} velocity, but ALTRVAL contradicts it: {fits_other}. "
             "Frequencies and velocities follow from the axis and the rest frequency alone."
             if kind.startswith("FREQ")
-            else f"VELREF says {said} velocity, but ALTRVAL contradicts it: {fits_other}. The {said} one was taken."
+            else f"VELREF says {stated} velocity, but ALTRVAL contradicts it: {fits_other}. The {stated} one was taken."
         )
 
 
@@ -225,7 +225,7 @@ def _is_spectral(kind: str) -> bool:
 
 
 def _mend_type(header: fits.Header, key: str, notes: list[str]) -> None:
-    """Bring CTYPE to a form wcslib knows."""
+    """Rewrite CTYPE in a form that wcslib understands."""
     written = str(header.get(key, "")).strip()
     kind = written.upper()
     kind = _SPECTRAL_NAMES.get(kind[:8], kind)
@@ -263,7 +263,7 @@ def _mend_axis_unit(header: fits.Header, axis: int, notes: list[str]) -> None:
 
 
 def parse_unit(text: str) -> tuple[u.UnitBase | None, bool]:
-    """The unit, or None if it is not understood, and whether its spelling had to be mended."""
+    """The unit, or None if it is not understood, and whether its spelling was corrected."""
     try:
         return u.Unit(text), False
     except ValueError:

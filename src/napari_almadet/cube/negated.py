@@ -1,4 +1,4 @@
-"""A cube with its sign turned, read when it is asked for: what is found in it is no source."""
+"""The inverted cube, read lazily: no detection in it is a source, so it gives the rate of false detections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Negative:
-    """An array with its sign turned, read when it is asked for."""
+    """An array times -1, read lazily."""
 
     data: Any
 
@@ -30,5 +30,5 @@ class _Negative:
 
 
 def negative(cube: Cube) -> Cube:
-    """The cube with its sign turned, as lazy as it was."""
+    """The cube times -1, as lazy as the original."""
     return replace(cube, data=_Negative(cube.data))

@@ -1,6 +1,6 @@
-"""What cannot be right about a cube though it can be computed, judged by what follows from the header.
+"""Warnings about implausible headers: coordinates and beams that can be computed but cannot be right.
 
-The limits are far from what any instrument of the field has, so that a sentence means that a card is wrong.
+The limits are far beyond any instrument, so that a warning means that a card is wrong.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 C = constants.c.value  # m/s
-RADIO_HERTZ = 3e12  # above this, a cube is an optical instrument's, of which the band may span several octaves
-MOST_BAND = 10.0  # highest over lowest frequency of a radio cube; Parkes' ultra-wideband receiver has 5.7 in all
-NARROWEST = 1e-9  # width of a channel over its frequency, 0.3 m/s; lines are 100 m/s wide at least
+RADIO_HERTZ = 3e12  # above this, a cube is from an optical instrument, whose band may span several octaves
+MOST_BAND = 10.0  # highest over lowest frequency of a radio band; Parkes' ultra-wideband receiver has 5.7
+NARROWEST = 1e-9  # channel width over frequency, i.e. 0.3 m/s; lines are at least 100 m/s wide
 LARGEST_BEAM, SMALLEST_BEAM = 180.0 * u.deg, 1e-7 * u.arcsec  # a dipole's; ground to space at 1 THz has 1e-6 arcsec
 
 
 def implausible(cube: Cube) -> list[str]:
-    """What cannot be right about a cube that was just opened.
+    """Warnings about a cube that has just been opened, one sentence each.
 
     Raises
     ------
@@ -51,12 +51,12 @@ def _spectral(cube: Cube, axis: u.Quantity) -> list[str]:
         likely = hertz.min() > 1e6 and hertz.max() < 1e17
     if not likely:
         return [ends]
-    said = _frequencies(cube)
-    return said or _velocities(cube)
+    warnings = _frequencies(cube)
+    return warnings or _velocities(cube)
 
 
 def _frequencies(cube: Cube) -> list[str]:
-    """The band's width and the channels' against its frequency."""
+    """Warn if the width of the band or of its channels is implausible for its frequency."""
     frequency = cube.frequency(np.array([0, 1, cube.shape[0] - 1]))
     if frequency is None:
         return []
@@ -74,7 +74,7 @@ def _frequencies(cube: Cube) -> list[str]:
 
 
 def _velocities(cube: Cube) -> list[str]:
-    """The velocities at both ends of a radio cube, which a wrong rest frequency makes absurd."""
+    """Warn if the velocities at the ends of a radio band are absurd, as a wrong rest frequency makes them."""
     velocity, frequency = (get(np.array([0, cube.shape[0] - 1])) for get in (cube.velocity, cube.frequency))
     if velocity is None or (frequency is not None and frequency.max().to_value(u.Hz) > RADIO_HERTZ):
         return []
@@ -88,7 +88,7 @@ def _velocities(cube: Cube) -> list[str]:
 
 
 def _celestial(cube: Cube) -> list[str]:
-    said = []
+    warnings = []
     if cube.wcs is None:
         return []
     if cube.celestial is None:
@@ -100,13 +100,15 @@ def _celestial(cube: Cube) -> list[str]:
     ny, nx = cube.shape[1:]
     x, y = np.array([(nx - 1) / 2, 0, nx - 1, 0, nx - 1]), np.array([(ny - 1) / 2, 0, 0, ny - 1, ny - 1])
     if not np.isfinite(cube.celestial.wcs_pix2world(x, y, 0)).all(axis=0).any():
-        said.append("Neither the centre of the field nor its corners lie on the sky: are CRPIX, CRVAL and CDELT right?")
+        warnings.append(
+            "Neither the centre of the field nor its corners lie on the sky: are CRPIX, CRVAL and CDELT right?"
+        )
     sides = proj_plane_pixel_scales(cube.celestial) * ARCSEC_PER_DEGREE
     if sides.max() > 2 * sides.min():
-        said.append(f"The pixels are not square, but {sides[0]:.3g} x {sides[1]:.3g} arcsec.")
+        warnings.append(f"The pixels are not square, but {sides[0]:.3g} x {sides[1]:.3g} arcsec.")
     if sides.min() < 1e-7 or (sides * (nx, ny)).max() > 361 * ARCSEC_PER_DEGREE:
-        said.append(f"The field measures {sides[0] * nx:.3g} x {sides[1] * ny:.3g} arcsec: is CDELT right?")
-    return said
+        warnings.append(f"The field measures {sides[0] * nx:.3g} x {sides[1] * ny:.3g} arcsec: is CDELT right?")
+    return warnings
 
 
 def _beam(cube: Cube) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is found out about a cube before it is searched: channels to leave out, and the primary beam."""
+"""Preparation of a cube for a search: flag bad channels, attach the primary beam."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.constants import NORMAL_MAD
-from napari_almadet.cube.bad_channels import bad_channels, told
+from napari_almadet.cube.bad_channels import bad_channels, summary
 from napari_almadet.cube.cube import CubeError, PrimaryBeam
 from napari_almadet.cube.reading import read_primary_beam
 from napari_almadet.progress import Progress, in_steps
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 
 RINGS = 12  # of equal response, in which the noise is compared
-LEAST_FALL = 0.75  # of the lowest ring's response to the highest's, under which the noise can tell
+# Lowest over highest response of the rings, below which the noise decides; nearer 1 it varies too little.
+LEAST_FALL = 0.75
 
 
 @in_steps
 def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[Cube, dict[str, list[int]], list[str]]]:
-    """A cube without its bad channels and with its primary beam, as the settings want it.
+    """The cube with bad channels flagged and its primary beam attached, according to the settings.
 
     Returns
     -------
@@ -34,8 +35,8 @@ def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[
         The same data; :attr:`~napari_almadet.Cube.flagged` and :attr:`~napari_almadet.Cube.primary_beam` are set.
     bad
         From :func:`~napari_almadet.cube.bad_channels.bad_channels`.
-    said
-        What there is to say of it, one sentence each.
+    notes
+        For the user, one sentence each.
 
     Raises
     ------
@@ -44,32 +45,32 @@ def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[
     """
     cube = replace(cube, flagged=None, primary_beam=None)  # of an earlier run
     bad: dict[str, list[int]] = {}
-    said: list[str] = []
+    notes: list[str] = []
     beam = None if settings.primary_beam is None else read_primary_beam(settings.primary_beam, cube)
     if settings.flag_channels:
         bad = yield from bad_channels.steps(cube)
         cube = without(cube, bad)
-        said += [told(bad)] if bad else []
+        notes += [summary(bad)] if bad else []
     if beam is not None:
         yield Progress("Comparing the noise with the primary beam", 0, 1)
         corrected = is_corrected(cube, beam)
         if corrected is None:
             by_name = "it is" if beam.corrected else "it is not"
-            said.append(
+            notes.append(
                 f"Whether the cube is primary-beam corrected cannot be estimated from its noise; judging by its "
                 f"name, {by_name}."
             )
         elif corrected:
-            said.append("The noise rises as the inverse of the primary beam: cube treated as primary-beam corrected.")
+            notes.append("The noise rises as the inverse of the primary beam: cube treated as primary-beam corrected.")
         else:
-            said.append("The noise is uniform: cube treated as not primary-beam corrected; f_sum_pb = f_sum / pb.")
+            notes.append("The noise is uniform: cube treated as not primary-beam corrected; f_sum_pb = f_sum / pb.")
         beam = beam if corrected is None else replace(beam, corrected=corrected)
         cube = replace(cube, primary_beam=beam)
-    return cube, bad, said
+    return cube, bad, notes
 
 
 def without(cube: Cube, bad: dict[str, list[int]]) -> Cube:
-    """The cube with no data in its bad channels."""
+    """The cube with its bad channels flagged."""
     channels = sorted({k for numbers in bad.values() for k in numbers})
     if not channels:
         return cube
@@ -79,7 +80,10 @@ def without(cube: Cube, bad: dict[str, list[int]]) -> Cube:
 
 
 def as_prepared(cube: Cube, settings: Settings, provenance: dict) -> Cube:
-    """The cube as a run had it, by what its result says; without the primary beam if that is no longer there."""
+    """The cube as it was prepared for an earlier run, according to its result.
+
+    Without primary beam if its file is gone.
+    """
     about = provenance.get("cube", {})
     cube = without(cube, about.get("bad_channels", {}))
     if settings.primary_beam is None or cube.primary_beam is not None:
@@ -92,7 +96,7 @@ def as_prepared(cube: Cube, settings: Settings, provenance: dict) -> Cube:
 
 
 def is_corrected(cube: Cube, beam: PrimaryBeam) -> bool | None:
-    """Whether a cube's noise rises as one over the primary beam; None where that cannot be told.
+    """Whether a cube's noise rises as the inverse of the primary beam; None if that cannot be decided.
 
     The noise in rings of equal response follows response ** slope; a slope of -1 is that of a corrected cube, 0 that
     of one that is not.

@@ -1,4 +1,4 @@
-"""Open a file as a :class:`~napari_almadet.cube.cube.Cube`: which axes it has, its WCS, beams and primary beam."""
+"""Open a file as a :class:`~napari_almadet.cube.cube.Cube`: identify its axes, read its WCS, beams and primary beam."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from napari_almadet.cube.plausibility import implausible
 from napari_almadet.cube.storage import CubeError, Lazy, Stored, opened, split_address
 
 LOG = logging.getLogger(__name__)
-LOOK_BYTES = 2**28  # read at most to see whether a cube is empty
+LOOK_BYTES = 2**28  # at most this much is read to check whether a cube is empty: 256 MB, about a second
 
 
 def read_cube(path: str | Path) -> Cube:
-    """Open a cube without reading it: FITS (also packed or tile-compressed), a CASA image, CARTA's HDF5.
+    """Open a cube without reading its data: FITS (also compressed), a CASA image, or CARTA's HDF5.
 
-    The first image of three or more axes in the file is taken.  Its axes are told apart by
-    their coordinate types, never by their order; of several polarisations Stokes I is taken,
-    or else the first.
+    The first image with three or more axes in the file is used.  Its axes are identified by their coordinate types,
+    not by their order.  If there are several polarisations, Stokes I is used, or the first one if there is no Stokes I.
 
     Parameters
     ----------
@@ -43,13 +42,13 @@ def read_cube(path: str | Path) -> Cube:
     Returns
     -------
     Cube
-        With everything chosen or mended on the way in its ``notes``.
+        Its ``notes`` list everything that was chosen or repaired.
 
     Raises
     ------
     CubeError
-        If the file is missing, damaged or not FITS, or holds no spectral cube: no image, a
-        single plane, no spectral axis, no value but NaN and zero.
+        If the file is missing, damaged or of an unknown format, or contains no spectral cube: no image, a
+        single plane, no spectral axis, or only NaN and zeros.
 
     Examples
     --------
@@ -73,10 +72,10 @@ def read_cube(path: str | Path) -> Cube:
 
 @contextmanager
 def _refusing(path: Path) -> Generator[None, None, None]:
-    """Make whatever goes wrong while a file is read one sentence, and keep astropy's warnings back."""
+    """Turn any error while a file is read into one sentence, and suppress astropy's warnings."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters of them is said in the notes
+            warnings.simplefilter("ignore")  # the notes contain what matters
             yield
     except CubeError as error:
         raise CubeError(f"{path.name} {error}") from error.__cause__
@@ -104,7 +103,7 @@ def read_image(path: str | Path) -> tuple[Any, WCS | None]:
     Raises
     ------
     CubeError
-        If the file is missing, damaged or of no known form, or holds no image.
+        If the file is missing, damaged or of an unknown format, or contains no image.
     """
     path, hdu = split_address(path)
     with _refusing(path), opened(path, hdu, axes=2) as stored:
@@ -112,15 +111,15 @@ def read_image(path: str | Path) -> tuple[Any, WCS | None]:
 
 
 def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
-    """The primary beam that belongs to a cube, from an image as imagers write it (``.pb``), of one or all channels.
+    """The primary beam of a cube, from an image with one or all channels, as imaging programs write it (``.pb``).
 
-    Whether the cube was corrected for it, its file's name is taken to say (``pbcor``).
+    Whether the cube has been corrected for it is taken from the name of the cube's file (``pbcor``).
 
     Raises
     ------
     CubeError
-        If it cannot be read, has other pixels or channels than the cube, lies elsewhere on the sky, or holds values
-        that are no response.
+        If it cannot be read, has different pixels or channels than the cube, lies elsewhere on the sky, or contains
+        values that cannot be a response.
     """
     data, celestial = read_image(path)
     path = Path(path)
@@ -231,7 +230,7 @@ def _planes(
     notes: list[str],
     known: list[int],
 ) -> dict[int, int]:
-    """Which plane of every axis beyond the three is taken, by axis."""
+    """The plane to use along every axis besides the three, by axis."""
     planes = {}
     for axis, n in enumerate(reversed(shape)):
         if axis in kept:
@@ -245,7 +244,7 @@ def _planes(
             count = "the only one" if n == 1 else f"one of the {n}"
             notes.append(f"Polarisation taken: {_polarisation(kind, codes[planes[axis]])}, {count} in the file.")
         elif n > 1:
-            notes.append(f"Axis {axis + 1} ({kind or 'without a type'}) has {n} planes; the first is taken.")
+            notes.append(f"Axis {axis + 1} ({kind or 'without a type'}) has {n} planes; the first is used.")
     return planes
 
 
@@ -292,11 +291,11 @@ def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
 
 
 def _defaults(wcs: WCS, header: fits.Header, axes: tuple[int, int, int]) -> list[str]:
-    """What the header does not say of the axes (x, y, channel), for which FITS has a default."""
-    said = []
+    """Notes on missing cards of the axes (x, y, channel) for which FITS has defaults."""
+    notes = []
     for axis in axes if wcs.has_celestial else axes[2:]:
         matrix = [f"CD{axis + 1}_{i + 1}" in header for i in range(wcs.naxis)]
         for key, default in (("CRPIX", 0), ("CRVAL", 0), ("CDELT", 1)):
             if f"{key}{axis + 1}" not in header and not (key == "CDELT" and any(matrix)):
-                said.append(f"There is no {key}{axis + 1}; FITS' default is taken, {default}.")
-    return said
+                notes.append(f"There is no {key}{axis + 1}; FITS' default is taken, {default}.")
+    return notes

@@ -1,7 +1,7 @@
-"""How cubes are kept on disk: FITS, plain, scaled or compressed; CASA's images; HDF5 as CARTA writes it.
+"""File formats of cubes: FITS (plain, scaled or compressed), CASA images, and HDF5 as CARTA writes it.
 
-Each is made into a FITS header and an array of which only those parts are read that are asked
-for, so that a cube may be larger than memory.  What the header means is :mod:`napari_almadet.cube.cube`'s.
+Each format is turned into a FITS header and an array that reads only the parts asked for, so that a cube may be larger
+than memory.  :mod:`napari_almadet.cube.reading` interprets the header.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.cube.errors import MOST_AXES, CubeError
 from napari_almadet.cube.fits_structure import check_structure
 
-__all__ = ["MOST_AXES", "CubeError"]  # which others have always imported from here
+__all__ = ["MOST_AXES", "CubeError"]  # other modules import them from here
 
-UNEVEN = 0.05  # channels, by which a tabulated axis may differ from a straight line: a twentieth of one is no error
+UNEVEN = 0.05  # channels by which a tabulated axis may deviate from a straight line and still be called linear
 PACKED: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -60,7 +60,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 class Source(Protocol):
-    """Where an array lies: its shape and type, and how to read a part that slices of step 1 bound."""
+    """An array on disk: its shape and type, and how to read a part given by slices of step 1."""
 
     @property
     def path(self) -> Path: ...
@@ -76,10 +76,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Plain:
-    """An image that lies in a file as it is, of numbers that may be scaled integers.
+    """An uncompressed image in a file; its numbers may be scaled integers.
 
-    A part that lies in one piece is read, since threads that map a file wait for each other.  For others the file
-    is mapped and let go again, so that what was read does not count as memory in use.
+    A contiguous part is read, because threads that map a file wait for each other.  For other parts the file is mapped
+    and unmapped again, so that it does not count as memory in use.
     """
 
     path: Path
@@ -111,7 +111,7 @@ class Plain:
         return np.asarray(values).astype(np.float32, copy=False)
 
     def _in_one_piece(self, part: tuple[slice, ...]) -> np.ndarray | None:
-        """A part without a gap in the file, as it is stored; None of others."""
+        """A contiguous part of the file, as stored; None if the part is not contiguous."""
         sizes = [s.stop - s.start for s in part]
         first = next((axis for axis, n in enumerate(sizes) if n > 1), len(sizes) - 1)
         if sizes[first + 1 :] != list(self.shape[first + 1 :]):
@@ -123,7 +123,7 @@ class Plain:
 
 @dataclass(frozen=True)
 class Tiled:
-    """A tile-compressed FITS image: only the tiles that a part touches are unpacked."""
+    """A tile-compressed FITS image; only the tiles that overlap a part are uncompressed."""
 
     path: Path
     hdu: int
@@ -137,7 +137,7 @@ class Tiled:
 
 @dataclass(frozen=True)
 class CasaImage:
-    """The pixels of a CASA image, a folder, without those that its default mask says are bad."""
+    """The pixels of a CASA image (a folder), NaN where its default mask is set."""
 
     path: Path
     mask: str | None
@@ -182,7 +182,7 @@ class Hdf5Data:
 
 
 class Lazy:
-    """An array (channel, y, x) on disk; an index reads the part it asks for, as a new array in native byte order.
+    """An array (channel, y, x) on disk; indexing reads that part as a new array in native byte order.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ class Lazy:
     kept
         Axes of the source that are channel, y and x.
     planes
-        Which plane of every other axis is taken, by axis.
+        The plane to use along every other axis, by axis.
     """
 
     def __init__(self, source: Source, kept: tuple[int, int, int], planes: dict[int, int]):
@@ -255,7 +255,7 @@ class Lazy:
 
 
 class Held:
-    """An array on disk as it is in memory: decoded once, by all cores, for a run that reads it several times.
+    """An array from disk held in memory: decoded once, on all cores, for a run that reads it several times.
 
     Parameters
     ----------
@@ -311,11 +311,11 @@ class Stored:
     source
         Its pixels, axes in numpy's order: the reverse of the header's.
     hdus
-        All that the file holds, for tables that the header refers to.
+        All HDUs of the file, for tables that the header refers to.
     beams
         Tables of beams, one a row.
     notes
-        What was chosen on the way, one sentence each.
+        What was chosen while reading, one sentence each.
     polarisations
         FITS codes of the planes along the polarisation axis, where they need not be evenly spaced.
     """
@@ -347,12 +347,12 @@ def split_address(address: str | Path) -> tuple[Path, str | None]:
 
 
 def is_casa_image(path: Path) -> bool:
-    """Whether a folder is a CASA image, by its files' names."""
+    """Whether a folder is a CASA image, judging by the names of its files."""
     return (path / "table.dat").is_file() and (path / "table.f0_TSM0").is_file()
 
 
 def image_names(path: Path) -> list[str]:
-    """What the images of three or more axes in a FITS file can be named by; of any other or a packed file, none."""
+    """Names by which the images with three or more axes in a FITS file can be opened; none for other files."""
     if path.is_dir() or not _start(path).startswith(b"SIMPLE"):
         return []
     with path.open("rb") as file:
@@ -363,12 +363,12 @@ def image_names(path: Path) -> list[str]:
 
 @contextmanager
 def opened(path: Path, hdu: str | None = None, axes: int = 3) -> Generator[Stored, None, None]:
-    """The image in a file or folder; the first of so many axes or more, or the one that ``hdu`` names.
+    """The image in a file or folder: the first with at least ``axes`` axes, or the one that ``hdu`` names.
 
     Raises
     ------
     CubeError
-        If there is no such image, or the library to read it is missing; its message goes on from the file's name.
+        If there is no such image, or the library to read it is missing; its message continues after the file's name.
     """
     if path.is_dir() and not is_casa_image(path):
         raise CubeError("is a folder, but not a CASA image.")
@@ -405,7 +405,7 @@ def _start(path: Path) -> bytes:
 
 
 def _unpacked(path: Path, opener: Callable[..., Any]) -> Path:
-    """A temporary file with the contents of a packed one."""
+    """A temporary file with the contents of a compressed one."""
     handle, name = tempfile.mkstemp(prefix="almadet-", suffix=".fits")
     try:
         with os.fdopen(handle, "wb") as target, opener(path, "rb") as packed:
@@ -457,7 +457,7 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stor
 
 
 def _find_image(hdus: fits.HDUList, wanted: str | None, axes: int, notes: list[str]) -> int:
-    """Number of the first HDU with an image of so many axes or more, or of the one wanted."""
+    """Number of the first HDU with an image of at least ``axes`` axes, or of the one given."""
     found = _images(hdus, axes)
     cubes = [number for number, _ in found]
     names = ", ".join(f"[{name}]" for _, name in found) or "none"
@@ -482,7 +482,7 @@ def _find_image(hdus: fits.HDUList, wanted: str | None, axes: int, notes: list[s
 
 
 def _images(hdus: fits.HDUList, axes: int) -> list[tuple[int, str]]:
-    """Number and name of the images of so many axes or more; the number is the name of one that has none of its own."""
+    """Number and name of each image with at least ``axes`` axes; an image without a name is named by its number."""
     numbers = [i for i, hdu in enumerate(hdus) if hdu.is_image and len(hdu.shape) >= axes and 0 not in hdu.shape]
     named = [hdus[i].name for i in numbers]
     return [(i, name if name and named.count(name) == 1 else str(i)) for i, name in zip(numbers, named, strict=True)]
@@ -527,15 +527,15 @@ def _casa(path: Path) -> Stored:
             header.setdefault(f"{key}{axis}", value)
     if about.get("units"):
         header["BUNIT"] = about["units"]
-    said = about.get("imageinfo", {})
-    if said.get("objectname"):
-        header["OBJECT"] = said["objectname"]
+    info = about.get("imageinfo", {})
+    if info.get("objectname"):
+        header["OBJECT"] = info["objectname"]
     beams = []
-    if "restoringbeam" in said:
-        for key, value in zip(("BMAJ", "BMIN", "BPA"), _casa_beam(said["restoringbeam"]), strict=True):
+    if "restoringbeam" in info:
+        for key, value in zip(("BMAJ", "BMIN", "BPA"), _casa_beam(info["restoringbeam"]), strict=True):
             header[key] = value
-    elif "perplanebeams" in said:
-        table = said["perplanebeams"]
+    elif "perplanebeams" in info:
+        table = info["perplanebeams"]
         channels, polarisations = table["nChannels"], table["nStokes"]
         rows = np.array([_casa_beam(table[f"*{i}"]) for i in range(channels * polarisations)])
         columns = [fits.Column(k, "D", "deg", array=rows[:, i]) for i, k in enumerate(("BMAJ", "BMIN", "BPA"))]
@@ -580,10 +580,11 @@ def _casa_beam(beam: dict) -> tuple[float, float, float]:
 
 
 def _tabulated_axis(header: fits.Header, coordinates: dict) -> list[str]:
-    """Give a header the spectral axis of a CASA image that has its frequencies as a table; notes on what it could not.
+    """Give a header the spectral axis of a CASA image that tabulates its frequencies; return notes on inaccuracies.
 
-    casacore keeps axes that are not linear in frequency so, a VOPT cube's among them, and casa-formats-io 0.3.1 takes
-    the first step for all.  Frequencies that are even in wavelength are an axis of wavelengths.
+    casacore tabulates axes that are not linear in frequency, such as that of a VOPT cube, and casa-formats-io 0.3.1
+    uses
+    the first step for all channels.  Frequencies equally spaced in wavelength become a wavelength axis.
     """
     frequencies = _tabulated_frequencies(coordinates)
     if frequencies is None or _unevenness(frequencies) <= UNEVEN:
@@ -616,7 +617,7 @@ def _tabulated_frequencies(coordinates: dict) -> np.ndarray | None:
 
 
 def _unevenness(values: np.ndarray) -> float:
-    """By how many channels at most values (channels,) differ from the straight line through their first and last."""
+    """Maximum deviation, in channels, of values (channels,) from the straight line through the first and the last."""
     n = len(values) - 1
     step = (values[-1] - values[0]) / n
     return float(np.abs((values - values[0]) / step - np.arange(n + 1)).max()) if step else float("inf")
