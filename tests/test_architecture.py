@@ -41,9 +41,12 @@ ARROWS = {
     "search": {"constants", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"},
     "detection": {"progress", "settings", "threads", "networks", "cube", "catalogue", "measure", "paper", "search"},
     "remeasure": {"progress", "settings", "cube", "catalogue", "measure", "paper", "search", "detection"},
-    "batch": {"processes", "progress", "settings", "threads", "cube", "catalogue", "paper", "search", "detection"},
     "inspection": {"constants", "cube", "catalogue", "measure"},
     "products": {"constants", "progress", "cube", "catalogue", "measure", "inspection"},
+    "batch": {
+        *("processes", "progress", "settings", "threads", "cube", "catalogue", "paper", "search", "detection"),
+        "products",
+    },
     "evaluation": {
         *("constants", "processes", "settings", "threads", "networks", "cube", "catalogue", "measure", "simulation"),
         "detection",

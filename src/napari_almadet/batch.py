@@ -27,12 +27,13 @@ from astropy.table import QTable, vstack
 
 from napari_almadet import __version__
 from napari_almadet.catalogue.export import replacing
-from napari_almadet.catalogue.result_folder import ABOUT, JOURNAL, is_result, write_result
+from napari_almadet.catalogue.result_folder import ABOUT, JOURNAL, is_result, read_result, write_result
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.reading import read_cube, short_name
 from napari_almadet.cube.storage import split_address
 from napari_almadet.processes import Pool
-from napari_almadet.progress import Progress
+from napari_almadet.products.writing import has_products, write_products
+from napari_almadet.progress import Progress, finish
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
 
@@ -176,12 +177,15 @@ class Search:
         Hand the detections back with the outcome.
     client
         Of the cluster that is to search them.
+    products
+        Also write the products of each source and of the field, see :mod:`napari_almadet.products.writing`.
     """
 
     settings: Settings
     overwrite: bool = False
     keep: bool = False
     client: Client | None = None
+    products: bool = False
 
     @cached_property
     def networks(self) -> Networks | SearchNetworks | None:
@@ -206,6 +210,7 @@ class Search:
         try:
             used = None if self.networks is None else networks_used(self.settings, self.networks)
             if not self.overwrite and is_done(task, self.settings, used):
+                self.add(task, None, report)
                 decisions = QTable.read(task.folder / "candidates.ecsv")["fate"]  # the name every version has
                 dropped = int((decisions == "dropped").sum())
                 return Outcome(task, "skipped", "", len(decisions) - dropped, dropped)
@@ -217,6 +222,7 @@ class Search:
                 )
             detections = detect(read_cube(task.path), self.settings, report, self.networks, self.client)
             write_result(detections, task.folder)
+            self.add(task, detections, report)
         except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
             if not isinstance(error, CubeError):
                 LOG.error("%s could not be searched", task.path, exc_info=True)
@@ -226,6 +232,12 @@ class Search:
         dropped = len(detections.candidates) - kept
         seconds = time.perf_counter() - started
         return Outcome(task, "searched", "", kept, dropped, seconds, detections if self.keep else None)
+
+    def add(self, task: Task, detections: Detections | None, report: Callable[[Progress], object]) -> None:
+        """Write what else is asked for, of a result that was there before only what is missing."""
+        if not self.products or (detections is None and has_products(task.folder, read_cube(task.path).name)):
+            return
+        finish(write_products.steps(detections or read_result(task.folder), task.folder), report)
 
 
 @contextmanager

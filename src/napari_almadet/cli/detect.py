@@ -128,6 +128,14 @@ def detect(
             "Doubles the run time.",
         ),
     ] = False,
+    products: Annotated[
+        bool,
+        typer.Option(
+            "--products",
+            help="Also write moments, spectrum, position-velocity cut, cubelet and mask of each source, and maps of "
+            "the field.",
+        ),
+    ] = False,
     jobs: Annotated[
         int,
         typer.Option(
@@ -196,6 +204,9 @@ def detect(
 
     [bold]settings.json[/]: settings, versions and checksums needed to reproduce the run.
 
+    With --products, maps of the field ([bold]NAME_mom0.fits[/] ...) and cubelet, moments, spectrum and page of each
+    source ([bold]NAME_cubelets/[/]), named as by SoFiA-2.
+
     Drop the folder onto napari to inspect the result.
 
     For several cubes, [bold]OUT/catalog.ecsv[/] contains the candidates of all of them and [bold]OUT/cubes.ecsv[/] the
@@ -224,7 +235,8 @@ def detect(
     from napari_almadet import batch
 
     # one cube at a time is shown with all that was found in it; of several at a time there is a line for each
-    search = batch.Search(settings, overwrite, keep=jobs == 1, client=connected(scheduler) if scheduler else None)
+    client = connected(scheduler) if scheduler else None
+    search = batch.Search(settings, overwrite, keep=jobs == 1, client=client, products=products)
     try:
         networks = search.networks
     except (OSError, RuntimeError, ValueError) as error:

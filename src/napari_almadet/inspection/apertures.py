@@ -118,8 +118,13 @@ def baseline(spectrum: np.ndarray, free: np.ndarray) -> tuple[float, float]:
 
 def gaussian(peak: EmissionPeak, channel) -> np.ndarray:
     """The Gaussian fitted to a peak of the denoised spectrum, at fractional channels."""
+    return peak.amplitude * _profile(peak, channel)
+
+
+def _profile(peak: EmissionPeak, channel) -> np.ndarray:
+    """The same with a height of 1, for a line that only the source's own spectrum shows has no amplitude."""
     sigma = peak.fwhm * gaussian_fwhm_to_sigma
-    return peak.amplitude * np.exp(-0.5 * ((np.asarray(channel) - peak.centre) / sigma) ** 2)
+    return np.exp(-0.5 * ((np.asarray(channel) - peak.centre) / sigma) ** 2)
 
 
 @dataclass(frozen=True)
@@ -137,13 +142,13 @@ class LineModel:
     def of(cls, spectrum: np.ndarray, peaks: tuple[EmissionPeak, ...]) -> LineModel:
         """Scale the peaks to a spectrum by linear least squares over the channels that have data."""
         channel = np.flatnonzero(np.isfinite(spectrum))
-        shapes = [np.ones(len(channel)), *(gaussian(p, channel) / p.amplitude for p in peaks)]
+        shapes = [np.ones(len(channel)), *(_profile(p, channel) for p in peaks)]
         level, *heights = np.linalg.lstsq(np.stack(shapes, axis=1), spectrum[channel], rcond=None)[0]
         return cls(float(level), tuple(float(h) for h in heights), peaks)
 
     def __call__(self, channel) -> np.ndarray:
         """The model at fractional channels."""
-        lines = (h / p.amplitude * gaussian(p, channel) for h, p in zip(self.heights, self.peaks, strict=True))
+        lines = (h * _profile(p, channel) for h, p in zip(self.heights, self.peaks, strict=True))
         return self.level + sum(lines, np.zeros(np.shape(channel)))
 
 

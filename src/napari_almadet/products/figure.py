@@ -49,13 +49,13 @@ def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
     moment = line_moments(candidate, cutout, axis)[0] * brightness * axis.unit
     names = "Line-integrated image", "Moment 0" if candidate.kind == "continuum" else "Moment 0, continuum subtracted"
     for place, image, name in zip(below, (focused, moment), names, strict=True):
-        axes = _image_axes(figure, place, detections, cutout.origin)
+        axes = image_axes(figure, place, detections)
         _draw_image(axes, readable(image), detections, candidate, cutout.origin)
         axes.set_title(name, fontsize=10)
     if detections.cube.celestial is not None:  # the same for both images
         axes.coords[1].set_ticklabel_visible(False)
         axes.coords[1].set_axislabel(" ")
-    _write_facts(figure.add_axes((0.745, 0.08, 0.24, 0.39)), detections, candidate)
+    write_facts(figure.add_axes((0.745, 0.08, 0.24, 0.39)), detections, candidate)
     figure.suptitle(f"{detections.cube.name}, candidate {candidate.id}", fontsize=13, fontweight="bold")
     return figure
 
@@ -150,7 +150,7 @@ def _frame(cube) -> str:
     return f", {frame}" if frame else ""
 
 
-def _image_axes(figure: Figure, place, detections: Detections, origin: tuple[int, int]) -> Axes:
+def image_axes(figure: Figure, place: tuple[float, float, float, float], detections: Detections) -> Axes:
     """Axes with sky coordinates where the cube has them."""
     wcs = detections.cube.celestial
     if wcs is None:
@@ -190,7 +190,8 @@ def _draw_image(axes: Axes, quantity: u.Quantity, detections: Detections, candid
     bar.ax.tick_params(labelsize=7)
 
 
-def _write_facts(axes: Axes, detections: Detections, candidate: Candidate) -> None:
+def write_facts(axes: Axes, detections: Detections, candidate: Candidate) -> None:
+    """A candidate's numbers, and the sentences of what was decided about it."""
     axes.axis("off")
     rows = [*facts(detections, candidate), ("Verdict", candidate.verdict)]
     if candidate.note:

@@ -1,0 +1,424 @@
+"""What a source's mask holds, computed: maps, spectrum and cut, each in one pass over its part of the cube.
+
+Moments are of the voxels in the mask, as SoFiA-2's are: moment 0 of all of them, moments 1 and 2 of the positive ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy import units as u
+
+from napari_almadet.catalogue.candidate import Box, Candidate, SourceMask
+from napari_almadet.catalogue.detections import Detections, brightness_unit, flux_factor
+from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
+from napari_almadet.inspection.geometry import sky_vectors
+from napari_almadet.inspection.moments import Cut, cut_along
+from napari_almadet.measure.spectra import off_line
+from napari_almadet.measure.stacking import channel_blocks
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.measure.noise import Noise
+
+MARGIN = 10  # pixels and channels about a mask, as SoFiA-2 has them by default
+LINE_MARGIN = 2  # channels beside a mask that are not taken for the continuum
+LEAST_FREE = 4  # channels without a line, of fewer of which no continuum is taken off
+OPTICAL = {"VOPT": "optical", "VELO": "relativistic", "FELO": "optical"}  # axis in the file: convention of velocities
+CUT_BEAMS = 1.5  # by which a cut reaches beyond the mask
+SHORTEST_CUT = 10  # pixels to either side
+ROUNDING = 1e-12  # of a mean square, under which the difference of two is none: one voxel has no spread
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """Channels of a cube as the products' units have them.
+
+    Attributes
+    ----------
+    unit
+        Of a channel's width: km/s, Hz or chan.
+    width
+        Of each channel, (channels,), as the catalogue's fluxes have it.
+    place
+        Coordinate of each channel for moments 1 and 2, in ``unit``, in the convention of the file's own axis.
+    label
+        What ``place`` is, e.g. "radio velocity, LSRK".
+    flux
+        What turns a brightness summed over pixels into a flux density, (channels,), and its unit.
+    beam
+        Factor that brings each channel to the beam that stands for the cube, (channels,): 1 for one beam.
+    """
+
+    unit: u.UnitBase
+    width: np.ndarray
+    place: np.ndarray
+    label: str
+    flux: np.ndarray
+    flux_unit: u.UnitBase
+    beam: np.ndarray
+
+    @classmethod
+    def of(cls, cube: Cube) -> Scales:
+        """Those of a cube."""
+        number = np.arange(cube.shape[0])
+        factor, flux_unit = flux_factor(cube, number)
+        factor = np.broadcast_to(factor, number.shape).astype(float)
+        one = float(np.asarray(flux_factor(cube)[0]))
+        axes = spectral_axes(cube)
+        radio = next((axis for axis in axes if axis.name.startswith("Radio")), None)
+        plain = radio or _in_hertz(axes) or axes[-1]
+        wanted = OPTICAL.get(cube.spectral_type, "radio")
+        own = next((axis for axis in axes if axis.name.lower() == f"{wanted} velocity"), plain)
+        frame = f", {own.frame}" if own.frame else ""
+        beams = u.beam in brightness_unit(cube).bases and cube.beams is not None and not cube.beams.isscalar
+        return cls(
+            *(plain.unit, plain.widths, own.centres, f"{own.name.lower()}{frame}", factor, flux_unit),
+            factor / one if beams else np.ones(len(number)),
+        )
+
+
+def _in_hertz(axes: list[SpectralAxis]) -> SpectralAxis | None:
+    axis = next((axis for axis in axes if axis.unit == u.GHz), None)
+    return None if axis is None else SpectralAxis("Frequency", u.Hz, axis.edges * 1e9, axis.frame)
+
+
+@dataclass(frozen=True, eq=False)
+class SourceData:
+    """A source's part of a cube, and sums over the whole band.
+
+    Attributes
+    ----------
+    origin
+        (channel, y, x) of the first voxel.
+    planes
+        As they are in the cube, NaN where there is no data: (channels, ny, nx), with a margin about the mask.
+    mask
+        Voxels of the source, likewise.
+    footprint
+        Pixels (ny, nx) with a voxel in the mask; of a source without a line, those of its box.
+    continuum
+        Mean of each pixel's line-free channels, (ny, nx); 0 unless continuum was detected in the source.
+    subtracted
+        Whether it is taken off the planes of a line.
+    free
+        Channels that it is the mean of.
+    aperture, pixels
+        Sum over the pixels that have a voxel in the mask, continuum off, in each channel of the band, and how many of
+        them have data: (channels of the cube,).
+    level
+        Noise at the source over that of the cube.
+    """
+
+    candidate: Candidate
+    origin: tuple[int, int, int]
+    planes: np.ndarray
+    mask: np.ndarray
+    footprint: np.ndarray
+    continuum: np.ndarray
+    subtracted: bool
+    free: int
+    aperture: np.ndarray
+    pixels: np.ndarray
+    level: float
+
+    @property
+    def channels(self) -> slice:
+        """Those of the part."""
+        return slice(self.origin[0], self.origin[0] + len(self.planes))
+
+    @property
+    def lines(self) -> np.ndarray:
+        """The planes without continuum, 0 where there is no data."""
+        return np.nan_to_num(self.planes - self.continuum)
+
+
+def mask_of(detections: Detections, candidate: Candidate) -> SourceMask | None:
+    """A candidate's mask; of one with a line but without a mask its box and emission range; None of a continuum."""
+    if candidate.mask is not None:
+        return candidate.mask
+    if candidate.kind == "continuum":
+        return None
+    box, (first, last) = candidate.box.inside(detections.cube.shape[1:]), candidate.channels
+    return SourceMask((first, box.y0, box.x0), np.ones((last - first, *box.shape), bool))
+
+
+def source_data(detections: Detections, candidate: Candidate, noise: Noise | None = None) -> SourceData:
+    """Read a source's part of the cube, some channels at a time.
+
+    Of a source without a line the part is its box, without any channels: there are sums over the band only.
+    """
+    cube = detections.cube
+    mask = mask_of(detections, candidate)
+    if mask is None:
+        box = candidate.box.inside(cube.shape[1:])
+        bounds = (slice(0, 0), *box.slices)
+    else:
+        bounds = mask.slices
+    z, y, x = (
+        slice(max(s.start - MARGIN, 0), min(s.stop + MARGIN, n)) for s, n in zip(bounds, cube.shape, strict=True)
+    )
+    part = (z if mask is not None else bounds[0], y, x)
+    voxels = np.zeros(tuple(s.stop - s.start for s in part), bool)
+    local = tuple(slice(b.start - p.start, b.stop - p.start) for b, p in zip(bounds, part, strict=True))
+    if mask is None:
+        footprint = np.zeros(voxels.shape[1:], bool)
+        footprint[local[1:]] = True
+    else:
+        voxels[local] = mask.voxels
+        footprint = np.asarray(voxels.any(axis=0))
+    free = free_channels(candidate, bounds[0], cube.shape[0])
+    wanted = candidate.kind != "line" or mask is None
+    planes, total, count, aperture, pixels = _read(cube, part, footprint, free)
+    known = count.max(initial=0) >= LEAST_FREE
+    subtracted = bool(wanted and known and mask is not None)
+    image = np.zeros(footprint.shape, np.float32)
+    if wanted and known:
+        image = np.where(count > 0, total / np.maximum(count, 1), 0).astype(np.float32)
+    if subtracted:
+        aperture = aperture - np.where(pixels > 0, image[footprint].sum(), 0)
+    origin = (part[0].start, part[1].start, part[2].start)
+    level = level_at(candidate, noise)
+    return SourceData(
+        candidate, origin, planes, voxels, footprint, image, subtracted, int(free.sum()), aperture, pixels, level
+    )
+
+
+def free_channels(candidate: Candidate, line: slice, n_channels: int) -> np.ndarray:
+    """Channels (channels,) without a line of the source: those of its mask and of its other peaks left out."""
+    free = off_line(candidate.peaks, n_channels)
+    if candidate.kind != "continuum":
+        free[max(line.start - LINE_MARGIN, 0) : line.stop + LINE_MARGIN] = False
+    return free
+
+
+def level_at(candidate: Candidate, noise: Noise | None) -> float:
+    """The noise at a source over the cube's, by the ``rms`` that was measured there; 1 where that is not known."""
+    if noise is None or not np.isfinite(noise.rms).any() or not candidate.rms > 0:
+        return 1.0
+    channel = candidate.z if np.isfinite(candidate.z) else np.nan
+    at = noise.rms[int(np.clip(round(channel), 0, len(noise.rms) - 1))] if np.isfinite(channel) else np.nan
+    level = candidate.rms / (at if np.isfinite(at) else float(np.nanmedian(noise.rms)))
+    return float(level) if np.isfinite(level) and level > 0 else 1.0
+
+
+def _read(
+    cube: Cube, part: tuple[slice, slice, slice], footprint: np.ndarray, free: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Planes of the part; sum and number of each pixel's line-free channels; sum and number over the footprint."""
+    shape = tuple(s.stop - s.start for s in part)
+    planes = np.empty(shape, np.float32)
+    total, count = np.zeros(shape[1:]), np.zeros(shape[1:], np.int32)
+    aperture, pixels = np.zeros(cube.shape[0]), np.zeros(cube.shape[0], np.int32)
+    for block in channel_blocks(cube.shape[0], shape[1] * shape[2]):
+        seen = cube.read(block, part[1], part[2])
+        known = np.isfinite(seen)
+        values = np.where(known, seen, np.float32(0))
+        total += values[free[block]].sum(axis=0, dtype=float)
+        count += known[free[block]].sum(axis=0)
+        aperture[block] = values[:, footprint].sum(axis=1, dtype=float)
+        pixels[block] = known[:, footprint].sum(axis=1)
+        first, last = max(block.start, part[0].start), min(block.stop, part[0].stop)
+        if first < last:
+            planes[first - part[0].start : last - part[0].start] = seen[first - block.start : last - block.start]
+    return planes, total, count, aperture, pixels
+
+
+# --- maps ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums over the spectral axis, of which moments are made; those of several sources may be added.
+
+    Attributes
+    ----------
+    total
+        Sum of brightness times width.
+    positive, first, second
+        Sums of the positive voxels' brightness times width, and of that times the coordinate and its square.
+    count
+        Voxels.
+    variance
+        Of ``total``.
+    """
+
+    total: np.ndarray
+    positive: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    count: np.ndarray
+    variance: np.ndarray
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int]) -> Sums:
+        """No voxel at all."""
+        return cls(*(np.zeros(shape) for _ in range(4)), np.zeros(shape, np.int32), np.zeros(shape))
+
+    def add(self, other: Sums, place: tuple[slice, slice]) -> None:
+        """Add those of a part of the field, in place."""
+        for name in ("total", "positive", "first", "second", "count", "variance"):
+            getattr(self, name)[place] += getattr(other, name)
+
+    def moments(self, middle: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Moments 0, 1 and 2: 0 outside the mask in moment 0, NaN in the others.
+
+        Parameters
+        ----------
+        middle
+            The coordinate that the sums count from.
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = np.where(self.positive > 0, self.first / self.positive, np.nan)
+            variance = self.second / self.positive - mean**2
+            spread = np.sqrt(np.where(variance > ROUNDING * self.second / self.positive, variance, np.nan))
+        return self.total.astype(np.float32), (mean + middle).astype(np.float32), spread.astype(np.float32)
+
+    @property
+    def snr(self) -> np.ndarray:
+        """Moment 0 over its error; NaN outside the mask."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.variance > 0, self.total / np.sqrt(self.variance), np.nan).astype(np.float32)
+
+
+def sums_of(data: SourceData, scales: Scales, noise: Noise) -> tuple[Sums, float]:
+    """Sums over a source's mask, and the coordinate that the first and second count from: the middle of the band."""
+    channels, middle = data.channels, float(np.median(scales.place))
+    width, place = scales.width[channels, None, None], scales.place[channels, None, None] - middle
+    scale = scales.beam[channels, None, None]
+    weighted = np.where(data.mask, data.lines, 0).astype(float) * width * scale
+    positive = np.where(weighted > 0, weighted, 0)
+    sums = Sums(
+        weighted.sum(axis=0),
+        positive.sum(axis=0),
+        (positive * place).sum(axis=0),
+        (positive * place**2).sum(axis=0),
+        data.mask.sum(axis=0, dtype=np.int32),
+        variance_of(data, width * scale, noise),
+    )
+    return sums, middle
+
+
+def variance_of(data: SourceData, weight: np.ndarray, noise: Noise) -> np.ndarray:
+    """Variance (ny, nx) of each pixel's sum over the mask, with the channels' correlation and the continuum's error."""
+    sigma = noise.sigma[data.channels, None, None] * data.level
+    weights = (data.mask * weight * sigma).astype(float)
+    variance = np.zeros(weights.shape[1:])
+    for lag, r in enumerate(noise.spectral[: len(weights)]):
+        variance += (1 if lag == 0 else 2) * r * (weights[: len(weights) - lag] * weights[lag:]).sum(axis=0)
+    if data.subtracted:  # a mean over so many channels is taken off each
+        variance += weights.sum(axis=0) ** 2 / data.free
+    return np.maximum(variance, 0)
+
+
+# --- spectrum ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """Flux density of a source in each channel of the band, in ``unit``, with errors by the noise.
+
+    ``flux`` is the sum over the mask's voxels in the channel, 0 where it has none, and ``pixels`` their number;
+    ``aperture`` is that over all pixels that have a voxel in the mask, NaN in a channel without data.
+    """
+
+    unit: u.UnitBase
+    flux: np.ndarray
+    error: np.ndarray
+    pixels: np.ndarray
+    aperture: np.ndarray
+    aperture_error: np.ndarray
+
+
+def spectrum_of(data: SourceData, scales: Scales, noise: Noise) -> Spectrum:
+    """The integrated spectrum of a source."""
+    n_channels = len(scales.flux)
+    flux, error, pixels = np.zeros(n_channels), np.zeros(n_channels), np.zeros(n_channels, np.int32)
+    part = data.channels
+    flux[part] = np.where(data.mask, data.lines, 0).sum(axis=(1, 2), dtype=float) * scales.flux[part]
+    pixels[part] = data.mask.sum(axis=(1, 2))
+    sigma = noise.sigma * data.level * scales.flux
+    used = np.flatnonzero(data.mask.any(axis=(1, 2)))
+    for k in used:
+        error[part.start + k] = np.sqrt(noise.spatial_variance(data.mask[k].astype(float)))
+    by_noise = np.sqrt(noise.spatial_variance(data.footprint.astype(float)))
+    known = data.pixels > 0
+    return Spectrum(
+        scales.flux_unit,
+        flux,
+        error * sigma,
+        pixels,
+        np.where(known, data.aperture * scales.flux, np.nan),
+        np.where(known, by_noise * sigma, np.nan),
+    )
+
+
+# --- cut -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PositionVelocity:
+    """A cut through a source: ``values`` (channels, offsets), the first channel of which is ``first``.
+
+    Offsets grow along ``angle``, degrees from North through East, by ``step`` arcsec (pixels without WCS), and are 0
+    at ``middle``, an index that need not be whole.
+    """
+
+    values: np.ndarray
+    first: int
+    angle: float
+    step: float
+    middle: float
+    axis: str
+
+
+def cut_angle(candidate: Candidate) -> tuple[float, str]:
+    """Along which position angle a source is cut, and what that is: its kinematic axis, else its major one."""
+    for name, words in (("kin_pa", "kinematic axis"), ("ell_pa", "major axis"), ("dc_pa", "major axis")):
+        if np.isfinite(getattr(candidate, name)):
+            return float(getattr(candidate, name)), words
+    return 0.0, "North"
+
+
+def cut_through(cube: Cube, data: SourceData) -> PositionVelocity | None:
+    """The position-velocity cut through a source's place, one pixel wide; None of a source without a line."""
+    if not data.mask.any():
+        return None
+    x, y = data.candidate.position
+    angle, words = cut_angle(data.candidate)
+    vectors = sky_vectors(cube, x, y)
+    turn = np.radians(angle)
+    along = np.array([0.0, 1.0]) if vectors is None else np.cos(turn) * vectors[0] + np.sin(turn) * vectors[1]
+    per_pixel = 1.0 if vectors is None else 1 / float(np.hypot(*along))
+    along = along / np.hypot(*along)
+    rows, columns = np.nonzero(data.footprint)
+    offsets = (columns + data.origin[2] - x) * along[0] + (rows + data.origin[1] - y) * along[1]
+    reach = max(np.abs(offsets).max() + CUT_BEAMS * (cube.beam_fwhm or 0), SHORTEST_CUT)
+    half = int(np.ceil(reach))
+    start, end = (x - half * along[0], y - half * along[1]), (x + half * along[0], y + half * along[1])
+    cut = _cut(cube, data, start, end)
+    return PositionVelocity(cut.values.astype(np.float32), data.origin[0], angle, per_pixel, float(half), words)
+
+
+def _cut(cube: Cube, data: SourceData, start: tuple[float, float], end: tuple[float, float]) -> Cut:
+    (ny, nx), (xs, ys) = cube.shape[1:], zip(start, end, strict=True)
+    box = Box(max(int(min(ys)) - 1, 0), min(int(max(ys)) + 3, ny), max(int(min(xs)) - 1, 0), min(int(max(xs)) + 3, nx))
+    planes = cube.read(data.channels, *box.slices)
+    if data.subtracted:
+        planes[:] -= _continuum_in(data, box)
+    local = [(x - box.x0, y - box.y0) for x, y in (start, end)]
+    return cut_along(planes, *local)
+
+
+def _continuum_in(data: SourceData, box: Box) -> np.ndarray:
+    """The continuum on the pixels of a box; 0 beyond where it was measured."""
+    image, (y0, x0) = np.zeros(box.shape, np.float32), data.origin[1:]
+    ny, nx = data.continuum.shape
+    y = slice(max(y0, box.y0), min(y0 + ny, box.y1))
+    x = slice(max(x0, box.x0), min(x0 + nx, box.x1))
+    image[y.start - box.y0 : y.stop - box.y0, x.start - box.x0 : x.stop - box.x0] = data.continuum[
+        y.start - y0 : y.stop - y0, x.start - x0 : x.stop - x0
+    ]
+    return image
