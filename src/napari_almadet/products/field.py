@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
+from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Candidate
@@ -48,7 +49,7 @@ def noise_map(cube: Cube) -> np.ndarray:
         middle = np.full(known.shape, np.nan)
         middle[known] = np.nanmedian(steps[:, known], axis=0)
         sigma[rows] = middle / (NORMAL_MAD * np.sqrt(2))
-    return _smoothed(sigma, SMOOTHING * (cube.beam_fwhm or PIXELS_PER_BEAM) / 2.3548)
+    return _smoothed(sigma, SMOOTHING * (cube.beam_fwhm or PIXELS_PER_BEAM) * gaussian_fwhm_to_sigma)
 
 
 def _rows(field: tuple[int, int], planes: int) -> Iterator[slice]:
