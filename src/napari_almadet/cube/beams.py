@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _N = r"=\s*([-+.\dEeDd]+)\s*"
 AIPS_BEAM = re.compile(rf"AIPS\s+CLEAN\s+BMAJ{_N}BMIN{_N}BPA{_N}")
-# Relative excess of the minor axis over the major that rounding can cause; FITS cards have 4 digits or more.
+# Relative excess of the minor axis over the major that rounding in headers can cause; chosen by eye.
 ROUNDING = 1e-3
 FAR_LARGER = 100.0  # times the area of the field: a beam that large is ignored, fluxes would be meaningless
 ARCSEC_PIXELS = (1.0, 100.0)  # px, plausible FWHM of a beam; if BMAJ fits only when read in arcsec, it is in arcsec

@@ -24,7 +24,7 @@ from napari_almadet.cube.plausibility import implausible
 from napari_almadet.cube.storage import CubeError, Lazy, Stored, opened, split_address
 
 LOG = logging.getLogger(__name__)
-LOOK_BYTES = 2**28  # at most this much is read to check whether a cube is empty: 256 MB, about a second
+LOOK_BYTES = 2**28  # at most this much is read to check whether a cube is empty: 256 MB
 
 
 def read_cube(path: str | Path) -> Cube:

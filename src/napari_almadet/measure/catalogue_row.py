@@ -1,4 +1,4 @@
-"""What was measured of a source, in its candidate: the numbers of the catalogue in the catalogue's units."""
+"""Write the measured values of a source into its candidate, in the units of the catalogue."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.measure.noise import Noise
 
-PRESENT = 4.5  # sigma, from which on a line or a continuum is there
-UNSEEN = 6.0  # sigma, from which on a line is there that Line Finder did not see
+PRESENT = 4.5  # sigma, from which a line or continuum counts as detected; chosen by eye
+# Sigma, the same for a line that Line Finder missed: higher, as it is the best of many trial lines; by eye
+UNSEEN = 6.0
 
 
 def scale_of(cube: Cube, x: float, y: float, channels: tuple[int, int], fwhm: float) -> Scale:
-    """What turns sums about a pixel into fluxes.
+    """Conversion factors from sums around a pixel to fluxes.
 
     Parameters
     ----------
     channels
-        Half-open range, whose middle channel's beam is taken.
+        Half-open range; the beam is that of its middle channel.
     fwhm
-        Of the beam in pixels, where the header gives none.
+        Of the beam in pixels, used if the header gives none.
     """
     number = np.arange(cube.shape[0])
     factor = np.broadcast_to(flux_factor(cube, number)[0], number.shape).astype(float)
@@ -54,7 +55,7 @@ def scale_of(cube: Cube, x: float, y: float, channels: tuple[int, int], fwhm: fl
 
 
 def beam_at(cube: Cube, channel: int) -> Any:
-    """The beam of a channel, or the cube's one where the table has none for it."""
+    """The beam of a channel, or the cube's representative beam if the table has none for it."""
     if cube.beams is None or cube.beams.isscalar:
         return cube.beam
     beam = cube.beams[min(channel, cube.shape[0] - 1)]
@@ -76,7 +77,7 @@ def measure_candidate(
     Parameters
     ----------
     cutout
-        About the source, with noise and level.
+        Around the source, with noise and level.
     seeds, me
         Detections in the cutout, and which of them this is.
     fwhm
@@ -100,7 +101,7 @@ def measure_candidate(
 
 
 def boxed_flux(candidate: Candidate, cutout: Cutout, made: Measured) -> float:
-    """Sum of the line, or of the continuum, over a candidate's box and emission range: its sign tells bowls."""
+    """Sum of the line or continuum over a candidate's box and emission range; it is negative for bowls."""
     planes = cutout.values if candidate.kind == "continuum" or made.lines is None else made.lines
     box, (ny, nx) = cutout.local(candidate.box), planes.shape[1:]
     part = planes[slice(*candidate.channels), max(box.y0, 0) : min(box.y1, ny), max(box.x0, 0) : min(box.x1, nx)]
@@ -108,7 +109,7 @@ def boxed_flux(candidate: Candidate, cutout: Cutout, made: Measured) -> float:
 
 
 def with_line(seed: Seed, line: tuple[float, float], candidate: Candidate, n_channels: int) -> Seed:
-    """A detection with a line (centre, FWHM) that its own spectrum shows; the candidate gets it too."""
+    """Add a line (centre, FWHM) found in the spectrum of a source to its detection and its candidate."""
     centre, fwhm = line
     channel = int(np.clip(round(centre), 0, n_channels - 1))
     height = float(candidate.denoised[channel]) if len(candidate.denoised) else np.nan
@@ -119,7 +120,7 @@ def with_line(seed: Seed, line: tuple[float, float], candidate: Candidate, n_cha
 
 
 def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: Scale, made: Measured) -> None:
-    """Write what was measured into a candidate: all its numbers anew, NaN for what is not there."""
+    """Write all measured values into a candidate; NaN for those that were not measured."""
     for name in NUMBERS:
         setattr(candidate, name, np.nan)
     line = bool(seed.lines) and made.line_snr >= PRESENT
@@ -196,7 +197,7 @@ def _write_line(candidate: Candidate, scale: Scale, made: Measured) -> None:
 def _write_mask(
     candidate: Candidate, cutout: Cutout, mask: np.ndarray, planes: np.ndarray, made: Measured, cube: Cube
 ) -> None:
-    """The mask cut to its bounds, how many voxels it has, the brightest of them, and its flag."""
+    """Write the mask, cropped to its bounds, its number of voxels, its brightest voxel and its flag."""
     bounds = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
     origin = (bounds[0].start, bounds[1].start + cutout.origin[0], bounds[2].start + cutout.origin[1])
     inside = mask[bounds]
@@ -230,7 +231,7 @@ def _write_mask(
 
 
 def _write_extremes(candidate: Candidate, cutout: Cutout) -> None:
-    """Highest and lowest voxel in the box and the emission range, of a source without a mask."""
+    """Write the highest and lowest voxel in box and emission range, for a source without a mask."""
     first, last = candidate.channels
     box = cutout.local(candidate.box)
     ny, nx = cutout.planes.shape[1:]
@@ -245,7 +246,7 @@ def _write_extremes(candidate: Candidate, cutout: Cutout) -> None:
 
 
 def _write_size(candidate: Candidate, cube: Cube, scale: Scale, made: Measured) -> None:
-    """Size of a source that is a Gaussian, deconvolved from the beam; only the limit of one that is a point."""
+    """Write the beam-deconvolved size of a Gaussian source, or only the upper limit for a point source."""
     to_sky = sky_matrix(cube, candidate.x, candidate.y)
     if to_sky is None or cube.beam is None or made.size is None or made.method == "mask":
         return
@@ -259,7 +260,7 @@ def _write_size(candidate: Candidate, cube: Cube, scale: Scale, made: Measured) 
 
 
 def _write_shape(candidate: Candidate, cube: Cube, shape: MaskShape) -> None:
-    """Ellipses and the direction of rotation, on the sky where there is one."""
+    """Write the ellipses and the direction of rotation, on the sky if the cube has sky coordinates."""
     to_sky = sky_matrix(cube, candidate.x, candidate.y)
     if to_sky is None:
         return
@@ -280,9 +281,9 @@ def _write_shape(candidate: Candidate, cube: Cube, shape: MaskShape) -> None:
 
 
 def as_box(candidate: Candidate, cube: Cube, cutout: Cutout, noise: Noise) -> None:
-    """Give a candidate that was summed over a box of the astronomer's its mask, which is the box, and its error.
+    """Give a candidate measured in a box that the user drew its mask, which is the box, and its error.
 
-    The error of the sum is that of its weights in the noise as it was measured, the continuum's channels among them.
+    The error of the sum follows from its weights and the measured noise, including that of the subtracted continuum.
     """
     first, last = candidate.channels
     box = candidate.box

@@ -1,4 +1,4 @@
-"""The part of a cube about one source, taken apart once: mask, channels free of lines, continuum, noise."""
+"""The cutout of one source: its mask, line-free channels, continuum and noise, each computed once."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ from napari_almadet.measure.mask import (
 from napari_almadet.measure.noise import CLIP, Noise, white
 from napari_almadet.measure.planes import counted, median_where
 
-MARGIN = 3.5  # beams about a source's box
-LEAST = 5.0  # beams to each side of a source's middle,
-BRIEF = 3.0  # or of what is only measured briefly
-BESIDE_LINE = 0.3  # of a line's range, by which line-free channels stay away from it
-FEW = 6  # line-free channels, of fewer of which a continuum is not told,
-FEW_SHARE = 0.1  # nor of less than this of the band
-SADDLE = 0.5  # of the fainter of two detections, to which the emission between them falls where they are one object,
-DIP = 3.0  # or by so many sigma
-SAMPLE = 24  # channels, whose median is where the mean of a continuum is looked for
-ROUNDS = 3  # of mask and continuum in turn, for extended sources
+# Values without an origin are from the design study of step 10 (233 simulated and real cubes, fluxes against the truth;
+# its tables are not in the repository) or were chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
+MARGIN = 3.5  # beams, width of the margin around the box of a source: room for the noise and the continuum
+LEAST = 5.0  # beams, minimum half width of a cutout
+BRIEF = 3.0  # beams, the same for candidates that are only fitted and get no mask
+BESIDE_LINE = 0.3  # fraction of the line's range: gap between the line and the line-free channels
+FEW = 6  # minimum number of line-free channels to estimate a continuum, and
+FEW_SHARE = 0.1  # minimum fraction of the band
+SADDLE = 0.5  # fraction of the fainter peak: two detections are one object if the emission between stays above it,
+DIP = 3.0  # sigma, or if it falls by less than this
+SAMPLE = 24  # channels whose median is the starting point of the clipped mean: a few suffice
+ROUNDS = 3  # iterations of mask and continuum for extended sources, from the study
 
 
 @dataclass(frozen=True)
 class Seed:
-    """A detection as measuring needs it, in the cube's pixels and channels.
+    """A detection as input of the measurement, in the cube's pixels and channels.
 
-    ``sigma_y`` and ``sigma_x`` are its extent as found, the beam in it; ``lines`` are (centre, FWHM) of its lines, the
-    one to be measured first; ``channels`` the half-open range of that.  ``compact`` says that it was found as
-    one place and not as a patch of extended emission.
-    ``matrix`` is its shape, (2, 2) in pixels², where it has been measured already.
+    ``sigma_y`` and ``sigma_x`` are the detected extent, including the beam; ``lines`` are (centre, FWHM) of its lines,
+    starting with the one to be measured; ``channels`` is the half-open range of that line.  ``compact`` is False for a
+    patch of extended emission.  ``matrix`` is the shape, (2, 2) in pixels², if it has been measured.
     """
 
     x: float
@@ -58,16 +59,16 @@ class Seed:
 
     @property
     def half(self) -> float:
-        """Pixels from its middle to where a Gaussian of its extent has fallen to a tenth."""
+        """Distance in pixels at which a Gaussian of its extent has fallen to a tenth of its peak."""
         return 2.146 * max(self.sigma_y, self.sigma_x)
 
 
 @dataclass(frozen=True, eq=False)
 class Cutout:
-    """A part of the cube through all channels; pixel [0, 0] of ``planes`` is pixel ``origin`` = (y, x) of the cube.
+    """A part of the cube with all channels; pixel [0, 0] of ``planes`` is pixel ``origin`` = (y, x) of the cube.
 
-    ``planes`` has shape (channels, ny, nx) and is NaN where there is no data.  ``noise`` is the cube's, and ``level``
-    what it is here times its ``rms``, (ny, nx).
+    ``planes`` has shape (channels, ny, nx) and is NaN where there is no data.  ``noise`` is that of the cube, and
+    ``level`` (ny, nx) is the local noise in units of its ``rms``.
     """
 
     planes: np.ndarray
@@ -76,7 +77,7 @@ class Cutout:
     level: np.ndarray = field(default_factory=lambda: np.ones((1, 1), np.float32))
 
     def local(self, box: Box) -> Box:
-        """A box of the cube in the cutout's own pixels."""
+        """A box of the cube in the pixels of the cutout."""
         y, x = self.origin
         return Box(box.y0 - y, box.y1 - y, box.x0 - x, box.x1 - x)
 
@@ -86,13 +87,13 @@ class Cutout:
         return min(local.y0, local.x0) >= 0 and local.y1 <= ny and local.x1 <= nx
 
     def world(self, box: Box) -> Box:
-        """A box in the cutout's pixels in those of the cube."""
+        """A box of the cutout in the pixels of the cube."""
         y, x = self.origin
         return Box(box.y0 + y, box.y1 + y, box.x0 + x, box.x1 + x)
 
     @cached_property
     def known(self) -> np.ndarray:
-        """Where there is data; exact zeros are none."""
+        """Whether each voxel has data; exact zeros count as missing."""
         return np.asarray(np.isfinite(self.planes) & (self.planes != 0))
 
     @cached_property
@@ -117,7 +118,7 @@ class Cutout:
 
     @cached_property
     def sigma(self) -> np.ndarray:
-        """Noise of each voxel, to be broadcast: (channels, 1, 1) where the level is the same everywhere."""
+        """Noise of each voxel, broadcastable: (channels, 1, 1) if the level is uniform."""
         level = self.level[:1, :1] if (self.level == self.level[0, 0]).all() else self.level
         return np.asarray(self.rms[:, None, None] * level)
 
@@ -129,37 +130,37 @@ class Cutout:
 
 @dataclass(frozen=True, eq=False)
 class Separated:
-    """A cutout taken apart for one of its sources.
+    """A cutout separated into one of its sources, other sources and line-free voxels.
 
     Attributes
     ----------
     mask
-        Voxels of the source, (channels, ny, nx); none of a source that does not stand out.
+        Voxels of the source, (channels, ny, nx); empty if the source does not stand out from the noise.
     others
         Voxels of the other detections.
     rest
-        Voxels that tell the continuum.
+        Line-free voxels, from which the continuum is estimated.
     continuum
-        Mean of each pixel's, (ny, nx); 0 where it cannot be told.
-    told
-        Whether it could be told.
+        Mean of the line-free voxels of each pixel, (ny, nx); 0 where it cannot be estimated.
+    has_continuum
+        Whether it could be estimated.
     threshold
-        Sigma, over which the mask began.
+        In sigma, of the mask before it was grown.
     merged
-        Numbers of other detections that are in the same mask.
+        Numbers of other detections in the same mask.
     """
 
     mask: np.ndarray
     others: np.ndarray
     rest: np.ndarray
     continuum: np.ndarray
-    told: bool
+    has_continuum: bool
     threshold: float
     merged: tuple[int, ...] = ()
 
 
 def level_of(cutout: Cutout, beam: float) -> np.ndarray:
-    """The noise of a cutout's pixels over the cube's, (ny, nx): 1, or a smooth surface where it is not the same.
+    """Local noise of the pixels of a cutout relative to the cube's, (ny, nx): 1 if uniform, otherwise a smooth surface.
 
     A quadratic surface is fitted to the logarithm of the robust spread of each pixel's differences of channels.
     """
@@ -192,7 +193,7 @@ def level_of(cutout: Cutout, beam: float) -> np.ndarray:
 
 
 def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge: bool = False) -> Separated:
-    """Mask, line-free voxels and continuum of one of the detections in a cutout, in turn.
+    """Mask, line-free voxels and continuum of one of the detections in a cutout, computed iteratively.
 
     Parameters
     ----------
@@ -203,18 +204,18 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
     beam
         FWHM in pixels.
     merge
-        Whether what hangs together is one source, whatever else was detected in it.
+        Whether connected emission is one source, even if several detections are in it.
     """
     seed = seeds[me]
     wide = seed.half > WIDE * beam
     rest = line_free(cutout, seed)
-    away = rest  # from the line that is known
+    away = rest  # away from the known line
     for _ in range(ROUNDS if wide else 1 + (len(seeds) > 1)):
-        continuum, told = continuum_of(cutout, rest)
+        continuum, has_continuum = continuum_of(cutout, rest)
         lines = cutout.less(continuum)
         if not seed.lines:
             nothing = np.zeros(lines.shape, bool)
-            return Separated(nothing, nothing, rest, continuum, told, np.nan)
+            return Separated(nothing, nothing, rest, continuum, has_continuum, np.nan)
         scaled = lines / cutout.sigma
         width = seed.channels[1] - seed.channels[0]
         seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam)
@@ -235,14 +236,14 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
         rest = few_filled(cutout, cutout.known & ~near & (away if seed.compact else True), away, emission)
         if not own.any():
             break
-    continuum, told = continuum_of(cutout, rest)
+    continuum, has_continuum = continuum_of(cutout, rest)
     others = (labels > 0) & ~own
     own = grown(own, others, cutout.known, max(1, round(GROWTH * beam)), 1) if own.any() else own
-    return Separated(own, others, rest, continuum, told, threshold, merged)
+    return Separated(own, others, rest, continuum, has_continuum, threshold, merged)
 
 
 def unmasked(cutout: Cutout, seed: Seed) -> Separated:
-    """A cutout without a mask: line-free channels and continuum alone."""
+    """A cutout without a mask: only line-free channels and continuum."""
     nothing = np.zeros(cutout.planes.shape, bool)
     rest = line_free(cutout, seed)
     return Separated(nothing, nothing, rest, *continuum_of(cutout, rest), np.nan)
@@ -251,11 +252,11 @@ def unmasked(cutout: Cutout, seed: Seed) -> Separated:
 def joined(
     labels: np.ndarray, seen: Contrast, voxels: Sequence[tuple[int, int, int]], me: int
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Labels in which what hangs together with detection ``me`` has its number, and whose parts that were.
+    """Labels in which all emission connected to detection ``me`` has its number, and which detections were merged.
 
-    Two detections hang together if a way leads from one to the other, in pixels and channels, on which the emission
-    does not fall far: to :data:`SADDLE` of the fainter one, or by :data:`DIP` sigma.  Touching galaxies are parted
-    by a deeper saddle; what was not detected and is in the same emission goes along.
+    Two detections are connected if there is a path between them, in pixels and channels, along which the emission does
+    not fall to :data:`SADDLE` of the fainter one, or by :data:`DIP` sigma.  Touching galaxies are separated by a deeper
+    saddle.  Undetected parts of the same emission are included.
     """
     values = np.where(labels > 0, seen.reference, -np.inf)
     merged = []
@@ -271,7 +272,7 @@ def joined(
 
 
 def line_free(cutout: Cutout, seed: Seed) -> np.ndarray:
-    """Voxels away from a detection's lines; with too few, those just beside them."""
+    """Voxels away from the lines of a detection; if there are too few, also those directly next to the lines."""
     n_channels = len(cutout.planes)
     channel = np.arange(n_channels)
     free, beside = np.ones((2, n_channels), bool)
@@ -288,7 +289,10 @@ def line_free(cutout: Cutout, seed: Seed) -> np.ndarray:
 
 
 def few_filled(cutout: Cutout, rest: np.ndarray, away: np.ndarray, emission: np.ndarray) -> np.ndarray:
-    """Line-free voxels, where too few are left in a pixel those nearer to the emission, or away from the line."""
+    """Line-free voxels; in pixels with too few of them also voxels closer to the emission.
+
+    Or all away from the line.
+    """
     n_channels = len(rest)
     few = counted(rest) < max(FEW, FEW_SHARE * n_channels)
     if few.any():
@@ -299,9 +303,9 @@ def few_filled(cutout: Cutout, rest: np.ndarray, away: np.ndarray, emission: np.
 
 
 def continuum_of(cutout: Cutout, rest: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Mean of each pixel's line-free voxels, without outliers over :data:`CLIP` sigma; and whether it is known.
+    """Mean of the line-free voxels of each pixel, clipped at :data:`CLIP` sigma, and whether it could be estimated.
 
-    The voxels that count are weighted alike; ``rest`` itself is not changed.
+    All voxels used have the same weight; ``rest`` is not changed.
     """
     if not np.median(counted(rest)) >= min(FEW, 4):
         return np.zeros(rest.shape[1:], np.float32), False

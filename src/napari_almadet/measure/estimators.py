@@ -1,9 +1,9 @@
-"""The flux of a source by the estimator that fits it: a point, a Gaussian, or the sum of its mask.
+"""Flux estimators: a point source, a Gaussian fit, or the sum over the mask, whichever suits the source.
 
-Every estimate is a sum of voxels with known weights, so that its error is known too (see :mod:`.noise`).  A source
-that is a Gaussian with one spectrum, as all are that are not much larger than the beam, has the least error where the
-Gaussian is fitted, together with its neighbours.  What is no such thing, a rotating disc of some beams, is summed in
-its mask.
+Every estimate is a sum of voxels with known weights, so that its error is known too (see :mod:`.noise`).  For a source
+that is a Gaussian with the same spectrum everywhere, such as any source not much larger than the beam, a Gaussian fit
+together with its neighbours has the smallest error.  Other sources, such as a rotating disc several beams wide, are
+summed over their mask.
 """
 
 from __future__ import annotations
@@ -18,35 +18,37 @@ from napari_almadet.measure.cutout import Cutout, Seed, Separated
 from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group
 from napari_almadet.measure.mask import smoothed
 
-NEIGHBOURS = 3.2  # beams, within which neighbours are fitted together
-SAME = 0.5  # beams, within which two detections cannot be told apart by their places
+# Values without an origin are from the design study of step 10 (233 simulated and real cubes, fluxes against the truth;
+# its tables are not in the repository) or were chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
+NEIGHBOURS = 3.2  # beams within which neighbours are fitted together
+SAME = 0.5  # beams within which two detections are indistinguishable by position; derived: half the resolution
 MOST_NEIGHBOURS = 4
-APERTURE = 2.0  # beams about a source, that are fitted
-SKIRT = 1e-3  # of a Gaussian's peak, where it ends
-TURN = 2.0  # sigma by which the area of a fit exceeds the beam's, where point and fit count alike,
+APERTURE = 2.0  # beams, radius of the pixels around a source that are fitted
+SKIRT = 1e-3  # fraction of its peak below which a Gaussian is neglected: below any noise for S/N up to 1000
+TURN = 2.0  # sigma by which the fitted area exceeds the beam area when point and fit have equal weight
 TRANSITION = 2.0  # per sigma: how fast, as a logistic function, one estimator gives way to another
-RESOLVED = 3.0  # sigma by which it exceeds the beam's, from which on a source has a size
-BLENDED = 1.6  # beams, within which a neighbour's light is mixed with a source's
-BRIGHT = 8.0  # SNR of a line or continuum, from which on it has a size and place of its own
-UNLIKE = 1.6  # times the noise, that a Gaussian leaves in the mask of a source that is none
-UNEXPLAINED = 0.12  # of the light in it: less is an error of the model of a bright point, as dirty beams leave it
-FOOTPRINT = 2.0  # beams of area that such a source's mask has at least
+RESOLVED = 3.0  # sigma by which the fitted area must exceed the beam area for a source to be resolved; convention
+BLENDED = 1.6  # beams within which a neighbour contributes to the flux
+BRIGHT = 8.0  # S/N of a line or continuum above which its position and size are fitted separately; chosen by eye
+UNLIKE = 1.6  # times the noise: residual rms of a Gaussian fit in the mask, above which the source is not a Gaussian,
+UNEXPLAINED = 0.12  # and fraction of the flux not fitted; dirty-beam errors of bright points stay below it (by eye)
+FOOTPRINT = 2.0  # beams, minimum area of the mask of such a source; from the study, as are UNLIKE, TURN and NEIGHBOURS
 
 
 @dataclass(frozen=True, eq=False)
 class Component:
-    """The line or the continuum of a source as one Gaussian: its shape and the spectrum at its peak.
+    """The line or the continuum of a source modelled as one Gaussian: its shape and the spectrum at its peak.
 
     Attributes
     ----------
     point, fit
-        Fits of the image with the beam's shape and with a free one; None where they failed.
+        Fits of the image with the shape of the beam and with a free shape; None if they failed.
     share
-        From 0 to 1, how much the free fit counts.
+        Weight of the free fit, from 0 to 1.
     row
         Weights (ny, nx) whose sum over the planes is the spectrum at the peak.
     ratio, err_ratio
-        Area over the beam's, and its error by noise.
+        Area relative to the beam area, and its error due to noise.
     """
 
     point: Fit | None
@@ -59,12 +61,12 @@ class Component:
 
     @property
     def method(self) -> str:
-        """Which of the two counts more."""
+        """The one of the two with the larger weight."""
         return "fit" if self.share > 0.5 else "point"
 
     @property
     def resolved(self) -> bool:
-        """Whether it is larger than the beam beyond doubt."""
+        """Whether it is significantly larger than the beam."""
         return self.fit is not None and self.excess > RESOLVED
 
     @property
@@ -73,7 +75,7 @@ class Component:
         return None if self.fit is None else (self.fit.own.matrix, self.fit.covariance[3:, 3:])
 
     def choices(self) -> list[tuple[float, np.ndarray, float, float]]:
-        """What counts: share, weights of the pixels, area over the beam's, and the relative error of that."""
+        """For point and fit: weight, weights of the pixels, area relative to the beam, and its relative error."""
         made = []
         if self.point is not None and self.share < 0.99:
             made.append((1 - self.share, self.rows[0], 1.0, 0.0))
@@ -84,7 +86,7 @@ class Component:
 
     @property
     def shape(self) -> Shape | None:
-        """The place, and the size where it has one."""
+        """The fitted position and, if it is resolved, size."""
         best = self.best
         return None if best is None else best.own
 
@@ -94,21 +96,21 @@ class Component:
 
 
 def in_one_line(one: Seed, other: Seed) -> bool:
-    """Whether the lines of two detections may have channels in common."""
+    """Whether the lines of two detections may overlap in channels."""
     margin = one.channels[1] - one.channels[0]
     low, high = one.channels[0] - 0.5 * margin, one.channels[1] + 0.5 * margin
     return any(centre - fwhm < high and centre + fwhm > low for centre, fwhm in other.lines)
 
 
 def near(seeds: Sequence[Seed], me: int, beam: float, least: float = SAME) -> list[int]:
-    """Numbers of the detections within :data:`NEIGHBOURS` beams of one, and ``least`` beams away, the nearest first."""
+    """Numbers of the detections between ``least`` and :data:`NEIGHBOURS` beams from one, nearest first."""
     apart = np.array([np.hypot(s.x - seeds[me].x, s.y - seeds[me].y) for s in seeds]) / beam
     order = [int(i) for i in np.argsort(apart) if i != me and least <= apart[i] < NEIGHBOURS]
     return order[:MOST_NEIGHBOURS]
 
 
 def rows_of(shapes: Sequence[Shape], known: np.ndarray) -> np.ndarray:
-    """Weights whose sums over an image are the least-squares amplitudes of some Gaussians: (n, ny, nx)."""
+    """Weights (n, ny, nx): the sum of an image times each is the least-squares amplitude of one of n Gaussians."""
     rows = np.zeros((len(shapes), *known.shape), np.float32)
     part = seen_in(shapes, known.shape)
     yy, xx = np.ogrid[part]
@@ -123,7 +125,7 @@ def rows_of(shapes: Sequence[Shape], known: np.ndarray) -> np.ndarray:
 
 
 def seen_in(shapes: Sequence[Shape], field: tuple[int, ...]) -> tuple[slice, slice]:
-    """The part of a field (ny, nx) in which some Gaussians are over :data:`SKIRT`; at least a pixel."""
+    """The part of a field (ny, nx) in which some Gaussians exceed :data:`SKIRT`; at least one pixel."""
     reach = [np.sqrt(-2 * np.log(SKIRT) * np.diag(shape.matrix))[::-1] for shape in shapes]
     places = [(shape.y, shape.x) for shape in shapes]
     low = np.floor(np.min(np.subtract(places, reach), axis=0))
@@ -148,7 +150,7 @@ def weighted_image(spectrum: np.ndarray, planes: np.ndarray, inverse: np.ndarray
 
 
 def aperture(cutout: Cutout, places: Sequence[tuple[float, float]], reach: float, known: np.ndarray) -> np.ndarray:
-    """Pixels (ny, nx) within a reach of one of some places (x, y)."""
+    """Pixels (ny, nx) within a given distance of any of some positions (x, y)."""
     y, x = np.indices(known.shape)
     inside = np.zeros(known.shape, bool)
     for px, py in places:
@@ -188,7 +190,7 @@ def component(
 def area_ratio(
     fit: Fit, beam: np.ndarray, sigma: float, known: np.ndarray, cutout: Cutout
 ) -> tuple[float, float, float]:
-    """Area of a fit over the beam's, its error, and the relative error of the flux beyond the amplitude's alone."""
+    """Area of a fit relative to the beam, its error, and the relative flux error in addition to the amplitude's."""
     matrix, covariance = fit.own.matrix, fit.covariance
     inverse = np.linalg.inv(matrix)
     by_size = np.array([0.5 * inverse[0, 0], inverse[0, 1], 0.5 * inverse[1, 1]])
@@ -201,7 +203,7 @@ def area_ratio(
 
 
 def first_shape(seed: Seed, cutout: Cutout, beam: np.ndarray) -> Shape:
-    """Where a detection is in a cutout, as large as it was found; at least the beam."""
+    """Position of a detection in a cutout, with its detected size, but at least that of the beam."""
     x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
     if seed.matrix is not None:
         return Shape(x, y, seed.matrix)
@@ -226,7 +228,7 @@ def seed_line(seed: Seed, n_channels: int) -> np.ndarray:
 def chi_in_mask(
     lines: np.ndarray, shapes: Sequence[Shape], parts: Separated, cutout: Cutout, beam: float, width: float
 ) -> tuple[float, float]:
-    """What Gaussians, each of one spectrum, leave in a mask: how many times the noise, and what share of its light.
+    """Residual of Gaussians, each with one spectrum, in a mask: in units of the noise, and as a fraction of the flux.
 
     Both are root mean squares after smoothing with beam and line.
     """
@@ -249,7 +251,7 @@ def chi_in_mask(
 
 
 def window_about(first: float, last: float, other_lines: Sequence[tuple[float, float]], n_channels: int) -> np.ndarray:
-    """Channels to fit a line in that reaches from one to another, but for those of a source's other lines."""
+    """Channels in which to fit a line of given extent, excluding those of the source's other lines."""
     reach = 1.0 * (last - first) + 3
     low, high = max(0, int(np.floor(first - reach))), min(n_channels, int(np.ceil(last + reach)) + 1)
     used = np.zeros(n_channels, bool)

@@ -1,7 +1,7 @@
-"""Gaussians fitted to images of several sources at once, each as point or with a size, in the noise that was measured.
+"""Simultaneous fits of Gaussians to several sources, each a point or resolved, with errors from the measured noise.
 
-The amplitudes of a source in each image are linear, and are solved for at each step of the fit of the rest (variable
-projection, Golub & Pereyra 1973): what is fitted are places, and of the first source, where it may have one, the size.
+The amplitudes of the sources in each image are linear and are solved for at each step (variable projection, Golub &
+Pereyra 1973).  The nonlinear parameters are the positions and, if the first source may be resolved, its size.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from astropy.stats import gaussian_sigma_to_fwhm
 from napari_almadet.measure.noise import Noise
 from napari_almadet.measure.projection import fitted
 
-FREE_PLACE = 2.0  # beams, within which a neighbour's place is fitted too
-ASTRAY = 0.6  # beams by which a fitted place may move,
-ASTRAY_CROWDED = 0.35  # or where there are neighbours
-WIDEST = 6.0  # times the size it starts from, that a fitted Gaussian may have
-NARROWEST = 0.25  # times the beam's axis
-RIDGE = 1e-6  # keeps twins apart from being one
+# Chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
+FREE_PLACE = 2.0  # beams within which the position of a neighbour is fitted too
+ASTRAY = 0.6  # beams by which a fitted position may move from the detected one,
+ASTRAY_CROWDED = 0.35  # or, if there are neighbours, so that two sources cannot swap
+WIDEST = 6.0  # maximum size of a fitted Gaussian, in units of the initial one
+NARROWEST = 0.25  # minimum size of a fitted Gaussian, in units of the beam axis
+RIDGE = 1e-6  # of the mean squared norm of the shapes: keeps the matrix invertible if two shapes are nearly equal
 
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """A Gaussian of peak 1: its place in pixels, and its covariance along x and y, (2, 2) in pixels²."""
+    """A Gaussian of unit peak: its position in pixels, and its covariance along x and y, (2, 2) in pixels²."""
 
     x: float
     y: float
@@ -47,18 +48,18 @@ class Shape:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a fit of the first of a group says of it.
+    """The result of fitting the first source of a group.
 
     Attributes
     ----------
     shapes
-        Of all sources of the group, the first first.
+        Of all sources of the group, starting with the first.
     amplitude
         Of the first in its own image.
     covariance
-        Of (amplitude, x, y) or (amplitude, x, y, S_xx, S_xy, S_yy), by noise.
+        Of (amplitude, x, y) or (amplitude, x, y, S_xx, S_xy, S_yy), due to noise.
     misfit
-        Sum of the squares of what is left in its own image, over the noise of a pixel.
+        Sum of squared residuals in its own image, in units of the noise of a pixel.
     """
 
     shapes: tuple[Shape, ...]
@@ -89,18 +90,18 @@ def fit_group(
     known
         Pixels to fit, (ny, nx).
     shapes
-        To start from; places of neighbours within :data:`FREE_PLACE` beams are fitted too.
+        Initial values; the positions of neighbours within :data:`FREE_PLACE` beams are fitted too.
     beam
         Covariance of the beam, (2, 2) in pixels².
     free
-        Whether the first source has a size to be fitted; else its shape stays.
+        Whether the size of the first source is fitted; otherwise its shape is fixed.
     sigma
         Noise of a pixel in the first image.
 
     Returns
     -------
     Fit or None
-        None where nothing can be fitted.
+        None if the fit fails.
     """
     y, x = np.nonzero(known)
     width = np.linalg.det(beam) ** 0.25 * gaussian_sigma_to_fwhm
@@ -124,7 +125,7 @@ def fit_group(
 
 
 class _Group:
-    """Gaussians at pixels (n,) as functions of what is fitted: the places of those moving, and the first one's size."""
+    """Gaussians at pixels (n,) as functions of the fitted parameters: free positions, and the size of the first."""
 
     def __init__(
         self, x: np.ndarray, y: np.ndarray, shapes: Sequence[Shape], moving: Sequence[int], free: bool
@@ -175,7 +176,7 @@ class _Group:
 
 
 def plausible(found: Sequence[Shape], start: Sequence[Shape], beam: np.ndarray, width: float) -> bool:
-    """Whether fitted Gaussians are where the sources were and of a size that they may have."""
+    """Whether the fitted positions are close to the detected ones and the sizes are within their limits."""
     own = found[0].matrix
     if not np.isfinite(own).all() or not np.linalg.det(own) > 0:
         return False
@@ -191,9 +192,9 @@ def plausible(found: Sequence[Shape], start: Sequence[Shape], beam: np.ndarray, 
 def covered(
     images: np.ndarray, known: np.ndarray, shapes: Sequence[Shape], free: bool, sigma: float, noise: Noise
 ) -> Fit | None:
-    """A fit with the covariance of what it says of the first source: (J'J)^-1 J' C J (J'J)^-1, C as measured.
+    """A fit with the covariance of the first source's parameters: (J'J)^-1 J' C J (J'J)^-1, with the measured C.
 
-    Neighbours' amplitudes and places are fitted with it; its own image is what is looked at.
+    Amplitudes and positions of neighbours are included; the image is that of the first source.
     """
     part = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(known))
     known, images = known[part], images[:, *part]
@@ -220,7 +221,7 @@ def covered(
 
 
 def slopes(shape: Shape, image: np.ndarray, x: np.ndarray, y: np.ndarray, size: bool) -> list[np.ndarray]:
-    """Derivatives of a Gaussian of peak 1 by x, y and, if wanted, S_xx, S_xy, S_yy."""
+    """Derivatives of a Gaussian of unit peak by x, y and, optionally, S_xx, S_xy, S_yy."""
     offset = np.stack([x - shape.x, y - shape.y])
     pull = np.tensordot(np.linalg.inv(shape.matrix), offset, 1)
     by = [image * pull[0], image * pull[1]]
@@ -246,13 +247,13 @@ def sandwich(jacobian: np.ndarray, noise: Noise) -> np.ndarray | None:
 
 
 def to_root(matrix: np.ndarray) -> np.ndarray:
-    """Parameters of a covariance that may take any value: of its Cholesky root, the diagonal by its logarithm."""
+    """Unconstrained parameters of a covariance: its Cholesky factor, with the logarithm of the diagonal."""
     root = np.linalg.cholesky(matrix)
     return np.array([np.log(root[0, 0]), root[1, 0], np.log(root[1, 1])])
 
 
 def from_root(parameters: np.ndarray) -> np.ndarray:
-    """The covariance that `to_root` took apart."""
+    """The covariance from the parameters of `to_root`."""
     a, b, c = parameters
     a, c = np.exp(np.clip([a, c], -20, 20))
     root = np.array([[a, 0.0], [b, c]])

@@ -1,8 +1,8 @@
-"""A line as the sum of as few Gaussians as its spectrum asks for: widths, centroid and their errors.
+"""Line profiles as sums of as few Gaussians as the spectrum requires: widths, centroid and their errors.
 
-One Gaussian is what most lines are; rotating discs have two horns, flows a wing.  Gaussians are added as long as the
-Bayesian information criterion asks for them, in noise whose channels are correlated as they were measured to be.
-The widths at 20 and 50 % and the centroid are those of the sum; their errors follow from the fit's covariance.
+One Gaussian suffices for most lines; rotating discs have two horns, outflows a wing.  Gaussians are added as long as
+the Bayesian information criterion improves, using the measured correlation of the channels' noise.
+The widths at 20 and 50 % and the centroid are those of the sum; their errors follow from the covariance of the fit.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from scipy.special import ndtr
 from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.projection import fitted, heights
 
-MOST = 3  # Gaussians
-WORTH = 4.0  # by which the criterion must fall for one more
-NARROWEST = 0.2  # channels of FWHM, before the channels' own width: narrower lines look alike
-SHARP = 0.8  # channels: of narrower lines the errors are those of lines of this width, or they would be none
-PART = 0.3  # of a single Gaussian's FWHM, that the parts of a line have at least, and two channels: else it is noise
-GAIN = 7.0  # in chi², that one Gaussian more promises to first order, for it to be tried
-FLOOR = 0.03  # of the largest eigenvalue of the channels' covariance: smaller ones are errors of its estimate
-SHOWN = 0.03  # of the highest, that a component must be for its range to count
-HALVES = 1.1  # FWHM to each side of a component, which hold 99 % of it
-GRID = 400  # points across a line, on which widths are looked for
+# Values without an origin were chosen by eye; `benchmarks/accuracy.py` measures the widths and errors they give.
+MOST = 3  # maximum number of Gaussians: two horns and a wing
+# By which the criterion must decrease for another Gaussian: odds of e^2 = 7
+WORTH = 4.0
+NARROWEST = 0.2  # channels, minimum FWHM before convolution with the channel: narrower lines are indistinguishable
+SHARP = 0.8  # channels: errors of narrower lines are those of this width, since their derivatives vanish
+PART = 0.3  # minimum FWHM of a component, in units of the single Gaussian's FWHM (and two channels); less is noise
+GAIN = 7.0  # expected decrease of chi² for which another Gaussian is tried: less cannot pay for three parameters
+FLOOR = 0.03  # of the largest eigenvalue of the covariance of channels: smaller eigenvalues are estimation errors
+SHOWN = 0.03  # of the highest component: fainter ones do not extend the range of a line
+HALVES = 1.1  # FWHM on either side of a component; derived: this range contains 99 % of a Gaussian
+GRID = 400  # points across a line, between which the widths are interpolated
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Line:
     chi2: float
 
     def at(self, channel: np.ndarray, parameters: np.ndarray | None = None) -> np.ndarray:
-        """The line as channels at some places, which may be fractions, have it."""
+        """The line averaged over channels at given positions, which may be fractional."""
         a, c, w = (self.parameters if parameters is None else parameters.reshape(-1, 3)).T
         return a @ profiles(channel, c, w)[0]
 
@@ -70,24 +72,24 @@ class Line:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Channels from which to which there is something of it."""
+        """First and last channel with significant emission."""
         shown = self.parameters[self.parameters[:, 0] > SHOWN * self.parameters[:, 0].max()]
         _, c, w = shown.T
         return float((c - HALVES * w).min()), float((c + HALVES * w).max())
 
     def share(self, first: int, last: int) -> float:
-        """Share of it that lies in a half-open range of channels."""
+        """Fraction of its flux in a half-open range of channels."""
         return float(self.at(np.arange(first, last)).sum() / max(self.total, 1e-30))
 
     def centroid(self, parameters: np.ndarray | None = None) -> float:
-        """Mean channel of its light."""
+        """Flux-weighted mean channel."""
         a, c, w = (self.parameters if parameters is None else parameters.reshape(-1, 3)).T
         return float((a * w * c).sum() / (a * w).sum())
 
     def skew(self, spectrum: np.ndarray, used: np.ndarray, covariance: np.ndarray) -> tuple[float, float]:
-        """By how many channels an asymmetry moves the centroid of a single Gaussian, and the error of that.
+        """Shift of the centroid in channels due to the asymmetry of a line fitted with one Gaussian, and its error.
 
-        The asymmetry is the Gauss-Hermite h3 of what the Gaussian leaves; it moves the mean by sqrt(3) h3 sigma
+        The asymmetry is the Gauss-Hermite h3 of the residual; it shifts the mean by sqrt(3) h3 sigma
         (van der Marel & Franx 1993, ApJ 407, 525).
         """
         a, c, w = self.parameters[0]
@@ -105,13 +107,13 @@ class Line:
         return float(np.sqrt(3) * sigma * h3), float(np.sqrt(3) * sigma / np.sqrt(power))
 
     def width(self, level: float, parameters: np.ndarray | None = None) -> float:
-        """Channels between where it first and last has a share of its maximum."""
+        """Full width in channels at a fraction of the maximum, between the outermost crossings."""
         rows = self.parameters if parameters is None else parameters.reshape(-1, 3)
         grid, values = self._sampled(rows)
         return _crossed(grid, values, level * values.max())
 
     def mean_width(self, parameters: np.ndarray | None = None) -> float:
-        """W_m50 of Courtois et al. (2009): at half the mean brightness of the channels that hold 90 % of the light."""
+        """W_m50 of Courtois et al. (2009): at half the mean brightness of the channels with 90 % of the flux."""
         rows = self.parameters if parameters is None else parameters.reshape(-1, 3)
         grid, values = self._sampled(rows)
         summed = np.cumsum(values) / values.sum()
@@ -119,7 +121,7 @@ class Line:
         return _crossed(grid, values, 0.5 * values[inside].mean())
 
     def error(self, function: Callable[[np.ndarray], float]) -> float:
-        """Error of a function of the parameters, by its slopes and their covariance."""
+        """Error of a function of the parameters, from its derivatives and their covariance."""
         flat = np.maximum(self.parameters, [-np.inf, -np.inf, SHARP]).ravel()
         steps = 0.05 * np.minimum(np.sqrt(np.diag(self.covariance)), np.repeat(flat[2::3], 3))
         steps = np.where(np.arange(len(flat)) % 3 == 0, 0.05 * np.sqrt(np.diag(self.covariance)), steps)
@@ -138,7 +140,7 @@ class Line:
 
 
 def _crossed(grid: np.ndarray, values: np.ndarray, level: float) -> float:
-    """Distance between the first and the last place where values on a grid cross a level, linearly interpolated."""
+    """Distance between the first and the last crossing of a level by values on a grid, linearly interpolated."""
     over = np.flatnonzero(values >= level)
     if not len(over):
         return np.nan
@@ -163,16 +165,16 @@ def fit_line(
     used
         Channels to fit, as indices.
     covariance
-        Of those channels' noise.
+        Of the noise in those channels.
     centre, fwhm
-        To start from, in channels.
+        Initial values, in channels.
     most
-        Gaussians at most.
+        Maximum number of Gaussians.
 
     Returns
     -------
     single, best
-        One Gaussian, and the sum of as many as are needed; None where no Gaussian fits.
+        One Gaussian, and the sum of as many as are needed; None if the fit fails.
     """
     if len(used) < 3:
         return None
@@ -202,7 +204,7 @@ def fit_line(
 def profiles(channel: np.ndarray, centre: np.ndarray, fwhm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gaussians averaged over channels, (n, channels), and their derivatives by centre and FWHM.
 
-    Their height is 1 where they are wide; their sum over all channels is that of the Gaussian.
+    Wide ones have a peak of 1; the sum over all channels is the integral of the Gaussian.
     """
     sigma = (fwhm * gaussian_fwhm_to_sigma)[:, None]
     low, high = ((channel + side - centre[:, None]) / sigma for side in (-0.5, 0.5))
@@ -233,7 +235,7 @@ class _Problem:
         return line.chi2 * max(n - k, 1) + k * np.log(n)
 
     def left_over(self, line: Line, width: float) -> tuple[float, float]:
-        """By how much chi² falls at most with one Gaussian of a width more, to first order; and where that would be."""
+        """Maximum decrease of chi² by another Gaussian of given width, to first order, and its position."""
         centre = np.arange(self.channel[0], self.channel[-1] + 1, max(width / 2, 1.0))
         more = self.white @ profiles(self.channel, centre, np.full(len(centre), width))[0].T
         known = np.linalg.qr(self.white @ line.slopes(self.channel))[0]
@@ -244,7 +246,7 @@ class _Problem:
         return float(gain[best]), float(centre[best])
 
     def starts(self, line: Line, width: float, place: float) -> list[list[tuple[float, float]]]:
-        """Where one Gaussian more may be: where most is left, and, of a single one, in both its halves."""
+        """Initial positions for another Gaussian: at the largest residual, or, of a single one, in both its halves."""
         rows = [(c, w) for _, c, w in line.parameters]
         made = [[*rows, (place, width)]]
         if len(rows) == 1:
@@ -253,7 +255,7 @@ class _Problem:
         return made
 
     def fitted(self, start: list[tuple[float, float]], least: float = NARROWEST) -> Line | None:
-        """The Gaussians that fit best from some centres and widths; None where that makes no line."""
+        """The best-fitting Gaussians from given initial centres and widths; None if they make no line."""
         count = len(start)
         if len(self.channel) <= 3 * count:
             return None
@@ -296,7 +298,7 @@ class _Problem:
 
 
 def crossing_width(spectrum: np.ndarray, level: float) -> float:
-    """Width in channels of a line at a share of its maximum, from the outside in, interpolated; NaN without."""
+    """Width in channels of a line at a fraction of its maximum, from the outside in, interpolated; NaN if undefined."""
     height = spectrum.max(initial=0.0)
     if not height > 0:
         return np.nan
@@ -305,7 +307,7 @@ def crossing_width(spectrum: np.ndarray, level: float) -> float:
 
 
 def correlated_draws(sigma: np.ndarray, correlation: np.ndarray, count: int) -> np.ndarray:
-    """Noise of a spectrum, (count, channels): of ``sigma`` (channels,), its channels correlated; always the same."""
+    """Random noise spectra (count, channels) with rms ``sigma`` (channels,) and correlated channels; fixed seed."""
     n = len(sigma)
     lag = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
     matrix = np.append(correlation, 0.0)[np.minimum(lag, len(correlation))]

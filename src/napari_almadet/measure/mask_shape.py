@@ -1,4 +1,4 @@
-"""What the mask of a source tells of its shape: ellipses, centroid, the direction of its rotation."""
+"""Shape parameters of a masked source: centroid, ellipses, kinematic position angle."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 
 from napari_almadet.measure.cutout import Cutout
 
-BRIGHT = 3.0  # sigma of the image summed along the mask, over which a pixel counts for the second ellipse
-ROTATING = 3.0  # errors by which a velocity gradient must differ from zero
-FEW = 6  # pixels, with fewer of which no ellipse is told
+BRIGHT = 3.0  # sigma in the mask's image, above which a pixel is used for the 3-sigma ellipse: as SoFiA-2's ell3s
+ROTATING = 3.0  # sigma by which a velocity gradient must differ from zero; convention
+FEW = 6  # pixels, the minimum for an ellipse; derived: it has five parameters
 
 
 @dataclass(frozen=True, eq=False)
 class MaskShape:
-    """The image of a mask and what it is like, in pixels of the cutout.
+    """Shape parameters of the image of a mask, in pixels of the cutout.
 
     Attributes
     ----------
     centre, centre_errors
-        (x, y) of its light.
+        Flux-weighted (x, y).
     matrix, covariance
         Its second moments, (2, 2), and the covariance of (S_xx, S_xy, S_yy); None where there are too few pixels.
     bright
-        Second moments of the pixels over :data:`BRIGHT`, all weighted alike.
+        Second moments of the pixels above :data:`BRIGHT`, equally weighted.
     gradient, gradient_errors
-        Of the mean channel, by x and y, in channels a pixel.
+        Of the mean channel, along x and y, in channels per pixel.
     """
 
     centre: tuple[float, float]
@@ -39,13 +39,13 @@ class MaskShape:
 
     @property
     def rotates(self) -> bool:
-        """Whether its light moves across the sky from channel to channel beyond doubt."""
+        """Whether it has a significant velocity gradient."""
         strength = np.hypot(*np.divide(self.gradient, np.maximum(self.gradient_errors, 1e-30)))
         return bool(np.isfinite(strength) and strength > ROTATING)
 
 
 def shape_of(cutout: Cutout, lines: np.ndarray, mask: np.ndarray) -> MaskShape | None:
-    """Centre, ellipses and velocity gradient of what is in a mask; None where it holds no light.
+    """Centre, ellipses and velocity gradient of the emission in a mask; None if there is none.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def shape_of(cutout: Cutout, lines: np.ndarray, mask: np.ndarray) -> MaskShape |
 def gradient_of(
     light: np.ndarray, image: np.ndarray, sigma: np.ndarray, channels: np.ndarray, dx: np.ndarray, dy: np.ndarray
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Slopes by x and y of the mean channel of each pixel's light, and their errors by the scatter about the plane."""
+    """Gradient along x and y of the mean channel of each pixel, with errors from the scatter about the fitted plane."""
     good = image > BRIGHT * np.maximum(sigma, 1e-30)
     if np.count_nonzero(good) < 2 * FEW:
         return (np.nan, np.nan), (np.nan, np.nan)
@@ -110,6 +110,6 @@ def gradient_of(
     rest = mean - terms @ answer
     spread = (weight * rest**2).sum() / weight.sum()
     inverse = np.linalg.pinv((terms * weight[:, None]).T @ terms)
-    beams = 12.0  # pixels that share their noise: a beam has some
+    beams = 12.0  # correlated pixels per beam: a typical beam, well sampled
     errors = np.sqrt(np.diag(inverse) * spread * beams * weight.mean())
     return (float(answer[1]), float(answer[2])), (float(errors[1]), float(errors[2]))

@@ -1,6 +1,6 @@
-"""All that is measured of one source, from its one cutout: line, continuum, place, size (paper, step 10).
+"""Measurement of one source from its cutout: line, continuum, position, size (paper, step 10).
 
-The line and the image of a source are fitted in turn, each weighted with what is known of the other.
+Spectrum and image of a line are fitted alternately, each weighted with the fit of the other.
 """
 
 from __future__ import annotations
@@ -46,16 +46,17 @@ from napari_almadet.measure.line_model import (
 )
 from napari_almadet.measure.noise import Noise
 
-SKEWED = 2.0  # sigma of an asymmetry, at which a line counts as half asymmetric,
-PASSES = 2  # of line and image in turn
-DRAWS = 100  # of noise, for the errors of a mask's spectrum
-FLATNESS = 0.05  # of a continuum, by which its channels may differ for want of calibration
-PADDING = 0.1  # of a mask's range, to either side
+# Values without an origin were chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
+SKEWED = 2.0  # sigma of the asymmetry at which half of its shift is applied to the centroid
+PASSES = 2  # alternations of line and image fit
+DRAWS = 100  # noise realisations for the errors of widths of a mask's spectrum; derived: these are then known to 7 %
+FLATNESS = 0.05  # of the continuum: allowance for calibration errors between channels
+PADDING = 0.1  # of the channel range of a mask, added on either side
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What turns sums of a cutout into fluxes.
+    """Conversion factors from sums over a cutout to fluxes.
 
     Attributes
     ----------
@@ -85,7 +86,7 @@ class Scale:
 
 @dataclass
 class Measured:
-    """Numbers of a source in pixels, channels, and the units of its :class:`Scale`; NaN where there is none."""
+    """Measured values of a source in pixels, channels, and the units of its :class:`Scale`; NaN if not measured."""
 
     parts: Separated
     method: str = "point"
@@ -115,13 +116,13 @@ class Measured:
     chi: float = np.nan
     blended: bool = False
     line_snr: float = 0.0
-    lines: np.ndarray | None = None  # the cutout without continuum, 0 where there is no data
-    own: np.ndarray | None = None  # spectrum at the peak, continuum and all
+    lines: np.ndarray | None = None  # the continuum-subtracted cutout, 0 where there is no data
+    own: np.ndarray | None = None  # spectrum at the peak, including continuum
     own_variance: float = np.nan  # of a pixels' sum of unit noise that it is
 
     @property
     def continuum_snr(self) -> float:
-        """Of the continuum, 0 where there is none to be seen."""
+        """S/N of the continuum, 0 if there is none."""
         snr = self.continuum / self.err_continuum
         return float(snr) if np.isfinite(snr) else 0.0
 
@@ -140,7 +141,7 @@ def measure_source(
     merge
         Whether what hangs together is one source, whatever else was detected in it.
     thorough
-        Whether it is worth a mask; else it is measured as a point or Gaussian.
+        Whether to make a mask; otherwise only a point or Gaussian is fitted.
     """
     seed, group = seeds[me], [me, *near(seeds, me, scale.fwhm)]
     if merge or not seed.compact:
@@ -168,14 +169,14 @@ def fit_the_continuum(
     made: Measured,
     line: Component | None,
 ) -> None:
-    """Flux density of a source's continuum, and its spectral index, as a point or Gaussian.
+    """Measure flux density and spectral index of the continuum, as a point or Gaussian.
 
-    Where it is bright it has a shape of its own, else that of the line.
+    If it is bright, its shape is fitted; otherwise it has the shape of the line.
     """
     if made.method == "mask":
         continuum_of_footprint(cutout, parts, scale, made)
         return
-    if not parts.told:
+    if not parts.has_continuum:
         return
     noise, pixels = cutout.noise, cutout.pixels
     shapes = [first_shape(seeds[j], cutout, scale.beam) for j in group]
@@ -226,10 +227,10 @@ def fit_the_continuum(
 
 
 def line_in(made: Measured, cutout: Cutout, scale: Scale, least: float) -> tuple[float, float] | None:
-    """Centre and FWHM of a line that a source's own spectrum shows at ``least`` sigma or more.
+    """Centre and FWHM of the best line of at least ``least`` sigma in the spectrum of a source.
 
-    A continuum is only as flat as its calibration: each channel's noise has a share of it added.  Lines up to
-    half the band wide are looked for.
+    Because a continuum is only as flat as its calibration, a fraction of it is added to the noise of each channel.
+    Lines up to half the band wide are considered.
     """
     if made.own is None:
         return None
@@ -260,7 +261,7 @@ def line_in(made: Measured, cutout: Cutout, scale: Scale, least: float) -> tuple
 
 
 def continuum_of_footprint(cutout: Cutout, parts: Separated, scale: Scale, made: Measured) -> None:
-    """Flux density of an extended source's continuum: summed over its mask's pixels, in channels without its line."""
+    """Continuum flux density of an extended source: the sum over the pixels of its mask, in line-free channels."""
     used = np.flatnonzero(parts.mask.any(axis=(1, 2)))
     margin = 2 + round(PADDING * (used[-1] - used[0] + 1))
     free = np.isfinite(cutout.rms)
@@ -305,7 +306,7 @@ def spectral_index(
 
 @dataclass(frozen=True, eq=False)
 class LineTask:
-    """What fitting the line of a source takes: the first of ``group`` in ``lines``, the others with it."""
+    """Input for fitting the line of a source, the first of ``group``, in ``lines`` together with the others."""
 
     cutout: Cutout
     seeds: Sequence[Seed]
@@ -328,7 +329,7 @@ class LineTask:
         return np.asarray(1 / self.cutout.rms.astype(float) ** 2)
 
     def filled(self, channels: np.ndarray) -> np.ndarray:
-        """Those of some channels that have data."""
+        """The given channels that have data."""
         return channels[np.isfinite(self.cutout.rms[channels])]
 
     def bounds(self) -> tuple[int, int]:
@@ -338,16 +339,16 @@ class LineTask:
         return (min(first, int(inside[0])), max(last, int(inside[-1]) + 1)) if len(inside) else (first, last)
 
     def window(self) -> np.ndarray:
-        """Channels to fit the line in: without other lines, the source's and those of neighbours in other channels."""
+        """Channels in which to fit the line, excluding other lines of the source and lines of neighbours elsewhere."""
         about = near(self.seeds, self.group[0], self.scale.fwhm, 0.0)
         foreign = [line for j in about if j not in self.group for line in self.seeds[j].lines]
         return self.filled(window_about(*self.bounds(), [*self.seed.lines[1:], *foreign], self.n_channels))
 
 
 def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list[Shape]]:
-    """Line and image of a source in turn: what is known of the one weights the other.
+    """Fit line and image of a source alternately, each weighted with the other.
 
-    Returns the fit of the image, if there is one, and the shapes of the source and its neighbours.
+    Returns the fit of the image, if it succeeded, and the shapes of the source and its neighbours.
     """
     cutout, scale = task.cutout, task.scale
     shapes = [first_shape(task.seeds[j], cutout, scale.beam) for j in task.group]
@@ -380,7 +381,7 @@ def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list
 def fit_the_image(
     task: LineTask, shapes: Sequence[Shape], spectra: Sequence[np.ndarray], rest: np.ndarray
 ) -> Component | None:
-    """Fit the image of a line, the channels weighted with its spectrum, together with those of its neighbours."""
+    """Fit the image of a line (channels weighted with its spectrum) together with the images of its neighbours."""
     cutout, fwhm = task.cutout, task.scale.fwhm
     images = np.stack([weighted_image(spectrum, task.lines, task.inverse) for spectrum in spectra])
     weight = spectra[0] * task.inverse
@@ -397,14 +398,14 @@ def fit_the_image(
 
 
 def without_skirts(spectrum: np.ndarray) -> np.ndarray:
-    """A model spectrum with 0 where it is less than a hundredth of its maximum."""
+    """A model spectrum, set to 0 where it is below a hundredth of its maximum."""
     return np.where(spectrum < 0.01 * spectrum.max(), 0.0, spectrum)
 
 
 def spectrum_of_neighbour(
     task: LineTask, seed: Seed, row: np.ndarray, rest: np.ndarray, before: np.ndarray
 ) -> np.ndarray:
-    """A neighbour's line as one Gaussian, fitted to its own spectrum; as it was where that cannot be."""
+    """The line of a neighbour as one Gaussian fitted to its spectrum; the detected line if the fit fails."""
     if not seed.lines:
         return before
     inside = np.flatnonzero(seed_line(seed, task.n_channels) > 0.01)
@@ -425,7 +426,7 @@ def take_the_fit(
     rest: np.ndarray,
     fitted: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    """Flux, place, size, peak, widths of a source that is a Gaussian with one spectrum.
+    """Set flux, position, size, peak and widths of a source that is a Gaussian with one spectrum.
 
     ``spectrum`` is the fitted one; ``fitted`` are the channels it was fitted in, and their covariance.
     """
@@ -467,7 +468,7 @@ def take_the_fit(
 
 
 def range_of(task: LineTask, line: Line | None) -> tuple[int, int]:
-    """Half-open range of channels that hold a line."""
+    """Half-open range of channels that contain a line."""
     if line is not None:
         low, high = line.range
     else:
@@ -479,10 +480,10 @@ def range_of(task: LineTask, line: Line | None) -> tuple[int, int]:
 def take_the_widths(
     made: Measured, line: Line, fitted: tuple[np.ndarray, np.ndarray], channels: tuple[int, int]
 ) -> None:
-    """Centroid and widths of a fitted line.
+    """Set centroid and widths from a fitted line.
 
-    The centroid is the Gaussian's, shifted by its asymmetry as far as that is significant; of a line that is no
-    Gaussian it is that of the spectrum itself.
+    The centroid is that of the Gaussian, shifted by the asymmetry as far as it is significant; for a line that is not a
+    Gaussian it is the centroid of the spectrum.
     """
     used, covariance = fitted
     spectrum = np.zeros(0) if made.spectrum is None else made.spectrum
@@ -509,7 +510,7 @@ def take_the_widths(
 
 
 def by_mask(task: LineTask, made: Measured, shapes: Sequence[Shape]) -> None:
-    """Take the mask's sum where Gaussians do not explain what is in the mask."""
+    """Use the sum over the mask if Gaussians do not explain the emission in the mask."""
     parts, scale, cutout = task.parts, task.scale, task.cutout
     if not parts.mask.any() or made.spectrum is None:
         return
@@ -524,11 +525,11 @@ def by_mask(task: LineTask, made: Measured, shapes: Sequence[Shape]) -> None:
 
 
 def sum_the_mask(task: LineTask, made: Measured) -> None:
-    """Flux of a mask's voxels without continuum, with its error; centroid and widths of their spectrum."""
+    """Set the continuum-subtracted flux of the mask and its error, and centroid and widths of its spectrum."""
     parts, scale, cutout = task.parts, task.scale, task.cutout
     made.method, made.size, made.resolved = "mask", None, True
     weights = parts.mask * (scale.flux * scale.width).astype(np.float32)[:, None, None]
-    if parts.told:
+    if parts.has_continuum:
         weights = weights - parts.rest * (weights.sum(axis=0) / np.maximum(parts.rest.sum(axis=0), 1))
     made.flux = float((weights.astype(float) * cutout.values).sum())
     made.err_flux = float(np.sqrt(cutout.noise.variance(weights, cutout.level)))
@@ -537,7 +538,7 @@ def sum_the_mask(task: LineTask, made: Measured) -> None:
 
 
 def take_the_masks_spectrum(task: LineTask, made: Measured) -> None:
-    """Centroid and widths of the sum over a mask, with errors by draws of its noise."""
+    """Set centroid and widths of the spectrum of a mask, with errors from noise realisations."""
     cutout, mask, flux = task.cutout, task.parts.mask, task.scale.flux
     spectrum = np.where(mask, task.lines, 0).sum(axis=(1, 2), dtype=float) * flux
     used = np.flatnonzero(mask.any(axis=(1, 2)))
@@ -557,8 +558,8 @@ def take_the_masks_spectrum(task: LineTask, made: Measured) -> None:
 
 
 def rest_weights(parts: Separated, shape: Shape) -> np.ndarray:
-    """Weights (channels,) of the mean that is taken off as continuum where a source is; 0 if none is."""
-    if not parts.told:
+    """Weights (channels,) of the mean that is subtracted as continuum at a source; 0 if none is subtracted."""
+    if not parts.has_continuum:
         return np.zeros(len(parts.rest))
     yy, xx = np.indices(parts.rest.shape[1:])
     weight = shape.image(xx, yy)
@@ -568,12 +569,12 @@ def rest_weights(parts: Separated, shape: Shape) -> np.ndarray:
 
 
 def covariance_of(noise: Noise, used: np.ndarray, rest: np.ndarray, variance: float) -> np.ndarray:
-    """Covariance of some channels of a spectrum less the continuum, whose pixels' sum has a variance."""
+    """Covariance of some channels of a continuum-subtracted spectrum, given the variance of its sum over pixels."""
     # a mean over the very channels that are fitted is correlated with them; that would make the matrix singular
     return (noise.channel_covariance(len(rest))[np.ix_(used, used)] + noise.spectral_variance(rest)) * variance
 
 
 def level_at(cutout: Cutout, shape: Shape) -> float:
-    """The noise's level at a source's place."""
+    """The relative noise level at the position of a source."""
     ny, nx = cutout.level.shape
     return float(cutout.level[int(np.clip(round(shape.y), 0, ny - 1)), int(np.clip(round(shape.x), 0, nx - 1))])

@@ -1,9 +1,9 @@
-"""The noise of a cube as its own off-source pixels show it: how it differs, and what neighbours share of it.
+"""The noise of a cube, measured in its off-source pixels: level, spatial correlation and spectral correlation.
 
-Every flux is a sum of voxels with known weights, F = sum(W I), and its variance is W' C W with C the covariance of the
-noise.  C is taken for the product of three things, all measured: the noise's level at a place and in a channel, its
-spatial autocorrelation, which is the beam's or narrower or wider, and its spectral autocorrelation, which Hanning
-smoothing, averaging and regridding leave between channels.
+Every flux is a sum of voxels with known weights, F = sum(W I), and its variance is W' C W, where C is the covariance of
+the noise.  C is modelled as the product of three measured factors: the noise level at each position and channel, the
+spatial autocorrelation (about the width of the beam), and the spectral autocorrelation (due to Hanning smoothing,
+averaging or regridding).
 """
 
 from __future__ import annotations
@@ -25,22 +25,26 @@ from napari_almadet.progress import Progress, in_steps
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
-REACH = 3.0  # beams, as far as noise is taken to be correlated: beyond, an estimate is all error
-TAPER = 0.25  # of the reach, over which the correlation is brought to zero
-LAGS = 12  # channels at most, as far as channels are taken to share noise
-SHARED = 0.02  # correlation of channels, under which they are taken for independent
-BLOCKS = 3  # along each axis: noise is sampled in so many blocks
-BLOCK_BEAMS = 8.0  # beams along a side of one
-LARGEST_BLOCK = 64  # pixels
-THIN = 2.0  # pixels a beam that are looked at in a block: closer ones tell little more
-PLANE_SIDE = 256  # pixels along a side of the planes that tell the spatial correlation
-PLANES = 8  # so many of them, as far apart as can be
-ON_SOURCE = 4.5  # sigma of a smoothed spectrum, over which a pixel is no noise
-FEW = 8  # channels, with fewer of which there is no telling which value is an outlier
-CLIP = 3.5  # sigma, beyond which a value tells nothing of the level of the others
-UNIFORM = 0.04  # scatter of the noise over the blocks, beyond its error, under which it is the same everywhere
-POWERS = 32  # transforms of the correlation that are kept, of as many sizes of images
-LEAST_PAIRS = 0.02  # of the pixels, that must be so far apart for their correlation to be told
+# Values without an origin are from the design study of step 10 (233 simulated and real cubes, fluxes against the truth;
+# its tables are not in the repository) or were chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
+# Beams, maximum offset of the spatial correlation, from the study: beyond it, estimates are dominated by their error
+REACH = 3.0
+TAPER = 0.25  # fraction of that range over which the correlation is tapered to zero
+LAGS = 12  # channels, maximum lag of the spectral correlation, from the study
+SHARED = 0.02  # correlation of channels below which they are treated as independent
+BLOCKS = 3  # along each axis: the noise is sampled in 3 x 3 blocks
+BLOCK_BEAMS = 8.0  # beams, side of a block
+LARGEST_BLOCK = 64  # px, maximum side of a block
+THIN = 2.0  # sampled pixels per beam in a block; derived: closer ones are correlated and add little
+PLANE_SIDE = 256  # px, side of the planes from which the spatial correlation is estimated
+PLANES = 8  # number of these planes, spread over the band
+# Sigma in a smoothed spectrum, above which a pixel is on a source; noise of 1e5 pixels rarely reaches it
+ON_SOURCE = 4.5
+FEW = 8  # channels; with fewer, outliers cannot be recognised
+CLIP = 3.5  # sigma, values beyond are clipped from means; derived: of a Gaussian this is 0.05 %
+UNIFORM = 0.04  # relative scatter of the noise between blocks, less its error, below which the noise is uniform
+POWERS = 32  # number of cached transforms of the correlation, for as many sizes of images
+LEAST_PAIRS = 0.02  # fraction of the pixels that must have a partner at an offset for its correlation to be estimated
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +54,14 @@ class Noise:
     Attributes
     ----------
     rms
-        Standard deviation in each channel, in the cube's unit, as it is in the middle of the field's range of levels:
+        Standard deviation in each channel, in the cube's unit, at the median level of the field:
         shape (channels,); NaN in channels without data.
     spatial
-        Correlation of pixels by their offset, 1 in the middle: shape (2 h + 1, 2 h + 1).
+        Correlation of pixels as a function of their offset, 1 in the middle: shape (2 h + 1, 2 h + 1).
     spectral
-        Correlation of channels by their distance, 1 first: shape (lags,).
+        Correlation of channels as a function of their distance, starting with 1: shape (lags,).
     uniform
-        Whether the level is the same across the field; else it is to be measured where it is needed.
+        Whether the level is the same across the field; otherwise it is measured locally.
     """
 
     rms: np.ndarray
@@ -67,7 +71,7 @@ class Noise:
 
     @property
     def reach(self) -> int:
-        """Pixels beyond which no correlation is known."""
+        """Maximum offset in pixels of the measured correlation."""
         return len(self.spatial) // 2
 
     @cached_property
@@ -75,7 +79,7 @@ class Noise:
         return {}
 
     def power(self, shape: tuple[int, int]) -> np.ndarray:
-        """Transform of the spatial correlation on a periodic grid, as `scipy.fft.rfft2` has it: never negative."""
+        """Fourier transform of the spatial correlation on a periodic grid, in the layout of `scipy.fft.rfft2`; >= 0."""
         known = self._powers
         if shape not in known:
             kernel = np.zeros(shape)
@@ -87,13 +91,13 @@ class Noise:
         return known[shape]
 
     def correlated(self, images: np.ndarray) -> np.ndarray:
-        """Images (..., ny, nx) times the matrix of the pixels' correlation."""
+        """Images (..., ny, nx) multiplied by the correlation matrix of the pixels."""
         ny, nx = images.shape[-2:]
         shape = tuple(next_fast_len(n + self.reach, real=True) for n in (ny, nx))
         return irfft2(rfft2(images, s=shape) * self.power(shape), s=shape)[..., :ny, :nx]
 
     def channel_covariance(self, n_channels: int, first: int = 0) -> np.ndarray:
-        """Covariance of one pixel's channels, (n_channels, n_channels), the first of which is ``first``."""
+        """Covariance of the channels of one pixel, (n_channels, n_channels), starting with channel ``first``."""
         lag = np.abs(np.subtract.outer(np.arange(n_channels), np.arange(n_channels)))
         known = np.append(self.spectral, 0.0)
         sigma = self.sigma[first : first + n_channels]
@@ -105,13 +109,13 @@ class Noise:
         return np.nan_to_num(self.rms)
 
     def spectral_variance(self, weights: np.ndarray) -> float:
-        """Variance of the sum of one pixel's channels with weights (channels,)."""
+        """Variance of a sum over the channels of one pixel with weights (channels,)."""
         w = weights * self.sigma
         shared = [(1 if lag == 0 else 2) * r * (w[: len(w) - lag] @ w[lag:]) for lag, r in enumerate(self.spectral)]
         return max(float(sum(shared)), 0.0)
 
     def spatial_variance(self, weights: np.ndarray) -> float:
-        """Variance of the sum of one plane's pixels of unit noise with weights (ny, nx)."""
+        """Variance of a sum over the pixels of one plane of unit noise with weights (ny, nx)."""
         used = [np.flatnonzero(weights.any(axis=axis)) for axis in (1, 0)]
         if not len(used[0]):
             return 0.0
@@ -157,7 +161,7 @@ class Noise:
         return float(np.sqrt(max(left, 1e-4) * max(float(times @ lags) / n_channels**2, 1e-4)))
 
     def over(self, sums: int) -> float:
-        """How many times the variance of so many channels' sum is that of independent ones'."""
+        """Variance of the sum of so many channels, relative to that of independent channels."""
         lags = self.spectral[:sums]
         times = np.where(np.arange(len(lags)) == 0, 1, 2) * (1 - np.arange(len(lags)) / max(sums, 1))
         return max(float(times @ lags), 0.0)
@@ -180,7 +184,7 @@ def noise_of(cube: Cube, beam: float) -> Generator[Progress, None, Noise]:
     Returns
     -------
     Noise
-        With ``rms`` of NaN everywhere if there is no noise to be seen.
+        With ``rms`` NaN everywhere if the noise cannot be measured.
     """
     yield Progress("Measuring the noise", 0, 2)
     thin = max(1, int(beam / THIN))
@@ -193,7 +197,7 @@ def noise_of(cube: Cube, beam: float) -> Generator[Progress, None, Noise]:
 
 
 def sampled(field: tuple[int, int], beam: float) -> Iterator[tuple[slice, slice]]:
-    """Parts of a field that its noise is sampled in."""
+    """Parts of a field in which the noise is sampled."""
     side = int(np.clip(round(BLOCK_BEAMS * beam), 16, LARGEST_BLOCK))
 
     def along(length: int) -> list[slice]:
@@ -207,7 +211,7 @@ def sampled(field: tuple[int, int], beam: float) -> Iterator[tuple[slice, slice]
 
 
 def channels_noise(blocks: list[np.ndarray], beam: float) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Noise of each channel, the channels' correlation, and whether the level is the same in all blocks.
+    """Noise of each channel, correlation of channels, and whether the level is the same in all blocks.
 
     Parameters
     ----------
@@ -244,7 +248,7 @@ def channels_noise(blocks: list[np.ndarray], beam: float) -> tuple[np.ndarray, n
 
 
 def off_source(planes: np.ndarray, beam: float) -> tuple[np.ndarray, np.ndarray]:
-    """Spectra of the pixels of a block that show nothing but noise, less their medians, and where they are known.
+    """Median-subtracted spectra of the off-source pixels of a block, and which of their values are known.
 
     Returns
     -------
@@ -268,13 +272,13 @@ def off_source(planes: np.ndarray, beam: float) -> tuple[np.ndarray, np.ndarray]
     source = np.zeros(valid.shape, bool)
     source[valid] = worst > ON_SOURCE + (0.5 if len(planes) > 200 else 0.0)
     near = ndimage.binary_dilation(source, iterations=max(1, round(0.7 * beam))) if source.any() else source
-    if near[valid].mean() > 0.7:  # emission all over: what is faintest of it
+    if near[valid].mean() > 0.7:  # emission everywhere: use its faintest pixels
         near[valid] = worst > np.quantile(worst, 0.4)
     return spectra[:, ~near[valid]], known[:, ~near[valid]]
 
 
 def middles(spectra: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Means of spectra (channels, pixels), of what is known and no outlier: a median would take more of the noise."""
+    """Clipped means of spectra (channels, pixels); medians would have more noise."""
     if len(spectra) < FEW:  # no outlier among so few
         return np.where(known, spectra, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     if known.all():
@@ -288,9 +292,9 @@ def middles(spectra: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def shrunk(profile: np.ndarray, independent: float) -> np.ndarray:
-    """A noise profile (channels,) without the part of its scatter that its own error makes (James & Stein 1961).
+    """A noise profile (channels,) shrunk towards its mean according to its error (James & Stein 1961).
 
-    ``independent`` is the number of values that each channel's was told from.
+    ``independent`` is the number of independent values from which each channel's noise was estimated.
     """
     known = np.isfinite(profile) & (profile > 0)
     profile = np.where(known, profile, np.nan)
@@ -305,7 +309,7 @@ def shrunk(profile: np.ndarray, independent: float) -> np.ndarray:
 
 
 def spectral_correlation(spectra: np.ndarray) -> tuple[np.ndarray, float]:
-    """Correlation of channels by their distance, and the share of the variance that the subtracted mean has taken.
+    """Correlation of channels by their distance, and the fraction of the variance removed with the subtracted mean.
 
     Parameters
     ----------
@@ -323,14 +327,14 @@ def spectral_correlation(spectra: np.ndarray) -> tuple[np.ndarray, float]:
         lags[lag] = np.vdot(values[: n_channels - lag], values[lag:]) / pairs[lag]
     lags /= max(lags[0], 1e-30)
     mean = 0.0
-    for _ in range(3):  # a spectrum's mean that is taken off takes part of all lags with it
+    for _ in range(3):  # subtracting the mean of a spectrum lowers all lags
         whole = _significant(lags * (1 - mean) + mean)
         mean = min((1 + 2 * whole[1:].sum()) / n_channels, 0.75)
     return whole, float(mean)
 
 
 def _significant(lags: np.ndarray) -> np.ndarray:
-    """Correlations up to the first that is none."""
+    """Correlations up to the first insignificant one."""
     shared = np.abs(lags) >= SHARED
     shared[0] = True
     end = len(lags) if shared.all() else int(np.argmin(shared))
@@ -351,7 +355,7 @@ def differences(cube: Cube) -> np.ndarray:
 
 
 def spatial_correlation(planes: np.ndarray, rms: np.ndarray, beam: float) -> np.ndarray:
-    """Correlation of pixels by their offset, up to :data:`REACH` beams, from planes of noise without continuum.
+    """Correlation of pixels by their offset, up to :data:`REACH` beams, from noise planes without continuum.
 
     Parameters
     ----------

@@ -92,13 +92,13 @@ def measure_in_mask(
         compact=False,
     )
     rest = line_free(cutout, seed) & ~own & ~foreign
-    continuum, told = continuum_of(cutout, rest)
-    parts = Separated(own, foreign, rest, continuum, told, np.nan)
+    continuum, has_continuum = continuum_of(cutout, rest)
+    parts = Separated(own, foreign, rest, continuum, has_continuum, np.nan)
     scale = scale_of(cube, seed.x, seed.y, seed.channels, beam)
     lines = np.where(cutout.known, cutout.values - continuum, np.float32(0))
     made = Measured(parts, lines=lines)
     sum_the_mask(LineTask(cutout, [seed], [0], lines, parts, scale), made)
-    if told:
+    if has_continuum:
         continuum_of_footprint(cutout, parts, scale, made)
     line = {name: getattr(candidate, name) for name in OF_THE_LINE}
     candidate.kind = "line" if candidate.kind == "continuum" else candidate.kind  # else there would be no mask

@@ -1,8 +1,7 @@
-"""Windows over images and spectra of any size, and how what the networks make of them meets again.
+"""Tiling of images and spectra of any size into windows, and blending of the windows.
 
-A network sees a window of fixed size.  What is larger is covered by overlapping
-windows whose answers are blended with a smooth taper; what is smaller is padded.
-Images (two tiled axes) and spectra (one) go the same way.
+A network accepts windows of fixed size.  Larger inputs are covered by overlapping windows whose outputs are blended
+with a smooth taper; smaller inputs are padded.  Images have two tiled axes, spectra one.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def cut(array: np.ndarray, corner: tuple[int, ...], window: int) -> np.ndarray:
 
 
 def blend(pieces: np.ndarray, corners: list[tuple[int, ...]], shape: tuple[int, ...], overlap: int) -> np.ndarray:
-    """Put windows together again: where they overlap, their mean weighted by a taper, so that no seam shows.
+    """Combine windows: where they overlap, take their mean weighted by a taper, so that no seam is visible.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ def taper(window: int, overlap: int) -> np.ndarray:
 def shared_pixels(
     corner: tuple[int, ...], window: int, shape: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a window and an array of ``shape`` meet: in the window's pixels and in the array's."""
+    """The overlap of a window and an array of ``shape``: as slices of the window and of the array."""
     first = [max(start, 0) for start in corner]
     last = [min(start + window, length) for start, length in zip(corner, shape, strict=True)]
     inside = tuple(slice(a - start, b - start) for a, b, start in zip(first, last, corner, strict=True))
