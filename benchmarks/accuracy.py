@@ -9,7 +9,8 @@ deviation, which should be 1, and the median bias in percent.  It also prints th
 S/N 30 that are given a size.
 
 The cubes are analytic: Gaussians seen through a Gaussian beam, times line profiles, in Gaussian noise of the beam's
-correlation.  Nothing of `napari_almadet.simulation` is used, so that an error common to both cannot hide.
+correlation.  Those of the kind "dirty" are seen by a random array instead, and not CLEANed.  Nothing of
+`napari_almadet.simulation` is used, so that an error common to both cannot hide.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 from astropy import units as u
 from astropy.wcs import WCS
 from radio_beam import Beam
+from scipy.optimize import curve_fit
 
 from napari_almadet import Cube, Settings, detect
 from napari_almadet.detection import load_networks
@@ -52,9 +55,8 @@ class Kind:
     continuum: float = 0.0  # share of the sources with some
     kernel: tuple[float, ...] = (1.0,)  # that the channels' noise was smoothed with
     smoothing: float = 1.0  # how many times the beam's FWHM the correlation of the noise is as wide
-    rising: float = (
-        0.0  # by how much the noise rises from the middle to the border, as a primary-beam correction leaves it
-    )
+    rising: float = 0.0  # of the noise from the middle to the border, as a primary-beam correction leaves it
+    antennas: int = 0  # of the array whose dirty image it is; 0: no dirty image
 
 
 KINDS = {
@@ -68,7 +70,12 @@ KINDS = {
     "smoothed": Kind(smoothing=np.sqrt(2)),
     "primary beam": Kind(rising=1.5),
     "continuum": Kind(continuum=0.8, width=(3, 15)),
+    "dirty": Kind(side=256, antennas=30, sources=8, snr=(8, 150), continuum=0.4, width=(3, 15)),
 }
+SPREAD = 0.045  # of an array's antennas along each axis, cycles a pixel: a beam of some five pixels
+HOURS = np.linspace(-1, 1, 80)  # hour angles that it observes at
+DECLINATION, LATITUDE = np.radians([-35.0, -23.0])
+LOBE = 0.35  # of a dirty beam's peak, over which the clean beam is fitted, as imagers do
 
 
 @dataclass
@@ -110,14 +117,64 @@ def gaussian(side: int, x: float, y: float, matrix: np.ndarray) -> np.ndarray:
     return np.exp(-K2 * (inverse[0, 0] * dx**2 + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy**2))
 
 
+@cache
+def visibilities(side: int, antennas: int) -> np.ndarray:
+    """How many visibilities fall into each cell of the transform of an image of ``side`` pixels."""
+    rng = np.random.default_rng(antennas)
+    east, north = rng.normal(0, SPREAD, (2, antennas))
+    x, z = -np.sin(LATITUDE) * north, np.cos(LATITUDE) * north  # equatorial, of a flat array (Thompson et al., eq. 4.1)
+    first, second = np.triu_indices(antennas, 1)
+    bx, by, bz = (a[first] - a[second] for a in (x, east, z))
+    angle = np.pi / 12 * HOURS[:, None]
+    u = np.sin(angle) * bx + np.cos(angle) * by
+    v = -np.sin(DECLINATION) * (np.cos(angle) * bx - np.sin(angle) * by) + np.cos(DECLINATION) * bz
+    cells = np.zeros((side, side))
+    for sign in (1, -1):
+        np.add.at(cells, tuple(np.rint(sign * side * w).astype(int).ravel() % side for w in (v, u)), 1)
+    return cells[:, : side // 2 + 1]
+
+
+def dirty_image(kind: Kind, x: float, y: float, size: np.ndarray) -> np.ndarray:
+    """A Gaussian source of unit flux and of matrix ``size`` as the array shows it, in Jy/beam."""
+    side = 2 * kind.side
+    weights = visibilities(side, kind.antennas)
+    v, w = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+    power = size[0, 0] * w**2 + 2 * size[0, 1] * w * v + size[1, 1] * v**2
+    source = np.exp(-(np.pi**2 / K2) * power - 2j * np.pi * (w * x + v * y))
+    peak = np.fft.irfft2(weights, s=(side, side))[0, 0]
+    return (np.fft.irfft2(weights * source, s=(side, side)) / peak)[: kind.side, : kind.side]
+
+
+def with_fitted_beam(kind: Kind) -> Kind:
+    """A kind of dirty cubes with the clean beam that fits its array's dirty beam."""
+    if not kind.antennas:
+        return kind
+    middle = kind.side // 2
+    image = dirty_image(kind, middle, middle, np.zeros((2, 2)))[middle - 8 : middle + 9, middle - 8 : middle + 9]
+    y, x = np.mgrid[-8:9, -8:9]
+    lobe = image > LOBE
+
+    def model(place: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
+        return np.exp(-K2 * (a * place[0] ** 2 + 2 * b * place[0] * place[1] + c * place[1] ** 2))
+
+    (a, b, c), _ = curve_fit(model, np.array([x[lobe], y[lobe]]), image[lobe], (0.03, 0.0, 0.03))
+    widths, axes = np.linalg.eigh(np.linalg.inv([[a, b], [b, c]]))
+    angle = float(np.degrees(np.arctan2(-axes[0, 1], axes[1, 1])) % 180)
+    return replace(kind, beam=(float(np.sqrt(widths[1])), float(np.sqrt(widths[0])), angle))
+
+
 def noise(rng: np.random.Generator, kind: Kind, beam: np.ndarray) -> np.ndarray:
-    """Planes of unit noise, correlated in space as wide as ``kind.smoothing`` beams and in frequency as its kernel."""
-    side, margin = kind.side + 64, len(kind.kernel)
+    """Planes of unit noise, correlated in space as wide as ``kind.smoothing`` beams and in frequency as its kernel.
+
+    In a dirty image it has the power of the array's visibilities.
+    """
+    side, margin = 2 * kind.side if kind.antennas else kind.side + 64, len(kind.kernel)
     v, w = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
     half = 0.5 * beam * kind.smoothing**2
     power = half[0, 0] * w**2 + 2 * half[0, 1] * w * v + half[1, 1] * v**2
+    amplitude = np.sqrt(visibilities(side, kind.antennas)) if kind.antennas else np.exp(-(np.pi**2 / K2) * power)
     white = rng.standard_normal((kind.channels + margin, side, side)).astype(np.float32)
-    planes = np.fft.irfft2(np.fft.rfft2(white) * np.exp(-(np.pi**2 / K2) * power), s=(side, side))
+    planes = np.fft.irfft2(np.fft.rfft2(white) * amplitude, s=(side, side))
     planes = sum(k * planes[i : i + kind.channels] for i, k in enumerate(kind.kernel))[:, : kind.side, : kind.side]
     return (planes / planes.std()).astype(np.float32)
 
@@ -149,6 +206,15 @@ def places(rng: np.random.Generator, kind: Kind, beam: float) -> list[tuple[floa
     return made
 
 
+def observed(kind: Kind, x: float, y: float, beam: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, float]:
+    """Image of a Gaussian source with a peak of 1 at its place, and its flux over that peak."""
+    if kind.antennas:
+        image = dirty_image(kind, x, y, size)
+        peak = float(dirty_image(kind, round(x), round(y), size)[round(y), round(x)])
+        return image / peak, 1 / peak
+    return gaussian(kind.side, x, y, beam + size), float(np.sqrt(np.linalg.det(beam + size) / np.linalg.det(beam)))
+
+
 def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
     """A cube with its sources."""
     rng = np.random.default_rng([seed, 20261129])
@@ -167,8 +233,7 @@ def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
         if resolved:
             major = rng.uniform(*kind.sizes) * fwhm
             size = covariance(major, major * rng.uniform(0.4, 1), rng.uniform(0, 180))
-        seen = beam + size
-        ratio = float(np.sqrt(np.linalg.det(seen) / np.linalg.det(beam)))
+        image, ratio = observed(kind, x, y, beam, size)
         width = float(np.exp(rng.uniform(*np.log(kind.width))))
         reach = min(1.6 * width + 3, 0.45 * kind.channels)
         line = profile(rng, kind, width, rng.uniform(reach, kind.channels - reach))
@@ -179,7 +244,7 @@ def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
         steady = 0.0
         if rng.uniform() < kind.continuum:
             steady = float(np.exp(rng.uniform(np.log(6), np.log(60)))) * local / np.sqrt(kind.channels)
-        data += (height * spectrum + steady)[:, None, None] * gaussian(kind.side, x, y, seen)
+        data += (height * spectrum + steady)[:, None, None] * image
         over = np.flatnonzero(smooth >= 0.5 * smooth.max())
         sources.append(
             Source(
@@ -260,10 +325,10 @@ def main() -> None:
     networks = load_networks(Settings())
     for number, name in enumerate(KINDS):
         if name in arguments.kinds:
-            pulls = Pulls()
+            pulls, kind = Pulls(), with_fitted_beam(KINDS[name])
             for i in range(arguments.cubes):
-                cube, sources = simulated(KINDS[name], 1000 * arguments.seed + 100 * number + i)
-                compared(cube, sources, KINDS[name], networks, pulls)
+                cube, sources = simulated(kind, 1000 * arguments.seed + 100 * number + i)
+                compared(cube, sources, kind, networks, pulls)
             printed(name, pulls)
 
 

@@ -19,6 +19,7 @@ from napari_almadet.search.components import (
     SCALES,
     Sidelobes,
     fit_components,
+    gaussian,
     gaussian_response,
     peak_snr,
     peaks,
@@ -45,6 +46,7 @@ def without_sidelobes(
     psf: torch.Tensor | None = None,
     header_beam: np.ndarray | None = None,
     snr: torch.Tensor | None = None,
+    k: int | float = 1,
 ) -> tuple[NoiseUnits, Sidelobes | None]:
     """Take the sidelobes of bright sources off a cube.
 
@@ -63,6 +65,8 @@ def without_sidelobes(
         What bright sources are restored with: covariance along x and y in pixels², (2, 2); default: a round beam.
     snr
         From :func:`~napari_almadet.search.components.peak_snr`, where it is known already.
+    k
+        How many pixels of the file were averaged on a side.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def without_sidelobes(
     given, error = units, noise_map_error(units)
     units = replace(units, cube=units.cube * error)
     if psf is None:
-        psf = psf_of(units, snr, beam)
+        psf = psf_of(units, snr, beam, k)
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return given, None
@@ -103,10 +107,41 @@ def without_sidelobes(
         return given, None
     dirty = responses_at(places, [responses[scale] for scale in scales], units)
     restoring = np.eye(2) * (beam * gaussian_fwhm_to_sigma) ** 2 if header_beam is None else header_beam
-    seen = {s: gaussian_response(tuple(psf.shape), restoring, SCALES[s] * beam, psf.device) for s in set(scales)}
+    seen = {scale: restored(psf, restoring, SCALES[scale] * beam, k) for scale in set(scales)}
     clean = responses_at(places, [seen[scale] for scale in scales], units)
     sidelobes = Sidelobes(torch.cat(found), (dirty - clean) / error, torch.tensor(places, device=psf.device))
     return replace(given, cube=sidelobes.off(given.cube, given.valid)), sidelobes
+
+
+def restored(psf: torch.Tensor, beam: np.ndarray, fwhm: float, k: int | float) -> torch.Tensor:
+    """A round source of ``fwhm`` pixels as the clean beam shows it, as bright as one whose dirty image has a peak of 1.
+
+    The two beams' main lobes differ, and so do the peaks of a resolved source of the same flux; where it were restored
+    with the dirty image's peak, its flux would be too high by up to a tenth.
+
+    Parameters
+    ----------
+    psf
+        The dirty beam, shape (2 ny, 2 nx), its peak of 1 at [0, 0], as averaged pixels show it.
+    beam
+        The clean beam's covariance along x and y in pixels², (2, 2).
+    k
+        How many pixels of the file were averaged on a side.  The clean beam is averaged likewise: the difference
+        of the two images is taken off the file's own pixels, and in the main lobe it should be nothing.
+    """
+    averaged = beam + np.eye(2) * (1 - 1 / k**2) / 12 if k > 1 else beam  # variance of k points one k-th apart
+    intrinsic = np.eye(2) * (fwhm * gaussian_fwhm_to_sigma) ** 2
+    peak = float(np.sqrt(np.linalg.det(averaged) / np.linalg.det(averaged + intrinsic)))
+    image = gaussian_response(tuple(psf.shape), averaged, fwhm, psf.device)
+    return image * (peak / peak_of(psf, fwhm))
+
+
+def peak_of(psf: torch.Tensor, fwhm: float) -> float:
+    """Peak of the image that a PSF gives of a round Gaussian source of ``fwhm`` pixels and of unit flux."""
+    if not fwhm:
+        return float(psf[0, 0])
+    source = gaussian(tuple(psf.shape), fwhm, psf.device)
+    return float((psf * source).sum() / source.sum())
 
 
 def noise_map_error(units: NoiseUnits) -> torch.Tensor:

@@ -317,21 +317,61 @@ def resampled_psf(
     import torch
 
     if k > 1:
-        # centred on a pixel: of an even number the outer two count half
-        n = int(k)
-        kernel = np.ones(n) / n if n % 2 else np.r_[0.5, np.ones(n - 1), 0.5] / n
         for axis in (0, 1):
-            psf = ndimage.convolve1d(psf, kernel, axis, mode="constant")
-    at = [size // 2 + k * np.fft.fftfreq(2 * n, 1 / (2 * n)) for n, size in zip(shape, psf.shape, strict=True)]
-    image = ndimage.map_coordinates(psf, np.meshgrid(*at, indexing="ij"), order=3 if k < 1 else 1)
+            psf = ndimage.uniform_filter1d(psf, int(k), axis, mode="constant")
+    between = 0.5 if k > 1 and k % 2 == 0 else 0.0  # the middle of an even number of pixels lies between two
+    lags = (k * np.fft.fftfreq(2 * n, 1 / (2 * n)) for n in shape)
+    at = [size // 2 + between + lag for lag, size in zip(lags, psf.shape, strict=True)]
+    smooth = 3 if k < 1 or between else 1  # order of the spline
+    image = ndimage.map_coordinates(psf, np.meshgrid(*at, indexing="ij"), order=smooth)
     return torch.as_tensor(image / image[0, 0], dtype=torch.float32, device=device)
 
 
-def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float) -> torch.Tensor:
-    """The dirty beam as noise and bright sources of a cube tell it; ``snr`` as :func:`peak_snr` gives it."""
+def averaged_once(psf: torch.Tensor, k: int | float) -> torch.Tensor:
+    """The beam as sources show it where ``k`` pixels were averaged, from the autocorrelation of the averaged noise.
+
+    Averaging multiplies the transform of a source's image by that of the block, and the power of the noise by its
+    square.  Undone once, since a beam that is too wide makes sources too small, and their fluxes too low by some
+    percent.
+
+    Parameters
+    ----------
+    psf
+        Shape (2 ny, 2 nx), its peak of 1 at [0, 0].
+    k
+        Pixels averaged on a side; nothing is changed where it is 1 or less.
+    """
+    import torch
+
+    if k <= 1:
+        return psf
+    block_y, block_x = (torch.as_tensor(block_transform(n, int(k)), dtype=psf.dtype) for n in psf.shape)
+    block = (block_y[:, None] * block_x[: psf.shape[1] // 2 + 1]).to(psf.device)
+    answer = torch.fft.irfft2(torch.fft.rfft2(psf) / block, s=tuple(psf.shape))
+    return answer / answer[0, 0]
+
+
+def block_transform(n: int, k: int) -> np.ndarray:
+    """Transform of the mean of ``k`` pixels, at the n frequencies of an axis of averaged ones: Dirichlet's kernel."""
+    wave = np.pi * np.fft.fftfreq(n)
+    small = np.where(wave == 0, 1.0, k * np.sin(wave / k))
+    return np.where(wave == 0, 1.0, np.sin(wave) / small)
+
+
+def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float, k: int | float = 1) -> torch.Tensor:
+    """The dirty beam estimated from the noise and the bright sources of a cube.
+
+    Parameters
+    ----------
+    snr
+        As :func:`~napari_almadet.search.components.peak_snr` gives it.
+    k
+        How many pixels were averaged on a side.
+    """
     import torch
 
     psf, variance = noise_psf(units, beam)
+    psf = averaged_once(psf, k)
     places = without_point_symmetric(peaks(snr, max(LEAST_SNR, 0.3 * float(snr.max())), beam), snr)
     shown = beam_of_brightest(units, psf, places[0], beam)
     if shown is not None:

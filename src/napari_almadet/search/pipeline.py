@@ -346,7 +346,7 @@ def search_window(
         snr = peak_snr(upright)
         decision = decide(upright, beam, header_beam, snr)
     dirty = decision is None or decision.dirty
-    units, sidelobes = without_sidelobes(upright, beam, seen, header_beam, snr) if dirty else (upright, None)
+    units, sidelobes = without_sidelobes(upright, beam, seen, header_beam, snr, window.k) if dirty else (upright, None)
     if negated:
         units = replace(units, cube=-units.cube)
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
