@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.search.clean import noise_map_error, sidelobe_level, without_sidelobes
@@ -217,11 +218,12 @@ def test_a_given_beam_is_seen_as_an_averaged_cube_shows_it(k):
     at = k * block + k // 2
     image = truth[SIZE - at : SIZE - at + n * k, SIZE - at : SIZE - at + n * k]
     if k % 2 == 0:  # a block's middle lies between pixels
-        image = (image + np.roll(image, -1, 0) + np.roll(image, -1, 1) + np.roll(image, (-1, -1), (0, 1))) / 4
+        image = ndimage.fourier_shift(np.fft.rfft2(truth), -0.5, truth.shape[1])
+        image = np.fft.irfft2(image, s=truth.shape)[SIZE - at : SIZE - at + n * k, SIZE - at : SIZE - at + n * k]
     averaged = image.reshape(n, k, n, k).mean(axis=(1, 3))
     psf = resampled_psf(truth[1:, 1:].astype(np.float32), k, (n, n)).numpy()
     seen = psf[np.arange(n)[:, None] - block, np.arange(n) - block]
-    assert np.abs(seen - averaged / averaged[block, block])[: n - 2, : n - 2].max() < 0.03
+    assert np.abs(seen - averaged / averaged[block, block])[: n - 2, : n - 2].max() < 0.015
 
 
 def test_a_dirty_beam_is_read_and_one_of_other_pixels_refused(tmp_path):

@@ -358,19 +358,27 @@ def block_transform(n: int, k: int) -> np.ndarray:
     return np.where(wave == 0, 1.0, np.sin(wave) / small)
 
 
-def psf_of(units: NoiseUnits, snr: torch.Tensor, beam: float, k: int | float = 1) -> torch.Tensor:
+def psf_of(
+    units: NoiseUnits, snr: torch.Tensor, beam: float, k: int | float = 1, residual: NoiseUnits | None = None
+) -> torch.Tensor:
     """The dirty beam estimated from the noise and the bright sources of a cube.
 
     Parameters
     ----------
+    units
+        The cube in noise units.
     snr
         As :func:`~napari_almadet.search.components.peak_snr` gives it.
+    beam
+        FWHM in pixels.
     k
         How many pixels were averaged on a side.
+    residual
+        The cube without its bright sources, where it is known: only noise is in it.
     """
     import torch
 
-    psf, variance = noise_psf(units, beam)
+    psf, variance = noise_psf(units if residual is None else residual, beam)
     psf = averaged_once(psf, k)
     places = without_point_symmetric(peaks(snr, max(LEAST_SNR, 0.3 * float(snr.max())), beam), snr)
     shown = beam_of_brightest(units, psf, places[0], beam)
