@@ -134,7 +134,7 @@ def test_a_neighbour_whose_box_reaches_in_is_not_found_twice(planes_of, cube_of,
     detections = detect(cube_of(planes_of(sources, shape=(128, 64, 64), seed=8)), SMALL, networks=both)
     assert [c.id for c in detections.kept] == [1, 2]
     assert all(matched(detections.kept, sources))
-    assert any(reason.endswith("is candidate 2's") for reason in detections.kept[0].reasons)
+    assert any(reason.endswith("belongs to candidate 2") for reason in detections.kept[0].reasons)
 
 
 @pytest.mark.parametrize("n_channels", [20, 64, 129, 400])

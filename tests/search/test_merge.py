@@ -238,7 +238,7 @@ def test_mentions_of_a_neighbour_follow_its_number():
     assert [f.candidate.id for f in (a, b, c)] == [1, 2, 3]
     assert (c.y, c.x) == (20, 53.2)
     assert a.candidate.decisions == [Decision("line_of_another", {"channel": 7}, (3,))]
-    assert b.candidate.reasons == ["found: the line at channel 2 of candidate 2 comes from 3.0 px away"]
+    assert b.candidate.reasons == ["found: the line at channel 2 of candidate 2 peaks 3.0 px away from it"]
 
 
 def test_twins_are_each_others_nearest():

@@ -1,4 +1,4 @@
-"""Components of bright sources: where they are, how wide, and the spectrum of each, fitted through the dirty beam."""
+"""Components of bright sources: position, width and spectrum of each, fitted with the dirty beam."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     import torch
 
 
-LEAST_SNR = 8.0  # of a source whose sidelobes are worth taking off
-SCALES = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.6)  # FWHM of a component in beams
-MAIN_LOBE = 1.2  # beams from a component's place: as far reaches the source itself
-COARSE_WIDTHS = (1.0, 4.0, 16.0)  # channels: a bright line is seen with any width like its own
+# Chosen by eye on simulated dirty cubes.
+LEAST_SNR = 8.0  # of sources whose sidelobes are subtracted: first sidelobes of a tenth are then near the noise
+SCALES = (0.0, 0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.6)  # beams, FWHM of components
+MAIN_LOBE = 1.2  # beams, radius around a component that belongs to the source itself, not to its sidelobes
+COARSE_WIDTHS = (1.0, 4.0, 16.0)  # channels, line widths for finding bright sources: factors of 4 lose little S/N
 
 
 @dataclass(frozen=True)
 class Sidelobes:
-    """What was taken off a cube: the sum of ``spectra`` (n, channels) times ``images`` (n, ny, nx), in noise units.
+    """Subtracted sidelobes: the sum of ``spectra`` (n, channels) times ``images`` (n, ny, nx), in noise units.
 
-    ``places`` are the components', (n, 2) as (y, x); those of one source lie close together.
+    ``places`` are the positions of the components, (n, 2) as (y, x); those of one source lie close together.
     """
 
     spectra: torch.Tensor
@@ -41,7 +42,7 @@ class Sidelobes:
         return (self.spectra.T @ self.images.flatten(1)).reshape(-1, *self.images.shape[1:])
 
     def off(self, cube: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-        """A cube (channels, ny, nx) without them where it is ``valid`` (ny, nx), in one pass."""
+        """A cube (channels, ny, nx) less these sidelobes where it is ``valid`` (ny, nx), in one pass."""
         import torch
 
         flat, images = cube.flatten(1), (self.images * valid).flatten(1)
@@ -55,7 +56,7 @@ class Sidelobes:
 
 
 def within(places: list[tuple[int, int]], reaches: list[float], image: torch.Tensor) -> torch.Tensor:
-    """Pixels of an image (ny, nx) not farther from one of the places than its reach."""
+    """Pixels of an image (ny, nx) within a given distance of any of the positions."""
     import torch
 
     ny, nx = image.shape
@@ -79,7 +80,7 @@ def _line(n: int, fwhm: float, device: torch.device | None) -> torch.Tensor:
 
 
 def gaussian_response(shape: tuple[int, ...], beam: np.ndarray, fwhm: float, device: Any = None) -> torch.Tensor:
-    """A round Gaussian source of ``fwhm`` pixels as a beam shows it, its peak of 1 at [0, 0] of a periodic grid.
+    """A round Gaussian source of ``fwhm`` pixels convolved with the beam, unit peak at [0, 0] of a periodic grid.
 
     The beam is its covariance along x and y in pixels², (2, 2).
     """
@@ -91,12 +92,12 @@ def gaussian_response(shape: tuple[int, ...], beam: np.ndarray, fwhm: float, dev
 
 
 class Responses(Sequence["torch.Tensor"]):
-    """How a PSF shows sources of all :data:`SCALES`, each made when it is asked for: most never are.
+    """Sources of all :data:`SCALES` convolved with the PSF, each computed when it is first needed.
 
     Parameters
     ----------
     psf
-        Shape (2 ny, 2 nx), its peak of 1 at [0, 0].
+        Shape (2 ny, 2 nx), with unit peak at [0, 0].
     beam
         FWHM in pixels.
     """
@@ -137,7 +138,7 @@ class Responses(Sequence["torch.Tensor"]):
 
 
 def responses_of(psf: torch.Tensor, beam: float) -> Responses:
-    """How the PSF shows sources of all :data:`SCALES`."""
+    """Sources of all :data:`SCALES` convolved with the PSF."""
     return Responses(psf, beam)
 
 
@@ -152,7 +153,7 @@ def near(responses: Sequence[torch.Tensor], reach: int) -> torch.Tensor:
 
 
 def widened(psf: torch.Tensor, fwhm: float) -> torch.Tensor:
-    """How the PSF shows a round Gaussian source of ``fwhm`` pixels, its peak 1; the PSF itself for 0."""
+    """A round Gaussian source of ``fwhm`` pixels convolved with the PSF, normalised to unit peak; the PSF for 0."""
     import torch
 
     if not fwhm:
@@ -165,7 +166,7 @@ def widened(psf: torch.Tensor, fwhm: float) -> torch.Tensor:
 
 
 def responses_at(places: list[tuple[int, int]], responses: Sequence[torch.Tensor], units: NoiseUnits) -> torch.Tensor:
-    """Each response moved to its place, shape (n, ny, nx)."""
+    """Each response shifted to its position, shape (n, ny, nx)."""
 
     ny, nx = units.valid.shape
     moved = units.cube.new_empty(len(places), ny, nx)
@@ -182,14 +183,14 @@ def responses_at(places: list[tuple[int, int]], responses: Sequence[torch.Tensor
 
 
 def peak_snr(units: NoiseUnits) -> torch.Tensor:
-    """The higher of a place's SNRs in the stack and in its best line."""
+    """The higher of the S/N in the stacked image and in the best line, at each position."""
     import torch
 
     return torch.maximum(stack_snr(units), highest_snr(units, COARSE_WIDTHS))
 
 
 def peaks(snr: torch.Tensor, threshold: float, beam: float) -> list[tuple[int, int]]:
-    """Places of local maxima over a threshold, no two within a beam."""
+    """Positions of local maxima above a threshold, no two within a beam."""
     import torch
 
     reach = max(1, round(beam))
@@ -200,12 +201,12 @@ def peaks(snr: torch.Tensor, threshold: float, beam: float) -> list[tuple[int, i
 def fit_components(
     units: NoiseUnits, places: list[tuple[int, int]], responses: Sequence[torch.Tensor], beam: float
 ) -> tuple[list[int], torch.Tensor]:
-    """Sizes and spectra of sources at some places, each fitted in the presence of the others.
+    """Sizes and spectra of sources at given positions, fitted simultaneously.
 
     Returns
     -------
     scales, spectra
-        Which of the responses fits each main lobe best; shape (n, channels).
+        Index of the response that fits each main lobe best; spectra of shape (n, channels).
     """
     import torch
 

@@ -1,8 +1,8 @@
-"""Where windows are searched: in this process one after the other, or on a cluster of dask.distributed.
+"""Run the search of windows: one after another in this process, or on a dask.distributed cluster.
 
-A window's search is one function of the window and the cube, and needs nothing of other windows.  So a cluster runs
-the same function on the same windows; each of its workers opens the cube by its path and loads the networks
-once.  What a worker had done when it died, another does again.
+The search of a window is a function of the window and the cube only.  A cluster runs the same function on the same
+windows; each worker opens the cube by its path and loads the networks once.  If a worker dies, another one repeats its
+work.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 def each(
     task: InSteps[..., Any], items: Sequence, *shared: Any, stage: str, client: Client | None = None
 ) -> Generator[Progress, None, list]:
-    """What a task makes of every item: ``[task(item, *shared) for item in items]``.
+    """Apply a task to every item: ``[task(item, *shared) for item in items]``.
 
     Parameters
     ----------
     task
         A function made by :func:`~napari_almadet.progress.in_steps`.
     shared
-        Its other arguments, from :func:`scatter` what is large.
+        Its other arguments; large ones from :func:`scatter`.
     stage
-        What the progress is called on a cluster; here, that of the task itself is passed on.
+        Name of the progress on a cluster; in this process, the progress of the task itself is passed on.
     client
-        Of the cluster; None: this process.
+        Of the cluster; None for this process.
     """
     if client is None:
         return (yield from each_here(task, items, *shared))
@@ -45,7 +45,7 @@ def each(
     try:
         yield Progress(stage, 0, len(items))
         for done, future in enumerate(as_completed(list(futures)), 1):
-            results[futures.pop(future)] = future.result()  # and the workers need not keep it any longer
+            results[futures.pop(future)] = future.result()  # so that the workers can free it
             yield Progress(stage, done, len(items))
     finally:
         client.cancel(list(futures))
@@ -66,7 +66,7 @@ def _followed_by(where: str, stage: str) -> str:
 
 
 def scatter(cube: Cube, client: Client | None) -> Any:
-    """A cube as an argument of tasks: on a cluster, one that every worker opens once, by its path.
+    """A cube as an argument of tasks; on a cluster, every worker opens it once, by its path.
 
     Raises
     ------

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 # The range of the training data, see napari_almadet.training.fields.
 BEAMS = (2.5, 6.5)  # FWHM in averaged pixels
-SAMPLED = 2.0  # pixels of the cube that a beam has at least, so that it can be interpolated
+SAMPLED = 2.0  # pixels per beam, minimum for interpolation; derived: the Nyquist limit
 LEAST_CHANNELS = 24
-MOST_CORRELATION = 1.8  # rms of wide lines over that of independent channels
-MOST_DIPS = 1e-4  # share of voxels under -5 sigma; 3e-7 in Gaussian noise
+MOST_CORRELATION = 1.8  # rms of wide lines relative to independent channels
+MOST_DIPS = 1e-4  # fraction of voxels below -5 sigma; Gaussian noise has 3e-7; chosen by eye
 
 
 def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[NoiseSummary]) -> list[str]:
-    """What about a cube lies outside the range of the training data, one sentence each."""
+    """Properties of a cube that are outside the range of the training data, one sentence each."""
     said = []
     if fwhm / k > BEAMS[1]:
         said.append(

@@ -1,18 +1,19 @@
-"""What the cube says about each place of the sky, in units of its noise: the images that Source Finder looks at.
+"""Step 1: the input images of Source Finder, in units of the noise: the stacked image and the line maps.
 
-The paper stacks all channels and stretches the image to [0, 1].  Here a place is judged by
-what stands out of the noise: in the stack, and in the channels of a line, whichever fits
-best.  All is linear in the cube up to the last step, so that the noise of every image is known:
+The paper stacks all channels and stretches the image to [0, 1].  Here the S/N is computed at each position, both in the
+stacked image and in the best-fitting line.  All steps but the last are linear in the cube, so that the noise of every
+image is known:
 
-* the cube is averaged over square blocks of pixels, to some four of them a beam;
-* it is divided by its noise, channel by channel and place by place, which is told from the
-  differences of channels, in which continuum, sidelobes and all else that is steady cancels;
-* the stack is the mean over the channels weighted for a flat spectrum;
-* the line maps are the highest response to a bank of Gaussian lines of several widths, the
-  matched filter that MF3D and LineSeeker (Gonzalez-Lopez et al. 2019) look for lines with; long
-  spectra are searched in overlapping bands, for wide lines with several channels averaged.
+* the cube is averaged over square blocks of pixels, to about four pixels per beam;
+* it is divided by its noise at each channel and position, which is estimated from differences between channels, where
+  continuum, sidelobes and everything else that is constant cancels;
+* the stacked image is the mean over the channels, weighted for a flat spectrum;
+* the line maps are the highest response to a bank of Gaussian lines of several widths, i.e. a matched filter, as in
+MF3D
+  and LineSeeker (Gonzalez-Lopez et al. 2019); long spectra are searched in overlapping bands, and for wide lines with
+  several channels averaged.
 
-Arrays are torch tensors, so that the work is done where the networks are.
+Arrays are torch tensors on the device of the networks.
 """
 
 from __future__ import annotations
@@ -34,15 +35,16 @@ if TYPE_CHECKING:
     from napari_almadet.search.noise_units import NoiseUnits
 
 
-# channels, FWHM of the lines looked for
+# channels, FWHM of the lines in the bank
 WIDTHS = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 32.0, 50.0, 80.0, 125.0)
-WIDEST = 0.25  # of the band: wider ones are not told from the continuum
-NARROW = 32.0  # channels; wider lines lose to the baseline of one of several bands, and wait for averaged channels
-BAND = 512  # channels searched at once; of more, in overlapping bands, and for wider lines averaged by
-REACH = 5.0  # standard deviations of a line, beyond which it is nothing: 4e-6 of its peak
-LINES_AT_ONCE = 32  # lines that are looked for together
-PIXELS_AT_ONCE = 1024  # whose responses are held at a time
-AVERAGED = 4  # channels, and again by as many
+WIDEST = 0.25  # of the band: wider lines cannot be distinguished from continuum; chosen by eye
+# Channels; in one of several bands, wider lines lose flux to the baseline and are left to averaged channels
+NARROW = 32.0
+BAND = 512  # channels searched at once; longer spectra are cut into overlapping bands; chosen for speed
+REACH = 5.0  # standard deviations of a line beyond which it is negligible; derived: 4e-6 of its peak
+LINES_AT_ONCE = 32  # lines computed together; chosen for speed
+PIXELS_AT_ONCE = 1024  # pixels whose responses are in memory at a time; chosen for speed
+AVERAGED = 4  # channels averaged for wide lines, repeatedly; chosen for speed
 MAPS = (
     "stack",
     "stack, sidelobes included",
@@ -59,7 +61,7 @@ MAPS = (
 class Band:
     """A part of spectra that is searched for lines at once: ``values`` (channels, ...), their ``rms``, the ``widths``.
 
-    Its channel c is channel ``first + factor * c`` of the whole.
+    Channel c of the band is channel ``first + factor * c`` of the whole spectrum.
     """
 
     values: torch.Tensor
@@ -70,11 +72,11 @@ class Band:
 
 
 def bands(values: torch.Tensor, rms: torch.Tensor, widths: tuple[float, ...] = WIDTHS) -> Iterator[Band]:
-    """The bands that spectra in noise units are searched in: one for up to :data:`BAND` channels.
+    """The bands in which spectra in noise units are searched: a single one for up to :data:`BAND` channels.
 
-    Longer spectra are cut into bands of that many, a quarter of which overlaps with the next, for lines of up to
-    :data:`NARROW` channels.  For wider lines :data:`AVERAGED` channels are made one, weighted for a flat
-    spectrum, and so on, up to a quarter of the whole.
+    Longer spectra are cut into bands of that length, each overlapping the next by a quarter, for lines of up to
+    :data:`NARROW` channels.  For wider lines, groups of :data:`AVERAGED` channels are averaged, weighted for a flat
+    spectrum, repeatedly, up to lines a quarter of the whole band wide.
 
     Parameters
     ----------
@@ -101,9 +103,9 @@ def bands(values: torch.Tensor, rms: torch.Tensor, widths: tuple[float, ...] = W
 
 
 def averaged(values: torch.Tensor, rms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spectra (channels, ...) in noise units with :data:`AVERAGED` channels made one, and the noise of these.
+    """Spectra (channels, ...) in noise units averaged over groups of :data:`AVERAGED` channels, and their noise.
 
-    A last, incomplete group is left out.
+    A last, incomplete group is dropped.
     """
     n = len(values) // AVERAGED
     weight = (1 / rms[: n * AVERAGED]).reshape(n, AVERAGED)
@@ -119,8 +121,8 @@ def averaged(values: torch.Tensor, rms: torch.Tensor) -> tuple[torch.Tensor, tor
 class Bank:
     """A bank of lines: ``lines`` (lines, channels) of unit noise, their ``centre`` and ``width`` (lines,).
 
-    ``lines`` are ``shapes`` that are zero but near their centre, without what the ``baseline`` (channels, 0 or 2) has
-    of them, so that ``lines @ x`` is ``shapes @ (x - baseline @ baseline.T @ x)``.
+    ``lines`` are ``shapes``, which are zero except near their centre, orthogonalised to the ``baseline``
+    (channels, 0 or 2), so that ``lines @ x`` is ``shapes @ (x - baseline @ baseline.T @ x)``.
     """
 
     lines: torch.Tensor
@@ -130,7 +132,7 @@ class Bank:
     baseline: torch.Tensor
 
     def groups(self) -> list[tuple[slice, slice]]:
-        """Some lines at a time, and the channels in which their shapes are more than nothing."""
+        """Groups of lines, and the channels in which their shapes are not negligible."""
         peak = self.shapes.amax(dim=1, keepdim=True)
         inside = (self.shapes > float(np.exp(-0.5 * REACH**2)) * peak).cpu().numpy()
         inside[~inside.any(axis=1)] = True  # of lines with no shape
@@ -141,14 +143,14 @@ class Bank:
         return groups
 
     def flat(self, spectra: torch.Tensor) -> torch.Tensor:
-        """Spectra (channels, n) without their baselines."""
+        """Baseline-subtracted spectra (channels, n)."""
         return spectra - self.baseline @ (self.baseline.T @ spectra)
 
 
 def templates(
     n_channels: int, rms: torch.Tensor, widths: tuple[float, ...] = WIDTHS
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The bank of lines: Gaussians of all widths and centres, free of any constant or slope, of unit noise.
+    """The bank of lines: Gaussians of all widths and centres, orthogonal to constant and slope, of unit noise.
 
     Parameters
     ----------
@@ -168,7 +170,7 @@ def templates(
 
 
 def bank_of(n_channels: int, rms: torch.Tensor, widths: tuple[float, ...] = WIDTHS) -> Bank:
-    """The lines of :func:`templates` with what they are made of."""
+    """The lines of :func:`templates` with their shapes and baseline."""
     import torch
 
     channel = torch.arange(n_channels, dtype=torch.float32, device=rms.device)
@@ -202,20 +204,20 @@ class LineMaps:
     channel: torch.Tensor
     width: torch.Tensor
     negative: torch.Tensor
-    correlation: float  # how much noisier the widest lines are than independent channels would make them
+    correlation: float  # noise of the widest lines relative to that expected for independent channels
 
 
 def highest_snr(units: NoiseUnits, widths: tuple[float, ...] = WIDTHS) -> torch.Tensor:
-    """The ``snr`` of :func:`line_maps` alone, in less time: shape (ny, nx)."""
+    """Only the ``snr`` of :func:`line_maps`, which is faster: shape (ny, nx)."""
     return _line_maps(units, widths, only_snr=True).snr
 
 
 def line_maps(units: NoiseUnits, widths: tuple[float, ...] = WIDTHS) -> LineMaps:
-    """Response of every place to the bank of lines, reduced to the highest and the lowest.
+    """Response of every position to the bank of lines, reduced to the highest and the lowest.
 
-    Each width's responses are divided by their own robust spread where that is over 1: neighbouring
-    channels often share some of their noise, and wide lines then have more of it.  In spectra of more than
-    :data:`BAND` channels the highest of noise is higher, as more lines are tried; the SNRs are :func:`as_in_one_band`.
+    The responses of each width are divided by their robust spread if it exceeds 1: neighbouring channels are often
+    correlated, which makes wide lines noisier.  In spectra of more than :data:`BAND` channels the highest response of
+    noise is higher, because more lines are tried; the SNRs are corrected for this by :func:`as_in_one_band`.
     """
     return _line_maps(units, widths)
 
@@ -251,11 +253,11 @@ def _line_maps(units: NoiseUnits, widths: tuple[float, ...], only_snr: bool = Fa
 def band_maps(
     band: Band, quiet: torch.Tensor, only_snr: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, float]:
-    """Of one band of a cube: best line's SNR, channel and width, the lowest response, and the widest's spread.
+    """SNR, channel and width of the best line in one band, the lowest response, and the spread of the widest lines.
 
-    Images are flat; ``quiet`` are indices of pixels without a bright source, whose responses tell the spread.
-    Each group of lines is looked for in the channels where it is; that is a quarter of the work of all lines in all.
-    With ``only_snr`` channel, width and lowest response are 0.
+    Images are flattened; ``quiet`` are indices of pixels without a bright source, from which the spread is estimated.
+    Each group of lines is evaluated only in its own channels, which saves three quarters of the work.
+    With ``only_snr``, channel, width and lowest response are 0.
     """
     import torch
 
@@ -296,7 +298,7 @@ def band_maps(
 
 
 def spreads(bank: Bank, spectra: torch.Tensor) -> torch.Tensor:
-    """Robust spread of each line's responses to spectra (channels, n), of all of its width: (lines,), 1 at least."""
+    """Robust spread of the responses of all lines of a width to spectra (channels, n): (lines,), at least 1."""
     import torch
 
     widths = bank.width.unique()
@@ -315,10 +317,10 @@ def spreads(bank: Bank, spectra: torch.Tensor) -> torch.Tensor:
 
 
 def as_in_one_band(snr: torch.Tensor, n_channels: int) -> torch.Tensor:
-    """The SNR of a best line that is as unlikely to be noise as in a spectrum of :data:`BAND` channels.
+    """The SNR that would be as unlikely in noise if the spectrum had :data:`BAND` channels.
 
-    Of n tries in Gaussian noise the highest is about s with n exp(-s^2 / 2) constant, so that 2 ln(n / BAND)
-    comes off the square.  It is the SNR itself in shorter spectra, and nearly that of any bright line.
+    The highest of n trials in Gaussian noise is about s with n exp(-s^2 / 2) constant, so 2 ln(n / BAND) is subtracted
+    from the square.  Shorter spectra are not changed, and bright lines hardly.
     """
     if n_channels <= BAND:
         return snr
@@ -340,7 +342,7 @@ def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> tuple[torch.Tensor,
     units
         The cube without sidelobes.
     raw
-        The cube as it was.
+        The cube before sidelobes were subtracted.
     beam
         FWHM in pixels of the two.
     """
@@ -348,7 +350,7 @@ def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> tuple[torch.Tensor,
 
     lines = line_maps(units)
     valid = units.valid.float()
-    said = lines.snr > 3  # a place without any line has one of random channel and width
+    said = lines.snr > 3  # without a line, channel and width are random
     images = torch.stack(
         [
             compress(stack_snr(units, lines.correlation)),

@@ -1,4 +1,4 @@
-"""Step 10 for the raw detections of a window: each measured in one cutout, together with its neighbours."""
+"""Step 10 for the raw detections of a window: each is measured in one cutout, together with its neighbours."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from napari_almadet.measure.noise import Noise
     from napari_almadet.settings import Settings
 
-WIDER = 1.6  # times as wide is a cutout in which a mask had no room
-ROUNDS = 4  # of widening
-COPIES = 12  # of a cutout that measuring takes
+WIDER = 1.6  # factor by which a cutout is enlarged if the mask does not fit; chosen by eye
+ROUNDS = 4  # maximum number of enlargements; derived: 1.6^4 = 6.6 times the first cutout
+COPIES = 12  # copies of a cutout that the measurement needs in memory
 
 
 def measure_finds(
@@ -37,10 +37,10 @@ def measure_finds(
     settings: Settings,
     brief: bool = False,
 ) -> Generator[Progress, None, None]:
-    """Measure the chosen of the finds of a window, the brightest first.
+    """Measure chosen detections of a window, the brightest first.
 
-    A find that lies in the mask of a brighter one, which no sum of separate sources explains, is a part of it: it is
-    dropped, with the object as its ``parent``.
+    A detection in the mask of a brighter one whose emission is not explained by separate sources is part of that
+    object: it is dropped, with the object as its ``parent``.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def measure_finds(
     stacked
         The dirty image of the window.
     brief
-        Measure nothing but places and fluxes, as of the dropped.
+        Measure only positions and fluxes, as for dropped candidates.
     """
     shapes: dict[int, Shape] = {}  # of what has been measured, by the find's identity, in the cube's pixels
     order = sorted(chosen, key=lambda find: (find.candidate.status is Status.DROPPED, -find.features.snr_both))
@@ -76,10 +76,10 @@ def measured(
     thorough: bool,
     shapes: dict[int, Shape],
 ) -> tuple[Measured, list[RawDetection], float]:
-    """Measure one find, in a cutout as large as its mask needs.
+    """Measure one detection, in a cutout as large as its mask needs.
 
-    Returns also the finds whose middle lies in it, and the sum over its box.  What it is like is added to ``shapes``,
-    for its neighbours to be parted from it.
+    Also returns the detections whose centre is in the cutout, and the sum over its box.  Its shape is added to
+    ``shapes``, so that its neighbours can be separated from it.
     """
     beam = find.beam
     half = int(np.ceil(max(seed_of(find).half + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
@@ -95,7 +95,7 @@ def measured(
         if thorough and made.method == "mask" and reaches_border(made, cutout, cube) and fits:
             half = larger
         elif thorough and made.method == "mask" and not merge and len(near) > 1:
-            merge = True  # it is no sum of separate Gaussians: does it hang together with others?
+            merge = True  # not a sum of separate Gaussians: is it connected with others?
         else:
             break
     if find.candidate.kind == "both" and made.method != "mask" and is_isolated(find, kept):
@@ -107,10 +107,11 @@ def measured(
 
 
 def place_by_line_and_continuum(find: RawDetection, made: Measured) -> None:
-    """Give a candidate with a line and continuum the place where both together are brightest.
+    """Set the position of a candidate with line and continuum to where both together are brightest.
 
-    The fit weights the image with the line alone.  :func:`~napari_almadet.search.positions.best_place` weights it with
-    the whole spectrum; the error of a place goes as one over the S/N (Condon 1997), and that of both is higher.
+    The fit weights the image with the line only.  :func:`~napari_almadet.search.positions.best_place` weights it with
+    the whole spectrum; the error of a position is inversely proportional to the S/N (Condon 1997), which is then
+    higher.
     """
     candidate, both = find.candidate, find.features.snr_both
     if not 0 < made.line_snr < both:
@@ -121,12 +122,12 @@ def place_by_line_and_continuum(find: RawDetection, made: Measured) -> None:
 
 
 def as_measured(seed: Seed, shape: Shape | None) -> Seed:
-    """A neighbour's seed with the place and shape that were measured, if they were."""
+    """The seed of a neighbour with its measured position and shape, if available."""
     return seed if shape is None else replace(seed, x=shape.x, y=shape.y, matrix=shape.matrix)
 
 
 def region(cube: Cube, find: RawDetection, noise: Noise, half: int, beam: float) -> Cutout:
-    """The cube about a find, less the sidelobes, with its noise; no more of it than there is."""
+    """The cube around a detection, less sidelobes, with its noise; clipped to the field."""
     ny, nx = cube.shape[1:]
     y, x = round(find.y), round(find.x)
     y0, y1, x0, x1 = max(0, y - half), min(ny, y + half + 1), max(0, x - half), min(nx, x + half + 1)
@@ -137,13 +138,13 @@ def region(cube: Cube, find: RawDetection, noise: Noise, half: int, beam: float)
 
 
 def inside(find: RawDetection, cutout: Cutout) -> bool:
-    """Whether a find's middle lies in a cutout."""
+    """Whether the centre of a detection is in a cutout."""
     (y0, x0), (ny, nx) = cutout.origin, cutout.planes.shape[1:]
     return -0.5 <= find.y - y0 < ny - 0.5 and -0.5 <= find.x - x0 < nx - 0.5
 
 
 def reaches_border(made: Measured, cutout: Cutout, cube: Cube) -> bool:
-    """Whether a mask touches a border of its cutout that is none of the field."""
+    """Whether a mask touches an edge of its cutout that is not an edge of the field."""
     footprint = np.asarray(made.parts.mask.any(axis=0))
     (y0, x0), (ny, nx), (height, width) = cutout.origin, cutout.planes.shape[1:], cube.shape[1:]
     return bool(
@@ -155,7 +156,7 @@ def reaches_border(made: Measured, cutout: Cutout, cube: Cube) -> bool:
 
 
 def seed_of(find: RawDetection) -> Seed:
-    """A find as measuring needs it."""
+    """A detection as input of the measurement."""
     lines = tuple((peak.centre, peak.fwhm) for peak in find.candidate.peaks)
     return Seed(
         float(find.x),
@@ -169,7 +170,7 @@ def seed_of(find: RawDetection) -> Seed:
 
 
 def absorb(find: RawDetection, parts: Sequence[RawDetection]) -> None:
-    """Make other finds parts of an object."""
+    """Make other detections parts of an object."""
     candidate = find.candidate
     for part in parts:
         other = part.candidate
@@ -179,7 +180,7 @@ def absorb(find: RawDetection, parts: Sequence[RawDetection]) -> None:
 
 
 def drop_negative(candidate: Candidate, boxed: float) -> None:
-    """Drop a candidate whose line or continuum is negative, by itself or with the bowl that it lies in."""
+    """Drop a candidate whose line or continuum flux is negative, as in a bowl."""
     own = candidate.f_cont if candidate.kind == "continuum" else candidate.f_sum
     flux = own if own < 0 else boxed
     if flux < 0 and candidate.kind != "both" and candidate.status is not Status.DROPPED:

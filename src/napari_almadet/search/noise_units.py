@@ -1,6 +1,7 @@
-"""A cube in units of its noise: averaged to some four pixels a beam, divided by the noise of each channel and place.
+"""Noise normalisation: the cube averaged to about four pixels per beam and divided by its noise.
 
-The noise is estimated from differences of channels, in which continuum, sidelobes and all else that is steady cancels.
+The noise of each channel and position is estimated from differences between channels, in which continuum, sidelobes and
+everything else that is constant cancels.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 
 Values = TypeVar("Values", np.ndarray, "torch.Tensor")
 
-PIXELS_PER_BEAM = 4.0  # after averaging; 3 to 6 come of it, and a beam is well sampled by 2.5
-PIXELS = 4096  # whose differences are sorted at a time
-FEWEST_PIXELS = 2.5  # a beam; where it has fewer, every pixel is interpolated to four
+PIXELS_PER_BEAM = 4.0  # target after averaging, which gives 3 to 6; as in the training data
+PIXELS = 4096  # whose differences are sorted at a time; chosen for speed
+# Per beam; with fewer, each pixel is interpolated to 2 x 2; derived: Nyquist sampling of a Gaussian
+FEWEST_PIXELS = 2.5
 
 
 @dataclass(frozen=True)
 class NoiseUnits:
     """A window of a cube in units of its noise.
 
-    ``cube`` has shape (channels, ny, nx) and noise of variance 1, 0 where there is no data.
-    ``valid`` (ny, nx) is True where there is.  ``rms`` (channels,) times ``rms_map``
-    (ny, nx) is the noise in the cube's unit that it was divided by; channels without data
-    have been left out, ``channels`` holds the numbers of the others.
+    ``cube`` has shape (channels, ny, nx) and noise of variance 1; it is 0 where there is no data.
+    ``valid`` (ny, nx) is True where there is data.  It was divided by the noise ``rms`` (channels,) times ``rms_map``
+    (ny, nx), in the cube's unit.  Channels without data are omitted; ``channels`` has the numbers of the others.
     """
 
     cube: torch.Tensor
@@ -42,12 +43,12 @@ class NoiseUnits:
     channels: torch.Tensor
 
     def differences(self) -> torch.Tensor:
-        """Differences of channels, where only noise is left but for lines; variance 2."""
+        """Differences between channels, which contain only noise and lines; the noise has variance 2."""
         return differences(self.cube)
 
 
 def binning(beam_fwhm: float) -> int | float:
-    """How many pixels are averaged, on a side, for a beam of so many pixels FWHM (its geometric mean).
+    """Side of the blocks of pixels to average, for a given FWHM of the beam in pixels (geometric mean).
 
     It is 0.5 for a beam of fewer than :data:`FEWEST_PIXELS`: each pixel is interpolated to 2 x 2.
     """
@@ -55,15 +56,15 @@ def binning(beam_fwhm: float) -> int | float:
 
 
 def resample(planes: np.ndarray, k: int | float) -> np.ndarray:
-    """Bring planes (..., y, x) to pixels ``k`` times as wide, see :func:`binning`: float32."""
+    """Resample planes (..., y, x) to pixels ``k`` times as wide, see :func:`binning`: float32."""
     return interpolate(planes) if k < 1 else average(planes, int(k))
 
 
 def interpolate(planes: np.ndarray) -> np.ndarray:
     """Interpolate every pixel of planes (..., y, x) to 2 x 2, by cubic splines; NaN where the pixel has no data.
 
-    The new pixels lie a quarter of a pixel from the old one's centre, one in each direction, so that all have the same
-    share of its noise.
+    The new pixels are a quarter of a pixel from the centre of the old one, one in each direction, so that all have the
+    same noise.
     """
     known = np.isfinite(planes)
     flat = np.where(known, planes, 0).astype(np.float32).reshape(-1, *planes.shape[-2:])
@@ -74,7 +75,7 @@ def interpolate(planes: np.ndarray) -> np.ndarray:
 
 
 def average(planes: np.ndarray, k: int) -> np.ndarray:
-    """Average planes (..., y, x) over blocks of k x k pixels; blocks at the far edges may be cut off short.
+    """Average planes (..., y, x) over blocks of k x k pixels; blocks at the far edges may be incomplete.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def average(planes: np.ndarray, k: int) -> np.ndarray:
 
 
 def block_sums(planes: np.ndarray, k: int) -> np.ndarray:
-    """Sums of planes (..., y, x) over blocks of k x k pixels: k passes over each axis, quicker than one over blocks."""
+    """Sums of planes (..., y, x) over blocks of k x k pixels; k passes along each axis are fastest."""
     for axis in (-2, -1):
         first, *others = (planes[..., i::k, :] if axis == -2 else planes[..., i::k] for i in range(k))
         planes = first.copy()
@@ -106,7 +107,7 @@ def block_sums(planes: np.ndarray, k: int) -> np.ndarray:
 
 
 def lag_of(n_channels: int) -> int:
-    """How far channels are apart whose differences tell the noise: neighbours may share theirs; less in short cubes."""
+    """Distance of the channels whose differences give the noise; neighbours may be correlated. Less in short cubes."""
     return min(3, n_channels // 4) or 1
 
 
@@ -119,8 +120,8 @@ def differences(cube: Values) -> Values:
 def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | None = None) -> NoiseUnits:
     """Divide a cube by its noise.
 
-    The noise is taken for the product of a level for each channel and a smooth map, as a
-    primary-beam correction leaves it.  Both are medians of absolute differences of channels.
+    The noise is modelled as the product of a level for each channel and a smooth map, as after a primary-beam
+    correction.  Both are medians of absolute differences between channels.
 
     Parameters
     ----------
@@ -129,13 +130,13 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
     beam
         FWHM in pixels.
     profile
-        How the noise is known to vary across the field, shape (ny, nx), where it is steeper than a map can tell
-        that is smooth over three beams: one over the primary beam.
+        Known variation of the noise across the field, shape (ny, nx), if it is too steep for a map that is smooth over
+        three beams: the inverse of the primary beam.
 
     Raises
     ------
     ValueError
-        If there are fewer than two channels with data, or the data has no noise at all.
+        If fewer than two channels have data, or the data have no noise at all.
     """
     import torch
 
@@ -152,7 +153,7 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
         planes, known = planes[channels], known[channels]
     valid = known.sum(dim=0, dtype=torch.int32) * 2 > len(known)
     cube = torch.where(known, planes, 0)
-    del planes  # windows are as large as memory lets them be
+    del planes  # windows are as large as memory allows
     lag = lag_of(len(cube))
     some = torch.arange(0, len(cube) - lag, max(1, (len(cube) - lag) // 60), device=cube.device)
 
@@ -214,7 +215,7 @@ def smooth_noise(image: torch.Tensor, known: torch.Tensor, scale: float) -> torc
 
 
 def per_channel(of_steps: torch.Tensor, n_channels: int) -> torch.Tensor:
-    """Noise of each channel from that of the differences: the variance of a channel is the mean of its steps'."""
+    """Noise of each channel from that of the differences: its variance is the mean of those of its differences."""
     import torch
 
     lag = n_channels - len(of_steps)

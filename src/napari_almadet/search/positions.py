@@ -1,4 +1,4 @@
-"""Steps 8 and 9 for one raw detection: its cutout, its best position, its box, its focused image."""
+"""Steps 8 and 9 for one raw detection: its cutout, best position, box, and line-integrated image."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from napari_almadet.settings import Settings
 
 
-ALONE = 1.5  # beams to the next source, for a place to be refined
-RECENTRE = 0.3  # beams by which it may move
-CUTOUT_COPIES = 6  # of a source's cutout that measuring it takes
+ALONE = 1.5  # beams to the nearest source, for a position to be refined; closer ones overlap; chosen by eye
+RECENTRE = 0.3  # beams by which a position may move: well below the resolution; chosen by eye
+CUTOUT_COPIES = 6  # copies of a cutout that this step needs in memory
 
 
 def is_isolated(find: RawDetection, finds: Sequence[RawDetection]) -> bool:
-    """Whether no other find that was kept lies within :data:`ALONE` beams."""
+    """Whether no other kept detection is within :data:`ALONE` beams."""
     reach = ALONE * find.beam
     others = (other for other in finds if other is not find and other.candidate.status is not Status.DROPPED)
     return all(separation(other, find) > reach for other in others)
 
 
 def best_place(find: RawDetection, cutout: Cutout) -> tuple[float, float]:
-    """Where a source's own spectrum and extent fit best, (y, x).
+    """The position (y, x) at which the spectrum and extent of a source fit best.
 
-    Where noise has the shape of the beam, the most likely place of a source is the highest value of the channels' sum
-    weighted with its spectrum, smoothed with its extent before the beam.  It is looked for about Source Finder's,
-    which stays where there is no such maximum.
+    If the noise is correlated like the beam, the maximum-likelihood position is the maximum of the sum over channels
+    weighted with the source's spectrum, smoothed with its deconvolved extent.  It is searched near the position from
+    Source Finder, which is kept if there is no such maximum.
     """
     planes, noise = over_noise(cutout.planes)
     image = np.tensordot(expected_spectrum(find) / noise, planes, axes=1)
@@ -68,13 +68,13 @@ def best_place(find: RawDetection, cutout: Cutout) -> tuple[float, float]:
 
 
 def vertex(values: np.ndarray) -> float:
-    """By how much of a step the parabola through the highest of some values and its neighbours peaks beside it."""
+    """Offset, in steps, of the vertex of the parabola through the highest of some values and its neighbours."""
     before, highest, after = values[values.argmax() - 1 :][:3]
     return 0.5 * (before - after) / (before - 2 * highest + after)
 
 
 def expected_spectrum(find: RawDetection) -> np.ndarray:
-    """A find's spectrum (channels,) as its continuum and its lines would be without noise; at least flat."""
+    """Noise-free model spectrum (channels,) of a detection: continuum and lines, or flat."""
     spectrum, peaks = find.spectrum, find.candidate.peaks
     known, channel = spectrum != 0, np.arange(len(find.spectrum))
     rest = known & off_line(peaks, len(spectrum))
@@ -86,7 +86,7 @@ def expected_spectrum(find: RawDetection) -> np.ndarray:
 
 
 def cutout_of(find: RawDetection, cube: Cube, stacked: np.ndarray, settings: Settings) -> Cutout | None:
-    """Give a find's candidate its box, and cut the cube, without sidelobes, out about it; None if that is too large."""
+    """Set the box of a candidate and return its cutout, less sidelobes; None if it needs too much memory."""
     candidate, field = find.candidate, cube.shape[1:]
     candidate.box = find.box or gaussian_box(find, field)
     candidate.edge = at_edge(candidate.box, stacked, find.window.origin, field)
@@ -100,7 +100,7 @@ def cutout_of(find: RawDetection, cube: Cube, stacked: np.ndarray, settings: Set
 
 
 def gaussian_box(find: RawDetection, shape: tuple[int, int]) -> Box:
-    """The box in which a find's Gaussian is over a tenth of its peak, within a field of ``shape``."""
+    """The box in which the Gaussian of a detection exceeds a tenth of its peak, within a field of ``shape``."""
     ny, nx = shape
     half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
     y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
@@ -109,7 +109,7 @@ def gaussian_box(find: RawDetection, shape: tuple[int, int]) -> Box:
 
 
 def focus_on(find: RawDetection, cutout: Cutout, settings: Settings) -> None:
-    """Steps 8 and 9 for one find, in the cutout it is seen in: focused image and SNRs."""
+    """Steps 8 and 9 for one detection, in its cutout: line-integrated image and S/N."""
     candidate = find.candidate
     box = cutout.local(candidate.box)
     candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)

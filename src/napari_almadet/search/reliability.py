@@ -1,13 +1,13 @@
-"""How far a candidate is to be trusted in this very cube: what its negative shows of the same kind.
+"""Reliability of candidates, estimated from detections in the inverted cube.
 
-Noise is as often negative as positive, and so, nearly, are sidelobes; sources are not negative.  A search of the
-negated cube with the same networks therefore shows what is found where there is no source (Serra, Jurek & Floeer
-2012, PASA 29, 296; SoFiA-2's reliability).  With P and N the densities of candidates and negatives about a candidate's
-``prob``, its reliability is the share of P that N does not account for, 1 - N / P.
+Noise is as often negative as positive, and sidelobes nearly so, but sources are never negative.  Detections in the
+inverted cube, with the same networks, are therefore false detections (Serra, Jurek & Floeer 2012, PASA 29, 296;
+SoFiA-2's reliability).  If P and N are the densities of candidates and of negative detections near a candidate's
+``prob``, its reliability is 1 - N / P.
 
-Serra et al. compare in three dimensions of flux.  Here it is one, the logit of ``prob``: Judge has weighed SNR and
-extent already, the SNR in the box of a candidate beside a brighter source is the neighbour's, and of the ten negatives
-that a field has, a density in one dimension can be made, but not in three.
+Serra et al. compare densities in three dimensions of flux.  Here there is one dimension, the logit of ``prob``: the
+classifier has already taken S/N and extent into account, the S/N in the box of a candidate next to a brighter source
+is that of the neighbour, and the roughly ten negative detections of a field are too few for three dimensions.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from napari_almadet.settings import Settings
 
 
-FEW = 20  # negatives, with fewer of which reliabilities are rough
-MANY = 2  # negatives over the threshold that noise alone does not make: in simulated fields there is one in 50
-SPREAD = 2.0  # of the logits of candidates of noise in simulated fields,
-WORTH = 5  # which counts as so many negatives: a few close together by chance do not tell how far others may lie
-DIP = 0.5  # of a source's SNR, up to which a negative beside it is its own bowl or its line's dip in a fitted baseline
-EDGE = 1e-4  # from 0 and 1, beyond which probabilities are not told apart
+FEW = 20  # negative detections; with fewer, reliabilities are rough: their relative error is over 1 / sqrt(20) = 22 %
+MANY = 2  # negative detections above the threshold, too many for noise: simulated fields have one in 50
+SPREAD = 2.0  # standard deviation of the logit of candidates due to noise, in simulated fields,
+WORTH = 5  # counted as this many negative detections, because the spread of a few can be too small by chance; by eye
+DIP = 0.5  # of a source's S/N, below which a negative detection next to it is its bowl or a dip in its baseline; by eye
+EDGE = 1e-4  # probabilities closer to 0 or 1 are set to this distance: the calibration cannot distinguish them
 
 
 @in_steps
@@ -44,18 +44,18 @@ def find_negatives(
     candidates: Sequence[Candidate],
     client: Client | None = None,
 ) -> Generator[Progress, None, list[Candidate]]:
-    """Candidates of the negated cube, but for those that a source of the cube explains.
+    """Candidates of the inverted cube, except those explained by a source of the cube.
 
-    The sidelobes of bright sources are taken off before the sign is turned.  Where a source was kept, the negative
-    shows the bowl about it, or the dip that its line leaves in a fitted baseline.  Negatives whose centre is in the box
-    of a kept candidate, or within a beam of it, are left out, unless they are half as strong as the candidate is.
+    The sidelobes of bright sources are subtracted before the inversion.  At a kept source, the inverted cube shows the
+    bowl around it, or the dip that its line leaves in a fitted baseline.  So negative detections whose centre is in the
+    box of a kept candidate, or within a beam of it, are ignored unless they are at least half as strong.
 
     Parameters
     ----------
     cube, settings, networks, client
         As for the search itself.
     candidates
-        What was found in the cube.
+        Candidates of the cube itself.
     """
     from napari_almadet.search.pipeline import search_steps
 
@@ -76,10 +76,10 @@ def find_negatives(
 
 
 def reliability(found: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Share of the candidates about each that the negatives do not account for, 1 - N / P, from 0 to 1.
+    """Reliability 1 - N / P of each candidate, from 0 to 1.
 
-    The densities are sums of Gaussians as wide as Scott's rule makes them for the negatives' number and spread, which
-    for a few is that of simulated fields.
+    The densities are kernel density estimates with Gaussians whose width follows from Scott's rule for the number and
+    the spread of the negative detections; for few of them, the spread is that of simulated fields.
 
     Parameters
     ----------
@@ -89,8 +89,7 @@ def reliability(found: np.ndarray, negatives: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Shape (n,); NaN where a candidate has no ``prob``, and without any negative, since nothing is then known of what
-        they would be like.
+        Shape (n,); NaN for candidates without ``prob``, and if there are no negative detections.
     """
     rel = np.full(len(found), np.nan)
     at, against = _logit(found), _logit(negatives)
@@ -108,7 +107,7 @@ def reliability(found: np.ndarray, negatives: np.ndarray) -> np.ndarray:
 
 
 def assign(candidates: Sequence[Candidate], negatives: np.ndarray) -> None:
-    """Give candidates their ``rel`` by ``prob`` and SNR of the negatives, (m, 2), as :func:`judged` has them."""
+    """Set ``rel`` of candidates from ``prob`` and S/N of the negative detections, (m, 2), see :func:`judged`."""
     for candidate, rel in zip(candidates, reliability(judged(candidates)[:, 0], negatives[:, 0]), strict=True):
         candidate.rel = float(rel)
 
@@ -119,7 +118,7 @@ def judged(candidates: Sequence[Candidate]) -> np.ndarray:
 
 
 def notes(negatives: np.ndarray, threshold: float) -> list[str]:
-    """What to know of the reliabilities of a run, one sentence each."""
+    """Notes on the reliabilities of a run, one sentence each."""
     count, above = len(negatives), int((negatives[:, 0] >= threshold).sum())
     if not count:
         return ["There are no detections in the inverted cube: reliabilities cannot be estimated."]

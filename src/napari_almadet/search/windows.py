@@ -1,9 +1,9 @@
-"""Windows of the field that the preset ``almadet`` searches one at a time, and what it finds in them.
+"""Windows: the parts of a field that the preset ``almadet`` searches one at a time.
 
-A window holds all channels of a part of the field, at some four pixels a beam, and is as large as
-the memory lets it be.  Windows overlap by :data:`OVERLAP` beams where there is room, so that what a source is
-judged by, its neighbours within eight beams among it, lies in the window it belongs to; how what they find
-meets again is told in :mod:`napari_almadet.search.merge`.
+A window contains all channels of a part of the field, at about four pixels per beam, and is as large as memory allows.
+Windows overlap by :data:`OVERLAP` beams if they are large enough, so that everything needed to classify a source,
+including its neighbours within eight beams, is in its window.  :mod:`napari_almadet.search.merge` merges their
+detections.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
     from napari_almadet.settings import Settings
 
 
-CACHED_VOXELS = 2**19  # read by a thread at a time: 2 MB, which stay in the processor's cache
-OVERLAP = 16  # beams by which windows overlap where they are large
-LEAST_OVERLAP = 8  # where they are small, so that most of a window is still its own
-GRID = 8  # pixels that Source Finder's coarsest maps average: all windows start on one grid of them
-# What a run needs, measured by benchmarks/large_cube.py, in bytes: the program with its libraries; for each voxel of a
-# window, for each pixel of it at the file's resolution, for each pixel of the field; and, since each source whose
-# sidelobes are taken off has images as large as the window, and larger ones hold more of them, for each pair of pixels
+CACHED_VOXELS = 2**19  # read by a thread at a time: 2 MB, which fit in the processor's cache
+OVERLAP = 16  # beams by which large windows overlap; derived: twice the eight beams within which neighbours matter
+LEAST_OVERLAP = 8  # beams by which small windows overlap, so that their cores are not too small
+GRID = 8  # pixels averaged in Source Finder's coarsest maps: all windows start on a grid of this spacing
+# Memory of a run in bytes, measured with benchmarks/large_cube.py: the program with its libraries; for each voxel of a
+# window, for each pixel of it at the file's resolution, for each pixel of the field; and for each pair of pixels of a
+# window, since each source whose sidelobes are subtracted needs images as large as the window, and larger windows
+# contain
+# more such sources
 PROGRAM = 0.75e9
 PER_VOXEL = 4 * 8
 PER_PIXEL = 40
@@ -44,7 +46,7 @@ PER_PAIR = 2.4e-3
 class Window:
     """A part of the field that is searched at once; ``y`` and ``x`` are its first averaged pixel.
 
-    ``owned`` are the averaged pixels, in the window, whose sources are this window's rather than a neighbour's.
+    ``owned`` is its core: the averaged pixels, in the window, whose sources belong to it and not to a neighbour.
     ``k`` pixels of the cube are averaged on a side, or 0.5: see :func:`~napari_almadet.search.noise_units.binning`.
     """
 
@@ -53,7 +55,7 @@ class Window:
     shape: tuple[int, int]
     owned: tuple[slice, slice]
     k: int | float
-    sidelobes: np.ndarray | None = None  # (n, ny, nx) images of what is taken off
+    sidelobes: np.ndarray | None = None  # (n, ny, nx) images of the subtracted sidelobes
     spectra: np.ndarray | None = None  # (n, channels) in the cube's unit
     rms_map: np.ndarray | None = None
 
@@ -71,7 +73,7 @@ class Window:
         return y, x
 
     def owned_pixels(self, field: tuple[int, int]) -> tuple[slice, slice]:
-        """What is its own, in the pixels of the cube."""
+        """Its core, in the pixels of the cube."""
         y, x = (
             slice(int((first + own.start) * self.k), min(int((first + own.stop) * self.k), length))
             for first, own, length in zip((self.y, self.x), self.owned, field, strict=True)
@@ -79,14 +81,14 @@ class Window:
         return y, x
 
     def meets(self, other: Window) -> bool:
-        """Whether two windows share pixels."""
+        """Whether two windows overlap."""
         return all(
             a < b + n and b < a + m
             for a, m, b, n in zip((self.y, self.x), self.shape, (other.y, other.x), other.shape, strict=True)
         )
 
     def owns(self, y: float, x: float, margin: float = 0.0) -> bool:
-        """Whether a place in the cube's pixels lies in what is its own, or within ``margin`` averaged pixels of it."""
+        """Whether a position in pixels of the cube is in its core, or within ``margin`` averaged pixels of it."""
         return all(
             own.start - 0.5 - margin <= (place + 0.5) / self.k - 0.5 - first < own.stop - 0.5 + margin
             for place, first, own in zip((y, x), (self.y, self.x), self.owned, strict=True)
@@ -103,9 +105,9 @@ class Window:
 
 
 def between(places: np.ndarray, n: int) -> tuple[slice, np.ndarray]:
-    """Which pixels of an axis of length n interpolate it linearly at some places, and the weights of each.
+    """Pixels and weights for linear interpolation along an axis of length n.
 
-    Beyond its ends an axis goes on as it ends.
+    Beyond its ends the axis is continued with its last values.
 
     Returns
     -------
@@ -120,23 +122,23 @@ def between(places: np.ndarray, n: int) -> tuple[slice, np.ndarray]:
 
 
 def windows(shape: tuple[int, int, int], k: int | float, beam: float, memory: float) -> list[Window]:
-    """Windows that cover a cube's field, each as large as the memory lets it be.
+    """Windows that cover the field of a cube, each as large as memory allows.
 
     Parameters
     ----------
     shape
         Of the cube.
     k
-        Pixels averaged on a side.
+        Side of the blocks of averaged pixels.
     beam
         FWHM in averaged pixels.
     memory
-        What a run may use, in GB (1e9 bytes).
+        Memory limit in GB (1e9 bytes).
 
     Raises
     ------
     ValueError
-        If windows would be too small to overlap; the message says what memory is needed.
+        If windows would be too small to overlap; the message gives the memory needed.
     """
     n_channels, *field = shape
     fixed, each, pair = bytes_needed(shape, k)
@@ -160,16 +162,16 @@ def windows(shape: tuple[int, int, int], k: int | float, beam: float, memory: fl
 
 
 def bytes_needed(shape: tuple[int, int, int], k: int | float) -> tuple[float, float, float]:
-    """What a run needs whatever its windows are, for each averaged pixel of a window, and for each pair of them."""
+    """Bytes that a run needs in any case, per averaged pixel of a window, and per pair of such pixels."""
     n_channels, ny, nx = shape
     return PROGRAM + PER_FIELD_PIXEL * ny * nx, PER_VOXEL * n_channels + PER_PIXEL * k * k, PER_PAIR
 
 
 def held_beside(cube: Cube, settings: Settings) -> bool:
-    """Whether a cube may be in memory as a whole while it is searched: in one window, within what a run may use."""
+    """Whether the whole cube may be kept in memory during the search: in one window, within the memory limit."""
     if settings.preset != "almadet":
         return 10 * cube.data.nbytes <= settings.memory * 1e9
-    k = binning(cube.beam_fwhm) if cube.beam_fwhm else 0.5  # of an unknown beam, what takes most
+    k = binning(cube.beam_fwhm) if cube.beam_fwhm else 0.5  # if the beam is unknown, the case that needs most memory
     fixed, each, pair = bytes_needed(cube.shape, k)
     pixels = float(np.prod([np.ceil(n / k) for n in cube.shape[1:]]))
     return float(np.polyval((pair, each, fixed), pixels)) + cube.data.nbytes <= settings.memory * 1e9
@@ -178,7 +180,7 @@ def held_beside(cube: Cube, settings: Settings) -> bool:
 def cut_axis(length: int, size: int, overlap: int) -> list[tuple[int, int, slice]]:
     """First pixel, size and owned pixels of the windows of at most ``size`` that cover one axis.
 
-    They start on multiples of :data:`GRID`; what two share is parted between them in the middle.
+    They start on multiples of :data:`GRID`; an overlap is divided in the middle between the cores.
     """
     if length <= size:
         return [(0, length, slice(0, length))]
@@ -235,7 +237,7 @@ def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, tuple
 
 
 def noise_profile(cube: Cube, window: Window) -> np.ndarray | None:
-    """How a primary-beam corrected cube's noise varies across a window, (ny, nx); None where that is not known."""
+    """Variation of the noise of a primary-beam corrected cube across a window, (ny, nx); None if unknown."""
     if cube.primary_beam is None or not cube.primary_beam.corrected:
         return None
     return 1 / resample(cube.primary_beam.plane(cube.shape[0] // 2, *window.pixels(cube.shape[1:])), window.k)
@@ -243,7 +245,7 @@ def noise_profile(cube: Cube, window: Window) -> np.ndarray | None:
 
 @in_steps
 def beam_fwhm(cube: Cube) -> Generator[Progress, None, float]:
-    """Geometric mean of the beam's FWHM in pixels: the header's, or else what the noise's correlation says."""
+    """Geometric mean of the beam FWHM in pixels: from the header, or else from the correlation of the noise."""
     if cube.beam_fwhm:
         return cube.beam_fwhm
     import torch
