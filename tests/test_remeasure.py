@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_almadet.catalogue.candidate import Box, Status
+from napari_almadet.catalogue.candidate import Box, SourceMask, Status
 from napari_almadet.catalogue.detections import Detections, channel_width, flux_factor
 from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
-from napari_almadet.remeasure import OF_THE_RANGE, follow_line, merge, move, refocus, split, take_in, unsearched
+from napari_almadet.measure.spectrum_fit import SpectrumFit
+from napari_almadet.remeasure import (
+    OF_THE_RANGE,
+    follow_line,
+    merge,
+    move,
+    refocus,
+    remask,
+    split,
+    take_fit,
+    take_in,
+    unsearched,
+)
 from napari_almadet.settings import Settings
 
 SOURCES = [(30, 40, 50, 8, 14, 0), (55, 70, 90, 6, 14, 0)]
@@ -115,6 +127,31 @@ def test_another_line_can_be_followed(detections, oracles):
     assert followed.channels == other.emission_range(128)
     assert followed.fwhm == pytest.approx(other.fwhm * channel_width(detections.cube, followed.z).value, rel=1e-3)
     assert abs(followed.z - other.centre) < 2
+
+
+def test_a_fit_of_the_astronomer_becomes_the_line(detections):
+    candidate = at(detections, 55, 70)
+    found = np.array([[1.0, 70.0, 8.0], [3.0, 91.2, 10.0], [1.5, 86.0, 6.0]])
+    fit = SpectrumFit(found, np.zeros(1), np.diag(np.full(10, 0.04)), 120.0, 100, 64.0)
+    taken = take_fit(candidate, detections, fit)
+    assert [(peak.centre, peak.fwhm) for peak in taken.peaks] == [(91.2, 10.0), (86.0, 6.0), (70.0, 8.0)]
+    assert taken.channels == (80, 102)  # 86 - 6 to 91.2 + 10: these two overlap, the line at 70 stands alone
+    width = channel_width(detections.cube, 91.2).value
+    assert (taken.z, taken.err_z, taken.chi2_fit) == (91.2, pytest.approx(0.2), pytest.approx(1.2))
+    assert (taken.fwhm, taken.err_fwhm) == (pytest.approx(10 * width), pytest.approx(0.2 * width))
+    assert "your fit: 3 Gaussian" in " ".join(taken.reasons)
+    assert (taken.origin, taken.kind) == ("edited", candidate.kind)
+    assert (candidate.origin, len(candidate.peaks)) == ("found", 1)
+    with pytest.raises(ValueError, match="no Gaussian"):
+        take_fit(candidate, detections, replace(fit, gaussians=np.empty((0, 3))))
+
+
+def test_a_mask_without_data_is_refused(detections):
+    planes = detections.cube.read()
+    planes[3, :5, :5] = np.nan
+    blank = replace(detections, cube=replace(detections.cube, data=planes))
+    with pytest.raises(ValueError, match="no voxel with data"):
+        remask(detections.kept[0], blank, SourceMask((3, 0, 0), np.ones((1, 5, 5), bool)))
 
 
 def test_a_box_drawn_on_a_source_measures_it(detections, oracles):

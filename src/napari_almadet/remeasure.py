@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, SourceMask, Status
-from napari_almadet.catalogue.detections import Detections
+from napari_almadet.catalogue.detections import Detections, channel_width
 from napari_almadet.detection import caveats, provenance
 from napari_almadet.measure.catalogue_row import NUMBERS, as_box
 from napari_almadet.measure.focus import (
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.measure.spectrum_fit import SpectrumFit
     from napari_almadet.paper.pipeline import Networks
     from napari_almadet.settings import Settings
 
@@ -199,11 +200,70 @@ def remask(candidate: Candidate, detections: Detections, mask: SourceMask) -> Ca
     painted.spectrum = extract_spectra(cube, [painted.box])[0]
     _look_at(painted, detections)
     others = [c.mask for c in detections.kept if c.mask is not None and c.id != candidate.id]
-    measure_in_mask(painted, cube, _noise(detections), kept, others)
+    measure_in_mask(painted, cube, noise_in(detections), kept, others)
     painted.parent, painted.edge = 0, at_edge(painted.box, detections.stacked)
     if painted.status is not Status.KEPT:
         painted.decide("own_candidate", Status.KEPT)
     return painted
+
+
+def take_fit(candidate: Candidate, detections: Detections, fit: SpectrumFit) -> Candidate:
+    """Make the Gaussians that the astronomer fitted to a spectrum a candidate's lines.
+
+    The largest is the line that it is measured on, in the range of those that overlap with it; velocity, FWHM and
+    chi-squared are the fit's, with its errors.  Flux and image are those of box and range.
+
+    Parameters
+    ----------
+    candidate
+        It is left as it is.
+    fit
+        One Gaussian at least, in channels.
+
+    Returns
+    -------
+    Candidate
+        A copy, measured anew.
+
+    Raises
+    ------
+    ValueError
+        If the fit holds no Gaussian.
+    """
+    if not len(fit.gaussians):
+        raise ValueError("the fit holds no Gaussian")
+    n_channels = detections.cube.shape[0]
+    order = np.argsort(-np.abs(fit.gaussians[:, 0] * fit.gaussians[:, 2]))
+    peaks = tuple(
+        _fitted_peak(candidate, float(fit.gaussians[i, 1]), float(fit.gaussians[i, 2]), n_channels) for i in order
+    )
+    taken = replace(candidate, peaks=peaks, channels=_range_about(peaks, n_channels), mask=None)
+    taken.decisions, taken.origin = [*candidate.decisions], _touched(candidate)
+    (_, centre, fwhm), (_, err_centre, err_fwhm) = fit.gaussians[order[0]], fit.errors[order[0]]
+    chi2 = fit.chi2 / max(fit.freedom, 1)
+    taken.decide("own_fit", count=len(peaks), centre=float(centre), fwhm=float(fwhm), chi2=chi2)
+    taken = _measured(taken, detections, peaks, "both" if candidate.kind == "both" else "line")
+    width = channel_width(detections.cube, float(centre)).value
+    taken.z_fit, taken.err_z_fit, taken.chi2_fit = float(centre), float(err_centre), chi2
+    taken.fwhm, taken.err_fwhm = float(fwhm * width), float(err_fwhm * width)
+    taken.z, taken.err_z = taken.z_fit, taken.err_z_fit
+    return taken
+
+
+def _fitted_peak(candidate: Candidate, centre: float, fwhm: float, n_channels: int) -> EmissionPeak:
+    """A line from a fit; it has no amplitude in the denoised spectrum."""
+    channel = int(np.clip(round(centre), 0, n_channels - 1))
+    height = float(candidate.denoised[channel]) if len(candidate.denoised) == n_channels else np.nan
+    return EmissionPeak(channel, height, np.nan, float(centre), float(fwhm))
+
+
+def _range_about(peaks: Sequence[EmissionPeak], n_channels: int) -> tuple[int, int]:
+    """Emission range of the first line and of those that overlap with it, directly or by way of others."""
+    one, rest = [peaks[0]], list(peaks[1:])
+    while more := [peak for peak in rest if any(peak.same_line(known) for known in one)]:
+        one, rest = one + more, [peak for peak in rest if peak not in more]
+    first, last = zip(*(peak.emission_range(n_channels) for peak in one), strict=True)
+    return min(first), max(last)
 
 
 def merge(
@@ -351,15 +411,15 @@ def _measured(
         candidate.kind = kind
         measure(candidate, detections.cube, cutout)
     if not as_published:
-        as_box(candidate, detections.cube, cutout, _noise(detections))
+        as_box(candidate, detections.cube, cutout, noise_in(detections))
     candidate.peaks = peaks
     if candidate.status is not Status.KEPT:
         candidate.decide("own_candidate", Status.KEPT)
     return candidate
 
 
-def _noise(detections: Detections) -> Noise:
-    """The cube's noise, measured once for all boxes."""
+def noise_in(detections: Detections) -> Noise:
+    """The noise of the detections' cube, measured once and kept with them."""
     if detections.noise is None:
         cube = detections.cube
         detections.noise = finish(noise_of.steps(cube, cube.beam_fwhm or PIXELS_PER_BEAM))

@@ -78,6 +78,9 @@ SENTENCES = {
     "own_range": "your emission range: channels {first} to {last}",
     "own_mask": "your mask: {voxels} voxels in channels {first} to {last}",
     "own_line": "your line: centre at channel {centre:.1f}, FWHM {fwhm:.1f} channels",
+    "own_fit": "your fit: {count} Gaussian(s), the largest at channel {centre:.2f}, FWHM {fwhm:.2f} channels, reduced "
+    "chi-squared {chi2:.2f}",
+    "imported": "imported from {file}: {name} at x {x:.1f}, y {y:.1f}",
     "merged": "yours: candidates {numbers} merged",
     "split_off": "yours: split off from candidate {id}",
     "kept_from_earlier": "kept from an earlier detection: you reviewed it, and it was not found again",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -13,14 +13,17 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
 from napari_almadet.catalogue.detections import brightness_unit, flux_factor
 from napari_almadet.inspection.geometry import beam_pattern
+from napari_almadet.measure.cutout import level_of
 from napari_almadet.measure.focus import Cutout, brightest_pixel, focus, noise
 from napari_almadet.measure.spectra import off_line
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.inspection.axes import SpectralAxis
+    from napari_almadet.measure.noise import Noise
 
 
+APART = 4.0  # pixels of FWHM, where the header gives no beam
 CORRECTED = 0.01  # of the highest value: spectra that differ by more are two curves
 
 
@@ -67,6 +70,50 @@ def extract(cube: Cube, candidate: Candidate, aperture: Aperture, cutout: Cutout
     weights = valid.reshape(len(planes), -1) @ (pattern**2).ravel()
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(weights > 0, weighted / weights, np.nan) * brightness_unit(cube)
+
+
+def spectrum_noise(
+    cube: Cube,
+    candidate: Candidate,
+    aperture: Aperture,
+    cutout: Cutout,
+    noise: Noise,
+    pixels: np.ndarray | None = None,
+) -> u.Quantity:
+    """Noise of each channel of the spectrum that :func:`extract` gives, from the cube's as it was measured.
+
+    Parameters
+    ----------
+    noise
+        Of the cube: its level in each channel, and how its pixels share it.
+    pixels
+        Of the candidate's box, those that are summed: a region's.  Default: all.
+
+    Returns
+    -------
+    Quantity
+        Shape (channels,), in the spectrum's unit; NaN where the noise is not known.
+    """
+    box = cutout.local(candidate.box)
+    weights = np.zeros(cutout.planes.shape[1:])
+    factor, unit = np.ones(len(cutout.planes)), brightness_unit(cube)
+    if aperture is Aperture.BEAM:
+        (y0, x0), (x, y) = cutout.origin, candidate.position
+        pattern = beam_pattern(cube, x, y, weights.shape, (x - x0, y - y0))
+        if pattern is None:
+            raise ValueError(f"{cube.name}: the beam is not known, so a spectrum cannot be weighted with it.")
+        weights = pattern * np.isfinite(cutout.planes).any(axis=0)
+        weights = weights / (weights * pattern).sum()
+    elif aperture is Aperture.PEAK:
+        (y, x), _ = brightest_pixel(focus(cutout.planes, candidate.channels), box)
+        weights[y, x] = 1
+    else:
+        weights[box.slices] = 1 if pixels is None else pixels
+        if pixels is None or pixels.sum() > 1:  # of one pixel the spectrum is its brightness
+            factor, unit = flux_factor(cube, np.arange(len(cutout.planes)))
+    here = replace(cutout, noise=noise)
+    level = level_of(here, cube.beam_fwhm or APART)
+    return np.sqrt(noise.spatial_variance(weights * level)) * noise.rms * factor * unit
 
 
 def box_sum(cube: Cube, planes: np.ndarray) -> u.Quantity:

@@ -238,9 +238,9 @@ class Inspector(QWidget):
         return f"<b>{escape(region.name)}</b>{self._table(rows, 'region')}"
 
     def _statistics(self) -> list[tuple[str, str]]:
-        """Of the range that is being measured, if one is."""
-        measured = self.spectrum.statistics
-        return [] if measured is None else statistics_rows(measured, self.spectrum.axis)
+        """Of the range that is being measured, if one is, and of the fit."""
+        measured, fitted = self.spectrum.statistics, self.spectrum.line_fit.rows(self.choice.velocity)
+        return fitted if measured is None else [*statistics_rows(measured, self.spectrum.axis), *fitted]
 
     def _table(self, rows: list[tuple[str, str]], copies: str) -> str:
         """Rows as HTML, with a link in the first of them to copy what they say."""

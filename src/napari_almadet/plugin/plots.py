@@ -17,8 +17,8 @@ class Plot(pg.PlotWidget):
     painted anew, and let it jump, from candidate to candidate.
     """
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, box: pg.ViewBox | None = None):
+        super().__init__(viewBox=box)
         self.letters = QFont()  # of its axes and labels
         self._names: dict[str, tuple[str, ...]] = {}  # of the axes
         self.setMenuEnabled(False)

@@ -31,8 +31,9 @@ from napari_almadet.inspection.apertures import (
 )
 from napari_almadet.inspection.axes import SpectralAxis
 from napari_almadet.inspection.describe import number, readable, unit_text
-from napari_almadet.inspection.regions import SMOOTHINGS, smoothed
+from napari_almadet.inspection.regions import SMOOTHINGS, Region, smoothed
 from napari_almadet.plugin.cutouts import Cutouts
+from napari_almadet.plugin.line_fit import LineFit, MarkingBox
 from napari_almadet.plugin.lines_menu import LinesMenu
 from napari_almadet.plugin.look import Look
 from napari_almadet.plugin.plots import Plot
@@ -87,6 +88,7 @@ class SpectrumPanel(QWidget):
         layout.setSpacing(2)
         for bar in self._bars:
             layout.addLayout(bar)
+        layout.addWidget(self.line_fit)
         layout.addWidget(self.plot, 1)
         self.paint(colours)
         choice.changed.connect(self._axes_changed)
@@ -100,7 +102,8 @@ class SpectrumPanel(QWidget):
         self._axes_changed()
 
     def _build_plot(self) -> None:
-        self.plot = Plot()
+        box = MarkingBox()
+        self.plot = Plot(box)
         self.plot.setMouseEnabled(x=True, y=False)
         self.plot.showAxis("right")
         self.plot.name("right", "Line probability")
@@ -135,6 +138,8 @@ class SpectrumPanel(QWidget):
         curves = self.residual, self.data, self.corrected_curve, self.fit
         for item in (self.noise, self.span, self.range, self.zero, *curves, self.line):
             self.plot.addItem(item, ignoreBounds=True)
+        self.line_fit = LineFit(self.session, self.plot, box)
+        self.line_fit.changed.connect(self.measured)
         self.denoised = pg.PlotCurveItem()
         self.fwhm = pg.PlotCurveItem()
         self.peaks = pg.ScatterPlotItem(symbol="t", hoverable=True, tip=lambda x, y, data: PEAK_TIP)
@@ -162,6 +167,9 @@ class SpectrumPanel(QWidget):
         curves.addStretch(1)
         self.range_button = _toggle("Measure", "Drag a second range over the spectrum to measure it")
         self.range_button.toggled.connect(self._range_toggled)
+        self.fit_button = _toggle("Fit", "Fit Gaussians to the spectrum: drag over each line in the plot")
+        self.fit_button.toggled.connect(self._fit_toggled)
+        curves.addWidget(self.fit_button)
         curves.addWidget(self.range_button)
         self.aperture_choice = QComboBox()
         for aperture, tip in APERTURES.items():
@@ -209,6 +217,7 @@ class SpectrumPanel(QWidget):
         self.peaks.setPen(pg.mkPen(colours.denoised, width=1.5))
         self.peaks.setBrush(pg.mkBrush(transparent(colours.denoised, 90)))
         self._colours = colours
+        self.line_fit.paint(colours)
         for region, colour in ((self.span, colours.fit), (self.range, colours.range), (self.noise, colours.dim)):
             region.setBrush(pg.mkBrush(transparent(colour, 110 if region is self.noise else 45)))
             region.setHoverBrush(pg.mkBrush(transparent(colour, 70)))
@@ -336,12 +345,14 @@ class SpectrumPanel(QWidget):
             self._draw_profiles()
             self._draw_lines()
             self._measure_range()
+            self.line_fit.hide_all()
             return
         self._draw_spectra(candidate)
         self._draw_profiles()
         self._draw_span(candidate)
         self._draw_peaks(candidate)
         self._draw_lines()
+        self._show_fit(candidate)
         self._channel_changed(self.session.channel)
         if self.range_button.isChecked():
             self._place_range()
@@ -354,11 +365,15 @@ class SpectrumPanel(QWidget):
 
         Of a region the sum over just its pixels, where the aperture is the box.
         """
-        region = self.look.chosen if self.look is not None and candidate is self.session.probe else None
+        region = self._region(candidate)
         if region is not None and self.aperture is Aperture.BOX:
             return self.look.spectrum(region)
         cutout = self.cutouts.about(candidate)
         return None if cutout is None else extract(self.choice.cube, candidate, self.aperture, cutout)
+
+    def _region(self, candidate: Candidate) -> Region | None:
+        """The region that a candidate on show stands for; None for a real one."""
+        return self.look.chosen if self.look is not None and candidate is self.session.probe else None
 
     def _smoothed(self, values: np.ndarray) -> np.ndarray:
         return smoothed(values, self.smoothing.currentText())
@@ -486,14 +501,14 @@ class SpectrumPanel(QWidget):
             return
         self.peaks.setData(
             x=[float(self.axis.world(p.centre)) for p in candidate.peaks],
-            y=[min(p.amplitude, 1.0) for p in candidate.peaks],
+            y=[min(_shown_height(p), 1.0) for p in candidate.peaks],
             data=list(range(len(candidate.peaks))),
             size=[8 if i == 0 else 12 for i in range(len(candidate.peaks))],
         )
         self._draw_fwhm(candidate.primary)
 
     def _draw_fwhm(self, peak: EmissionPeak) -> None:
-        places, height = self.axis.world(peak.centre + np.array([-0.5, 0.5]) * peak.fwhm), peak.amplitude / 2
+        places, height = self.axis.world(peak.centre + np.array([-0.5, 0.5]) * peak.fwhm), _shown_height(peak) / 2
         self.fwhm.setData(places, np.full(2, height))
         for end, place in zip(self.ends, places, strict=True):
             with QSignalBlocker(end):
@@ -526,9 +541,27 @@ class SpectrumPanel(QWidget):
 
     # -- the measured range -----------------------------------------------------------
 
-    def _range_toggled(self, *_: object) -> None:
+    def _range_toggled(self, on: bool) -> None:
         self._range_channels = None
+        if on:
+            self.fit_button.setChecked(False)
         self._draw()
+
+    def _fit_toggled(self, on: bool) -> None:
+        """Let the mouse mark lines to fit, and nothing else in the plot be caught by it."""
+        if on:
+            self.range_button.setChecked(False)
+        self.span.setMovable(not on)
+        self.line.setMovable(not on)
+        self.line_fit.on = on
+        self._draw()
+
+    def _show_fit(self, candidate: Candidate) -> None:
+        cutout = self.cutouts.about(candidate)
+        if cutout is not None:
+            region = self._region(candidate)
+            pixels = None if region is None or self.aperture is not Aperture.BOX else region.mask
+            self.line_fit.show_spectrum(candidate, self.spectrum, self.axis, self.aperture, cutout, pixels)
 
     def _place_range(self) -> None:
         """Put the range where it was, in channels; at first, over the emission range and as much on either side."""
@@ -576,6 +609,11 @@ def statistics_rows(measured: RangeStatistics, axis: SpectralAxis) -> list[tuple
 def quantity_text(value: u.Quantity) -> str:
     """A value with its unit."""
     return f"{number(value.value, '.4g')} {unit_text(value.unit)}".rstrip()
+
+
+def _shown_height(peak: EmissionPeak) -> float:
+    """Where on the scale of the line probability a line's mark is put; of one that was fitted elsewhere, at the top."""
+    return peak.amplitude if np.isfinite(peak.amplitude) else 1.0
 
 
 def _toggle(text: str, tip: str) -> QPushButton:
