@@ -16,6 +16,10 @@ BEAM_AREA = pi / FOUR_LN2
 # were trained with; astropy's mad_std, used elsewhere, has more (0.67449).
 NORMAL_MAD = 0.6745
 
+# Standard deviation of a normal distribution over its median absolute deviation, exactly, as `astropy.stats.mad_std`
+# has it.
+MAD_TO_SIGMA = 1.482602218505602
+
 # Fraction of a source's peak at which its box ends: of the sources in the truth of a simulation and of those found, so
 # that boxes can be compared. The paper says only that a box encloses its source (section 2.3).
 BOX_LEVEL = 0.1

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from astropy.stats import mad_std
 from scipy import ndimage
 
 from napari_almadet.measure import planes
@@ -62,3 +63,16 @@ def test_detections_in_one_emission_share_it_and_one_beside_it_has_its_own():
     assert [labels[6, 20, at] for at in (12, 22, 50)] == [1, 2, 3]
     np.testing.assert_array_equal(labels > 0, image > 4)
     assert np.count_nonzero(labels == 1) == pytest.approx(np.count_nonzero(labels == 2), rel=0.2)
+
+
+def test_robust_deviations_are_astropys_whatever_is_missing(noise):
+    rows = noise.reshape(40, -1).copy()
+    rows[3, ::2], rows[5], rows[7, 0] = np.nan, np.nan, np.inf
+    finite = np.where(np.isfinite(rows), rows, np.nan)
+    seen = planes.robust_std(rows)
+    assert np.isnan(seen[5])
+    known = np.arange(40) != 5
+    expected = [mad_std(row, ignore_nan=True) for row in finite[known]]
+    np.testing.assert_allclose(seen[known], expected, rtol=1e-6)
+    np.testing.assert_allclose(planes.robust_std(rows[0]), mad_std(rows[0]), rtol=1e-6)
+    np.testing.assert_array_equal(planes.medians(rows[8:12, :7]), np.median(rows[8:12, :7], axis=1))

@@ -6,6 +6,7 @@ not make a channel bad.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
             low, high = percentiles_of(all_values[::thin], (15.87, 84.13))
             spread[k] = (high - low) / 2
             plane = plane - steady
-            waves[k] = strongest_wave(np.nan_to_num(plane), taper)
+            waves[k] = strongest_wave(plane if np.isfinite(plane.sum()) else np.nan_to_num(plane), taper)
             seen.append((k, plane, unit_vector(plane)))
         return seen
 
@@ -128,7 +129,7 @@ def medians(planes: np.ndarray) -> np.ndarray:
     made = np.zeros(flat.shape[1], np.float32)
 
     def fill(part: slice) -> None:
-        rows = np.sort(flat[:, part].T, axis=1)  # NaN comes last
+        rows = np.sort(np.ascontiguousarray(flat[:, part].T), axis=1)  # NaN comes last
         n = (~np.isnan(rows)).sum(axis=1)
         row = np.arange(len(rows))
         middle = (rows[row, np.maximum(n - 1, 0) // 2] + rows[row, np.minimum(n // 2, len(planes) - 1)]) / 2
@@ -147,12 +148,12 @@ def known_values(plane: np.ndarray, steady: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def percentiles_of(values: np.ndarray, which: tuple[float, ...]) -> np.ndarray:
-    """As np.percentile of values (n,) without NaN, which takes longer: of few values sorting is the quickest."""
-    values = np.sort(values)
+    """As np.percentile of values (n,) without NaN, which takes longer."""
     at = np.array(which) / 100 * (len(values) - 1)
     low = at.astype(int)
-    part = at - low
-    return values[low] * (1 - part) + values[np.minimum(low + 1, len(values) - 1)] * part
+    high, part = np.minimum(low + 1, len(values) - 1), at - low
+    values = np.partition(values, np.union1d(low, high))
+    return values[low] * (1 - part) + values[high] * part
 
 
 def unit_vector(plane: np.ndarray) -> np.ndarray | None:
@@ -281,11 +282,17 @@ def strongest_wave(plane: np.ndarray, taper: np.ndarray) -> float:
     ny, nx = plane.shape
     if min(ny, nx) < 32:
         return 0.0
-    seen = fft.rfft2(plane * taper.astype(np.float32))
+    seen = fft.rfft2(plane * taper.astype(np.float32, copy=False))
     power = seen.real**2 + seen.imag**2
-    v, u = np.fft.fftfreq(ny, 1 / ny)[:, None], np.arange(power.shape[1])
-    power[np.hypot(v, u) < LONGEST] = 0
+    power[long_waves(ny, nx)] = 0
     return float(2 * np.sqrt(power.max()) / taper.sum())
+
+
+@lru_cache(maxsize=4)
+def long_waves(ny: int, nx: int) -> np.ndarray:
+    """Which frequencies of a real plane's transform are those of fewer waves than :data:`LONGEST`."""
+    v, u = np.fft.fftfreq(ny, 1 / ny)[:, None], np.arange(nx // 2 + 1)
+    return np.asarray(np.hypot(v, u) < LONGEST)
 
 
 def has_source(plane: np.ndarray, middle: float) -> bool:

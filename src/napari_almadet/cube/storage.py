@@ -103,6 +103,8 @@ class Plain:
         if stored is None:
             stored = np.memmap(self.path, self.stored, "r", self.offset, self.shape)[part]
         if not self.scaled:
+            if not isinstance(stored, np.memmap) and not stored.dtype.isnative:  # ours alone
+                return stored.byteswap(inplace=True).view(self.dtype)
             return np.asarray(stored).astype(self.dtype)
         values = np.multiply(stored, self.scale, dtype=np.float64 if stored.itemsize > 2 else np.float32)
         values += self.zero

@@ -3,7 +3,7 @@
 Equations 3 and 4 of the paper divide a flux by a variance, so that as printed they
 carry the unit 1/flux and depend on the unit of the cube.  Here each is evaluated with
 the image in units of the noise it divides by, ``x / sigma`` with sigma the robust
-standard deviation (``mad_std``) of the same pixels.  The variance is then 1, both are
+standard deviation (by the median absolute deviation) of the same pixels.  The variance is then 1, both are
 dimensionless, and equation 4 is the usual ``x / sigma``.
 """
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.stats import mad_std
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.cutout import Cutout
+from napari_almadet.measure.planes import robust_std
 from napari_almadet.measure.spectra import off_line, overlap
 from napari_almadet.measure.stacking import integrate
 from napari_almadet.measure.tiling import shared_pixels
@@ -58,11 +58,11 @@ def without_continuum(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> np.n
 
 def noise(image: np.ndarray) -> float:
     """Standard deviation of the noise by the median absolute deviation; NaN if the image has no spread at all."""
-    values = image[np.isfinite(image)]
+    values = image.ravel() if np.isfinite(image.sum()) else image[np.isfinite(image)]
     if not values.size:
         return np.nan
     # over half of an image may hold one value, as a simulation's empty sky does
-    return float(mad_std(values) or values.std() or np.nan)
+    return float(robust_std(values)) or float(values.std()) or np.nan
 
 
 def voxel_noise(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> float:
@@ -78,11 +78,10 @@ def voxel_noise(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> float:
 
 def over_noise(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Channels in units of their noise, 0 without data, and the noise of each, (channels,): infinite without any."""
-    known = np.isfinite(planes).any(axis=(1, 2))
-    sigma = np.zeros(len(planes))
-    sigma[known] = mad_std(planes[known], axis=(1, 2), ignore_nan=True)
+    sigma = np.nan_to_num(robust_std(planes.reshape(len(planes), -1)))
     sigma[sigma == 0] = np.inf
-    return np.nan_to_num(planes / sigma[:, None, None]), sigma
+    scaled = planes / sigma[:, None, None]
+    return scaled if np.isfinite(scaled.sum()) else np.nan_to_num(scaled), sigma
 
 
 def focused_noise(image: np.ndarray, rms: float, channels: tuple[int, int]) -> float:

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
-from scipy.optimize import least_squares
-from scipy.signal import fftconvolve
 
 from napari_almadet.constants import ARCSEC_PER_DEGREE
 
@@ -113,6 +111,8 @@ def fit_gaussian(
     Gaussian or None
         None where nothing can be fitted: too few pixels, or an answer outside the image or without a peak.
     """
+    from scipy.optimize import least_squares
+
     known = np.isfinite(image)
     if known.sum() <= 6:
         return None
@@ -198,6 +198,8 @@ def _covariance(jacobian: np.ndarray, sigma: float, noise: np.ndarray | None) ->
     flat = jacobian.reshape(len(jacobian), -1)
     seen = flat
     if noise is not None:
+        from scipy.signal import fftconvolve
+
         kernel = noise_correlation(jacobian.shape[1:], noise)
         seen = np.where(jacobian != 0, fftconvolve(jacobian, kernel[None], mode="same", axes=(1, 2)), 0)
         seen = seen.reshape(flat.shape)

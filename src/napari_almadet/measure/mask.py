@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
-from skimage.segmentation import watershed
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.noise import Noise
@@ -162,6 +161,8 @@ def parted(contrast: Contrast, threshold: float, seeds: Sequence[tuple[int, int,
         if len(numbers) == 1:
             labels[part][inside] = numbers[0]
             continue
+        from skimage.segmentation import watershed
+
         markers = np.zeros(inside.shape, np.int32)
         for number in numbers:
             markers[within[number]] = number

@@ -20,6 +20,7 @@ from scipy import ndimage
 from scipy.fft import irfft2, next_fast_len, rfft2
 
 from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
+from napari_almadet.measure.planes import counted, median_where
 from napari_almadet.progress import Progress, in_steps
 
 if TYPE_CHECKING:
@@ -239,7 +240,9 @@ def channels_noise(blocks: list[np.ndarray], beam: float) -> tuple[np.ndarray, n
     middle = float(np.median(level))
     spectra = np.concatenate(quiet, axis=1)
     independent = max(spectra.shape[1] / (BEAM_AREA * beam**2), 1.0)
-    profile = shrunk(np.nanmedian(np.abs(spectra), axis=1) / NORMAL_MAD, independent)
+    known = np.isfinite(spectra).T
+    profile = median_where(np.abs(spectra).T, known) / NORMAL_MAD
+    profile = shrunk(np.where(known.any(axis=0), profile, np.nan), independent)
     with np.errstate(invalid="ignore", divide="ignore"):
         spectral, lost = spectral_correlation(spectra / profile[:, None])
     scatter = float(np.std(level / middle)) if len(level) > 1 else 0.0
@@ -285,10 +288,10 @@ def middles(spectra: np.ndarray, known: np.ndarray) -> np.ndarray:
         middle = np.median(np.ascontiguousarray(spectra.T), axis=1)
     else:
         some = known.any(axis=1)  # a channel without data tells nothing
-        middle = np.nanmedian(np.where(known, spectra, np.nan)[some], axis=0)
+        middle = np.where(known.any(axis=0), median_where(spectra[some], known[some]), np.nan)
     apart = np.abs(spectra - middle)
-    used = known & (apart <= CLIP / NORMAL_MAD * np.median(apart[known]))
-    return np.where(used, spectra, 0).sum(axis=0) / np.maximum(used.sum(axis=0), 1)
+    used = known & (apart <= CLIP / NORMAL_MAD * np.median(apart if known.all() else apart[known]))
+    return np.where(used, spectra, 0).sum(axis=0) / np.maximum(counted(used), 1)
 
 
 def shrunk(profile: np.ndarray, independent: float) -> np.ndarray:

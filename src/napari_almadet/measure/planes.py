@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
+from napari_almadet.constants import MAD_TO_SIGMA
+
 BAND_SIDE = 256  # pixels along a side, up to which a product with a matrix is faster than a filter's sliding sum
 TRUNCATE = 3.0  # sigma, at which Gaussians are cut off
 
@@ -34,6 +36,32 @@ def median_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     rows = np.sort(np.where(np.moveaxis(mask, 0, -1), rows, np.inf), axis=-1)
     middle = [np.take_along_axis(rows, i[..., None], -1)[..., 0] for i in (np.maximum(n - 1, 0) // 2, n // 2)]
     return np.where(n > 0, (middle[0] + middle[1]) / 2, 0)
+
+
+def medians(rows: np.ndarray) -> np.ndarray:
+    """Median along the last axis of rows without NaN, as np.median has it."""
+    n = rows.shape[-1]
+    parted = np.partition(rows, n // 2, axis=-1)
+    high = parted[..., n // 2]
+    return np.asarray(high if n % 2 else (parted[..., : n // 2].max(axis=-1) + high) / 2)
+
+
+def robust_std(rows: np.ndarray) -> np.ndarray:
+    """Standard deviation along the last axis by the median absolute deviation; NaN where there is nothing finite.
+
+    What is not finite is passed over.
+    """
+    made = np.full(rows.shape[:-1], np.nan)
+    whole = np.isfinite(rows.sum(axis=-1))
+    for place in np.argwhere(~whole):
+        row = rows[tuple(place)]
+        row = row[np.isfinite(row)]
+        if row.size:
+            made[tuple(place)] = MAD_TO_SIGMA * medians(np.abs(row - medians(row)))
+    if whole.any():
+        part = rows if whole.all() else rows[whole]
+        made[whole] = MAD_TO_SIGMA * medians(np.abs(part - medians(part)[..., None]))
+    return made
 
 
 @lru_cache(maxsize=32)

@@ -14,6 +14,7 @@ STEPS = 40
 PRECISION = 1e-7  # of the sum of squares, by which a step that changes it less is the last
 TRIES = 8  # of a step, each shorter than the one before
 FULFILLED = 0.25  # of what a step promises, that lets the next one be longer (Marquardt 1963)
+TINY = 1e-200  # square of a shape that is as good as 0
 RIDGE = 1e-6  # of a shape's square, added so that twins can be told apart from one
 
 
@@ -34,7 +35,7 @@ def _inverse_gram(basis: np.ndarray) -> np.ndarray:
     gram.flat[:: len(gram) + 1] *= 1 + RIDGE
     if len(gram) > 1:
         return np.linalg.inv(gram)
-    if not gram[0, 0] > 0:
+    if not gram[0, 0] > TINY:
         raise np.linalg.LinAlgError("a shape is 0 everywhere")
     return 1 / gram
 
@@ -62,6 +63,8 @@ def fitted(
     shapes_at: Callable[[np.ndarray], tuple[np.ndarray, Callable[[], np.ndarray]]],
     owner: np.ndarray,
     start: np.ndarray,
+    precision: float = PRECISION,
+    steps: int = STEPS,
 ) -> tuple[np.ndarray, float]:
     """Parameters of shapes that explain some data best, and the sum of squares that is left.
 
@@ -75,10 +78,14 @@ def fitted(
         Which shape each parameter belongs to, (p,).
     start
         Parameters to start from, (p,).
+    precision
+        Of the sum of squares, by which a step that changes it less is the last.
+    steps
+        At most.
     """
     now, damping = np.array(start, float), 1e-3
     state = _State(data, *shapes_at(now))
-    for _ in range(STEPS):
+    for _ in range(steps):
         normal, pull = state.normal(owner)
         diagonal = normal.flat[:: len(normal) + 1]
         scale = np.maximum(diagonal, 1e-30 * max(float(diagonal.max()), 1e-300))
@@ -97,6 +104,6 @@ def fitted(
         if gain > FULFILLED * float(step @ (pull + damping * scale * step)):
             damping = max(damping / 8, 1e-9)
         now, state = now + step, new
-        if gain <= PRECISION * state.cost:
+        if gain <= precision * state.cost:
             break
     return now, state.cost

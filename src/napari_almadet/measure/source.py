@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
-from scipy.signal import fftconvolve
 
 from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
 from napari_almadet.catalogue.detections import channel_width, flux_factor
@@ -158,6 +157,8 @@ def spectrum_of(
         spectrum = np.where(norm > 0, np.nansum(planes * weight, axis=(1, 2)) / norm, np.nan)
     variance = (weight**2).sum()
     if noise is not None:
+        from scipy.signal import fftconvolve
+
         variance = (
             fftconvolve(weight, noise_correlation((planes.shape[1], planes.shape[2]), noise), mode="same") * weight
         ).sum()
@@ -274,6 +275,8 @@ def centroid_errors(image: np.ndarray, sigma: float, noise: np.ndarray | None) -
     weights = np.where(image > 0, image, 0).astype(float)
     if not weights.any():
         return np.nan, np.nan
+    from scipy.signal import fftconvolve
+
     errors = []
     for position, centre in zip(np.indices(image.shape)[::-1], centroid(image)[::-1], strict=True):
         slope = np.where(image > 0, position - centre, 0) / weights.sum()

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
-from astropy.modeling.models import Gaussian1D
 from astropy.stats import gaussian_sigma_to_fwhm
-from astropy.utils.exceptions import AstropyUserWarning
 from scipy import ndimage
-from scipy.signal import find_peaks, peak_widths
 
 from napari_almadet.catalogue.candidate import Box, EmissionPeak
 from napari_almadet.catalogue.decision import Decision
 from napari_almadet.measure import tiling
+from napari_almadet.measure.peaks import gaussian_in, half_width, prominence, summits
 from napari_almadet.measure.stacking import channel_blocks
 from napari_almadet.progress import Progress, in_steps, predict
 
@@ -179,13 +175,13 @@ def find_emission(
         Why peaks were discarded, a decision each.
     """
     padded = np.pad(denoised.astype(float), 1)  # so that a line at the first or last channel is a peak too
-    found, properties = find_peaks(padded, height=peak_height, prominence=PROMINENCE)
+    found = [int(k) for k in summits(padded) if padded[k] >= peak_height and prominence(padded, k)[0] >= PROMINENCE]
     minima = [a + int(np.argmin(padded[a:b])) - 1 for a, b in itertools.pairwise(found)]
     bounds = [0, *minima, len(denoised) - 1]
     peaks: list[EmissionPeak] = []
     discarded: list[Decision] = []
-    for i, width in enumerate(peak_widths(padded, found)[0]):
-        channel, height = int(found[i]) - 1, float(properties["peak_heights"][i])
+    for i, place in enumerate(found):
+        channel, height, width = place - 1, float(padded[place]), half_width(padded, place)
         reach = int(np.ceil(2 * width)) + 2  # beyond it there is nothing of the line, only what would pull the fit
         low, high = max(bounds[i], channel - reach), min(bounds[i + 1], channel + reach)
         peak, doubt = fit_gaussian(denoised[low : high + 1], low, channel, height, width)
@@ -204,18 +200,12 @@ def fit_gaussian(
     """Fit a Gaussian to ``values``, which begin at channel ``first``; the peak, or None and what went wrong."""
     if len(values) < 3:
         return None, f"{len(values)} channels are too few to fit a Gaussian"
-    fitter = LevMarLSQFitter()
-    start = Gaussian1D(amplitude=height, mean=channel, stddev=max(width, 1) / gaussian_sigma_to_fwhm)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyUserWarning)  # its message stands in fit_info, and is told below
-        try:
-            fit = fitter(start, np.arange(first, first + len(values)), values, maxiter=1000)
-        except NonFiniteValueError:
-            return None, "the Gaussian fit diverged"
-    if fitter.fit_info["ierr"] not in (1, 2, 3, 4):
-        return None, f"the Gaussian fit failed ({fitter.fit_info['message']})"
-    fwhm = abs(fit.stddev.value) * gaussian_sigma_to_fwhm
-    return EmissionPeak(channel, height, float(fit.amplitude.value), float(fit.mean.value), float(fwhm)), ""
+    sigma = max(width, 1) / gaussian_sigma_to_fwhm
+    fit = gaussian_in(np.arange(first, first + len(values)), values, channel, sigma)
+    if fit is None:
+        return None, "the Gaussian fit diverged"
+    amplitude, centre, sigma = fit
+    return EmissionPeak(channel, height, amplitude, centre, sigma * gaussian_sigma_to_fwhm), ""
 
 
 def implausible(peak: EmissionPeak, n_channels: int) -> str:

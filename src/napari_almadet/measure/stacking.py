@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
+FEW = 16  # planes that are added in single precision
 BLOCK_VOXELS = 2**22  # read at a time: 16 MB as float32, a fraction of a second between two steps
 
 
@@ -56,7 +57,8 @@ class Stacking:
 
     def add(self, planes: np.ndarray) -> None:
         """Add planes (channel, y, x), NaN where there is no data."""
-        total = planes.sum(axis=0, dtype=float)
+        # of a few planes single precision is enough: their sum is as exact as they are
+        total = planes.sum(axis=0, dtype=None if len(planes) <= FEW else float)
         if np.isfinite(total.sum()):  # there is data everywhere
             self._total, self._count = self._total + total, self._count + np.int32(len(planes))
             return
@@ -75,6 +77,9 @@ class Stacking:
 
 def integrate(planes: np.ndarray) -> np.ndarray:
     """Sum planes (channel, y, x) along the channels, missing ones replaced by the mean of the others; NaN if none."""
+    total = planes.sum(axis=0, dtype=float)
+    if np.isfinite(total.sum()):  # there is data everywhere
+        return total.astype(np.float32)
     valid = np.isfinite(planes)
     return mean_times(np.where(valid, planes, 0).sum(axis=0, dtype=float), valid.sum(axis=0), len(planes))
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from skimage import measure, morphology, segmentation
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.measure import tiling
@@ -108,6 +107,8 @@ def find_blobs(probability: np.ndarray, threshold: float) -> list[Candidate]:
     list of Candidate
         Numbered from 1 in order of their lowest row, with box, probability and edge flag.
     """
+    from skimage import measure
+
     labels = part(measure.label(probability >= threshold, connectivity=2), probability)
     candidates = []
     for region in measure.regionprops(labels, intensity_image=probability):
@@ -126,6 +127,8 @@ def part(blobs: np.ndarray, probability: np.ndarray) -> np.ndarray:
     numpy.ndarray
         Labels of the parts, shape (y, x); 0 where ``blobs`` is.
     """
+    from skimage import measure, morphology, segmentation
+
     heights = np.where(blobs > 0, probability, 0)
     filled = morphology.reconstruction(np.maximum(heights - SADDLE_DEPTH, 0), heights)
     summits = measure.label(morphology.local_maxima(filled), connectivity=2)

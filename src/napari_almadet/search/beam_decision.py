@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.gaussian_fit import beam_matrix, sky_matrix
-from napari_almadet.search.clean import noise_map_error
+from napari_almadet.search.clean import Evened
 from napari_almadet.search.components import (
     LEAST_SNR,
     SCALES,
@@ -32,7 +32,7 @@ from napari_almadet.search.components import (
     responses_of,
     within,
 )
-from napari_almadet.search.dirty_beam import flattened, noise_psf, without_point_symmetric
+from napari_almadet.search.dirty_beam import flattened, without_point_symmetric
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +151,13 @@ def header_beam_in(cube: Cube, k: float) -> np.ndarray | None:
     return to_pixels @ beam_matrix(cube.beam) @ to_pixels.T
 
 
-def decide(units: NoiseUnits, beam: float, header_beam: np.ndarray, snr: torch.Tensor | None = None) -> BeamDecision:
+def decide(
+    units: NoiseUnits,
+    beam: float,
+    header_beam: np.ndarray,
+    snr: torch.Tensor | None = None,
+    evened: Evened | None = None,
+) -> BeamDecision:
     """Whether a cube shows its dirty beam.
 
     Parameters
@@ -164,14 +170,16 @@ def decide(units: NoiseUnits, beam: float, header_beam: np.ndarray, snr: torch.T
         The header's beam: covariance along x and y in its pixels², (2, 2).
     snr
         From :func:`~napari_almadet.search.components.peak_snr`, where it is known already.
+    evened
+        Of these units, for what is computed of it to be used again.
     """
     snr = peak_snr(units) if snr is None else snr
     highest = float(snr.max())
     values: dict[str, Any] = {"snr": round(highest, 1)}
     if highest < LEAST_SNR:
         return nothing_bright(highest)
-    units = replace(units, cube=units.cube * noise_map_error(units))
-    natural = noise_psf(units, beam)[0]
+    evened = evened or Evened(units, beam)
+    units, natural = evened.units, evened.noise[0]
     psf, ratio = nearest_lobe(natural, header_beam)
     values["lobe"] = [round(float(r), 3) for r in ratio]
     places = without_point_symmetric(peaks(snr, max(LEAST_SNR, SHARE * highest), beam), snr)

@@ -8,6 +8,7 @@ makes the image worse, nothing is subtracted.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,7 @@ from napari_almadet.search.components import (
     responses_of,
     within,
 )
-from napari_almadet.search.dirty_beam import psf_of
+from napari_almadet.search.dirty_beam import noise_psf, psf_of
 from napari_almadet.search.line_maps import stack_snr
 from napari_almadet.search.noise_units import NoiseUnits, lag_of
 
@@ -44,6 +45,36 @@ CYCLES = 12
 CONTAMINATION = 0.01
 
 
+class Evened:
+    """A cube without its noise map's own errors, and what its noise says of the dirty beam: each computed once.
+
+    Parameters
+    ----------
+    given
+        The cube in noise units.
+    beam
+        FWHM in pixels.
+    """
+
+    def __init__(self, given: NoiseUnits, beam: float) -> None:
+        self.given, self.beam = given, beam
+
+    @cached_property
+    def error(self) -> torch.Tensor:
+        """See :func:`noise_map_error`."""
+        return noise_map_error(self.given)
+
+    @cached_property
+    def units(self) -> NoiseUnits:
+        """The cube times this."""
+        return replace(self.given, cube=self.given.cube * self.error)
+
+    @cached_property
+    def noise(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """See :func:`~napari_almadet.search.dirty_beam.noise_psf`."""
+        return noise_psf(self.units, self.beam)
+
+
 def without_sidelobes(
     units: NoiseUnits,
     beam: float,
@@ -51,6 +82,7 @@ def without_sidelobes(
     header_beam: np.ndarray | None = None,
     snr: torch.Tensor | None = None,
     k: int | float = 1,
+    evened: Evened | None = None,
 ) -> tuple[NoiseUnits, Sidelobes | None]:
     """Take the sidelobes of bright sources off a cube.
 
@@ -71,6 +103,8 @@ def without_sidelobes(
         From :func:`~napari_almadet.search.components.peak_snr`, where it is known already.
     k
         How many pixels of the file were averaged on a side.
+    evened
+        Of these units, where that is known already.
 
     Returns
     -------
@@ -85,11 +119,11 @@ def without_sidelobes(
     brightest = float(snr.max())
     if brightest < LEAST_SNR:
         return units, None
-    given, error = units, noise_map_error(units)
-    units = replace(units, cube=units.cube * error)
+    evened = evened or Evened(units, beam)
+    given, error, units = units, evened.error, evened.units
     estimated = psf is None
     if psf is None:
-        psf = psf_of(units, snr, beam, k)
+        psf = psf_of(units, snr, beam, k, noise=evened.noise)
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return given, None

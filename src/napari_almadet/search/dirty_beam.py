@@ -359,7 +359,12 @@ def block_transform(n: int, k: int) -> np.ndarray:
 
 
 def psf_of(
-    units: NoiseUnits, snr: torch.Tensor, beam: float, k: int | float = 1, residual: NoiseUnits | None = None
+    units: NoiseUnits,
+    snr: torch.Tensor,
+    beam: float,
+    k: int | float = 1,
+    residual: NoiseUnits | None = None,
+    noise: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """The dirty beam estimated from the noise and the bright sources of a cube.
 
@@ -375,10 +380,12 @@ def psf_of(
         How many pixels were averaged on a side.
     residual
         The cube without its bright sources, where it is known: only noise is in it.
+    noise
+        What :func:`noise_psf` says of the one or the other, where it is known.
     """
     import torch
 
-    psf, variance = noise_psf(units if residual is None else residual, beam)
+    psf, variance = noise_psf(units if residual is None else residual, beam) if noise is None else noise
     psf = averaged_once(psf, k)
     places = without_point_symmetric(peaks(snr, max(LEAST_SNR, 0.3 * float(snr.max())), beam), snr)
     shown = beam_of_brightest(units, psf, places[0], beam)

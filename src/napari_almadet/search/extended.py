@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from astropy.stats import gaussian_sigma_to_fwhm, mad_std
+from astropy.stats import gaussian_sigma_to_fwhm
 from scipy import ndimage
 from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.constants import BEAM_AREA, BOX_LEVEL
 from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
+from napari_almadet.measure.planes import robust_std
 from napari_almadet.measure.spectra import overlap
 from napari_almadet.search.features import LINE_SNR
 from napari_almadet.search.noise_units import NoiseUnits, differences
@@ -167,7 +168,7 @@ def elongation(patch: np.ndarray) -> float:
 def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:
     """A spectrum of some ``channels`` in units of its noise, as differences of channels tell it; 0 in the others."""
     spectrum = np.zeros(n_channels, np.float32)
-    spectrum[channels] = total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)
+    spectrum[channels] = total / max(float(robust_std(differences(total))) / np.sqrt(2), 1e-9)
     return spectrum
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.modeling.fitting import LevMarLSQFitter, NonFiniteValueError
-from astropy.modeling.models import Gaussian1D
-from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm, mad_std
-from astropy.utils.exceptions import AstropyUserWarning
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
 
 from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
+from napari_almadet.measure.peaks import gaussian_in
+from napari_almadet.measure.planes import robust_std
 from napari_almadet.measure.spectra import extract_spectra, find_emission, off_line, remove_baseline
 from napari_almadet.progress import Progress, in_steps, predict
 from napari_almadet.search.features import LINE_SNR, own_lines
@@ -117,7 +115,7 @@ def find_lines_again(candidate: Candidate, cube: Cube, settings: Settings, netwo
     own = np.zeros((1, len(known)), np.float32)
     values = candidate.spectrum[known]
     steps = differences(values) if len(values) > 1 else np.zeros(1)
-    sigma = float(mad_std(steps)) / np.sqrt(2)
+    sigma = float(robust_std(steps)) / np.sqrt(2)
     if sigma > 0:
         own[0, known] = values / sigma
     flat, answer = denoise_own(own, settings, networks)
@@ -131,19 +129,11 @@ def refined(peak: EmissionPeak, spectrum: np.ndarray) -> EmissionPeak:
     low, high = max(0, peak.channel - reach), min(len(spectrum), peak.channel + reach + 1)
     if high - low < 5:
         return peak
-    start = Gaussian1D(
-        amplitude=float(spectrum[peak.channel]), mean=peak.centre, stddev=peak.fwhm * gaussian_fwhm_to_sigma
-    )
-    fitter = LevMarLSQFitter()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyUserWarning)
-            warnings.simplefilter("ignore", RuntimeWarning)  # of a covariance nobody asks for
-            fit = fitter(start, np.arange(low, high), spectrum[low:high], maxiter=500)
-    except NonFiniteValueError:
+    sigma = peak.fwhm * gaussian_fwhm_to_sigma
+    fit = gaussian_in(np.arange(low, high), spectrum[low:high], peak.centre, sigma)
+    if fit is None:
         return peak
-    fwhm = abs(float(fit.stddev.value)) * gaussian_sigma_to_fwhm
-    near = abs(fit.mean.value - peak.centre) <= 0.7 * peak.fwhm and 0.5 <= fwhm / peak.fwhm <= 2
-    if fitter.fit_info["ierr"] not in (1, 2, 3, 4) or not near or fit.amplitude.value <= 0:
-        return peak
-    return replace(peak, centre=float(fit.mean.value), fwhm=max(fwhm, 1.0))
+    amplitude, centre, sigma = fit
+    fwhm = sigma * gaussian_sigma_to_fwhm
+    near = abs(centre - peak.centre) <= 0.7 * peak.fwhm and 0.5 <= fwhm / peak.fwhm <= 2
+    return replace(peak, centre=centre, fwhm=max(fwhm, 1.0)) if near and amplitude > 0 else peak

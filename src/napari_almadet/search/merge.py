@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from napari_almadet.search.beam_decision import BeamDecision
 from napari_almadet.search.raw_detection import RawDetection
@@ -99,6 +96,8 @@ def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
     """
     if len(parts) == 1:
         return parts[0].finds
+    from scipy.spatial import cKDTree
+
     finds = [find for part in parts for find in part.finds]
     if not finds:
         return []
@@ -140,6 +139,10 @@ def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.nd
     reach
         Of twins, in the unit of ``places``.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
     pairs = cKDTree(places).query_pairs(reach, output_type="ndarray")
     pairs = pairs[of_window[pairs[:, 0]] != of_window[pairs[:, 1]]]
     distance = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)

@@ -33,7 +33,7 @@ from napari_almadet.search.beam_decision import (
     nothing_bright,
     settled,
 )
-from napari_almadet.search.clean import without_sidelobes
+from napari_almadet.search.clean import Evened, without_sidelobes
 from napari_almadet.search.components import peak_snr
 from napari_almadet.search.decisions import classify, drop_sidelobes_across_windows, flag_companions
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
@@ -341,12 +341,15 @@ def search_window(
         return nothing, [], None
     seen = None if psf is None else resampled_psf(psf, window.k, window.shape, networks.device)
     upright = replace(raw, cube=-raw.cube) if negated else raw
-    snr = None
+    snr, evened = None, Evened(upright, beam)
     if decision is None and header_beam is not None:
         snr = peak_snr(upright)
-        decision = decide(upright, beam, header_beam, snr)
+        decision = decide(upright, beam, header_beam, snr, evened)
     dirty = decision is None or decision.dirty
-    units, sidelobes = without_sidelobes(upright, beam, seen, header_beam, snr, window.k) if dirty else (upright, None)
+    units, sidelobes = upright, None
+    if dirty:
+        units, sidelobes = without_sidelobes(upright, beam, seen, header_beam, snr, window.k, evened)
+    del evened  # a copy of the cube
     if negated:
         units = replace(units, cube=-units.cube)
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)

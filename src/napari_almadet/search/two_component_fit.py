@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
-from scipy.optimize import OptimizeResult, minimize
 
 from napari_almadet.measure.focus import Cutout, over_noise
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 SAMPLED = 0.6  # pixels, the least sigma of a Gaussian that sums over pixels can follow
 WIDEST = 2.0  # beams, sigma of a source before the beam
@@ -122,6 +125,8 @@ def two_sources(
         The root of twice the logarithm of the ratio of the likelihoods, and the two places (y, x); None if one source
         does, or the two are other than they were thought to be.
     """
+    from scipy.optimize import minimize
+
     sigma, fwhm = np.sqrt(likelihood.beam[0, 0]), likelihood.fwhm
 
     def ellipse(p: np.ndarray) -> list[Blob]:
