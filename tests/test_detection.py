@@ -187,7 +187,7 @@ def test_progress_tells_the_steps_in_order(planes_of, cube_of, oracles):
         "Denoising spectra",
         "Detecting emission lines",
         "Making line-integrated images",
-        "Writing down the provenance",
+        "Recording the provenance",
     ]
     assert all(0 <= step.done <= step.total for step in seen)
 

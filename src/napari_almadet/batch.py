@@ -1,8 +1,8 @@
-"""Many cubes at once: a folder for each, what is done skipped, what fails told at the end, one table of all.
+"""Search of many cubes: one folder per cube, finished cubes skipped, failures reported at the end, one table of all.
 
-With several jobs each cube is searched in one of as many worker processes.  If such a process dies, killed for
-its memory or by a crash in a library, the cube it was at has failed and another process goes on with the rest.  A
-cube's folder appears whole or not at all, so that after a crash the same command goes on where it stopped.
+With several jobs, cubes are searched in as many worker processes.  If a process dies, because of memory or a crash in a
+library, only the cube it was searching fails, and a new process continues with the rest.  The folder of a cube is
+written completely or not at all, so that after a crash the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 LOG = logging.getLogger(__name__)
-WITHOUT_EFFECT = ("device", "batch_size", "memory")  # settings that do not change what is found
+WITHOUT_EFFECT = ("device", "batch_size", "memory")  # settings that do not affect the result
 PROGRESS_SECONDS = 0.2  # s between two progress messages of a worker: smooth to the eye, no load on the pipe
 
 
@@ -60,10 +60,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: ``status`` is "searched", "skipped" or "failed", and then ``message`` says why.
+    """Outcome of a task: ``status`` is "searched", "skipped" or "failed"; ``message`` gives the reason for a failure.
 
-    ``detections`` are there where they were asked for, and ``log`` has the records of a process that has
-    no log.
+    ``detections`` are included only on request; ``log`` has the log records of a worker process.
     """
 
     task: Task
@@ -84,10 +83,10 @@ Work = Callable[[Task, Callable[[Progress], object]], Outcome]
 
 
 def plan(paths: Sequence[Path], out: Path) -> list[Task]:
-    """A folder in ``out`` for each cube: its name, or ``name-2`` and so on where that is another cube's.
+    """Assign a folder in ``out`` to each cube: its name, or ``name-2`` and so on if that belongs to another cube.
 
-    A folder is another's if a cube of this run has it, or if it holds the result of another file, or another image of
-    the same one, that is still there.  A cube that is named twice is searched once.
+    A folder belongs to another cube if it is assigned to a cube of this run, or if it contains the result of another
+    existing file, or of another image in the same file.  A cube that is given twice is searched once.
     """
     tasks: dict[str, Task] = {}
     taken: set[Path] = set()
@@ -104,12 +103,12 @@ def plan(paths: Sequence[Path], out: Path) -> list[Task]:
 
 
 def is_done(task: Task, settings: Settings, networks: dict | None) -> bool:
-    """Whether a task's folder holds what a run would make again: same file, settings, networks and version.
+    """Whether a folder already contains the result that a run would give: same file, settings, networks and version.
 
     Parameters
     ----------
     networks
-        Name and sha256 of each, as in a result's provenance; None where they are not known here.
+        Name and sha256 of each, as in the provenance of a result; None if they are not known here.
     """
     if not is_result(task.folder):
         return False
@@ -131,7 +130,7 @@ def is_done(task: Task, settings: Settings, networks: dict | None) -> bool:
 
 
 def has_opinions(folder: Path) -> bool:
-    """Whether an astronomer has worked in a folder: verdicts, notes, candidates of their own, a journal."""
+    """Whether a result has been reviewed: it has verdicts, notes, edited or drawn candidates, or a journal."""
     if not is_result(folder):
         return False
     journal = folder / JOURNAL
@@ -152,7 +151,7 @@ def _effective(settings: Settings) -> dict:
 
 
 def _is_anothers(folder: Path, path: str) -> bool:
-    """Whether a folder holds the result of another file or image than ``path``, which is still where it was."""
+    """Whether a folder contains the result of another existing file or image than ``path``."""
     try:
         address = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["cube"]["path"]
         return bool(address) and split_address(address)[0].exists() and split_address(address) != split_address(path)
@@ -165,18 +164,18 @@ def _is_anothers(folder: Path, path: str) -> bool:
 
 @dataclass
 class Search:
-    """Searches one cube after the other and writes each result to its folder; can be sent to another process.
+    """Search of cubes with given settings; can be sent to another process. Each result is written to its folder.
 
     Attributes
     ----------
     settings
         Of all runs.
     overwrite
-        Search again what was searched before, even where an astronomer has worked on the result.
+        Search cubes again, even if their results have been reviewed.
     keep
-        Hand the detections back with the outcome.
+        Return the detections with the outcome.
     client
-        Of the cluster that is to search them.
+        Of the cluster that searches them.
     products
         Also write the products of each source and of the field, see :mod:`napari_almadet.products.writing`.
     """
@@ -189,7 +188,7 @@ class Search:
 
     @cached_property
     def networks(self) -> Networks | SearchNetworks | None:
-        """Loaded when first asked for, in the process that asks; None with a cluster, whose workers load their own."""
+        """Loaded on first use, in the process that uses them; None with a cluster, whose workers load their own."""
         if self.client is not None:
             return None
         from napari_almadet import detection
@@ -197,13 +196,13 @@ class Search:
         return detection.load_networks(self.settings)
 
     def __call__(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
-        """Read, search, write; whatever is wrong with the cube is in the outcome."""
+        """Read a cube, search it, and write the result; errors are returned in the outcome."""
         with records_kept() as log:
             outcome = self.search(task, report)
         return replace(outcome, log=tuple(log))
 
     def search(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
-        """One task, without what would go into a log."""
+        """Perform one task, without collecting log records."""
         from napari_almadet.detection import detect, networks_used
 
         started = time.perf_counter()
@@ -226,8 +225,8 @@ class Search:
         except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
             if not isinstance(error, CubeError):
                 LOG.error("%s could not be searched", task.path, exc_info=True)
-            told = str(error) if isinstance(error, CubeError) else f"{task.path}: {type(error).__name__}: {error}"
-            return Outcome(task, "failed", told, seconds=time.perf_counter() - started)
+            message = str(error) if isinstance(error, CubeError) else f"{task.path}: {type(error).__name__}: {error}"
+            return Outcome(task, "failed", message, seconds=time.perf_counter() - started)
         kept = len(detections.kept)
         dropped = len(detections.candidates) - kept
         seconds = time.perf_counter() - started
@@ -242,7 +241,7 @@ class Search:
 
 @contextmanager
 def records_kept() -> Iterator[list[str]]:
-    """The package's warnings and tracebacks as text, where no handler takes them, as in a process of its own."""
+    """Collect warnings and tracebacks of the package as text, if it has no log handler, as in a worker process."""
     records: list[str] = []
     package = logging.getLogger("napari_almadet")
     if package.handlers:
@@ -272,18 +271,18 @@ class _Keeping(logging.Handler):
 
 
 def run(tasks: Sequence[Task], work: Work, jobs: int = 1, report: Report | None = None) -> Iterator[Outcome]:
-    """Do all tasks, and yield what became of each as soon as it is known.
+    """Perform all tasks, and yield the outcome of each as soon as it is known.
 
-    Closing the generator, as an exception in its caller does, ends the processes.
+    Closing the generator, as an exception in its caller does, stops the processes.
 
     Parameters
     ----------
     work
-        Called with a task and a function to tell of progress; for several jobs it must be fit to be pickled.
+        Called with a task and a function that reports progress; for several jobs it must be picklable.
     jobs
-        Processes beside this one; with 1, the work is done in this one.
+        Number of worker processes; with 1, the work is done in this process.
     report
-        Called with a task and how far it is.
+        Called with a task and its progress.
     """
     report = report or (lambda task, progress: None)
     if jobs <= 1:
@@ -315,7 +314,7 @@ def run(tasks: Sequence[Task], work: Work, jobs: int = 1, report: Report | None 
 
 
 class _Worker:
-    """A pool of one process, so that a process that dies loses only its own task, and the task it is at."""
+    """A pool of one process, so that a process that dies loses only its own task, and its current task."""
 
     def __init__(self, work: Work, threads: int):
         self.messages, self.theirs = Pipe(duplex=False)
@@ -335,7 +334,7 @@ class _Worker:
         return not isinstance(future.exception(), BrokenProcessPool)
 
     def outcome(self, future: Future[Outcome]) -> Outcome:
-        """The outcome of the task, also where the process died of it."""
+        """The outcome of the task, also if the process died."""
         error = future.exception()
         if error is None:
             return future.result()
@@ -372,7 +371,7 @@ def write_tables(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
     Returns
     -------
     list of pathlib.Path
-        The files; without a result there is no catalogue.
+        The files; there is no catalogue if no cube has a result.
     """
     cubes = QTable(
         {
@@ -396,10 +395,10 @@ def write_tables(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
 
 
 def together(catalogues: dict[str, QTable]) -> QTable:
-    """One table of several catalogues, by name, with a first column ``cube``.
+    """Combine several catalogues, by name, into one table with a first column ``cube``.
 
-    Units are the first catalogue's.  A column whose units cannot be converted into each other (a flux in Jy km/s and
-    one in Jy Hz) is of plain numbers, and the column ``..._unit`` beside it says of what.
+    Units are those of the first catalogue.  If the units of a column cannot be converted into each other (Jy km/s and
+    Jy Hz), the column has plain numbers, and the column ``..._unit`` next to it has their units.
     """
     tables = []
     for name, catalogue in catalogues.items():
@@ -409,7 +408,7 @@ def together(catalogues: dict[str, QTable]) -> QTable:
         tables.append(table)
     for column in tables[0].colnames[1:]:
         units = [table[column].unit for table in tables]
-        told = {table[column].info.description for table in tables}
+        descriptions = {table[column].info.description for table in tables}
         if units[0] is None:
             continue
         if all(unit.is_equivalent(units[0]) for unit in units):
@@ -422,5 +421,5 @@ def together(catalogues: dict[str, QTable]) -> QTable:
                     np.full(len(table), unit.to_string()), table.index_column(column) + 1, f"{column}_unit"
                 )
         for table in tables:
-            table[column].info.description = next(iter(told)) if len(told) == 1 else None
+            table[column].info.description = next(iter(descriptions)) if len(descriptions) == 1 else None
     return vstack(tables, metadata_conflicts="silent")

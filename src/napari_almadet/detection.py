@@ -1,7 +1,7 @@
-"""The door: prepare a cube, run one of the two pipelines, write down the provenance.
+"""Entry point of a detection: prepare the cube, run one of the two pipelines, record the provenance.
 
-The paper's ten steps are in :mod:`napari_almadet.paper.pipeline`, the default's in
-:mod:`napari_almadet.search.pipeline`.  The module is not called ``detect``, since the function
+The paper's ten steps are in :mod:`napari_almadet.paper.pipeline`, those of the default preset in
+:mod:`napari_almadet.search.pipeline`.  The module is not called ``detect``, because the function
 :func:`napari_almadet.detect` has that name in the package.
 """
 
@@ -54,7 +54,7 @@ KINDS = ("BlobsFinder", "DeepGRU")
 
 
 def load_networks(settings: Settings) -> Networks | SearchNetworks:
-    """Load the networks of a run's preset, by the weights its settings name, onto the device they name."""
+    """Load the networks of a preset, with the weights and on the device given in the settings."""
     if settings.preset == "almadet":
         return search_networks.load(settings)
     from napari_almadet.networks.weights import load_all
@@ -82,9 +82,9 @@ def detect(
     progress
         Called with every :class:`Progress`.
     networks
-        Default: those the settings name.
+        Default: those given in the settings.
     client
-        Of a cluster, `distributed.Client`, whose workers search the cube's windows and open its file
+        `distributed.Client` of a cluster, whose workers search the windows of the cube and open its file
         themselves.  Default: this process.
 
     Returns
@@ -95,12 +95,12 @@ def detect(
     Raises
     ------
     ValueError
-        If the settings' memory is too small for the cube; with a client, if the cube is not in a file or the preset is
+        If the memory limit is too small for the cube; with a client, if the cube is not in a file or the preset is
         not ``almadet``.
 
     Examples
     --------
-    A line of five channels at pixel (40, 30), in noise as correlated as a beam of four pixels leaves it:
+    A line of five channels at pixel (40, 30), in noise that is correlated by a beam of four pixels:
 
     >>> import numpy as np
     >>> from napari_almadet import Cube, detect
@@ -154,41 +154,41 @@ def _detect(
     if client is None and isinstance(given.data, Lazy) and held_beside(given, settings):
         yield Progress("Reading the cube", 0, 1)
         cube = replace(given, data=Held(given.data))
-    cube, bad, told = yield from prepared.steps(cube, settings)
+    cube, bad, prepared_notes = yield from prepared.steps(cube, settings)
 
     if networks is None or isinstance(networks, SearchNetworks):
         found = yield from search_steps(cube, settings, networks, client)
         stacked, probability, candidates = found.stacked, found.probability, found.candidates
-        said, scales, noise = found.warnings, found.scales, found.noise
+        warnings, scales, noise = found.warnings, found.scales, found.noise
         more = {"dirty_beam": found.decision.as_dict(), "noise": noise_record(noise)}
         if settings.reliability:
             negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates, client)))
             assign(candidates, negatives)
-            said += notes(negatives, settings.threshold)
+            warnings += notes(negatives, settings.threshold)
         if networks is None:
             (networks,) = yield from each(
                 search_networks.described, [settings], stage="Loading the networks", client=client
             )
     else:
-        said = padded(cube, settings)
+        warnings = padded(cube, settings)
         stacked, probability, candidates = yield from source_detection(cube, settings, networks)
         yield from frequency_denoising(cube, candidates, settings, networks)
         yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
 
-    yield Progress("Writing down the provenance", 0, 1)
+    yield Progress("Recording the provenance", 0, 1)
     origin = provenance(cube, settings, networks, sha256.result()) | ({"scales": scales} if scales else {}) | more
     origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
     if cube.primary_beam is not None:
         origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
-    said = told + said + caveats(cube)
+    warnings = prepared_notes + warnings + caveats(cube)
     cube = replace(cube, data=given.data)
-    return Detections(cube, settings, candidates, stacked, probability, origin, said, negatives, noise)
+    return Detections(cube, settings, candidates, stacked, probability, origin, warnings, negatives, noise)
 
 
 def noise_record(noise: Noise) -> dict:
     """The noise of a cube as plain values: its level, and the correlation of channels and of pixels.
 
-    ``spatial`` is the correlation by offsets in pixels, the middle row and column of what is measured.
+    ``spatial`` is the correlation by offset in pixels, along the middle row and column.
     """
     h, known = noise.reach, np.isfinite(noise.rms)
     return {
@@ -201,7 +201,7 @@ def noise_record(noise: Noise) -> dict:
 
 
 def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks, sha256: str) -> dict:
-    """Where a result comes from: program, networks, device, cube and date, as plain values."""
+    """Provenance of a result: version, networks, device, cube and date, as plain values."""
     return {
         "version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -212,7 +212,7 @@ def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetwor
 
 
 def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> dict:
-    """Which weights a run has, by the network's name: the setting and the file's sha256."""
+    """The weights of a run by name of the network: the setting and the sha256 of the file."""
     names = search_networks.WEIGHTS if isinstance(networks, SearchNetworks) else WEIGHTS
     return {
         name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
@@ -221,21 +221,21 @@ def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> di
 
 
 def continuum(candidates: list[Candidate]) -> str:
-    """Whether the sources of a cube show continuum, in a sentence; where none does, it may have been subtracted."""
+    """A sentence on how many sources have continuum; if none has, it may have been subtracted."""
     kept = [c for c in candidates if c.status is not Status.DROPPED]
     shown = sum(c.kind != "line" for c in kept)
     if shown:
         return f"Continuum is detected in {shown} of {len(kept)} sources."
-    return "Continuum is detected in no source: there is none above the noise, or it was subtracted."
+    return "Continuum is detected in no source: it is below the noise, or has been subtracted."
 
 
 def caveats(cube: Cube) -> list[str]:
-    """What about a cube makes its measures less sure than usual, one sentence each."""
-    said = []
+    """Properties of a cube that make its measurements less certain than usual, one sentence each."""
+    warnings = []
     if cube.has_huge_values:
-        said.append(f"Values above {cube.ceiling:.3g}, far above all others, were taken for no data.")
+        warnings.append(f"Values above {cube.ceiling:.3g}, far above all others, were treated as missing data.")
     if not cube.beam_area:
-        said.append(
-            "The beam is unknown: fluxes are sums over pixels, and their errors take the pixels' noise as independent."
+        warnings.append(
+            "The beam is unknown: fluxes are sums over pixels, and their errors assume independent noise in each pixel."
         )
-    return said
+    return warnings

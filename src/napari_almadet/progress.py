@@ -1,4 +1,4 @@
-"""Long work done in steps: it tells how far it is, and stops where it is when nobody asks for the next step."""
+"""Long tasks as generators that yield their progress and can be stopped between steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ResultGiven = TypeVar("ResultGiven", covariant=True)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: ``done`` of ``total`` parts of ``stage``, a sentence such as "Stacking channels"."""
+    """Progress of a run: ``done`` of ``total`` parts of ``stage``, a phrase such as "Stacking channels"."""
 
     stage: str
     done: int
@@ -27,7 +27,7 @@ class Progress:
 
 
 def finish(steps: Generator[Progress, None, Result], report: Callable[[Progress], object] | None = None) -> Result:
-    """Run a generator of progress to its end and return what it returns, telling ``report`` of every step."""
+    """Run a generator of progress to its end and return its result, passing every step to ``report``."""
     while True:
         try:
             progress = next(steps)
@@ -38,7 +38,7 @@ def finish(steps: Generator[Progress, None, Result], report: Callable[[Progress]
 
 
 def renamed(steps: Generator[Progress, None, Result], name: Callable[[str], str]) -> Generator[Progress, None, Result]:
-    """The same steps, with what ``name`` makes of their stages."""
+    """The same steps, with their stages renamed by ``name``."""
     while True:
         try:
             progress = next(steps)
@@ -55,11 +55,11 @@ class InSteps(Protocol[Arguments, ResultGiven]):
         """The same as a generator of progress."""
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> ResultGiven:
-        """What the function returns at its end."""
+        """Run all steps and return the result."""
 
 
 def in_steps(steps: Callable[Arguments, Generator[Progress, None, Result]]) -> InSteps[Arguments, Result]:
-    """Let a generator function be called as a plain one; its ``steps`` attribute is the generator function.
+    """Make a generator function callable as a plain function; its ``steps`` attribute is the generator function.
 
     ``stack(cube)`` is the image; ``image = yield from stack.steps(cube)`` is the same,
     inside another generator that passes the progress on.
@@ -90,9 +90,9 @@ def predict(
     inputs
         Shape (n, ...).
     stage
-        What the progress is called.
+        Name of the progress.
     device
-        Where ``network`` is.
+        The device of ``network``.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""One candidate measured anew, in a box or an emission range that the astronomer chose."""
+"""Repeated measurement of one candidate, in a box, emission range or mask that the user chose."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari_almadet.settings import Settings
 
 
-# What a range of channels that the astronomer chooses changes; all else is of the box, and of the fitted line.
+# Quantities that change with the emission range; all others depend on the box and the fitted line.
 OF_THE_RANGE = (
     *("channels", "focused", "focus_origin", "snr_global", "snr_pixel", "f_sum", "err_f_sum", "f_max"),
     *("method", "mask", "n_pix", "flag", "status", "origin", "decisions"),
@@ -55,17 +55,16 @@ MOST_BLURRED = 4.0  # pixels: two summits closer than half of this are one, wher
 def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks | SearchNetworks) -> Candidate:
     """Measure a candidate in another box: steps 5 to 10 of the paper, as if the blob had had that box.
 
-    Of the lines found in the new box the first is one that the candidate had before, if
-    it is there, so that a brighter neighbour does not take its place.  What the
-    selection rules say is in its ``decisions``, but does not drop the candidate: the
-    astronomer wants it.
+    If a line that the candidate had before is among those in the new box, it stays the first one, so that it is not
+    replaced by that of a brighter neighbour.  The outcome of the selection rules is recorded in ``decisions``, but the
+    candidate is not dropped, because the user wants it.
 
     Parameters
     ----------
     candidate
-        It is left as it is.
+        It is not changed.
     detections
-        What it belongs to: cube, settings, stacked image and probability map.
+        The result it belongs to: cube, settings, stacked image and probability map.
     box
         At least partly inside the field.
     networks
@@ -74,7 +73,7 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
     Returns
     -------
     Candidate
-        A copy with the new box and all that is measured in it.
+        A copy with the new box and new measurements.
 
     Raises
     ------
@@ -111,18 +110,18 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
 
 
 def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, int]) -> Candidate:
-    """Flux and image of a candidate in another range of channels; its lines stay what they are.
+    """Measure flux and image of a candidate in another range of channels; its lines do not change.
 
-    A range is the astronomer's choice of what is summed: it changes the measures `OF_THE_RANGE` and no other.  Kind,
-    position, the fitted line with its velocity, peak and widths, and the size stay; :func:`follow_line` chooses
-    another line.  Where the candidate has no line the range stands for one, and all is measured in it.
+    The range selects the channels that are summed; it changes only the quantities in `OF_THE_RANGE`.  Kind, position,
+    size and the fitted line with its velocity, peak and widths stay the same; use :func:`follow_line` to choose another
+    line.  For a candidate without a line, the range is treated as a line, and everything is measured in it.
 
     Parameters
     ----------
     candidate
-        It is left as it is.
+        It is not changed.
     detections
-        What it belongs to.
+        The result it belongs to.
     channels
         Half-open; clipped to the cube, one channel at least.
 
@@ -145,7 +144,7 @@ def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, i
 
 
 def follow_line(candidate: Candidate, detections: Detections, peak: EmissionPeak) -> Candidate:
-    """Measure a candidate on one of its other lines: range, velocity, widths and all are then that line's.
+    """Measure a candidate on another of its lines: emission range, velocity, widths etc. are then those of that line.
 
     Parameters
     ----------
@@ -155,7 +154,7 @@ def follow_line(candidate: Candidate, detections: Detections, peak: EmissionPeak
     Returns
     -------
     Candidate
-        A copy, measured anew.
+        A copy with new measurements.
     """
     others = tuple(other for other in candidate.peaks if other != peak)
     channels = peak.emission_range(detections.cube.shape[0])
@@ -166,27 +165,27 @@ def follow_line(candidate: Candidate, detections: Detections, peak: EmissionPeak
 
 
 def remask(candidate: Candidate, detections: Detections, mask: SourceMask) -> Candidate:
-    """Measure a candidate in the voxels of a mask that the astronomer painted.
+    """Measure a candidate in a mask that the user painted.
 
-    Box and emission range become the mask's bounds, and flux, centre, widths and shape those of what is in it.  The
-    lines that were fitted stay.
+    Box and emission range become the bounds of the mask; flux, centre, widths and shape are those of its voxels.  The
+    fitted lines do not change.
 
     Parameters
     ----------
     candidate
-        It is left as it is.
+        It is not changed.
     mask
         Voxels of the cube.
 
     Returns
     -------
     Candidate
-        A copy with the mask and all that is measured in it.
+        A copy with the mask and new measurements.
 
     Raises
     ------
     ValueError
-        If the mask holds no voxel with data.
+        If the mask contains no voxel with data.
     """
     cube = detections.cube
     known = np.isfinite(cube.read(*mask.slices))
@@ -216,14 +215,14 @@ def take_fit(candidate: Candidate, detections: Detections, fit: SpectrumFit) -> 
     Parameters
     ----------
     candidate
-        It is left as it is.
+        It is not changed.
     fit
         One Gaussian at least, in channels.
 
     Returns
     -------
     Candidate
-        A copy, measured anew.
+        A copy with new measurements.
 
     Raises
     ------
@@ -269,12 +268,12 @@ def _range_about(peaks: Sequence[EmissionPeak], n_channels: int) -> tuple[int, i
 def merge(
     parts: Sequence[Candidate], detections: Detections, number: int, networks: Networks | SearchNetworks
 ) -> Candidate:
-    """One candidate in the box about several, measured there; a verdict that all had and their notes are its own.
+    """Merge candidates into one, measured in the box around them; it gets their notes, and their verdict if all agree.
 
     Parameters
     ----------
     parts
-        Two or more; they are left as they are.
+        Two or more; they are not changed.
     number
         Its ``id``.
     """
@@ -299,19 +298,19 @@ def merge(
 def split(
     candidate: Candidate, detections: Detections, first: int, networks: Networks | SearchNetworks
 ) -> list[Candidate]:
-    """A blended candidate as several: one for each of its lines, or else for each summit of its line-integrated image.
+    """Split a blended candidate into several: one for each line, or else for each peak of its line-integrated image.
 
     Parameters
     ----------
     candidate
-        It is left as it is.
+        It is not changed.
     first
         ``id`` of the first part.
 
     Raises
     ------
     ValueError
-        If it shows a single line and a single summit; the message says what to do.
+        If it has a single line and a single peak; the message says what to do.
     """
     alone = replace(candidate, origin="drawn", mask=None, blended=False)
     if len(candidate.peaks) > 1:
@@ -319,7 +318,7 @@ def split(
     else:
         boxes = _summits(candidate, detections.cube.beam_fwhm or MOST_BLURRED)
         if len(boxes) < 2:
-            raise ValueError("it shows one line and one summit; draw a box about each part instead")
+            raise ValueError("it has only one line and one peak; draw a box around each part instead")
         parts = [move(replace(alone), detections, box, networks) for box in boxes]
     for number, part in enumerate(parts, start=first):
         part.id = number
@@ -328,7 +327,7 @@ def split(
 
 
 def _summits(candidate: Candidate, beam: float) -> list[Box]:
-    """Boxes of the parts of a candidate's image that a watershed separates at its summits over 3 sigma."""
+    """Boxes of the parts into which a watershed divides a candidate's image, by its peaks above 3 sigma."""
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
 
@@ -349,10 +348,9 @@ def _summits(candidate: Candidate, beam: float) -> list[Box]:
 def take_in(
     detections: Detections, sources: Sequence[tuple[Box, tuple[int, int] | None]], networks: Networks
 ) -> list[Candidate]:
-    """Candidates measured at the places another program names, see `napari_almadet.catalogue.export.read_boxes`.
+    """Measure imported sources as candidates, see `napari_almadet.catalogue.export.read_boxes`.
 
-    A source with a channel range of its own is measured in that, any other at the line
-    that is found in its box.
+    A source with a channel range is measured in that range, any other one at the line detected in its box.
     """
     taken: list[Candidate] = []
     for box, channels in sources:
@@ -364,7 +362,7 @@ def take_in(
 
 
 def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetworks) -> Detections:
-    """What a run would return for a cube that was not searched: no candidates, a probability map of NaN."""
+    """An empty result for a cube that was not searched: no candidates, and a probability map of NaN."""
     stacked: np.ndarray = stack(cube)
     nowhere = np.full_like(stacked, np.nan)
     return Detections(
@@ -373,13 +371,13 @@ def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetwor
 
 
 def _stand_in(channels: tuple[int, int]) -> EmissionPeak:
-    """A line as wide as a range, so that noise and continuum are taken outside of it."""
+    """A line as wide as a range, so that noise and continuum are measured outside of it."""
     first, last = channels
     return EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
 
 
 def _look_at(candidate: Candidate, detections: Detections) -> None:
-    """Give a candidate the image of its range, and the two S/N ratios in it."""
+    """Set the line-integrated image of a candidate and the two S/N ratios in it."""
     cutout = cut_out(detections.cube, candidate.box, crop := detections.settings.crop)
     focused, local = focus(cutout.planes, candidate.channels), cutout.local(candidate.box)
     lines = (_stand_in(candidate.channels), *candidate.peaks)
@@ -398,9 +396,9 @@ def _touched(candidate: Candidate) -> str:
 def _measured(
     candidate: Candidate, detections: Detections, lines: tuple[EmissionPeak, ...], kind: str | None = None
 ) -> Candidate:
-    """Focus on a candidate and measure it, with noise and continuum from the channels outside ``lines``.
+    """Make the image of a candidate and measure it, with noise and continuum from the channels outside ``lines``.
 
-    As ``kind``, if that is given, whatever the channels look like.
+    It is measured as ``kind``, if that is given.
     """
     peaks, candidate.peaks = candidate.peaks, lines
     as_published = detections.settings.preset == "paper"

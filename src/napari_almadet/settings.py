@@ -27,13 +27,13 @@ class Settings:
         ``"almadet"``: the search of the noise-normalised (S/N) cube, :mod:`napari_almadet.search.pipeline`.
         ``"paper"``: the two networks and the rules as published.
     threshold
-        With ``almadet``, the probability a candidate must have to be kept (0.75).  With ``paper``, the
+        With ``almadet``, the minimum source probability to keep a candidate (0.75).  With ``paper``, the
         threshold for segmenting the probability map (step 4; 0.1).
     require_line
-        Drop candidates without an emission line: the paper's rule, so that this is on with ``paper``
-        and off with ``almadet`` by default.
+        Drop candidates without an emission line, as in the paper.  By default on with ``paper``
+        and off with ``almadet``.
     psf
-        ``almadet`` only: path of a FITS image of the dirty beam, as imagers write it beside a dirty cube;
+        ``almadet`` only: path of a FITS image of the dirty beam, as imaging programs write it;
         without it the beam may be estimated from the cube, see ``beam``.
     beam
         ``almadet`` only: whether the cube is dirty, and which dirty beam it has.  ``"auto"``: decided from the cube,
@@ -43,36 +43,37 @@ class Settings:
         Path of an image of the primary beam, for corrected fluxes, and for the noise where the cube is already
         corrected, see :func:`napari_almadet.cube.reading.read_primary_beam`.
     flag_channels
-        Leave out bad channels, see :func:`napari_almadet.cube.bad_channels.bad_channels`.
+        Flag bad channels, see :func:`napari_almadet.cube.bad_channels.bad_channels`.
     peak_height
-        ``paper`` only: least height of a peak in a denoised spectrum, which runs from 0 to 1 (step 7).
+        ``paper`` only: minimum height of a peak in a denoised spectrum, which is between 0 and 1 (step 7).
     min_snr
-        ``paper`` only: least pixel signal-to-noise a candidate must show in its focused or in the stacked
+        ``paper`` only: minimum pixel signal-to-noise of a candidate in its line-integrated or in the band-averaged
         image (step 9), see :func:`napari_almadet.measure.focus.reject`.
     window, overlap
-        ``paper`` only: side of the square field Blobs Finder sees, and by how much neighbouring fields
-        overlap in cubes larger than that, in pixels.
+        ``paper`` only: side of the square window of Blobs Finder, and overlap of neighbouring windows
+        in larger fields, in pixels.
     reliability
-        ``almadet`` only: also search the negated cube, for the candidates' ``rel``; takes as long again.  The paper's
-        networks see each field stretched to its own range, and in a negated one that range is another.
+        ``almadet`` only: also search the inverted cube, to estimate the reliability ``rel`` of candidates; doubles the
+        run time.  With the paper's networks this is not possible, because each field is scaled to its own range, which
+        is different in the inverted cube.
     crop
-        Side of a focused image in pixels (step 8).
+        Side of a line-integrated image in pixels (step 8).
     batch_size
-        Windows or spectra that go through a network at a time.
+        Number of windows or spectra passed through a network at a time.
     memory
-        ``almadet`` only: what a run may use, in GB (1e9 bytes): larger fields are searched in windows.  On a
-        cluster, what a worker may use.
+        ``almadet`` only: memory limit in GB (1e9 bytes); larger fields are searched in windows.  On a
+        cluster: for each worker.
     device
         ``"auto"`` (CUDA, then Apple MPS, then CPU), ``"cpu"``, ``"cuda"`` or ``"mps"``.
     source_finder, line_finder, judge
-        Weights of the networks of ``almadet``: name of shipped ones, or path of a ``.safetensors`` file.
+        Weights of the networks of ``almadet``: name of shipped weights, or path of a ``.safetensors`` file.
     blobs_finder, deep_gru
-        The same of ``paper``.
+        The same for ``paper``.
 
     Raises
     ------
     ValueError
-        If a value makes no sense; the message says which and what it may be.
+        If a value is invalid; the message gives the allowed values.
 
     Examples
     --------

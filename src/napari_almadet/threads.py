@@ -1,4 +1,4 @@
-"""Work on several cores without barriers: a few threads of our own, each of which computes by itself.
+"""Work on several cores in a few threads, each of which uses a single core.
 
 The threads of OpenMP, which torch would use, wait for each other in a loop after every operation, and so do those of
 numpy's and scipy's BLAS; on a machine that has other work to do, a search then takes three to five times as long.
@@ -31,16 +31,16 @@ def cores() -> int:
 
 
 def count() -> int:
-    """How many threads work at a time: as many as processors, or fewer where OMP_NUM_THREADS says so."""
+    """Number of threads to use: the number of processors, or OMP_NUM_THREADS if that is smaller."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores(), int(wanted))) if wanted.isdigit() else cores()
 
 
 def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """``[function(item) for item in items]``, on all cores: numpy and torch let go of Python's lock as they compute.
+    """``[function(item) for item in items]``, on all cores; numpy and torch release Python's lock while computing.
 
-    What ``function`` writes to must be another place for each item.  Called from one of the threads, it works on in
-    that one.
+    ``function`` must not write to the same memory for different items.  If called from one of the threads, all items
+    are processed in that thread.
     """
     items = list(items)
     n = count()
@@ -64,7 +64,7 @@ def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Re
 
 
 def beside(function: Callable[[], Result]) -> Future[Result]:
-    """Begin something in a thread that ends with it, and is none of those that :func:`spread` uses."""
+    """Start a function in a separate thread, not one of those that :func:`spread` uses."""
     single = ThreadPoolExecutor(1, thread_name_prefix="almadet-beside")
     try:
         return single.submit(function)
@@ -74,7 +74,7 @@ def beside(function: Callable[[], Result]) -> Future[Result]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Have torch and BLAS compute in one thread meanwhile; how many they have is as it was when the last has left."""
+    """Context in which torch and BLAS use one thread; their number of threads is restored when the last one is left."""
     import torch
 
     with _lock:

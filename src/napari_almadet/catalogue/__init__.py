@@ -1,1 +1,1 @@
-"""What a detection run returns: candidates, the catalogue, the folder they are kept in, and their exports."""
+"""Results of a detection run: candidates, the catalogue, the result folder, and exports."""

@@ -1,4 +1,4 @@
-"""One candidate: its box, its lines, its measurements, and what was decided about it."""
+"""One candidate: its box, lines, measured values, and the decisions about it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from napari_almadet.catalogue.decision import Decision
 
 
 class Status(StrEnum):
-    """What the decision graph did with a candidate."""
+    """The outcome of the selection rules for a candidate."""
 
     KEPT = "kept"
-    FLAGGED = "flagged"  # kept, but looks like a superposition that could not be taken apart
+    FLAGGED = "flagged"  # kept, but to be checked; the decisions say why
     DROPPED = "dropped"
 
 
 VERDICTS = ("unreviewed", "accepted", "rejected")
-VERDICTS_OF_0_1 = {"unseen": "unreviewed"}  # words that results and journals of that version have
-METHODS = ("point", "fit", "mask", "box")  # a point, a Gaussian, the mask's sum; the sum of the astronomer's box
-# bits of ``flag``: the mask touches the border of the field or pixels without data, or an end of the band, holds voxels
-# without data, or touches another source's
+VERDICTS_OF_0_1 = {"unseen": "unreviewed"}  # names used in results and journals of version 0.1
+METHODS = ("point", "fit", "mask", "box")  # point source, Gaussian fit, sum over the mask, sum over the user's box
+# bits of ``flag``: the mask touches the edge of the field or pixels without data; touches an end of the band; contains
+# voxels without data; touches the mask of another source
 FLAGS = {"spatial edge": 1, "spectral edge": 2, "no data": 4, "other source": 8}
-ORIGINS = ("found", "edited", "drawn", "imported")  # by the pipeline; changed, made or brought by the astronomer
+ORIGINS = ("found", "edited", "drawn", "imported")  # by the pipeline; edited, drawn or imported by the user
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Box:
         return self.y1 - self.y0, self.x1 - self.x0
 
     def inside(self, field: tuple[int, int]) -> Box:
-        """The part of the box in a field of (height, width) pixels.
+        """The part of the box inside a field of (height, width) pixels.
 
         Raises
         ------
         ValueError
-            If there is none.
+            If the box is outside the field.
         """
         ny, nx = field
         part = Box(max(self.y0, 0), min(self.y1, ny), max(self.x0, 0), min(self.x1, nx))
@@ -71,8 +71,8 @@ class Box:
 class EmissionPeak:
     """A peak of a denoised spectrum and the Gaussian fitted to it (paper, step 7); channels are 0-based.
 
-    ``height`` is the denoised spectrum at ``channel`` (0 to 1); ``amplitude``, ``centre``
-    and ``fwhm`` are the fit's, the latter two in channels.
+    ``height`` is the value of the denoised spectrum at ``channel`` (0 to 1); ``amplitude``, ``centre``
+    and ``fwhm`` are those of the fit, the latter two in channels.
     """
 
     channel: int
@@ -82,7 +82,7 @@ class EmissionPeak:
     fwhm: float
 
     def same_line(self, other: EmissionPeak) -> bool:
-        """Whether two fits are of one line: their centres differ by no more than half the sum of their FWHMs."""
+        """Whether two fits are of the same line: their centres differ by at most half the sum of their FWHMs."""
         return abs(self.centre - other.centre) <= (self.fwhm + other.fwhm) / 2
 
     def emission_range(self, n_channels: int) -> tuple[int, int]:
@@ -99,32 +99,32 @@ class EmissionPeak:
 
 @dataclass(frozen=True, eq=False)
 class SourceMask:
-    """The voxels of a source: ``voxels`` (channels, y, x), whose first one is voxel ``origin`` of the cube."""
+    """The voxels of a source: ``voxels`` (channels, y, x), where [0, 0, 0] is voxel ``origin`` of the cube."""
 
     origin: tuple[int, int, int]
     voxels: np.ndarray
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """Where in the cube it lies."""
+        """Its location in the cube, as slices."""
         z, y, x = (slice(o, o + n) for o, n in zip(self.origin, self.voxels.shape, strict=True))
         return z, y, x
 
     @property
     def footprint(self) -> np.ndarray:
-        """Pixels (y, x) in which it has a voxel."""
+        """Pixels (y, x) that contain at least one of its voxels."""
         return np.asarray(self.voxels.any(axis=0))
 
 
 @dataclass
 class Candidate:
-    """One candidate with all the pipeline learnt of it.
+    """One candidate with all results of the pipeline.
 
-    ``spectrum`` is the dirty spectrum (sum over the box in each channel, in the cube's
-    unit; NaN where the channel has no data), ``denoised`` Deep GRU's answer (0 to 1).
+    ``spectrum`` is the observed spectrum (sum over the box in each channel, in the cube's
+    unit; NaN where the channel has no data), ``denoised`` the output of Deep GRU (0 to 1).
     ``focused`` is the (crop, crop) image integrated over the emission range, NaN outside
     the field, whose pixel [0, 0] is pixel ``focus_origin`` = (y, x) of the cube.
-    ``decisions`` are, in order, all that were taken about the candidate, ``reasons`` their sentences.
+    ``decisions`` are all decisions about the candidate in order, ``reasons`` their sentences.
     """
 
     id: int
@@ -166,7 +166,7 @@ class Candidate:
     err_f_cont: float = np.nan
     alpha: float = np.nan  # its spectral index
     err_alpha: float = np.nan
-    peak: float = np.nan  # brightness of the fitted source at its peak and its line's
+    peak: float = np.nan  # brightness of the fitted source at the peak of its line
     err_peak: float = np.nan
     w20: float = np.nan
     err_w20: float = np.nan
@@ -179,29 +179,29 @@ class Candidate:
     z_fit: float = np.nan  # its centre
     err_z_fit: float = np.nan
     chi2_fit: float = np.nan  # its chi-squared over the degrees of freedom
-    dc_maj: float = np.nan  # of the fitted source, the beam taken off; arcsec
+    dc_maj: float = np.nan  # of the fitted source, deconvolved from the beam; arcsec
     err_dc_maj: float = np.nan
     dc_min: float = np.nan
     err_dc_min: float = np.nan
     dc_pa: float = np.nan  # degrees from North through East
     err_dc_pa: float = np.nan
     dc_limit: float = np.nan
-    ell_maj: float = np.nan  # of the source's image, the beam in it; arcsec
+    ell_maj: float = np.nan  # of the image of the source, including the beam; arcsec
     err_ell_maj: float = np.nan
     ell_min: float = np.nan
     err_ell_min: float = np.nan
     ell_pa: float = np.nan  # degrees from North through East
     err_ell_pa: float = np.nan
-    ell3s_maj: float = np.nan  # of the pixels over 3 sigma in it, all alike
+    ell3s_maj: float = np.nan  # of its pixels above 3 sigma, equally weighted
     ell3s_min: float = np.nan
     ell3s_pa: float = np.nan
-    kin_pa: float = np.nan  # towards what moves away; degrees from North through East
+    kin_pa: float = np.nan  # towards the receding side; degrees from North through East
     err_kin_pa: float = np.nan
     rms: float = np.nan
-    rel: float = np.nan  # reliability by the negated cube, see search.reliability
-    verdict: str = "unreviewed"  # one of VERDICTS: the astronomer's
+    rel: float = np.nan  # reliability from the inverted cube, see search.reliability
+    verdict: str = "unreviewed"  # one of VERDICTS, set by the user
     note: str = ""
-    origin: str = "found"  # one of ORIGINS: whose box and emission range these are
+    origin: str = "found"  # one of ORIGINS: origin of the box and the emission range
 
     def __post_init__(self) -> None:
         self.verdict = VERDICTS_OF_0_1.get(self.verdict, self.verdict)
@@ -212,26 +212,26 @@ class Candidate:
         return [str(decision) for decision in self.decisions]
 
     def decide(self, rule: str, status: Status | None = None, *, ids: tuple[int, ...] = (), **values: Any) -> None:
-        """Take down a decision, and the status that comes of it, if any.
+        """Record a decision, and the resulting status, if any.
 
         Parameters
         ----------
         rule, ids, values
             See :class:`~napari_almadet.catalogue.decision.Decision`.
         status
-            Default: it stays as it is.
+            Default: unchanged.
         """
         self.decisions.append(Decision(rule, values, ids))
         self.status = self.status if status is None else status
 
     @property
     def primary(self) -> EmissionPeak | None:
-        """The highest peak, on which the candidate is focused."""
+        """The highest peak, whose range the line-integrated image covers."""
         return self.peaks[0] if self.peaks else None
 
     @property
     def position(self) -> tuple[float, float]:
-        """(x, y) in pixels: the flux-weighted centre, or the box's where that was not measured."""
+        """(x, y) in pixels: the flux-weighted centre, or the centre of the box if that was not measured."""
         if np.isfinite(self.x) and np.isfinite(self.y):
             return self.x, self.y
         y, x = self.box.centre

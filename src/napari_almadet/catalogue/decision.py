@@ -1,7 +1,7 @@
 """Why a candidate was kept, flagged or dropped: a record of each decision, and the sentence that shows it.
 
-A record names its rule, the numbers it was decided by and the candidates it concerns, so that programs need not read
-prose; :data:`SENTENCES` has the words.  A new rule gets a name and a sentence here.
+A record contains the rule, the values it compared and the ids of other candidates involved, so that programs need not
+parse text; :data:`SENTENCES` has the text.  A new rule needs a name and a sentence here.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ SENTENCES = {
     "band-averaged one",
     "not_seen": "dropped: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the "
     "band-averaged one, both less than {min_snr:g}",
-    # the machine and the astronomer
+    # limits of the computer, and changes by the user
     "too_large_to_measure": "not measured: this needs {needed:.1f} GB of memory, but the limit is {allowed:g} GB "
     "(--memory)",
     "own_box": "your box: {width} x {height} pixels from x {x}, y {y}",
@@ -99,10 +99,10 @@ class Decision:
     rule
         A key of :data:`SENTENCES`.
     values
-        The numbers and texts it was decided by, plain values by name; S/N ratios, probabilities and thresholds have no
-        unit, distances are in pixels, channels 0-based.
+        The values that were compared, by name; S/N ratios, probabilities and thresholds have no unit, distances are in
+        pixels, channels are 0-based.
     ids
-        The other candidates it concerns.
+        The other candidates involved.
     """
 
     rule: str
@@ -117,7 +117,7 @@ class Decision:
         return SENTENCES[self.rule].format(**self.values, **({"id": self.ids[0]} if self.ids else {}))
 
     def renumbered(self, called: Callable[[int], int]) -> Decision:
-        """The same decision where candidates have the ids that ``called`` makes of the old ones."""
+        """The same decision with the ids of candidates replaced by ``called`` (old id)."""
         return replace(self, ids=tuple(called(number) for number in self.ids))
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a detection run returns: candidates, and the catalogue made of them."""
+"""The result of a detection run: candidates, and the catalogue made from them."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class Detections:
     Parameters
     ----------
     cube
-        What was searched.
+        The cube that was searched.
     settings
         Of the run.
     candidates
-        All of them, the dropped too; :attr:`kept` are those the catalogue lists.
+        All candidates, including dropped ones; the catalogue lists those in :attr:`kept`.
     stacked, probability
         Images (ny, nx) of the whole field: the sum over the channels, and the probability map.
     provenance
-        Version, device, the weights' sha256 and the cube's, and how the cube was prepared.
+        Version, device, sha256 of the weights and of the cube, and how the cube was prepared.
     warnings
-        What to know before the result is used, one sentence each.
+        Warnings about the result, one sentence each.
     negatives
-        ``prob`` and ``snr_pixel`` of what was found in the negated cube, shape (n, 2); None if that was not searched.
+        ``prob`` and ``snr_pixel`` of detections in the inverted cube, shape (n, 2); None if that was not searched.
     noise
-        :class:`~napari_almadet.measure.noise.Noise` of the cube; None where it was not measured.
+        :class:`~napari_almadet.measure.noise.Noise` of the cube; None if it was not measured.
 
     Examples
     --------
@@ -86,12 +86,12 @@ class Detections:
         return channel_width(self.cube).unit
 
     def drawn(self, box: Box, origin: str = "drawn") -> Candidate:
-        """A candidate of the astronomer's own, with the next free ``id``; it is neither measured nor added yet.
+        """A new candidate from a box that the user drew, with the next free ``id``; not yet measured or added.
 
         Parameters
         ----------
         box
-            In the cube's pixels; what lies outside the field is cut off.
+            In pixels of the cube; it is clipped to the field.
         origin
             ``"drawn"`` or ``"imported"``.
 
@@ -104,11 +104,10 @@ class Detections:
         return Candidate(number, box.inside(self.cube.shape[1:]), np.nan, origin=origin)
 
     def table(self, candidates: Sequence[Candidate] | None = None) -> QTable:
-        """The catalogue: one row for each candidate, by default the kept ones; columns as in ``docs/catalogue.md``.
+        """The catalogue: one row per candidate, by default the kept ones; columns as in ``docs/catalogue.md``.
 
-        All columns are always there; what the cube's header does not let know is NaN.
-        The metadata holds settings, provenance, warnings and, for every candidate, the
-        dropped too, the decisions taken about it.
+        All columns are always present; quantities that cannot be computed are NaN.  The metadata contain settings,
+        provenance, warnings and the decisions about every candidate, including dropped ones.
 
         Parameters
         ----------
@@ -134,7 +133,7 @@ class Detections:
         def plain(name: str, dtype: type) -> np.ndarray:
             return np.array([getattr(c, name) for c in rows], dtype=dtype)
 
-        def indices(values: Sequence[int]) -> np.ndarray:  # plain integers, fit to slice with
+        def indices(values: Sequence[int]) -> np.ndarray:  # plain integers, suitable for slicing
             return np.array(values, dtype=int)
 
         galactic = None if sky is None else sky.galactic
@@ -233,7 +232,7 @@ class Detections:
             "note": plain("note", str),
             "origin": plain("origin", str),
             "status": plain("status", str),
-            "fate": plain("status", str),  # the name that tables of 0.1 had for it
+            "fate": plain("status", str),  # its name in version 0.1
         }
         decisions = {
             str(c.id): {
@@ -244,12 +243,12 @@ class Detections:
             for c in self.candidates
         }
         table = QTable(columns, meta={**self.about(), "decisions": decisions})
-        for name, told in descriptions(self.cube).items():
-            table[name].info.description = told
+        for name, description in descriptions(self.cube).items():
+            table[name].info.description = description
         return table
 
     def labels(self, candidates: Sequence[Candidate] | None = None) -> np.ndarray:
-        """Give the masks of candidates as labels, each voxel its candidate's id.
+        """The masks of candidates as a label array; the value of a voxel is the id of its candidate.
 
         Parameters
         ----------
@@ -259,8 +258,8 @@ class Detections:
         Returns
         -------
         numpy.ndarray
-            Shape (channels, ny, nx), the cube's; 0 is none.  Where masks overlap, as only the astronomer's boxes do,
-            the later candidate's counts.
+            Shape (channels, ny, nx), as the cube; 0 is no source.  Only boxes drawn by the user can overlap; there the
+            later candidate is used.
         """
         rows = self.kept if candidates is None else candidates
         most = max((c.id for c in rows), default=0)
@@ -286,17 +285,17 @@ def brightness_unit(cube: Cube) -> u.UnitBase:
 
 
 def flux_factor(cube: Cube, channel: np.ndarray | None = None) -> tuple[float | np.ndarray, u.UnitBase]:
-    """What turns a sum over pixels into a flux density, and its unit.
+    """Factor that converts a sum over pixels to a flux density, and its unit.
 
-    Jy/beam and a known beam give Jy, and so does Jy/pixel.  K does where the frequency and the pixels' size are
-    known, by the law of Rayleigh and Jeans, 2 k f² / c² a steradian, and MJy/sr and its like where the pixels' size is
-    known.  Of any other brightness (Jy/beam without a beam) a sum is what it is, brightness times pixels.
+    The result is in Jy for Jy/beam if the beam is known, for Jy/pixel, for K if frequency and pixel size are known
+    (Rayleigh-Jeans law, 2 k f² / c² per steradian), and for MJy/sr and the like if the pixel size is known.  For any
+    other brightness (such as Jy/beam without a beam) it is brightness times pixels.
 
     Parameters
     ----------
     channel
-        Channels, shape (n,), each with a beam and frequency of its own; the factor is then an array.  Default: the
-        cube's one beam, and the frequency of the middle.
+        Channels, shape (n,), each with its own beam and frequency; the factor is then an array.  Default: the
+        representative beam of the cube and the frequency of the middle channel.
     """
     unit = brightness_unit(cube)
     ones = 1.0 if channel is None else np.ones(len(channel))
@@ -317,7 +316,7 @@ def flux_factor(cube: Cube, channel: np.ndarray | None = None) -> tuple[float | 
 
 
 def channel_width(cube: Cube, z: float | None = None) -> u.Quantity:
-    """Width of the channel at ``z`` (default: the middle one), in km/s where a velocity is known, else Hz or chan."""
+    """Width of the channel at ``z`` (default: the middle one), in km/s if velocities are known, else Hz or chan."""
     z = (cube.shape[0] - 1) / 2 if z is None else z
     for coordinate in (cube.velocity, cube.frequency):
         width = _spread(coordinate, z, 1.0)
@@ -327,7 +326,7 @@ def channel_width(cube: Cube, z: float | None = None) -> u.Quantity:
 
 
 def descriptions(cube: Cube) -> dict[str, str]:
-    """What a reader of the table has to know of some columns of a cube: conventions and frames."""
+    """Descriptions of table columns that depend on the cube: conventions and frames."""
     frame = cube.spectral_frame or "a frame that the header does not specify"
     rest = "unknown" if cube.rest_frequency is None else f"{cube.rest_frequency.to_value(u.GHz):.9g} GHz"
     return {
@@ -349,12 +348,12 @@ def descriptions(cube: Cube) -> dict[str, str]:
 
 
 def _error(coordinate: Callable[[np.ndarray], u.Quantity], z: np.ndarray, err_z: np.ndarray) -> u.Quantity:
-    """Error of a spectral coordinate by that of the channel."""
+    """Error of a spectral coordinate from that of the channel."""
     return abs(coordinate(z + 0.5) - coordinate(z - 0.5)) * err_z
 
 
 def source_names(cube: Cube, x: np.ndarray, y: np.ndarray) -> list[str]:
-    """Names by position as the IAU has them, JHHMMSS.ss+DDMMSS.s truncated, not rounded; by pixels without a sky."""
+    """Source names by position in IAU style, JHHMMSS.ss+DDMMSS.s, truncated; by pixel without sky coordinates."""
     sky = cube.sky(np.asarray(x, float), np.asarray(y, float)) if len(x) else None
     if sky is None:
         return [f"ALMADET x{px:.0f} y{py:.0f}" if np.isfinite(px) else "ALMADET" for px, py in zip(x, y, strict=True)]
@@ -374,13 +373,13 @@ def source_names(cube: Cube, x: np.ndarray, y: np.ndarray) -> list[str]:
 
 
 def _spread(coordinate: Callable[[ArrayLike], u.Quantity | None], z: ArrayLike, width: ArrayLike) -> u.Quantity | None:
-    """How much a spectral coordinate changes over ``width`` channels about ``z``."""
+    """Change of a spectral coordinate over ``width`` channels around ``z``."""
     low, high = coordinate(np.asarray(z) - 0.5), coordinate(np.asarray(z) + 0.5)
     return None if low is None or high is None else abs(high - low) * width
 
 
 def _primary_beam(cube: Cube, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Response of the antennas at places in the cube, and what fluxes are to be divided by; NaN where unknown."""
+    """Primary-beam response at positions in the cube, and the divisor of fluxes; NaN if unknown."""
     if cube.primary_beam is None:
         return (np.full(len(x), np.nan),) * 2
     response = np.array([cube.primary_beam.at(*place) for place in zip(x, y, z, strict=True)], dtype=float)
@@ -390,7 +389,7 @@ def _primary_beam(cube: Cube, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tu
 def _sky_errors(
     cube: Cube, x: np.ndarray, y: np.ndarray, err_x: np.ndarray, err_y: np.ndarray
 ) -> tuple[u.Quantity, u.Quantity]:
-    """Errors along right ascension, on the sky, and declination (ICRS), by the errors of x and y; NaN without WCS."""
+    """Errors in right ascension (on the sky) and declination (ICRS) from those of x and y; NaN without WCS."""
     if cube.celestial is None:
         return (np.full(len(x), np.nan) * u.arcsec,) * 2
     east, north = np.zeros((2, len(x)))

@@ -1,4 +1,4 @@
-"""Catalogues, regions and spectra for other programs, and from them: TOPCAT, DS9, CARTA, CASA, SoFiA-2."""
+"""Export and import of catalogues, regions and spectra: TOPCAT, DS9, CARTA, CASA, SoFiA-2."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ EDGES = ("x_min", "x_max", "y_min", "y_max")
 
 
 class ExchangeError(ValueError):
-    """A file that cannot be written or taken in; the message says why."""
+    """A file that cannot be written or imported; the message says why."""
 
 
 # --- out -----------------------------------------------------------------------------------------------------------
 
 
 def write_catalogue(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
-    """Write the catalogue as ECSV, VOTable, FITS or CSV, by the ending of ``path``.
+    """Write the catalogue as ECSV, VOTable, FITS or CSV, depending on the ending of ``path``.
 
-    ECSV keeps all: units, notes in any script, settings and decisions.  VOTable and FITS
-    keep the units; FITS knows ASCII only, other letters of notes become escapes.  CSV
+    ECSV keeps everything: units, notes in any script, settings and decisions.  VOTable and FITS
+    keep the units; FITS allows only ASCII, so other characters in notes are escaped.  CSV
     has neither units nor metadata.
 
     Parameters
     ----------
     path
-        Ends in .ecsv, .vot, .xml, .fits or .csv; an existing file is replaced once the new one is whole.
+        Ends in .ecsv, .vot, .xml, .fits or .csv; an existing file is replaced when the new one is complete.
     candidates
         Default: the kept ones.
 
@@ -79,8 +79,9 @@ def write_catalogue(detections: Detections, path: str | Path, candidates: Sequen
 def write_regions(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
     """Write candidates' boxes as DS9's (.reg) or CASA's and CARTA's (.crtf) regions; by default the kept ones'.
 
-    On the sky where the cube has a WCS, in its own frame (in ICRS where these programs have no name for that), else in
-    pixels.  With the number, and the emission range in channels: as a tag for DS9, as CRTF's ``range``.
+    If the cube has a WCS, regions are on the sky in its own frame (or ICRS, if these programs have no name for that
+    frame), otherwise in pixels.  They include the id, and the emission range in channels: as a tag for DS9, as CRTF's
+    ``range``.
 
     Raises
     ------
@@ -97,8 +98,8 @@ def write_regions(detections: Detections, path: str | Path, candidates: Sequence
 def _regions_text(detections: Detections, form: str, candidates: Sequence[Candidate] | None) -> str:
     """The text of a region file, ``form`` "ds9" or "crtf".
 
-    Written here and not by `regions`, which takes 6 ms of the processor for each: so long the window would answer
-    clicks late while a session of a thousand candidates is saved.
+    Not written with `regions`, which takes 6 ms for each: the window would be slow to respond while a session with a
+    thousand candidates is saved.
     """
     cube, chosen = detections.cube, detections.kept if candidates is None else list(candidates)
     boxes = [candidate.box for candidate in chosen]
@@ -148,17 +149,18 @@ def _on_sky(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray,
 
 
 def _spectral_marks(channels: np.ndarray) -> list[str]:
-    """CRTF's words for inclusive ranges (n, 2) of channels.
+    """CRTF's ``range`` for inclusive ranges (n, 2) of channels.
 
-    The channels themselves: CASA rounds frequencies to the nearest channel, half upwards, so that a range from edge to
-    edge takes one more at its upper end, and knows neither HELIOCEN, SOURCE nor LOCALGRP, and refuses the file.  Twice
-    zero is no range to CASA, which then takes all channels: the first channel alone ends at 0.4, which it rounds down.
+    It is in channels because CASA rounds frequencies to the nearest channel, half upwards, so that a range from edge to
+    edge would select one channel too many, and because CASA refuses the frames HELIOCEN, SOURCE and LOCALGRP.  For
+    CASA, [0, 0] means all channels; the first channel alone is therefore written with an end of 0.4, which it rounds
+    down.
     """
     return [f"range=[{first}chan, {last or '0.4'}chan]" for first, last in channels]
 
 
 def write_spectra(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:
-    """Write the dirty and denoised spectra of candidates to one file, by default those of the kept ones.
+    """Write the observed and denoised spectra of candidates to one file, by default those of the kept ones.
 
     FITS: a table ``SPECTRA`` with a row for each candidate (``id``, ``dirty``, ``denoised``)
     and a table ``AXIS`` with ``channel``, ``freq`` and ``v_rad``.  ECSV: a row for each
@@ -229,7 +231,7 @@ def _by_ending(path: Path, forms: Mapping[str, Form]) -> Form:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write beside ``path``; it takes its place when it is whole, and is removed after an error."""
+    """A temporary file next to ``path``, which replaces it when complete, and is removed after an error."""
     beside = path.with_name(f".writing-{path.name}")
     beside.unlink(missing_ok=True)
     try:
@@ -256,19 +258,19 @@ def read_boxes(
         positions, ``ra`` and ``dec`` in degrees (ICRS) or ``x`` and ``y``, which become
         boxes of two beams.
     cube
-        The cube they are to be looked for in.
+        The cube in whose pixels the boxes are returned.
     notes
-        Gets a sentence for each thing in the file that could not be honoured.
+        A sentence is appended for everything in the file that is not supported.
 
     Returns
     -------
     list
-        (box, half-open channel range or None); those outside the field are left out.
+        (box, half-open channel range or None); those outside the field are omitted.
 
     Raises
     ------
     ExchangeError
-        If the file cannot be read, or holds nothing inside the field.
+        If the file cannot be read, or contains nothing inside the field.
     """
     path = Path(path)
     try:

@@ -1,7 +1,7 @@
 """Boxes and channels from region files of DS9, CARTA and CASA.
 
-The shapes are parsed by `regions`; where CASA means something else by its text (corner boxes, pixels below a global
-frame, ranges), and where a box lies in another frame than the cube, the pixels are found here.
+The shapes are parsed by `regions`.  Cases that CASA interprets differently (corner boxes, pixels below a global frame,
+ranges), and boxes in another frame than the cube's, are handled here.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Entry:
     region
         As `regions` has it.
     excluded
-        Whether it takes its part out of the others.
+        Whether it is excluded from the others.
     corners
         Whether it is CRTF's ``box``, two corners on the sky, of which `regions` makes a width in longitude.
     words
-        What stands beside the shape, such as CRTF's ``range``, by lower-case name.
+        Attributes after the shape, such as CRTF's ``range``, by lower-case name.
     """
 
     region: Region
@@ -68,13 +68,13 @@ class Entry:
 def region_boxes(path: Path, form: str, cube: Cube, notes: list[str]) -> list[tuple[Box, tuple[int, int] | None]]:
     """Boxes and half-open channel ranges of a region file, ``form`` "ds9" or "crtf".
 
-    Excluded regions are no sources: what they take away is taken off the boxes.  What cannot be honoured goes into
-    ``notes``, a sentence each.
+    Excluded regions are not sources; they are cut out of the boxes.  Everything that is not supported is reported in
+    ``notes``, one sentence each.
 
     Raises
     ------
     ValueError
-        If the file is not of this form, or lies on the sky and the cube does not.
+        If the file does not have this format, or has sky coordinates while the cube has none.
     """
     entries = _ds9(path) if form == "ds9" else _crtf(path, cube, notes)
     drawn = [e for e in entries if type(e.region).__name__.lower().startswith(DRAWN)]
@@ -86,17 +86,17 @@ def region_boxes(path: Path, form: str, cube: Cube, notes: list[str]) -> list[tu
     excluded = [e for e in entries if e.excluded]
     if any("range" in e.words for e in excluded):
         notes.append("Excluded regions were excluded in all channels, although they name a range.")
-    found, gone = [], 0
+    found, covered = [], 0
     for entry in entries:
         if entry.excluded:
             continue
         box = _without(_box_of(entry, cube), excluded, cube)
         if box is None:
-            gone += 1
+            covered += 1
         else:
             found.append((box, _channels_of(entry.words, cube, notes)))
-    if gone:
-        notes.append(f"{gone} regions were ignored: excluded regions cover them completely.")
+    if covered:
+        notes.append(f"{covered} regions were ignored: excluded regions cover them completely.")
     notes[:] = dict.fromkeys(notes)  # each once
     return found
 
@@ -293,7 +293,7 @@ def _local(centre: SkyCoord, cube: Cube) -> tuple[tuple[float, float], np.ndarra
 
 
 def _without(box: Box, excluded: list[Entry], cube: Cube) -> Box | None:
-    """The bounds of what excluded regions leave of a box; None of nothing."""
+    """The bounds of a box after excluded regions are cut out; None if nothing is left."""
     if not excluded:
         return box
     inside = box.inside(cube.shape[1:]) if _overlaps(box, cube) else None
@@ -313,7 +313,7 @@ def _without(box: Box, excluded: list[Entry], cube: Cube) -> Box | None:
 
 
 def _covers(entry: Entry, x: np.ndarray, y: np.ndarray, cube: Cube) -> np.ndarray:
-    """Which pixels a region holds."""
+    """The pixels in a region."""
     from regions import PixCoord
 
     region = entry.region
@@ -330,7 +330,7 @@ def _overlaps(box: Box, cube: Cube) -> bool:
 
 
 def box_about(x: float, y: float, cube: Cube) -> Box:
-    """A box of two beams about a position; of 10 pixels where the beam is unknown."""
+    """A box two beams wide around a position; 10 pixels if the beam is unknown."""
     if not np.isfinite(x + y):  # beyond the sky's horizon
         return Box(0, 0, 0, 0)
     side = POSITION_BEAMS * cube.beam_fwhm if cube.beam_fwhm else 10.0

@@ -1,8 +1,7 @@
-"""A folder with all there is to a result: written by the command line and the plugin, and read back as `Detections`.
+"""Result folders: written by the command line and the plugin, and read back as `Detections`.
 
-``settings.json`` says which cube it belongs to, by path and sha256; the rest are FITS and
-ECSV.  While somebody inspects the candidates, a `Journal` in the folder takes down every
-change at once, a line each, so that a crash loses none.
+``settings.json`` identifies the cube by path and sha256; the other files are FITS and ECSV.  While candidates are
+inspected, a `Journal` in the folder records every change at once, one line each, so that a crash loses none.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from napari_almadet.settings import Settings
 
 ABOUT = "settings.json"
 JOURNAL = "journal.jsonl"
-CUBE = "cube.fits"  # a cube that has no file of its own
+CUBE = "cube.fits"  # the cube, if it is not in a file
 IDENTITY_CARD = "RESULTID"  # in headers; in tables and JSON it is ``identity``
-LONGEST_MESSAGE = 280  # characters of a refusal
+LONGEST_MESSAGE = 280  # characters of an error message
 MEASURES = (
     *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "f_min", "peak", "err_peak"),
     *("x_peak", "y_peak", "z_peak", "f_cont", "err_f_cont", "alpha", "err_alpha"),
@@ -48,7 +47,7 @@ MEASURES = (
 )
 MARKS = ("blended", "edge", "kind", "verdict", "note", "origin", "method", "n_pix", "flag", "parent")
 MASK = "mask.fits"
-MOST_MASK = 2e9  # voxels of a cube, over which its mask is not written: it would not fit into the memory
+MOST_MASK = 2e9  # voxels; the mask of a larger cube is not written, since it would not fit into memory
 
 
 class FolderError(ValueError):
@@ -59,10 +58,10 @@ class FolderError(ValueError):
 
 
 def write_result(detections: Detections, folder: str | Path, keep_cube: bool = False) -> Path:
-    """Write a result to a folder, from which :func:`read_result` makes it again.
+    """Write a result to a folder; :func:`read_result` reads it back.
 
     * ``catalog.ecsv``: the catalogue of the kept candidates;
-    * ``candidates.ecsv``: the same columns for all candidates, the dropped too;
+    * ``candidates.ecsv``: the same columns for all candidates, including dropped ones;
     * ``lines.ecsv``: the emission peaks of each, in the order of its ``peaks``;
     * ``spectra.fits``: dirty and denoised spectra, focused images, and the stacked image;
     * ``probability.fits``: the probability map;
@@ -70,18 +69,18 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
     * ``ds9.reg``, ``casa.crtf``: the kept candidates' boxes;
     * ``settings.json``: settings, provenance, warnings.
 
-    All are written beside first and then take their places together, see
-    :mod:`~napari_almadet.catalogue.whole_folder`: a run that is killed, or two runs at once, leave the files of one.
-    All carry its identity.  A journal in the folder is removed: what it says is in the files.
+    All files are first written elsewhere and then moved into place together, see
+    :mod:`~napari_almadet.catalogue.whole_folder`: even if a run is killed, or two runs write at once, the files belong
+    to one run.  All have the same identity.  A journal in the folder is removed, since the files contain its changes.
 
     Parameters
     ----------
     detections
         From :func:`napari_almadet.detect`.
     folder
-        Made if it does not exist.
+        Created if it does not exist.
     keep_cube
-        Also write a cube that has no file, as ``cube.fits``, if it is not there.
+        Also write a cube that is not in a file, as ``cube.fits``, unless that exists.
 
     Returns
     -------
@@ -133,7 +132,7 @@ def _lines(candidates: list[Candidate]) -> QTable:
 
 
 def _arrays(detections: Detections) -> fits.HDUList:
-    """Spectra of all candidates, focused images of those that have one, and where in the cube these lie."""
+    """Spectra of all candidates, line-integrated images of those that have one, and their locations in the cube."""
     seen = [c for c in detections.candidates if c.focused is not None]
     side = detections.settings.crop
     images = np.array([c.focused for c in seen], np.float32).reshape(-1, side, side)
@@ -156,7 +155,10 @@ def _arrays(detections: Detections) -> fits.HDUList:
 
 
 def _mask(detections: Detections) -> fits.HDUList:
-    """Labels of the kept candidates' masks, packed, and where each lies, so that they can be taken apart again."""
+    """The masks of the kept candidates as compressed labels, and the location of each.
+
+    So that they can be separated.
+    """
     header = fits.Header() if detections.cube.wcs is None else detections.cube.wcs.to_header()
     header["BTYPE"] = "Source mask"
     image = fits.CompImageHDU(
@@ -166,12 +168,12 @@ def _mask(detections: Detections) -> fits.HDUList:
 
 
 def _tile(detections: Detections) -> tuple[int, int, int]:
-    """Tiles to pack a mask in: planes, since most of them hold nothing."""
+    """Tile shape for compressing a mask: planes, since most are empty."""
     return (1, *detections.cube.shape[1:])
 
 
 def _take_masks(candidates: list[Candidate], path: Path, shape: tuple[int, int, int]) -> None:
-    """Give candidates their masks back, where a result has them."""
+    """Restore the masks of candidates, if a result has them."""
     if not path.is_file():
         return
     labels = fits.getdata(path, extname="MASK")
@@ -193,7 +195,7 @@ def _header(detections: Detections, kind: str = "Probability") -> fits.Header:
 
 
 def _reference(cube: Cube) -> dict:
-    """Where the cube's file is, and what shows that it has not changed without reading it all."""
+    """Path, size and time of the cube's file, which show without reading it whether it has changed."""
     if cube.path is None:
         return {"path": "", "name": cube.name}
     size, changed = _stamp(cube.path)
@@ -211,7 +213,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def is_result(folder: str | Path) -> bool:
-    """Whether a folder holds what :func:`write_result` writes; looks for three files and reads none."""
+    """Whether a folder is a result of :func:`write_result`; checks for three files without reading them."""
     folder = Path(folder)
     with suppress(OSError):  # of a folder that cannot be written to, which is then read as it is
         complete(folder, last=ABOUT)
@@ -232,25 +234,25 @@ def belongs(folder: str | Path, cube: Cube) -> bool:
 
 
 def read_result(folder: str | Path, cube: Cube | None = None) -> Detections:
-    """Make a result again from its folder, with all that the journal holds beyond it.
+    """Read a result from its folder, including the changes in its journal.
 
     Parameters
     ----------
     folder
         From :func:`write_result`.
     cube
-        The cube, if it is open; default: the one the folder names, by its path or, where
-        that is not there, by its file's name in the folder or beside it.
+        The cube, if it is open; default: the one named in the folder, at its path or, if it does not exist there, by
+        its file name in the folder or next to it.
 
     Returns
     -------
     Detections
-        As they were written, with the changes that the journal holds.
+        As they were written, with the changes in the journal.
 
     Raises
     ------
     FolderError
-        If the folder is no result or damaged, or its cube is missing or another.
+        If the folder is not a result or is damaged, or its cube is missing or a different one.
     CubeError
         If the cube's file cannot be read.
 
@@ -311,7 +313,7 @@ def _read(folder: Path, cube: Cube | None) -> Detections:
 
 
 def _own(folder: Path, name: str) -> Path:
-    """A file of a result's own: a plain one, and not a link to somewhere else.
+    """A file of a result: a regular file, not a link to somewhere else.
 
     Raises
     ------
@@ -327,7 +329,7 @@ def _own(folder: Path, name: str) -> Path:
 
 
 def _check_identity(folder: Path, identity: str | None) -> None:
-    """Refuse files of several runs; a result of 0.1 has no identity."""
+    """Raise if files belong to different runs; results of version 0.1 have no identity."""
     if identity is None:
         return
     metas = {name: QTable.read(_own(folder, name)).meta for name in ("candidates.ecsv", "lines.ecsv")}
@@ -345,7 +347,7 @@ def _shortened(message: str) -> str:
 
 
 def _cube(folder: Path, about: dict) -> Cube:
-    """The cube a folder names, if it is still the same."""
+    """The cube named in a folder, if it has not changed."""
     reference = about["cube"]
     if not reference["path"]:
         if not (folder / CUBE).is_file():
@@ -372,7 +374,7 @@ def _cube(folder: Path, about: dict) -> Cube:
 
 
 def _read_own(path: Path) -> Cube:
-    """A cube that was an array in memory: with a WCS as any other file, else as the bare array it was."""
+    """A cube that was an array in memory: read like any file if it has a WCS, otherwise as a bare array."""
     try:
         return read_cube(path)
     except CubeError:
@@ -438,11 +440,11 @@ def _native(values: np.ndarray) -> np.ndarray:
 
 
 class Journal:
-    """What was changed since the folder was written, a line of JSON each, on the disk when `record` returns.
+    """Changes since the folder was written, one line of JSON each, on disk when `record` returns.
 
-    A line holds all of a candidate that is not as the last line, or the folder, had it; or
-    says that it was removed.  The first line has the identity of the result that it goes on from.  A line that a crash
-    or a full disk cut short is passed over.
+    A line contains everything about a candidate that differs from the previous line, or from the folder, or that it was
+    removed.  The first line has the identity of the result to which the changes apply.  A line truncated by a crash or
+    a full disk is ignored.
     """
 
     def __init__(self, folder: str | Path):
@@ -450,12 +452,12 @@ class Journal:
         self._known: dict[int, dict[str, Any]] = {}
 
     def record(self, detections: Detections, changed: list[Candidate]) -> None:
-        """Take down how candidates are now, in one write.
+        """Record the current state of candidates, in one write.
 
         Raises
         ------
         OSError
-            If the disk does not take it.
+            If the file cannot be written.
         """
         there = {id(candidate) for candidate in detections.candidates}
         text = "".join(json.dumps(self._entry(c, id(c) in there), allow_nan=False) + "\n" for c in changed)
@@ -472,7 +474,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def _identity(self) -> str | None:
-        """Of the result in the folder; None where there is none, or one of 0.1."""
+        """Identity of the result in the folder; None without one, or for results of version 0.1."""
         try:
             return json.loads((self.path.parent / ABOUT).read_text(encoding="utf-8")).get("identity")
         except (OSError, ValueError, AttributeError):
@@ -491,13 +493,13 @@ class Journal:
         return {name: _plain(value) for name, value in now.items()}
 
     def know(self, written: Detections, candidates: list[Candidate] | None = None) -> None:
-        """Take it that the folder holds what was written; ``candidates`` are the originals, if that was a copy."""
+        """Note that the folder contains the current state; ``candidates`` are the originals, if a copy was written."""
         originals = written.candidates if candidates is None else candidates
         pairs = zip(originals, written.candidates, strict=True)
         self._known = {id(original): dict(vars(candidate)) for original, candidate in pairs}
 
     def replay(self, detections: Detections) -> None:
-        """Bring the candidates of the folder to where the journal ends."""
+        """Apply the changes in the journal to the candidates of the folder."""
         if not self.path.exists():
             return
         identity = self._identity()
@@ -524,7 +526,7 @@ class Journal:
 
 
 def _plain(value: Any) -> Any:
-    """A candidate's value as JSON has them; NaN becomes null."""
+    """A value of a candidate for JSON; NaN becomes null."""
     if isinstance(value, np.ndarray):
         return [_plain(part) for part in value.tolist()]
     if isinstance(value, Decision):
@@ -552,7 +554,7 @@ def _unpacked(mask: dict | None) -> SourceMask | None:
 
 
 def _candidate(entry: dict) -> Candidate:
-    """The candidate that `_plain` took apart; journals of 0.1 call its status ``fate``."""
+    """The candidate from values of `_plain`; journals of version 0.1 call its status ``fate``."""
     entry = {"status" if k == "fate" else k: v for k, v in entry.items()}
     sentences = [remark(text) for text in entry.pop("reasons", [])]  # of 0.1
     entry["decisions"] = sentences + [Decision.from_dict(record) for record in entry.pop("decisions", [])]

@@ -1,4 +1,4 @@
-"""How a box of pixels is written as a turned box on the sky, shared by those who write and read region files."""
+"""Conversion of pixel boxes to rotated boxes on the sky, shared by the code that writes and that reads regions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Folders whose files are replaced together: after a kill at any moment all are the old ones, or all the new.
+"""Atomic replacement of all files of a folder: if the program is killed, either all files are old, or all are new.
 
-The new files are written beside, into a folder of a name that no other run has.  Renaming that folder to
-``.whole-...`` in its place is the moment from which the new result counts; moving its files to where they belong can
-then be finished by whoever looks at the folder next.
+The new files are written into a temporary folder with a unique name.  The new result is valid from the moment this
+folder is renamed to ``.whole-...`` inside the target folder; moving its files into place can then be completed by the
+next program that opens the folder.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ WRITING, WHOLE = ".writing-", ".whole-"
 
 @contextmanager
 def replaced_together(folder: Path, last: str) -> Iterator[Path]:
-    """A folder to write files into, which come into ``folder`` together; after an error the old ones stay.
+    """A folder for writing files, which are moved to ``folder`` together; after an error the old ones are kept.
 
     Parameters
     ----------
     folder
         Made if it does not exist.
     last
-        The file that is moved last, which says of which run the others are.
+        The file that is moved last; it identifies the run of the others.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     new = not folder.exists()
@@ -55,7 +55,7 @@ def replaced_together(folder: Path, last: str) -> Iterator[Path]:
 
 
 def complete(folder: Path, last: str) -> None:
-    """Move files into their places that a run which was stopped has left whole.
+    """Complete the replacement of files that an interrupted run has started.
 
     Raises
     ------
@@ -75,9 +75,9 @@ def complete(folder: Path, last: str) -> None:
 
 @contextmanager
 def locked(folder: Path, shared: bool = False) -> Iterator[None]:
-    """Wait until nobody else moves files in a folder; with ``shared`` others may read it at the same time.
+    """Wait until no other process moves files in a folder; with ``shared`` others may read it at the same time.
 
-    The lock is the operating system's and ends with the process.  Windows and some network disks have none.
+    The lock belongs to the operating system and ends with the process.  Windows and some network disks have none.
     """
     if fcntl is None:
         yield
@@ -100,7 +100,7 @@ def _host() -> str:
 
 
 def _clear(home: Path, name: str) -> None:
-    """Remove what runs of this machine that are no more have left half written."""
+    """Remove incomplete files left by runs on this machine that no longer exist."""
     for left in home.glob(f"{WRITING}{name}-*"):
         whose, *run = left.name.removeprefix(WRITING).rsplit("-", 3)
         if whose == name and len(run) == 3 and run[0] == _host() and run[1].isdigit() and not _runs(int(run[1])):

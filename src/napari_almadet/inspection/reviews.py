@@ -77,15 +77,15 @@ def carry_over(earlier: Sequence[Candidate], found: list[Candidate], beam_fwhm: 
     beam_fwhm
         In pixels, see :func:`match`.
     """
-    said = [candidate for candidate in earlier if reviewed(candidate)]
-    pairs = match(said, found, beam_fwhm)
+    reviewed_before = [candidate for candidate in earlier if reviewed(candidate)]
+    pairs = match(reviewed_before, found, beam_fwhm)
     for old, new in pairs:
         if old.origin != "found":
             own = {**vars(copy(old)), "id": new.id, "prob": new.prob, "rel": new.rel, "decisions": [*old.decisions]}
             vars(new).update(own)
         new.verdict, new.note = old.verdict, old.note
     matched = {id(old) for old, _ in pairs}
-    lost = [candidate for candidate in said if id(candidate) not in matched]
+    lost = [candidate for candidate in reviewed_before if id(candidate) not in matched]
     last = max((candidate.id for candidate in found), default=0)
     for number, old in enumerate(lost, start=last + 1):
         kept = copy(old)

@@ -174,9 +174,11 @@ def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray,
 def padded(cube: Cube, settings: Settings) -> list[str]:
     """What of a cube had to be padded for the paper's networks, one sentence each."""
     n_channels, ny, nx = cube.shape
-    said = []
+    warnings = []
     if n_channels < WINDOW:
-        said.append(f"The cube has {n_channels} channels; its spectra were padded to the {WINDOW} Deep GRU expects.")
+        warnings.append(
+            f"The cube has {n_channels} channels; its spectra were padded to the {WINDOW} Deep GRU expects."
+        )
     if min(ny, nx) < settings.window:
-        said.append(f"The field of {nx} x {ny} pixels was padded to the {settings.window} Blobs Finder expects.")
-    return said
+        warnings.append(f"The field of {nx} x {ny} pixels was padded to the {settings.window} Blobs Finder expects.")
+    return warnings

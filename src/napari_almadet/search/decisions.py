@@ -40,7 +40,7 @@ def classify(
 
     if not finds:
         return
-    yield Progress("Judging candidates", 0, 1)
+    yield Progress("Classifying candidates", 0, 1)
     with torch.inference_mode():
         numbers = torch.from_numpy(encode([find.features for find in finds])).to(networks.device)
         chances = expit(odds_for_field_area(networks.judge(numbers).cpu().numpy(), finds))
@@ -66,7 +66,7 @@ def classify(
             candidate.decide("improbable", Status.DROPPED, **by_threshold)
         if settings.require_line and candidate.status is not Status.DROPPED and not candidate.peaks:
             candidate.decide("no_line_required", Status.DROPPED)
-    yield Progress("Judging candidates", 1, 1)
+    yield Progress("Classifying candidates", 1, 1)
 
 
 def odds_for_field_area(logits: np.ndarray, finds: list[RawDetection]) -> np.ndarray:
