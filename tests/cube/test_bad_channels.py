@@ -184,3 +184,19 @@ def test_no_wave_is_stronger_than_the_strongest_is_said_to_be(amplitude):
     y, x = np.indices((96, 128))
     plane = np.random.default_rng(2).normal(size=y.shape) + amplitude * np.sin(0.9 * y - 0.47 * x)
     assert strongest_wave(plane.astype(np.float32), taper_of(plane.shape)) > 0.999 * stripes(plane)[1]
+
+
+def test_stripes_are_looked_for_in_fields_of_32_pixels_and_more():
+    def contrast(n):
+        y, x = np.indices((n, n))
+        wave = np.sin(2 * np.pi * (0.3 * x + 0.2 * y))
+        return stripes(wave + 0.1 * np.random.default_rng(0).normal(size=(n, n)))[0]
+
+    assert contrast(31) == 0
+    assert contrast(33) > 100
+    assert contrast(60) > 100
+
+
+def test_two_values_have_no_correlation_and_three_have():
+    assert correlation(np.array([1.0, 2.0, np.nan]), np.array([1.0, 2.0, 3.0])) == 0
+    assert correlation(np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.0, 4.0])) == pytest.approx(1)

@@ -890,3 +890,28 @@ def test_what_is_no_data_is_seen_however_much_of_it_there_is(value, many):
     gone[3].flat[:many] = gone[4, 0, 0] = True
     np.testing.assert_array_equal(np.isnan(read), gone)
     np.testing.assert_array_equal(read[~gone], planes[~gone])
+
+
+def test_values_above_1e20_among_small_ones_are_no_data():
+    planes = np.ones((3, 40, 50))
+    planes[1, 2, 3], planes[1, 0, 0] = 1.5e20, 7e19
+    cube = Cube.from_array(planes)
+    assert np.isnan(cube.read()[1, 2, 3])
+    assert cube.read()[1, 0, 0] == np.float32(7e19)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.007, True), (0.015, False)])
+def test_where_nearly_all_values_are_above_1e20_they_are_data(share, kept):
+    planes = np.full((2, 100, 100), 1e25)
+    planes.reshape(-1)[: int(share * planes[0].size)] = 1.0
+    planes[1] = planes[0]
+    assert (Cube.from_array(planes).read()[0, 99, 99] == np.float32(1e25)) is np.bool_(kept)
+
+
+def test_polarisation_codes_are_those_of_the_fits_standard():
+    from astropy.coordinates import polarization
+
+    from napari_almadet.cube.storage import STOKES
+
+    standard = {stokes.symbol: code for code, stokes in polarization.FITS_STOKES_VALUE_SYMBOL_MAP.items()}
+    assert {name: standard[name] for name in STOKES} == STOKES

@@ -352,3 +352,49 @@ def test_a_card_that_is_there_twice_with_another_value_is_said(tmp_path, opened)
     cube = opened(header)
     assert cube.frequency(2).value == pytest.approx(230.5e9)
     assert noted(cube, "CRVAL3 occurs twice; the first")
+
+
+# --- limits from both sides ---
+
+
+@pytest.mark.parametrize(("apart", "reported"), [(0.7e-7, False), (1.5e-7, True)])
+def test_two_rest_frequencies_that_differ_by_rounding_are_one(opened, apart, reported):
+    cube = opened(RESTFRQ=REST, RESTFREQ=REST * (1 + apart))
+    assert noted(cube, "RESTFREQ") is reported
+
+
+@pytest.mark.parametrize(("velref", "convention"), [(257, "radio"), (259, "radio"), (1, "optical"), (3, "optical")])
+def test_velref_of_256_and_more_means_radio_velocity(opened, velref, convention):
+    cube = opened(CTYPE3="VELO", CRVAL3=5e5, CDELT3=5e3, CUNIT3="m/s", VELREF=velref, SPECSYS=None)
+    assert noted(cube, f"The velocities are {convention} ones")
+    assert str(cube.wcs.wcs.ctype[2])[:4] in {"radio": ("VRAD",), "optical": ("VOPT", "VELO", "WAVE")}[convention]
+
+
+def test_a_unit_of_the_polarisation_axis_means_nothing(opened):
+    cards = {"CTYPE4": "STOKES", "CRVAL4": 1.0, "CDELT4": 1.0, "CRPIX4": 1.0, "CUNIT4": "nonsense"}
+    assert not noted(opened(shape=(1, *SHAPE), **cards), "CUNIT4")
+
+
+def test_pixels_too_small_for_any_telescope_are_reported(opened):
+    assert noted(opened(CDELT1=-1e-8 / 3600, CDELT2=1e-8 / 3600, BMAJ=None, BMIN=None), "The field measures")
+    assert not noted(opened(CDELT1=-1e-6 / 3600, CDELT2=1e-6 / 3600, BMAJ=None, BMIN=None), "The field measures")
+
+
+def test_an_optical_band_may_span_more_than_a_receiver(opened):
+    wide = {"CRPIX3": 1.0, "CDELT3": 2e13, "RESTFRQ": None}
+    assert not noted(opened(CRVAL3=4e12, **wide), "wider than that of any receiver")
+    assert noted(opened(CRVAL3=2e9, CRPIX3=1.0, CDELT3=4e9, RESTFRQ=None), "wider than that of any receiver")
+
+
+@pytest.mark.parametrize(("pixels", "kept"), [(80.0, True), (130.0, False)])
+def test_a_beam_over_a_hundred_times_the_field_is_ignored(opened, pixels, kept):
+    cube = opened(
+        BMAJ=pixels * PIXEL, BMIN=pixels * PIXEL
+    )  # the field covers 120 pixels, these beams 60 and 160 fields
+    assert (cube.beam is not None) is kept
+
+
+def test_a_position_angle_that_is_no_number_counts_as_zero():
+    from napari_almadet.cube.beams import _cards
+
+    assert _cards(fits.Header({"BMAJ": 2.0, "BMIN": 1.0, "BPA": "north"})) == (2.0, 1.0, 0.0)

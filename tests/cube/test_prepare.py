@@ -143,3 +143,9 @@ def test_a_second_run_finds_the_same(field, planes_of):
     assert prepared(first, Settings())[1:] == (bad, said)
     untouched = prepared(first, Settings(flag_channels=False))
     assert (untouched[0].flagged, *untouched[1:]) == (None, {}, [])
+
+
+def test_a_cube_without_primary_beam_is_as_it_was_prepared(cube_of, planes_of):
+    cube = cube_of(planes_of())
+    assert as_prepared(cube, Settings(), {}) is not None
+    assert as_prepared(cube, Settings(), {"cube": {"bad_channels": {"blank": [2]}}}).flagged.tolist()[2]
