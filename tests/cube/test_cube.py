@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
 import itertools
@@ -778,6 +779,22 @@ def test_import_is_light():
     heavy = "torch", "spectral_cube", "radio_beam", "napari", "qtpy"
     code = f"import sys, napari_almadet.cube.cube; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_headers_beam_is_radio_beams_and_does_not_import_it(write):
+    path = write(BMAJ=8e-4, BMIN=6e-4, BPA=30.0)
+    code = "import sys, napari_almadet as n; n.read_cube(sys.argv[1]).beam_fwhm; print('radio_beam' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True).stdout
+        == "False\n"
+    )
+    beam, same = read_cube(path).beam, Beam(8e-4 * u.deg, 6e-4 * u.deg, 30 * u.deg)
+    assert beam == same == beam.radio_beam == copy.deepcopy(beam)
+    assert beam != Beam(8e-4 * u.deg)
+    assert beam != 3
+    assert beam.sr.to_value("sr") == pytest.approx(same.sr.to_value("sr"), rel=1e-12)
+    assert beam.to_value("arcsec2") == pytest.approx(same.to_value("arcsec2"), rel=1e-12)  # whatever that class can do
+    assert not hasattr(beam, "nothing_of_this_name")
 
 
 # --- Real cubes ---

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
-from napari_almadet.constants import ARCSEC_PER_DEGREE
+from napari_almadet.constants import ARCSEC_PER_DEGREE, BEAM_AREA
 from napari_almadet.cube.headers import parse_unit, positive
 
 if TYPE_CHECKING:
-    from radio_beam import Beam, Beams
+    from radio_beam import Beams
 
     from napari_almadet.cube.cube import Cube
 
@@ -24,6 +24,57 @@ AIPS_BEAM = re.compile(rf"AIPS\s+CLEAN\s+BMAJ{_N}BMIN{_N}BPA{_N}")
 ROUNDING = 1e-3
 FAR_LARGER = 100.0  # times the area of the field: a beam that large is ignored, fluxes would be meaningless
 ARCSEC_PIXELS = (1.0, 100.0)  # px, plausible FWHM of a beam; if BMAJ fits only when read in arcsec, it is in arcsec
+
+
+@dataclass(frozen=True, eq=False)
+class Beam:
+    """The beam of a header, as `radio_beam.Beam` has it, which takes a third of a second to import.
+
+    Whatever else that class can do, this one asks it for.
+
+    Attributes
+    ----------
+    major, minor
+        FWHM along the axes, angles.
+    pa
+        Position angle of the major axis, from North through East.
+    """
+
+    major: u.Quantity
+    minor: u.Quantity
+    pa: u.Quantity
+
+    isscalar = True  # one for all channels
+
+    @property
+    def sr(self) -> u.Quantity:
+        """Solid angle of the Gaussian."""
+        return (BEAM_AREA * self.major * self.minor).to(u.sr)
+
+    @property
+    def value(self) -> float:
+        """Solid angle in steradians."""
+        return float(self.sr.value)
+
+    @property
+    def radio_beam(self) -> Any:
+        """The same as a `radio_beam.Beam`."""
+        from radio_beam import Beam as RadioBeam
+
+        return RadioBeam(self.major, self.minor, self.pa)
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return bool(self.radio_beam == (other.radio_beam if isinstance(other, Beam) else other))
+        except (AttributeError, TypeError):  # not a beam
+            return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # what copying and pickling look for before there is a beam
+            raise AttributeError(name)
+        return getattr(self.radio_beam, name)
 
 
 def beams_of(
@@ -80,8 +131,6 @@ def _history(header: fits.Header) -> tuple[float, float, float] | None:
 
 
 def _beam(major: float, minor: float, angle: float, notes: list[str]) -> Beam | None:
-    from radio_beam import Beam
-
     if minor > major:
         if minor > major * (1 + ROUNDING):
             notes.append("The header's beam was ignored: its minor axis is larger than its major axis.")
@@ -165,8 +214,6 @@ def with_plausible_beam(cube: Cube, notes: list[str]) -> Cube:
         return cube
     least, most = ARCSEC_PIXELS
     if cube.beams.isscalar and least < major / ARCSEC_PER_DEGREE / scale < min(most, max(ny, nx) / 2):
-        from radio_beam import Beam
-
         beam = Beam(cube.beams.major / ARCSEC_PER_DEGREE, cube.beams.minor / ARCSEC_PER_DEGREE, cube.beams.pa)
         notes.append(
             f"The beam of {major:.3g} arcsec is larger than the field of {field:.3g} arcsec: "
