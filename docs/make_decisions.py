@@ -15,14 +15,14 @@ INTRODUCTION = """# What decides
 
 Made by `python docs/make_decisions.py` from `search/thresholds.py` and `catalogue/decision.py`.
 
-The classifier turns what was measured of a detection into its source probability. A candidate of at least
-`Settings.threshold` is kept, any other is dropped, unless one of the rules below says otherwise. Every decision is a
-record with its rule, its numbers and the candidates it concerns: `candidate.decisions` in Python, `decisions` in the
-metadata of `candidates.ecsv`.
+The classifier computes the source probability of a detection from its measured properties. A candidate with at least
+`Settings.threshold` is kept, any other is dropped, unless one of the rules below overrides this. Every decision is
+recorded with the rule, the values it compared and the other candidates involved: as `candidate.decisions` in Python,
+and as `decisions` in the metadata of `candidates.ecsv`.
 
 ## Thresholds of the rules
 
-| name | value | unit | meaning | where it comes from |
+| name | value | unit | meaning | origin |
 |---|---|---|---|---|
 """
 
@@ -35,7 +35,7 @@ def page() -> str:
         for f in fields(THRESHOLDS)
     ]
     rules = [f"| `{rule}` | {sentence} |" for rule, sentence in SENTENCES.items() if rule != "remark"]
-    heading = "\n\n## Rules and their sentences\n\n| rule | what is shown |\n|---|---|\n"
+    heading = "\n\n## Rules and their messages\n\n| rule | message |\n|---|---|\n"
     return INTRODUCTION + "\n".join(rows) + heading + "\n".join(rules) + "\n"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-FALSE_SOURCES = "`benchmarks/false_sources.py -n 4`: cubes without sources that hold such artefacts"
+FALSE_SOURCES = "`benchmarks/false_sources.py -n 4`: cubes with such artefacts and no sources"
 # Set by hand when a rule was written; no set of cubes has chosen the value.
 LONE = "by hand, on simulated dirty images with a lone source of S/N in the thousands"
 VALIDATION = "`almadet evaluate --set validation`: "
@@ -25,59 +25,59 @@ class Thresholds:
     """Every threshold of the selection rules in `napari_almadet.search.decisions`."""
 
     companion_distance: float = threshold(
-        1.5, "beams", "from a brighter, kept source, within which a dropped candidate is fitted again together with it",
+        1.5, "beams", "distance to a brighter kept source, within which a dropped candidate is fitted together with it",
         "derived: beyond it the Gaussian flank of a source is under 0.2 % of its peak",
     )  # fmt: skip
     companion_probability: float = threshold(
-        0.5, "", "source probability from which a dropped candidate beside a brighter source is looked at again",
+        0.5, "", "minimum source probability of a dropped candidate next to a brighter source to be reconsidered",
         VALIDATION + "pairs and arrays; at 0.1 six of 404 candidates of arrays were false, at 0.5 none",
     )  # fmt: skip
     companion_neighbours: float = threshold(
-        3.0, "beams", "from that candidate, within which other sources take part in the fit",
-        "derived: beyond it two sources share less than 1e-3 of their light",
+        3.0, "beams", "distance to that candidate, within which other sources are included in the fit",
+        "derived: beyond it two sources overlap by less than 1e-3 of their flux",
     )  # fmt: skip
     second_candidate: float = threshold(
-        0.5, "", "source probability of a second candidate that makes a field one of sources",
-        "derived: it is then more likely a source than not",
+        0.5, "", "source probability of a second candidate from which a field counts as having several sources",
+        "derived: it is then more likely to be a source than not",
     )  # fmt: skip
     training_field: float = threshold(
         24.0, "beams", "side of the fields the classifier was trained on",
-        "`training/fields.py`: 96 averaged pixels of four a beam",
+        "`training/fields.py`: 96 averaged pixels, four per beam",
     )  # fmt: skip
     clear_snr: float = threshold(
-        8.0, "S/N", "from which emission is not noise, whatever the classifier makes of it",
+        8.0, "S/N", "from which emission cannot be noise, whatever its source probability",
         "by hand, on real and simulated extended sources unlike those of the training fields",
     )  # fmt: skip
     clear_share: float = threshold(
-        0.6, "of the brightest detection's S/N", "from which it is no sidelobe of it",
+        0.6, "of the brightest detection's S/N", "from which emission cannot be a sidelobe of that detection",
         "derived: no dirty beam of an array that fills the uv plane has such sidelobes",
     )  # fmt: skip
     clear_share_extended: float = threshold(
-        0.2, "of the brightest detection's S/N", "the same for extended emission, which is no single sidelobe",
-        "by hand, on simulated mosaics: patches beside sources of a neighbouring window (`benchmarks/large_cube.py`)",
+        0.2, "of the brightest detection's S/N", "the same for extended emission, which cannot be a single sidelobe",
+        "by hand, on simulated mosaics: patches near sources of a neighbouring window (`benchmarks/large_cube.py`)",
     )  # fmt: skip
     ripple_depth: float = threshold(
-        0.75, "of the highest line's S/N", "depth of the dips of a spectrum that is a baseline ripple", FALSE_SOURCES,
+        0.75, "of the highest line's S/N", "minimum depth of the dips of a baseline ripple", FALSE_SOURCES,
     )  # fmt: skip
     ripple_swings: float = threshold(
-        3, "changes of sign", "of a baseline ripple, at least",
-        "derived: emission beside absorption has one or two",
+        3, "changes of sign", "minimum number in a baseline ripple",
+        "derived: emission next to absorption has one or two",
     )  # fmt: skip
     residual_sidelobes: float = threshold(
-        3.0, "times the thermal noise", "rms of a field that residual sidelobes limit", LONE,
+        3.0, "times the thermal noise", "rms above which a field is limited by dynamic range", LONE,
     )  # fmt: skip
     above_sidelobes: float = threshold(
-        8.0, "times that rms", "S/N of a source without a line that stands out of residual sidelobes", LONE,
+        8.0, "times that rms", "minimum S/N of a source without a line in such a field", LONE,
     )  # fmt: skip
     very_bright: float = threshold(
-        300.0, "S/N", "band-averaged, of a source whose flanks Source Finder may take for further sources",
+        300.0, "S/N", "band-averaged, of a source whose flanks Source Finder may mistake for other sources",
         "derived: the largest S/N of the training fields is 320",
     )  # fmt: skip
     flank: float = threshold(
-        1.5, "times the Gaussian profile", "of a very bright neighbour: what is fainter is its flank", LONE,
+        1.5, "times the Gaussian profile", "of a very bright neighbour, below which a candidate is its flank", LONE,
     )  # fmt: skip
     line_on_a_flank: float = threshold(
-        0.005, "of the very bright neighbour's S/N", "line S/N from which a line on its flank is another source's",
+        0.005, "of the very bright neighbour's S/N", "line S/N from which a line on its flank is of another source",
         LONE + "; errors of the dirty beam are under half a percent of its peak",
     )  # fmt: skip
 
