@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from astropy import units as u
 from made_by_hand import FakeRun
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, QObject, Qt
@@ -179,3 +180,25 @@ def test_plots_take_on_the_ground_of_either_theme(inspector, viewer):
         viewer.theme = theme_name
         for plot in (inspector.spectrum.plot, inspector.focus.plot):
             assert plot.backgroundBrush().color().name() == Colours.of(theme_name).background
+
+
+def test_one_choice_of_units_is_that_of_spectrum_image_readout_and_region(inspector, session):
+    menu = inspector.spectrum.units_menu
+    menu.fill()
+    words = {action.text(): action for action in menu.actions()}
+    assert not words["topocentric: the header gives no time of observation (DATE-OBS)"].isEnabled()
+    assert words["as in the header (LSRK)"].isChecked()
+    words["K"].trigger()
+    menu.fill()
+    words = {action.text(): action for action in menu.actions()}
+    words["barycentric"].trigger()
+    words["mean brightness"].trigger()
+    assert inspector.spectrum.plot.getAxis("left").labelText == "Mean brightness (K)"
+    assert inspector.focus.picture.values.unit == "K km / s"
+    assert "BARYCENT" in inspector.spectrum.plot.getAxis("bottom").labelText
+    assert "BARYCENT" in inspector.numbers.text()
+    shown = inspector.spectrum.spectrum.to_value("K").max()
+    candidate, cube = session.selected, session.detections.cube
+    mean = cube.read(20, *candidate.box.slices).mean() * u.Jy / u.beam
+    expected = (mean * u.beam / cube.beam.sr).to(u.K, u.brightness_temperature(cube.frequency(20)))
+    assert shown == pytest.approx(expected.value, rel=1e-4)

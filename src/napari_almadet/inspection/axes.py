@@ -8,6 +8,7 @@ import numpy as np
 from astropy import units as u
 
 from napari_almadet.cube.cube import Cube
+from napari_almadet.inspection.frames import frame_factor
 
 CONVENTIONS = {"radio": u.doppler_radio, "optical": u.doppler_optical, "relativistic": u.doppler_relativistic}
 
@@ -77,7 +78,7 @@ class SpectralAxis:
         return first, min(max(int(np.floor(high)) + 1, first + 1), len(self.edges) - 1)
 
 
-def spectral_axes(cube: Cube, rest_frequency: u.Quantity | None = None) -> list[SpectralAxis]:
+def spectral_axes(cube: Cube, rest_frequency: u.Quantity | None = None, frame: str | None = None) -> list[SpectralAxis]:
     """The axes a cube can be shown on, frequency before velocities, wavelength and channel.
 
     A velocity axis without a rest frequency still converts between the three conventions,
@@ -87,18 +88,27 @@ def spectral_axes(cube: Cube, rest_frequency: u.Quantity | None = None) -> list[
     ----------
     rest_frequency
         For velocities; the header's if None.
+    frame
+        Standard of rest, a key of :data:`~napari_almadet.inspection.frames.FRAMES`; the header's if None.
+
+    Raises
+    ------
+    FrameError
+        If the channels cannot be given in that frame.
     """
     n_channels = cube.shape[0]
     channel = np.arange(n_channels + 1) - 0.5
     rest = cube.rest_frequency if rest_frequency is None else rest_frequency
-    frame, axes = cube.spectral_frame, []
+    moved, axes = 1.0 if frame is None else frame_factor(cube, frame), []
+    frame = cube.spectral_frame if frame is None else frame
     observed = frequency(cube, channel, rest)
+    observed = None if observed is None else observed * moved
     if observed is not None:
         axes.append(SpectralAxis("Frequency", u.GHz, observed.to_value(u.GHz), frame))
     shifted = observed
     if observed is None and (radio := cube.velocity(channel)) is not None:
         rest = 1 * u.GHz  # cancels
-        shifted = radio.to(u.GHz, u.doppler_radio(rest))
+        shifted = radio.to(u.GHz, u.doppler_radio(rest)) * moved
     if shifted is not None and rest is not None:
         for word, convention in CONVENTIONS.items():
             velocity = shifted.to_value(u.km / u.s, convention(rest))

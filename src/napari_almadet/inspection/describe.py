@@ -31,12 +31,14 @@ def number(value: float, form: str) -> str:
     return format(value, form) if np.isfinite(value) else DASH
 
 
-def readable(values: u.Quantity) -> u.Quantity:
-    """Values of a flux density in Jy, mJy or μJy, so that the highest is 1 or more; others as they are."""
+def readable(values: u.Quantity, scale: u.UnitBase | None = None) -> u.Quantity:
+    """Values of a flux density in ``scale``, else in Jy, mJy or μJy so that the highest is 1 or more; others kept."""
     factors = zip(values.unit.bases, values.unit.powers, strict=True)
     flux = next((base for base, power in factors if power == 1 and base.is_equivalent(u.Jy)), None)
     if flux is None:
         return values
+    if scale is not None:
+        return values.to(values.unit / flux * scale)
     peak = np.nanmax(np.abs(values.value), initial=0.0) * flux.to(u.Jy)
     best = next((unit for unit in (u.Jy, u.mJy) if peak * u.Jy.to(unit) >= 1), u.uJy)
     return values.to(values.unit / flux * best)
@@ -91,10 +93,16 @@ def mid_channel(candidate: Candidate) -> float:
     return (candidate.channels[0] + candidate.channels[1] - 1) / 2
 
 
-def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis | None = None) -> list[tuple[str, str]]:
+def facts(
+    detections: Detections,
+    candidate: Candidate,
+    velocity: SpectralAxis | None = None,
+    frequency: SpectralAxis | None = None,
+) -> list[tuple[str, str]]:
     """(name, value) of all that was measured, in reading order; what is not known is left out.
 
-    ``velocity`` is the axis in km/s to be used, at first the radio convention's, from the header's rest frequency.
+    ``velocity`` is the axis in km/s to be used, at first the radio convention's, from the header's rest frequency, and
+    ``frequency`` that in GHz, at first the header's.
     """
     cube = detections.cube
     if velocity is None:
@@ -107,7 +115,7 @@ def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis |
         channel = candidate.z  # what table and catalogue give, in a box of the user's another than the fit's
     rows.append(("Pixel", f"x {x:.1f}, y {y:.1f}" + (f", channel {channel:.1f}" if np.isfinite(channel) else "")))
     if np.isfinite(channel):
-        rows += _line_facts(cube, candidate, channel, velocity)
+        rows += _line_facts(cube, candidate, channel, velocity, frequency)
     if np.isfinite(candidate.f_sum):
         error = f" ± {candidate.err_f_sum:.2g}" if np.isfinite(candidate.err_f_sum) else ""
         rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit_text(detections.flux_unit)}".rstrip()))
@@ -126,11 +134,18 @@ def facts(detections: Detections, candidate: Candidate, velocity: SpectralAxis |
 
 
 def _line_facts(
-    cube: Cube, candidate: Candidate, channel: float, velocity: SpectralAxis | None
+    cube: Cube,
+    candidate: Candidate,
+    channel: float,
+    velocity: SpectralAxis | None,
+    axis: SpectralAxis | None,
 ) -> list[tuple[str, str]]:
     fwhm = candidate.primary.fwhm
     width, rows = f"{fwhm:.1f} channels", []
-    if (frequency := cube.frequency(channel)) is not None:
+    if axis is not None:
+        frame = f", {axis.frame}" if axis.frame and axis.frame != cube.spectral_frame else ""
+        rows.append(("Frequency", f"{float(axis.world(channel)):.5f} GHz{frame}"))
+    elif (frequency := cube.frequency(channel)) is not None:
         rows.append(("Frequency", f"{frequency.to_value('GHz'):.5f} GHz"))
     if velocity is not None:
         rows.append(("Velocity", velocity_text(velocity, channel)))

@@ -13,7 +13,7 @@ from qtpy.QtGui import QCursor
 from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
 from napari_almadet.catalogue.detections import brightness_unit
-from napari_almadet.inspection.describe import readable, unit_text, velocity_text
+from napari_almadet.inspection.describe import unit_text, velocity_text
 from napari_almadet.plugin.box_layer import CLICK_SLOP, weak
 from napari_almadet.plugin.layers import voxels
 from napari_almadet.plugin.session import Session
@@ -22,7 +22,6 @@ from napari_almadet.plugin.spectral_choice import SpectralChoice
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
 
-    from napari_almadet.cube.cube import Cube
 
 RIGHT_BUTTON = 2
 SEPARATOR = "  "  # of the parts of the read-out
@@ -68,7 +67,7 @@ def describe_place(session: Session, choice: SpectralChoice, place: Place) -> st
     cube, parts = choice.cube, []
     if cube is not None and (sky := cube.sky(place.x, place.y)) is not None and _known(sky):
         parts.append(position_texts(sky, cube.pixel_scale)[0])
-    parts.append(_value_text(session, cube, place))
+    parts.append(_value_text(session, choice, place))
     if choice.frequency is not None:
         parts.append(f"{float(choice.frequency.world(place.channel)):.5f} GHz")
     if choice.velocity is not None:
@@ -79,11 +78,14 @@ def describe_place(session: Session, choice: SpectralChoice, place: Place) -> st
     return SEPARATOR.join(parts)
 
 
-def _value_text(session: Session, cube: Cube | None, place: Place) -> str:
+def _value_text(session: Session, choice: SpectralChoice, place: Place) -> str:
     value = float(np.asarray(voxels(session.image)[place.channel, round(place.y), round(place.x)]))
     if not np.isfinite(value):
         return "no data"
-    shown = readable(value * (brightness_unit(cube) if cube is not None else u.dimensionless_unscaled))
+    cube = choice.cube
+    if cube is None:
+        return f"{value:.4g}"
+    shown = choice.display.of_brightness(value * brightness_unit(cube), cube, place.channel)
     return f"{shown.value:.4g} {unit_text(shown.unit)}".rstrip()
 
 

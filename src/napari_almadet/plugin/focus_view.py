@@ -17,7 +17,7 @@ from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.catalogue.detections import brightness_unit, channel_width
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.axes import SpectralAxis
-from napari_almadet.inspection.describe import mid_channel, readable, unit_text
+from napari_almadet.inspection.describe import mid_channel, unit_text
 from napari_almadet.inspection.geometry import beam_outline, sky_vectors
 from napari_almadet.inspection.moments import Cut, contour_levels, cut_along, line_moments
 from napari_almadet.measure.focus import focus, focused_noise, source_radii
@@ -257,15 +257,18 @@ class FocusView(QWidget):
         name, brightness = self.image_choice.currentText(), brightness_unit(self.choice.cube)
         if name == FOCUSED:
             summed = candidate.focused * brightness * channel_width(self.choice.cube, mid_channel(candidate))
-            return Picture(name, readable(summed), candidate.focus_origin)
+            shown = self.choice.display.of_brightness(summed, self.choice.cube, mid_channel(candidate))
+            return Picture(name, shown, candidate.focus_origin)
         cutout, axis = self.cutouts.about(candidate), self._velocity()
         if cutout is None:
             return None
         order = MOMENTS.index(name)
         values = line_moments(candidate, cutout, axis, self._least_snr)[order]
-        return Picture(
-            name, readable(values * brightness * axis.unit if order == 0 else values * axis.unit), cutout.origin
-        )
+        if order:
+            return Picture(name, values * axis.unit, cutout.origin)
+        summed = values * brightness * axis.unit
+        shown = self.choice.display.of_brightness(summed, self.choice.cube, mid_channel(candidate))
+        return Picture(name, shown, cutout.origin)
 
     def _box_in_picture(self, candidate: Candidate) -> tuple[slice, slice]:
         """Where the box lies in the picture; what little noise is left beside it has any velocity."""
@@ -353,7 +356,8 @@ class FocusView(QWidget):
         else:
             length, unit = np.hypot(*np.subtract(end, start)), "pixel"
         half = length / 2 * values.shape[1] / (values.shape[1] - 1)  # the first and last sample are pixels, too
-        shown = readable(values * brightness_unit(cube))
+        channel = np.arange(first, last) if edges[0] < edges[-1] else np.arange(first, last)[::-1]
+        shown = self.choice.display.of_brightness(values * brightness_unit(cube), cube, channel[:, None])
         self.cut_image.setImage(shown.value, autoLevels=False)
         self.cut_image.setRect(-half, edges.min(), 2 * half, np.ptp(edges))
         _show_colours(self.cut_bar, "inferno", _levels(shown.value), shown.unit)

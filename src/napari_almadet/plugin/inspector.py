@@ -59,11 +59,11 @@ class Inspector(QWidget):
         super().__init__()
         self.session = session
         colours = Colours.of(session.viewer.theme)
+        self.look = Look(session)  # before all else: it forgets another cube's regions before anything is drawn anew
         self.choice = SpectralChoice(session)
         self.cutouts = Cutouts(session)
         self.readout = Readout(session, self.choice)
         self.stretch = StretchBar(session)
-        self.look = Look(session)
         self.look_menu = LookMenu(self.look)
         self.look_button = menu_button("Look", "The spectrum under the pointer, and regions of the sky", self.look_menu)
         self.canvas_menu = CanvasMenu(session, self.choice)
@@ -215,7 +215,9 @@ class Inspector(QWidget):
         if candidate is self.session.probe:
             self.numbers.setText(f"{measured}{self._region_rows()}")
             return
-        rows = self._table(facts(self.session.detections, candidate, self.choice.velocity), "position")
+        rows = self._table(
+            facts(self.session.detections, candidate, self.choice.velocity, self.choice.frequency), "position"
+        )
         said = "" if candidate.verdict == "unreviewed" else f", {candidate.verdict} by you"
         note = f"<div><i>{escape(candidate.note)}</i></div>" if candidate.note else ""
         reasons = "".join(f"<div style='margin-top: 2px'>{escape(reason)}</div>" for reason in candidate.reasons)
@@ -228,12 +230,15 @@ class Inspector(QWidget):
         region, cube, channel = self.look.chosen, self.choice.cube, self.session.channel
         if region is None or cube is None or channel is None:
             return ""
-        found = region_statistics(cube, region, channel)
+        found, display = region_statistics(cube, region, channel), self.choice.display
         rows = [
             ("Channel", str(channel)),
             ("Pixels", f"{found.pixels}"),
-            ("Flux density", quantity_text(found.flux)),
-            *((name, quantity_text(getattr(found, field))) for name, field in REGION_ROWS),
+            ("Flux density", quantity_text(display.scaled(found.flux))),
+            *(
+                (name, quantity_text(display.of_brightness(getattr(found, field), cube, channel)))
+                for name, field in REGION_ROWS
+            ),
         ]
         return f"<b>{escape(region.name)}</b>{self._table(rows, 'region')}"
 

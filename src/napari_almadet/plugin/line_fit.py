@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
@@ -63,7 +65,8 @@ class LineFit(QWidget):
         self.fit: SpectrumFit | None = None
         self.starts: list[tuple[float, float]] = []  # centre and FWHM, in channels
         self._subject: Candidate | None = None
-        self._shown: tuple[Candidate, u.Quantity, SpectralAxis, Aperture, Cutout, np.ndarray | None] | None = None
+        self._shown: tuple[Candidate, u.Quantity, SpectralAxis] | None = None
+        self._noise_of: Any = None  # aperture, cutout, change of unit and pixels of what is shown
         self._key: object = None
         self._awaited: Detections | None = None  # whose noise is being measured
         self._build()
@@ -143,6 +146,7 @@ class LineFit(QWidget):
         axis: SpectralAxis,
         aperture: Aperture,
         cutout: Cutout,
+        converted: Callable[[u.Quantity], u.Quantity],
         pixels: np.ndarray | None = None,
     ) -> None:
         """Fit the spectrum that is on show, from the candidate's lines where it is another candidate's.
@@ -151,10 +155,12 @@ class LineFit(QWidget):
         ----------
         cutout
             About the candidate's box.
+        converted
+            Gives the noise in the unit of the spectrum, or one that differs from it by a scale.
         pixels
             Of the box, those that are summed, of a region.
         """
-        self._shown = candidate, spectrum, axis, aperture, cutout, pixels
+        self._shown, self._noise_of = (candidate, spectrum, axis), (aperture, cutout, converted, pixels)
         if not self.on:
             return
         if candidate is not self._subject:
@@ -166,7 +172,7 @@ class LineFit(QWidget):
         """Fit, if anything is another than last time, and draw."""
         if not self.on or self._shown is None:
             return
-        candidate, spectrum, axis, aperture, cutout, pixels = self._shown
+        (candidate, spectrum, axis), (aperture, cutout, converted, pixels) = self._shown, self._noise_of
         noise = self._noise()
         if noise is None:
             self.words.setText("measuring the noise …")
@@ -176,7 +182,7 @@ class LineFit(QWidget):
         key = spectrum.value.tobytes(), str(spectrum.unit), tuple(self.starts), terms, view, aperture
         if key != self._key:
             self._key = key
-            sigma = spectrum_noise(self.session.ground.cube, candidate, aperture, cutout, noise, pixels)
+            sigma = converted(spectrum_noise(self.session.ground.cube, candidate, aperture, cutout, noise, pixels))
             try:
                 self.fit = fit_spectrum(
                     spectrum.value, sigma.to_value(spectrum.unit), noise.spectral, self.starts, terms, view
@@ -320,7 +326,7 @@ class LineFit(QWidget):
         """
         if self.fit is None or self._shown is None or not self.on:
             return []
-        _, spectrum, axis, *_ = self._shown
+        _, spectrum, axis = self._shown
         fit, unit = self.fit, unit_text(spectrum.unit)
         rows = [("Fit", f"χ² {fit.chi2:.1f}, dof {fit.freedom}")]
         sums = zip(fit.gaussians, fit.errors, *fit.integrals(), strict=True)

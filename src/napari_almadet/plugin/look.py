@@ -226,6 +226,10 @@ class Look:
             self._spectra[id(region)] = found
             self.changed.emit()
 
+    def pixels_of(self, name: str) -> int:
+        """How many pixels a profile is summed over, by its name."""
+        return next((region.pixels for region in self.regions if region.name == name), 1)
+
     def any_profiles(self) -> bool:
         """Whether there is a profile beside what the panels show."""
         return bool(self.regions) or self._pointed is not None

@@ -1,4 +1,4 @@
-"""On which spectral axis the panels show the cube, and relative to which rest frequency."""
+"""On which spectral axis the panels show the cube, relative to which rest frequency, and in which units."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from psygnal import Signal
 
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
+from napari_almadet.inspection.brightness import Display
+from napari_almadet.inspection.frames import refusal
 from napari_almadet.plugin.session import Session
 
 
@@ -23,6 +25,10 @@ class SpectralChoice:
         The one chosen, or None without a cube.
     rest_frequency
         The user's, the header's, or None where neither is known.
+    frame
+        The standard of rest that was asked for; None is the header's, and where a cube cannot be given in it.
+    display
+        In which units brightnesses and flux densities are shown.
     """
 
     changed = Signal()
@@ -35,6 +41,8 @@ class SpectralChoice:
         self._velocities: list[SpectralAxis] = []  # picked out once: astropy takes its time to compare units
         self.rest_frequency: u.Quantity | None = None
         self._wanted: str | None = None  # by the user, and kept for cubes that have it
+        self.frame: str | None = None
+        self.display = Display()
         session.image_changed.connect(self._follow)
         session.detections_changed.connect(self._follow)
         self._follow()
@@ -63,6 +71,18 @@ class SpectralChoice:
             self.rest_frequency = rest
             self._list()
 
+    def set_frame(self, frame: str | None) -> None:
+        """Give frequencies and velocities in another standard of rest; None is the header's."""
+        if frame != self.frame:
+            self.frame = frame
+            self._list()
+
+    def set_display(self, display: Display) -> None:
+        """Show brightnesses and flux densities in other units."""
+        if display != self.display:
+            self.display = display
+            self.changed.emit()
+
     def _follow(self, *_: object) -> None:
         try:
             there = self.session.detections is not None or self.session.image is not None
@@ -75,7 +95,9 @@ class SpectralChoice:
             self._list()
 
     def _list(self) -> None:
-        self.axes = spectral_axes(self.cube, self.rest_frequency) if self.cube is not None else []
+        cube = self.cube
+        frame = self.frame if cube is not None and self.frame and not refusal(cube, self.frame) else None
+        self.axes = spectral_axes(cube, self.rest_frequency, frame) if cube is not None else []
         self._velocities = [axis for axis in self.axes if axis.unit == u.km / u.s]
         self.axis = next((axis for axis in self.axes if axis.choice == self._wanted), next(iter(self.axes), None))
         self.changed.emit()

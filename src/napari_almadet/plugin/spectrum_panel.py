@@ -30,7 +30,7 @@ from napari_almadet.inspection.apertures import (
     range_statistics,
 )
 from napari_almadet.inspection.axes import SpectralAxis
-from napari_almadet.inspection.describe import number, readable, unit_text
+from napari_almadet.inspection.describe import number, unit_text
 from napari_almadet.inspection.regions import SMOOTHINGS, Region, smoothed
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.line_fit import LineFit, MarkingBox
@@ -40,6 +40,7 @@ from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.theme import Colours, menu_button, transparent
+from napari_almadet.plugin.units_menu import UnitsMenu
 
 CURVES = {
     "data": "Spectrum of the cube as it is in the file, through the aperture",
@@ -186,6 +187,10 @@ class SpectrumPanel(QWidget):
         self.unit_choice = QComboBox()
         self.unit_choice.setToolTip("Coordinate of the horizontal axis")
         self.unit_choice.currentTextChanged.connect(self.choice.choose)
+        self.units_menu = UnitsMenu(self.choice)
+        self.units_button = menu_button(
+            "Units", "K, Jy/beam, mJy; flux density or brightness; LSRK, barycentric, topocentric", self.units_menu
+        )
         self.lines_menu = LinesMenu(self.session, self.choice)
         self.lines_menu.changed.connect(self._draw)
         self.lines_button = menu_button(
@@ -195,6 +200,7 @@ class SpectrumPanel(QWidget):
             box.setMinimumContentsLength(1 if box is self.smoothing else 3)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
+        choices.addWidget(self.units_button)
         choices.addWidget(self.lines_button)
 
     def paint(self, colours: Colours) -> None:
@@ -281,6 +287,10 @@ class SpectrumPanel(QWidget):
 
     def _clicked(self, event) -> None:
         view = self.plot.plotItem.vb
+        for side in ("left", "bottom"):
+            if self.plot.getAxis(side).sceneBoundingRect().contains(event.scenePos()):
+                self.units_menu.popup(event.screenPos().toPoint())
+                return
         if self.axis is not None and view.sceneBoundingRect().contains(event.scenePos()):
             self.session.set_channel(self.axis.channel(view.mapSceneToView(event.scenePos()).x()))
 
@@ -327,9 +337,10 @@ class SpectrumPanel(QWidget):
         if axis is not None and candidate is not None:
             extracted = self._extracted(candidate)
             if extracted is not None:
-                self.spectrum = readable(extracted)
+                self.spectrum = self.choice.display.scaled(self._converted(extracted))
                 boxed = self.aperture is Aperture.BOX
-                self.corrected = corrected(self.choice.cube, candidate, extracted) if boxed else None
+                own = corrected(self.choice.cube, candidate, extracted) if boxed else None
+                self.corrected = None if own is None else self._converted(own)
         shown = self.spectrum is not None
         self._draw_left_out(self.choice.cube.flagged if shown else None)
         for item in (self.zero, self.line):
@@ -371,6 +382,12 @@ class SpectrumPanel(QWidget):
         cutout = self.cutouts.about(candidate)
         return None if cutout is None else extract(self.choice.cube, candidate, self.aperture, cutout)
 
+    def _converted(self, spectrum: u.Quantity) -> u.Quantity:
+        """A spectrum through the aperture, or its noise, in the unit that was chosen."""
+        region = self._region(self.session.subject)
+        pixels = region.pixels if region is not None else int(np.prod(self.session.subject.box.shape))
+        return self.choice.display.of_spectrum(spectrum, self.choice.cube, pixels)
+
     def _region(self, candidate: Candidate) -> Region | None:
         """The region that a candidate on show stands for; None for a real one."""
         return self.look.chosen if self.look is not None and candidate is self.session.probe else None
@@ -396,7 +413,8 @@ class SpectrumPanel(QWidget):
             if place == len(self.profiles):
                 self.profiles.append(pg.PlotCurveItem())
                 self.plot.addItem(self.profiles[-1], ignoreBounds=True)
-            unit = unit or readable(spectrum).unit
+            spectrum = self.choice.display.of_spectrum(spectrum, self.choice.cube, self.look.pixels_of(name))
+            unit = unit or self.choice.display.scaled(spectrum).unit
             curve = self.profiles[place]
             # a pixel's Jy/beam is a Jy of a point source; what has another unit has a scale of its own
             alike = spectrum.unit.is_equivalent(unit)
@@ -458,8 +476,9 @@ class SpectrumPanel(QWidget):
             self.residual.setData(*steps(axis, residual), stepMode="center", connect="finite")
             self.residual.setVisible(on["residual"])
         what = "Flux density" if self.spectrum.unit.is_equivalent(u.Jy) else "Brightness"
-        if self.aperture is Aperture.BOX and what == "Brightness":
-            what = "Sum"
+        region = self._region(candidate)
+        if self.aperture is Aperture.BOX and what == "Brightness" and (region is None or region.pixels > 1):
+            what = "Mean brightness" if self.choice.display.mean else "Sum"
         unit = unit_text(self.spectrum.unit)
         self.plot.name("left", *([f"{what} ({unit})", unit] if unit else [what]))
         self.plot.name("bottom", axis.label, axis.choice)
@@ -561,7 +580,9 @@ class SpectrumPanel(QWidget):
         if cutout is not None:
             region = self._region(candidate)
             pixels = None if region is None or self.aperture is not Aperture.BOX else region.mask
-            self.line_fit.show_spectrum(candidate, self.spectrum, self.axis, self.aperture, cutout, pixels)
+            self.line_fit.show_spectrum(
+                candidate, self.spectrum, self.axis, self.aperture, cutout, self._converted, pixels
+            )
 
     def _place_range(self) -> None:
         """Put the range where it was, in channels; at first, over the emission range and as much on either side."""
