@@ -158,15 +158,18 @@ def test_no_candidate_makes_a_file_of_no_region(detections, tmp_path):
 def test_all_spectra_are_in_one_file(detections, tmp_path, ending):
     path = write_spectra(detections, tmp_path / f"spectra.{ending}")
     first, third = detections.candidates[0], detections.candidates[2]
+    to_flux = 1 / detections.cube.beam_area
     if ending == "ecsv":
         table = QTable.read(path)
-        np.testing.assert_array_equal(table["dirty_1"].value, first.spectrum)
+        np.testing.assert_allclose(table["dirty_1"].to_value(u.Jy), first.spectrum * to_flux, rtol=1e-6)
         np.testing.assert_array_equal(table["denoised_3"], third.denoised)
-        assert table["dirty_1"].unit == u.Jy / u.beam * u.pix
+        peak = np.nanmax(np.abs([first.spectrum, third.spectrum])) * to_flux
+        assert table["dirty_1"].unit == (u.Jy if peak >= 1 else u.mJy)  # as the window has it
         frequency = table["freq"]
     else:
         spectra, axis = QTable.read(path, hdu="SPECTRA"), QTable.read(path, hdu="AXIS")
-        np.testing.assert_array_equal(spectra["dirty"].value, [first.spectrum, third.spectrum])
+        expected = np.array([first.spectrum, third.spectrum]) * to_flux
+        np.testing.assert_allclose(spectra["dirty"].to_value(u.Jy), expected, rtol=1e-6)
         np.testing.assert_array_equal(spectra["denoised"], [first.denoised, third.denoised])
         frequency = axis["freq"]
     np.testing.assert_allclose(frequency.value, detections.cube.frequency(np.arange(16)).value)

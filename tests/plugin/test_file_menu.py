@@ -94,6 +94,18 @@ def test_a_file_under_the_name_with_its_ending_is_not_overwritten_unasked(
     assert ((tmp_path / "mine.csv").read_text() == "theirs") is not replace
 
 
+def test_the_suffix_that_is_asked_for_is_written_or_refused(widget, session, answer, told, qtbot, tmp_path):
+    answer(tmp_path / "mine.xml", "ECSV (*.ecsv)")
+    choose(widget.files, "Export those listed", "Catalogue")
+    qtbot.waitUntil(lambda: told != [], timeout=60_000)
+    assert Table.read(tmp_path / "mine.xml", format="votable")["id"].tolist() == [1, 2, 3]
+    told.clear()
+    answer(tmp_path / "mine.txt", "ECSV (*.ecsv)")
+    choose(widget.files, "Export those listed", "Catalogue")
+    assert told == ["mine.txt: .txt cannot be written here. Choose one of .ecsv, .vot, .xml, .fits, .csv."]
+    assert [path.name for path in tmp_path.glob("mine.*")] == ["mine.xml"]
+
+
 def test_a_session_is_saved_and_opened_again(widget, viewer, session, answer, told, qtbot, tmp_path):
     session.set_verdict(session.candidates[:1], "rejected")
     answer(tmp_path / "my session")

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from astropy import units as u
@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 
 from napari_almadet.catalogue.candidate import Box, Candidate
-from napari_almadet.catalogue.detections import Detections, brightness_unit
+from napari_almadet.catalogue.detections import Detections, brightness_unit, flux_factor
 from napari_almadet.catalogue.read_regions import box_about, region_boxes
 from napari_almadet.catalogue.sky_boxes import turned_boxes
 
@@ -31,6 +31,13 @@ CATALOGUES = {".ecsv": "ascii.ecsv", ".vot": "votable", ".xml": "votable", ".fit
 REGIONS = {".reg": "ds9", ".crtf": "crtf"}
 FRAMES = {"icrs": "ICRS", "fk5": "J2000", "fk4": "B1950", "galactic": "GALACTIC"}  # DS9's and astropy's name: CASA's
 SPECTRA = (".fits", ".ecsv")
+SKY = (
+    ("ra", "dec"),
+    ("raj2000", "dej2000"),
+    ("_raj2000", "_dej2000"),
+    ("ra_icrs", "de_icrs"),
+)  # degrees, also VizieR's
+NAMES = ("name", "source", "source_name", "main_id", "object", "designation", "id")
 EDGES = ("x_min", "x_max", "y_min", "y_max")
 
 
@@ -165,7 +172,8 @@ def write_spectra(detections: Detections, path: str | Path, candidates: Sequence
     FITS: a table ``SPECTRA`` with a row for each candidate (``id``, ``dirty``, ``denoised``)
     and a table ``AXIS`` with ``channel``, ``freq`` and ``v_rad``.  ECSV: a row for each
     channel, with columns ``dirty_1``, ``denoised_1`` and so on by the candidates' numbers.
-    Dirty spectra are sums over the box, in the cube's brightness unit times pixels.
+    Dirty spectra are sums over the box: the flux density, where the beam is known, in the one of Jy, mJy and uJy in
+    which the highest value of all is 1 or more, as in the window.
 
     Raises
     ------
@@ -175,22 +183,33 @@ def write_spectra(detections: Detections, path: str | Path, candidates: Sequence
     path = Path(path)
     _by_ending(path, dict.fromkeys(SPECTRA))
     chosen = detections.kept if candidates is None else list(candidates)
-    axis, unit = _axis(detections.cube), brightness_unit(detections.cube) * u.pix
+    axis, table = _axis(detections.cube), _in_flux(spectra_table(detections, chosen), detections.cube)
     with replacing(path) as beside:
         if path.suffix.lower() == ".ecsv":
-            for candidate in chosen:
-                axis[f"dirty_{candidate.id}"] = candidate.spectrum * unit
-                axis[f"denoised_{candidate.id}"] = candidate.denoised
+            for candidate, row in zip(chosen, table, strict=True):
+                axis[f"dirty_{candidate.id}"] = row["dirty"]
+                axis[f"denoised_{candidate.id}"] = row["denoised"]
             axis.write(beside, format="ascii.ecsv")
         else:
             fits.HDUList(
                 [
                     fits.PrimaryHDU(),
-                    fits.table_to_hdu(spectra_table(detections, chosen), name="SPECTRA"),
+                    fits.table_to_hdu(table, name="SPECTRA"),
                     fits.table_to_hdu(axis, name="AXIS"),
                 ]
             ).writeto(beside)
     return path
+
+
+def _in_flux(table: QTable, cube: Cube) -> QTable:
+    """Spectra with ``dirty`` as flux densities, each channel with its own beam."""
+    factor, unit = flux_factor(cube, np.arange(cube.shape[0]))
+    flux = table["dirty"].value * factor * unit
+    if unit.is_equivalent(u.Jy):
+        peak = np.nanmax(np.abs(flux.to_value(u.Jy)), initial=0.0)
+        flux = flux.to(next((scale for scale in (u.Jy, u.mJy) if peak * u.Jy.to(scale) >= 1), u.uJy))
+    table["dirty"] = flux
+    return table
 
 
 def spectra_table(detections: Detections, candidates: Sequence[Candidate]) -> QTable:
@@ -244,10 +263,37 @@ def replacing(path: Path) -> Iterator[Path]:
 # --- in ------------------------------------------------------------------------------------------------------------
 
 
+class Source(NamedTuple):
+    """A source of another program's catalogue or region file.
+
+    Attributes
+    ----------
+    box
+        In the cube's pixels.
+    channels
+        Half-open range; None where the file has none.
+    name
+        As the file has it; empty where it has none.
+    x, y
+        Position in the file, in the cube's pixels.
+    """
+
+    box: Box
+    channels: tuple[int, int] | None
+    name: str
+    x: float
+    y: float
+
+
 def read_boxes(
     path: str | Path, cube: Cube, notes: list[str] | None = None
 ) -> list[tuple[Box, tuple[int, int] | None]]:
-    """Boxes and channel ranges in a cube from another program's catalogue or region file.
+    """Box and half-open channel range (or None) of what :func:`read_sources` reads."""
+    return [(source.box, source.channels) for source in read_sources(path, cube, notes)]
+
+
+def read_sources(path: str | Path, cube: Cube, notes: list[str] | None = None) -> list[Source]:
+    """Names, positions, boxes and channel ranges in a cube from another program's catalogue or region file.
 
     Parameters
     ----------
@@ -260,12 +306,12 @@ def read_boxes(
     cube
         The cube in whose pixels the boxes are returned.
     notes
-        A sentence is appended for everything in the file that is not supported.
+        A sentence is appended for everything in the file that is not supported, and for sources outside the field.
 
     Returns
     -------
-    list
-        (box, half-open channel range or None); those outside the field are omitted.
+    list of Source
+        Those outside the field are omitted.
 
     Raises
     ------
@@ -277,48 +323,99 @@ def read_boxes(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # units and headers of other programs are their own affair
             form = REGIONS.get(path.suffix.lower())
-            found = region_boxes(path, form, cube, [] if notes is None else notes) if form else _table_boxes(path, cube)
+            if form:
+                boxes = region_boxes(path, form, cube, [] if notes is None else notes)
+                found = [Source(box, channels, "", *box.centre[::-1]) for box, channels in boxes]
+            else:
+                found = table_sources(read_table(path), path.name, cube)
     except ExchangeError:
         raise
     except Exception as error:  # other programs' files fail in as many ways as there are readers
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ExchangeError(f"{path.name} cannot be read: {shortened(reason)}") from error
     ny, nx = cube.shape[1:]
-    inside = [(b, z) for b, z in found if b.x1 > 0 and b.y1 > 0 and b.x0 < nx and b.y0 < ny]
+    inside = [s for s in found if s.box.x1 > 0 and s.box.y1 > 0 and s.box.x0 < nx and s.box.y0 < ny]
     if not inside:
         held = f"{len(found)} sources, but none inside the field of {cube.name}" if found else "no source"
         raise ExchangeError(f"{path.name} holds {held}.")
+    if notes is not None and len(inside) < len(found):
+        notes.append(f"{len(found) - len(inside)} of the {len(found)} sources lie outside the field.")
     return inside
 
 
-def _table_boxes(path: Path, cube: Cube) -> list[tuple[Box, tuple[int, int] | None]]:
-    table = _read_table(path)
-    names = {name.lower(): name for name in table.colnames}
+def table_sources(table: Table, name: str, cube: Cube) -> list[Source]:
+    """The sources of a table, in the order of its rows; rows without a position are left out.
 
-    def column(name: str) -> np.ndarray:
-        values = table[names[name]]
+    Raises
+    ------
+    ExchangeError
+        If it has no columns of positions; ``name`` is that of its file.
+    """
+    columns = {column.lower(): column for column in table.colnames}
+
+    def column(wanted: str) -> np.ndarray:
+        values = table[columns[wanted]]
         return np.ma.filled(np.ma.asarray(getattr(values, "value", values), dtype=float), np.nan)
 
-    if all(name in names for name in EDGES):
-        edges = [column(name) for name in EDGES]
-        table = table[np.isfinite(np.sum(edges, axis=0))]
-        x0, x1, y0, y1 = (np.round(column(name)).astype(int) for name in EDGES)
-        boxes = [Box(int(a), int(b) + 1, int(c), int(d) + 1) for a, b, c, d in zip(y0, y1, x0, x1, strict=True)]
-    elif "ra" in names and "dec" in names and cube.celestial is not None:
-        boxes = [box_about(x, y, cube) for x, y in zip(*_pixels(cube, column("ra"), column("dec")), strict=True)]
-    elif "x" in names and "y" in names:
-        boxes = [box_about(x, y, cube) for x, y in zip(column("x"), column("y"), strict=True)]
+    boxed = all(edge in columns for edge in EDGES)
+    place = positions(table, cube)
+    if boxed:
+        x0, x1, y0, y1 = (column(edge) for edge in EDGES)
+        x, y = ((x0 + x1) / 2, (y0 + y1) / 2) if place is None else place
+        known = np.isfinite(x0 + x1 + y0 + y1)
+    elif place is None:
+        raise ExchangeError(f"{name} has neither the columns {', '.join(EDGES)} nor ra, dec or x, y.")
     else:
-        raise ExchangeError(f"{path.name} has neither the columns {', '.join(EDGES)} nor ra, dec or x, y.")
-    if "z_min" in names and "z_max" in names:
-        low, high = column("z_min"), column("z_max")
-        ranges = [(int(a), int(b) + 1) if np.isfinite(a + b) else None for a, b in zip(low, high, strict=True)]
-    else:
-        ranges = [None] * len(boxes)
-    return list(zip(boxes, ranges, strict=True))
+        x, y = place
+        known = np.isfinite(x + y)
+    ranged = "z_min" in columns and "z_max" in columns
+    low, high = (column("z_min"), column("z_max")) if ranged else np.full((2, len(table)), np.nan)
+    called = names_of(table)
+    sources = []
+    for row in np.flatnonzero(known):
+        if boxed:
+            a, b, c, d = (int(np.round(edge[row])) for edge in (y0, y1, x0, x1))
+            box = Box(a, b + 1, c, d + 1)
+        else:
+            box = box_about(x[row], y[row], cube)
+        channels = (int(low[row]), int(high[row]) + 1) if np.isfinite(low[row] + high[row]) else None
+        sources.append(Source(box, channels, called[row], float(x[row]), float(y[row])))
+    return sources
 
 
-def _read_table(path: Path) -> Table:
+def positions(table: Table, cube: Cube) -> tuple[np.ndarray, np.ndarray] | None:
+    """Positions (x, y) of a table's rows in a cube's pixels, NaN where a row has none; None without such columns."""
+    columns = {column.lower(): column for column in table.colnames}
+
+    def column(wanted: str) -> np.ndarray:
+        values = table[columns[wanted]]
+        return np.ma.filled(np.ma.asarray(getattr(values, "value", values), dtype=float), np.nan)
+
+    pair = next((pair for pair in SKY if pair[0] in columns and pair[1] in columns), None)
+    if pair is not None and cube.celestial is not None:
+        return _pixels(cube, column(pair[0]), column(pair[1]))
+    if "x" in columns and "y" in columns:
+        return column("x"), column("y")
+    return None
+
+
+def names_of(table: Table) -> list[str]:
+    """What a table's rows are called: by the first of the columns `NAMES`, else nothing."""
+    columns = {column.lower(): column for column in table.colnames}
+    found = next((columns[name] for name in NAMES if name in columns), None)
+    if found is None:
+        return [""] * len(table)
+    return ["" if value is np.ma.masked else str(value).strip() for value in table[found]]
+
+
+def read_table(path: Path) -> Table:
+    """A table of another program by its ending, or as SoFiA-2's text.
+
+    Raises
+    ------
+    ExchangeError
+        If it cannot be read.
+    """
     form = {**CATALOGUES, ".votable": "votable", ".fit": "fits"}.get(path.suffix.lower())
     if form is not None:
         return Table.read(path, format=form)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.measure.spectra import overlap
+
+if TYPE_CHECKING:
+    from napari_almadet.catalogue.export import Source
 
 APART = 3.0  # pixels: how far two measurements of one source may lie apart where the beam is unknown
 
@@ -95,3 +99,16 @@ def carry_over(earlier: Sequence[Candidate], found: list[Candidate], beam_fwhm: 
         kept.decide("kept_from_earlier")
         found.append(kept)
     return Carried(len(pairs), len(lost))
+
+
+def name_after(candidate: Candidate, source: Source, file: str) -> None:
+    """Take down what an imported source was called and where its file has it; a note without words is its name."""
+    name = source.name or "a source"
+    candidate.decide("imported", file=file, name=name, x=source.x, y=source.y)
+    candidate.note = candidate.note or source.name
+
+
+def named_too(candidate: Candidate, imported: Candidate) -> dict[str, Any]:
+    """What a candidate has of its own and of an imported source that it is: the note and the decision on the import."""
+    said = [decision for decision in imported.decisions if decision.rule == "imported"]
+    return {"decisions": [*candidate.decisions, *said], "note": candidate.note or imported.note}

@@ -13,13 +13,14 @@ from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
 
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.catalogue_symbols import add_symbols
 from napari_almadet.plugin.open_result import open_result
 from napari_almadet.plugin.session import KEYS, Session
 
 if TYPE_CHECKING:
     from napari_almadet.plugin.keeper import Keeper
 
-CATALOGUE = "ECSV (*.ecsv);;VOTable (*.vot);;FITS table (*.fits);;CSV (*.csv)"
+CATALOGUE = "ECSV (*.ecsv);;VOTable (*.vot *.xml);;FITS table (*.fits);;CSV (*.csv)"
 REGIONS = "DS9 regions (*.reg);;CASA and CARTA regions (*.crtf)"
 SPECTRA = "FITS tables (*.fits);;ECSV (*.ecsv)"
 FIGURE = "PNG (*.png);;PDF (*.pdf)"
@@ -45,6 +46,11 @@ class FileMenu(QMenu):
         self.figure_action = self.addAction("Figure of this candidate …", self.export_figure)
         self.import_action = self.addAction("Import candidates …", self.import_candidates)
         self.import_action.setToolTip("From a catalogue with SoFiA-2's column names, or DS9 or CRTF regions")
+        self.symbols_action = self.addAction("Catalogue as symbols …", self.show_symbols)
+        self.symbols_action.setToolTip(
+            "The rows of a catalogue as a layer of points with all their columns, matched with the candidates;\n"
+            "nothing is measured, and no candidate is added"
+        )
         self.addSeparator()
         self.keys_action = self._switch(
             "Keys N, K, J, U and Ctrl+Z", session.keys_on, partial(setattr, session, "keys_on")
@@ -79,7 +85,8 @@ class FileMenu(QMenu):
             menu.setTitle(f"{title} ({len(chosen())})")
             menu.setEnabled(bool(chosen()))
         self.figure_action.setEnabled(self.session.selected is not None)
-        self.import_action.setEnabled(self.session.image is not None)
+        for action in (self.import_action, self.symbols_action):
+            action.setEnabled(self.session.image is not None)
         self.save_action.setText(
             f"Save session to {self.keeper.folder.name}" if self.keeper.saved else "Save session …"
         )
@@ -174,8 +181,12 @@ class FileMenu(QMenu):
         path, form = QFileDialog.getSaveFileName(self, title, str(Path(self._home()) / name), forms)
         if not path:
             return None
-        if Path(path).suffix.lower() in known:
+        ending = Path(path).suffix.lower()
+        if ending in known:
             return Path(path)
+        if re.fullmatch(r"\.[a-z]{2,8}", ending):  # asked for, and not to be had; other dots are part of a name
+            show_error(f"{Path(path).name}: {ending} cannot be written here. Choose one of {', '.join(known)}.")
+            return None
         whole = Path(path + (re.findall(r"\*(\.\w+)", form) or known)[0])
         # The dialog asked about the name as it was typed only.
         if whole.exists() and not self._may_replace(whole):
@@ -194,6 +205,12 @@ class FileMenu(QMenu):
         path, _ = QFileDialog.getOpenFileName(self, "Import candidates", self._home(), IMPORT)
         if path:
             self.session.take_in(path)
+
+    def show_symbols(self) -> None:
+        """Ask for a catalogue or a region file and draw its rows as symbols over the cube."""
+        path, _ = QFileDialog.getOpenFileName(self, "Catalogue as symbols", self._home(), IMPORT)
+        if path:
+            add_symbols(self.session, path)
 
 
 def _tell(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -18,7 +19,7 @@ from qtpy.QtCore import QTimer
 from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
-from napari_almadet.inspection.reviews import Carried, carry_over, match
+from napari_almadet.inspection.reviews import Carried, carry_over, match, name_after, named_too
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.background import in_background, in_turns
 from napari_almadet.plugin.box_layer import BoxLayer, weak
@@ -28,8 +29,6 @@ from napari_almadet.plugin.napari_workarounds import unobtrusive
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari.viewer import Viewer
     from qtpy.QtWidgets import QWidget
 
@@ -693,15 +692,18 @@ class Session:
 
         def work() -> tuple[Detections, list[Candidate]]:
             from napari_almadet import remeasure
-            from napari_almadet.catalogue.export import read_boxes
+            from napari_almadet.catalogue.export import read_sources
             from napari_almadet.settings import Settings
 
             cube = layers.cube_of(image) if detections is None else detections.cube
-            sources = read_boxes(path, cube, notes)
+            sources = read_sources(path, cube, notes)
             settings = Settings() if detections is None else detections.settings
             networks = self.networks(settings)
             found = detections or remeasure.unsearched(cube, settings, networks)
-            return found, remeasure.take_in(found, sources, networks)
+            taken = remeasure.take_in(found, [(source.box, source.channels) for source in sources], networks)
+            for candidate, source in zip(taken, sources, strict=True):
+                name_after(candidate, source, Path(path).name)
+            return found, taken
 
         def done(outcome: tuple[Detections, list[Candidate]]) -> None:
             found, taken = outcome
@@ -723,7 +725,8 @@ class Session:
         new = [candidate for candidate in taken if id(candidate) not in known]
         for number, candidate in enumerate(new, start=max((c.id for c in detections.candidates), default=0) + 1):
             candidate.id = number
-        self._change([(candidate, {}) for candidate in new], detections)
+        known_now = [(candidate, named_too(candidate, imported)) for imported, candidate in pairs]
+        self._change([*known_now, *((candidate, {}) for candidate in new)], detections)
         if pairs:
             numbers = ", ".join(str(candidate.id) for _, candidate in pairs)
             show_info(f"{len(pairs)} of {len(taken)} imported sources are already candidates ({numbers}).")
