@@ -65,7 +65,7 @@ class Settings:
         cluster: for each worker.
     device
         ``"auto"`` (CUDA, then Apple MPS, then CPU), ``"cpu"``, ``"cuda"`` or ``"mps"``.
-    source_finder, line_finder, judge
+    source_finder, line_finder, judge, extent_classifier
         Weights of the networks of ``almadet``: name of shipped weights, or path of a ``.safetensors`` file.
     blobs_finder, deep_gru
         The same for ``paper``.
@@ -107,6 +107,7 @@ class Settings:
     source_finder: str = "source_finder"
     line_finder: str = "line_finder"
     judge: str = "judge"
+    extent_classifier: str = "extent_classifier"
     blobs_finder: str = "blobs_finder"
     deep_gru: str = "deep_gru"
 

@@ -66,7 +66,7 @@ def test_shipped_networks_behind_the_button(viewer, cube_image, make_widget, qtb
     press_and_wait(widget, qtbot)
     assert widget.session.detections is not None
     networks = widget.session.detections.provenance["networks"]
-    assert set(networks) == {"source_finder", "line_finder", "judge"}
+    assert set(networks) == {"source_finder", "line_finder", "judge", "extent_classifier"}
     assert all(network["sha256"] for network in networks.values())
 
 

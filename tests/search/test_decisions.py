@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from napari_almadet.search.decisions import (
 )
 from napari_almadet.search.merge import Part
 from napari_almadet.search.networks import SearchNetworks
-from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.raw_detection import Extent, Features, RawDetection
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
@@ -47,9 +48,14 @@ def found(y: float = 60, x: float = 60, number: int = 1, prob: float = 0.9, **va
     return replace(detection, **own)
 
 
-def classified(*detections: RawDetection, prob: float, **settings) -> list[Status]:
-    """The status of each, if the classifier gives all of them such a probability."""
-    networks = SearchNetworks(None, None, lambda inputs: torch.full((len(inputs),), float(logit(prob))))
+def saying(prob: float | None) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """A classifier that gives all such a probability."""
+    return None if prob is None else lambda inputs: torch.full((len(inputs),), float(logit(prob)))
+
+
+def classified(*detections: RawDetection, prob: float, of_extent: float | None = None, **settings) -> list[Status]:
+    """The status of each, if the classifiers give all of them such probabilities."""
+    networks = SearchNetworks(None, None, saying(prob), saying(of_extent))
     finish(classify(list(detections), Settings(**settings), networks))
     return [detection.candidate.status for detection in detections]
 
@@ -116,11 +122,57 @@ def test_the_noise_of_each_channel_is_known_to_five_percent_only(snr, line):
     assert found(snr_stacked=snr, snr_own_line=10.0).line_snr == pytest.approx(line)
 
 
-@pytest.mark.parametrize(("prob", "status", "rule"), [(0.01, FLAGGED, "extended"), (0.9, KEPT, "probable")])
-def test_extended_emission_is_kept_by_its_probability_and_else_flagged(prob, status, rule):
-    patch = found(box=EXTENDED, status=FLAGGED)
-    assert classified(patch, prob=prob) == [status]
+def extent(number: float = 20.0) -> Extent:
+    """Of a patch of so many beams."""
+    return replace(Extent(**dict.fromkeys((f.name for f in fields(Extent)), 1.0)), beams=number)
+
+
+@pytest.mark.parametrize(
+    ("prob", "snr", "status", "rule"),
+    [
+        (0.9, 20, KEPT, "probable"),
+        (0.5, 20, FLAGGED, "too_bright_for_noise"),
+        (0.5, 6, DROPPED, "improbable"),
+        (0.05, 20, DROPPED, "improbable"),
+    ],
+)
+def test_extended_emission_is_kept_by_the_extent_classifier_not_by_judge(prob, snr, status, rule):
+    patch = found(box=EXTENDED, snr_stacked=snr, status=FLAGGED, extent=extent())
+    assert classified(patch, prob=0.99, of_extent=prob) == [status]
     assert rules(patch) == [rule]
+    assert patch.candidate.prob == pytest.approx(prob)
+
+
+def test_without_an_extent_classifier_judge_is_asked():
+    patch = found(box=EXTENDED, extent=extent())
+    assert classified(patch, prob=0.8) == [KEPT]
+    assert patch.candidate.prob == pytest.approx(0.8)
+
+
+def test_a_small_patch_of_which_judge_keeps_nothing_may_be_one_source():
+    shared = extent(5.0)
+    first, second = found(snr_stacked=20, extent=shared), found(y=66, number=2, snr_stacked=15, extent=shared)
+    assert classified(first, second, prob=0.3, of_extent=0.9) == [KEPT, DROPPED]
+    assert first.candidate.prob == pytest.approx(0.9)
+    assert second.candidate.parent == 1
+    assert rules(first)[-1] == "extended_source"
+    assert rules(second)[-1] == "part_of"
+
+
+@pytest.mark.parametrize(
+    ("judge", "of_extent", "beams", "statuses"),
+    [
+        (0.3, 0.7, 5.0, [FLAGGED, FLAGGED]),  # improbable as a whole too
+        (0.8, 0.9, 5.0, [KEPT, KEPT]),  # Judge knows them
+        (0.3, 0.9, 12.0, [FLAGGED, FLAGGED]),  # as large a patch is a candidate of its own, or outshone
+    ],
+)
+def test_a_small_patch_changes_nothing_else(judge, of_extent, beams, statuses):
+    shared = extent(beams)
+    pair = [found(y=60 + 6 * i, number=1 + i, snr_stacked=20, extent=shared) for i in (0, 1)]
+    assert classified(*pair, prob=judge, of_extent=of_extent) == statuses
+    assert [find.candidate.prob for find in pair] == pytest.approx([judge, judge])
+    assert not any(find.candidate.parent for find in pair)
 
 
 @pytest.mark.parametrize(("line", "status"), [(True, KEPT), (False, DROPPED)])
@@ -169,18 +221,6 @@ def test_an_artefact_is_dropped_whatever_the_classifier_says():
 
 def test_extended_ripples_are_artefacts_too():
     assert kind(found(spectrum=20 * WAVE, box=EXTENDED)) == "baseline_ripple"
-
-
-@pytest.mark.parametrize(
-    ("values", "artefact"),
-    [
-        ({"stripe": True, "prob": 0.08}, "stripe"),
-        ({"stripe": True, "prob": 0.12}, None),
-        ({"stripe": False, "prob": 0.08}, None),
-    ],
-)
-def test_a_long_patch_is_a_stripe_if_the_classifier_thinks_it_unlikely(values, artefact):
-    assert kind(found(box=EXTENDED, **values)) == artefact
 
 
 @pytest.mark.parametrize(
@@ -245,8 +285,8 @@ def part(y: int, brightest: float) -> Part:
     [
         (130, {}, FLAGGED),
         (110, {}, DROPPED),
-        (45, {"box": EXTENDED}, FLAGGED),
-        (35, {"box": EXTENDED}, DROPPED),
+        (130, {"box": EXTENDED}, FLAGGED),
+        (110, {"box": EXTENDED}, DROPPED),
         (10, {"prob": 0.8}, FLAGGED),  # not flagged for its brightness
         (10, {"status": KEPT}, KEPT),
     ],

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate
-from napari_almadet.search.extended import crowd, elongation, merge_extended
+from napari_almadet.search.extended import crowd, merge_extended, with_unseen
+from napari_almadet.search.extent import Seen
+from napari_almadet.search.features import COMPRESSION
+from napari_almadet.search.line_maps import MAPS
+from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
 
 
-@pytest.mark.parametrize("angle", range(0, 180, 45))
-def test_elongation_is_that_of_an_ellipse_however_it_lies(angle):
-    y, x = np.indices((200, 200)) - 100
-    sin, cos = np.sin(np.radians(angle)), np.cos(np.radians(angle))
-    ellipse = ((x * cos + y * sin) / 60) ** 2 + ((y * cos - x * sin) / 10) ** 2 < 1
-    assert elongation(ellipse) == pytest.approx(6, rel=0.03)
-
-
-def test_elongation_of_a_line_of_pixels():
-    line = np.zeros((30, 30), bool)
-    line[10, 5:25] = True
-    assert elongation(line) == pytest.approx(20, rel=0.1)
+def seen(strength: np.ndarray) -> Seen:
+    """A window of no noise in which the stacked image has such S/N."""
+    cube = torch.from_numpy(strength / np.sqrt(8)).repeat(8, 1, 1)
+    valid = torch.ones(strength.shape, dtype=torch.bool)
+    units = NoiseUnits(cube, valid, torch.ones(8), torch.ones(strength.shape), torch.arange(8))
+    images = np.zeros((len(MAPS), *strength.shape), np.float32)
+    images[MAPS.index("stack")] = np.arcsinh(strength / COMPRESSION)
+    return Seen(units, images, np.full((5, *strength.shape), -3.0), 4.0, 1.0, False, torch.randn(64, 8))
 
 
 def test_what_a_far_brighter_source_outshines_is_no_patch():
@@ -34,7 +35,8 @@ def test_what_a_far_brighter_source_outshines_is_no_patch():
     inside = RawDetection(
         Candidate(1, Box(0, 1, 0, 1), 0.9), 35, 35, 2.0, 2.0, np.zeros(8, np.float32), Features(), window
     )
-    assert merge_extended([inside], strength, None, window, 4.0, 8) == [inside]
+    assert merge_extended([inside], seen(strength), window, 8) == [inside]
+    assert inside.extent is not None  # of the classifier's second thoughts
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,27 @@ def test_a_crowd_is_what_source_finder_is_sure_of(chances, strengths, crowded):
             RawDetection(Candidate(1, Box(0, 1, 0, 1), chance), 0, 0, 2.0, 2.0, np.zeros(8), features, window)
         )
     assert crowd(members, 40.0) == crowded
+
+
+def test_a_large_patch_in_which_source_finder_sees_nothing_is_looked_at_all_the_same():
+    strength = np.zeros((60, 60), np.float32)
+    strength[20:50, 20:50] = 20
+    strength[30, 40] = 25
+    strength[5:8, 5:8] = 9  # too small
+    places = with_unseen(np.zeros((0, 5), np.float32), seen(strength))
+    assert places[:, 1:3].tolist() == [[30, 40]]
+    there = np.array([[2.0, 45, 22, 2, 2]], np.float32)
+    assert with_unseen(there, seen(strength)).tolist() == there.tolist()
+
+
+@pytest.mark.parametrize(("score", "known"), [(0.6, False), (0.3, True)])
+def test_a_small_patch_is_measured_where_source_finder_is_not_sure_of_it(score, known):
+    strength = np.zeros((60, 60), np.float32)
+    strength[20:28, 20:28] = 9
+    window = Window(0, 0, strength.shape, (slice(0, 60), slice(0, 60)), 1)
+    features = Features(detection_logit=logit(score), snr_line=9)
+    one = RawDetection(Candidate(1, Box(0, 1, 0, 1), score), 23, 23, 2.0, 2.0, np.zeros(8), features, window)
+    assert merge_extended([one], seen(strength), window, 8) == [one]
+    assert (one.extent is not None) == known
+    if known:
+        assert one.extent.beams == pytest.approx(64 / (1.133 * 16), rel=0.01)

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_almadet.catalogue.candidate import Box, Candidate
-from napari_almadet.search.measuring import place_by_line_and_continuum
+from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.search.measuring import absorb, place_by_line_and_continuum
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
 
@@ -25,3 +25,21 @@ def test_a_line_and_its_continuum_together_have_the_place_where_they_are_surer(l
     place_by_line_and_continuum(find, SimpleNamespace(line_snr=line_snr))
     assert (candidate.x, candidate.y) == place
     assert (candidate.err_x, candidate.err_y) == pytest.approx((error, error))
+
+
+@pytest.mark.parametrize(
+    ("status", "prob", "object_status", "object_prob"),
+    [
+        (Status.KEPT, 0.9, Status.KEPT, 0.9),
+        (Status.KEPT, 0.3, Status.FLAGGED, 0.4),  # less likely than the object is
+        (Status.FLAGGED, 0.6, Status.FLAGGED, 0.4),
+    ],
+)
+def test_an_object_is_as_likely_as_its_likeliest_part(status, prob, object_status, object_prob):
+    whole, part = (
+        RawDetection(Candidate(i, Box(0, 9, 0, 9), p, status=s), 4, 4, 2.0, 2.0, np.ones(8), Features(), WINDOW)
+        for i, p, s in ((1, 0.4, Status.FLAGGED), (2, prob, status))
+    )
+    absorb(whole, [part])
+    assert (whole.candidate.status, whole.candidate.prob) == (object_status, object_prob)
+    assert (part.candidate.status, part.candidate.parent) == (Status.DROPPED, 1)

@@ -58,7 +58,7 @@ def unsure(maps: torch.Tensor) -> torch.Tensor:
 
 
 NETWORKS = SearchNetworks(source_finder, line_finder, lambda measures: measures[:, 0])
-UNSURE = SearchNetworks(unsure, line_finder, lambda measures: measures[:, 0])
+UNSURE = SearchNetworks(unsure, line_finder, lambda measures: measures[:, 0], lambda measures: measures[:, 0] * 0 + 3)
 
 
 def planes(seed: int) -> np.ndarray:

@@ -47,12 +47,15 @@ SENTENCES = {
     "improbable": "dropped: source probability {prob:.2f} < {threshold:g}",
     "too_bright_for_noise": "flagged: source probability {prob:.2f} < {threshold:g}, but it is too bright to be noise "
     "or a sidelobe of another source in the field",
+    "extended_source": "kept: the patch of {beams:.1f} beams around it is emission with a probability of {prob:.2f} "
+    ">= {threshold:g}",
+    # of earlier versions
     "extended": "flagged: source probability {prob:.2f} < {threshold:g}, but it is extended emission, of which "
     "the classifier has seen few examples",
+    "stripe": "dropped: a long, thin stripe, as a bad baseline makes; source probability {prob:.2f}",
     # artefacts
     "baseline_ripple": "dropped: baseline ripple, the spectrum oscillates symmetrically about zero, down to an S/N of "
     "-{dip:.1f}; source probability {prob:.2f}",
-    "stripe": "dropped: a long, thin stripe, as a bad baseline makes; source probability {prob:.2f}",
     "residual_sidelobes": "dropped: not bright enough for a dynamic-range-limited field, whose rms is "
     "{spread:.1f} times "
     "the thermal noise; source probability {prob:.2f}",
@@ -62,6 +65,7 @@ SENTENCES = {
     # blends
     "two_fit_better": "flagged: two sources, this one and candidate {id}, fit the data better than one, by "
     "{sigma:.1f} sigma",
+    "as_its_part": "kept: it contains candidate {id}, a source with a probability of {prob:.2f}",
     "part_of": "dropped: part of candidate {id}, whose mask contains it",
     "one_object": "one object with candidate {id}: both lie in one mask, and separate sources do not explain "
     "the emission",

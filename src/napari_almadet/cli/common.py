@@ -29,6 +29,7 @@ class NetworkName(StrEnum):
     SOURCE_FINDER = "source-finder"
     LINE_FINDER = "line-finder"
     JUDGE = "judge"
+    EXTENT = "extent"
     BLOBS_FINDER = "blobs-finder"
     DEEP_GRU = "deep-gru"
 

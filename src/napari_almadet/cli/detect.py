@@ -108,7 +108,7 @@ def detect(
         list[str] | None,
         typer.Option(
             help="Your own trained weights for one of the networks: source_finder=FILE.safetensors; likewise "
-            "line_finder, judge, blobs_finder, deep_gru. Can be repeated.",
+            "line_finder, judge, extent_classifier, blobs_finder, deep_gru. Can be repeated.",
             metavar="NETWORK=FILE",
         ),
     ] = None,

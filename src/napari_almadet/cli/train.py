@@ -45,18 +45,22 @@ def train(
         typer.Option("--jobs", "-j", min=1, help="Number of processes that simulate fields; default: one per core."),
     ] = None,
     source_finder: Annotated[
-        str, typer.Option(help="For judge: weights of Source Finder, a file or the name of shipped weights.")
+        str, typer.Option(help="For judge and extent: weights of Source Finder, a file or the name of shipped weights.")
     ] = "source_finder",
     line_finder: Annotated[
-        str, typer.Option(help="For judge: weights of Line Finder, a file or the name of shipped weights.")
+        str, typer.Option(help="For judge and extent: weights of Line Finder, a file or the name of shipped weights.")
     ] = "line_finder",
+    judge: Annotated[
+        str, typer.Option(help="For extent: weights of Judge, a file or the name of shipped weights.")
+    ] = "judge",
     workers: Annotated[int, typer.Option(min=0, help="Number of processes that prepare batches.")] = 0,
 ) -> None:
     """Train a network on simulated fields; needs the extra "train".
 
     To resume an interrupted training from its last epoch, run the same command again.  The trained weights are written
     to OUT as a .safetensors file; use them with detect --weights. The judge (the classifier) is trained on the
-    detections that --source-finder and --line-finder make.
+    detections that --source-finder and --line-finder make; extent (the classifier of extended emission) on these and
+    on what --judge says of them.
     """
     from rich.progress import Progress
 
@@ -73,6 +77,10 @@ def train(
         NetworkName.JUDGE: (
             partial(recipes.train_judge, networks=(source_finder, line_finder)),
             recipes.JUDGE,
+        ),
+        NetworkName.EXTENT: (
+            partial(recipes.train_extent, networks=(source_finder, line_finder, judge)),
+            recipes.EXTENT,
         ),
         NetworkName.BLOBS_FINDER: (recipes.train_blobs_finder, recipes.BLOBS_FINDER),
         NetworkName.DEEP_GRU: (recipes.train_deep_gru, recipes.DEEP_GRU),

@@ -1,1 +1,1 @@
-"""The five networks, two of the paper and three of the default preset, and their weights."""
+"""The six networks, two of the paper and four of the default preset, and their weights."""

@@ -18,12 +18,15 @@ from torch import nn
 
 from napari_almadet.networks.blobs_finder import BlobsFinder
 from napari_almadet.networks.deep_gru import DeepGRU
+from napari_almadet.networks.extent_classifier import ExtentClassifier
 from napari_almadet.networks.judge import Judge
 from napari_almadet.networks.line_finder import LineFinder
 from napari_almadet.networks.source_finder import SourceFinder
 
-NETWORKS = {network.__name__: network for network in (BlobsFinder, DeepGRU, SourceFinder, LineFinder, Judge)}
-KEPT = 6  # networks held in memory: those of both presets, and one more; the largest takes 20 MB
+NETWORKS = {
+    network.__name__: network for network in (BlobsFinder, DeepGRU, SourceFinder, LineFinder, Judge, ExtentClassifier)
+}
+KEPT = 7  # networks held in memory: those of both presets, and one more; the largest takes 20 MB
 _loading = threading.Lock()
 SHIPPED = files(__package__) / "weights"
 

@@ -18,7 +18,8 @@ from napari_almadet.catalogue.candidate import Status
 from napari_almadet.catalogue.decision import Decision
 from napari_almadet.measure.focus import Cutout
 from napari_almadet.progress import Progress
-from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, encode
+from napari_almadet.search.extent import EXTENDED
+from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, encode, encode_extents
 from napari_almadet.search.line_maps import WIDEST
 from napari_almadet.search.merge import Part
 from napari_almadet.search.positions import cutout_of, expected_spectrum
@@ -35,29 +36,30 @@ if TYPE_CHECKING:
 def classify(
     finds: list[RawDetection], settings: Settings, networks: SearchNetworks
 ) -> Generator[Progress, None, None]:
-    """Judge's probability of each candidate; those under the threshold are dropped."""
-    import torch
+    """The source probability of each candidate; those under the threshold are dropped.
 
+    It is Judge's, of extended emission the extent classifier's.  That one is heard too on what Judge keeps nothing of
+    in a smaller patch.
+    """
     if not finds:
         return
     yield Progress("Classifying candidates", 0, 1)
-    with torch.inference_mode():
-        numbers = torch.from_numpy(encode([find.features for find in finds])).to(networks.device)
-        chances = expit(odds_for_field_area(networks.judge(numbers).cpu().numpy(), finds))
+    chances = expit(judge_logits(finds, networks))
+    of_extent = extent_chances(finds, networks)
+    patches = np.array([find.box is not None for find in finds]) & np.isfinite(of_extent)
+    chances = np.where(patches, of_extent, chances)
     bright = very_bright(finds)
     brightest_line = max(THRESHOLDS.clear_snr, THRESHOLDS.clear_share * max(find.line_snr for find in finds))
-    heard = 0.0 if bright else LEAST_CHANCE  # Judge has learnt of no field with such a source
     for find, chance in zip(finds, chances, strict=True):
         candidate = find.candidate
         candidate.prob = float(chance)
+        heard = 0.0 if bright and not find.box else LEAST_CHANCE  # Judge has learnt of no field with such a source
         by_threshold: dict[str, Any] = {"prob": candidate.prob, "threshold": settings.threshold}
         if artefact := artefact_kind(find, bright):
             candidate.decisions.append(artefact)
             candidate.status = Status.DROPPED
         elif chance >= settings.threshold:
             candidate.decide("probable", Status.KEPT, **by_threshold)
-        elif find.box:
-            candidate.decide("extended", Status.FLAGGED, **by_threshold)
         elif (chance >= LEAST_CHANCE and clearly_emission(find)) or (
             chance >= heard and find.line_snr >= brightest_line
         ):
@@ -66,7 +68,62 @@ def classify(
             candidate.decide("improbable", Status.DROPPED, **by_threshold)
         if settings.require_line and candidate.status is not Status.DROPPED and not candidate.peaks:
             candidate.decide("no_line_required", Status.DROPPED)
+    keep_small_patches(finds, of_extent, settings)
     yield Progress("Classifying candidates", 1, 1)
+
+
+def judge_logits(finds: list[RawDetection], networks: SearchNetworks) -> np.ndarray:
+    """Judge's logits (n,) of the finds of one window; they are known to the finds from then on."""
+    import torch
+
+    with torch.inference_mode():
+        numbers = torch.from_numpy(encode([find.features for find in finds])).to(networks.device)
+        logits = odds_for_field_area(networks.judge(numbers).cpu().numpy(), finds)
+    for find, value in zip(finds, logits, strict=True):
+        find.judge_logit = float(value)
+    return logits
+
+
+def extent_chances(finds: list[RawDetection], networks: SearchNetworks) -> np.ndarray:
+    """The extent classifier's probabilities (n,) of the patches that some finds are or lie in; NaN without one."""
+    import torch
+
+    chances = np.full(len(finds), np.nan)
+    lie = [i for i, find in enumerate(finds) if find.extent is not None]
+    if lie and networks.extent_classifier is not None:
+        with torch.inference_mode():
+            numbers = torch.from_numpy(encode_extents([finds[i] for i in lie])).to(networks.device)
+            chances[lie] = expit(networks.extent_classifier(numbers).cpu().numpy())
+    return chances
+
+
+def keep_small_patches(finds: list[RawDetection], chances: np.ndarray, settings: Settings) -> None:
+    """Keep the brightest find of a patch of emission that Judge keeps nothing of, if the patch itself is probable.
+
+    ``chances`` are the extent classifier's, (n,).
+    """
+    for find, group in by_patch([find for find in finds if find.box is None]):
+        candidate = find.candidate
+        chance = float(chances[next(i for i, f in enumerate(finds) if f is find)])
+        beams = find.extent.beams if find.extent else EXTENDED
+        lost = all(f.candidate.status is not Status.KEPT for f in group)
+        if beams >= EXTENDED or not lost or not chance >= settings.threshold or baseline_ripple(find.spectrum):
+            continue
+        candidate.prob = chance
+        candidate.decide("extended_source", Status.KEPT, prob=chance, threshold=settings.threshold, beams=beams)
+        for part in group:
+            if part is not find:
+                part.candidate.parent = candidate.id
+                part.candidate.decide("part_of", Status.DROPPED, ids=(candidate.id,))
+
+
+def by_patch(finds: list[RawDetection]) -> list[tuple[RawDetection, list[RawDetection]]]:
+    """Finds in groups that lie in one patch of extended emission, with the brightest of each; none that lie in none."""
+    groups: dict[int, list[RawDetection]] = {}
+    for find in finds:
+        if find.extent is not None:
+            groups.setdefault(id(find.extent), []).append(find)
+    return [(max(group, key=lambda f: f.features.snr_both), group) for group in groups.values()]
 
 
 def odds_for_field_area(logits: np.ndarray, finds: list[RawDetection]) -> np.ndarray:
@@ -97,8 +154,7 @@ def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> Decision | 
     if dip:
         return Decision("baseline_ripple", {"dip": dip, "prob": find.candidate.prob})
     if find.box:
-        stripe = find.stripe and find.candidate.prob < LEAST_CHANCE
-        return Decision("stripe", {"prob": find.candidate.prob}) if stripe else None
+        return None
     stack, line = find.features.snr_stacked, find.features.snr_own_line
     spread = find.features.field_spread
     if (
@@ -149,10 +205,7 @@ def drop_sidelobes_across_windows(finds: list[RawDetection], parts: list[Part], 
         if find.candidate.status is not Status.FLAGGED or find.candidate.prob >= settings.threshold or parted:
             continue
         brightest = max(light for window, light in lights if window.meets(find.window))
-        if (
-            find.features.snr_both
-            < (THRESHOLDS.clear_share_extended if find.box else THRESHOLDS.clear_share) * brightest
-        ):
+        if find.features.snr_both < THRESHOLDS.clear_share * brightest:
             find.candidate.decide("sidelobe_of_another_window", Status.DROPPED, snr=brightest)
 
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
@@ -15,23 +17,30 @@ from napari_almadet.constants import BEAM_AREA, BOX_LEVEL
 from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.measure.planes import robust_std
 from napari_almadet.measure.spectra import overlap
+from napari_almadet.search.extent import (
+    EXTENDED,
+    PATCH_SNR,
+    Seen,
+    line_channel,
+    line_width,
+    measure_extent,
+    spectrum_over,
+)
 from napari_almadet.search.features import LINE_SNR
-from napari_almadet.search.noise_units import NoiseUnits, differences
+from napari_almadet.search.noise_units import differences
 from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.windows import Window
 
-PATCH_SNR = 5.0
-EXTENDED = 10.0  # beams
-THIN = 5.0  # times as long as wide
+SMALLEST = 2.5  # beams: a point source of S/N 50 is as large over 5 sigma
+PART = 5.0  # beams, of a part of a patch that has lines of its own
+JUMP = 1.0  # widths of a line, by which it does not move from one pixel to the next in one galaxy
 SURE = 0.5  # chance that Source Finder gives to what it knows
 OUTSTANDING = 0.6  # of a patch's peak: what is as bright and yet nothing Source Finder knows is extended emission
 OVERSHADOWED = 0.05  # of the brightest source: what is fainter may be sidelobes that run into each other
 PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
 
 
-def merge_extended(
-    finds: list[RawDetection], strength: np.ndarray, units: NoiseUnits, window: Window, beam: float, n_channels: int
-) -> list[RawDetection]:
+def merge_extended(finds: list[RawDetection], seen: Seen, window: Window, n_channels: int) -> list[RawDetection]:
     """Make one find of those of a window that lie in one patch of extended emission.
 
     Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
@@ -40,19 +49,27 @@ def merge_extended(
     :func:`merge_extended_across_windows`; the
     finds in a :func:`crowd`, and in what a far brighter source outshines, stay as they are.
 
-    Parameters
-    ----------
-    strength
-        The higher of a place's SNRs in the stack and in its best line, (ny, nx).
+    The finds of a patch know its :class:`~napari_almadet.search.raw_detection.Extent`; those of a smaller one too, if
+    Source Finder is sure of none of them.  A patch whose lines jump is :func:`parted_by_lines` first.
     """
-    for patch, peak in patches(strength, beam):
+    strength, beam = seen.strength, seen.beam
+    least = EXTENDED * BEAM_AREA * beam**2
+    found = [(patch, bool(patch.sum() >= least)) for patch, _ in patches(strength, beam, SMALLEST)]
+    found = [(part, large) for patch, large in found for part in (parted_by_lines(patch, seen) if large else [patch])]
+    for patch, large in found:
+        peak = brightest_place(patch, strength)
         members = [find for find in finds if in_patch(find, patch, window)]
+        if not members or (crowd(members, strength[peak]) if large else any(sure(find) for find in members)):
+            continue
+        extent = measure_extent(patch, members, seen)
+        for find in members:
+            find.extent = extent
         outshone = strength[peak] < OVERSHADOWED * strength.max()
-        if not members or reaches_out(patch, window) or outshone or crowd(members, strength[peak]):
+        if not large or reaches_out(patch, window) or outshone:
             continue
         one = as_one(members, patch, strength[peak], window, beam, strength)
-        total = units.cube.cpu().numpy()[:, patch].sum(axis=1)
-        one.spectrum = in_own_noise(total, units.channels.cpu().numpy(), n_channels)
+        total = spectrum_over(patch, seen)
+        one.spectrum = in_own_noise(total, seen.units.channels.cpu().numpy(), n_channels)
         finds = [f for f in finds if not any(f is member for member in members)] + [one]
     return finds
 
@@ -88,22 +105,92 @@ def merge_extended_across_windows(
     return finds, across
 
 
-def patches(strength: np.ndarray, beam: float) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+def patches(strength: np.ndarray, beam: float, least: float = EXTENDED) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
     """Masks of extended emission, and where it is brightest.
 
-    A patch is more than :data:`EXTENDED` beams over 5 sigma, and over a tenth of its own peak.
+    A patch is more than ``least`` beams over 5 sigma, and over a tenth of its own peak.
     """
     labels = ndimage.label(strength >= PATCH_SNR, np.ones((3, 3)))[0]
     for number, place in enumerate(ndimage.find_objects(labels), 1):
-        if place is None or (labels[place] == number).sum() < EXTENDED * BEAM_AREA * beam**2:
+        if place is None or (labels[place] == number).sum() < least * BEAM_AREA * beam**2:
             continue
         inside = labels == number
-        y, x = np.unravel_index(np.argmax(np.where(inside, strength, 0)), strength.shape)
-        peak = int(y), int(x)
+        peak = brightest_place(inside, strength)
         parts = ndimage.label(inside & (strength >= strength[peak] / 10), np.ones((3, 3)))[0]
         patch = parts == parts[peak]
-        if patch.sum() >= EXTENDED * BEAM_AREA * beam**2:
+        if patch.sum() >= least * BEAM_AREA * beam**2:
             yield patch, peak
+
+
+def brightest_place(patch: np.ndarray, strength: np.ndarray) -> tuple[int, int]:
+    """Where a patch is strongest, (y, x)."""
+    y, x = np.unravel_index(np.argmax(np.where(patch, strength, 0)), strength.shape)
+    return int(y), int(x)
+
+
+def parted_by_lines(patch: np.ndarray, seen: Seen) -> list[np.ndarray]:
+    """The parts of a patch between which the best line jumps: galaxies that touch, at velocities of their own.
+
+    Within one galaxy the line's channel goes on from pixel to pixel, by less than :data:`JUMP` widths of the wider of
+    two lines.  Parts of :data:`PART` beams and more count; what is left of the patch goes to the nearest.
+    """
+    area = BEAM_AREA * seen.beam**2
+    labels = without_jumps(patch, seen)
+    sizes = np.bincount(labels[patch])
+    large = np.flatnonzero(sizes >= PART * area)
+    if len(large) < 2:
+        return [patch]
+    nearest = ndimage.distance_transform_edt(
+        ~(patch & np.isin(labels, large)), return_distances=False, return_indices=True
+    )
+    whose = labels[tuple(nearest)]
+    return [patch & (whose == number) for number in large]
+
+
+def without_jumps(patch: np.ndarray, seen: Seen) -> np.ndarray:
+    """Number of the part that each pixel of a patch belongs to, (ny, nx); parts hang together by their lines."""
+    is_line = patch & (seen.line >= PATCH_SNR)
+    labels = np.where(patch, 0, -1)
+    if not is_line.any():
+        return labels
+    # what has no line of its own has that of the nearest place
+    nearest = ndimage.distance_transform_edt(~is_line, return_distances=False, return_indices=True)
+    channel, width = (image[tuple(nearest)] for image in (line_channel(seen), line_width(seen)))
+    number = np.full(patch.shape, -1)
+    number[patch] = np.arange(np.count_nonzero(patch))
+    ny, nx = patch.shape
+    pairs = []
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        rows = slice(0, ny - dy), slice(dy, ny)
+        columns = (slice(0, nx - dx), slice(dx, nx)) if dx >= 0 else (slice(1, nx), slice(0, nx - 1))
+        one, other = zip(rows, columns, strict=True)
+        apart = np.abs(channel[one] - channel[other])
+        hang = patch[one] & patch[other] & (apart <= JUMP * np.maximum(width[one], width[other]))
+        pairs.append((number[one][hang], number[other][hang]))
+    a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    count = int(number.max()) + 1
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(count, count))
+    labels[patch] = connected_components(graph, directed=False)[1]
+    return labels
+
+
+def with_unseen(rows: np.ndarray, seen: Seen) -> np.ndarray:
+    """Source Finder's places, and the brightest one of each large patch in which it sees none.
+
+    Parameters
+    ----------
+    rows
+        As :func:`~napari_almadet.search.features.centres` gives them.
+    """
+    added = []
+    iy, ix = (
+        np.rint(rows[:, i]).astype(int).clip(0, n - 1) for i, n in ((1, seen.valid.shape[0]), (2, seen.valid.shape[1]))
+    )
+    for patch, (y, x) in patches(seen.strength, seen.beam):
+        if not patch[iy, ix].any():
+            sigma = seen.beam / gaussian_sigma_to_fwhm
+            added.append((float(seen.answer[0][y, x]), y, x, sigma, sigma))
+    return np.concatenate([rows, np.array(added, rows.dtype).reshape(-1, 5)])
 
 
 def crowd(members: list[RawDetection], brightest: float) -> bool:
@@ -112,8 +199,13 @@ def crowd(members: list[RawDetection], brightest: float) -> bool:
     Source Finder is then sure of them, and leaves nothing nearly as bright as the patch's peak that it is not sure of.
     """
     strength = [max(find.features.snr_stacked, find.features.snr_line) for find in members]
-    sure = [find.features.detection_logit >= logit(SURE) for find in members]
-    return sum(sure) > 1 and all(s or snr < OUTSTANDING * brightest for s, snr in zip(sure, strength, strict=True))
+    known = [sure(find) for find in members]
+    return sum(known) > 1 and all(s or snr < OUTSTANDING * brightest for s, snr in zip(known, strength, strict=True))
+
+
+def sure(find: RawDetection) -> bool:
+    """Whether Source Finder is sure of a find."""
+    return bool(find.features.detection_logit >= logit(SURE))
 
 
 def in_patch(find: RawDetection, patch: np.ndarray, window: Window) -> bool:
@@ -155,14 +247,8 @@ def as_one(
         best.features,
         window,
         Box(*(round(k * (first + end)) for first, end in ends)),
-        elongation(patch) >= THIN,
+        max((f.extent for f in members if f.extent), key=lambda extent: extent.beams, default=None),
     )
-
-
-def elongation(patch: np.ndarray) -> float:
-    """How many times as long as wide a mask of pixels is, by its second moments."""
-    least, most = np.linalg.eigvalsh(np.cov(np.nonzero(patch)) + np.eye(2) / 12)  # a pixel's own is 1/12
-    return float(np.sqrt(most / least))
 
 
 def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, stack_snr, templates
 from napari_almadet.search.noise_units import NoiseUnits
-from napari_almadet.search.raw_detection import Features
+from napari_almadet.search.raw_detection import Extent, Features, RawDetection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,8 @@ COMPRESSION = 2.0
 PIXELS_TRAINED = 4.0  # a beam, about which the classifier's input is centred
 CHANNELS_TRAINED = 100  # likewise
 N_FEATURES = 21
+N_EXTENT_FEATURES = 42
+BRIGHTEST_EXTENT = 150.0  # S/N of patches over which brighter ones are as bright: few were trained with more
 
 
 def centres(answer: torch.Tensor, valid: torch.Tensor, beam: float, least: float = LEAST_CHANCE) -> np.ndarray:
@@ -356,3 +358,65 @@ def encode(features: Sequence[Features]) -> np.ndarray:
         for f in features
     ]
     return np.array(rows, np.float32).reshape(-1, N_FEATURES)
+
+
+def encode_extent(extent: Extent, judge_logit: float, line_probability: float) -> tuple[float, ...]:
+    """One row of :func:`encode_extents`."""
+
+    def compressed(snr: float) -> float:
+        return float(np.arcsinh(min(snr, BRIGHTEST_EXTENT) / COMPRESSION))
+
+    e = extent
+    return (
+        float(np.log(e.beams)),
+        float(np.sqrt(e.field_share)),
+        compressed(e.snr_peak),
+        compressed(e.snr_median),
+        compressed(e.snr_stack),
+        compressed(e.snr_line),
+        compressed(e.snr_sum_stack),
+        compressed(e.snr_sum_line),
+        compressed(e.snr_sum_negative),
+        e.core_share,
+        float(np.log(e.elongation)),
+        e.fill,
+        e.edge_share,
+        float(np.log1p(e.peaks)),
+        e.most_likely,
+        float(np.sqrt(e.mean_probability)),
+        e.line_share,
+        float(np.sqrt(e.width)),
+        e.channel_spread,
+        float(np.log1p(e.channel_step)),
+        e.gradient,
+        e.coherence_near,
+        e.coherence_far,
+        float(np.sqrt(e.channels_seen)),
+        compressed(e.dip_inside),
+        compressed(e.dip_stack),
+        compressed(e.dip_line),
+        float(np.log1p(e.negative_beams)),
+        float(np.log1p(e.negative_share)),
+        compressed(e.floor),
+        compressed(e.other_peak),
+        float(np.log(max(e.snr_peak, 1) / max(e.other_peak, 1))),
+        float(np.log(max(e.snr_peak, 1) / max(e.dip_line, e.dip_stack, 1))),
+        e.symmetry,
+        e.correlation,
+        float(np.log(max(e.spread, LEAST_SPREAD))),
+        float(np.log(e.noise_correlation)),
+        float(e.dirty),
+        e.beam / PIXELS_TRAINED - 1,
+        float(np.log(e.n_channels / CHANNELS_TRAINED)),
+        judge_logit,
+        line_probability,
+    )
+
+
+def encode_extents(finds: Sequence[RawDetection]) -> np.ndarray:
+    """The extent classifier's input for finds with an ``extent``, (n, features) float32.
+
+    Order and scales are those the shipped weights were trained with; nothing else encodes or decodes them.
+    """
+    rows = [(f.extent, f.judge_logit, f.features.line_probability) for f in finds if f.extent is not None]
+    return np.array([encode_extent(*row) for row in rows], np.float32).reshape(-1, N_EXTENT_FEATURES)

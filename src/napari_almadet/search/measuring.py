@@ -170,11 +170,14 @@ def seed_of(find: RawDetection) -> Seed:
 
 
 def absorb(find: RawDetection, parts: Sequence[RawDetection]) -> None:
-    """Make other detections parts of an object."""
+    """Make other detections parts of an object, which is as likely a source as the most likely of them."""
     candidate = find.candidate
     for part in parts:
         other = part.candidate
         other.parent = candidate.id
+        if other.prob > candidate.prob and other.status is Status.KEPT:
+            candidate.prob = other.prob
+            candidate.decide("as_its_part", Status.KEPT, ids=(other.id,), prob=other.prob)
         other.decide("part_of", Status.DROPPED, ids=(candidate.id,))
         candidate.decide("one_object", ids=(other.id,))
 

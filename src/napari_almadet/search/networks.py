@@ -1,4 +1,4 @@
-"""The three networks of the preset ``almadet``, loaded by the weights the settings name."""
+"""The four networks of the preset ``almadet``, loaded by the weights the settings name."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ class SearchNetworks:
     """The networks of this preset, see :func:`napari_almadet.detection.load_networks`.
 
     ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
-    ``judge`` (batch, 21) measures.
+    ``judge`` (batch, 21) measures of a source, ``extent_classifier`` those of a patch of extended emission
+    (:data:`~napari_almadet.search.features.N_EXTENT_FEATURES`); without it Judge is asked about those too.
     """
 
     source_finder: Any
     line_finder: Any
     judge: Any
+    extent_classifier: Any = None
     device: Any = "cpu"
-    cards: tuple[dict, ...] = ({}, {}, {})
+    cards: tuple[dict, ...] = ({}, {}, {}, {})
 
 
-WEIGHTS = ("source_finder", "line_finder", "judge")
-KINDS = ("SourceFinder", "LineFinder", "Judge")
+WEIGHTS = ("source_finder", "line_finder", "judge", "extent_classifier")
+KINDS = ("SourceFinder", "LineFinder", "Judge", "ExtentClassifier")
 
 
 def load(settings: Settings) -> SearchNetworks:
@@ -37,8 +39,7 @@ def load(settings: Settings) -> SearchNetworks:
     from napari_almadet.networks.weights import load_all
 
     networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device, KINDS)
-    source_finder, line_finder, judge = networks
-    return SearchNetworks(source_finder, line_finder, judge, device, cards)
+    return SearchNetworks(*networks, device, cards)
 
 
 load_once = lru_cache(maxsize=1)(load)  # in each process of a cluster
@@ -49,4 +50,4 @@ def described(settings: Settings) -> Generator[Progress, None, SearchNetworks]:
     """The networks as a worker of a cluster has them, device and cards, without themselves."""
     yield Progress("Loading the networks", 0, 1)
     networks = load_once(settings)
-    return SearchNetworks(None, None, None, str(networks.device), networks.cards)
+    return SearchNetworks(None, None, None, None, str(networks.device), networks.cards)

@@ -38,10 +38,17 @@ from napari_almadet.search.components import peak_snr
 from napari_almadet.search.decisions import classify, drop_sidelobes_across_windows, flag_companions
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
 from napari_almadet.search.distribute import each, scatter
-from napari_almadet.search.extended import in_own_noise, merge_extended, merge_extended_across_windows, part_by_lines
+from napari_almadet.search.extended import (
+    in_own_noise,
+    merge_extended,
+    merge_extended_across_windows,
+    part_by_lines,
+    with_unseen,
+)
+from napari_almadet.search.extent import Seen
 from napari_almadet.search.features import centres, measure_features, own_lines, part_neighbours, quiet_spectra, spectra
 from napari_almadet.search.limits import out_of_distribution
-from napari_almadet.search.line_maps import MAPS, WIDEST, maps
+from napari_almadet.search.line_maps import WIDEST, maps
 from napari_almadet.search.lines import frequency_denoising, resolutions
 from napari_almadet.search.measuring import measure_finds
 from napari_almadet.search.merge import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
@@ -356,10 +363,12 @@ def search_window(
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)
         answer = from_all_sides(networks.source_finder, images[None])[0]
-    rows = centres(answer, units.valid, beam)
+    quiet = quiet_spectra(units)
+    looked_at = Seen(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, dirty, quiet)
+    rows = with_unseen(centres(answer, units.valid, beam), looked_at)
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own
-    features = measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet_spectra(units)), beam)
+    features = measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet), beam)
     channels = units.channels.cpu().numpy()
     if sidelobes is not None:
         in_unit = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
@@ -376,12 +385,11 @@ def search_window(
         candidate = Candidate(0, Box(0, 0, 0, 0), chance)
         candidate.decide("found", snr_stacked=measured.snr_stacked, snr_line=measured.snr_own_line, score=chance)
         finds.append(RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, measured, window))
-    strength = 2 * np.sinh(np.maximum(*(images[MAPS.index(name)].cpu().numpy() for name in ("stack", "line"))))
-    finds = merge_extended(finds, strength, units, window, beam, n_channels)
+    finds = merge_extended(finds, looked_at, window, n_channels)
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
     noise = NoiseSummary(correlation, dips, len(channels), decision)
     probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()
-    return np.stack([probability, strength]), finds, noise
+    return np.stack([probability, looked_at.strength]), finds, noise
 
 
 def source_spectral_focusing(

@@ -81,6 +81,115 @@ class Features:
         return float(np.hypot(max(self.snr_stacked, 0), max(self.snr_own_line, 0)))
 
 
+@dataclass(frozen=True)
+class Extent:
+    """What a patch of extended emission is classified by as a whole, as physical values.
+
+    The network's input is made of it by :func:`napari_almadet.search.features.encode_extent`, and nowhere else; what
+    measures it is :mod:`napari_almadet.search.extent`.  Strength is the higher of a place's S/N in the stacked image
+    and in its best line.  "Negative" is the same of the negated cube: artefacts have negative twins, emission has none.
+
+    Attributes
+    ----------
+    beams, field_share
+        The patch's area in beams, and over that of the field with data.
+    snr_peak, snr_median
+        Of its strength.
+    snr_stack, snr_line
+        Highest S/N in it of the stacked image and of the best line.
+    snr_sum_stack, snr_sum_line, snr_sum_negative
+        Of the spectrum summed over the patch, in its own noise: all channels together, its best line, and its best
+        negative line.
+    core_share
+        Share of its area over half of its peak.
+    elongation, fill
+        Times as long as wide, by second moments; its area over that of the ellipse with these moments.
+    edge_share
+        Share of its area within a beam of the edge of the field or of its data.
+    peaks, most_likely, mean_probability
+        Number of Source Finder's detections in it, the highest of their scores as a logit, and the mean of its
+        probability map.
+    line_share
+        Share of its area where a line is over 5 sigma.
+    width
+        Median FWHM of the best lines in it, over the band.
+    channel_spread
+        Standard deviation of the best lines' channels over the band.
+    channel_step
+        Median difference of the channels of places half a beam apart, over the lines' FWHM.
+    gradient
+        Share of the channels' variance that a plane explains: rotation.
+    coherence_near, coherence_far
+        Correlation of what is not noise with the same a channel later, and a sixteenth of the band later.
+    channels_seen
+        Share of the channels it shines in: (sum of powers)^2 over the sum of their squares.
+    dip_inside
+        S/N of the strongest negative line in it.
+    dip_stack, dip_line
+        S/N of the deepest negatives of stacked image and line within 12 beams of it.
+    negative_beams, negative_share
+        Area of the largest negative patch of the field in beams, and that of all negatives over 5 sigma over that of
+        all positives.
+    floor
+        Median strength of the field outside of the patch.
+    other_peak
+        Highest strength outside of the patch.
+    symmetry, correlation
+        Strength opposite of it about the brightest place elsewhere, over its own; how much of its spectrum is that
+        place's.
+    spread
+        Robust rms of the stacked image outside of the patch over the thermal noise.
+    noise_correlation
+        How much noisier wide lines are than in independent channels.
+    dirty
+        Whether the cube was found to have a dirty beam's sidelobes.
+    beam, n_channels
+        FWHM in pixels, and channels with data.
+    place
+        Where it is brightest, (y, x) in its window; it is not classified by that.
+    """
+
+    beams: float
+    field_share: float
+    snr_peak: float
+    snr_median: float
+    snr_stack: float
+    snr_line: float
+    snr_sum_stack: float
+    snr_sum_line: float
+    snr_sum_negative: float
+    core_share: float
+    elongation: float
+    fill: float
+    edge_share: float
+    peaks: int
+    most_likely: float
+    mean_probability: float
+    line_share: float
+    width: float
+    channel_spread: float
+    channel_step: float
+    gradient: float
+    coherence_near: float
+    coherence_far: float
+    channels_seen: float
+    dip_inside: float
+    dip_stack: float
+    dip_line: float
+    negative_beams: float
+    negative_share: float
+    floor: float
+    other_peak: float
+    symmetry: float
+    correlation: float
+    spread: float
+    noise_correlation: float
+    dirty: bool
+    beam: float
+    n_channels: int
+    place: tuple[int, int] = (0, 0)
+
+
 @dataclass
 class RawDetection:
     """A candidate as the search knows it: position, extent, spectrum in noise units, features, window.
@@ -97,7 +206,8 @@ class RawDetection:
     features: Features
     window: Window
     box: Box | None = None  # of extended emission; others end where their Gaussian does
-    stripe: bool = False  # extended emission that is as long and thin as a bad baseline's wave
+    extent: Extent | None = None  # of the patch of extended emission that it is, or lies in
+    judge_logit: float = 0.0  # of Judge, in a field as large as its window
 
     @property
     def beam(self) -> float:

@@ -52,10 +52,6 @@ class Thresholds:
         0.6, "of the brightest detection's S/N", "from which emission cannot be a sidelobe of that detection",
         "derived: no dirty beam of an array that fills the uv plane has such sidelobes",
     )  # fmt: skip
-    clear_share_extended: float = threshold(
-        0.2, "of the brightest detection's S/N", "the same for extended emission, which cannot be a single sidelobe",
-        "by hand, on simulated mosaics: patches near sources of a neighbouring window (`benchmarks/large_cube.py`)",
-    )  # fmt: skip
     ripple_depth: float = threshold(
         0.75, "of the highest line's S/N", "minimum depth of the dips of a baseline ripple", FALSE_SOURCES,
     )  # fmt: skip

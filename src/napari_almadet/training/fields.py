@@ -8,8 +8,8 @@ noise to the maps, so that the network learns from what it will be shown, mistak
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from napari_almadet.simulation.emission import beam_between, beam_transfer
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.threads import cores
 from napari_almadet.training.data import SHARED_CHANNELS, Shown
-from napari_almadet.training.resolved import Resolved, dirty, draw_clouds, draw_galaxies, truth_of
+from napari_almadet.training.resolved import USUAL, Ranges, Resolved, dirty, draw_clouds, draw_galaxies, truth_of
 
 SIDE = 96  # px of a field
 CHANNELS = 128
@@ -219,20 +219,37 @@ def draw_lines(rng: np.random.Generator, beam: float, n_channels: int, n: int) -
     return sources
 
 
+@dataclass(frozen=True)
+class Mix:
+    """How fields are drawn.
+
+    ``skies`` says what they hold, by share; ``all_channels`` is the share of those with all channels, of which others
+    have ``fewest_channels`` at least; ``spoil`` is done to each cube (None: nothing), and ``ranges`` are those of
+    galaxies and clouds.
+    """
+
+    skies: Mapping[str, float] = field(default_factory=lambda: SKIES)
+    all_channels: float = 0.6
+    fewest_channels: int = 24
+    spoil: Callable[[np.random.Generator, torch.Tensor, Instrument], torch.Tensor] | None = None
+    ranges: Ranges = USUAL
+
+
 def draw_field(
-    rng: np.random.Generator, beam: CleanBeam, n_channels: int, empty: float
+    rng: np.random.Generator, beam: CleanBeam, n_channels: int, empty: float, mix: Mix | None = None
 ) -> tuple[list[Source], list[Resolved]]:
     """What one field holds, see `SKIES`: sources, and galaxies and clouds; ``empty`` is the chance of nothing."""
     if rng.random() < empty:
         return [], []
-    kind = rng.choice(list(SKIES), p=list(SKIES.values()))
+    mix = mix or Mix()
+    kind = rng.choice(list(mix.skies), p=list(mix.skies.values()))
     if kind == "absorption":
         return draw_absorption(rng, beam.fwhm, n_channels), []
     if kind == "continuum":
         return draw_continuum(rng, beam.fwhm, n_channels), []
     if kind == "sources":
         return draw_sources(rng, beam.fwhm, n_channels, 0.0), []
-    resolved = (draw_galaxies if kind == "galaxies" else draw_clouds)(rng, beam, SIDE, n_channels)
+    resolved = (draw_galaxies if kind == "galaxies" else draw_clouds)(rng, beam, SIDE, n_channels, mix.ranges)
     return draw_lines(rng, beam.fwhm, n_channels, int(rng.choice(4, p=[0.5, 0.25, 0.15, 0.1]))), resolved
 
 
@@ -312,10 +329,13 @@ class SimulatedField:
     dirty: bool = True
 
 
-def simulate_field(rng: np.random.Generator, instrument: Instrument, empty: float = EMPTY) -> SimulatedField:
-    """One field; ``empty`` is the chance that it holds nothing."""
-    n_channels = CHANNELS if rng.random() < 0.6 else int(rng.integers(24, CHANNELS + 1))
-    sources, resolved = draw_field(rng, instrument.clean_beam, n_channels, empty)
+def simulate_field(
+    rng: np.random.Generator, instrument: Instrument, empty: float = EMPTY, mix: Mix | None = None
+) -> SimulatedField:
+    """One field; ``empty`` is the chance that it holds nothing, ``mix`` what others hold."""
+    mix = mix or Mix()
+    n_channels = CHANNELS if rng.random() < mix.all_channels else int(rng.integers(mix.fewest_channels, CHANNELS + 1))
+    sources, resolved = draw_field(rng, instrument.clean_beam, n_channels, empty, mix)
     effect = str(rng.choice(list(EFFECTS), p=list(EFFECTS.values())))
     if resolved and effect == "none" and rng.random() < SHORT_SPACINGS:
         effect = "restored"
@@ -352,6 +372,8 @@ def simulate_field(rng: np.random.Generator, instrument: Instrument, empty: floa
     for source in sources:  # what is asked for is asked for, in a cloud too
         y, x = np.rint(source.centre).astype(int).clip(0, SIDE - 1)
         between[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] = False
+    if mix.spoil:
+        cube = mix.spoil(rng, cube, instrument)
     cube, blank = blemish(rng, cube)
     truth = np.array(rows).reshape(-1, len(COLUMNS) - 1)
     iy, ix = np.rint(truth[:, :2]).astype(int).clip(0, SIDE - 1).T

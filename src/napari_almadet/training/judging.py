@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -99,6 +100,7 @@ class Candidates(Shown):
         super().__init__(0, augment)
         with np.load(path) as file:
             self.measures, self.true = file["measures"], file["true"]
+        self.weight = np.ones(len(self.true), np.float32)
 
     def __len__(self) -> int:
         return len(self.true)
@@ -107,7 +109,15 @@ class Candidates(Shown):
         return torch.from_numpy(self.measures[index]), torch.tensor(self.true[index])
 
 
-def calibrate(network: Judge, candidates: Candidates) -> None:
+class Weighted(Protocol):
+    """Measures (n, features), what is true (n,) and weights (n,)."""
+
+    measures: np.ndarray
+    true: np.ndarray
+    weight: np.ndarray
+
+
+def calibrate(network: Judge, candidates: Weighted) -> None:
     """Set the slope and shift of a judge's logits that make its probabilities those of the candidates (Platt 1999)."""
     network.eval()
     with torch.no_grad():
@@ -115,7 +125,8 @@ def calibrate(network: Judge, candidates: Candidates) -> None:
 
     def surprise(line: np.ndarray) -> float:
         answer = line[0] * logit + line[1]
-        return float(np.logaddexp(0, np.where(candidates.true > 0, -answer, answer)).mean())
+        losses = np.logaddexp(0, np.where(candidates.true > 0, -answer, answer))
+        return float(np.average(losses, weights=candidates.weight))
 
     slope, shift = minimize(surprise, (1.0, 0.0), method="Nelder-Mead").x
     network.slope.fill_(float(slope))

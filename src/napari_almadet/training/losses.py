@@ -1,4 +1,4 @@
-"""The losses of the paper's networks: l1, and for images the structural dissimilarity beside it."""
+"""The losses that the networks learn by: the paper's l1 and structural dissimilarity, CenterNet's, a weighted one."""
 
 from __future__ import annotations
 
@@ -52,3 +52,10 @@ def centre_loss(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     number = is_centre.sum().clamp(min=1)
     shape = ((prediction[:, 1:5] - target[:, 1:5]).abs() * is_centre[:, None]).sum()
     return (-(hit + miss).sum() + shape) / number
+
+
+def weighted_cross_entropy(prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of logits (batch,) with a ``target`` (batch, 2) of truths and weights, their weighted mean."""
+    true, weight = target.unbind(dim=1)
+    losses = F.binary_cross_entropy_with_logits(prediction, true, reduction="none")
+    return (losses * weight).sum() / weight.sum()

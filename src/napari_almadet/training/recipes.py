@@ -28,15 +28,17 @@ from napari_almadet.evaluation.matching import Rate, match
 from napari_almadet.networks import weights
 from napari_almadet.networks.blobs_finder import FIELD, BlobsFinder
 from napari_almadet.networks.deep_gru import DeepGRU
+from napari_almadet.networks.extent_classifier import ExtentClassifier
 from napari_almadet.networks.judge import Judge
 from napari_almadet.networks.line_finder import LineFinder
 from napari_almadet.networks.source_finder import SourceFinder, from_all_sides
 from napari_almadet.paper.blobs import find_blobs
-from napari_almadet.search.features import N_FEATURES
+from napari_almadet.search.features import N_EXTENT_FEATURES, N_FEATURES
 from napari_almadet.training.data import FieldSet, Images, Spectra
+from napari_almadet.training.extents import Patches, write_extents
 from napari_almadet.training.fields import Fields, write_set
 from napari_almadet.training.judging import Candidates, calibrate, write_candidates
-from napari_almadet.training.losses import centre_loss, image_loss
+from napari_almadet.training.losses import centre_loss, image_loss, weighted_cross_entropy
 from napari_almadet.training.noisy_lines import LineSpectra
 
 
@@ -80,6 +82,9 @@ DEEP_GRU = Recipe()
 SOURCE_FINDER = Recipe(fields=9600, validation_fields=480, epochs=10, batch_size=16, seed=2, precision="bf16-mixed")
 LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
 JUDGE = Recipe(fields=3200, validation_fields=800, epochs=30, patience=6, batch_size=128)
+EXTENT = Recipe(
+    fields=2400, validation_fields=640, epochs=80, patience=20, batch_size=64, weight_decay=0.1, rate=3e-3, seed=3
+)
 
 STACKED = "{fields} fields ({validation_fields} for validation) from napari_almadet.training.data"
 NAMES = {
@@ -88,6 +93,7 @@ NAMES = {
     SourceFinder: "source_finder",
     LineFinder: "line_finder",
     Judge: "judge",
+    ExtentClassifier: "extent_classifier",
 }
 
 
@@ -324,6 +330,46 @@ def train_judge(
         "napari_almadet.training.judging"
     )
     return finish(network, folder, recipe, scores, started, about)
+
+
+def train_extent(
+    folder: Path,
+    recipe: Recipe = EXTENT,
+    progress: Callable | None = None,
+    networks: tuple[str, str, str] = ("source_finder", "line_finder", "judge"),
+) -> Path:
+    """Train the extent classifier on the patches that the other networks of its preset find; returns the weights' file.
+
+    ``networks`` are the weights of Source Finder, Line Finder and Judge, shipped ones by name or files by path.
+    """
+    started = time.time()
+    patches = folder / "patches"
+    write_extents(patches, recipe.fields, "train", recipe.seed, networks, recipe.jobs, progress)
+    write_extents(patches, recipe.validation_fields, "validation", recipe.seed, networks, recipe.jobs)
+    data = Patches(patches, "train", recipe.seed), Patches(patches, "validation", recipe.seed, augment=False)
+    network = ExtentClassifier(N_EXTENT_FEATURES)
+    network.mean.copy_(torch.from_numpy(data[0].measures.mean(axis=0)))
+    network.scale.copy_(torch.from_numpy(data[0].scatter.clip(1e-3)))
+    scores = fit(network, weighted_cross_entropy, data, recipe, folder)
+    calibrate(network, data[1])
+    about = (
+        f"{len(data[0])} patches of emission in {{fields}} fields ({len(data[1])} in {{validation_fields}} for "
+        "validation and calibration) from napari_almadet.training.extents"
+    )
+    return finish(network, folder, recipe, scores | patch_scores(network, data[1]), started, about)
+
+
+@torch.no_grad()
+def patch_scores(network: nn.Module, patches: Patches, threshold: float = 0.75) -> dict:
+    """Share of the real patches that are probable, and of the probable ones that are real."""
+    network.eval()
+    probable = torch.sigmoid(network(torch.from_numpy(patches.measures))).numpy() >= threshold
+    real = patches.true > 0
+    hits = int((probable & real).sum())
+    return {
+        f"completeness at {threshold:g}": str(Rate(hits, int(real.sum()))),
+        f"purity at {threshold:g}": str(Rate(hits, int(probable.sum()))),
+    }
 
 
 def begin(kind: type[nn.Module], recipe: Recipe) -> tuple[nn.Module, dict]:

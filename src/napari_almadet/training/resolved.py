@@ -52,13 +52,28 @@ class ResolvedTruth:
     between: np.ndarray
 
 
-def draw_galaxies(rng: np.random.Generator, beam: CleanBeam, side: int, n_channels: int) -> list[Resolved]:
+@dataclass(frozen=True)
+class Ranges:
+    """What objects are drawn from: diameters and envelopes in beams, SNRs of the best place's spectrum."""
+
+    galaxy_beams: tuple[float, float] = GALAXY_BEAMS
+    cloud_beams: tuple[float, float] = CLOUD_BEAMS
+    galaxy_snr: tuple[float, float] = GALAXY_SNR
+    cloud_snr: tuple[float, float] = CLOUD_SNR
+
+
+USUAL = Ranges()
+
+
+def draw_galaxies(
+    rng: np.random.Generator, beam: CleanBeam, side: int, n_channels: int, ranges: Ranges = USUAL
+) -> list[Resolved]:
     """One to three galaxies, the second in one field of three touching the first or nearly so."""
     objects: list[Resolved] = []
     place, diameter, z = None, 0.0, 0.0
     for number in range(int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
         before, last = place, diameter
-        diameter = beam.fwhm * float(np.exp(rng.uniform(*np.log(GALAXY_BEAMS))))
+        diameter = beam.fwhm * float(np.exp(rng.uniform(*np.log(ranges.galaxy_beams))))
         width = float(np.exp(rng.uniform(np.log(4), np.log(0.65 * n_channels))))
         place = rng.uniform(0.05, 0.95, 2) * side
         z = rng.uniform(0.05, 0.95) * n_channels if number == 0 or rng.random() < 0.6 else z + rng.normal(0, width / 2)
@@ -70,20 +85,22 @@ def draw_galaxies(rng: np.random.Generator, beam: CleanBeam, side: int, n_channe
         galaxy = draw_galaxy(rng, (float(place[1]), float(place[0]), float(z)), diameter, width)
         emission = galaxy_emission(galaxy).within((n_channels, 2 * side, 2 * side))
         if emission.cube.size and emission.cube.any():
-            made = brightened(rng, emission, beam, side, n_channels, GALAXY_SNR)
+            made = brightened(rng, emission, beam, side, n_channels, ranges.galaxy_snr)
             if rng.random() < 0.3:
                 made = with_continuum(made, n_channels, float(np.exp(rng.uniform(np.log(0.02), np.log(1)))))
             objects.append(Resolved(made, (float(place[0]), float(place[1]))))
     return objects
 
 
-def draw_clouds(rng: np.random.Generator, beam: CleanBeam, side: int, n_channels: int) -> list[Resolved]:
+def draw_clouds(
+    rng: np.random.Generator, beam: CleanBeam, side: int, n_channels: int, ranges: Ranges = USUAL
+) -> list[Resolved]:
     """One or two clouds; a third fill the field, a quarter shine in several lines."""
     objects = []
     for _ in range(1 + (rng.random() < 0.3)):
         size = None
         if rng.random() < 0.65:
-            along = beam.fwhm * np.exp(rng.uniform(*np.log(CLOUD_BEAMS)))
+            along = beam.fwhm * np.exp(rng.uniform(*np.log(ranges.cloud_beams)))
             size = tuple(float(s) for s in rng.permutation([along, max(along * rng.uniform(0.3, 1), 1.5 * beam.fwhm)]))
         place = (*rng.uniform(0.05, 0.95, 2) * side, rng.uniform(0.1, 0.9) * n_channels)
         several = rng.random() < 0.25
@@ -92,7 +109,7 @@ def draw_clouds(rng: np.random.Generator, beam: CleanBeam, side: int, n_channels
         cloud = draw_cloud(rng, (side, side), n_channels, place, size, several_lines=several)
         emission = cloud_emission(cloud, n_channels)
         if emission.cube.any():
-            made = brightened(rng, emission, beam, side, n_channels, CLOUD_SNR)
+            made = brightened(rng, emission, beam, side, n_channels, ranges.cloud_snr)
             objects.append(Resolved(made, (cloud.y, cloud.x)))
     return objects
 

@@ -1,0 +1,275 @@
+"""What a patch of extended emission is like as a whole: the measures that the extent classifier decides by.
+
+All of them are ratios, to the noise, the beam, the band or the field, so that they mean the same in any cube.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from astropy.stats import mad_std
+from scipy import ndimage
+
+from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
+from napari_almadet.measure.spectra import remove_baseline
+from napari_almadet.search.features import ABOUT, COMPRESSION, own_lines
+from napari_almadet.search.line_maps import MAPS
+from napari_almadet.search.noise_units import NoiseUnits, differences
+from napari_almadet.search.raw_detection import Extent, RawDetection
+
+if TYPE_CHECKING:
+    import torch
+
+PATCH_SNR = 5.0
+EXTENDED = 10.0  # beams of a patch over that S/N, from which it is extended emission
+STEP = 0.5  # beams, over which the channels of neighbouring places are compared
+FAR = 16  # parts of the band: channels so far apart share nothing of a narrow line
+SAMPLE = 4096  # pixels of a patch that tell how channels hang together
+NEIGHBOURS = np.ones((3, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A window as its patches are measured in: ``images`` of :data:`MAPS` and ``answer``, Source Finder's maps.
+
+    ``beam`` is the FWHM in pixels, ``noise_correlation`` from the line maps, ``dirty`` the decision on the beam.
+    """
+
+    units: NoiseUnits
+    images: np.ndarray
+    answer: np.ndarray
+    beam: float
+    noise_correlation: float
+    dirty: bool
+    quiet: torch.Tensor  # spectra of places without a source, (n, channels)
+
+    def about(self, place: tuple[slice, ...]) -> Seen:
+        """A part of the window, (y, x)."""
+        units = self.units
+        part = replace(units, cube=units.cube[:, *place], valid=units.valid[place], rms_map=units.rms_map[place])
+        return replace(self, units=part, images=self.images[:, *place], answer=self.answer[:, *place])
+
+    def snr(self, name: str) -> np.ndarray:
+        """One of the images as S/N, (ny, nx)."""
+        return COMPRESSION * np.sinh(self.images[MAPS.index(name)])
+
+    @cached_property
+    def stack(self) -> np.ndarray:
+        """S/N of the stacked image."""
+        return self.snr("stack")
+
+    @cached_property
+    def line(self) -> np.ndarray:
+        """S/N of the best line."""
+        return self.snr("line")
+
+    @cached_property
+    def dip(self) -> np.ndarray:
+        """S/N of the strongest negative line, positive where there is one."""
+        return -self.snr("negative line")
+
+    @cached_property
+    def strength(self) -> np.ndarray:
+        """The higher of a place's S/N in the stack and in its best line."""
+        return np.maximum(self.stack, self.line)
+
+    @cached_property
+    def negative(self) -> np.ndarray:
+        """The same of the negated cube."""
+        return np.maximum(-self.stack, self.dip)
+
+    @cached_property
+    def valid(self) -> np.ndarray:
+        """Where there is data."""
+        return self.units.valid.cpu().numpy()
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """Pixels from the edge of the data or of the field."""
+        return ndimage.distance_transform_edt(np.pad(self.valid, 1))[1:-1, 1:-1]
+
+    @cached_property
+    def negative_beams(self) -> float:
+        """Area of the largest patch of the negated cube over 5 sigma, in beams."""
+        labels, n = ndimage.label((self.negative >= PATCH_SNR) & self.valid, NEIGHBOURS)
+        return float(np.bincount(labels.ravel())[1:].max()) / (BEAM_AREA * self.beam**2) if n else 0.0
+
+
+def measure_extent(patch: np.ndarray, members: Sequence[RawDetection], seen: Seen) -> Extent:
+    """Measure the patch of a window, and what lies within 12 beams of it.
+
+    Parameters
+    ----------
+    patch
+        Its mask in the window, (ny, nx).
+    members
+        What Source Finder sees in it.
+    """
+    y, x = np.unravel_index(int(np.where(patch, seen.strength, -np.inf).argmax()), patch.shape)
+    place = surroundings(patch, round(ABOUT * seen.beam))
+    patch, seen = patch[place], seen.about(place)
+    area = BEAM_AREA * seen.beam**2
+    strength = seen.strength[patch]
+    valid = seen.valid
+    positive = np.count_nonzero((seen.strength >= PATCH_SNR) & valid)
+    negative = np.count_nonzero((seen.negative >= PATCH_SNR) & valid)
+    elongation, fill = shape_of(patch)
+    return Extent(
+        beams=float(patch.sum() / area),
+        field_share=float(np.count_nonzero(patch) / max(np.count_nonzero(valid), 1)),
+        snr_peak=float(strength.max()),
+        snr_median=float(np.median(strength)),
+        snr_stack=float(seen.stack[patch].max()),
+        snr_line=float(seen.line[patch].max()),
+        core_share=float((strength >= strength.max() / 2).mean()),
+        elongation=elongation,
+        fill=fill,
+        edge_share=float((seen.inside[patch] <= seen.beam).mean()),
+        peaks=len(members),
+        most_likely=max(
+            (find.features.detection_logit for find in members), default=float(seen.answer[0][patch].max())
+        ),
+        mean_probability=float((1 / (1 + np.exp(-seen.answer[0][patch]))).mean()),
+        dip_inside=float(seen.dip[patch].max()),
+        dip_stack=float(-seen.stack.min()),
+        dip_line=float(seen.dip.max()),
+        negative_beams=seen.negative_beams,
+        negative_share=float(negative / max(positive, 1)),
+        noise_correlation=seen.noise_correlation,
+        dirty=seen.dirty,
+        beam=seen.beam,
+        n_channels=len(seen.units.cube),
+        place=(int(y), int(x)),
+        **of_lines(patch, seen),
+        **of_spectrum(patch, seen),
+        **of_surroundings(patch, seen),
+    )
+
+
+def surroundings(patch: np.ndarray, reach: int) -> tuple[slice, ...]:
+    """The patch's box, widened by ``reach`` pixels."""
+    return tuple(slice(max(0, int(i.min()) - reach), int(i.max()) + reach + 1) for i in np.nonzero(patch))
+
+
+def shape_of(patch: np.ndarray) -> tuple[float, float]:
+    """How many times as long as wide a mask is, and its area over that of the ellipse with its second moments."""
+    least, most = np.linalg.eigvalsh(np.cov(np.nonzero(patch)) + np.eye(2) / 12)  # a pixel's own is 1/12
+    return float(np.sqrt(most / least)), float(patch.sum() / (4 * np.pi * np.sqrt(most * least)))
+
+
+def line_channel(seen: Seen) -> np.ndarray:
+    """Channel of the best line at each place, (ny, nx)."""
+    return seen.images[MAPS.index("line's channel")] * len(seen.units.cube)
+
+
+def line_width(seen: Seen) -> np.ndarray:
+    """FWHM of the best line at each place in channels, (ny, nx)."""
+    return np.exp2(4 * seen.images[MAPS.index("line's width")])
+
+
+def of_lines(patch: np.ndarray, seen: Seen) -> dict[str, float]:
+    """How the best lines of a patch's places hang together."""
+    n_channels = len(seen.units.cube)
+    channel, width = line_channel(seen), line_width(seen)
+    lines = patch & (seen.line >= PATCH_SNR)
+    count = int(lines.sum())
+    made = {"line_share": count / patch.sum(), "width": 0.0, "channel_spread": 0.0, "channel_step": 0.0}
+    if count < 3:
+        return made | {"gradient": 0.0}
+    step = max(1, round(STEP * seen.beam))
+    steps = []
+    for axis in (0, 1):
+        one, other = (
+            tuple(part if i == axis else slice(None) for i in (0, 1)) for part in (slice(step, None), slice(-step))
+        )
+        both = lines[one] & lines[other]
+        wide = np.maximum(width[one], width[other])[both]
+        steps.append(np.abs(channel[one][both] - channel[other][both]) / wide)
+    stepped = np.concatenate(steps)
+    y, x = np.nonzero(lines)
+    terms = np.stack([np.ones(count), y - y.mean(), x - x.mean()], axis=1)
+    values = channel[lines] - channel[lines].mean()
+    left = values - terms @ np.linalg.lstsq(terms, values, rcond=None)[0]
+    variance = float(values.var())
+    return made | {
+        "width": float(np.median(width[lines]) / n_channels),
+        "channel_spread": float(np.sqrt(variance) / n_channels),
+        "channel_step": float(np.median(stepped)) if len(stepped) else 0.0,
+        "gradient": float(1 - left.var() / variance) if variance > 1e-6 else 0.0,
+    }
+
+
+def of_spectrum(patch: np.ndarray, seen: Seen) -> dict[str, float]:
+    """The spectrum summed over a patch, and how its channels hang together."""
+    import torch
+
+    flat = seen.units.cube.flatten(1)
+    mask = torch.as_tensor(patch.ravel(), device=flat.device)
+    spectrum = own_noise(spectrum_over(patch, seen))[None]
+    n_channels = spectrum.shape[1]
+    level = remove_baseline(spectrum) if n_channels > 3 else spectrum
+    line, negative = own_lines(np.concatenate([level, -level]).astype(np.float32), seen.units.rms, seen.quiet)
+    places = torch.nonzero(mask)[:, 0]
+    some = flat[:, places[:: max(1, len(places) // SAMPLE)]]
+    quiet = seen.quiet.T
+    power = float((some**2).mean())
+    excess = max(power - 1, 1e-3)
+
+    def coherence(lag: int) -> float:
+        lag = min(max(1, lag), n_channels - 1)
+        shared, noise = (float((part[lag:] * part[:-lag]).mean()) for part in (some, quiet))
+        return float(np.clip((shared - noise) / excess, -1, 1.5))
+
+    by_channel = ((some**2).mean(dim=1) - 1).clamp(min=0).cpu().numpy()
+    return {
+        "snr_sum_stack": float(spectrum.sum() / np.sqrt(n_channels)),
+        "snr_sum_line": float(line),
+        "snr_sum_negative": float(negative),
+        "coherence_near": coherence(1),
+        "coherence_far": coherence(n_channels // FAR),
+        "channels_seen": float(by_channel.sum() ** 2 / max((by_channel**2).sum(), 1e-9) / n_channels),
+    }
+
+
+def own_noise(total: np.ndarray) -> np.ndarray:
+    """A spectrum (channels,) in units of its noise, as differences of its channels tell it."""
+    return (total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)).astype(np.float32)
+
+
+def of_surroundings(patch: np.ndarray, seen: Seen) -> dict[str, float]:
+    """What the field outside of a patch is like, and whether the patch is a sidelobe of its brightest place."""
+    near = ndimage.binary_dilation(patch, NEIGHBOURS, iterations=max(1, round(seen.beam)))
+    outside = seen.valid & ~near
+    if np.count_nonzero(outside) < 10:
+        outside = seen.valid & ~patch
+    nothing = {"floor": 0.0, "other_peak": 0.0, "symmetry": 0.0, "correlation": 0.0, "spread": 1.0}
+    if not outside.any():
+        return nothing
+    elsewhere = np.where(outside, seen.strength, -np.inf)
+    top = np.unravel_index(int(elsewhere.argmax()), patch.shape)
+    y, x = (2 * int(c) - i for c, i in zip(top, np.nonzero(patch), strict=True))
+    held = (y >= 0) & (y < patch.shape[0]) & (x >= 0) & (x < patch.shape[1])
+    opposite = seen.strength[y[held], x[held]].sum() / held.size if held.any() else 0.0
+    total = spectrum_over(patch, seen)
+    bright = seen.units.cube[:, int(top[0]), int(top[1])].cpu().numpy()
+    norm = np.sqrt((total**2).sum() * (bright**2).sum())
+    stack = seen.stack[outside]
+    return {
+        "floor": float(np.median(seen.strength[outside])),
+        "other_peak": float(elsewhere[top]),
+        "symmetry": float(np.clip(opposite / max(seen.strength[patch].mean(), 1e-6), -1, 2)),
+        "correlation": float(np.clip((total * bright).sum() / max(norm, 1e-9), -1, 1)),
+        "spread": float(np.median(np.abs(stack - np.median(stack))) / NORMAL_MAD),
+    }
+
+
+def spectrum_over(patch: np.ndarray, seen: Seen) -> np.ndarray:
+    """The spectrum summed over a patch, (channels,)."""
+    import torch
+
+    flat = seen.units.cube.flatten(1)
+    return (flat @ torch.as_tensor(patch.ravel(), device=flat.device).to(flat.dtype)).cpu().numpy()

@@ -1,0 +1,183 @@
+"""What the extent classifier learns from: patches that the search itself found in simulated fields, and which are real.
+
+The fields are :mod:`~napari_almadet.training.fields`'s, of which more hold galaxies, clouds and bright sources. Many are
+spoilt by :mod:`~napari_almadet.training.artefacts`.  Some are searched with their sign turned: no emission is negative,
+so that whatever is found in them is an artefact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields as fields_of
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_almadet.progress import finish
+from napari_almadet.search.beam_decision import settled
+from napari_almadet.search.decisions import by_patch, judge_logits
+from napari_almadet.search.features import SIGMA_TO_FWHM, encode_extent
+from napari_almadet.search.lines import frequency_denoising
+from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.pipeline import search_window
+from napari_almadet.search.raw_detection import Extent, RawDetection
+from napari_almadet.search.windows import Window
+from napari_almadet.settings import Settings
+from napari_almadet.training.artefacts import spoilt
+from napari_almadet.training.data import Shown
+from napari_almadet.training.fields import FIELDS, SIDE, Mix, SimulatedField, instrument, simulate_field
+from napari_almadet.training.resolved import Ranges
+
+# What the fields hold
+SKIES = {"galaxies": 0.38, "clouds": 0.34, "absorption": 0.04, "continuum": 0.12, "sources": 0.12}
+RANGES = Ranges((2.0, 18.0), (2.0, 14.0), (6.0, 200.0), (6.0, 150.0))
+EMPTY = 0.06
+ALL_CHANNELS, FEWEST_CHANNELS = 0.2, 16  # share of the fields with 128 channels; others have at least so many
+SPOILT = 0.4
+NEGATED = 0.3  # of the fields
+JITTER = 0.1  # of its scatter, by which each measure is changed at random whenever a patch is shown
+RADIUS = 0.5  # FWHM of a source, or beams, within which a patch's peak is its
+MEASURED = tuple(f.name for f in fields_of(Extent) if f.name != "place")
+COLUMNS = (*MEASURED, "judge_logit", "line_probability", "snr_both")
+FACTS = ("true", "large", "kept", "spoilt", "negated", "field", "y", "x")
+
+
+def patches_of_field(
+    rng: np.random.Generator, shared, networks: SearchNetworks, number: int
+) -> tuple[list[tuple], list[tuple]]:
+    """Rows of :data:`COLUMNS` and of :data:`FACTS` of the patches in one simulated field, and in its negative."""
+    spoil = spoilt if rng.random() < SPOILT else None
+    field = simulate_field(rng, shared, EMPTY, Mix(SKIES, ALL_CHANNELS, FEWEST_CHANNELS, spoil, RANGES))
+    measures, facts = [], []
+    for negated in (False, True)[: 1 + (rng.random() < NEGATED)]:
+        for find, kept in patches_found(field, networks, negated):
+            measures.append(measures_of(find))
+            true = not negated and is_true(find.extent, field)
+            facts.append((true, find.box is not None, kept, spoil is not None, negated, number, *find.extent.place))
+    return measures, facts
+
+
+def is_true(extent: Extent, field: SimulatedField) -> bool:
+    """Whether a patch is brightest where a galaxy or a cloud is seen, or near a source's centre."""
+    y, x = extent.place
+    if field.objects[y, x]:
+        return True
+    far = np.maximum(field.sources[:, 2:4].max(axis=1, initial=0) * SIGMA_TO_FWHM, field.beam) * RADIUS
+    return bool((np.hypot(field.sources[:, 0] - y, field.sources[:, 1] - x) <= far).any())
+
+
+def measures_of(find: RawDetection) -> tuple:
+    """Row of :data:`COLUMNS` of a patch."""
+    extent = tuple(float(getattr(find.extent, name)) for name in MEASURED)
+    return (*extent, find.judge_logit, find.features.line_probability, find.features.snr_both)
+
+
+def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool) -> list[tuple[RawDetection, bool]]:
+    """The patches of a field, small ones by their brightest find, each with whether Judge keeps any of its finds."""
+    whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+    planes = field.cube.numpy()
+    _, finds, _ = search_window(
+        -planes if negated else planes,
+        whole,
+        field.beam,
+        networks,
+        negated=negated,
+        decision=settled("dirty" if field.dirty else "clean"),
+    )
+    finish(frequency_denoising(finds, Settings(), networks))
+    if finds:
+        judge_logits(finds, networks)
+    return [(best, any(f.judge_logit > np.log(3) for f in group)) for best, group in by_patch(finds)]
+
+
+def extents_of_observation(folder: Path, which: str, index: int, seed: int, weights: tuple[str, str, str]) -> Path:
+    """Patches of all the fields of one observation, into a file of its own, kept if it is there.
+
+    ``weights`` are those of Source Finder, Line Finder and Judge.
+    """
+    from napari_almadet.networks.weights import load
+
+    path = folder / f"{which}-{index:05d}.npz"
+    if path.is_file():
+        return path
+    torch.set_num_threads(1)
+    networks = SearchNetworks(*(load(name)[0] for name in weights))
+    rng = np.random.default_rng([seed, {"train": 4, "validation": 5}[which], index])
+    shared = instrument(rng, paper=index % 5 == 0)
+    measures, facts = [], []
+    for number in range(FIELDS):
+        found = patches_of_field(rng, shared, networks, FIELDS * index + number)
+        measures += found[0]
+        facts += found[1]
+    partial = path.with_suffix(".partial.npz")
+    np.savez(
+        partial,
+        measures=np.array(measures, np.float32).reshape(-1, len(COLUMNS)),
+        facts=np.array(facts, np.int32).reshape(-1, len(FACTS)),
+    )
+    partial.rename(path)
+    return path
+
+
+def write_extents(
+    folder: Path,
+    n: int,
+    which: str,
+    seed: int,
+    weights: tuple[str, str, str],
+    jobs: int | None = None,
+    progress: Callable | None = None,
+) -> None:
+    """Patches of ``n`` simulated fields or a few more, in files of one observation each; those there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = -(-n // FIELDS)
+    with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, count), mp_context=get_context("spawn")) as pool:
+        made = pool.map(
+            extents_of_observation, *map(repeat, (folder, which)), range(count), *map(repeat, (seed, weights))
+        )
+        for done, _ in enumerate(made, 1):
+            if progress:
+                progress(done, count)
+
+
+class Patches(Shown):
+    """(measures, (is real, weight)) pairs, of shapes (features,) and (2,), from the files of :func:`write_extents`.
+
+    Small patches of which Judge keeps a find are left out: the classifier is not asked about them.  A patch counts for
+    less where there are many like it in one field, which share its artefact.
+    """
+
+    def __init__(self, folder: Path, which: str, seed: int, augment: bool = True) -> None:
+        super().__init__(seed, augment)
+        files = [np.load(path) for path in sorted(folder.glob(f"{which}-*.npz")) if "partial" not in path.name]
+        measures, facts = (np.concatenate([file[name] for file in files]) for name in ("measures", "facts"))
+        of = {name: facts[:, i] for i, name in enumerate(FACTS)}
+        asked = (of["large"] > 0) | (of["kept"] == 0)
+        self.measures = np.stack([encoded(row) for row in measures[asked]])
+        self.true = of["true"][asked].astype(np.float32)
+        alike = np.stack([of[name][asked] for name in ("field", "negated", "true")], axis=1)
+        _, group, count = np.unique(alike, axis=0, return_inverse=True, return_counts=True)
+        self.weight = (1 / np.sqrt(count[group])).astype(np.float32)
+        self.scatter = self.measures.std(axis=0)
+
+    def __len__(self) -> int:
+        return len(self.true)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        measures = self.measures[index]
+        if self.augment:
+            change = self._draws(index).normal(size=len(measures)).astype(np.float32)
+            measures = measures + JITTER * self.scatter * change
+        return torch.from_numpy(measures), torch.tensor([self.true[index], self.weight[index]])
+
+
+def encoded(row: np.ndarray) -> np.ndarray:
+    """The classifier's input of a row of :data:`COLUMNS`."""
+    values = dict(zip(COLUMNS, row.tolist(), strict=True))
+    extent = Extent(**{name: values[name] for name in MEASURED})
+    return np.array(encode_extent(extent, values["judge_logit"], values["line_probability"]), np.float32)
