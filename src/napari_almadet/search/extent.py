@@ -115,12 +115,12 @@ def measure_extent(patch: np.ndarray, members: Sequence[RawDetection], seen: See
     area = BEAM_AREA * seen.beam**2
     strength = seen.strength[patch]
     valid = seen.valid
-    positive = np.count_nonzero((seen.strength >= PATCH_SNR) & valid)
-    negative = np.count_nonzero((seen.negative >= PATCH_SNR) & valid)
+    positive = int(np.count_nonzero((seen.strength >= PATCH_SNR) & valid))
+    negative = int(np.count_nonzero((seen.negative >= PATCH_SNR) & valid))
     elongation, fill = shape_of(patch)
     return Extent(
         beams=float(patch.sum() / area),
-        field_share=float(np.count_nonzero(patch) / max(np.count_nonzero(valid), 1)),
+        field_share=float(patch.sum() / max(int(np.count_nonzero(valid)), 1)),
         snr_peak=float(strength.max()),
         snr_median=float(np.median(strength)),
         snr_stack=float(seen.stack[patch].max()),
@@ -138,7 +138,7 @@ def measure_extent(patch: np.ndarray, members: Sequence[RawDetection], seen: See
         dip_stack=float(-seen.stack.min()),
         dip_line=float(seen.dip.max()),
         negative_beams=seen.negative_beams,
-        negative_share=float(negative / max(positive, 1)),
+        negative_share=negative / max(positive, 1),
         noise_correlation=seen.noise_correlation,
         dirty=seen.dirty,
         beam=seen.beam,

@@ -39,7 +39,8 @@ def load(settings: Settings) -> SearchNetworks:
     from napari_almadet.networks.weights import load_all
 
     networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device, KINDS)
-    return SearchNetworks(*networks, device, cards)
+    source_finder, line_finder, judge, extent_classifier = networks
+    return SearchNetworks(source_finder, line_finder, judge, extent_classifier, device, cards)
 
 
 load_once = lru_cache(maxsize=1)(load)  # in each process of a cluster

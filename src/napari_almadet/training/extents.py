@@ -1,6 +1,6 @@
 """What the extent classifier learns from: patches that the search itself found in simulated fields, and which are real.
 
-The fields are :mod:`~napari_almadet.training.fields`'s, of which more hold galaxies, clouds and bright sources. Many are
+The fields are :mod:`~napari_almadet.training.fields`'s, and more hold galaxies, clouds and bright sources. Many are
 spoilt by :mod:`~napari_almadet.training.artefacts`.  Some are searched with their sign turned: no emission is negative,
 so that whatever is found in them is an artefact.
 """
@@ -102,7 +102,7 @@ def extents_of_observation(folder: Path, which: str, index: int, seed: int, weig
     """
     from napari_almadet.networks.weights import load
 
-    path = folder / f"{which}-{index:05d}.npz"
+    path = file_of(folder, which, index)
     if path.is_file():
         return path
     torch.set_num_threads(1)
@@ -136,13 +136,19 @@ def write_extents(
     """Patches of ``n`` simulated fields or a few more, in files of one observation each; those there are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-n // FIELDS)
-    with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, count), mp_context=get_context("spawn")) as pool:
-        made = pool.map(
-            extents_of_observation, *map(repeat, (folder, which)), range(count), *map(repeat, (seed, weights))
-        )
-        for done, _ in enumerate(made, 1):
+    missing = [index for index in range(count) if not file_of(folder, which, index).is_file()]
+    if not missing:
+        return
+    with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, len(missing)), mp_context=get_context("spawn")) as pool:
+        made = pool.map(extents_of_observation, repeat(folder), repeat(which), missing, repeat(seed), repeat(weights))
+        for done, _ in enumerate(made, count - len(missing) + 1):
             if progress:
                 progress(done, count)
+
+
+def file_of(folder: Path, which: str, index: int) -> Path:
+    """The file of one observation's patches."""
+    return folder / f"{which}-{index:05d}.npz"
 
 
 class Patches(Shown):
