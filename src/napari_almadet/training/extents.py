@@ -7,17 +7,15 @@ so that whatever is found in them is an artefact.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields as fields_of
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from napari_almadet.processes import Pool
 from napari_almadet.progress import finish
 from napari_almadet.search.beam_decision import settled
 from napari_almadet.search.decisions import by_patch, judge_logits
@@ -28,6 +26,7 @@ from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.raw_detection import Extent, RawDetection
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
+from napari_almadet.threads import cores
 from napari_almadet.training.artefacts import spoilt
 from napari_almadet.training.data import Shown
 from napari_almadet.training.fields import FIELDS, SIDE, Mix, SimulatedField, instrument, simulate_field
@@ -139,7 +138,7 @@ def write_extents(
     missing = [index for index in range(count) if not file_of(folder, which, index).is_file()]
     if not missing:
         return
-    with ProcessPoolExecutor(min(jobs or os.cpu_count() or 1, len(missing)), mp_context=get_context("spawn")) as pool:
+    with Pool(min(jobs or cores(), len(missing))) as pool:
         made = pool.map(extents_of_observation, repeat(folder), repeat(which), missing, repeat(seed), repeat(weights))
         for done, _ in enumerate(made, count - len(missing) + 1):
             if progress:
