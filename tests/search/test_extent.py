@@ -65,7 +65,7 @@ def test_a_rotating_disc_is_coherent_and_has_no_negative_twin(galaxy):
     assert 1 > galaxy.coherence_near > 0.85 > galaxy.coherence_far > 0
     assert galaxy.snr_peak > 10
     assert galaxy.snr_sum_line > 8
-    assert galaxy.dip_line < 6.5
+    assert galaxy.dip_line < 0.7 * galaxy.snr_peak
     assert galaxy.negative_beams < 1
     assert galaxy.line_share > 0.8
 
@@ -77,7 +77,7 @@ def test_a_wave_is_as_negative_as_it_is_positive_and_goes_on_outside():
     assert wave.other_peak == pytest.approx(wave.snr_peak, rel=0.1)
     assert wave.negative_beams > 10
     assert wave.coherence_near == pytest.approx(1, abs=0.15)
-    assert wave.coherence_far == pytest.approx(1, abs=0.1)
+    assert wave.coherence_far == pytest.approx(1, abs=0.2)
     assert wave.spread > 3
 
 
