@@ -66,7 +66,7 @@ def test_a_rotating_disc_is_coherent_and_has_no_negative_twin(galaxy):
     assert galaxy.snr_peak > 10
     assert galaxy.snr_sum_line > 8
     assert galaxy.dip_line < 0.7 * galaxy.snr_peak
-    assert galaxy.negative_beams < 1
+    assert galaxy.negative_beams < 2
     assert galaxy.line_share > 0.8
 
 
