@@ -159,15 +159,22 @@ def test_a_small_patch_of_which_judge_keeps_nothing_may_be_one_source():
     assert rules(second)[-1] == "part_of"
 
 
+def test_a_small_patch_that_is_improbable_as_a_whole_too_stays_dropped_with_its_own_probability():
+    shared = extent(5.0)
+    first, second = found(snr_stacked=7, extent=shared), found(y=66, number=2, snr_stacked=6, extent=shared)
+    assert classified(first, second, prob=0.3, of_extent=0.7) == [DROPPED, DROPPED]
+    assert (first.candidate.prob, second.candidate.prob) == pytest.approx((0.7, 0.3))
+    assert rules(first) == ["improbable", "improbable_patch"]
+
+
 @pytest.mark.parametrize(
     ("judge", "of_extent", "beams", "statuses"),
     [
-        (0.3, 0.7, 5.0, [FLAGGED, FLAGGED]),  # improbable as a whole too
         (0.8, 0.9, 5.0, [KEPT, KEPT]),  # Judge knows them
         (0.3, 0.9, 12.0, [FLAGGED, FLAGGED]),  # as large a patch is a candidate of its own, or outshone
     ],
 )
-def test_a_small_patch_changes_nothing_else(judge, of_extent, beams, statuses):
+def test_a_small_patch_changes_nothing_where_it_is_not_asked_about(judge, of_extent, beams, statuses):
     shared = extent(beams)
     pair = [found(y=60 + 6 * i, number=1 + i, snr_stacked=20, extent=shared) for i in (0, 1)]
     assert classified(*pair, prob=judge, of_extent=of_extent) == statuses

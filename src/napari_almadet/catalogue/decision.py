@@ -49,6 +49,8 @@ SENTENCES = {
     "or a sidelobe of another source in the field",
     "extended_source": "kept: the patch of {beams:.1f} beams around it is emission with a probability of {prob:.2f} "
     ">= {threshold:g}",
+    "improbable_patch": "the patch of {beams:.1f} beams around it is emission with a probability of {prob:.2f} "
+    "< {threshold:g}",
     # of earlier versions
     "extended": "flagged: source probability {prob:.2f} < {threshold:g}, but it is extended emission, of which "
     "the classifier has seen few examples",

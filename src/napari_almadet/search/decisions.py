@@ -98,18 +98,21 @@ def extent_chances(finds: list[RawDetection], networks: SearchNetworks) -> np.nd
 
 
 def keep_small_patches(finds: list[RawDetection], chances: np.ndarray, settings: Settings) -> None:
-    """Keep the brightest find of a patch of emission that Judge keeps nothing of, if the patch itself is probable.
+    """Give the brightest find of a patch of emission that Judge keeps nothing of the patch's probability.
 
-    ``chances`` are the extent classifier's, (n,).
+    It is kept if that reaches the threshold.  ``chances`` are the extent classifier's, (n,).
     """
     for find, group in by_patch([find for find in finds if find.box is None]):
         candidate = find.candidate
         chance = float(chances[next(i for i, f in enumerate(finds) if f is find)])
         beams = find.extent.beams if find.extent else EXTENDED
         lost = all(f.candidate.status is not Status.KEPT for f in group)
-        if beams >= EXTENDED or not lost or not chance >= settings.threshold or baseline_ripple(find.spectrum):
+        if beams >= EXTENDED or not lost or not np.isfinite(chance) or baseline_ripple(find.spectrum):
             continue
         candidate.prob = chance
+        if chance < settings.threshold:
+            candidate.decide("improbable_patch", prob=chance, threshold=settings.threshold, beams=beams)
+            continue
         candidate.decide("extended_source", Status.KEPT, prob=chance, threshold=settings.threshold, beams=beams)
         for part in group:
             if part is not find:
