@@ -321,7 +321,7 @@ def test_files_of_two_runs_are_no_result(detections_of, sky_cube, planes, tmp_pa
 
 
 def test_what_a_killed_run_left_half_written_goes_with_the_next(detections_of, sky_cube, planes, tmp_path):
-    from napari_almadet.catalogue.whole_folder import _host
+    from napari_almadet.catalogue.atomic_folder import _host
 
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

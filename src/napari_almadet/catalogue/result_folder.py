@@ -20,11 +20,11 @@ from astropy.io import fits
 from astropy.table import QTable
 from scipy import ndimage
 
+from napari_almadet.catalogue.atomic_folder import complete, locked, replaced_together
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.decision import Decision, remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.catalogue.export import spectra_table, write_regions
-from napari_almadet.catalogue.whole_folder import complete, locked, replaced_together
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.cube.prepare import as_prepared
 from napari_almadet.cube.reading import read_cube
@@ -70,7 +70,7 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
     * ``settings.json``: settings, provenance, warnings.
 
     All files are first written elsewhere and then moved into place together, see
-    :mod:`~napari_almadet.catalogue.whole_folder`: even if a run is killed, or two runs write at once, the files belong
+    :mod:`~napari_almadet.catalogue.atomic_folder`: even if a run is killed, or two runs write at once, the files belong
     to one run.  All have the same identity.  A journal in the folder is removed, since the files contain its changes.
 
     Parameters

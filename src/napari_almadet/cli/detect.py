@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Device, NetworkName, Preset, app, messages
-from napari_almadet.cli.endings import Terminated, ends_at_once, exit_code
+from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.report import conclude, tell, with_bars
 from napari_almadet.settings import BEAMS, PRESETS, Settings

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Scenario, SetName, app, messages, output
-from napari_almadet.cli.endings import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once
 from napari_almadet.simulation import SCENARIOS_ABOUT
 
 if TYPE_CHECKING:

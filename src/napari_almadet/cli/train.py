@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import NetworkName, app, messages, output
-from napari_almadet.cli.endings import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once
 
 
 @app.command()

@@ -16,10 +16,10 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 
+from napari_almadet.catalogue.atomic_folder import replaced_together
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.catalogue.detections import Detections, brightness_unit, source_names
 from napari_almadet.catalogue.result_folder import ABOUT, MOST_MASK
-from napari_almadet.catalogue.whole_folder import replaced_together
 from napari_almadet.measure.noise import noise_of
 from napari_almadet.products.field import PIXELS_PER_BEAM, write_mask, write_noise
 from napari_almadet.products.headers import beam_table, cube_header, image_header, spectral_cards, unit_card

@@ -47,13 +47,13 @@ from napari_almadet.search.extended import (
 )
 from napari_almadet.search.extent import Seen
 from napari_almadet.search.features import centres, measure_features, own_lines, part_neighbours, quiet_spectra, spectra
-from napari_almadet.search.limits import out_of_distribution
 from napari_almadet.search.line_maps import WIDEST, maps
 from napari_almadet.search.lines import frequency_denoising, resolutions
 from napari_almadet.search.measuring import measure_finds
 from napari_almadet.search.merge import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
 from napari_almadet.search.networks import load_once
 from napari_almadet.search.noise_units import binning, in_noise_units, resample
+from napari_almadet.search.out_of_distribution import out_of_distribution
 from napari_almadet.search.positions import best_place, cutout_of, focus_on, gaussian_box, is_isolated
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window, beam_fwhm, noise_profile, read_averaged, read_blocks, windows

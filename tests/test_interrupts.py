@@ -13,13 +13,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from napari_almadet.cli.endings import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once
 from napari_almadet.cli.train import other_options
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 WORK = """
     import multiprocessing, sys, time, typer
-    from napari_almadet.cli.endings import ends_at_once
+    from napari_almadet.cli.interrupts import ends_at_once
     app = typer.Typer()
 
     @app.command()

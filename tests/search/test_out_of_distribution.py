@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_almadet.cube.cube import Cube
-from napari_almadet.search.limits import out_of_distribution
 from napari_almadet.search.merge import NoiseSummary
+from napari_almadet.search.out_of_distribution import out_of_distribution
 
 CUBE = Cube.from_array(np.zeros((64, 8, 8), np.float32))
 USUAL = NoiseSummary(correlation=1.0, dips=3e-7, channels=64)
