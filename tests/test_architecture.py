@@ -48,8 +48,8 @@ ARROWS = {
         "products",
     },
     "evaluation": {
-        *("constants", "processes", "settings", "threads", "networks", "cube", "catalogue", "measure", "simulation"),
-        "detection",
+        *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"),
+        *("search", "simulation", "detection"),
     },
     "training": {
         *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "measure", "paper"),
@@ -60,8 +60,8 @@ ARROWS = {
         *("remeasure", "simulation", "inspection", "products"),
     },
     "cli": {
-        *("progress", "settings", "networks", "cube", "catalogue", "detection", "batch", "simulation", "inspection"),
-        *("evaluation", "training", "plugin", "products"),
+        *("progress", "settings", "networks", "cube", "catalogue", "search", "detection", "batch", "simulation"),
+        *("inspection", "evaluation", "training", "plugin", "products"),
     },
 }
 WINDOWED = {"plugin", "cli"}  # cli opens the plugin's window in `almadet demo`

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from napari_almadet import __version__
-from napari_almadet.cli import detect, evaluate, simulate, train
+from napari_almadet.cli import completeness, detect, evaluate, simulate, train
 from napari_almadet.cli.common import app, output
 from napari_almadet.cli.report import report, watch
 from napari_almadet.settings import Settings
 
-COMMANDS = (detect, evaluate, simulate, train)  # each registers its command when it is imported
+COMMANDS = (detect, completeness, evaluate, simulate, train)  # each registers its command when it is imported
 
 
 def show_version(wanted: bool) -> None:

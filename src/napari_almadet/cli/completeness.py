@@ -1,0 +1,353 @@
+"""``almadet completeness``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from rich.markup import escape
+
+from napari_almadet.cli.common import Device, Preset, app, messages, output
+from napari_almadet.cli.detect import connected, detect, own_weights
+from napari_almadet.cli.endings import ends_at_once
+from napari_almadet.cli.logs import logged
+from napari_almadet.cli.report import bars, show_step
+from napari_almadet.progress import finish
+from napari_almadet.settings import BEAMS, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from astropy.table import QTable
+
+    from napari_almadet.batch import Outcome, Task
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.evaluation.completeness import Ground, Options
+    from napari_almadet.progress import Progress
+
+LOG = logging.getLogger(__name__)
+OPTIONS = get_type_hints(detect, include_extras=True)  # what follows means what it means to `almadet detect`
+OfDevice = OPTIONS["device"]
+OfPreset = OPTIONS["preset"]
+OfThreshold = OPTIONS["threshold"]
+OfMinSnr = OPTIONS["min_snr"]
+OfRequireLine = OPTIONS["require_line"]
+OfPsf = OPTIONS["psf"]
+OfBeam = OPTIONS["beam"]
+OfWeights = OPTIONS["weights"]
+OfMemory = OPTIONS["memory"]
+OfScheduler = OPTIONS["scheduler"]
+OfPb = OPTIONS["pb"]
+OfFlagChannels = OPTIONS["flag_channels"]
+OfVerbose = OPTIONS["verbose"]
+OfQuiet = OPTIONS["quiet"]
+
+
+@app.command(
+    epilog="""[bold]Examples[/]\n
+almadet completeness cube.fits -o injections/\n
+almadet completeness cube.fits -o injections/ --widths 100,300 --sizes 0,1,2 --number 1000 --jobs 4\n
+almadet completeness cube.fits -o injections/ --widths 4ch,16ch --flux 0.05..2\n
+[bold]Exit code[/]\n
+0: done; 1: the cube could not be searched, or OUT is of another run; 2: wrong options; 130: interrupted with Ctrl-C;
+143: ended by SIGTERM."""
+)
+@ends_at_once
+def completeness(
+    cube: Annotated[Path, typer.Argument(help="The cube, as for detect.", metavar="CUBE", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.", file_okay=False)] = Path(
+        "completeness"
+    ),
+    number: Annotated[
+        int,
+        typer.Option("--number", "-n", min=1, help="Sources to inject; run again with a larger number to add more."),
+    ] = 400,
+    widths: Annotated[
+        str | None,
+        typer.Option(
+            help="FWHM of the lines, separated by commas: in km/s (in the catalogue's unit of widths), or in channels "
+            "as 8ch.",
+            show_default="3ch,8ch,20ch",
+        ),
+    ] = None,
+    sizes: Annotated[
+        str, typer.Option(help="Intrinsic FWHM of the sources in beams, separated by commas; 0 is a point source.")
+    ] = "0,1",
+    flux: Annotated[
+        str | None,
+        typer.Option(
+            help="Range of integrated fluxes, LOW..HIGH, in the catalogue's unit; drawn uniformly in the logarithm.",
+            metavar="LOW..HIGH",
+            show_default="S/N of 2 to 20 for each width and size",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of places, channels and fluxes.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Rounds searched in parallel.")] = 1,
+    device: OfDevice = Device.AUTO,
+    preset: OfPreset = Preset.ALMADET,
+    threshold: OfThreshold = None,
+    min_snr: OfMinSnr = Settings.min_snr,
+    require_line: OfRequireLine = None,
+    psf: OfPsf = None,
+    beam: OfBeam = "auto",
+    weights: OfWeights = None,
+    memory: OfMemory = Settings.memory,
+    scheduler: OfScheduler = None,
+    pb: OfPb = None,
+    flag_channels: OfFlagChannels = True,
+    verbose: OfVerbose = False,
+    quiet: OfQuiet = False,
+) -> None:
+    """Measure completeness, flux bias and fidelity of a search by injecting sources into your cube.
+
+    The cube is searched once, with its negative beside it. Then synthetic sources are added to it as it is read, a few
+    in each round and away from what is there, and it is searched again with the same settings. The file is not touched.
+    Every round is kept in OUT, so that an interrupted run resumes where it stopped.
+
+    [bold]injections.ecsv[/]: every injected source, and the candidate it was found as.
+
+    [bold]completeness.ecsv[/]: completeness and flux bias against flux, width and size, with 95 % intervals.
+
+    [bold]fidelity.ecsv[/]: detections in the cube and in its negative, by source probability and S/N.
+
+    [bold]*.png[/]: the same as plots. [bold]search/[/]: the result for the cube itself, as from detect.
+    """
+    try:
+        settings = Settings(
+            preset=str(preset),
+            threshold=threshold,
+            min_snr=min_snr,
+            require_line=require_line,
+            primary_beam=None if pb is None else str(pb.resolve()),
+            flag_channels=flag_channels,
+            device=str(device),
+            psf=None if psf is None else str(psf.resolve()),
+            beam=beam if beam in BEAMS else str(Path(beam).resolve()),
+            memory=memory,
+            **own_weights(weights or []),
+        )
+        chosen = numbers(sizes, "sizes")
+        bounds = None if flux is None else flux_range(flux)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if scheduler and jobs > 1:
+        raise typer.BadParameter("a cluster searches one cube at a time, on all its workers: omit --jobs")
+
+    from napari_almadet.cube.cube import CubeError
+    from napari_almadet.cube.reading import read_cube
+    from napari_almadet.evaluation.completeness import OtherRun
+
+    try:
+        opened = read_cube(cube)
+        options = options_for(opened, widths, chosen, bounds, seed)
+        with logged(out, verbose):
+            work = Rounds(settings, out, client=connected(scheduler) if scheduler else None)
+            run(opened, work, options, number, jobs, quiet)
+    except (CubeError, OtherRun, ValueError, RuntimeError) as error:
+        messages.print(f"[red]Failed:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from error
+
+
+def numbers(text: str, name: str) -> tuple[float, ...]:
+    """Numbers separated by commas.
+
+    Raises
+    ------
+    ValueError
+        If the text is something else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--{name} {text}: give numbers separated by commas") from error
+
+
+def flux_range(text: str) -> tuple[float, float]:
+    """The ends of a range LOW..HIGH.
+
+    Raises
+    ------
+    ValueError
+        If the text is something else.
+    """
+    low, dots, high = text.partition("..")
+    try:
+        bounds = float(low), float(high)
+    except ValueError as error:
+        raise ValueError(f"--flux {text}: give a range LOW..HIGH, such as 0.1..5") from error
+    if not dots or not 0 < bounds[0] < bounds[1]:
+        raise ValueError(f"--flux {text}: the range must be positive and increasing, such as 0.1..5")
+    return bounds
+
+
+def options_for(
+    cube: Cube, widths: str | None, sizes: tuple[float, ...], flux: tuple[float, float] | None, seed: int
+) -> Options:
+    """What to inject into a cube; widths become channels, of the middle of the band.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a value makes no sense for this cube.
+    """
+    from napari_almadet.catalogue.detections import channel_width
+    from napari_almadet.evaluation.completeness import Options, default_widths
+
+    step = channel_width(cube)
+    try:
+        if widths is None:
+            channels = default_widths(cube.shape[0])
+        else:
+            parts = [re.fullmatch(r"\s*([-+.\deE]+?)\s*(ch)?\s*", part) for part in widths.split(",")]
+            if not all(parts):
+                raise ValueError(f"--widths {widths}: give numbers separated by commas, in {step.unit} or as 8ch")
+            channels = tuple(float(part[1]) / (1 if part[2] else step.value) for part in parts if part)
+        if max(channels) > cube.shape[0] / 2:
+            raise ValueError(
+                f"--widths: a line of {max(channels):.3g} channels is wider than half the band of {cube.shape[0]}; "
+                f"a channel is {step:.3g}"
+            )
+        return Options(channels, sizes, flux, seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@dataclass
+class Rounds:
+    """Searches the rounds of a run; can be sent to another process, with ``ground`` set."""
+
+    settings: Settings
+    out: Path
+    ground: Ground | None = None
+    client: Any = None
+
+    @cached_property
+    def networks(self) -> Any:
+        """Loaded when first asked for; None with a cluster, whose workers load their own."""
+        if self.client is not None:
+            return None
+        from napari_almadet.detection import load_networks
+
+        return load_networks(self.settings)
+
+    def __call__(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
+        """One round; whatever goes wrong in it is in the outcome."""
+        from napari_almadet.batch import Outcome, records_kept
+        from napari_almadet.evaluation.completeness import search_round
+
+        assert self.ground is not None
+        with records_kept() as log:
+            try:
+                number = int(task.folder.name.rpartition("-")[2])
+                found = finish(search_round(self.ground, number, self.out, self.networks, self.client), report)
+                outcome = Outcome(task, "searched", kept=found)
+            except Exception as error:  # told, and the run stops in order
+                LOG.error("%s could not be searched", task.folder.name, exc_info=True)
+                outcome = Outcome(task, "failed", f"{task.folder.name}: {type(error).__name__}: {error}")
+        return replace(outcome, log=tuple(log))
+
+
+def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quiet: bool) -> None:
+    """Search the cube itself and all rounds that are missing, and write the tables.
+
+    Raises
+    ------
+    OtherRun, CubeError, ValueError, RuntimeError
+        If the folder is of another run, or the cube or a round cannot be searched.
+    """
+    from napari_almadet.detection import networks_used
+    from napari_almadet.evaluation import completeness as injections
+
+    networks = work.networks
+    used = {} if networks is None else networks_used(work.settings, networks)
+    injections.claim(work.out, injections.about(cube, work.settings, options, used))
+    with bars(quiet) as bar:
+        task = bar.add_task(escape(cube.name))
+        first = injections.first_search(cube, work.settings, work.out, networks, work.client)
+        detections = finish(first, lambda step: show_step(bar, task, cube.name, step))
+        ground = finish(injections.ground_of(cube, work.settings, options, detections))
+        bar.remove_task(task)
+    work.ground = ground
+    if jobs > 1:
+        del work.networks  # each process loads its own
+    count = -(-number // ground.each)
+    search_all(cube, work, count, jobs, quiet)
+    rows = injections.gathered(work.out, count)
+    rows.meta["pb_corrected"] = ground.cube.primary_beam is None or bool(ground.cube.primary_beam.corrected)
+    write(rows, detections, work)
+    if not quiet:
+        conclude(rows, detections, injections.caveats(ground, detections), work.out)
+
+
+def search_all(cube: Cube, work: Rounds, count: int, jobs: int, quiet: bool) -> None:
+    """Search the rounds that have no file yet, with a bar for all and one for each at work."""
+    from napari_almadet import batch
+    from napari_almadet.evaluation.completeness import round_file
+
+    missing = [k for k in range(count) if not round_file(work.out, k).is_file()]
+    tasks = [batch.Task(Path(cube.address), round_file(work.out, k).with_suffix("")) for k in missing]
+    failed: list[str] = []
+    with bars(quiet) as bar:
+        total = bar.add_task(f"{escape(cube.name)}: rounds", total=count, completed=count - len(tasks))
+        shown: dict[batch.Task, Any] = {}
+
+        def step(task: batch.Task, progress: Progress) -> None:
+            if task not in shown:
+                shown[task] = bar.add_task("")
+            show_step(bar, shown[task], task.folder.name, progress)
+
+        with closing(batch.run(tasks, work, min(jobs, max(len(tasks), 1)), step)) as done:
+            for outcome in done:
+                for record in outcome.log:  # of a process without a log
+                    LOG.warning(record)
+                if outcome.status == "failed":
+                    failed.append(outcome.message)
+                    break
+                if outcome.task in shown:
+                    bar.remove_task(shown.pop(outcome.task))
+                bar.advance(total)
+    if failed:
+        raise RuntimeError(f"{failed[0]} (more in {work.out / 'almadet.log'}). Run the same command again to resume.")
+
+
+def write(rows: QTable, detections: Any, work: Rounds) -> None:
+    """Write the tables and plots."""
+    from napari_almadet.catalogue.export import replacing
+    from napari_almadet.evaluation.completeness_tables import completeness_table, fidelity_table
+    from napari_almadet.search.reliability import judged
+
+    bins, fidelity = completeness_table(rows), None
+    if detections.negatives is not None:
+        fidelity = fidelity_table(judged(detections.candidates), detections.negatives, work.settings.threshold)
+    for name, table in (("injections", rows), ("completeness", bins), ("fidelity", fidelity)):
+        if table is not None:
+            with replacing(work.out / f"{name}.ecsv") as beside:
+                table.write(beside, format="ascii.ecsv")
+    try:
+        from napari_almadet.evaluation.completeness_plots import save_plots
+    except ModuleNotFoundError as error:
+        messages.print(f"No plots: {error.name} is not installed.")
+    else:
+        save_plots(rows, bins, fidelity, work.out)
+
+
+def conclude(rows: QTable, detections: Any, notes: list[str], out: Path) -> None:
+    """Print what was found, in words."""
+    from napari_almadet.evaluation.completeness_tables import in_words
+
+    flagged = int(sum(str(status) == "flagged" for status in rows["status"]))
+    also = f", {flagged} more were flagged" if flagged else ""
+    counts = f"{len(rows)} sources injected, {int(sum(rows['found']))} found{also}."
+    output.print(f"[bold]{escape(detections.cube.name)}[/]: {counts}", highlight=False, soft_wrap=True)
+    for sentence in in_words(rows):
+        output.print(escape(sentence), highlight=False, soft_wrap=True)
+    for note in (*notes, *detections.warnings):
+        output.print(f"Note: {escape(note)}", style="dim", highlight=False, soft_wrap=True)
+    output.print(f"Written to {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
