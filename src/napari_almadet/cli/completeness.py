@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from napari_almadet.cli.common import Device, Preset, app, messages, output
 from napari_almadet.cli.detect import connected, detect, own_weights
-from napari_almadet.cli.endings import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.report import bars, show_step
 from napari_almadet.progress import finish
