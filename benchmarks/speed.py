@@ -119,6 +119,14 @@ FIGURES = (
     Figure("jobs", "`almadet detect --jobs 2`, 20 cubes", "many", {"clock": 1 / 3}, jobs=2),
 )
 LONGEST = ("mosaic", "jobs")
+RENAMED = {  # stages as BEFORE called them
+    "Looking for bad channels": "Flagging bad channels",
+    "Looking for sources": "Detecting sources",
+    "Finding emission lines": "Detecting emission lines",
+    "Judging candidates": "Classifying candidates",
+    "Focusing on sources": "Making line-integrated images",
+    "Writing down the provenance": "Recording the provenance",
+}
 
 
 def simulated(kind: str, folder: Path) -> list[Path]:
@@ -316,6 +324,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3, help="of an old and a new run (default 3)")
     parser.add_argument("--cubes", type=Path, help="keep the simulated cubes in this folder")
     parser.add_argument("--results", type=Path, default=ROOT / "build" / "speed.json", help="where the numbers go")
+    parser.add_argument("--keep", action="store_true", help="and what else is there stays: measured another time")
     parser.add_argument("--write", action="store_true", help=f"make {PAGE.relative_to(ROOT)} of them")
     options = parser.parse_args()
     chosen = [
@@ -323,18 +332,24 @@ def main() -> None:
         for f in FIGURES
         if f.name in (options.only or [g.name for g in FIGURES if options.all or g.name not in LONGEST])
     ]
-    results = {"machine": machine() | {"pairs": options.pairs}, "figures": {}, "sofia": None}
+    results = {"figures": {}, "sofia": None}
+    if options.keep and options.results.exists():
+        results = json.loads(options.results.read_text())
+    results["machine"] = machine()
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, checked_out(BEFORE, Path(scratch)) as before:
         folder = options.cubes or Path(scratch) / "cubes"
         folder.mkdir(parents=True, exist_ok=True)
         for figure in chosen:
-            runs = pairs(figure, simulated(figure.cube, folder), (before, ROOT / "src"), options.pairs)
-            results["figures"][figure.name] = [[asdict(one) for one in pair] for pair in runs]
+            cubes, about = simulated(figure.cube, folder), machine()
+            runs = pairs(figure, cubes, (before, ROOT / "src"), options.pairs)
+            when = {key: about[key] for key in ("date", "commit", "load", "openmp")} | {"load_after": machine()["load"]}
+            results["figures"][figure.name] = {**when, "runs": [[asdict(one) for one in pair] for pair in runs]}
+            options.results.write_text(json.dumps(results, indent=1))
             tell(figure, runs)
         if any(figure.cube == "plain" for figure in chosen) and (other := sofia(simulated("plain", folder)[0])):
             results["sofia"] = asdict(other)
             print(f"SoFiA-2: {other.clock:.2f} s, {other.processor:.2f} s of the processor, {other.memory:.0f} MiB")
-    options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(results, indent=1))
     if options.write:
         PAGE.write_text(page(results), encoding="utf-8")
@@ -355,9 +370,12 @@ def tell(figure: Figure, runs: list[tuple[Measured, Measured]]) -> None:
 
 def budget(runs: list[tuple[Measured, Measured]]) -> dict[str, tuple[float, float]]:
     """Median processor time of each stage, old and new; the new one's stages first, in their order."""
-    names = dict.fromkeys(name for i in (1, 0) for name in runs[0][i].stages)
+    stages = [
+        [{RENAMED.get(name, name): used for name, (_, used) in one.stages.items()} for one in pair] for pair in runs
+    ]
+    names = dict.fromkeys(name for i in (1, 0) for name in stages[0][i])
     return {
-        name: tuple(median(run[i].stages.get(name, [0.0, 0.0])[1] for run in runs) for i in (0, 1))  # type: ignore[misc]
+        name: tuple(median(pair[i].get(name, 0.0) for pair in stages) for i in (0, 1))  # type: ignore[misc]
         for name in names
     }
 
@@ -366,7 +384,8 @@ def page(results: dict) -> str:
     """The text of docs/performance.md."""
     about = results["machine"]
     runs = {
-        name: [(Measured(**old), Measured(**new)) for old, new in stored] for name, stored in results["figures"].items()
+        name: [(Measured(**old), Measured(**new)) for old, new in stored["runs"]]
+        for name, stored in results["figures"].items()
     }
     lines = [
         INTRODUCTION.format(**about),
@@ -402,7 +421,19 @@ def page(results: dict) -> str:
             lines += [f"{what}; ms of the processor:", "", "| stage | before | now |", "|---|---|---|"]
             lines += [f"| {stage} | {1e3 * a:.0f} | {1e3 * b:.0f} |" for stage, (a, b) in budget(runs[name]).items()]
             lines.append("")
-    lines += ["## What is missed", ""]
+    lines += ["## When, and beside what", ""]
+    lines += [
+        "| figure | runs | commit | date | load, before to after | OMP_NUM_THREADS |",
+        "|---|---|---|---|---|---|",
+    ]
+    for figure in FIGURES:
+        if figure.name in runs:
+            when = results["figures"][figure.name]
+            lines.append(
+                f"| {figure.what} | {len(runs[figure.name])} | {when['commit']} | {when['date']} "
+                f"| {when['load']} to {when['load_after']} | {when['openmp']} |"
+            )
+    lines += ["", "## What is missed", ""]
     lines += [f"* {text}." for text in missed] or ["* No aim that was measured."]
     if unmeasured:
         lines += ["", "Not measured this time:", "", *(f"* {what}." for what in unmeasured)]
@@ -428,12 +459,14 @@ def beside_sofia(stored: dict | None, runs: dict[str, list[tuple[Measured, Measu
 
 INTRODUCTION = """# How fast it is
 
-Made by `python benchmarks/speed.py --write`. The code of commit {before} and of {commit} searched the same simulated
-cubes (128 x 360 x 360, but where it is said) in turns, {pairs} of each, on {date}: {system}, {processor}, {cores} cores
-to use, {memory} GiB, OMP_NUM_THREADS {openmp}, **load average {load}** when it began. With a load over the number of
-cores the times on the clock say more about the other work than about this program, and the processor's are longer than
-on an idle machine, for work that shares its caches. The code of now also does what that of before did not: it measures
-the noise, masks and joint fits.
+Made by `python benchmarks/speed.py --write`. The code of commit {before} and that of now searched the same simulated
+cubes (128 x 360 x 360, but where it is said) in turns: {system}, {processor}, {cores} cores to use, {memory} GiB. When,
+and **beside how much other work**, is [said below](#when-and-beside-what): with a load over the number of cores the
+times on the clock say more about the other work than about this program, and the processor's are longer than on an idle
+machine, for work that shares its caches. Where OMP_NUM_THREADS is not set, as nobody sets it, the threads of BLAS and
+OpenMP of the code of before wait for each other in loops, and the more so, the more other work there is; with
+OMP_NUM_THREADS 1 both compute in one thread, and the ratio is that of the work alone. The code of now also does what
+that of before did not: it measures the noise, masks and joint fits.
 """
 
 GPU = """## On a GPU

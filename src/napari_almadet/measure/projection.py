@@ -83,6 +83,18 @@ def fitted(
     steps
         At most.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # of steps that go nowhere, which are not taken
+        return _fitted(data, shapes_at, owner, start, precision, steps)
+
+
+def _fitted(
+    data: np.ndarray,
+    shapes_at: Callable[[np.ndarray], tuple[np.ndarray, Callable[[], np.ndarray]]],
+    owner: np.ndarray,
+    start: np.ndarray,
+    precision: float,
+    steps: int,
+) -> tuple[np.ndarray, float]:
     now, damping = np.array(start, float), 1e-3
     state = _State(data, *shapes_at(now))
     for _ in range(steps):
