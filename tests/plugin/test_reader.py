@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ from napari_almadet.catalogue.result_folder import read_result as read_result_fo
 from napari_almadet.catalogue.result_folder import write_result
 from napari_almadet.cube.reading import read_cube
 from napari_almadet.plugin.panels import TITLE, WIDGET
-from napari_almadet.plugin.reader import napari_get_reader
+from napari_almadet.plugin.reader import napari_get_reader, read_catalogue, read_part_of_a_session
 from napari_almadet.plugin.session import Session
 
 
@@ -154,6 +155,20 @@ def test_a_result_is_shown_in_the_cube_that_is_open(viewer, fits_file, plugin, t
     folder = write_result(make_detections(viewer.layers["toy"].metadata["cube"]), tmp_path / "results")
     viewer.open(str(folder), plugin=plugin)
     assert [layer.name for layer in viewer.layers] == ["toy", "toy probability", "toy candidates"]
+
+
+def test_a_session_opens_by_its_settings_and_a_catalogue_over_the_open_cube(viewer, fits_file, tmp_path, messages):
+    folder = write_result(make_detections(read_cube(fits_file)), tmp_path / "results")
+    for name in ("settings.json", "candidates.ecsv"):
+        assert napari_get_reader(str(folder / name)) is read_part_of_a_session
+    (tmp_path / "settings.json").write_text("{}")
+    assert napari_get_reader(str(tmp_path / "settings.json")) is None
+    shutil.copy(folder / "catalog.ecsv", tmp_path / "theirs.ecsv")
+    found = napari_get_reader(str(tmp_path / "theirs.ecsv"))
+    assert found is read_catalogue
+    assert found(str(tmp_path / "theirs.ecsv")) == [(None,)]
+    told = "theirs.ecsv is a catalogue: open the cube that it belongs to first."
+    assert messages()[-1].message == told
 
 
 def test_other_folders_are_left_to_others(tmp_path):

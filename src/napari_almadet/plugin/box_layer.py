@@ -122,12 +122,14 @@ class BoxLayer:
             self.layer.selected_data.events.items_changed.disconnect(self._selected)
             self.layer.events.data.disconnect(self._edited)
             self.layer.events.mode.disconnect(self.tool_changed)
+            self.layer.text.events.visible.disconnect(self._numbers_toggled)
         self.layer, self._look = layer, None
         self.volumes.hide()
         if layer is not None:
             layer.selected_data.events.items_changed.connect(self._selected)
             layer.events.data.connect(self._edited)
             layer.events.mode.connect(self.tool_changed)
+            layer.text.events.visible.connect(self._numbers_toggled)
 
     def leave(self) -> None:
         """The user turns to another cube: these boxes belong to theirs, and are not drawn over that one."""
@@ -218,6 +220,13 @@ class BoxLayer:
         bold = np.isin(look.numbers, [candidate.id for candidate in self.owner.chosen]) & (not self.tool)
         widths = np.where(look.ours, np.where(bold, BOLD * thin, thin), self.layer.edge_width)
         paint_boxes(self.layer, colours, widths)
+        if self.layer.text.visible:
+            self.layer.text.color = colours
+
+    def _numbers_toggled(self, *_: object) -> None:
+        """napari's "display text" writes the candidates' numbers beside their boxes."""
+        if self.layer is not None and self.layer.text.visible:
+            self.show()
 
     def _show_volumes(self, look: Look) -> None:
         """In three dimensions, the candidates on show as blocks; the chosen ones white."""

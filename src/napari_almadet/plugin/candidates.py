@@ -30,6 +30,7 @@ from qtpy.QtWidgets import (
 
 from napari_almadet.catalogue.candidate import VERDICTS, Candidate, Status
 from napari_almadet.inspection.describe import number, sexagesimal
+from napari_almadet.plugin.blink import Player
 from napari_almadet.plugin.layers import COLOURINGS, box_colours
 from napari_almadet.plugin.session import KEYS, Filter, Session
 from napari_almadet.plugin.theme import Colours, small_font, small_print
@@ -381,7 +382,15 @@ class CandidateTable(QWidget):
         self.bar = QHBoxLayout()
         for button in (self.previous_button, self.next_button):
             button.setFixedWidth(34)
-        for button in self._buttons():
+        self.player = Player(session)
+        self.play_button = QPushButton("Play")
+        self.play_button.setToolTip(
+            "Play the channels of the selected candidate over and over, and of each that you go on to;\n"
+            "moving the slider stops it until the next candidate"
+        )
+        self.play_button.setCheckable(True)
+        self.play_button.toggled.connect(lambda on: setattr(self.player, "on", on))
+        for button in (*self._buttons(), self.play_button):
             self.bar.addWidget(button)
         self.bar.addStretch(1)
 
@@ -457,7 +466,7 @@ class CandidateTable(QWidget):
         self.model.refresh()
         if self.model.columns != self._laid_out:
             self._lay_out()
-        for widget in (*self._buttons(), self.draw_button, self.edit_button, self.paint_button):
+        for widget in (*self._buttons(), self.play_button, self.draw_button, self.edit_button, self.paint_button):
             widget.setEnabled(self.session.detections is not None)
         self._mark_rows()
         self._count()

@@ -60,8 +60,14 @@ if TYPE_CHECKING:
     Searched = tuple[Detections, list[Layer]]
 
 TICK_MS = 1000  # between two tellings of how long a run has been at it
+BUTTON = 28  # pixels of height, at least, of the buttons that start and stop a run
 INSPECTOR = "Candidate inspector"  # name of the dock at the bottom
 DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
+START = (
+    "Open a cube: File ▸ Open File(s) …, or drop it on the window; a sample is under File ▸ Open Sample ▸ ALMA source "
+    "detection. A saved session is a folder: drop that, or its settings.json. If napari asks for a reader, take “ALMA "
+    "source detection”."
+)
 TORCH_ADVICE = (
     "PyTorch could not be loaded ({error}). On Windows this happens if PyTorch is loaded after Qt: "
     'start napari with `python -c "import torch, napari; napari.Viewer(); napari.run()"`, '
@@ -166,7 +172,7 @@ class DetectWidget(QWidget):
             "of bright\n"
             "sources; without it the dirty beam is estimated from the noise and the bright sources",
         )
-        self.reliability = QCheckBox("Estimate reliability (inverted cube)")
+        self.reliability = QCheckBox("Reliability (inverted cube)")
         self.reliability.setToolTip(
             "Preset almadet only: search the inverted cube as well. Noise and most sidelobes are negative as often as\n"
             "positive, sources are not: the detections there give the expected number of false positives and the\n"
@@ -176,11 +182,11 @@ class DetectWidget(QWidget):
 
         self.detect_button = QPushButton("Detect sources")
         self.detect_button.setObjectName("detect")
-        self.detect_button.setMinimumHeight(34)
+        self.detect_button.setMinimumHeight(BUTTON)
         self.detect_button.setStyleSheet("font-weight: bold")
         self.detect_button.clicked.connect(self.detect)
         self.cancel_button = QPushButton("Cancel")
-        self.cancel_button.setMinimumHeight(34)
+        self.cancel_button.setMinimumHeight(BUTTON)
         self.cancel_button.setEnabled(False)
         self.cancel_button.clicked.connect(self.cancel)
         self.progress = QProgressBar()
@@ -218,8 +224,10 @@ class DetectWidget(QWidget):
         form.addRow("Preset", machine)
         form.addRow("Threshold", numbers)
         form.addRow("Primary beam", beams)
-        form.addRow("", self.keep_continuum)
-        form.addRow("", self.reliability)
+        switches = QHBoxLayout()  # likewise in one row
+        switches.addWidget(self.keep_continuum)
+        switches.addWidget(self.reliability)
+        form.addRow(switches)
         buttons = QHBoxLayout()
         buttons.addWidget(self.detect_button, 3)
         buttons.addWidget(self.cancel_button, 1)
@@ -310,7 +318,7 @@ class DetectWidget(QWidget):
         elif self.session.image is None and (refused := self._refused()):
             self.status.setText(refused)
         elif self.session.image is None:
-            self.status.setText("Open a cube, or one of those under File ▸ Open Sample ▸ ALMA source detection.")
+            self.status.setText(START)
         else:
             self.status.setText(f"Press “Detect sources” to search {self.session.image.name}.")
             cube = self.session.image.metadata.get("cube")

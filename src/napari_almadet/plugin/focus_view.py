@@ -20,7 +20,9 @@ from napari_almadet.inspection.axes import SpectralAxis
 from napari_almadet.inspection.describe import mid_channel, unit_text
 from napari_almadet.inspection.geometry import beam_outline, sky_vectors
 from napari_almadet.inspection.moments import Cut, contour_levels, cut_along, line_moments
+from napari_almadet.inspection.source_model import model_of
 from napari_almadet.measure.focus import focus, focused_noise, source_radii
+from napari_almadet.plugin.comparison import Comparison
 from napari_almadet.plugin.cutouts import Cutouts
 from napari_almadet.plugin.layers import STATUS_COLOURS, sky_plane
 from napari_almadet.plugin.plots import Plot
@@ -64,10 +66,12 @@ class FocusView(QWidget):
         self._laid_across: Box | None = None  # the cut, at first
         self._build_bar()
         self._build_plot()
+        self.comparison = Comparison(self.plot, NO_DATA)
         self._build_cut()
         self._plots = plots = QHBoxLayout()
         plots.setSpacing(2)
         plots.addWidget(self.plot, 1)
+        plots.addWidget(self.comparison, 2)
         plots.addWidget(self.cut_plot, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -93,6 +97,12 @@ class FocusView(QWidget):
         self.show_contours = _tick(menu, "Contours of the line-integrated image", "±3, 6, 12 … times its noise")
         self.show_radii = _tick(menu, "Circle and annulus", "Where the global S/N measures source and noise")
         self.show_cut = _tick(menu, "Position-velocity cut", "Along a line that you drag over the image")
+        self.show_model = _tick(
+            menu,
+            "Model and residual beside it",
+            "The Gaussian fitted to the line-integrated image, or what the mask holds, and what that leaves",
+        )
+        self.show_model.toggled.connect(self._model_toggled)
         for action in (self.show_contours, self.show_radii):
             action.toggled.connect(self._draw)
         self.show_cut.toggled.connect(self._cut_toggled)
@@ -162,6 +172,7 @@ class FocusView(QWidget):
         """Take on the colours and letters of a napari theme; what lies on the image is white on either."""
         for plot in (self.plot, self.cut_plot):
             plot.dress(colours)
+        self.comparison.paint(colours)
         for item, width in ((self.marks, 1.5), (self.beam, 1), (self.radii, 1), (self.contours, 1)):
             item.setPen(pg.mkPen("white", width=width))
         self.negative_contours.setPen(pg.mkPen("white", width=1, style=Qt.PenStyle.DashLine))
@@ -172,12 +183,18 @@ class FocusView(QWidget):
             name.setColor("white")
 
     def resizeEvent(self, event) -> None:
-        """Give the image what makes it square, if the cut can do with the rest."""
+        """Give the image what makes it square, if what is beside it can do with the rest."""
         super().resizeEvent(event)
+        self._share_room()
+
+    def _share_room(self) -> None:
         beside = self.plot.width() - self.plot.getViewBox().width()  # its colour bar
         square = self.plot.height() + round(beside)
-        self._plots.setStretch(0, max(1, min(square, round(IMAGE_SHARE * self.width()))))
-        self._plots.setStretch(1, max(1, self.width() - self._plots.stretch(0)))
+        models = self.show_model.isChecked()
+        even = round((self.width() - beside) / 3 + beside)  # three images of one size, one with the colour bar
+        share = even if models else min(square, round(IMAGE_SHARE * self.width()))
+        for place, width in enumerate((share, self.width() - share, self.width() - share)):
+            self._plots.setStretch(place, max(1, width))
 
     # -- listening --------------------------------------------------------------------
 
@@ -202,8 +219,18 @@ class FocusView(QWidget):
         self._least_snr = action.data()
         self._draw()
 
+    def _model_toggled(self, on: bool) -> None:
+        if on:
+            self.show_cut.setChecked(False)  # there is no room for both
+        self.comparison.setVisible(on)
+        self._share_room()
+        self._draw()
+
     def _cut_toggled(self, on: bool) -> None:
+        if on:
+            self.show_model.setChecked(False)
         self.cut_plot.setVisible(on)
+        self._share_room()
         self._draw()
 
     # -- drawing ----------------------------------------------------------------------
@@ -243,6 +270,7 @@ class FocusView(QWidget):
         self._draw_beam(self.choice.cube, candidate, np.array([x0 + 0.12 * nx, y0 + 0.12 * ny]))
         self._draw_marks(self.choice.cube, candidate, np.array([x0, y0]), np.array([nx, ny]))
         self._draw_cut()
+        self._draw_model(candidate)
         for plot in (self.plot, self.cut_plot):
             plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
 
@@ -364,6 +392,27 @@ class FocusView(QWidget):
         self.cut_plot.setRange(xRange=(-half, half), yRange=(edges.min(), edges.max()), padding=0)
         self.cut_plot.name("bottom", f"Offset ({unit})")
         self.cut_plot.name("left", replace(axis, frame="").label, axis.choice)  # no room for more
+
+    # -- the model --------------------------------------------------------------------
+
+    def _draw_model(self, candidate: Candidate) -> None:
+        """The model of the line-integrated image and what it leaves, on that image's scale."""
+        if not self.show_model.isChecked():
+            return
+        cutout = self.cutouts.about(candidate)
+        if cutout is None:
+            return
+        cube, channel = self.choice.cube, mid_channel(candidate)
+        scale = brightness_unit(cube) * channel_width(cube, channel)
+        image = focus(cutout.planes, candidate.channels)
+        made = model_of(candidate, cutout, cube)
+        shown = self.choice.display.of_brightness(image * scale, cube, channel)
+        model = None
+        if made is not None:
+            model = self.choice.display.converted(made.image * scale, cube, channel).to_value(shown.unit)
+        words = "no Gaussian fits" if made is None else made.words
+        levels = self.image.levels if self.picture.name == FOCUSED else _levels(shown.value)
+        self.comparison.show_model(shown.value, model, words, cutout.origin, tuple(levels), COLOUR_MAPS[FOCUSED])
 
     # -- to the viewer ----------------------------------------------------------------
 

@@ -94,7 +94,8 @@ class Inspector(QWidget):
         self._filled = False  # with a candidate, once
         self._had = 0  # pixels of height, when last a candidate was shown
         self._field_was_seen = self._field_is_seen()  # before this panel takes the canvas its room
-        self.focus.show_cut.toggled.connect(self._arrange)
+        for action in (self.focus.show_cut, self.focus.show_model):
+            action.toggled.connect(self._arrange)
         self.hint = QLabel()
         self.hint.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.pages = QStackedWidget()
@@ -170,11 +171,12 @@ class Inspector(QWidget):
         side, spectrum = self.height() - 54 + COLOUR_BAR_WIDTH, self.spectrum.minimumSizeHint().width()
         bar = self.scroll.verticalScrollBar().sizeHint().width()
         numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW) + bar
-        cut = self.focus.show_cut.isChecked()
+        cut = self.focus.show_cut.isChecked() or self.focus.show_model.isChecked()
+        images = 3 if self.focus.show_model.isChecked() else 2
         if cut:
             numbers = max(self.scroll.minimumWidth(), min(numbers, self.width() - spectrum - round(1.5 * side)))
         rest = self.width() - numbers
-        focus = min(2 * side, round(CUT_SHARE * rest)) if cut else min(side, rest // 2)
+        focus = min(images * side, round(CUT_SHARE * rest)) if cut else min(side, rest // 2)
         focus = min(focus, rest - spectrum)
         self.panels.setSizes([rest - focus, focus, numbers])
 

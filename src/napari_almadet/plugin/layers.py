@@ -36,6 +36,7 @@ COLOURINGS = {
 }  # column of `features`: what it is called
 MOST_LABELS = 2**29  # voxels of a cube whose masks are shown: a gigabyte of labels
 EDGE_WIDTH = 1.0  # pixels of the cube, until `BoxLayer` draws the lines as wide as they are to be on the screen
+TEXT_SIZE = 9  # points of the candidates' numbers, when "display text" is on
 UNKNOWN = -1  # id of a box that the user drew and that is no candidate
 
 # Words for the spectral axis types of FITS (WCS paper III) and AIPS; the sky's types are their own words.
@@ -215,7 +216,7 @@ def boxes_layer(detections: Detections, rows: pd.DataFrame, image: Image) -> Lay
 
     Two-dimensional, so that one box does for all channels; which are seen is a matter of
     their colours' opacity, see `Session`.  A three-dimensional layer would need a box for
-    each channel of each candidate.  Without text, which is what makes a Shapes layer slow.
+    each channel of each candidate.  Without text at first, which is what makes a Shapes layer slow.
     """
     meta = {
         "name": f"{image.name} candidates",
@@ -227,6 +228,7 @@ def boxes_layer(detections: Detections, rows: pd.DataFrame, image: Image) -> Lay
         "ndim": 2,
         "face_color": "transparent",
         "opacity": 1.0,
+        "text": {"string": {"feature": "id"}, "visible": False, "size": TEXT_SIZE, "anchor": "upper_left"},
     }
     return list(corners([c.box for c in detections.candidates])), meta, "shapes"
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from napari_almadet.inspection.placement import SkyFrame
 
 FITS = (".fits", ".fit", ".fts")
+SETTINGS = "settings.json"  # of a saved session
+CATALOGUES = (".ecsv", ".vot", ".reg", ".crtf")
 SUFFIXES = (*(fits + packed for fits in FITS for packed in ("", ".gz", ".fz", ".bz2", ".xz")), ".hdf5")
 
 
@@ -35,6 +37,8 @@ def napari_get_reader(path: str | Sequence[str]) -> Callable[..., list[LayerData
 
         if is_result(paths[0]):
             return read_result
+    if len(paths) == 1 and Path(paths[0]).name.lower().endswith((SETTINGS, *CATALOGUES)):
+        return _reader_of(Path(paths[0]))
     return read if paths and all(_is_cube(Path(p)) for p in paths) else None
 
 
@@ -94,6 +98,37 @@ def other_layers(path: Path, frame: SkyFrame | None) -> list[LayerDataTuple]:
             continue
         layers.append((data, meta | {"visible": False}, kind))
     return layers
+
+
+def _reader_of(file: Path) -> Callable[..., list[LayerDataTuple]] | None:
+    """The reader of a saved session's settings or catalogue, or of a catalogue by itself; None for other settings."""
+    from napari_almadet.catalogue.result_folder import is_result
+
+    if is_result(file.parent):
+        return read_part_of_a_session
+    return None if file.name.lower().endswith(SETTINGS) else read_catalogue
+
+
+def read_part_of_a_session(path: str | Sequence[str]) -> list[LayerDataTuple]:
+    """The session whose settings or catalogue was opened, as if its folder had been."""
+    return read_result(str(Path(path if isinstance(path, str) else path[0]).parent))
+
+
+def read_catalogue(path: str | Sequence[str]) -> list[LayerDataTuple]:
+    """A catalogue, or regions, as symbols over the cube that is open."""
+    from napari_almadet.plugin.catalogue_symbols import add_symbols
+    from napari_almadet.plugin.session import Session
+
+    path = Path(path if isinstance(path, str) else path[0])
+    viewer = napari.current_viewer()
+    session = None if viewer is None else Session.of(viewer)
+    if session is not None and session.image is None and session.cube_layers():
+        session.inspect(session.cube_layers()[-1])
+    if session is None or session.image is None:
+        show_error(f"{path.name} is a catalogue: open the cube that it belongs to first.")
+    else:
+        add_symbols(session, path)
+    return [(None,)]
 
 
 def read_result(path: str | Sequence[str]) -> list[LayerDataTuple]:
