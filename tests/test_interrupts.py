@@ -59,6 +59,46 @@ def test_a_signal_ends_a_command_with_its_code_and_without_children(how, sent, c
     assert not _alive(child)
 
 
+def test_a_signal_while_a_library_is_loaded_ends_the_command_without_an_exception(tmp_path):
+    (tmp_path / "slow.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(100)\n")
+    code = """
+        import sys, typer
+        from napari_almadet.cli.endings import ends_at_once
+        sys.path.insert(0, sys.argv.pop())
+        app = typer.Typer()
+
+        @app.command()
+        @ends_at_once
+        def work() -> None:
+            try:
+                import slow
+            except BaseException:  # as a compiled library does, which then aborts the process
+                import os
+                os.abort()
+
+        app()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (143, "Interrupted. Run the same command again to resume.\n")
+
+
+@pytest.mark.parametrize("command", ["detect", "evaluate", "simulate", "train"])
+def test_every_command_that_works_long_ends_at_once(command):
+    import napari_almadet.cli.app  # noqa: F401 (which knows all commands)
+    from napari_almadet.cli.common import app as almadet
+
+    (registered,) = (c.callback for c in almadet.registered_commands if c.callback.__name__ == command)
+    assert registered.__wrapped__.__name__ == command
+
+
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
@@ -71,6 +111,11 @@ def _alive(process: int) -> bool:
     ("error", "said"),
     [
         (OSError(28, "No space left on device"), "Writing to the disk failed: No space left on device"),
+        (
+            OSError("Not enough space on disk:\nrequested 4, available 0"),
+            "failed: Not enough space on disk: requested 4",
+        ),
+        (OSError("1024 requested and 512 written"), "Writing to the disk failed: 1024 requested and 512 written"),
         (PermissionError(13, "Permission denied", "/out/a"), "/out/a cannot be written: Permission denied"),
         (OSError(30, "Read-only file system", "/out"), "/out cannot be written: Read-only file system"),
     ],

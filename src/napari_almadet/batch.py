@@ -29,6 +29,7 @@ from napari_almadet import __version__
 from napari_almadet.catalogue.export import replacing
 from napari_almadet.catalogue.result_folder import ABOUT, JOURNAL, is_result, read_result, write_result
 from napari_almadet.cube.cube import CubeError
+from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.reading import read_cube, short_name
 from napari_almadet.cube.storage import split_address
 from napari_almadet.processes import Pool
@@ -225,7 +226,7 @@ class Search:
         except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
             if not isinstance(error, CubeError):
                 LOG.error("%s could not be searched", task.path, exc_info=True)
-            message = str(error) if isinstance(error, CubeError) else f"{task.path}: {type(error).__name__}: {error}"
+            message = str(error) if isinstance(error, CubeError) else f"{task.path}: {described(error)}"
             return Outcome(task, "failed", message, seconds=time.perf_counter() - started)
         kept = len(detections.kept)
         dropped = len(detections.candidates) - kept
@@ -338,8 +339,16 @@ class _Worker:
         error = future.exception()
         if error is None:
             return future.result()
-        how = f"{type(error).__name__}: {error}" if self.is_alive(future) else self.pool.how_it_ended()
+        how = described(error) if self.is_alive(future) else self.pool.how_it_ended()
         return Outcome(self.task, "failed", f"{self.task.path}: {how}")
+
+
+def described(error: BaseException) -> str:
+    """An error in a line: of the disk as the system says it, of anything else with its type, which a report needs."""
+    reason = in_one_line(error)
+    return (
+        reason if isinstance(error, OSError) or reason == type(error).__name__ else f"{type(error).__name__}: {reason}"
+    )
 
 
 _here: dict[str, Any] = {}  # in a worker process: the work, and the connection that progress is sent through

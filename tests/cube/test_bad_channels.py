@@ -7,8 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from napari_almadet import read_cube
+from napari_almadet import Settings, read_cube
 from napari_almadet.cube.bad_channels import (
+    BRIGHTER,
     bad_channels,
     correlation,
     medians,
@@ -21,6 +22,8 @@ from napari_almadet.cube.bad_channels import (
     unit_vector,
 )
 from napari_almadet.cube.cube import Cube
+from napari_almadet.cube.prepare import prepared
+from napari_almadet.progress import finish
 from napari_almadet.simulation.dataset import simulate_cube
 from napari_almadet.simulation.observe import Observation
 
@@ -42,7 +45,7 @@ def faulty():
     planes[[0, 1]] = np.nan
     planes[N - 1] = 0
     planes[9] = 3e-5 * sigma * rng.normal(size=planes[9].shape)
-    planes[14] += 8 * sigma
+    planes[14] -= 8 * sigma
     planes[[21, 22, 23]] *= 6
     planes[30] += 2.5 * sigma * np.sin(0.9 * y - 0.47 * x)
     return planes, {"blank": [0, 1, N - 1], "constant": [9], "shifted": [14], "noisy": [21, 22, 23], "striped": [30]}
@@ -97,6 +100,20 @@ def test_a_bright_cloud_larger_than_the_field_keeps_every_channel(planes_of, cub
         profile = np.exp(-4 * np.log(2) * ((np.arange(100) - channel) / width) ** 2)
         planes = planes + sky * profile[:, None, None]
     assert bad_channels(cube_of(planes.astype(np.float32))) == {}
+
+
+def test_a_line_over_the_whole_field_in_a_single_channel_is_searched_and_named(planes_of, cube_of):
+    planes = planes_of(shape=(N, 64, 64))
+    planes[20] += 40
+    y, x = np.indices(planes.shape[1:])
+    planes[30] += 5 + (y + x) / 64
+    assert bad_channels(cube_of(planes)) == {BRIGHTER: [20, 30]}
+    cube, bad, notes = finish(prepared.steps(cube_of(planes), Settings()))
+    assert (cube.flagged, bad) == (None, {})
+    assert notes == [
+        "Channels 20, 30 are brighter over the whole field than the channels beside: a narrow line that fills the "
+        "field, or an offset (not flagged)."
+    ]
 
 
 @pytest.mark.parametrize("n", [1, 3])

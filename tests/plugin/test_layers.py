@@ -68,6 +68,9 @@ def test_contrast_ignores_blank_planes_and_holes():
     # 1 % of a unit normal, and six of its sigma
     assert low == pytest.approx(-2.33, abs=0.1)
     assert high == pytest.approx(6, abs=0.3)
+    huge = data.copy()
+    huge[:, :, 40:] = 1e30  # as some programs mark that there is no data
+    assert layers.contrast_limits(Cube.from_array(huge)) == pytest.approx((low, high), abs=0.2)
 
 
 def test_contrast_of_a_blank_sample_is_left_to_napari():

@@ -98,8 +98,15 @@ def test_a_set_on_disk_is_complete_and_is_not_made_twice(tmp_path):
     assert len(third) == 3
     assert (made[1] / "dirty.fits").stat().st_mtime_ns == stamp
     assert not list(tmp_path.glob("*.partial"))
-    for other in ({"seed": 1}, {"which": "train"}, {"observation": replace(SMALL, size=64)}):
-        with pytest.raises(ValueError, match=r"was made with other options \((seed|size)\): give another folder"):
+    for other, differs in (
+        ({"seed": 1}, "seed"),
+        ({"which": "train"}, "seed"),
+        ({"observation": replace(SMALL, size=64)}, "size"),
+        ({"observation": replace(SMALL, noise=2e-3, robust=0.5)}, "noise, robust"),
+        ({"observation": replace(SMALL, duration=60.0)}, "minutes"),
+        ({"observation": replace(SMALL, frequency=90e9)}, "frequency"),
+    ):
+        with pytest.raises(ValueError, match=rf"was made with other options \({differs}\): give another folder"):
             list(write_set(tmp_path, 3, **{"which": "test", "observation": SMALL, "jobs": 1} | other))
 
 

@@ -83,7 +83,7 @@ def test_training_goes_on_from_weights_of_the_same_network_only(tmp_path):
     """One epoch at a rate of nothing leaves the weights it started from, but for batch norm's running means."""
     network, card = load("line_finder")
     recipe = replace(
-        LINE_FINDER, fields=32, validation_fields=32, epochs=1, batch_size=16, rate=0.0, precision="32-true"
+        LINE_FINDER, fields=32, validation_fields=32, epochs=1, batch_size=64, rate=0.0, precision="32-true"
     )
     path = train_line_finder(tmp_path, replace(recipe, start="line_finder"))
     again, again_card = load(path)

@@ -18,6 +18,7 @@ from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.catalogue.detections import Detections, brightness_unit, flux_factor
 from napari_almadet.catalogue.read_regions import box_about, region_boxes
 from napari_almadet.catalogue.sky_boxes import turned_boxes
+from napari_almadet.cube.errors import in_one_line
 
 if TYPE_CHECKING:
     from astropy.wcs import WCS
@@ -331,8 +332,7 @@ def read_sources(path: str | Path, cube: Cube, notes: list[str] | None = None) -
     except ExchangeError:
         raise
     except Exception as error:  # other programs' files fail in as many ways as there are readers
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ExchangeError(f"{path.name} cannot be read: {shortened(reason)}") from error
+        raise ExchangeError(f"{path.name} cannot be read: {in_one_line(error)}") from error
     ny, nx = cube.shape[1:]
     inside = [s for s in found if s.box.x1 > 0 and s.box.y1 > 0 and s.box.x0 < nx and s.box.y0 < ny]
     if not inside:
@@ -449,11 +449,6 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text.strip('"')
-
-
-def shortened(reason: str, most: int = 200) -> str:
-    """A library's message, cut where it is longer than a reader wants."""
-    return reason if len(reason) <= most else reason[:most].rsplit(" ", 1)[0] + " ..."
 
 
 def _pixels(cube: Cube, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

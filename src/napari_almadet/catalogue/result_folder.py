@@ -26,6 +26,7 @@ from napari_almadet.catalogue.decision import Decision, remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.catalogue.export import spectra_table, write_regions
 from napari_almadet.cube.cube import Cube, CubeError
+from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.prepare import as_prepared
 from napari_almadet.cube.reading import read_cube
 from napari_almadet.cube.storage import is_casa_image, split_address
@@ -278,7 +279,7 @@ def read_result(folder: str | Path, cube: Cube | None = None) -> Detections:
     except CubeError:
         raise
     except Exception as error:  # a damaged file can fail anywhere inside astropy, and JSON can hold anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise FolderError(_shortened(f"{folder} cannot be read, it may be damaged: {reason}")) from error
 
 

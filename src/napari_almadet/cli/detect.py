@@ -21,7 +21,8 @@ from napari_almadet.settings import BEAMS, PRESETS, Settings
 if TYPE_CHECKING:
     from distributed import Client
 
-    from napari_almadet.batch import Outcome
+    from napari_almadet.batch import Outcome, Search
+    from napari_almadet.detection import Networks, SearchNetworks
 
 
 SCHEDULER_SECONDS = 20  # that a scheduler may take to answer
@@ -238,7 +239,8 @@ def detect(
     client = connected(scheduler) if scheduler else None
     search = batch.Search(settings, overwrite, keep=jobs == 1, client=client, products=products)
     try:
-        networks = search.networks
+        with logged(out, verbose):
+            networks = loaded(search)
     except (OSError, RuntimeError, ValueError) as error:
         messages.print(f"[red]Cannot load the networks:[/] {escape(str(error))}")
         raise typer.Exit(1) from error
@@ -271,6 +273,15 @@ def detect(
         raise typer.Exit(exit_code(interrupted))
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def loaded(search: Search) -> Networks | SearchNetworks:
+    """The networks of a search; what goes wrong inside is for the log."""
+    try:
+        return search.networks
+    except (OSError, RuntimeError, ValueError):
+        LOG.warning("The networks could not be loaded", exc_info=True)
+        raise
 
 
 def terminated(_number: int, _frame: object) -> NoReturn:

@@ -12,7 +12,9 @@ from rich.markup import escape
 
 from napari_almadet.cli.common import Device, FinderName, Preset, Scenario, SetName, app, messages, output
 from napari_almadet.cli.detect import own_weights
+from napari_almadet.cli.endings import ends_at_once
 from napari_almadet.cli.report import print_scores
+from napari_almadet.cube.errors import in_one_line
 from napari_almadet.settings import Settings
 
 
@@ -22,6 +24,7 @@ almadet evaluate -n 60\n
 almadet evaluate --tune --finder peaks --finder matched-filter -n 20 -o scores/\n
 almadet evaluate --preset paper --preset almadet --finder peaks --finder matched-filter -n 300 -o scores/"""
 )
+@ends_at_once
 def evaluate(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.", file_okay=False)] = Path(
         "evaluation"
@@ -128,7 +131,7 @@ def evaluate(
             messages.print(f'[red]{error.name} is not installed:[/] pip install "napari-almadet\\[evaluate]"')
             raise typer.Exit(1) from error
         except (OSError, RuntimeError, ValueError) as error:
-            messages.print(f"[red]Stopped:[/] {escape(str(error))}", soft_wrap=True)
+            messages.print(f"[red]Stopped:[/] {escape(in_one_line(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
     if tune:
         for finder, best in tuning.choose(out, set_name, [str(f) for f in finders], names, cubes).items():

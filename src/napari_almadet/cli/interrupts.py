@@ -5,20 +5,25 @@ from __future__ import annotations
 import errno
 import functools
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
 from multiprocessing import active_children
+from types import FrameType
 from typing import NoReturn, ParamSpec
 
 import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import messages
+from napari_almadet.cube.errors import in_one_line
 
 P = ParamSpec("P")
 PATIENCE = 10.0  # seconds in which libraries may tidy up after a signal, before the process ends as it is
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) if hasattr(errno, "EDQUOT") else ()
+FULL = re.compile("not enough space|requested and .* written", re.IGNORECASE)  # astropy and numpy give no number
+INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,9 +49,11 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
             return
         came: list[int] = []
 
-        def end(number: int, _frame: object) -> None:
+        def end(number: int, frame: FrameType | None) -> None:
             _kill_children()
-            if came:  # for the second time
+            if not came and _loading(frame):
+                messages.print(INTERRUPTED)
+            if came or _loading(frame):  # for the second time, or where no exception may be raised
                 os._exit(exit_code(number))
             came.append(number)
             watch = threading.Timer(PATIENCE, os._exit, (exit_code(number),))
@@ -62,10 +69,11 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
         except OSError as error:
             if came:
                 _leave(came[0])
-            if error.errno not in NO_PLACE:
+            if error.errno not in NO_PLACE and not FULL.search(str(error)):
                 raise
             where = f"{error.filename} cannot be written" if error.filename else "Writing to the disk failed"
-            messages.print(f"[red]{escape(where)}:[/] {escape(error.strerror or str(error))}", soft_wrap=True)
+            reason = error.strerror or in_one_line(error)
+            messages.print(f"[red]{escape(where)}:[/] {escape(reason)}", soft_wrap=True)
             raise typer.Exit(1) from error
         except BaseException:
             if came:
@@ -78,9 +86,18 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
     return ending
 
 
+def _loading(frame: FrameType | None) -> bool:
+    """Whether a library is being loaded: some abort the process when an exception reaches their compiled parts then."""
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "importlib._bootstrap":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _leave(number: int) -> NoReturn:
     _kill_children()
-    messages.print("Interrupted. Run the same command again to resume.")
+    messages.print(INTERRUPTED)
     raise typer.Exit(exit_code(number)) from None
 
 

@@ -38,6 +38,7 @@ LONGEST = 8  # minimum number of waves across the field: longer waves are as lar
 BLOCK = 16  # channels read at a time
 ROUNDING = 0.99  # factor by which single precision may underestimate the amplitude of a wave
 MOST = 1 / 3  # of the channels; if more look bad, it is a property of the cube, and only blank ones are flagged
+BRIGHTER = "brighter as a whole"  # no fault: a line that fills the field may be as narrow as a channel
 
 
 @in_steps
@@ -48,7 +49,7 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
 
     * blank: all values are zero or not finite;
     * constant: its noise is less than a hundredth of the typical noise;
-    * shifted: as a whole brighter or fainter than both its neighbours, by more than four times the noise;
+    * shifted: as a whole fainter than both its neighbours, by more than four times the noise;
     * noisy: its noise is more than three times that of the channels around it;
     * striped: one spatial frequency has hundreds of times the power of its neighbours.
 
@@ -56,12 +57,14 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     over channels has been subtracted.  A channel with a source that stands out is neither noisy nor striped, since
     sidelobes can look like both.  The same holds for a channel that is bright (or dark) nearly everywhere, or similar
     to channels nearby, as with a cloud larger than the field.  If the next channel is offset in the same direction, the
-    offset is a line.
+    offset is a line.  A channel that is brighter as a whole than both its neighbours is not a bad one: an offset looks
+    like that, but so does a line that fills the field in a single channel.
 
     Returns
     -------
     dict
-        Channel numbers (list of int) by kind of fault; only kinds that occur.
+        Channel numbers (list of int) by kind of fault; only kinds that occur.  Under :data:`BRIGHTER` those that are
+        brighter as a whole, which are not to be flagged.
     """
     n_channels, *field = cube.shape
     y, x = (slice((n - min(n, WINDOW)) // 2, (n + min(n, WINDOW)) // 2) for n in field)
@@ -118,7 +121,7 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
         for kind in found.keys() & {"noisy", "striped"}:
             for channel in np.flatnonzero(found[kind]):
                 found[kind][channel] = not has_source(cube.read(channel), float(percentiles[1, channel]))
-        if sum(mask.sum() for kind, mask in found.items() if kind != "blank") > MOST * n_channels:
+        if sum(mask.sum() for kind, mask in found.items() if kind not in ("blank", BRIGHTER)) > MOST * n_channels:
             found = {"blank": blank}
     return {kind: np.flatnonzero(mask).tolist() for kind, mask in found.items() if mask.any()}
 
@@ -235,9 +238,11 @@ def faults(
         usual_shift = np.nanmedian(np.abs(shift)) / NORMAL_MAD
         line = beside > np.maximum(WING * np.abs(shift), LEAST_WING * usual_shift)
         narrow = np.maximum(middle - low, high - middle) < 1.5 * around  # all of it is shifted, not some
+        alone = (np.abs(shift) > SHIFTED * around) & narrow & ~line & ~(beside > 0.3 * np.abs(shift))
         return {
             "constant": spread < FLAT * usual,
-            "shifted": (np.abs(shift) > SHIFTED * around) & narrow & ~line & ~(beside > 0.3 * np.abs(shift)),
+            "shifted": alone & (shift < 0),
+            BRIGHTER: alone & (shift > 0),
             "noisy": (noise > NOISY * around) & ~emission,
             "striped": (contrast[0] > STRIPED) & (contrast[1] > around) & ~(noise > NOISY * around) & ~emission,
         }
@@ -306,6 +311,16 @@ def summary(bad: dict[str, list[int]]) -> str:
     parts = [f"{ranges(channels)} {kind}" for kind, channels in bad.items()]
     n = len({k for channels in bad.values() for k in channels})
     return f"{n} bad channel{'s' if n > 1 else ''} (flagged): {'; '.join(parts)}."
+
+
+def summary_of_brighter(channels: list[int]) -> str:
+    """What to say of channels that are brighter as a whole than their neighbours."""
+    of = "Channel" if len(channels) == 1 else "Channels"
+    are = "is" if len(channels) == 1 else "are"
+    return (
+        f"{of} {ranges(channels)} {are} brighter over the whole field than the channels beside: a narrow line that "
+        "fills the field, or an offset (not flagged)."
+    )
 
 
 def ranges(numbers: list[int]) -> str:

@@ -7,3 +7,12 @@ MOST_AXES = 16  # of an image; the FITS standard allows 999, which nobody writes
 
 class CubeError(ValueError):
     """A file that cannot be used as a spectral cube; the message says why and what to do."""
+
+
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """An error's message in one line, cut where it is longer than a reader wants; its type where there is none."""
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without its number
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    reason = " ".join(text.split()) or type(error).__name__
+    return reason if len(reason) <= most else reason[:most].rsplit(" ", 1)[0] + " ..."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.constants import NORMAL_MAD
-from napari_almadet.cube.bad_channels import bad_channels, summary
+from napari_almadet.cube.bad_channels import BRIGHTER, bad_channels, summary, summary_of_brighter
 from napari_almadet.cube.cube import CubeError, PrimaryBeam
 from napari_almadet.cube.reading import read_primary_beam
 from napari_almadet.progress import Progress, in_steps
@@ -34,7 +34,7 @@ def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[
     cube
         The same data; :attr:`~napari_almadet.Cube.flagged` and :attr:`~napari_almadet.Cube.primary_beam` are set.
     bad
-        From :func:`~napari_almadet.cube.bad_channels.bad_channels`.
+        From :func:`~napari_almadet.cube.bad_channels.bad_channels`, of those that are flagged.
     notes
         For the user, one sentence each.
 
@@ -49,8 +49,10 @@ def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[
     beam = None if settings.primary_beam is None else read_primary_beam(settings.primary_beam, cube)
     if settings.flag_channels:
         bad = yield from bad_channels.steps(cube)
+        brighter = bad.pop(BRIGHTER, [])
         cube = without(cube, bad)
         notes += [summary(bad)] if bad else []
+        notes += [summary_of_brighter(brighter)] if brighter else []
     if beam is not None:
         yield Progress("Comparing the noise with the primary beam", 0, 1)
         corrected = is_corrected(cube, beam)

@@ -19,6 +19,7 @@ from astropy.wcs import WCS, WcsError
 from napari_almadet.cube.beams import beams_of, with_plausible_beam
 from napari_almadet.cube.coordinate_cards import coordinate_cards
 from napari_almadet.cube.cube import Cube, PrimaryBeam, spread
+from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.headers import brightness_unit, mended, polarisation_axis
 from napari_almadet.cube.plausibility import implausible
 from napari_almadet.cube.storage import CubeError, Lazy, Stored, opened, split_address
@@ -83,8 +84,7 @@ def _refusing(path: Path) -> Generator[None, None, None]:
         raise CubeError(f"{path.name} does not exist: no file {path}.") from None
     except Exception as error:  # a damaged file can fail anywhere inside the libraries
         LOG.warning("%s could not be read", path, exc_info=True)  # it may as well be a fault of ours
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
+        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {in_one_line(error)}") from error
 
 
 def short_name(path: Path) -> str:

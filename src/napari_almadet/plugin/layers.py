@@ -13,7 +13,7 @@ from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.detections import Detections
-from napari_almadet.cube.cube import Cube
+from napari_almadet.cube.cube import HUGE, Cube
 from napari_almadet.inspection.describe import line_channel
 from napari_almadet.inspection.placement import SkyFrame
 
@@ -359,6 +359,8 @@ def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple
     strips = _strips(ny, max(1, pixels // nx))
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
         sampled = np.array([[cube.data[c, s] for s in strips] for c in spread], np.float32).reshape(len(spread), -1)
+    if (huge := np.abs(sampled) >= HUGE).any():  # FLT_MAX or 1e30, as some programs mark that there is no data
+        sampled[huge & (np.abs(sampled) > cube.ceiling)] = np.nan
     blank = ~sampled.any(axis=0)  # zeros outside the primary beam; `Cube.blank` may have to read much of the cube
     samples = []
     for plane in sampled:

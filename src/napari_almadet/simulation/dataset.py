@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import as_completed
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -49,6 +49,11 @@ from napari_almadet.threads import cores
 SAMPLE_SEED = 45  # a field of ordinary sources: SNR 10 to 27 in the stacked image
 # The three sets are streams of seeds that cannot meet.
 SETS = {"train": 0, "validation": 1, "test": 2}
+OPTIONS = {
+    "n_channels": "channels",
+    "channel_width": "channel width",
+    "duration": "minutes",
+}  # of an observation, in words
 
 
 def simulate_cube(
@@ -212,9 +217,10 @@ def write_set(
     folder.mkdir(parents=True, exist_ok=True)
     observation = observation or Observation()
     targets = {folder / f"{scenario}-{i:05d}": seed_of(which, i, scenario, seed) for i in range(n)}
+    as_given = changed(scenario, {}, own_instrument).observe is None  # or else the scenario draws another for each cube
     there = [t for t in targets if t.is_dir()]
     for target in there:
-        _check_options(target, targets[target], observation, mosaic, shapes)
+        _check_options(target, targets[target], observation, mosaic, shapes, as_given)
     for target in there:
         yield target
         del targets[target]
@@ -232,29 +238,34 @@ def write_set(
             yield future.result()
 
 
-def _check_options(target: Path, seed: int, observation: Observation, mosaic: int, shapes: dict | None) -> None:
+def _check_options(
+    target: Path, seed: int, observation: Observation, mosaic: int, shapes: dict | None, as_given: bool
+) -> None:
     """Refuse to go on in a folder whose cubes were made with other options.
+
+    Parameters
+    ----------
+    as_given
+        Whether cubes are observed with ``observation`` itself; what a scenario draws has but its size and channels.
 
     Raises
     ------
     ValueError
         If a cube that is there already is not the one that would be made.
     """
+    compared = [field for field in asdict(observation) if field != "mosaic"] if as_given else ["size", "n_channels"]
     try:
         about = json.loads((target / "simulation.json").read_text(encoding="utf-8"))
-        there = {"seed": about["seed"], "channels": about["observation"]["n_channels"]}
-        there |= {
-            "size": about["observation"]["size"],
-            "mosaic": about.get("mosaic", 1),
-            "shapes": about.get("shapes") or {},
-        }
+        observed = asdict(Observation()) | dict(about["observation"])
+        there = {"seed": about["seed"]} | {name: observed[name] for name in compared}
+        there |= {"mosaic": about.get("mosaic", 1), "shapes": about.get("shapes") or {}}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{target} is no simulated cube: give another folder, or remove it") from None
-    asked = {"seed": seed, "channels": observation.n_channels, "size": observation.size, "mosaic": mosaic}
+    asked = json.loads(json.dumps(asdict(observation))) | {"seed": seed, "mosaic": mosaic}
     asked |= {"shapes": json.loads(json.dumps(shapes or {}))}
     if mosaic > 1:  # whose size is that of all its fields
         there["size"] = asked["size"]
-    if differ := [name for name, value in asked.items() if there[name] != value]:
+    if differ := [OPTIONS.get(name, name) for name, value in there.items() if asked[name] != value]:
         raise ValueError(f"{target} was made with other options ({', '.join(differ)}): give another folder")
 
 

@@ -226,7 +226,7 @@ def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recip
     training, validation = (
         DataLoader(
             part,
-            batch_size=recipe.batch_size,
+            batch_size=min(recipe.batch_size, len(part)),  # a batch that is not full would be dropped
             shuffle=part.augment,
             drop_last=part.augment,
             num_workers=recipe.workers,
