@@ -178,8 +178,8 @@ def test_a_small_patch_changes_nothing_where_it_is_not_asked_about(judge, of_ext
     shared = extent(beams)
     pair = [found(y=60 + 6 * i, number=1 + i, snr_stacked=20, extent=shared) for i in (0, 1)]
     assert classified(*pair, prob=judge, of_extent=of_extent) == statuses
-    assert [find.candidate.prob for find in pair] == pytest.approx([judge, judge])
-    assert not any(find.candidate.parent for find in pair)
+    assert [detection.candidate.prob for detection in pair] == pytest.approx([judge, judge])
+    assert not any(detection.candidate.parent for detection in pair)
 
 
 @pytest.mark.parametrize(("line", "status"), [(True, KEPT), (False, DROPPED)])

@@ -132,8 +132,10 @@ def test_every_measure_of_a_patch_reaches_the_classifier(galaxy):
 
     def encoded(one: Extent) -> np.ndarray:
         spectrum = np.zeros(CHANNELS, np.float32)
-        find = RawDetection(Candidate(1, Box(0, 1, 0, 1), 0.5), 0, 0, 2, 2, spectrum, Features(), window, extent=one)
-        return encode_extents([find])[0]
+        detection = RawDetection(
+            Candidate(1, Box(0, 1, 0, 1), 0.5), 0, 0, 2, 2, spectrum, Features(), window, extent=one
+        )
+        return encode_extents([detection])[0]
 
     before = encoded(galaxy)
     assert before.shape == (N_EXTENT_FEATURES,)

@@ -99,12 +99,12 @@ def test_continuum_beside_a_line_counts_from_four_sigma_on(snr, kind):
 
     channel = np.arange(96)
     line = np.exp(-4 * np.log(2) * ((channel - 48) / 6) ** 2)
-    find = RawDetection(
+    detection = RawDetection(
         *(Candidate(1, Box(0, 1, 0, 1), 0.9), 5.0, 5.0, 2.0, 2.0),
         *((20 * line + snr / np.sqrt(84)).astype(np.float32), Features(snr_own_line=30.0), WINDOW),
     )
-    finish(frequency_denoising([find], Settings(), SearchNetworks(None, line_finder, None)))
-    assert len(find.candidate.peaks) == 1
-    outside = 96 - np.diff(find.candidate.peaks[0].emission_range(96))[0]
+    finish(frequency_denoising([detection], Settings(), SearchNetworks(None, line_finder, None)))
+    assert len(detection.candidate.peaks) == 1
+    outside = 96 - np.diff(detection.candidate.peaks[0].emission_range(96))[0]
     assert outside == pytest.approx(84, abs=3)  # so that the level is as many sigma as it says
-    assert find.candidate.kind == kind
+    assert detection.candidate.kind == kind

@@ -21,8 +21,8 @@ def test_a_line_and_its_continuum_together_have_the_place_where_they_are_surer(l
     candidate = Candidate(1, Box(18, 23, 28, 33), 0.9, kind="both")
     candidate.x, candidate.y, candidate.err_x, candidate.err_y = 30.6, 20.9, 0.52, 0.52
     features = Features(snr_stacked=12.0, snr_own_line=5.0)
-    find = RawDetection(candidate, 20.2, 30.1, 2.0, 2.0, np.ones(8, np.float32), features, WINDOW)
-    place_by_line_and_continuum(find, SimpleNamespace(line_snr=line_snr))
+    detection = RawDetection(candidate, 20.2, 30.1, 2.0, 2.0, np.ones(8, np.float32), features, WINDOW)
+    place_by_line_and_continuum(detection, SimpleNamespace(line_snr=line_snr))
     assert (candidate.x, candidate.y) == place
     assert (candidate.err_x, candidate.err_y) == pytest.approx((error, error))
 

@@ -195,13 +195,13 @@ def test_a_patch_too_large_to_measure_says_so(with_beam):
     cube = with_beam(galaxy(6, 128, 60))
     whole = Window(0, 0, (SIDE // 2, SIDE // 2), (slice(0, SIDE // 2), slice(0, SIDE // 2)), 2)
     for memory, said in ((4.0, False), (0.01, True)):
-        patch = replace(find(128, 60, whole, 1), box=Box(60, 180, 10, 130))
+        patch = replace(detection(128, 60, whole, 1), box=Box(60, 180, 10, 130))
         seen = cutout_of(patch, cube, np.zeros(SHAPE[1:], np.float32), Settings(memory=memory))
         assert (seen is None) == said
         assert any("not measured" in reason for reason in patch.candidate.reasons) == said
 
 
-def find(
+def detection(
     y: float, x: float, window: Window, number: int, logit: float = 0.0, both: float = 10.0, **known
 ) -> RawDetection:
     brightest = known.pop("brightest", both)
@@ -216,22 +216,27 @@ RIGHT = Window(0, 40, (40, 60), (slice(0, 40), slice(10, 60)), 1)
 
 def parts(left: list[RawDetection], right: list[RawDetection]) -> list[Part]:
     nothing = np.zeros((0, 0))
-    return [Part(window, nothing, nothing, nothing, finds, None) for window, finds in ((LEFT, left), (RIGHT, right))]
+    return [
+        Part(window, nothing, nothing, nothing, detections, None)
+        for window, detections in ((LEFT, left), (RIGHT, right))
+    ]
 
 
 def test_one_source_seen_by_both_windows_counts_once_whoever_claims_it():
     for left, right in ((49.2, 48.9), (49.7, 49.8), (49.7, 49.2), (49.2, 49.8)):
-        one = merge_windows(parts([find(20, left, LEFT, 1)], [find(20, right, RIGHT, 1, logit=1.0)]), beam=4.0)
+        one = merge_windows(
+            parts([detection(20, left, LEFT, 1)], [detection(20, right, RIGHT, 1, logit=1.0)]), beam=4.0
+        )
         assert len(one) == 1
 
 
 def test_a_source_that_its_own_window_does_not_see_is_none():
-    assert merge_windows(parts([find(20, 53, LEFT, 1)], []), beam=4.0) == []
+    assert merge_windows(parts([detection(20, 53, LEFT, 1)], []), beam=4.0) == []
 
 
 def test_mentions_of_a_neighbour_follow_its_number():
-    left = [find(20, 10, LEFT, 1), find(20, 53, LEFT, 2)]
-    right = [find(5, 80, RIGHT, 1), find(20, 53.2, RIGHT, 2)]
+    left = [detection(20, 10, LEFT, 1), detection(20, 53, LEFT, 2)]
+    right = [detection(5, 80, RIGHT, 1), detection(20, 53.2, RIGHT, 2)]
     left[0].candidate.decide("line_of_another", ids=(2,), channel=7)
     right[0].candidate.decide("found_by_its_line", ids=(1,), channel=2, distance=3.0)
     a, b, c = merge_windows(parts(left, right), beam=4.0)
@@ -254,10 +259,10 @@ def test_four_windows_at_a_corner_see_one_source():
 
 
 def test_what_a_bright_source_next_door_explains_is_dropped():
-    bright = find(20, 20, LEFT, 1, both=300)
+    bright = detection(20, 20, LEFT, 1, both=300)
     doubtful = {"prob": 0.3, "status": Status.FLAGGED}
-    lobe, source = find(20, 70, RIGHT, 1, both=20, **doubtful), find(30, 80, RIGHT, 2, both=250, **doubtful)
-    sure = find(10, 90, RIGHT, 3, both=20, prob=0.95)
+    lobe, source = detection(20, 70, RIGHT, 1, both=20, **doubtful), detection(30, 80, RIGHT, 2, both=250, **doubtful)
+    sure = detection(10, 90, RIGHT, 3, both=20, prob=0.95)
     drop_sidelobes_across_windows([bright, lobe, source, sure], parts([bright], [lobe, source, sure]), Settings())
     assert [f.candidate.status for f in (bright, lobe, source, sure)] == [
         Status.KEPT,

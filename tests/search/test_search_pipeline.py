@@ -357,13 +357,13 @@ def test_what_has_a_negative_flux_is_no_source():
 )
 def test_what_is_faint_and_alone_in_a_large_field_is_less_likely(side, logits, snr, times):
     window = Window(0, 0, (side, side), (slice(0, side), slice(0, side)), 2)
-    finds = [replace(measured(60, 60, stacked=snr), window=window) for _ in logits]  # four pixels wide
-    odds = np.exp(odds_for_field_area(np.array(logits), finds))
+    detections = [replace(measured(60, 60, stacked=snr), window=window) for _ in logits]  # four pixels wide
+    odds = np.exp(odds_for_field_area(np.array(logits), detections))
     assert odds == pytest.approx(np.exp(logits) / times)
 
 
 def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: float) -> RawDetection:
-    """A find of 3.4 px with such SNRs of stack and own line; the stack of its field spreads by so many sigma."""
+    """A detection of 3.4 px with such SNRs of stack and own line; the stack of its field spreads by so many sigma."""
     features = Features(field_spread=spread, **{f"snr_{name}": value for name, value in snr.items()})
     window = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 2)
     return RawDetection(
@@ -378,8 +378,8 @@ def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: fl
 def test_the_flank_of_a_very_bright_source_is_no_other(times, line, of, a_flank):
     bright = measured(60, 60, stacked=of)
     beside = measured(60, 65, 2, stacked=times * of * np.exp(-0.5 * (5 / 3.4) ** 2), own_line=line)
-    finds = [bright, beside]
-    finish(classify(finds, Settings(), SearchNetworks(None, None, lambda measures: torch.ones(len(measures)) * 3)))
+    detections = [bright, beside]
+    finish(classify(detections, Settings(), SearchNetworks(None, None, lambda measures: torch.ones(len(measures)) * 3)))
     assert (
         ("flank of candidate 1" in beside.candidate.reasons[-1])
         == (beside.candidate.status is Status.DROPPED)
@@ -390,7 +390,7 @@ def test_the_flank_of_a_very_bright_source_is_no_other(times, line, of, a_flank)
 
 def test_of_two_equally_bright_sources_none_is_the_others_flank():
     pair = [measured(60, 60 + x, number, stacked=1000) for number, x in ((1, 0), (2, 1))]
-    assert not any(artefact_kind(find, pair) for find in pair)
+    assert not any(artefact_kind(detection, pair) for detection in pair)
 
 
 def test_what_does_not_stand_out_of_sidelobes_is_none():
@@ -405,15 +405,15 @@ def test_what_does_not_stand_out_of_sidelobes_is_none():
 
 
 def test_the_brightest_line_is_flagged_however_bright_a_continuum_there_is():
-    finds = [
+    detections = [
         measured(60, 60, 1, stacked=8000, own_line=250, brightest=8000),
         measured(20, 20, 2, stacked=1, own_line=40, brightest=8000),
         measured(90, 20, 3, stacked=1, own_line=10, brightest=8000),
     ]
     for logit, continuum in ((-1.0, Status.FLAGGED), (-5.0, Status.DROPPED)):  # 0.27, 0.007
         doubtful = SearchNetworks(None, None, lambda measures, logit=logit: torch.full((len(measures),), logit))
-        finish(classify(finds, Settings(), doubtful))
-        assert [find.candidate.status for find in finds] == [continuum, Status.FLAGGED, Status.DROPPED]
+        finish(classify(detections, Settings(), doubtful))
+        assert [detection.candidate.status for detection in detections] == [continuum, Status.FLAGGED, Status.DROPPED]
 
 
 def test_a_bright_flat_continuum_has_no_line():

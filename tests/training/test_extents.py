@@ -89,7 +89,7 @@ def test_patches_come_encoded_and_weigh_less_where_there_are_many_like_them(tmp_
         measures, facts = file["measures"], file["facts"]
     facts[:, :] = 0
     facts[:, FACTS.index("field")] = [0, 0, 0, 0, 1, 2]
-    facts[5, FACTS.index("kept")] = 1  # a small one of which Judge keeps a find: not asked about
+    facts[5, FACTS.index("kept")] = 1  # a small one of which Judge keeps a detection: not asked about
     np.savez(file_of(tmp_path, "train", 0), measures=measures, facts=facts)
     patches = Patches(tmp_path, "train", 0, augment=False)
     assert patches.weight.tolist() == [0.5, 0.5, 0.5, 0.5, 1.0]

@@ -1,10 +1,9 @@
-"""Whether a cube is a dirty one, whose dirty beam can be estimated from it: one decision for the whole field.
+"""Decision whether a cube is dirty and its dirty beam can be estimated: one decision for the whole field.
 
-Taking estimated sidelobes off a cube that has none, a CLEANed or smoothed one, takes light off its sources.  Two
-independent estimates are compared: what the autocorrelation of the noise has that the header's beam does not, T, and
-what the bright sources show around them that the header's beam does not, D.  In a dirty cube they are the same; in a
-CLEANed one the noise still shows the dirty beam and the sources do not; in a smoothed one the noise's lobe is wider
-than the beam.
+Subtracting estimated sidelobes from a CLEANed or smoothed cube, which has none, would reduce the fluxes of its sources.
+Two independent estimates are compared: T, the autocorrelation of the noise minus the header's beam, and D, the images
+of bright sources minus the header's beam.  In a dirty cube they agree; in a CLEANed cube the noise has the shape of the
+dirty beam but the sources do not; in a smoothed cube the lobe of the noise is wider than the beam.
 """
 
 from __future__ import annotations
@@ -40,34 +39,35 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.search.noise_units import NoiseUnits
 
-# Set on 124 cubes and scored on 94 others: of 136 that have no dirty beam 1 passes, of 70 dirty ones 61 do.
-LOBE = 0.09  # by which the noise's lobe may differ from the header's beam along both axes
-UNLIKE = 0.25  # by which a lobe differs that leaves no doubt: the cube was smoothed
-NARROW = 0.95  # of the header's beam: a narrower lobe is that of weights that flatten the uv plane
-FLATTENINGS = (0.5, 1.0)  # of the noise's spectrum, that are tried for these
-SLOPE = (0.6, 1.4)  # of D on T
-SURE = 4.0  # standard deviations that the slope is over zero
-EXPLAINED = 0.2  # of the power of D beyond the noise's, that T explains at least
-VISIBLE = 0.03  # power of T over that of the noise: less cannot be told, and does no harm
-DOUBT = 0.3  # slope, over which a visible T is worth a warning where the decision is against
-INNER, OUTER = 1.3, 8.0  # beams about the sources, between which D and T are compared
-TOP = 0.4  # of the peak, over which the noise's lobe is fitted
-SHARE = 0.3  # of the brightest source's SNR, that others have to count
+# Chosen on 124 cubes and tested on 94 others: of 136 cubes without a dirty beam 1 passes, of 70 dirty ones 61 do.
+LOBE = 0.09  # maximum relative difference between the lobe of the noise and the header's beam, along both axes
+UNLIKE = 0.25  # relative difference from which the cube has certainly been smoothed
+NARROW = 0.95  # of the header's beam: a narrower lobe is due to weights that flatten the uv plane
+FLATTENINGS = (0.5, 1.0)  # exponents of the noise's power spectrum that are tried in that case
+SLOPE = (0.6, 1.4)  # range of the slope of D on T
+SURE = 4.0  # sigma, minimum significance of the slope
+EXPLAINED = 0.2  # minimum fraction of the power of D, in excess of noise, that T explains
+VISIBLE = 0.03  # minimum power of T over that of the noise; weaker sidelobes cannot be measured and are harmless
+DOUBT = 0.3  # slope above which a visible T is worth a warning if the cube is not classified as dirty
+INNER, OUTER = 1.3, 8.0  # beams from the sources, between which D and T are compared
+TOP = 0.4  # of the peak, above which the lobe of the noise is fitted
+SHARE = 0.3  # of the S/N of the brightest source; fainter sources are not used
 
 
 @dataclass(frozen=True)
 class BeamDecision:
-    """How the dirty beam of a cube was decided on.
+    """The decision on the dirty beam of a cube.
 
     Attributes
     ----------
     beam
-        ``"dirty"``, and then its sidelobes are taken off bright sources, or ``"clean"``.
+        ``"dirty"``: the sidelobes of bright sources are subtracted; or ``"clean"``.
     rule
-        Why: ``"told"`` by the user; ``"given"``, as a PSF; ``"estimated"``, all tests passed; or what spoke against it:
+        Reason: ``"told"``: set by the user; ``"given"``: as a PSF; ``"estimated"``: all tests passed; or the failed
+        test:
         ``"header"``, ``"no beam"``, ``"nothing bright"``, ``"lobe"``, ``"invisible"``, ``"slope"``, ``"unexplained"``.
     values
-        The numbers behind it: ``snr`` of the brightest source, ``lobe`` over the header's beam along both axes,
+        Measured values: ``snr`` of the brightest source, ``lobe`` over the header's beam along both axes,
         ``slope`` and ``err_slope``, ``explained``, ``visible``.
     """
 

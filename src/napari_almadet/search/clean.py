@@ -1,8 +1,8 @@
-"""Bright sources without their sidelobes, so that these are not taken for sources, nor hide any.
+"""Subtraction of the sidelobes of bright sources, which could be mistaken for sources or hide faint ones.
 
-Bright sources are modelled by components, each a spectrum at a place convolved with the dirty beam, and restored
-with the clean beam, as CLEAN (Hogbom 1974) does, but only as deep as sidelobes would show.  Where the subtraction
-makes the image worse, nothing is subtracted.
+As in CLEAN (Hogbom 1974), bright sources are modelled as components, each a spectrum at a position convolved with the
+dirty beam, and restored with the clean beam, but only down to the level at which sidelobes are visible.  If the
+subtraction makes the image worse, nothing is subtracted.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     import torch
 
 
-VISIBLE = 0.7  # SNR that a sidelobe may have
-DEPTH = 0.05  # of the brightest source: fainter ones are hardly told from what the beam's errors leave of it
+VISIBLE = 0.7  # maximum S/N of a sidelobe that is not subtracted; chosen by eye
+DEPTH = 0.05  # of the brightest source; fainter ones cannot be distinguished from errors of its beam; chosen by eye
 CYCLES = 12
 # Power of sources in the differences of channels over that of the noise, over which the beam is estimated again without
 # them: at a hundredth, the estimated lobe is about as much too high on its flanks, and fluxes 1 % too low.
@@ -84,10 +84,10 @@ def without_sidelobes(
     k: int | float = 1,
     evened: Evened | None = None,
 ) -> tuple[NoiseUnits, Sidelobes | None]:
-    """Take the sidelobes of bright sources off a cube.
+    """Subtract the sidelobes of bright sources from a cube.
 
-    In each cycle the brightest places get a spectrum and a size, all of them in the presence of
-    each other, until nothing is left whose sidelobes would show.
+    In each cycle, spectra and sizes of the brightest peaks are fitted simultaneously, until no peak is left whose
+    sidelobes would be visible.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""What decides that a candidate is kept, flagged or dropped: the classifier's probability, then the rules.
+"""Selection rules: what decides that a candidate is kept, flagged or dropped.
 
-The classifier (the network Judge) turns the features of a raw detection into the probability that it is a source.
-Rules stand beside it for artefacts it has not been trained on.
+The classifier (the network Judge) computes the source probability of a raw detection from its features.  Additional
+rules handle artefacts that it was not trained on.
 """
 
 from __future__ import annotations
@@ -34,80 +34,84 @@ if TYPE_CHECKING:
 
 
 def classify(
-    finds: list[RawDetection], settings: Settings, networks: SearchNetworks
+    detections: list[RawDetection], settings: Settings, networks: SearchNetworks
 ) -> Generator[Progress, None, None]:
-    """The source probability of each candidate; those under the threshold are dropped.
+    """Compute the source probability of each candidate, and drop those below the threshold.
 
-    It is Judge's, of extended emission the extent classifier's.  That one is heard too on what Judge keeps nothing of
-    in a smaller patch.
+    It is the output of Judge, or, for extended emission, of the extent classifier.  The latter is also used for smaller
+    patches of which Judge keeps no detection.
     """
-    if not finds:
+    if not detections:
         return
     yield Progress("Classifying candidates", 0, 1)
-    chances = expit(judge_logits(finds, networks))
-    of_extent = extent_chances(finds, networks)
-    patches = np.array([find.box is not None for find in finds]) & np.isfinite(of_extent)
+    chances = expit(judge_logits(detections, networks))
+    of_extent = extent_chances(detections, networks)
+    patches = np.array([detection.box is not None for detection in detections]) & np.isfinite(of_extent)
     chances = np.where(patches, of_extent, chances)
-    bright = very_bright(finds)
-    brightest_line = max(THRESHOLDS.clear_snr, THRESHOLDS.clear_share * max(find.line_snr for find in finds))
-    for find, chance in zip(finds, chances, strict=True):
-        candidate = find.candidate
+    bright = very_bright(detections)
+    brightest_line = max(
+        THRESHOLDS.clear_snr, THRESHOLDS.clear_share * max(detection.line_snr for detection in detections)
+    )
+    for detection, chance in zip(detections, chances, strict=True):
+        candidate = detection.candidate
         candidate.prob = float(chance)
-        heard = 0.0 if bright and not find.box else LEAST_CHANCE  # Judge has learnt of no field with such a source
+        minimum_chance = (
+            0.0 if bright and not detection.box else LEAST_CHANCE
+        )  # Judge was not trained on fields with such a source
         by_threshold: dict[str, Any] = {"prob": candidate.prob, "threshold": settings.threshold}
-        if artefact := artefact_kind(find, bright):
+        if artefact := artefact_kind(detection, bright):
             candidate.decisions.append(artefact)
             candidate.status = Status.DROPPED
         elif chance >= settings.threshold:
             candidate.decide("probable", Status.KEPT, **by_threshold)
-        elif (chance >= LEAST_CHANCE and clearly_emission(find)) or (
-            chance >= heard and find.line_snr >= brightest_line
+        elif (chance >= LEAST_CHANCE and clearly_emission(detection)) or (
+            chance >= minimum_chance and detection.line_snr >= brightest_line
         ):
             candidate.decide("too_bright_for_noise", Status.FLAGGED, **by_threshold)
         else:
             candidate.decide("improbable", Status.DROPPED, **by_threshold)
         if settings.require_line and candidate.status is not Status.DROPPED and not candidate.peaks:
             candidate.decide("no_line_required", Status.DROPPED)
-    keep_small_patches(finds, of_extent, settings)
+    keep_small_patches(detections, of_extent, settings)
     yield Progress("Classifying candidates", 1, 1)
 
 
-def judge_logits(finds: list[RawDetection], networks: SearchNetworks) -> np.ndarray:
-    """Judge's logits (n,) of the finds of one window; they are known to the finds from then on."""
+def judge_logits(detections: list[RawDetection], networks: SearchNetworks) -> np.ndarray:
+    """Judge's logits (n,) for the detections of one window; they are also stored in the detections."""
     import torch
 
     with torch.inference_mode():
-        numbers = torch.from_numpy(encode([find.features for find in finds])).to(networks.device)
-        logits = odds_for_field_area(networks.judge(numbers).cpu().numpy(), finds)
-    for find, value in zip(finds, logits, strict=True):
-        find.judge_logit = float(value)
+        numbers = torch.from_numpy(encode([detection.features for detection in detections])).to(networks.device)
+        logits = odds_for_field_area(networks.judge(numbers).cpu().numpy(), detections)
+    for detection, value in zip(detections, logits, strict=True):
+        detection.judge_logit = float(value)
     return logits
 
 
-def extent_chances(finds: list[RawDetection], networks: SearchNetworks) -> np.ndarray:
-    """The extent classifier's probabilities (n,) of the patches that some finds are or lie in; NaN without one."""
+def extent_chances(detections: list[RawDetection], networks: SearchNetworks) -> np.ndarray:
+    """The extent classifier's probabilities (n,) for the patches of the detections; NaN for those without a patch."""
     import torch
 
-    chances = np.full(len(finds), np.nan)
-    lie = [i for i, find in enumerate(finds) if find.extent is not None]
+    chances = np.full(len(detections), np.nan)
+    lie = [i for i, detection in enumerate(detections) if detection.extent is not None]
     if lie and networks.extent_classifier is not None:
         with torch.inference_mode():
-            numbers = torch.from_numpy(encode_extents([finds[i] for i in lie])).to(networks.device)
+            numbers = torch.from_numpy(encode_extents([detections[i] for i in lie])).to(networks.device)
             chances[lie] = expit(networks.extent_classifier(numbers).cpu().numpy())
     return chances
 
 
-def keep_small_patches(finds: list[RawDetection], chances: np.ndarray, settings: Settings) -> None:
-    """Give the brightest find of a patch of emission that Judge keeps nothing of the patch's probability.
+def keep_small_patches(detections: list[RawDetection], chances: np.ndarray, settings: Settings) -> None:
+    """If Judge keeps no detection of a patch, give the brightest one the probability of the patch.
 
-    It is kept if that reaches the threshold.  ``chances`` are the extent classifier's, (n,).
+    It is kept if this reaches the threshold.  ``chances`` (n,) are those of the extent classifier.
     """
-    for find, group in by_patch([find for find in finds if find.box is None]):
-        candidate = find.candidate
-        chance = float(chances[next(i for i, f in enumerate(finds) if f is find)])
-        beams = find.extent.beams if find.extent else EXTENDED
+    for detection, group in by_patch([detection for detection in detections if detection.box is None]):
+        candidate = detection.candidate
+        chance = float(chances[next(i for i, f in enumerate(detections) if f is detection)])
+        beams = detection.extent.beams if detection.extent else EXTENDED
         lost = all(f.candidate.status is not Status.KEPT for f in group)
-        if beams >= EXTENDED or not lost or not np.isfinite(chance) or baseline_ripple(find.spectrum):
+        if beams >= EXTENDED or not lost or not np.isfinite(chance) or baseline_ripple(detection.spectrum):
             continue
         candidate.prob = chance
         if chance < settings.threshold:
@@ -115,71 +119,73 @@ def keep_small_patches(finds: list[RawDetection], chances: np.ndarray, settings:
             continue
         candidate.decide("extended_source", Status.KEPT, prob=chance, threshold=settings.threshold, beams=beams)
         for part in group:
-            if part is not find:
+            if part is not detection:
                 part.candidate.parent = candidate.id
                 part.candidate.decide("part_of", Status.DROPPED, ids=(candidate.id,))
 
 
-def by_patch(finds: list[RawDetection]) -> list[tuple[RawDetection, list[RawDetection]]]:
-    """Finds in groups that lie in one patch of extended emission, with the brightest of each; none that lie in none."""
+def by_patch(detections: list[RawDetection]) -> list[tuple[RawDetection, list[RawDetection]]]:
+    """Detections grouped by patch of extended emission, with the brightest of each; without those outside patches."""
     groups: dict[int, list[RawDetection]] = {}
-    for find in finds:
-        if find.extent is not None:
-            groups.setdefault(id(find.extent), []).append(find)
+    for detection in detections:
+        if detection.extent is not None:
+            groups.setdefault(id(detection.extent), []).append(detection)
     return [(max(group, key=lambda f: f.features.snr_both), group) for group in groups.values()]
 
 
-def odds_for_field_area(logits: np.ndarray, finds: list[RawDetection]) -> np.ndarray:
-    """Judge's logits (n,) for the finds of one window, for its size.
+def odds_for_field_area(logits: np.ndarray, detections: list[RawDetection]) -> np.ndarray:
+    """Judge's logits (n,) for the detections of one window, corrected for the size of the field.
 
-    Judge has learnt from small fields.  In a larger one noise has more chances to look like a source, and the odds of
-    what may be noise fall as its area grows, unless a second candidate says that it is a field of sources.
+    Judge was trained on small fields.  In a larger field there are more noise peaks, so the odds of candidates that may
+    be noise are divided by the ratio of the areas, unless a second probable candidate shows that the field has sources.
     """
     if np.count_nonzero(expit(logits) >= THRESHOLDS.second_candidate) > 1:
         return logits
-    window, beam = finds[0].window, finds[0].beam
+    window, beam = detections[0].window, detections[0].beam
     fields = max(1.0, np.prod(window.shape) * (window.k / (THRESHOLDS.training_field * beam)) ** 2)
-    faint = np.array([find.features.snr_both < THRESHOLDS.clear_snr for find in finds])
+    faint = np.array([detection.features.snr_both < THRESHOLDS.clear_snr for detection in detections])
     return np.where(faint, logits - np.log(fields), logits)
 
 
-def clearly_emission(find: RawDetection) -> bool:
-    """Whether a find's measures are those of emission, though maybe not of a kind that Judge knows."""
-    return find.features.snr_both >= max(THRESHOLDS.clear_snr, THRESHOLDS.clear_share * find.features.snr_brightest)
+def clearly_emission(detection: RawDetection) -> bool:
+    """Whether a detection is too bright to be noise or a sidelobe, whatever its source probability."""
+    return detection.features.snr_both >= max(
+        THRESHOLDS.clear_snr, THRESHOLDS.clear_share * detection.features.snr_brightest
+    )
 
 
-def artefact_kind(find: RawDetection, bright: list[RawDetection]) -> Decision | None:
-    """Why a raw detection is an artefact of a kind that the classifier was not trained on; None if it is not.
+def artefact_kind(detection: RawDetection, bright: list[RawDetection]) -> Decision | None:
+    """The decision that a raw detection is an artefact of a kind that the classifier was not trained on, or None.
 
-    ``bright`` are the finds whose SNR in the stack is `Thresholds.very_bright` or more.
+    ``bright`` are the detections whose band-averaged S/N is at least `Thresholds.very_bright`.
     """
-    dip = baseline_ripple(find.spectrum)
+    dip = baseline_ripple(detection.spectrum)
     if dip:
-        return Decision("baseline_ripple", {"dip": dip, "prob": find.candidate.prob})
-    if find.box:
+        return Decision("baseline_ripple", {"dip": dip, "prob": detection.candidate.prob})
+    if detection.box:
         return None
-    stack, line = find.features.snr_stacked, find.features.snr_own_line
-    spread = find.features.field_spread
+    stack, line = detection.features.snr_stacked, detection.features.snr_own_line
+    spread = detection.features.field_spread
     if (
         spread > THRESHOLDS.residual_sidelobes
         and stack < THRESHOLDS.above_sidelobes * spread
         and line < THRESHOLDS.clear_snr
     ):
-        return Decision("residual_sidelobes", {"spread": float(spread), "prob": find.candidate.prob})
+        return Decision("residual_sidelobes", {"spread": float(spread), "prob": detection.candidate.prob})
     for other in bright:
-        light = other.features.snr_stacked
-        apart = np.hypot((find.y - other.y) / other.sigma_y, (find.x - other.x) / other.sigma_x)
-        on_flank = stack < min(light, THRESHOLDS.flank * light * np.exp(-0.5 * apart**2))
-        if on_flank and line < max(LINE_SNR, THRESHOLDS.line_on_a_flank * light):
-            return Decision("flank", {"snr": light, "prob": find.candidate.prob}, (other.candidate.id,))
+        brightness = other.features.snr_stacked
+        apart = np.hypot((detection.y - other.y) / other.sigma_y, (detection.x - other.x) / other.sigma_x)
+        on_flank = stack < min(brightness, THRESHOLDS.flank * brightness * np.exp(-0.5 * apart**2))
+        if on_flank and line < max(LINE_SNR, THRESHOLDS.line_on_a_flank * brightness):
+            return Decision("flank", {"snr": brightness, "prob": detection.candidate.prob}, (other.candidate.id,))
     return None
 
 
 def baseline_ripple(spectrum: np.ndarray) -> float:
-    """SNR of the deepest dip of a find's spectrum, if the spectrum is a wave; else 0.
+    """S/N of the deepest dip of a spectrum if it is a baseline ripple, otherwise 0.
 
-    A continuum badly taken off leaves such waves.  Their dips are about as deep as their crests are high, no noise,
-    and more than one.
+    A badly subtracted continuum leaves such ripples.  They have several significant dips, about as deep as the peaks
+    are high.
     """
     known = spectrum[spectrum != 0]
     if not len(known):
@@ -196,67 +202,82 @@ def baseline_ripple(spectrum: np.ndarray) -> float:
     )
 
 
-def drop_sidelobes_across_windows(finds: list[RawDetection], parts: list[Part], settings: Settings) -> None:
-    """Drop what was flagged for being bright in its window, if a source in a window that meets it may explain it.
+def drop_sidelobes_across_windows(detections: list[RawDetection], parts: list[Part], settings: Settings) -> None:
+    """Drop candidates that were flagged as too bright, if they may be sidelobes of a source in an overlapping window.
 
-    Only sidelobes of a window's own sources are taken off, but a dirty beam reaches further.
+    Only sidelobes of sources in the same window have been subtracted, but a dirty beam reaches further.
     """
-    # the same in all finds of a window
-    lights = [(part.window, part.finds[0].features.snr_brightest) for part in parts if part.finds]
-    for find in finds:
-        parted = find.candidate.blended and not find.box  # what is needed beside a neighbour is no sidelobe
-        if find.candidate.status is not Status.FLAGGED or find.candidate.prob >= settings.threshold or parted:
+    # the same in all detections of a window
+    brightest_of_windows = [
+        (part.window, part.detections[0].features.snr_brightest) for part in parts if part.detections
+    ]
+    for detection in detections:
+        needed_by_neighbour = (
+            detection.candidate.blended and not detection.box
+        )  # a second source needed to fit the data is no sidelobe
+        if (
+            detection.candidate.status is not Status.FLAGGED
+            or detection.candidate.prob >= settings.threshold
+            or needed_by_neighbour
+        ):
             continue
-        brightest = max(light for window, light in lights if window.meets(find.window))
-        if find.features.snr_both < THRESHOLDS.clear_share * brightest:
-            find.candidate.decide("sidelobe_of_another_window", Status.DROPPED, snr=brightest)
+        brightest = max(brightness for window, brightness in brightest_of_windows if window.meets(detection.window))
+        if detection.features.snr_both < THRESHOLDS.clear_share * brightest:
+            detection.candidate.decide("sidelobe_of_another_window", Status.DROPPED, snr=brightest)
 
 
-def flag_companions(finds: list[RawDetection], cube: Cube, stacked: np.ndarray, settings: Settings) -> None:
-    """Flag what was dropped beside a brighter, kept source, where two sources fit far better than one.
+def flag_companions(detections: list[RawDetection], cube: Cube, stacked: np.ndarray, settings: Settings) -> None:
+    """Flag a candidate that was dropped next to a brighter kept source, if two sources fit much better than one.
 
-    Its probability is `Thresholds.companion_probability` at least: the fit takes beam and noise for Gaussian, which
-    they are with natural weights only.
+    Its source probability must be at least `Thresholds.companion_probability`, because the fit assumes that beam and
+    noise are Gaussian, which holds only for natural weighting.
     """
-    bright = very_bright(finds)
-    for find in finds:
-        candidate, beam = find.candidate, find.beam
+    bright = very_bright(detections)
+    for detection in detections:
+        candidate, beam = detection.candidate, detection.beam
         lost = (
-            candidate.status is Status.DROPPED and candidate.prob >= THRESHOLDS.companion_probability and not find.box
+            candidate.status is Status.DROPPED
+            and candidate.prob >= THRESHOLDS.companion_probability
+            and not detection.box
         )
-        if not lost or (settings.require_line and not candidate.peaks) or artefact_kind(find, bright):
+        if not lost or (settings.require_line and not candidate.peaks) or artefact_kind(detection, bright):
             continue
         near = [
             f
-            for f in finds
-            if f.candidate.status is not Status.DROPPED and separation(f, find) < THRESHOLDS.companion_neighbours * beam
+            for f in detections
+            if f.candidate.status is not Status.DROPPED
+            and separation(f, detection) < THRESHOLDS.companion_neighbours * beam
         ]
-        first, *others = sorted(near, key=lambda f: separation(f, find)) or [find]
+        first, *others = sorted(near, key=lambda f: separation(f, detection)) or [detection]
         beside = (
-            separation(first, find) < THRESHOLDS.companion_distance * beam
-            and first.features.snr_both > find.features.snr_both
+            separation(first, detection) < THRESHOLDS.companion_distance * beam
+            and first.features.snr_both > detection.features.snr_both
         )
         if first.candidate.status is not Status.KEPT or not beside:
             continue
         cutout = cutout_of(first, cube, stacked, settings)
         if cutout is None:
             continue
-        images = weighted_images(cutout, [expected_spectrum(first), expected_spectrum(find)])
-        one, two, *rest = (deconvolved_blob(f, cutout) for f in (first, find, *others))
+        images = weighted_images(cutout, [expected_spectrum(first), expected_spectrum(detection)])
+        one, two, *rest = (deconvolved_blob(f, cutout) for f in (first, detection, *others))
         if both := two_sources(Likelihood(images, beam), one, two, rest):
             sigma, *places = both
-            (first.y, first.x), (find.y, find.x) = (place + cutout.origin for place in places)
+            (first.y, first.x), (detection.y, detection.x) = (place + cutout.origin for place in places)
             first.candidate.blended = candidate.blended = True
             candidate.decide("two_fit_better", Status.FLAGGED, ids=(first.candidate.id,), sigma=float(sigma))
 
 
-def deconvolved_blob(find: RawDetection, cutout: Cutout) -> Blob:
-    """A find as it is before the beam, in a cutout's pixels."""
-    beam = find.beam * gaussian_fwhm_to_sigma
-    y, x = np.array([find.y, find.x]) - cutout.origin
-    return Blob.round(y, x, np.sqrt(max(find.sigma_y * find.sigma_x - beam**2, 0.0)))
+def deconvolved_blob(detection: RawDetection, cutout: Cutout) -> Blob:
+    """The deconvolved shape of a detection, in pixels of a cutout."""
+    beam = detection.beam * gaussian_fwhm_to_sigma
+    y, x = np.array([detection.y, detection.x]) - cutout.origin
+    return Blob.round(y, x, np.sqrt(max(detection.sigma_y * detection.sigma_x - beam**2, 0.0)))
 
 
-def very_bright(finds: list[RawDetection]) -> list[RawDetection]:
-    """Those of some finds that are so bright that their flanks may be taken for sources."""
-    return [find for find in finds if not find.box and find.features.snr_stacked >= THRESHOLDS.very_bright]
+def very_bright(detections: list[RawDetection]) -> list[RawDetection]:
+    """The detections that are so bright that their flanks may be mistaken for sources."""
+    return [
+        detection
+        for detection in detections
+        if not detection.box and detection.features.snr_stacked >= THRESHOLDS.very_bright
+    ]

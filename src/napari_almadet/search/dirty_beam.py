@@ -37,17 +37,18 @@ if TYPE_CHECKING:
     import torch
 
 
-WIDE = 0.35  # beams: a source wider than that does not show the dirty beam
-OUTSHINES = 300.0  # SNR of a source in all channels together, over which its own image is the best there is of the beam
-POINT = 0.5  # beams: and if it is no wider than that, as far as a round beam tells
-NOISE_FLOOR = 0.01  # by which the noise's autocorrelation may differ from the beam, whose weights need not be natural
-SOURCE_FLOOR = 0.003  # by which a bright source's image may, for what it is not alone
-FLATTENINGS = (0.5, 1.0, 1.5)  # of the noise's spectrum, for weights from about robust 0.5 to uniform ones
-WORTH = 0.97  # of what natural weights leave: less is no chance, and then they are not the weights
-EMPTY = 0.05  # of the highest: where the noise's spectrum is less, few visibilities or none are
-NEAR = 8.0  # beams about bright sources, where their sidelobes show most
-TWIN = 0.5  # of a place's SNR, opposite of it about a brighter one: then it may well be a sidelobe
-PLANES = 128  # of differences are enough: they tell the beam to half a percent of its peak
+# Values without another origin were chosen by eye on simulated dirty cubes.
+WIDE = 0.35  # beams, maximum FWHM of a source from whose image the dirty beam is estimated
+OUTSHINES = 300.0  # S/N of a source in all channels together, above which its image is the best estimate of the beam,
+POINT = 0.5  # beams, if it is not wider than this according to the round-beam fit
+NOISE_FLOOR = 0.01  # of the peak: systematic error of the noise autocorrelation as an estimate of the beam (weights)
+SOURCE_FLOOR = 0.003  # of the peak: the same for the image of a bright source (other sources nearby)
+FLATTENINGS = (0.5, 1.0, 1.5)  # exponents of the noise's power spectrum, for weights from about robust 0.5 to uniform
+WORTH = 0.97  # of the residual with natural weights: a smaller one is significant, and the weights are not natural
+EMPTY = 0.05  # of the maximum: where the power spectrum of the noise is lower, there are few or no visibilities
+NEAR = 8.0  # beams around bright sources, within which residual sidelobes are measured
+TWIN = 0.5  # of the S/N of a peak: if this is present opposite it about a brighter one, it may be a sidelobe
+PLANES = 128  # difference planes used; they give the beam to half a percent of its peak
 
 
 def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Several finds that are one source, and one that is several: extended emission, and blends told by their lines."""
+"""Extended emission, merged into one detection, and blends, separated by their lines."""
 
 from __future__ import annotations
 
@@ -31,84 +31,89 @@ from napari_almadet.search.noise_units import differences
 from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.windows import Window
 
-SMALLEST = 2.5  # beams: a point source of S/N 50 is as large over 5 sigma
-PART = 5.0  # beams, of a part of a patch that has lines of its own
-JUMP = 1.0  # widths of a line, by which it does not move from one pixel to the next in one galaxy
-SURE = 0.5  # chance that Source Finder gives to what it knows
-OUTSTANDING = 0.6  # of a patch's peak: what is as bright and yet nothing Source Finder knows is extended emission
-OVERSHADOWED = 0.05  # of the brightest source: what is fainter may be sidelobes that run into each other
-PLACE_ERRORS = 1.7  # times the width over the SNR: two lines of one source are seen further apart once in fifty times
+# Values without another origin were chosen by eye; no set of cubes has chosen them.
+SMALLEST = 2.5  # beams, minimum area of a patch; derived: a point source of S/N 50 has this area above 5 sigma
+PART = 5.0  # beams, minimum area of a part of a patch with different lines
+JUMP = 1.0  # line widths: within one galaxy the velocity changes by less from one pixel to the next
+SURE = 0.5  # detection score above which Source Finder is certain; derived: more likely a source than not
+OUTSTANDING = 0.6  # of the peak of a patch: if parts as bright as this are not detected with certainty, it is extended
+OVERSHADOWED = 0.05  # of the brightest source: fainter patches may be overlapping sidelobes
+PLACE_ERRORS = 1.7  # times width / SNR: two lines of one source are further apart in one of fifty cases
 
 
-def merge_extended(finds: list[RawDetection], seen: Seen, window: Window, n_channels: int) -> list[RawDetection]:
-    """Make one find of those of a window that lie in one patch of extended emission.
+def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n_channels: int) -> list[RawDetection]:
+    """Merge the detections of a window that lie in the same patch of extended emission.
 
-    Source Finder knows sources of up to three beams.  In a nearby galaxy it sees the brightest places of what is one
-    source; each of the :func:`patches` is taken for one, and its box is the patch's.  Its spectrum is
-    the sum over the patch.  Patches that reach beyond what is the window's own are left to
-    :func:`merge_extended_across_windows`; the
-    finds in a :func:`crowd`, and in what a far brighter source outshines, stay as they are.
+    Source Finder was trained on sources up to three beams wide; in a nearby galaxy it detects only the brightest parts.
+    Each of the :func:`patches` becomes one detection with the box of the patch, and its spectrum is the sum over the
+    patch.  Patches that extend beyond the core of the window are left to :func:`merge_extended_across_windows`.
+    Detections in a :func:`crowd`, and near a far brighter source, are not changed.
 
-    The finds of a patch know its :class:`~napari_almadet.search.raw_detection.Extent`; those of a smaller one too, if
-    Source Finder is sure of none of them.  A patch whose lines jump is :func:`parted_by_lines` first.
+    The detections of a patch know its :class:`~napari_almadet.search.raw_detection.Extent`; those of a smaller one
+    too, if
+    Source Finder is sure of none of them.  A patch whose lines jump is :func:`separated_by_lines` first.
     """
     strength, beam = seen.strength, seen.beam
     least = EXTENDED * BEAM_AREA * beam**2
     found = [(patch, bool(patch.sum() >= least)) for patch, _ in patches(strength, beam, SMALLEST)]
-    found = [(part, large) for patch, large in found for part in (parted_by_lines(patch, seen) if large else [patch])]
+    found = [
+        (part, large) for patch, large in found for part in (separated_by_lines(patch, seen) if large else [patch])
+    ]
     for patch, large in found:
         peak = brightest_place(patch, strength)
-        members = [find for find in finds if in_patch(find, patch, window)]
-        if not members or (crowd(members, strength[peak]) if large else any(sure(find) for find in members)):
+        members = [detection for detection in detections if in_patch(detection, patch, window)]
+        if not members or (crowd(members, strength[peak]) if large else any(sure(detection) for detection in members)):
             continue
         extent = measure_extent(patch, members, seen)
-        for find in members:
-            find.extent = extent
+        for detection in members:
+            detection.extent = extent
         outshone = strength[peak] < OVERSHADOWED * strength.max()
         if not large or reaches_out(patch, window) or outshone:
             continue
         one = as_one(members, patch, strength[peak], window, beam, strength)
         total = spectrum_over(patch, seen)
         one.spectrum = in_own_noise(total, seen.units.channels.cpu().numpy(), n_channels)
-        finds = [f for f in finds if not any(f is member for member in members)] + [one]
-    return finds
+        detections = [f for f in detections if not any(f is member for member in members)] + [one]
+    return detections
 
 
 def merge_extended_across_windows(
-    finds: list[RawDetection], strength: np.ndarray, field: Window, beam: float
+    detections: list[RawDetection], strength: np.ndarray, field: Window, beam: float
 ) -> tuple[list[RawDetection], list]:
-    """The same for the patches of a field that lie in several windows.
+    """Merge the detections in patches of extended emission that span several windows.
 
     Parameters
     ----------
-    finds
+    detections
         Of all windows, each source once.
     strength
-        Of the field, made of what is each window's own.
+        Image of the field, combined from the cores of the windows.
     field
         A window as large as the field.
 
     Returns
     -------
-    finds, patches
-        The finds without those that are in patches, and (find, patch) of each of these: they have no spectrum yet.
+    detections, patches
+        The detections outside patches, and (detection, patch) for each patch; these have no spectrum yet.
     """
     across = []
     for patch, peak in patches(strength, beam):
-        members = [find for find in finds if in_patch(find, patch, field)]
-        if not any(find.box for find in members):
+        members = [detection for detection in detections if in_patch(detection, patch, field)]
+        if not any(detection.box for detection in members):
             if not members or crowd(members, strength[peak]):
                 continue
             across.append((as_one(members, patch, strength[peak], field, beam, strength), patch))
-        gone = [find for find in members if not find.box]  # another window's, of what is known as a patch
-        finds = [f for f in finds if not any(f is member for member in gone)]
-    return finds, across
+        replaced = [
+            detection for detection in members if not detection.box
+        ]  # another window's, of what is known as a patch
+        detections = [f for f in detections if not any(f is member for member in replaced)]
+    return detections, across
 
 
 def patches(strength: np.ndarray, beam: float, least: float = EXTENDED) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
-    """Masks of extended emission, and where it is brightest.
+    """Masks of extended emission, and the positions of their peaks.
 
-    A patch is more than ``least`` beams over 5 sigma, and over a tenth of its own peak.
+    A patch covers more than ``least`` beams above 5 sigma and above a tenth of its peak.
     """
     labels = ndimage.label(strength >= PATCH_SNR, np.ones((3, 3)))[0]
     for number, place in enumerate(ndimage.find_objects(labels), 1):
@@ -123,16 +128,16 @@ def patches(strength: np.ndarray, beam: float, least: float = EXTENDED) -> Itera
 
 
 def brightest_place(patch: np.ndarray, strength: np.ndarray) -> tuple[int, int]:
-    """Where a patch is strongest, (y, x)."""
+    """The position of the peak of a patch, (y, x)."""
     y, x = np.unravel_index(np.argmax(np.where(patch, strength, 0)), strength.shape)
     return int(y), int(x)
 
 
-def parted_by_lines(patch: np.ndarray, seen: Seen) -> list[np.ndarray]:
-    """The parts of a patch between which the best line jumps: galaxies that touch, at velocities of their own.
+def separated_by_lines(patch: np.ndarray, seen: Seen) -> list[np.ndarray]:
+    """The parts of a patch between which the best line jumps in velocity: touching galaxies.
 
-    Within one galaxy the line's channel goes on from pixel to pixel, by less than :data:`JUMP` widths of the wider of
-    two lines.  Parts of :data:`PART` beams and more count; what is left of the patch goes to the nearest.
+    Within one galaxy, the channel of the line changes by less than :data:`JUMP` line widths between neighbouring
+    pixels.  Only parts of at least :data:`PART` beams count; the rest of the patch is assigned to the nearest part.
     """
     area = BEAM_AREA * seen.beam**2
     labels = without_jumps(patch, seen)
@@ -148,7 +153,7 @@ def parted_by_lines(patch: np.ndarray, seen: Seen) -> list[np.ndarray]:
 
 
 def without_jumps(patch: np.ndarray, seen: Seen) -> np.ndarray:
-    """Number of the part that each pixel of a patch belongs to, (ny, nx); parts hang together by their lines."""
+    """Number of the part of each pixel of a patch, (ny, nx); parts are connected in position and velocity."""
     is_line = patch & (seen.line >= PATCH_SNR)
     labels = np.where(patch, 0, -1)
     if not is_line.any():
@@ -175,7 +180,7 @@ def without_jumps(patch: np.ndarray, seen: Seen) -> np.ndarray:
 
 
 def with_unseen(rows: np.ndarray, seen: Seen) -> np.ndarray:
-    """Source Finder's places, and the brightest one of each large patch in which it sees none.
+    """Source Finder's positions, and the peak of each large patch in which it detects nothing.
 
     Parameters
     ----------
@@ -194,28 +199,29 @@ def with_unseen(rows: np.ndarray, seen: Seen) -> np.ndarray:
 
 
 def crowd(members: list[RawDetection], brightest: float) -> bool:
-    """Whether a patch is two sources or more that run into each other, and no extended emission.
+    """Whether a patch consists of two or more overlapping compact sources instead of extended emission.
 
-    Source Finder is then sure of them, and leaves nothing nearly as bright as the patch's peak that it is not sure of.
+    Source Finder then detects them with certainty, and everything nearly as bright as the peak of the patch is among
+    them.
     """
-    strength = [max(find.features.snr_stacked, find.features.snr_line) for find in members]
-    known = [sure(find) for find in members]
+    strength = [max(detection.features.snr_stacked, detection.features.snr_line) for detection in members]
+    known = [sure(detection) for detection in members]
     return sum(known) > 1 and all(s or snr < OUTSTANDING * brightest for s, snr in zip(known, strength, strict=True))
 
 
-def sure(find: RawDetection) -> bool:
-    """Whether Source Finder is sure of a find."""
-    return bool(find.features.detection_logit >= logit(SURE))
+def sure(detection: RawDetection) -> bool:
+    """Whether Source Finder is certain of a detection."""
+    return bool(detection.features.detection_logit >= logit(SURE))
 
 
-def in_patch(find: RawDetection, patch: np.ndarray, window: Window) -> bool:
-    """Whether a find's centre lies in a patch of a window, whose border counts for what is beyond it."""
-    place = zip((find.y, find.x), (window.y, window.x), patch.shape, strict=True)
+def in_patch(detection: RawDetection, patch: np.ndarray, window: Window) -> bool:
+    """Whether the centre of a detection is in a patch of a window; centres outside the window count as at its edge."""
+    place = zip((detection.y, detection.x), (window.y, window.x), patch.shape, strict=True)
     return bool(patch[tuple(min(max(round((c + 0.5) / window.k - 0.5) - first, 0), n - 1) for c, first, n in place)])
 
 
 def reaches_out(patch: np.ndarray, window: Window) -> bool:
-    """Whether a patch touches a border between what is a window's own and a neighbour's."""
+    """Whether a patch touches the edge of the core of a window."""
     inner = tuple(
         slice(own.start + (own.start > 0), own.stop - (own.stop < n))
         for own, n in zip(window.owned, window.shape, strict=True)
@@ -226,7 +232,7 @@ def reaches_out(patch: np.ndarray, window: Window) -> bool:
 def as_one(
     members: list[RawDetection], patch: np.ndarray, brightest: float, window: Window, beam: float, strength: np.ndarray
 ) -> RawDetection:
-    """One find for all members of a patch; its spectrum is still the brightest member's."""
+    """Combine the members of a patch into one detection; its spectrum is still that of the brightest member."""
     k = window.k
     best = max(members, key=lambda f: f.features.snr_both)
     (y0, y1), (x0, x1) = ((int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
@@ -252,81 +258,88 @@ def as_one(
 
 
 def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:
-    """A spectrum of some ``channels`` in units of its noise, as differences of channels tell it; 0 in the others."""
+    """A spectrum in units of its noise, estimated from differences between ``channels``; 0 in other channels."""
     spectrum = np.zeros(n_channels, np.float32)
     spectrum[channels] = total / max(float(robust_std(differences(total))) / np.sqrt(2), 1e-9)
     return spectrum
 
 
-def part_by_lines(find: RawDetection, finds: list[RawDetection], cutout: Cutout) -> RawDetection | None:
-    """Take a source apart whose lines come from different places (paper, step 9).
+def part_by_lines(detection: RawDetection, detections: list[RawDetection], cutout: Cutout) -> RawDetection | None:
+    """Deblend a source whose lines come from different positions (paper, step 9).
 
-    A line that another find nearby has too is that one's.  Each other line is focused on, with the continuum
-    taken off, and its place is the centroid of what is near the candidate.  One that lies further from the
-    first line's place than its noise lets it stray is another source's.
+    A line that a nearby detection also has belongs to that detection.  For every other line, the position is the
+    centroid near the candidate in its continuum-subtracted line-integrated image.  A line whose position differs from
+    that of the first line by more than the noise allows belongs to another source.
 
     Returns
     -------
-    Find or None
-        The other source; the find keeps the rest, and moves to its own line's place.
+    RawDetection or None
+        The other source; the detection keeps the remaining lines, and moves to the position of its first line.
     """
-    candidate = find.candidate
-    if len(candidate.peaks) < 2 or find.box:
+    candidate = detection.candidate
+    if len(candidate.peaks) < 2 or detection.box:
         return None
     planes, n_channels = cutout.planes, len(cutout.planes)
     lines, rms = without_continuum(planes, candidate.peaks), voxel_noise(planes, candidate.peaks)
-    fwhm = gaussian_sigma_to_fwhm * np.sqrt(find.sigma_y * find.sigma_x)
+    fwhm = gaussian_sigma_to_fwhm * np.sqrt(detection.sigma_y * detection.sigma_x)
     first, *rest = candidate.peaks
-    place, snr = place_of(lines, first.emission_range(n_channels), find, cutout.origin, fwhm, rms)
+    place, snr = place_of(lines, first.emission_range(n_channels), detection, cutout.origin, fwhm, rms)
     if snr < LINE_SNR:
         return None
     for peak in rest:
         channels = peak.emission_range(n_channels)
         if overlap(channels, candidate.channels):
             continue
-        whose = next((f for f in finds if f is not find and has_line_near(f, peak, find, 2.5 * fwhm)), None)
+        whose = next(
+            (f for f in detections if f is not detection and has_line_near(f, peak, detection, 2.5 * fwhm)), None
+        )
         if whose:
             candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
             candidate.decide("line_of_another", ids=(whose.candidate.id,), channel=peak.channel)
             continue
-        own, own_snr = place_of(lines, channels, find, cutout.origin, fwhm, rms)
+        own, own_snr = place_of(lines, channels, detection, cutout.origin, fwhm, rms)
         apart = float(np.hypot(own[0] - place[0], own[1] - place[1]))
         if own_snr < LINE_SNR or not max(1.0, PLACE_ERRORS * fwhm / min(snr, own_snr)) < apart < fwhm:
             continue
         candidate.peaks = tuple(p for p in candidate.peaks if p is not peak)
         other = Candidate(
-            max(f.candidate.id for f in finds) + 1, candidate.box, candidate.prob, kind="line", blended=True
+            max(f.candidate.id for f in detections) + 1, candidate.box, candidate.prob, kind="line", blended=True
         )
         other.peaks, other.channels, other.denoised = (peak,), channels, candidate.denoised
         other.decide("found_by_its_line", ids=(candidate.id,), channel=peak.channel, distance=apart)
         candidate.blended = True
         candidate.decide("line_elsewhere", channel=peak.channel, distance=apart)
-        find.y, find.x = place
-        return replace(find, candidate=other, y=own[0], x=own[1])
+        detection.y, detection.x = place
+        return replace(detection, candidate=other, y=own[0], x=own[1])
     return None
 
 
-def has_line_near(other: RawDetection, peak: EmissionPeak, find: RawDetection, distance: float) -> bool:
-    """Whether another find, no further than ``distance`` from this one, shows the same line, and is there to stay."""
-    near = separation(other, find) < distance
+def has_line_near(other: RawDetection, peak: EmissionPeak, detection: RawDetection, distance: float) -> bool:
+    """Whether another kept detection, within ``distance`` of this one, has the same line."""
+    near = separation(other, detection) < distance
     return (
         near and other.candidate.status is not Status.DROPPED and any(peak.same_line(p) for p in other.candidate.peaks)
     )
 
 
 def place_of(
-    lines: np.ndarray, channels: tuple[int, int], find: RawDetection, origin: tuple[int, int], fwhm: float, rms: float
+    lines: np.ndarray,
+    channels: tuple[int, int],
+    detection: RawDetection,
+    origin: tuple[int, int],
+    fwhm: float,
+    rms: float,
 ) -> tuple[tuple[float, float], float]:
-    """Where a line comes from, (y, x) in the cube's pixels, and its SNR there.
+    """Position of a line, (y, x) in pixels of the cube, and its S/N there.
 
-    The peak of the image focused on it, within half a width of the find, then the centroid of what is over half of
-    the peak about it.
+    It is the centroid of the pixels above half of the peak of the line-integrated image, within half a width of the
+    detection.
     """
     image = np.nan_to_num(focus(lines, channels))
     y, x = np.indices(image.shape)
-    about = np.hypot(y + origin[0] - find.y, x + origin[1] - find.x) <= fwhm / 2
+    about = np.hypot(y + origin[0] - detection.y, x + origin[1] - detection.x) <= fwhm / 2
     if not about.any():
-        return (find.y, find.x), 0.0
+        return (detection.y, detection.x), 0.0
     peak = np.unravel_index(np.argmax(np.where(about, image, -np.inf)), image.shape)
     bright = (np.hypot(y - peak[0], x - peak[1]) <= fwhm / 2) & (image > image[peak] / 2)
     weight = np.where(bright, image, 0).astype(float)

@@ -1,6 +1,6 @@
-"""What a patch of extended emission is like as a whole: the measures that the extent classifier decides by.
+"""Properties of a patch of extended emission as a whole: the input of the extent classifier.
 
-All of them are ratios, to the noise, the beam, the band or the field, so that they mean the same in any cube.
+All of them are ratios to the noise, the beam, the band or the field, so that they have the same meaning in any cube.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import torch
 
 PATCH_SNR = 5.0
-EXTENDED = 10.0  # beams of a patch over that S/N, from which it is extended emission
-STEP = 0.5  # beams, over which the channels of neighbouring places are compared
-FAR = 16  # parts of the band: channels so far apart share nothing of a narrow line
-SAMPLE = 4096  # pixels of a patch that tell how channels hang together
+EXTENDED = 10.0  # beams, area of a patch from which it is extended emission; chosen by eye
+STEP = 0.5  # beams, distance of positions whose channels are compared; derived: half the resolution
+FAR = 16  # channels a sixteenth of the band apart have nothing in common in a narrow line; chosen by eye
+SAMPLE = 4096  # pixels of a patch from which the correlation of channels is computed; chosen for speed
 NEIGHBOURS = np.ones((3, 3))
 
 
@@ -131,7 +131,7 @@ def measure_extent(patch: np.ndarray, members: Sequence[RawDetection], seen: See
         edge_share=float((seen.inside[patch] <= seen.beam).mean()),
         peaks=len(members),
         most_likely=max(
-            (find.features.detection_logit for find in members), default=float(seen.answer[0][patch].max())
+            (detection.features.detection_logit for detection in members), default=float(seen.answer[0][patch].max())
         ),
         mean_probability=float((1 / (1 + np.exp(-seen.answer[0][patch]))).mean()),
         dip_inside=float(seen.dip[patch].max()),
@@ -172,7 +172,7 @@ def line_width(seen: Seen) -> np.ndarray:
 
 
 def of_lines(patch: np.ndarray, seen: Seen) -> dict[str, float]:
-    """How the best lines of a patch's places hang together."""
+    """Properties of the best lines across a patch: extent, width, velocity structure."""
     n_channels = len(seen.units.cube)
     channel, width = line_channel(seen), line_width(seen)
     lines = patch & (seen.line >= PATCH_SNR)
@@ -204,7 +204,7 @@ def of_lines(patch: np.ndarray, seen: Seen) -> dict[str, float]:
 
 
 def of_spectrum(patch: np.ndarray, seen: Seen) -> dict[str, float]:
-    """The spectrum summed over a patch, and how its channels hang together."""
+    """Properties of the spectrum summed over a patch, including the correlation of its channels."""
     import torch
 
     flat = seen.units.cube.flatten(1)
@@ -241,7 +241,7 @@ def own_noise(total: np.ndarray) -> np.ndarray:
 
 
 def of_surroundings(patch: np.ndarray, seen: Seen) -> dict[str, float]:
-    """What the field outside of a patch is like, and whether the patch is a sidelobe of its brightest place."""
+    """Properties of the field outside a patch, and whether the patch is a sidelobe of its brightest source."""
     near = ndimage.binary_dilation(patch, NEIGHBOURS, iterations=max(1, round(seen.beam)))
     outside = seen.valid & ~near
     if np.count_nonzero(outside) < 10:

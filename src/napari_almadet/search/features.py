@@ -1,4 +1,4 @@
-"""Steps 4 and 5: Source Finder's centres, the sources' own spectra, and the features they are classified by."""
+"""Steps 4 and 5: positions from Source Finder, spectra of the sources, and the features for the classifier."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ if TYPE_CHECKING:
     import torch
 
 
-ABOUT = 12.0  # beams from a candidate, along each axis, in which the deepest negatives are looked for
-LINE_SNR = 4.5  # that a line has at least
-PARENTS = 3  # brightest candidates, of which another may be a sidelobe
-NO_SIDELOBE = 1.5  # beams from a source, where none of its sidelobes is yet; what is there has its spectrum mixed in
-NEIGHBOURHOOD = 8.0  # beams, in which a brighter neighbour is looked for
-QUIET = 512  # spectra without a source are enough to know the noise of lines to a percent
-FAINT = 4.0  # S/N of the stacked image, under which a place shows no source
-SHARED = 1.1  # times as noisy as in independent channels: less is chance, or of no consequence
-MOST_SHARED = 1.75  # likewise: noise smoothed over three channels has sqrt(3); what is more is emission in the field
-LEAST_SPREAD = 0.5  # of a field's stacked image over its noise; less is no field the networks know
+# The shipped weights of Judge were trained with these values, chosen by eye beforehand: changing one requires
+# retraining.
+ABOUT = 12.0  # beams from a candidate, along each axis, in which the deepest negatives are searched
+LINE_SNR = 4.5  # minimum S/N of a line
+PARENTS = 3  # number of brightest candidates whose sidelobes are considered
+NO_SIDELOBE = 1.5  # beams from a source, within which there are no sidelobes, but spectra are mixed
+NEIGHBOURHOOD = 8.0  # beams, in which a brighter neighbour is searched
+QUIET = 512  # source-free spectra for the noise of lines; derived: its error is then 1 / sqrt(2 x 512) = 3 %
+FAINT = 4.0  # S/N of the stacked image, below which a position has no source
+SHARED = 1.1  # noise relative to independent channels; smaller excesses are insignificant
+MOST_SHARED = 1.75  # the same; noise smoothed over three channels has sqrt(3), and more is due to emission in the field
+LEAST_SPREAD = 0.5  # minimum rms of a stacked image in units of its noise; the training fields have no smaller ones
 SIGMA_TO_FWHM = 2.3548  # to the digits the shipped networks were trained with
-LEAST_CHANCE = 0.1  # of Source Finder; what is less likely is not looked at
-# S/N that the images and the classifier's input are compressed by: arcsinh of the S/N over it.
+LEAST_CHANCE = 0.1  # minimum detection score of Source Finder
+# Scale of the compression of S/N in the images and in the classifier's input: arcsinh(S/N / scale).
 COMPRESSION = 2.0
-PIXELS_TRAINED = 4.0  # a beam, about which the classifier's input is centred
-CHANNELS_TRAINED = 100  # likewise
+PIXELS_TRAINED = 4.0  # per beam; the classifier's input is centred on this value
+CHANNELS_TRAINED = 100  # the same for the number of channels
 N_FEATURES = 21
 N_EXTENT_FEATURES = 42
 BRIGHTEST_EXTENT = 150.0  # S/N of patches over which brighter ones are as bright: few were trained with more
 
 
 def centres(answer: torch.Tensor, valid: torch.Tensor, beam: float, least: float = LEAST_CHANCE) -> np.ndarray:
-    """Places where Source Finder's answer peaks.
+    """Positions of the peaks of Source Finder's output.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ def centres(answer: torch.Tensor, valid: torch.Tensor, beam: float, least: float
     valid
         Where there is data, (ny, nx).
     beam
-        FWHM in pixels: of peaks within a third of it the highest counts.
+        FWHM in pixels; of several peaks within a third of it, only the highest is used.
     least
         Lowest probability.
 
@@ -74,10 +76,10 @@ def centres(answer: torch.Tensor, valid: torch.Tensor, beam: float, least: float
 
 
 def spectra(units: NoiseUnits, rows: np.ndarray, beam: float) -> np.ndarray:
-    """Spectra of sources in units of their noise, each averaged over its source's own extent.
+    """Spectra of sources in units of their noise, each averaged over the extent of its source.
 
-    The noise of a dirty image has the shape of its beam, and then the value in one pixel tells all there is to
-    tell of a point source; of an extended one, the mean weighted with its shape before the beam.
+    If the noise is correlated like the beam, the value of one pixel contains all information on a point source; for an
+    extended source it is the mean weighted with its deconvolved shape.
 
     Parameters
     ----------
@@ -113,10 +115,10 @@ def spectra(units: NoiseUnits, rows: np.ndarray, beam: float) -> np.ndarray:
 
 
 def part_neighbours(rows: np.ndarray, spectra: np.ndarray, beam: float) -> np.ndarray:
-    """Take out of each source's spectrum what its neighbours' main lobes put there.
+    """Remove the contribution of neighbours' main lobes from the spectrum of each source.
 
-    The spectra at the sources' centres are mixtures, source j showing at i as much as its Gaussian
-    has fallen there; the mixture is undone, and the spectra are in units of their noise again.
+    The spectra at the centres of the sources are linear mixtures, in which source j contributes at i according to its
+    Gaussian; the mixture is inverted, and the spectra are again in units of their noise.
 
     Parameters
     ----------
@@ -140,8 +142,8 @@ def own_lines(spectrum: np.ndarray, rms: torch.Tensor, noise: torch.Tensor | Non
     Parameters
     ----------
     noise
-        Spectra without a source, (m, channels), see :func:`quiet_spectra`: where neighbouring channels share their
-        noise, wide lines have more of it.  Default: channels are independent.
+        Source-free spectra, (m, channels), see :func:`quiet_spectra`: if neighbouring channels are correlated, wide
+        lines are noisier.  Default: independent channels.
     """
     import torch
 
@@ -158,7 +160,7 @@ def own_lines(spectrum: np.ndarray, rms: torch.Tensor, noise: torch.Tensor | Non
 
 
 def noise_factor_of_lines(responses: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
-    """By how much lines of each template are noisier than in independent channels: (templates,).
+    """Noise of the response to each template, relative to independent channels: (templates,).
 
     Parameters
     ----------
@@ -189,10 +191,9 @@ def quiet_spectra(units: NoiseUnits) -> torch.Tensor:
 def symmetry_and_correlation(
     rows: np.ndarray, spectra: np.ndarray, strength: np.ndarray, units: NoiseUnits, beam: float
 ) -> np.ndarray:
-    """How much a candidate is like a sidelobe of one of the brightest others.
+    """How similar each candidate is to a sidelobe of one of the brightest others.
 
-    A dirty beam is the same turned by 180 degrees, whatever the weights, and its sidelobes have their
-    source's spectrum.
+    A dirty beam is point-symmetric for any weighting, and sidelobes have the spectrum of their source.
 
     Parameters
     ----------
@@ -206,9 +207,9 @@ def symmetry_and_correlation(
     Returns
     -------
     numpy.ndarray
-        Shape (2, n): the share of a candidate's emission that is seen opposite of it about one at least twice as
-        bright and :data:`NO_SIDELOBE` away, and the correlation of its spectrum with that of such a one; each the
-        highest of :data:`PARENTS` of them, 0 if there is none.
+        Shape (2, n): the fraction of a candidate's emission that is also present at the opposite position about a
+        source at least twice as bright and at least :data:`NO_SIDELOBE` away, and the correlation of its spectrum with
+        that source's; each is the maximum over :data:`PARENTS` sources, 0 if there are none.
     """
     import torch
 
@@ -231,7 +232,7 @@ def symmetry_and_correlation(
 
 
 def lowest_about(images: torch.Tensor, place: tuple[float, float], reach: int) -> tuple[float, float]:
-    """Lowest values of the stack and of the negative line within ``reach`` pixels of a place (y, x) along each axis."""
+    """Minima of the stacked image and of the line maps within ``reach`` pixels of a position (y, x) along each axis."""
     y, x = (slice(max(0, round(float(i)) - reach), round(float(i)) + reach + 1) for i in place)
     stack, line = (float(images[MAPS.index(name)][y, x].min()) for name in ("stack", "negative line"))
     return stack, line
@@ -245,7 +246,7 @@ def measure_features(
     snr_own_line: np.ndarray,
     beam: float,
 ) -> list[Features]:
-    """What each raw detection of a window is classified by; ``line_probability`` is not known yet.
+    """Features of each raw detection of a window; ``line_probability`` is not known yet.
 
     Parameters
     ----------
@@ -303,7 +304,7 @@ def measure_features(
 
 
 def values_at(images: torch.Tensor, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Images (m, ny, nx) interpolated linearly at places: (m, n)."""
+    """Images (m, ny, nx) interpolated linearly at positions: (m, n)."""
     import torch
 
     ny, nx = images.shape[1:]
@@ -314,7 +315,7 @@ def values_at(images: torch.Tensor, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def coverage_at(valid: torch.Tensor, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Share of pixels with data in the 9 x 9 about each place."""
+    """Fraction of pixels with data in the 9 x 9 around each position."""
     import torch
 
     near = torch.nn.functional.avg_pool2d(valid.float()[None, None], 9, stride=1, padding=4)[0, 0].cpu().numpy()
@@ -413,10 +414,10 @@ def encode_extent(extent: Extent, judge_logit: float, line_probability: float) -
     )
 
 
-def encode_extents(finds: Sequence[RawDetection]) -> np.ndarray:
-    """The extent classifier's input for finds with an ``extent``, (n, features) float32.
+def encode_extents(detections: Sequence[RawDetection]) -> np.ndarray:
+    """The extent classifier's input for detections with an ``extent``, (n, features) float32.
 
     Order and scales are those the shipped weights were trained with; nothing else encodes or decodes them.
     """
-    rows = [(f.extent, f.judge_logit, f.features.line_probability) for f in finds if f.extent is not None]
+    rows = [(f.extent, f.judge_logit, f.features.line_probability) for f in detections if f.extent is not None]
     return np.array([encode_extent(*row) for row in rows], np.float32).reshape(-1, N_EXTENT_FEATURES)

@@ -350,14 +350,14 @@ def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> tuple[torch.Tensor,
 
     lines = line_maps(units)
     valid = units.valid.float()
-    said = lines.snr > 3  # without a line, channel and width are random
+    has_line = lines.snr > 3  # without a line, channel and width are random
     images = torch.stack(
         [
             compress(stack_snr(units, lines.correlation)),
             compress(stack_snr(raw, lines.correlation)),
             compress(lines.snr),
-            torch.where(said, lines.channel / len(units.cube), 0),
-            torch.where(said, torch.log2(lines.width.clamp(max=WIDTHS[-1])) / 4, 0),
+            torch.where(has_line, lines.channel / len(units.cube), 0),
+            torch.where(has_line, torch.log2(lines.width.clamp(max=WIDTHS[-1])) / 4, 0),
             compress(lines.negative),
             valid,
             torch.full_like(valid, beam / 4 - 1),

@@ -1,4 +1,4 @@
-"""Steps 5 to 7: the line spectra of raw detections, and the lines that Line Finder sees in them."""
+"""Steps 5 to 7: the spectra of raw detections, and the lines that Line Finder detects in them."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from napari_almadet.settings import Settings
 
 
-LINE_CHANCE = 0.5  # of Line Finder, over which a source is said to show a line
-CONTINUUM_SNR = 4.0  # S/N of the mean outside the line, from which a source has continuum too; set by hand
+LINE_CHANCE = 0.5  # line probability above which a source has a line; derived: it is then more likely than not
+CONTINUUM_SNR = 4.0  # S/N of the mean outside the line, from which a source has continuum; chosen by eye
 
 
 def resolutions(n_channels: int) -> list[int]:
-    """By how many channels spectra are averaged for Line Finder: 1, then 4, 16 ... as long as 64 are left."""
+    """Numbers of channels averaged for Line Finder: 1, 4, 16 ... as long as 64 channels are left."""
     return [4**i for i in range(8) if i == 0 or n_channels // 4**i >= 64]
 
 
 def frequency_denoising(
-    finds: list[RawDetection], settings: Settings, networks: SearchNetworks
+    detections: list[RawDetection], settings: Settings, networks: SearchNetworks
 ) -> Generator[Progress, None, None]:
-    """Frequency denoising (5 - 7): Line Finder's answer to each source's own spectrum, and the lines in it."""
-    if not finds:
+    """Frequency denoising (5 - 7): Line Finder's output for the spectrum of each source, and the lines in it."""
+    if not detections:
         return
-    own = np.stack([find.spectrum for find in finds])
+    own = np.stack([detection.spectrum for detection in detections])
     flat, answer = yield from denoise_own.steps(own, settings, networks)
-    for done, find in enumerate(finds):
-        yield Progress("Detecting emission lines", done, len(finds))
-        candidate = find.candidate
+    for done, detection in enumerate(detections):
+        yield Progress("Detecting emission lines", done, len(detections))
+        candidate = detection.candidate
         candidate.denoised = answer[done]
-        find.features = replace(find.features, line_probability=float(answer[done].max()))
-        set_lines(candidate, flat[done], find.line_snr)
+        detection.features = replace(detection.features, line_probability=float(answer[done].max()))
+        set_lines(candidate, flat[done], detection.line_snr)
         rest = own[done][off_line(candidate.peaks, own.shape[1]) & (own[done] != 0)]
         continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
         candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"
@@ -56,7 +56,7 @@ def frequency_denoising(
 def denoise_own(
     own: np.ndarray, settings: Settings, networks: SearchNetworks
 ) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray]]:
-    """Line Finder's answer to spectra in noise units, looked at with several resolutions.
+    """Line Finder's output for spectra in noise units, at several spectral resolutions.
 
     Parameters
     ----------
@@ -75,15 +75,15 @@ def denoise_own(
     for factor in resolutions(n_channels):
         padded = np.pad(flat, ((0, 0), (0, -n_channels % factor)))
         coarse = padded.reshape(n, -1, factor).sum(axis=2) / np.sqrt(factor)
-        said = yield from predict.steps(
+        coarse_answer = yield from predict.steps(
             networks.line_finder, coarse, "Denoising spectra", settings.batch_size, networks.device
         )
-        answer = np.maximum(answer, np.repeat(said, factor, axis=1)[:, :n_channels])
+        answer = np.maximum(answer, np.repeat(coarse_answer, factor, axis=1)[:, :n_channels])
     return flat, answer
 
 
 def set_lines(candidate: Candidate, flat: np.ndarray, line_snr: float) -> None:
-    """Give a candidate the lines that its ``denoised`` spectrum shows, if Line Finder and the SNR agree that there are.
+    """Set the lines of a candidate from its ``denoised`` spectrum, if both Line Finder and the S/N confirm them.
 
     Parameters
     ----------

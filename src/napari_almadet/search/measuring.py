@@ -28,10 +28,10 @@ ROUNDS = 4  # maximum number of enlargements; derived: 1.6^4 = 6.6 times the fir
 COPIES = 12  # copies of a cutout that the measurement needs in memory
 
 
-def measure_finds(
+def measure_detections(
     cube: Cube,
     chosen: Sequence[RawDetection],
-    finds: Sequence[RawDetection],
+    detections: Sequence[RawDetection],
     noise: Noise,
     stacked: np.ndarray,
     settings: Settings,
@@ -51,25 +51,27 @@ def measure_finds(
     brief
         Measure only positions and fluxes, as for dropped candidates.
     """
-    shapes: dict[int, Shape] = {}  # of what has been measured, by the find's identity, in the cube's pixels
-    order = sorted(chosen, key=lambda find: (find.candidate.status is Status.DROPPED, -find.features.snr_both))
-    for done, find in enumerate(order):
+    shapes: dict[int, Shape] = {}  # of what has been measured, by the detection's identity, in the cube's pixels
+    order = sorted(
+        chosen, key=lambda detection: (detection.candidate.status is Status.DROPPED, -detection.features.snr_both)
+    )
+    for done, detection in enumerate(order):
         yield Progress("Measuring sources", done, len(order))
-        if find.candidate.focused is None:
+        if detection.candidate.focused is None:
             continue  # too large for the memory
-        thorough = not brief and find.candidate.status is not Status.DROPPED
-        kept = [f for f in finds if f is find or f.candidate.status is not Status.DROPPED]
-        made, near, boxed = measured(cube, find, kept, noise, settings, thorough, shapes)
+        thorough = not brief and detection.candidate.status is not Status.DROPPED
+        kept = [f for f in detections if f is detection or f.candidate.status is not Status.DROPPED]
+        made, near, boxed = measured(cube, detection, kept, noise, settings, thorough, shapes)
         if thorough and made.method == "mask":
-            absorb(find, [near[i] for i in made.parts.merged])
-            candidate = find.candidate
-            candidate.edge = at_edge(candidate.box, stacked, find.window.origin, cube.shape[1:])
-        drop_negative(find.candidate, boxed)
+            absorb(detection, [near[i] for i in made.parts.merged])
+            candidate = detection.candidate
+            candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
+        drop_negative(detection.candidate, boxed)
 
 
 def measured(
     cube: Cube,
-    find: RawDetection,
+    detection: RawDetection,
     kept: Sequence[RawDetection],
     noise: Noise,
     settings: Settings,
@@ -81,15 +83,15 @@ def measured(
     Also returns the detections whose centre is in the cutout, and the sum over its box.  Its shape is added to
     ``shapes``, so that its neighbours can be separated from it.
     """
-    beam = find.beam
-    half = int(np.ceil(max(seed_of(find).half + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
+    beam = detection.beam
+    half = int(np.ceil(max(seed_of(detection).half + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
     merge = False
     for _ in range(2 * ROUNDS):
-        cutout = region(cube, find, noise, half, beam)
-        near = [f for f in kept if f is find or inside(f, cutout)]
-        seeds = [seed_of(f) if f is find else as_measured(seed_of(f), shapes.get(id(f))) for f in near]
-        me = next(i for i, f in enumerate(near) if f is find)
-        made = measure_candidate(find.candidate, cube, cutout, seeds, me, beam, merge, thorough)
+        cutout = region(cube, detection, noise, half, beam)
+        near = [f for f in kept if f is detection or inside(f, cutout)]
+        seeds = [seed_of(f) if f is detection else as_measured(seed_of(f), shapes.get(id(f))) for f in near]
+        me = next(i for i, f in enumerate(near) if f is detection)
+        made = measure_candidate(detection.candidate, cube, cutout, seeds, me, beam, merge, thorough)
         larger = int(np.ceil(WIDER * half))
         fits = COPIES * 4 * cube.shape[0] * (2 * larger + 1) ** 2 / 1e9 <= settings.memory
         if thorough and made.method == "mask" and reaches_border(made, cutout, cube) and fits:
@@ -98,25 +100,25 @@ def measured(
             merge = True  # not a sum of separate Gaussians: is it connected with others?
         else:
             break
-    if find.candidate.kind == "both" and made.method != "mask" and is_isolated(find, kept):
-        place_by_line_and_continuum(find, made)
+    if detection.candidate.kind == "both" and made.method != "mask" and is_isolated(detection, kept):
+        place_by_line_and_continuum(detection, made)
     if made.shape is not None and made.method != "mask":
         (y0, x0), shape = cutout.origin, made.shape
-        shapes[id(find)] = Shape(shape.x + x0, shape.y + y0, shape.matrix)
-    return made, near, boxed_flux(find.candidate, cutout, made)
+        shapes[id(detection)] = Shape(shape.x + x0, shape.y + y0, shape.matrix)
+    return made, near, boxed_flux(detection.candidate, cutout, made)
 
 
-def place_by_line_and_continuum(find: RawDetection, made: Measured) -> None:
+def place_by_line_and_continuum(detection: RawDetection, made: Measured) -> None:
     """Set the position of a candidate with line and continuum to where both together are brightest.
 
     The fit weights the image with the line only.  :func:`~napari_almadet.search.positions.best_place` weights it with
     the whole spectrum; the error of a position is inversely proportional to the S/N (Condon 1997), which is then
     higher.
     """
-    candidate, both = find.candidate, find.features.snr_both
+    candidate, both = detection.candidate, detection.features.snr_both
     if not 0 < made.line_snr < both:
         return
-    candidate.x, candidate.y = find.x, find.y
+    candidate.x, candidate.y = detection.x, detection.y
     candidate.err_x *= made.line_snr / both
     candidate.err_y *= made.line_snr / both
 
@@ -126,21 +128,21 @@ def as_measured(seed: Seed, shape: Shape | None) -> Seed:
     return seed if shape is None else replace(seed, x=shape.x, y=shape.y, matrix=shape.matrix)
 
 
-def region(cube: Cube, find: RawDetection, noise: Noise, half: int, beam: float) -> Cutout:
+def region(cube: Cube, detection: RawDetection, noise: Noise, half: int, beam: float) -> Cutout:
     """The cube around a detection, less sidelobes, with its noise; clipped to the field."""
     ny, nx = cube.shape[1:]
-    y, x = round(find.y), round(find.x)
+    y, x = round(detection.y), round(detection.x)
     y0, y1, x0, x1 = max(0, y - half), min(ny, y + half + 1), max(0, x - half), min(nx, x + half + 1)
     planes = cube.read(slice(None), slice(y0, y1), slice(x0, x1))
-    planes = (planes - find.window.sidelobes_in((y0, x0), planes.shape[1:])).astype(np.float32, copy=False)
+    planes = (planes - detection.window.sidelobes_in((y0, x0), planes.shape[1:])).astype(np.float32, copy=False)
     cutout = Cutout(planes, (y0, x0), noise)
     return replace(cutout, level=level_of(cutout, beam))
 
 
-def inside(find: RawDetection, cutout: Cutout) -> bool:
+def inside(detection: RawDetection, cutout: Cutout) -> bool:
     """Whether the centre of a detection is in a cutout."""
     (y0, x0), (ny, nx) = cutout.origin, cutout.planes.shape[1:]
-    return -0.5 <= find.y - y0 < ny - 0.5 and -0.5 <= find.x - x0 < nx - 0.5
+    return -0.5 <= detection.y - y0 < ny - 0.5 and -0.5 <= detection.x - x0 < nx - 0.5
 
 
 def reaches_border(made: Measured, cutout: Cutout, cube: Cube) -> bool:
@@ -155,23 +157,23 @@ def reaches_border(made: Measured, cutout: Cutout, cube: Cube) -> bool:
     )
 
 
-def seed_of(find: RawDetection) -> Seed:
+def seed_of(detection: RawDetection) -> Seed:
     """A detection as input of the measurement."""
-    lines = tuple((peak.centre, peak.fwhm) for peak in find.candidate.peaks)
+    lines = tuple((peak.centre, peak.fwhm) for peak in detection.candidate.peaks)
     return Seed(
-        float(find.x),
-        float(find.y),
-        float(find.sigma_y),
-        float(find.sigma_x),
+        float(detection.x),
+        float(detection.y),
+        float(detection.sigma_y),
+        float(detection.sigma_x),
         lines,
-        find.candidate.channels,
-        find.box is None,
+        detection.candidate.channels,
+        detection.box is None,
     )
 
 
-def absorb(find: RawDetection, parts: Sequence[RawDetection]) -> None:
+def absorb(detection: RawDetection, parts: Sequence[RawDetection]) -> None:
     """Make other detections parts of an object, which is as likely a source as the most likely of them."""
-    candidate = find.candidate
+    candidate = detection.candidate
     for part in parts:
         other = part.candidate
         other.parent = candidate.id

@@ -1,7 +1,7 @@
-"""How what several windows find meets again: each source once, whichever windows see it, and the images of the field.
+"""Merging of the detections of several windows, each source once, and of their images into those of the field.
 
-Where windows overlap, both see a source, and may place it on either side of the border between what is each
-window's own.  What two windows see as one source is told by its place; the one whose own it is counts.
+A source in the overlap of two windows is detected in both.  Detections of the same source are identified by their
+position, and the one from the window whose core contains the source is used.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from napari_almadet.search.beam_decision import BeamDecision
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window
 
-TWINS = 0.5  # beams, within which two windows' nearest finds are one source
+TWINS = 0.5  # beams, within which the nearest detections of two windows are one source
 
 
 @dataclass(frozen=True)
 class NoiseSummary:
-    """What the noise of a window is like.
+    """Properties of the noise of a window.
 
-    ``correlation`` is how much noisier a wide line is than independent channels would make it, ``dips`` the share of
-    values under -5 sigma, which is 3e-7 in Gaussian noise, ``channels`` how many of them have data.  ``decision`` is
-    the one on the dirty beam, where it was made in this window.
+    ``correlation`` is the noise of a wide line relative to independent channels, ``dips`` the fraction of values below
+    -5 sigma (3e-7 in Gaussian noise), ``channels`` the number of channels with data.  ``decision`` is the one on the
+    dirty beam, if it was made in this window.
     """
 
     correlation: float
@@ -35,18 +35,18 @@ class NoiseSummary:
 
 @dataclass(frozen=True)
 class Part:
-    """What a window adds to the field.
+    """The results of one window.
 
-    ``stacked`` is the dirty image in the cube's pixels; ``probability``, Source Finder's, and ``strength``, the higher
-    of the SNRs in the stack and in the best line, are in the window's; all of what is its own.  ``finds`` are
-    those of the whole window.  ``noise`` is None if it has no data.
+    ``stacked`` is the stacked image in pixels of the cube; ``probability`` (from Source Finder) and ``strength`` (the
+    higher of the S/N in the stacked image and in the best line) are in pixels of the window.  All images cover the core
+    of the window only; ``detections`` are those of the whole window.  ``noise`` is None if it has no data.
     """
 
     window: Window
     stacked: np.ndarray
     probability: np.ndarray
     strength: np.ndarray
-    finds: list[RawDetection]
+    detections: list[RawDetection]
     noise: NoiseSummary | None
 
 
@@ -57,7 +57,7 @@ def field_shape(shape: tuple[int, int, int], k: int | float) -> Window:
 
 
 def mosaic_of_windows(parts: list[Part], shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The field's images, each pixel from the window whose own it is: stacked, probability (both ny, nx), strength."""
+    """Images of the field, combined from the cores of the windows: stacked, probability (both ny, nx), strength."""
     field = shape[1:]
     if len(parts) == 1:
         stacked, probability, strength = parts[0].stacked, parts[0].probability, parts[0].strength
@@ -76,16 +76,17 @@ def mosaic_of_windows(parts: list[Part], shape: tuple[int, int, int]) -> tuple[n
 
 
 def in_pixels(image: np.ndarray, k: int | float, field: tuple[int, int]) -> np.ndarray:
-    """An image at the windows' resolution in the pixels of a cube whose field is (ny, nx)."""
+    """An image at the resolution of the windows, resampled to the pixels of a cube whose field is (ny, nx)."""
     if k < 1:
         return image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).max(axis=(1, 3))
     return np.repeat(np.repeat(image, int(k), axis=0), int(k), axis=1)[: field[0], : field[1]]
 
 
 def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
-    """The finds of all windows, each source once, numbered anew where there are several windows.
+    """The detections of all windows, each source once, numbered anew where there are several windows.
 
-    Two windows' finds are twins if each is the other's nearest, within :data:`TWINS` beams.  Of those that are one
+    Detections of two windows are twins if each is the other's nearest, within :data:`TWINS` beams.  Of those that are
+    one
     source the window counts whose own it is, and the most likely one where both or none say so.  What has no
     twin is taken from the window whose own it is.
 
@@ -95,19 +96,19 @@ def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
         FWHM in the cube's pixels.
     """
     if len(parts) == 1:
-        return parts[0].finds
+        return parts[0].detections
     from scipy.spatial import cKDTree
 
-    finds = [find for part in parts for find in part.finds]
-    if not finds:
+    detections = [detection for part in parts for detection in part.detections]
+    if not detections:
         return []
-    of_window = np.repeat(np.arange(len(parts)), [len(part.finds) for part in parts])
-    places = np.array([(find.y, find.x) for find in finds])
+    of_window = np.repeat(np.arange(len(parts)), [len(part.detections) for part in parts])
+    places = np.array([(detection.y, detection.x) for detection in detections])
     source = one_source(places, of_window, TWINS * beam)
-    mine = np.array([find.window.owns(find.y, find.x) for find in finds])
+    mine = np.array([detection.window.owns(detection.y, detection.x) for detection in detections])
     margin = TWINS * beam / parts[0].window.k
-    near = np.array([find.window.owns(find.y, find.x, margin) for find in finds])
-    logit = np.array([find.features.detection_logit for find in finds])
+    near = np.array([detection.window.owns(detection.y, detection.x, margin) for detection in detections])
+    logit = np.array([detection.features.detection_logit for detection in detections])
     kept = []
     for number in range(source.max() + 1):
         group = np.flatnonzero(source == number)
@@ -120,20 +121,20 @@ def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
     nearest = cKDTree(places[kept]).query(places)[1] + 1
     numbers = [new.get(int(s), int(n)) for s, n in zip(source, nearest, strict=True)]
     called: dict[int, dict[int, int]] = {}  # by window, the new ids by the old ones
-    for w, find, n in zip(of_window, finds, numbers, strict=True):
-        called.setdefault(int(w), {})[find.candidate.id] = n
+    for w, detection, n in zip(of_window, detections, numbers, strict=True):
+        called.setdefault(int(w), {})[detection.candidate.id] = n
     for i in kept:
-        renumber(finds[i], called[int(of_window[i])].__getitem__)
-    return [finds[i] for i in kept]
+        renumber(detections[i], called[int(of_window[i])].__getitem__)
+    return [detections[i] for i in kept]
 
 
 def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.ndarray:
-    """Number of the source that each find is: twins of two windows, and twins' twins, are one.
+    """Number of the source that each detection is: twins of two windows, and twins' twins, are one.
 
     Parameters
     ----------
     places
-        (y, x) of the finds, shape (n, 2).
+        (y, x) of the detections, shape (n, 2).
     of_window
         Number of each one's window, shape (n,).
     reach
@@ -146,7 +147,7 @@ def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.nd
     pairs = cKDTree(places).query_pairs(reach, output_type="ndarray")
     pairs = pairs[of_window[pairs[:, 0]] != of_window[pairs[:, 1]]]
     distance = np.linalg.norm(places[pairs[:, 0]] - places[pairs[:, 1]], axis=1)
-    nearest: dict[tuple[int, int], int] = {}  # by find and other window
+    nearest: dict[tuple[int, int], int] = {}  # by detection and other window
     for a, b in pairs[np.argsort(distance, kind="stable")].tolist():
         nearest.setdefault((a, int(of_window[b])), b)
         nearest.setdefault((b, int(of_window[a])), a)
@@ -158,9 +159,9 @@ def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.nd
     return connected_components(graph, directed=False)[1]
 
 
-def renumber(find: RawDetection, called: Callable[[int], int]) -> None:
+def renumber(detection: RawDetection, called: Callable[[int], int]) -> None:
     """Give a raw detection's candidate, and its decisions, the ids that ``called`` makes of the old ones."""
-    candidate = find.candidate
+    candidate = detection.candidate
     candidate.id = called(candidate.id)
     candidate.parent = called(candidate.parent) if candidate.parent else 0
     candidate.decisions = [decision.renumbered(called) for decision in candidate.decisions]

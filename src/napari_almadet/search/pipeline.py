@@ -1,10 +1,10 @@
 """The preset ``almadet`` on one page: the paper's ten steps, each in units of the noise.
 
-The blocks and their order are the paper's, as in :mod:`napari_almadet.paper.pipeline`; what differs and why is in
-``docs/architecture.md``.  Step 1 makes, beside the stacked image, maps of the best matched line filter at each place;
-steps 2 to 4 leave positions and sizes to Source Finder; steps 5 to 7 ask Line Finder about each source's own spectrum;
-steps 8 to 10 focus and measure, without the sidelobes of bright sources; the classifier combines all features into
-one source probability.
+The blocks and their order are those of the paper, as in :mod:`napari_almadet.paper.pipeline`; ``docs/architecture.md``
+explains the differences.  Step 1 makes, in addition to the stacked image, maps of the best matched line filter at each
+position; in steps 2 to 4 Source Finder gives positions and sizes; in steps 5 to 7 Line Finder processes the spectrum of
+each source; steps 8 to 10 make line-integrated images and measure, after subtraction of the sidelobes of bright
+sources; the classifier combines all features into one source probability.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from napari_almadet.search.extent import Seen
 from napari_almadet.search.features import centres, measure_features, own_lines, part_neighbours, quiet_spectra, spectra
 from napari_almadet.search.line_maps import WIDEST, maps
 from napari_almadet.search.lines import frequency_denoising, resolutions
-from napari_almadet.search.measuring import measure_finds
+from napari_almadet.search.measuring import measure_detections
 from napari_almadet.search.merge import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
 from napari_almadet.search.networks import load_once
 from napari_almadet.search.noise_units import binning, in_noise_units, resample
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 
 def dirty_beam(path: str, cube: Cube) -> np.ndarray:
-    """The dirty beam in a file, which is read once for all windows of a cube, and again if it has changed."""
+    """The dirty beam in a file; it is read once for all windows of a cube, and again if the file has changed."""
     file = split_address(path)[0]
     return _read_psf(path, file.stat().st_mtime_ns if file.exists() else 0, cube)
 
@@ -80,10 +80,10 @@ def _read_psf(path: str, changed: int, cube: Cube) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search finds in a cube: images of the field (ny, nx), all candidates, the dropped too.
+    """The result of a search: images of the field (ny, nx) and all candidates, including dropped ones.
 
-    ``warnings`` say what about the cube the networks have not learnt, ``scales`` how it was brought to what they have:
-    plain values by name.
+    ``warnings`` list properties of the cube outside the range of the training data; ``scales`` are plain values that
+    describe how the cube was rescaled for the networks.
     """
 
     stacked: np.ndarray
@@ -107,11 +107,11 @@ def search_steps(
     Parameters
     ----------
     networks
-        None: each process loads those the settings name.
+        None: each process loads those given in the settings.
     client
         Of the cluster; None: this process.
     negated
-        Search the cube with its sign turned, see :mod:`napari_almadet.search.reliability`.
+        Search the inverted cube, see :mod:`napari_almadet.search.reliability`.
     """
     there = scatter(cube, client)
     (fwhm,) = yield from each(beam_fwhm, [there], stage="Reading the beam", client=client)
@@ -141,11 +141,11 @@ def search_steps(
     _read_psf.cache_clear()  # it holds on to the cube
     stacked, probability, strength = mosaic_of_windows(parts, cube.shape)
     probability[np.isnan(stacked)] = np.nan
-    finds = merge_windows(parts, fwhm)
+    detections = merge_windows(parts, fwhm)
     if len(parts) > 1:
-        drop_sidelobes_across_windows(finds, parts, settings)
-        finds, across = merge_extended_across_windows(finds, strength, field_shape(cube.shape, k), fwhm / k)
-        finds += yield from each(
+        drop_sidelobes_across_windows(detections, parts, settings)
+        detections, across = merge_extended_across_windows(detections, strength, field_shape(cube.shape, k), fwhm / k)
+        detections += yield from each(
             search_patch,
             across,
             there,
@@ -156,20 +156,20 @@ def search_steps(
             stage="Measuring extended emission",
             client=client,
         )
-    used = {find.candidate.id for find in finds}
-    for find in finds:
-        if not find.candidate.id:
-            find.candidate.id = max(used) + 1
-            used.add(find.candidate.id)
-    said = out_of_distribution(cube, fwhm, k, [part.noise for part in parts if part.noise])
-    said += [may_be_dirty(decision)] if decision.doubtful else []
-    candidates = [find.candidate for find in finds]
-    return Found(stacked, probability, candidates, said, scales(cube, fwhm, k, len(parts)), decision, noise)
+    used = {detection.candidate.id for detection in detections}
+    for detection in detections:
+        if not detection.candidate.id:
+            detection.candidate.id = max(used) + 1
+            used.add(detection.candidate.id)
+    warnings = out_of_distribution(cube, fwhm, k, [part.noise for part in parts if part.noise])
+    warnings += [may_be_dirty(decision)] if decision.doubtful else []
+    candidates = [detection.candidate for detection in detections]
+    return Found(stacked, probability, candidates, warnings, scales(cube, fwhm, k, len(parts)), decision, noise)
 
 
 @in_steps
 def decide_window(window: Window, cube: Cube, beam: float) -> Generator[Progress, None, BeamDecision]:
-    """Whether what a window shows is a dirty cube."""
+    """Decide from one window whether the cube is dirty."""
     import torch
 
     planes, _ = yield from read_averaged(cube, window)
@@ -193,7 +193,7 @@ def search_part(
     noise: Noise | None = None,
     decision: BeamDecision | None = None,
 ) -> Generator[Progress, None, Part]:
-    """Find the sources of one window, with all that is measured of them.
+    """Detect and measure the sources of one window.
 
     Parameters
     ----------
@@ -202,27 +202,27 @@ def search_part(
     noise
         Of the cube; default: it is measured first.
     decision
-        On the dirty beam; default: it is made in this window.
+        On the dirty beam; default: it is made from this window.
     """
     networks = networks or load_once(settings)
     noise = noise or (yield from noise_of.steps(cube, beam * window.k))
     cube = negative(cube) if negated else cube
-    images, finds, summary, stacked = yield from source_detection(
+    images, detections, summary, stacked = yield from source_detection(
         cube, window, beam, settings, networks, negated, decision
     )
-    yield from frequency_denoising(finds, settings, networks)
-    yield from classify(finds, settings, networks)
-    near = [find for find in finds if window.owns(find.y, find.x, TWINS * beam)]
-    count = len(finds)
-    yield from source_spectral_focusing(cube, near, finds, stacked, settings)
-    near += finds[count:]  # separated by their lines
-    yield from measure_finds(cube, near, finds, noise, stacked, settings, brief=negated)  # (10)
-    for find in finds:
-        find.window = window  # without its sidelobes, which are large
+    yield from frequency_denoising(detections, settings, networks)
+    yield from classify(detections, settings, networks)
+    near = [detection for detection in detections if window.owns(detection.y, detection.x, TWINS * beam)]
+    count = len(detections)
+    yield from source_spectral_focusing(cube, near, detections, stacked, settings)
+    near += detections[count:]  # separated by their lines
+    yield from measure_detections(cube, near, detections, noise, stacked, settings, brief=negated)  # (10)
+    for detection in detections:
+        detection.window = window  # without its sidelobes, which are large
     (y, x), (own_y, own_x) = window.origin, window.owned_pixels(cube.shape[1:])
     own = stacked[own_y.start - y : own_y.stop - y, own_x.start - x : own_x.stop - x]
     probability, strength = images[:, *window.owned]
-    return Part(window, own, probability, strength, finds, summary)
+    return Part(window, own, probability, strength, detections, summary)
 
 
 def source_detection(
@@ -234,21 +234,23 @@ def source_detection(
     negated: bool = False,
     decision: BeamDecision | None = None,
 ) -> Generator[Progress, None, tuple[np.ndarray, list[RawDetection], NoiseSummary | None, np.ndarray]]:
-    """2D source detection (1 - 4): maps in noise units, Source Finder's answer, and the places where it peaks.
+    """2D source detection (1 - 4): maps in noise units, Source Finder's output, and the positions of its peaks.
 
-    Returns what :func:`search_window` does, and the dirty image of the window.
+    Returns the same as :func:`search_window`, and the stacked image of the window.
     """
     psf = dirty_beam(settings.psf_path, cube) if settings.psf_path else None
     header_beam = header_beam_in(cube, window.k)
     planes, stacked = yield from read_averaged(cube, window)
     yield Progress("Detecting sources", 0, 1)
     profile = noise_profile(cube, window)
-    images, finds, noise = search_window(planes, window, beam, networks, psf, profile, negated, decision, header_beam)
+    images, detections, noise = search_window(
+        planes, window, beam, networks, psf, profile, negated, decision, header_beam
+    )
     del planes
-    for number, find in enumerate(finds, 1):
-        find.candidate.id = number
+    for number, detection in enumerate(detections, 1):
+        detection.candidate.id = number
     yield Progress("Detecting sources", 1, 1)
-    return images, finds, noise, stacked
+    return images, detections, noise, stacked
 
 
 @in_steps
@@ -260,35 +262,35 @@ def search_patch(
     negated: bool = False,
     noise: Noise | None = None,
 ) -> Generator[Progress, None, RawDetection]:
-    """The rest of the way for a patch of extended emission that lies in several windows, a find and its mask.
+    """The remaining steps for a patch of extended emission that spans several windows, a detection and its mask.
 
-    Its spectrum is the sum over the patch in the cube as it is.
+    Its spectrum is the sum over the patch in the cube as it is in the file.
     """
-    find, patch = found
+    detection, patch = found
     networks = networks or load_once(settings)
     cube = negative(cube) if negated else cube
     y, x = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
     shape = (y.stop - y.start, x.stop - x.start)
-    find.window = Window(y.start, x.start, shape, (slice(0, shape[0]), slice(0, shape[1])), find.window.k)
+    detection.window = Window(y.start, x.start, shape, (slice(0, shape[0]), slice(0, shape[1])), detection.window.k)
     total, known = np.zeros(cube.shape[0]), np.zeros(cube.shape[0], bool)
     stacking = Stacking(cube.shape[0])
-    for block, part in read_blocks(cube, find.window):
-        values = resample(part, find.window.k)[:, patch[y, x]]
+    for block, part in read_blocks(cube, detection.window):
+        values = resample(part, detection.window.k)[:, patch[y, x]]
         total[block], known[block] = np.nansum(values, axis=1), np.isfinite(values).any(axis=1)
         stacking.add(part)
         yield Progress("Reading the cube", block.stop, cube.shape[0])
-    find.spectrum = in_own_noise(total[known], known, cube.shape[0])
-    yield from frequency_denoising([find], settings, networks)
-    yield from classify([find], settings, networks)
+    detection.spectrum = in_own_noise(total[known], known, cube.shape[0])
+    yield from frequency_denoising([detection], settings, networks)
+    yield from classify([detection], settings, networks)
     stacked = stacking.image()
-    yield from source_spectral_focusing(cube, [find], [find], stacked, settings)
-    noise = noise or (yield from noise_of.steps(cube, find.beam))
-    yield from measure_finds(cube, [find], [find], noise, stacked, settings, brief=negated)
-    return find
+    yield from source_spectral_focusing(cube, [detection], [detection], stacked, settings)
+    noise = noise or (yield from noise_of.steps(cube, detection.beam))
+    yield from measure_detections(cube, [detection], [detection], noise, stacked, settings, brief=negated)
+    return detection
 
 
 def scales(cube: Cube, fwhm: float, k: int | float, n_windows: int) -> dict[str, Any]:
-    """How a cube was brought to what the networks know: plain values, written into the result's provenance."""
+    """How a cube was rescaled for the networks: plain values, written into the provenance of the result."""
     n_channels = cube.shape[0]
     return {
         "beam": round(fwhm, 3),  # pixels
@@ -319,19 +321,19 @@ def search_window(
     profile
         As :func:`~napari_almadet.search.windows.noise_profile` gives it.
     negated
-        Whether the sign was turned: bright sources, for their sidelobes, are then looked for where it is negative.
+        Whether the cube is inverted: bright sources, whose sidelobes are subtracted, are then negative.
     decision
         On the dirty beam.  Default: made here, by the header's beam.
     header_beam
-        Covariance of the header's beam along x and y in the window's pixels², (2, 2); where neither is given, sidelobes
-        are taken off as of a dirty cube, with a round beam.
+        Covariance of the header's beam along x and y in pixels² of the window, (2, 2).  Without it and without a
+        decision, sidelobes are subtracted as for a dirty cube, with a round beam.
 
     Returns
     -------
     images
-        Source Finder's probability, and the higher of the SNRs in the stack and in the best line: (2, ny, nx).
-    finds
-        All sources in it, also those beyond what is its own.
+        Source Finder's probability, and the higher of the S/N in the stacked image and in the best line: (2, ny, nx).
+    detections
+        All detections in the window, including those outside its core.
     noise
         None if it has no data.
     """
@@ -376,7 +378,7 @@ def search_window(
         window = replace(
             window, sidelobes=sidelobes.images.cpu().numpy(), spectra=in_unit, rms_map=units.rms_map.cpu().numpy()
         )
-    finds = []
+    detections = []
     for row, spectrum, measured in zip(rows, own, features, strict=True):
         chance = float(1 / (1 + np.exp(-row[0])))
         whole = np.zeros(n_channels, np.float32)
@@ -384,40 +386,44 @@ def search_window(
         y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
         candidate = Candidate(0, Box(0, 0, 0, 0), chance)
         candidate.decide("found", snr_stacked=measured.snr_stacked, snr_line=measured.snr_own_line, score=chance)
-        finds.append(RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, measured, window))
-    finds = merge_extended(finds, looked_at, window, n_channels)
+        detections.append(RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, measured, window))
+    detections = merge_extended(detections, looked_at, window, n_channels)
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
     noise = NoiseSummary(correlation, dips, len(channels), decision)
     probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()
-    return np.stack([probability, looked_at.strength]), finds, noise
+    return np.stack([probability, looked_at.strength]), detections, noise
 
 
 def source_spectral_focusing(
-    cube: Cube, chosen: list[RawDetection], finds: list[RawDetection], stacked: np.ndarray, settings: Settings
+    cube: Cube, chosen: list[RawDetection], detections: list[RawDetection], stacked: np.ndarray, settings: Settings
 ) -> Generator[Progress, None, None]:
-    """Source spectral focusing (8 and 9): box, focused image and SNRs of each of the chosen finds.
+    """Source spectral focusing (8 and 9): box, line-integrated image and S/N of each chosen detection.
 
-    Sources that lie so close that only their lines tell them apart join ``finds``, which are the finds of
-    the window with its dirty image ``stacked``.
+    Sources so close together that only their lines distinguish them are added to ``detections``, the detections of the
+    window with its stacked image ``stacked``.
     """
     flag_companions(chosen, cube, stacked, settings)  # (9)
-    for done, find in enumerate(chosen):
+    for done, detection in enumerate(chosen):
         yield Progress("Making line-integrated images", done, len(chosen))
-        cutout = cutout_of(find, cube, stacked, settings)
+        cutout = cutout_of(detection, cube, stacked, settings)
         if cutout is None:
             continue
         other = None
-        if find.candidate.status is not Status.DROPPED:
-            other = part_by_lines(find, finds, cutout)  # (9)
+        if detection.candidate.status is not Status.DROPPED:
+            other = part_by_lines(detection, detections, cutout)  # (9)
         if other:
-            finds.append(other)
+            detections.append(other)
             if (others := cutout_of(other, cube, stacked, settings)) is not None:
                 focus_on(other, others, settings)
-            cutout = cutout_of(find, cube, stacked, settings)
-        elif find.candidate.status is not Status.DROPPED and not find.box and is_isolated(find, finds):
-            find.y, find.x = best_place(find, cutout)
-            find.candidate.box = gaussian_box(find, cube.shape[1:])
-            if not cutout.holds(find.candidate.box):
-                cutout = cutout_of(find, cube, stacked, settings)
+            cutout = cutout_of(detection, cube, stacked, settings)
+        elif (
+            detection.candidate.status is not Status.DROPPED
+            and not detection.box
+            and is_isolated(detection, detections)
+        ):
+            detection.y, detection.x = best_place(detection, cutout)
+            detection.candidate.box = gaussian_box(detection, cube.shape[1:])
+            if not cutout.holds(detection.candidate.box):
+                cutout = cutout_of(detection, cube, stacked, settings)
         if cutout is not None:
-            focus_on(find, cutout, settings)
+            focus_on(detection, cutout, settings)

@@ -37,14 +37,14 @@ RECENTRE = 0.3  # beams by which a position may move: well below the resolution;
 CUTOUT_COPIES = 6  # copies of a cutout that this step needs in memory
 
 
-def is_isolated(find: RawDetection, finds: Sequence[RawDetection]) -> bool:
+def is_isolated(detection: RawDetection, detections: Sequence[RawDetection]) -> bool:
     """Whether no other kept detection is within :data:`ALONE` beams."""
-    reach = ALONE * find.beam
-    others = (other for other in finds if other is not find and other.candidate.status is not Status.DROPPED)
-    return all(separation(other, find) > reach for other in others)
+    reach = ALONE * detection.beam
+    others = (other for other in detections if other is not detection and other.candidate.status is not Status.DROPPED)
+    return all(separation(other, detection) > reach for other in others)
 
 
-def best_place(find: RawDetection, cutout: Cutout) -> tuple[float, float]:
+def best_place(detection: RawDetection, cutout: Cutout) -> tuple[float, float]:
     """The position (y, x) at which the spectrum and extent of a source fit best.
 
     If the noise is correlated like the beam, the maximum-likelihood position is the maximum of the sum over channels
@@ -52,17 +52,19 @@ def best_place(find: RawDetection, cutout: Cutout) -> tuple[float, float]:
     Source Finder, which is kept if there is no such maximum.
     """
     planes, noise = over_noise(cutout.planes)
-    image = np.tensordot(expected_spectrum(find) / noise, planes, axes=1)
-    beam = find.beam
-    extent = np.sqrt(np.maximum(np.square([find.sigma_y, find.sigma_x]) - (beam * gaussian_fwhm_to_sigma) ** 2, 0))
+    image = np.tensordot(expected_spectrum(detection) / noise, planes, axes=1)
+    beam = detection.beam
+    extent = np.sqrt(
+        np.maximum(np.square([detection.sigma_y, detection.sigma_x]) - (beam * gaussian_fwhm_to_sigma) ** 2, 0)
+    )
     reach = RECENTRE * beam
     steps = np.linspace(-reach, reach, 2 * round(40 * RECENTRE) + 1)
-    place = np.array([find.y, find.x]) - cutout.origin
+    place = np.array([detection.y, detection.x]) - cutout.origin
     grid = np.meshgrid(place[0] + steps, place[1] + steps, indexing="ij")
     values = ndimage.map_coordinates(ndimage.gaussian_filter(image, extent, mode="nearest"), grid, order=3)
     y, x = np.unravel_index(values.argmax(), values.shape)
     if {0, len(steps) - 1} & {y, x}:
-        return find.y, find.x
+        return detection.y, detection.x
     move = (steps[i] + vertex(line) * (steps[1] - steps[0]) for i, line in ((y, values[:, x]), (x, values[y])))
     return tuple(place + cutout.origin + list(move))
 
@@ -73,44 +75,44 @@ def vertex(values: np.ndarray) -> float:
     return 0.5 * (before - after) / (before - 2 * highest + after)
 
 
-def expected_spectrum(find: RawDetection) -> np.ndarray:
+def expected_spectrum(detection: RawDetection) -> np.ndarray:
     """Noise-free model spectrum (channels,) of a detection: continuum and lines, or flat."""
-    spectrum, peaks = find.spectrum, find.candidate.peaks
-    known, channel = spectrum != 0, np.arange(len(find.spectrum))
+    spectrum, peaks = detection.spectrum, detection.candidate.peaks
+    known, channel = spectrum != 0, np.arange(len(detection.spectrum))
     rest = known & off_line(peaks, len(spectrum))
-    level = spectrum[rest].mean() if find.candidate.kind != "line" and rest.any() else 0.0
+    level = spectrum[rest].mean() if detection.candidate.kind != "line" and rest.any() else 0.0
     lines = [np.exp(-0.5 * ((channel - p.centre) / (p.fwhm * gaussian_fwhm_to_sigma)) ** 2) for p in peaks]
     heights = [line[known] @ (spectrum[known] - level) / (line[known] @ line[known]) for line in lines]
     expected = level + sum((h * line for h, line in zip(heights, lines, strict=True)), np.zeros(len(spectrum)))
     return expected if expected.any() else np.ones(len(spectrum))
 
 
-def cutout_of(find: RawDetection, cube: Cube, stacked: np.ndarray, settings: Settings) -> Cutout | None:
+def cutout_of(detection: RawDetection, cube: Cube, stacked: np.ndarray, settings: Settings) -> Cutout | None:
     """Set the box of a candidate and return its cutout, less sidelobes; None if it needs too much memory."""
-    candidate, field = find.candidate, cube.shape[1:]
-    candidate.box = find.box or gaussian_box(find, field)
-    candidate.edge = at_edge(candidate.box, stacked, find.window.origin, field)
+    candidate, field = detection.candidate, cube.shape[1:]
+    candidate.box = detection.box or gaussian_box(detection, field)
+    candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, field)
     side = max(settings.crop, *candidate.box.shape)
     needed = CUTOUT_COPIES * 4 * cube.shape[0] * side**2 / 1e9
     if side > settings.crop and needed > settings.memory:
         candidate.decide("too_large_to_measure", needed=needed, allowed=settings.memory)
         return None
     cutout = cut_out(cube, candidate.box, settings.crop)
-    return Cutout(cutout.planes - find.window.sidelobes_in(cutout.origin, cutout.planes.shape[1:]), cutout.origin)
+    return Cutout(cutout.planes - detection.window.sidelobes_in(cutout.origin, cutout.planes.shape[1:]), cutout.origin)
 
 
-def gaussian_box(find: RawDetection, shape: tuple[int, int]) -> Box:
+def gaussian_box(detection: RawDetection, shape: tuple[int, int]) -> Box:
     """The box in which the Gaussian of a detection exceeds a tenth of its peak, within a field of ``shape``."""
     ny, nx = shape
-    half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (find.sigma_y, find.sigma_x))
-    y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(find.y - half_y), np.floor(find.y + half_y) + 1))
-    x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(find.x - half_x), np.floor(find.x + half_x) + 1))
+    half_y, half_x = (np.sqrt(-2 * np.log(BOX_LEVEL)) * sigma for sigma in (detection.sigma_y, detection.sigma_x))
+    y0, y1 = (int(np.clip(v, 0, ny)) for v in (np.ceil(detection.y - half_y), np.floor(detection.y + half_y) + 1))
+    x0, x1 = (int(np.clip(v, 0, nx)) for v in (np.ceil(detection.x - half_x), np.floor(detection.x + half_x) + 1))
     return Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
 
 
-def focus_on(find: RawDetection, cutout: Cutout, settings: Settings) -> None:
+def focus_on(detection: RawDetection, cutout: Cutout, settings: Settings) -> None:
     """Steps 8 and 9 for one detection, in its cutout: line-integrated image and S/N."""
-    candidate = find.candidate
+    candidate = detection.candidate
     box = cutout.local(candidate.box)
     candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)
     candidate.spectrum[~np.isfinite(cutout.planes[:, *box.slices]).any(axis=(1, 2))] = np.nan

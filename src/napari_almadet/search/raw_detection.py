@@ -1,4 +1,4 @@
-"""A detection before its candidate is decided on: position, extent, spectrum, and the features it is classified by."""
+"""A detection before the selection rules: position, extent, spectrum, and the features for the classifier."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NOISE_ERROR = 0.05
 
 @dataclass(frozen=True)
 class Features:
-    """What a raw detection is classified by, as physical values.
+    """Features of a raw detection for the classifier, as physical values.
 
-    The network's input is made of it by :func:`napari_almadet.search.features.encode`, and nowhere else.
+    Only :func:`napari_almadet.search.features.encode` converts them to the input of the network.
 
     Attributes
     ----------
@@ -30,28 +30,29 @@ class Features:
     snr_own_line
         S/N of the best line in the source's own spectrum.
     line_probability
-        Line Finder's highest answer in that spectrum, 0 to 1.
+        Line Finder's maximum output in that spectrum, 0 to 1.
     snr_neighbour, neighbour_distance
         The highest stacked or line S/N of a brighter detection within 8 beams, 0 if there is none, and its distance in
         beams, 8 if there is none.
     point_symmetry
-        Share of its S/N seen opposite of it about a brighter detection, as of a sidelobe (0 to 1.5).
+        Fraction of its S/N also present at the opposite position about a brighter detection, as for a sidelobe (0 to
+        1.5).
     spectral_correlation
-        Share of its spectrum that is a brighter detection's (0 to 1.5).
+        Fraction of its spectrum that is proportional to that of a brighter detection (0 to 1.5).
     fwhm_y, fwhm_x
         In beams.
     field_spread
-        Rms of the stacked image of its window over the thermal noise, 0.5 at least.
+        Rms of the stacked image of its window in units of the thermal noise, at least 0.5.
     snr_brightest
         The highest stacked or line S/N of all detections of its window.
     dip_stacked, dip_line
         S/N of the deepest negative of the stacked image and of the line filter nearby, positive if it is below zero.
     coverage
-        Share of pixels with data about its centre, 0 to 1.
+        Fraction of pixels with data around its centre, 0 to 1.
     beam
         FWHM in pixels of its window.
     n_channels
-        Channels that were searched as one band.
+        Number of channels searched as one band.
     """
 
     detection_logit: float = 0.0
@@ -83,11 +84,12 @@ class Features:
 
 @dataclass(frozen=True)
 class Extent:
-    """What a patch of extended emission is classified by as a whole, as physical values.
+    """Features of a whole patch of extended emission for the extent classifier, as physical values.
 
-    The network's input is made of it by :func:`napari_almadet.search.features.encode_extent`, and nowhere else; what
-    measures it is :mod:`napari_almadet.search.extent`.  Strength is the higher of a place's S/N in the stacked image
-    and in its best line.  "Negative" is the same of the negated cube: artefacts have negative twins, emission has none.
+    They are measured in :mod:`napari_almadet.search.extent`; only
+    :func:`napari_almadet.search.features.encode_extent` converts them to the input of the network.  "Strength" is the
+    higher of the S/N of a position in the stacked image and in its best line.  "Negative" refers to the inverted cube:
+    artefacts have negative counterparts, emission has none.
 
     Attributes
     ----------
@@ -192,9 +194,9 @@ class Extent:
 
 @dataclass
 class RawDetection:
-    """A candidate as the search knows it: position, extent, spectrum in noise units, features, window.
+    """A candidate during the search: position, extent, spectrum in noise units, features, window.
 
-    ``y``, ``x``, ``sigma_y`` and ``sigma_x`` are in the cube's pixels; ``spectrum`` has 0 in channels without data.
+    ``y``, ``x``, ``sigma_y`` and ``sigma_x`` are in pixels of the cube; ``spectrum`` is 0 in channels without data.
     """
 
     candidate: Candidate
@@ -205,7 +207,7 @@ class RawDetection:
     spectrum: np.ndarray
     features: Features
     window: Window
-    box: Box | None = None  # of extended emission; others end where their Gaussian does
+    box: Box | None = None  # only for extended emission; the box of others follows from their Gaussian
     extent: Extent | None = None  # of the patch of extended emission that it is, or lies in
     judge_logit: float = 0.0  # of Judge, in a field as large as its window
 
@@ -216,7 +218,7 @@ class RawDetection:
 
     @property
     def line_snr(self) -> float:
-        """S/N of its best line, in noise to which each channel's own error adds a share of the continuum."""
+        """S/N of its best line, including the calibration error of a bright continuum in the noise."""
         error = NOISE_ERROR * self.features.snr_stacked / np.sqrt(len(self.spectrum))
         return float(self.features.snr_own_line / np.hypot(1, error))
 

@@ -122,18 +122,18 @@ def notes(negatives: np.ndarray, threshold: float) -> list[str]:
     count, above = len(negatives), int((negatives[:, 0] >= threshold).sum())
     if not count:
         return ["There are no detections in the inverted cube: reliabilities cannot be estimated."]
-    said = [
+    warnings = [
         f"{above} of {count} negative detections away from sources have a source probability of {threshold:g} or more: "
         f"expect about {above} false positive{'' if above == 1 else 's'}."
     ]
     if above >= MANY:
-        said.append(
+        warnings.append(
             "Noise alone does not produce that many: some are negative bowls or sidelobes, and reliabilities are "
             "too low if these have no positive counterparts."
         )
     if count < FEW:
-        said.append(f"With fewer than {FEW} negative detections ({count}), reliabilities are rough estimates.")
-    return said
+        warnings.append(f"With fewer than {FEW} negative detections ({count}), reliabilities are rough estimates.")
+    return warnings
 
 
 def _logit(prob: np.ndarray) -> np.ndarray:

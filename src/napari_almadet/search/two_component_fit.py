@@ -1,9 +1,9 @@
-"""Whether a find beside a brighter one is a source of its own: what the data say of two sources against one.
+"""Whether a detection next to a brighter one is a separate source: comparison of fits with two sources and with one.
 
-Judge looks at each find by itself, and one on the flank of another may be as well its shape as a source.  Here
-both are fitted together.  The noise of a dirty image has the shape of its beam, and then likelihoods need no inverse
-of its covariance: a Gaussian source seen through the beam, and the data, are compared by the value at its place
-of the image smoothed with the source as it is before the beam.
+The classifier sees each detection separately, and a detection on the flank of another may be part of its shape.  Here
+both are fitted together.  If the noise is correlated like the beam, the likelihood does not require the inverse of its
+covariance: it depends only on the value, at the position of a source, of the image smoothed with the deconvolved
+source.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from napari_almadet.measure.focus import Cutout, over_noise
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
 
-SAMPLED = 0.6  # pixels, the least sigma of a Gaussian that sums over pixels can follow
-WIDEST = 2.0  # beams, sigma of a source before the beam
-PARTED = (0.7, 1.7)  # beams between two sources that such a fit tells apart
-STRAY = 0.6  # beams by which it may move the fainter one
-NEEDED = 6.0  # sigma by which two have to fit better than one
-ALIKE = 1e-3  # share of two spectra in which they differ, under which they count as one
+SAMPLED = 0.6  # pixels, minimum sigma of a Gaussian: sums over pixels do not represent narrower ones
+WIDEST = 2.0  # beams, maximum sigma of a deconvolved source; chosen by eye
+PARTED = (0.7, 1.7)  # beams, distances of two sources that such a fit can separate; chosen by eye
+STRAY = 0.6  # beams by which the position of the fainter one may change in the fit; chosen by eye
+NEEDED = 6.0  # sigma by which two sources must fit better than one; chosen by eye with the pairs of `almadet evaluate`
+ALIKE = 1e-3  # relative difference below which two spectra count as the same; chosen by eye
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A Gaussian source before the beam: its place (y, x) in pixels, and its covariance there, (2, 2)."""
+    """A deconvolved Gaussian source: its position (y, x) in pixels, and its covariance, (2, 2)."""
 
     place: np.ndarray
     shape: np.ndarray
@@ -42,7 +42,7 @@ class Blob:
 
 
 class Likelihood:
-    """How well sources of given places and shapes explain some images, whatever their brightness in each.
+    """Likelihood of sources with given positions and shapes, maximised over their brightness in each image.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Likelihood:
         return self.values @ weight
 
     def __call__(self, blobs: list[Blob]) -> float:
-        """Twice the logarithm of the likelihood over that of noise alone, each source as bright as fits best."""
+        """Twice the logarithm of the likelihood ratio to pure noise, for the best-fitting brightnesses."""
         alike = np.array(
             [
                 [likeness(one.place - other.place, one.shape + other.shape, self.beam) for other in blobs]
@@ -114,16 +114,16 @@ def weighted_images(cutout: Cutout, spectra: list[np.ndarray]) -> np.ndarray:
 def two_sources(
     likelihood: Likelihood, first: Blob, second: Blob, others: list[Blob]
 ) -> tuple[float, np.ndarray, np.ndarray] | None:
-    """Fit two sources, which begin as given, and one alone.
+    """Fit two sources, starting from the given ones, and a single source.
 
-    The one may be elliptical, the two are round, so that a single source has the better chance. The ``others`` nearby
-    are as they are in both cases.
+    The single one may be elliptical, while the two are round, which favours a single source.  Sources in ``others`` are
+    included unchanged in both cases.
 
     Returns
     -------
     sigma, first, second
-        The root of twice the logarithm of the ratio of the likelihoods, and the two places (y, x); None if one source
-        does, or the two are other than they were thought to be.
+        The square root of twice the logarithm of the likelihood ratio, and the two positions (y, x); None if one source
+        suffices, or if the two have moved too far from the given ones.
     """
     from scipy.optimize import minimize
 

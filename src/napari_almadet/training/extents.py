@@ -54,10 +54,12 @@ def patches_of_field(
     field = simulate_field(rng, shared, EMPTY, Mix(SKIES, ALL_CHANNELS, FEWEST_CHANNELS, spoil, RANGES))
     measures, facts = [], []
     for negated in (False, True)[: 1 + (rng.random() < NEGATED)]:
-        for find, kept in patches_found(field, networks, negated):
-            measures.append(measures_of(find))
-            true = not negated and is_true(find.extent, field)
-            facts.append((true, find.box is not None, kept, spoil is not None, negated, number, *find.extent.place))
+        for detection, kept in patches_found(field, networks, negated):
+            measures.append(measures_of(detection))
+            true = not negated and is_true(detection.extent, field)
+            facts.append(
+                (true, detection.box is not None, kept, spoil is not None, negated, number, *detection.extent.place)
+            )
     return measures, facts
 
 
@@ -70,17 +72,20 @@ def is_true(extent: Extent, field: SimulatedField) -> bool:
     return bool((np.hypot(field.sources[:, 0] - y, field.sources[:, 1] - x) <= far).any())
 
 
-def measures_of(find: RawDetection) -> tuple:
+def measures_of(detection: RawDetection) -> tuple:
     """Row of :data:`COLUMNS` of a patch."""
-    extent = tuple(float(getattr(find.extent, name)) for name in MEASURED)
-    return (*extent, find.judge_logit, find.features.line_probability, find.features.snr_both)
+    extent = tuple(float(getattr(detection.extent, name)) for name in MEASURED)
+    return (*extent, detection.judge_logit, detection.features.line_probability, detection.features.snr_both)
 
 
 def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool) -> list[tuple[RawDetection, bool]]:
-    """The patches of a field, small ones by their brightest find, each with whether Judge keeps any of its finds."""
+    """The patches of a field, small ones by their brightest detection.
+
+    Each with whether Judge keeps any of its detections.
+    """
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
     planes = field.cube.numpy()
-    _, finds, _ = search_window(
+    _, detections, _ = search_window(
         -planes if negated else planes,
         whole,
         field.beam,
@@ -88,10 +93,10 @@ def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool
         negated=negated,
         decision=settled("dirty" if field.dirty else "clean"),
     )
-    finish(frequency_denoising(finds, Settings(), networks))
-    if finds:
-        judge_logits(finds, networks)
-    return [(best, any(f.judge_logit > np.log(3) for f in group)) for best, group in by_patch(finds)]
+    finish(frequency_denoising(detections, Settings(), networks))
+    if detections:
+        judge_logits(detections, networks)
+    return [(best, any(f.judge_logit > np.log(3) for f in group)) for best, group in by_patch(detections)]
 
 
 def extents_of_observation(folder: Path, which: str, index: int, seed: int, weights: tuple[str, str, str]) -> Path:
@@ -153,7 +158,8 @@ def file_of(folder: Path, which: str, index: int) -> Path:
 class Patches(Shown):
     """(measures, (is real, weight)) pairs, of shapes (features,) and (2,), from the files of :func:`write_extents`.
 
-    Small patches of which Judge keeps a find are left out: the classifier is not asked about them.  A patch counts for
+    Small patches of which Judge keeps a detection are left out: the classifier is not asked about them.  A patch
+    counts for
     less where there are many like it in one field, which share its artefact.
     """
 

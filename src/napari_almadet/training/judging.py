@@ -38,13 +38,13 @@ def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> t
     """
     field = simulate_field(rng, shared, EMPTY)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
-    _, finds, _ = search_window(
+    _, detections, _ = search_window(
         field.cube.numpy(), whole, field.beam, networks, decision=settled("dirty" if field.dirty else "clean")
     )
-    finish(frequency_denoising(finds, Settings(), networks))
-    numbers = encode([find.features for find in finds])
-    places = np.array([(find.y, find.x) for find in finds]).reshape(-1, 2)
-    true = np.zeros(len(finds), np.float32)
+    finish(frequency_denoising(detections, Settings(), networks))
+    numbers = encode([detection.features for detection in detections])
+    places = np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2)
+    true = np.zeros(len(detections), np.float32)
     true[match(field.sources[:, :2], places, radius=RADIUS * field.beam)[:, 1]] = 1
     y, x = np.rint(places).astype(int).clip(0, SIDE - 1).T
     true[field.objects[y, x] > 0] = 1
