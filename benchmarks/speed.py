@@ -95,6 +95,7 @@ class Figure:
     warm: bool = False
     busy: int = 0
     jobs: int = 0
+    threads: int = 0  # OMP_NUM_THREADS; 0: as it is
 
 
 FIGURES = (
@@ -105,8 +106,9 @@ FIGURES = (
         {"clock": 0.28, "processor": 0.28},
         warm=True,
     ),
-    Figure("warm-fz", "the same, RICE-compressed", "packed", {"clock": 0.12}, warm=True),
-    Figure("busy", "the same, plain, beside two busy loops", "plain", {"clock": 0.12}, warm=True, busy=2),
+    Figure("warm-one", "the same in one thread", "plain", {"processor": 0.28}, warm=True, threads=1),
+    Figure("warm-fz", "`detect()`, RICE-compressed", "packed", {"clock": 0.12}, warm=True),
+    Figure("busy", "`detect()`, plain, beside two busy loops", "plain", {"clock": 0.12}, warm=True, busy=2),
     Figure("command", "`almadet detect`, plain FITS", "plain", {"clock": 0.40}),
     Figure("command-fz", "the same, RICE-compressed", "packed", {"clock": 0.28}),
     Figure("channels", "`detect()`, 2048 channels of 128 x 128 pixels", "channels", {"processor": 0.35}, warm=True),
@@ -171,18 +173,19 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
         subprocess.run(["git", "-C", ROOT, "worktree", "remove", "--force", target], check=True)
 
 
-def environment(source: Path) -> dict[str, str]:
-    """Of a process that runs the sources in a folder, whatever is installed."""
-    return {**os.environ, "PYTHONPATH": str(source)}
+def environment(source: Path, threads: int = 0) -> dict[str, str]:
+    """Of a process that runs the sources in a folder, whatever is installed, in so many threads if not 0."""
+    more = {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    return {**os.environ, **more, "PYTHONPATH": str(source)}
 
 
 class Worker:
     """A process with one commit's code, which searches cubes when it is told to."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, threads: int = 0) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", WORKER],
-            env=environment(source),
+            env=environment(source, threads),
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -249,7 +252,7 @@ def pairs(figure: Figure, cubes: list[Path], sources: tuple[Path, Path], n: int)
     made = []
     with ExitStack() as stack:
         if figure.warm:
-            workers = [Worker(source) for source in sources]
+            workers = [Worker(source, figure.threads) for source in sources]
             for worker in workers:
                 stack.callback(worker.end)
                 worker.search(cubes[0])  # what is loaded once
@@ -344,6 +347,7 @@ def main() -> None:
             cubes, about = simulated(figure.cube, folder), machine()
             runs = pairs(figure, cubes, (before, ROOT / "src"), options.pairs)
             when = {key: about[key] for key in ("date", "commit", "load", "openmp")} | {"load_after": machine()["load"]}
+            when |= {"openmp": figure.threads} if figure.threads else {}
             results["figures"][figure.name] = {**when, "runs": [[asdict(one) for one in pair] for pair in runs]}
             options.results.write_text(json.dumps(results, indent=1))
             tell(figure, runs)
@@ -431,7 +435,7 @@ def page(results: dict) -> str:
             when = results["figures"][figure.name]
             lines.append(
                 f"| {figure.what} | {len(runs[figure.name])} | {when['commit']} | {when['date']} "
-                f"| {when['load']} to {when['load_after']} | {when['openmp']} |"
+                f"| {when['load']}, {when['load_after']} | {when['openmp']} |"
             )
     lines += ["", "## What is missed", ""]
     lines += [f"* {text}." for text in missed] or ["* No aim that was measured."]

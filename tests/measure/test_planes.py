@@ -4,7 +4,7 @@ from astropy.stats import mad_std
 from scipy import ndimage
 
 from napari_almadet.measure import planes
-from napari_almadet.measure.mask import Contrast, hanging_together, parted
+from napari_almadet.measure.mask import Contrast, grown, hanging_together, parted
 
 
 @pytest.fixture
@@ -76,3 +76,25 @@ def test_robust_deviations_are_astropys_whatever_is_missing(noise):
     np.testing.assert_allclose(seen[known], expected, rtol=1e-6)
     np.testing.assert_allclose(planes.robust_std(rows[0]), mad_std(rows[0]), rtol=1e-6)
     np.testing.assert_array_equal(planes.medians(rows[8:12, :7]), np.median(rows[8:12, :7], axis=1))
+
+
+def test_bounds_hold_all_of_a_mask_and_no_more():
+    mask = np.zeros((5, 6, 7), bool)
+    assert planes.bounds(mask) == (slice(0, 0),) * 3
+    mask[1, 2, 6] = mask[3, 4, 0] = True
+    assert planes.bounds(mask) == (slice(1, 4), slice(2, 5), slice(0, 7))
+
+
+def test_a_mask_grows_within_what_is_free_as_it_does_in_the_whole_field():
+    own, others = np.zeros((2, 9, 20, 20), bool)
+    own[0, 0, 0] = own[4, 10, 10] = others[4, 10, 12] = True
+    known = np.ones_like(own)
+    known[:, 12] = False
+    small = grown(own, others, known, 2, 1)
+    expected = [
+        (z, y, x) for z in (3, 4, 5) for y in range(8, 12) for x in range(8, 13) if abs(y - 10) + abs(x - 10) < 3
+    ]
+    assert all(small[place] for place in expected if place != (4, 10, 12))
+    assert not small[4, 10, 12]
+    assert not small[:, 12].any()
+    assert np.count_nonzero(small[:, :5, :5]) == 2 * 6  # a quarter of the disc of two steps, in two channels

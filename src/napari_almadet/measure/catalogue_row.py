@@ -15,6 +15,7 @@ from napari_almadet.measure.cutout import Cutout, Seed, level_of
 from napari_almadet.measure.gaussian_fit import beam_matrix, ellipse, on_sky, sky_matrix
 from napari_almadet.measure.mask_shape import MaskShape, shape_of
 from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source
+from napari_almadet.measure.planes import bounds as bounds_of
 from napari_almadet.measure.spectra import off_line
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _write_mask(
     candidate: Candidate, cutout: Cutout, mask: np.ndarray, planes: np.ndarray, made: Measured, cube: Cube
 ) -> None:
     """Write the mask, cropped to its bounds, its number of voxels, its brightest voxel and its flag."""
-    bounds = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(mask))
+    bounds = bounds_of(mask)
     origin = (bounds[0].start, bounds[1].start + cutout.origin[0], bounds[2].start + cutout.origin[1])
     inside = mask[bounds]
     candidate.mask = SourceMask(origin, inside.copy())

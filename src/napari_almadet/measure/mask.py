@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.noise import Noise
-from napari_almadet.measure.planes import blurred, channel_sums
+from napari_almadet.measure.planes import blurred, bounds, channel_sums
 
 # FWHM in beams, and channels; wider ones only where the source is wide itself
 KERNELS = ((0.0, 1), (0.0, 3), (1.0, 1), (1.0, 3), (1.0, 7), (1.0, 15))
@@ -205,14 +205,19 @@ def dilated(mask: np.ndarray, pixels: int, channels: int) -> np.ndarray:
 
 def grown(own: np.ndarray, others: np.ndarray, known: np.ndarray, pixels: int, channels: int) -> np.ndarray:
     """A mask some pixels and channels wider, in what is known and not of others."""
-    for step in range(max(pixels, channels)):
-        wider = own.copy()
+    reach = max(pixels, channels)
+    part = tuple(slice(max(0, bound.start - reach), bound.stop + reach) for bound in bounds(own))
+    small, free = own[part], known[part] & ~others[part]
+    for step in range(reach):
+        wider = small.copy()
         if step < pixels:  # by a disc's steps, not a square's
-            wider[:, 1:] |= own[:, :-1]
-            wider[:, :-1] |= own[:, 1:]
-            wider[:, :, 1:] |= own[:, :, :-1]
-            wider[:, :, :-1] |= own[:, :, 1:]
+            wider[:, 1:] |= small[:, :-1]
+            wider[:, :-1] |= small[:, 1:]
+            wider[:, :, 1:] |= small[:, :, :-1]
+            wider[:, :, :-1] |= small[:, :, 1:]
         if step < channels:
             wider = dilated(wider, 0, 1)
-        own = wider & known & ~others
-    return own
+        small = wider & free
+    larger = np.zeros_like(own)
+    larger[part] = small
+    return larger

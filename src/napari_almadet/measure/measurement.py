@@ -45,6 +45,7 @@ from napari_almadet.measure.line_model import (
     whitening,
 )
 from napari_almadet.measure.noise import Noise
+from napari_almadet.measure.planes import bounds
 
 # Values without an origin were chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
 SKEWED = 2.0  # sigma of the asymmetry at which half of its shift is applied to the centroid
@@ -563,8 +564,9 @@ def rest_weights(parts: Separated, shape: Shape) -> np.ndarray:
         return np.zeros(len(parts.rest))
     yy, xx = np.indices(parts.rest.shape[1:])
     weight = shape.image(xx, yy)
-    weight = np.where(weight > 0.3, weight, 0)
-    shares = np.tensordot(parts.rest, weight, 2) / max(weight.sum(), 1e-30)
+    part = bounds(weight > 0.3)
+    weight = np.where(weight > 0.3, weight, 0)[part]
+    shares = np.tensordot(parts.rest[:, *part], weight, 2) / max(weight.sum(), 1e-30)
     return shares / max(shares.sum(), 1e-30)
 
 

@@ -38,6 +38,15 @@ def median_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(n > 0, (middle[0] + middle[1]) / 2, 0)
 
 
+def bounds(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest part of an array in which a mask is true; empty along all axes where it is nowhere."""
+    part = []
+    for axis in range(mask.ndim):
+        used = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
+        part.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0))
+    return tuple(part)
+
+
 def medians(rows: np.ndarray) -> np.ndarray:
     """Median along the last axis of rows without NaN, as np.median has it."""
     n = rows.shape[-1]

@@ -194,6 +194,8 @@ def lower_medians(rows: torch.Tensor) -> torch.Tensor:
     if rows.device.type != "cpu":
         return torch.nanmedian(rows.contiguous(), dim=1).values
     values = np.sort(np.ascontiguousarray(rows.numpy()), axis=1)  # NaN comes last
+    if not np.isnan(values[:, -1]).any():
+        return torch.from_numpy(values[:, (values.shape[1] - 1) // 2].copy())
     n = values.shape[1] - np.isnan(values).sum(axis=1)
     return torch.from_numpy(values[np.arange(len(values)), np.maximum(n - 1, 0) // 2])
 
