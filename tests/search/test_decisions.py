@@ -167,6 +167,12 @@ def test_a_small_patch_that_is_improbable_as_a_whole_too_stays_dropped_with_its_
     assert rules(first) == ["improbable", "improbable_patch"]
 
 
+def test_an_artefact_is_no_patch_of_emission():
+    one = found(spectrum=20 * WAVE, extent=extent(5.0))
+    assert classified(one, prob=0.3, of_extent=0.9) == [DROPPED]
+    assert rules(one) == ["baseline_ripple"]
+
+
 @pytest.mark.parametrize(
     ("judge", "of_extent", "beams", "statuses"),
     [

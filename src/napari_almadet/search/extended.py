@@ -50,8 +50,7 @@ def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n
     Detections in a :func:`crowd`, and near a far brighter source, are not changed.
 
     The detections of a patch know its :class:`~napari_almadet.search.raw_detection.Extent`; those of a smaller one
-    too, if
-    Source Finder is sure of none of them.  A patch whose lines jump is :func:`separated_by_lines` first.
+    too, if Source Finder is sure of none of them and nothing far brighter is near.  A patch whose lines jump is :func:`separated_by_lines` first.
     """
     strength, beam = seen.strength, seen.beam
     least = EXTENDED * BEAM_AREA * beam**2
@@ -64,10 +63,12 @@ def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n
         members = [detection for detection in detections if in_patch(detection, patch, window)]
         if not members or (crowd(members, strength[peak]) if large else any(sure(detection) for detection in members)):
             continue
+        outshone = strength[peak] < OVERSHADOWED * strength.max()
+        if outshone and not large:
+            continue
         extent = measure_extent(patch, members, seen)
         for detection in members:
             detection.extent = extent
-        outshone = strength[peak] < OVERSHADOWED * strength.max()
         if not large or reaches_out(patch, window) or outshone:
             continue
         one = as_one(members, patch, strength[peak], window, beam, strength)
