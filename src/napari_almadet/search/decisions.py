@@ -104,9 +104,9 @@ def extent_chances(detections: list[RawDetection], networks: SearchNetworks) -> 
 def keep_small_patches(detections: list[RawDetection], chances: np.ndarray, settings: Settings) -> None:
     """If Judge keeps no detection of a patch, give the brightest one the probability of the patch.
 
-            It is kept if this reaches the threshold, but not if it is an artefact by a rule (:func:`artefact_kind`).
-        ``chances`` (n,) are those of the extent classifier.
-        """
+    It is kept if this reaches the threshold, but not if it is an artefact by a rule (:func:`artefact_kind`).
+    ``chances`` (n,) are those of the extent classifier.
+    """
     bright = very_bright(detections)
     for detection, group in by_patch([detection for detection in detections if detection.box is None]):
         candidate = detection.candidate

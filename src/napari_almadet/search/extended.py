@@ -50,7 +50,8 @@ def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n
     Detections in a :func:`crowd`, and near a far brighter source, are not changed.
 
     The detections of a patch know its :class:`~napari_almadet.search.raw_detection.Extent`; those of a smaller one
-    too, if Source Finder is sure of none of them and nothing far brighter is near.  A patch whose lines jump is :func:`separated_by_lines` first.
+    too, if Source Finder is sure of none of them and nothing far brighter is near.  A patch whose lines jump is
+    :func:`separated_by_lines` first.
     """
     strength, beam = seen.strength, seen.beam
     least = EXTENDED * BEAM_AREA * beam**2
