@@ -1,4 +1,4 @@
-"""Nothing the user says is lost: where a session is saved, its journal, and what was never saved."""
+"""Saving of sessions: the folder of a session, its journal, and unsaved sessions, so that no review is lost."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from napari_almadet.inspection.reviews import reviewed
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.session import Session
 
-KEPT_UNSAVED = 3  # folders of unsaved sessions in which nothing was said that are kept for each cube
+KEPT_UNSAVED = 3  # unsaved sessions without reviews that are kept for each cube; chosen by eye
 
 
 def unsaved_folder() -> Path:
-    """Where sessions are kept that the user has not saved."""
+    """The folder of unsaved sessions."""
     return user_data_path("napari-almadet") / "unsaved"
 
 
 def unsaved_of(cube: Cube) -> list[Path]:
-    """Folders of the unsaved sessions of a cube in which something was said, the latest first."""
+    """Folders of the unsaved sessions of a cube that contain reviews, the latest first."""
     from napari_almadet.catalogue.result_folder import is_result
 
-    return [folder for folder in _folders(cube) if is_result(folder) and _said_in(folder)]
+    return [folder for folder in _folders(cube) if is_result(folder) and _has_reviews(folder)]
 
 
-def _said_in(folder: Path) -> bool:
-    """Whether the user said anything in a session: then its journal has it, also what was carried over into it."""
+def _has_reviews(folder: Path) -> bool:
+    """Whether a session contains reviews: they are in its journal, including those carried over."""
     from napari_almadet.catalogue.result_folder import JOURNAL
 
     journal = folder / JOURNAL
@@ -46,8 +46,8 @@ def _said_in(folder: Path) -> bool:
 
 
 def _spent(cube: Cube) -> list[Path]:
-    """Folders of unsaved sessions that a new one lets go: but for the latest, those in which nothing was said."""
-    return [folder for folder in _folders(cube) if not _said_in(folder)][KEPT_UNSAVED - 1 :]
+    """Folders of unsaved sessions that may be removed: those without reviews, except the latest."""
+    return [folder for folder in _folders(cube) if not _has_reviews(folder)][KEPT_UNSAVED - 1 :]
 
 
 def _folders(cube: Cube) -> list[Path]:
@@ -55,7 +55,7 @@ def _folders(cube: Cube) -> list[Path]:
 
 
 def _name(cube: Cube) -> str:
-    """What the folders of a cube's unsaved sessions begin with: its name, and what tells it from its namesakes."""
+    """Prefix of the folders of a cube's unsaved sessions: its name, and a hash that makes it unique."""
     origin = cube.address or f"array {cube.shape}"
     return f"{re.sub(r'[^A-Za-z0-9]+', '_', cube.name)[:60]}-{hashlib.sha256(origin.encode()).hexdigest()[:8]}"
 
@@ -63,17 +63,16 @@ def _name(cube: Cube) -> str:
 class Keeper:
     """Writes a session's detections to a folder, and every later change to the journal in it.
 
-    Detections that were just made are written to a folder of their own among the user's
-    data, so that verdicts are safe before anybody thought of saving; `save` moves on to
-    the user's folder.  Writing is done in a thread, on a copy of the candidates; what is
-    changed meanwhile is taken down when it has ended.
+    New detections are written to a folder in the user's data directory, so that verdicts are safe before the session is
+    saved; `save` switches to the folder that the user chooses.  Writing is done in a thread, on a copy of the
+    candidates; changes made meanwhile are recorded afterwards.
     """
 
     changed = Signal(object)  # the folder the present detections are kept in, or None
 
     @classmethod
     def of(cls, session: Session) -> Keeper:
-        """The keeper of a session: the one its panels share, or a new one."""
+        """The keeper of a session; created if there is none."""
         if session.keeper is None:
             session.keeper = cls(session)
         return session.keeper
@@ -81,22 +80,22 @@ class Keeper:
     def __init__(self, session: Session):
         self.session = session
         self._writing: dict[int, list[Candidate]] = {}  # by id() of detections: what was changed since the copy
-        self._said = False
+        self._reported = False
         session.recorded.connect(self._record)
         session.detections_changed.connect(self._detections_changed)
 
     @property
     def folder(self) -> Path | None:
-        """The folder the present detections are kept in; None while it is first written."""
+        """The folder of the current detections; None while it is first written."""
         return self.session.journal.path.parent if self.session.journal is not None else None
 
     @property
     def saved(self) -> bool:
-        """Whether that folder is one of the user's."""
+        """Whether that folder was chosen by the user."""
         return self.folder is not None and self.folder.parent != unsaved_folder()
 
     def save(self, folder: Path, done: Callable[[Path], object] = lambda folder: None) -> None:
-        """Write all to a folder of the user's, and keep to it from now on."""
+        """Write everything to a folder chosen by the user, and use it from now on."""
         before = self.folder
         if before == folder:
             before = None
@@ -122,7 +121,7 @@ class Keeper:
         done: Callable[[Path], object] = lambda folder: None,
         instead_of: Sequence[Path] = (),
     ) -> None:
-        """Write all to a folder in a thread, and clear others away in which nothing was said by then."""
+        """Write everything to a folder in a thread, and then remove other unsaved sessions without reviews."""
         detections = self.session.detections
         originals = list(detections.candidates)
         still = replace(detections, candidates=[copy(candidate) for candidate in originals])
@@ -132,7 +131,7 @@ class Keeper:
             from napari_almadet.catalogue.result_folder import write_result
 
             for old in instead_of:
-                if not _said_in(old):
+                if not _has_reviews(old):
                     shutil.rmtree(old, ignore_errors=True)
             return write_result(still, folder, keep_cube)
 
@@ -145,8 +144,8 @@ class Keeper:
             self.session.keep_in(detections, journal)
             # what was carried over stands in the journal too: it tells that something was said
             carried = [] if keep_cube else [candidate for candidate in originals if reviewed(candidate)]
-            if said := list({id(candidate): candidate for candidate in [*carried, *meanwhile]}.values()):
-                self._take_down(journal, detections, said)
+            if with_reviews := list({id(candidate): candidate for candidate in [*carried, *meanwhile]}.values()):
+                self._take_down(journal, detections, with_reviews)
             self.changed.emit(self.folder)
             done(folder)
 
@@ -166,6 +165,6 @@ class Keeper:
         try:
             journal.record(detections, changed)
         except OSError as error:
-            if not self._said:  # once; the next save tells again
+            if not self._reported:  # once; the next save tells again
                 show_warning(f"Changes cannot be written to {journal.path}: {error}. Save the session elsewhere.")
-            self._said = True
+            self._reported = True

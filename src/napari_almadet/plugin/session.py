@@ -1,4 +1,4 @@
-"""Which cube, which detections, which candidate, which channel: one object a viewer, to which every panel listens."""
+"""The state shared by all panels of a viewer: cube, detections, candidate, channel, and all changes to candidates."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
 
 @dataclass(frozen=True)
 class Filter:
-    """Which candidates are on show; the defaults let all through but the dropped.
+    """Which candidates are shown; by default all except dropped ones.
 
-    ``text`` is looked for in number, kind, verdict, note, origin and decision; ``kind`` and
-    ``verdict`` are one of these words, or empty.
+    ``text`` is searched in number, kind, verdict, note, origin and status; ``kind`` and
+    ``verdict`` are one of their values, or empty.
     """
 
     text: str = ""
@@ -67,7 +67,7 @@ class Filter:
     dropped: bool = False
 
     def mask(self, rows: pd.DataFrame) -> np.ndarray:
-        """Which rows of the `features` it lets through; what was not measured fails every least value over 0."""
+        """Which rows of the `features` pass; values that were not measured fail any minimum above 0."""
         keep = np.ones(len(rows), bool)
         if not self.dropped:
             keep &= (rows["status"] != Status.DROPPED).to_numpy()
@@ -87,7 +87,7 @@ class Filter:
 
 @dataclass(frozen=True)
 class Change:
-    """What :meth:`Session.undo` takes back: candidates, each with all it was; None if it was not there."""
+    """What :meth:`Session.undo` reverts: candidates with their previous state, None for new ones."""
 
     detections: Detections
     before: tuple[tuple[Candidate, dict[str, Any] | None], ...]
@@ -95,7 +95,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Replacement:
-    """Another detection took the place of one; to undo it brings that back, with its journal and its own changes."""
+    """A detection was replaced by another; undo restores it, with its journal and its changes."""
 
     detections: Detections
     earlier: Detections
@@ -104,7 +104,7 @@ class Replacement:
 
 @dataclass(frozen=True)
 class Measuring:
-    """A candidate that is being measured in the background, and what it belongs to."""
+    """A candidate that is being measured in the background, and its detections."""
 
     candidate: Candidate
     detections: Detections
@@ -113,7 +113,7 @@ class Measuring:
 
 @lru_cache(maxsize=1)
 def networks_of(settings: Settings) -> Networks:
-    """The networks that settings name, loaded once."""
+    """The networks given in the settings, loaded once."""
     from napari_almadet.detection import load_networks
 
     return load_networks(settings)
@@ -122,62 +122,61 @@ def networks_of(settings: Settings) -> Networks:
 class Session:
     """The state that the panels of one viewer share.
 
-    The layers are the memory: a cube's layer carries its `Cube`, result layers the
-    `Detections` they show (in ``metadata``).  Renaming, reordering and removing layers
-    is therefore nothing special, and a panel that is closed and opened again finds all.
+    Results are stored in the layers: the layer of a cube carries its `Cube`, result layers the `Detections` they show
+    (in ``metadata``).  Layers can therefore be renamed, reordered and removed, and a panel can be closed and opened
+    again without losing anything.
 
-    Every setter compares with what is and returns if nothing changes, so that one click
-    is one signal, however many listeners set the same value again.
+    Every setter returns if the value does not change, so that one click causes one signal, even if several listeners
+    set the same value.
 
     Attributes
     ----------
     image
         Layer of the cube under inspection, or None.
     detections
-        What was found in it, or None if it was not searched.
+        The result of its search, or None if it was not searched.
     features
-        Its candidates in columns, see :func:`~napari_almadet.plugin.layers.features`.
+        Its candidates as columns, see :func:`~napari_almadet.plugin.layers.features`.
     candidates
-        The candidates on show, in the order of the table.
+        The candidates shown, in the order of the table.
     selected
-        The candidate all panels show, or None.
+        The candidate that all panels show, or None.
     probe
-        A region that is looked at while no candidate is selected, or None.
+        A region that is shown while no candidate is selected, or None.
     chosen
-        The candidates a verdict is given to: `selected`, and others marked beside it.
+        The candidates to which a verdict applies: `selected` and other marked rows.
     journal
-        Where every change is taken down, see `napari_almadet.plugin.keeper`.
+        Where every change is recorded, see `napari_almadet.plugin.keeper`.
     keeper
-        Who sees to that, put here so that the panels share one.
+        Writes the journal; stored here so that all panels share it.
     boxes
         The boxes of the candidates on the canvas.
     masks
         Their masks.
     places
-        Where the cubes lie along the spectral axis.
+        Positions of the cubes along the spectral axis.
     channel
         Channel under the slider (0-based), or None without a cube.
     advance
-        Whether a verdict leads on to the next candidate.
+        Whether a verdict selects the next candidate.
     networks
-        Where the networks come from that re-measure a candidate: a function of the settings.
+        Function of the settings that returns the networks for measuring a candidate again.
 
     Signals
     -------
     tool_changed
-        What the mouse does on the canvas: "draw" or "edit" boxes, "paint" masks, or nothing of the kind ("").
+        Tool of the mouse on the canvas: "draw" or "edit" boxes, "paint" masks, or none ("").
     candidate_changed
-        Anything about one candidate changed: verdict, note, box, emission range and what is
-        measured in it.  The candidate is the same object as before.  Also when it was added
-        or taken away, after ``candidates_changed``.
+        One candidate changed: verdict, note, box, emission range or measurements.  The candidate is the same object as
+        before.  Also emitted when it was added or removed, after ``candidates_changed``.
     measuring_changed
-        How many candidates are being measured in the background.
+        Number of candidates being measured in the background.
     edited
-        The same once for all candidates that one act of the user changed, as a list.
+        List of all candidates changed by one action of the user.
     recorded
-        The same with the detections they belong to, which may be those of a cube that is not on show.
+        The same with the detections they belong to, which may be those of a cube that is not shown.
     carried_over
-        What was said of an earlier detection was carried over to another, as `Carried`.
+        Reviews of an earlier detection were transferred to another, as `Carried`.
     """
 
     image_changed = Signal(object)
@@ -195,7 +194,7 @@ class Session:
 
     @classmethod
     def of(cls, viewer: Viewer) -> Session:
-        """The session of a viewer: the one its panels share, or a new one."""
+        """The session shared by the panels of a viewer; created if there is none."""
         # napari hands out proxies of the viewer; they hash as the viewer itself does.
         session = _sessions.get(hash(viewer))
         if session is None:
@@ -262,7 +261,7 @@ class Session:
         return layers.voxels(self.image).shape[0]
 
     def inspect(self, image: Image | None) -> None:
-        """Turn all panels to a cube's layer, and to what was found in it earlier."""
+        """Switch all panels to the layer of a cube, and to its earlier detections."""
         if image == self.image:
             return
         self.boxes.leave()
@@ -279,12 +278,12 @@ class Session:
         self._select_again(stay)
 
     def _remember(self) -> None:
-        """Keep in mind which candidate was looked at, for when the user comes back to its cube."""
+        """Remember which candidate was selected, for when the user returns to its cube."""
         if self.detections is not None and self.selected is not None:
             self._looked_at[id(self.detections)] = self.detections, self.selected
 
     def _select_again(self, stay: bool) -> None:
-        """Select the candidate that was looked at last; ``stay`` in the channel on show, or go to its line."""
+        """Select the candidate that was selected last; ``stay`` in the current channel, or go to its line."""
         detections, candidate = self._looked_at.pop(id(self.detections), (None, None))
         if detections is self.detections and any(c is candidate for c in self.candidates):
             channel = self.channel
@@ -293,7 +292,7 @@ class Session:
                 self.set_channel(channel)
 
     def present(self, image: Image, detections: Detections, journal: Journal | None = None) -> None:
-        """Show detections in a cube's layer; earlier result layers of that cube give way to them."""
+        """Show detections with the layer of a cube; they replace earlier result layers of that cube."""
         for _ in self._presenting_steps(image, detections, layers.make_result_layers(detections, image, journal)):
             pass
 
@@ -334,9 +333,9 @@ class Session:
             yield
 
     def _hand_over(self, earlier: Sequence[Layer], detections: Detections, carry: bool) -> Carried | None:
-        """Remember an earlier detection that another takes the place of, and ``carry`` the user's reviews over.
+        """Remember an earlier detection that is replaced, and ``carry`` the user's reviews over.
 
-        Undo of a detection is this, too: then there is nothing to carry over, nor to remember.
+        Also called when undo restores a detection; then nothing is carried over or remembered.
         """
         former = next((layer.metadata["detections"] for layer in earlier), None)
         if former is None or former is detections or self._restoring:
@@ -349,7 +348,7 @@ class Session:
         return carried
 
     def keep_in(self, detections: Detections, journal: Journal) -> None:
-        """Take down the changes to some detections in a journal from now on."""
+        """Record changes to detections in a journal from now on."""
         for layer in self._results(detections.cube):
             if layer.metadata["detections"] is detections:
                 layer.metadata["journal"] = journal
@@ -357,7 +356,7 @@ class Session:
             self.journal = journal
 
     def journal_of(self, detections: Detections) -> Journal | None:
-        """Where the changes to some detections are taken down, be they on show or not."""
+        """The journal of detections, whether they are shown or not."""
         if self.detections is detections:
             return self.journal
         carrying = [layer for layer in self.viewer.layers if layer.metadata.get("detections") is detections]
@@ -365,7 +364,7 @@ class Session:
 
     @property
     def filter_by(self) -> Filter:
-        """Which candidates are listed and drawn."""
+        """Set which candidates are listed and drawn."""
         return self._filter
 
     @filter_by.setter
@@ -375,18 +374,21 @@ class Session:
             self._list()
 
     def sort(self, column: str, descending: bool = False) -> None:
-        """Order the candidates on show by a column of `features`; next and previous follow that order."""
+        """Sort the candidates shown by a column of `features`; next and previous follow that order."""
         if (column, descending) != self._order:
             self._order = (column, descending)
             self._list()
 
     def _results(self, cube: Cube) -> list[Layer]:
-        """The result layers of a cube that are still there."""
+        """The result layers of a cube that have not been removed."""
         carried = [(layer, layer.metadata.get("detections")) for layer in self.viewer.layers]
         return [layer for layer, found in carried if isinstance(found, Detections) and found.cube is cube]
 
     def _adopt(self, rows: pd.DataFrame | None = None) -> None:
-        """Take up the detections that the present cube's result layers carry; ``rows`` are their features, if known."""
+        """Use the detections carried by the result layers of the current cube; ``rows`` are their features.
+
+        If known.
+        """
         self.boxes.adopt(None)
         self.masks.adopt(None)
         cube = self.image.metadata.get("cube") if self.image is not None else None
@@ -404,7 +406,7 @@ class Session:
         self._list()
 
     def _list(self) -> None:
-        """Put together the candidates on show: which, and in which order."""
+        """Update the list of candidates shown, and its order."""
         self.candidates = []
         self._outdated = False
         if self.detections is not None:
@@ -426,12 +428,12 @@ class Session:
 
     @property
     def subject(self) -> Candidate | None:
-        """What the panels show: the selected candidate, or else the region that is looked at."""
+        """What the panels show: the selected candidate, or else the current region."""
         return self.selected if self.selected is not None else self.probe
 
     @property
     def ground(self) -> Detections:
-        """What the panels stand on: the present detections, or the bare cube as detections without candidates."""
+        """The current detections, or the bare cube as detections without candidates."""
         if self.detections is not None:
             return self.detections
         image, ground = self._ground
@@ -450,11 +452,11 @@ class Session:
                 self.selection_changed.emit(probe)
 
     def select(self, candidate: Candidate | None) -> None:
-        """Show a candidate everywhere: box, table, spectrum, image, its channel, its place in the field."""
+        """Show a candidate in all panels: box, table, spectrum, image, channel, position in the field."""
         self.choose([] if candidate is None else [candidate], candidate)
 
     def choose(self, candidates: Sequence[Candidate], selected: Candidate | None) -> None:
-        """Mark several candidates, to give them one verdict; ``selected`` is the one of them that all panels show."""
+        """Mark several candidates for a common verdict; ``selected`` is the one that all panels show."""
         others = [id(c) for c in candidates] != [id(c) for c in self.chosen]
         another = selected is not self.selected
         self.chosen, self.selected = list(candidates), selected
@@ -471,15 +473,15 @@ class Session:
             self.chosen_changed.emit(self.chosen)
 
     def next(self, *_: object) -> None:
-        """Select the candidate below the selected one, from the last the first."""
+        """Select the candidate below the selected one; after the last comes the first."""
         self._step(1)
 
     def previous(self, *_: object) -> None:
-        """Select the candidate above the selected one, from the first the last."""
+        """Select the candidate above the selected one; before the first comes the last."""
         self._step(-1)
 
     def _step(self, by: int) -> None:
-        """Go on in the list; what no longer fits the filter stays in sight until then, and is passed over."""
+        """Move in the list; candidates that no longer match the filter are skipped and hidden."""
         if not self.candidates:
             return
         place = self._place()
@@ -493,14 +495,14 @@ class Session:
             self._list()
 
     def _place(self) -> int | None:
-        """Where the selected candidate stands among those on show."""
+        """Index of the selected candidate among those shown."""
         return next((i for i, c in enumerate(self.candidates) if c is self.selected), None)
 
     # -- the boxes --------------------------------------------------------------------
 
     @property
     def colour_by(self) -> str:
-        """What the boxes' colours tell, a key of :data:`~napari_almadet.plugin.layers.COLOURINGS`."""
+        """What the colours of the boxes show, a key of :data:`~napari_almadet.plugin.layers.COLOURINGS`."""
         return self.boxes.colour_by
 
     @colour_by.setter
@@ -511,7 +513,7 @@ class Session:
 
     @property
     def boxes_everywhere(self) -> bool:
-        """Whether boxes are seen in all channels, and not only in those their candidates live in."""
+        """Whether boxes are shown in all channels, not only in those of their emission range."""
         return self.boxes.everywhere
 
     @boxes_everywhere.setter
@@ -524,7 +526,7 @@ class Session:
         return self.boxes.tool or self.masks.tool
 
     def use(self, tool: str) -> None:
-        """Let the user "draw" a box of a new candidate, "edit" boxes, "paint" masks, or give the mouse back ("")."""
+        """Activate a tool: "draw" a box of a new candidate, "edit" boxes, "paint" masks, or none ("")."""
         self.masks.use(tool)
         if tool != "paint":
             self.boxes.use(tool)
@@ -534,7 +536,7 @@ class Session:
         self.tool_changed.emit(self.tool)
 
     def boxed(self) -> list[Candidate]:
-        """The candidates of the present detections, and those drawn that are still being measured."""
+        """The candidates of the current detections, and drawn ones that are still being measured."""
         drawn = [m.candidate for m in self._measuring.values() if m.drawn and m.detections is self.detections]
         return [*self.detections.candidates, *drawn]
 
@@ -543,10 +545,10 @@ class Session:
         return {m.candidate.id for m in self._measuring.values() if m.detections is self.detections}
 
     def boxes_removed(self, candidates: list[Candidate]) -> None:
-        """The user removed boxes: a candidate of the user's own goes, one that was found is rejected."""
+        """Handle the removal of boxes: drawn candidates are removed, detected ones are rejected."""
         self._change([(c, {"verdict": "rejected"} if c.origin in ("found", "edited") else None) for c in candidates])
 
-    # -- what the user says of candidates ---------------------------------------------
+    # -- reviewing candidates ----------------------------------------------------------
 
     @property
     def measuring(self) -> int:
@@ -554,7 +556,7 @@ class Session:
         return len(self._measuring)
 
     def set_verdict(self, candidates: Sequence[Candidate], verdict: str) -> None:
-        """Give candidates a verdict, one of `VERDICTS`; one undo takes it back from all of them."""
+        """Set the verdict of candidates, one of `VERDICTS`; one undo reverts all of them."""
         if verdict not in VERDICTS:
             raise ValueError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
         self._change([(candidate, {"verdict": verdict}) for candidate in candidates if candidate.verdict != verdict])
@@ -568,7 +570,7 @@ class Session:
         self._judge("rejected")
 
     def clear_verdict(self, *_: object) -> None:
-        """Take the verdict off the chosen candidates."""
+        """Clear the verdict of the chosen candidates."""
         self._judge("unreviewed")
 
     def _judge(self, verdict: str) -> None:
@@ -577,15 +579,15 @@ class Session:
             self.next()
 
     def set_note(self, candidate: Candidate, note: str) -> None:
-        """Write down what there is to say about a candidate."""
+        """Set the note of a candidate."""
         if note != candidate.note:
             self._change([(candidate, {"note": note})])
 
     def refocus(self, candidate: Candidate, channels: tuple[int, int]) -> None:
-        """Choose another range of channels, half-open, for a candidate's image and flux, in a thread.
+        """Set another range of channels, half-open, for the image and flux of a candidate, in a thread.
 
-        Its line-integrated image, signal-to-noise ratios and flux follow, its line stays; then `candidate_changed` is
-        emitted.  Of several calls in quick succession the last one counts.
+        Its line-integrated image, signal-to-noise ratios and flux are measured again, its line does not change; then
+        `candidate_changed` is emitted.  Of several calls in quick succession only the last one has an effect.
         """
         if candidate is self.probe:
             candidate.channels, candidate.focused = tuple(channels), None
@@ -603,11 +605,11 @@ class Session:
         self.measure(candidate, self._moved, candidate, self.detections, box)
 
     def add(self, box: Box) -> Candidate | None:
-        """Make a box the user's own candidate: it is measured in a thread, then listed and selected.
+        """Make a candidate from a box that the user drew: it is measured in a thread, then listed and selected.
 
-        In a cube that was not searched it is the first of detections of the user's own.
+        In a cube that was not searched, new detections are created for it.
 
-        Returns it, not yet measured; None, and the user is told, where the box lies outside the field.
+        Returns the candidate, not yet measured; None, with a message to the user, if the box is outside the field.
         """
         if self.detections is None:
             self._start_with(box)
@@ -622,7 +624,7 @@ class Session:
         return candidate
 
     def _start_with(self, box: Box) -> None:
-        """Begin detections in a cube that was not searched, with a box of the user's."""
+        """Create detections for a cube that was not searched, with a box that the user drew."""
         image = self.image
 
         def work() -> Detections:
@@ -640,7 +642,7 @@ class Session:
         in_background(work, done=done, failed=lambda error: show_error(str(error)))
 
     def merge(self, *_: object) -> None:
-        """Make one of the chosen candidates, measured in the box about all of them, in a thread."""
+        """Merge the chosen candidates into one, measured in the box around all of them, in a thread."""
         parts, detections, number = list(self.chosen), self.detections, self._next_number()
         if len(parts) < 2:
             show_error("Select at least two candidates to merge.")
@@ -654,7 +656,7 @@ class Session:
         self._exchange(work, parts, detections)
 
     def split(self, *_: object) -> None:
-        """Take the selected candidate apart, by its lines or its summits, in a thread; one undo makes it one again."""
+        """Split the selected candidate, by its lines or its peaks, in a thread; one undo reverts it."""
         candidate, detections, number = self.selected, self.detections, self._next_number()
         if candidate is None:
             return
@@ -670,7 +672,7 @@ class Session:
         return max((candidate.id for candidate in self.boxed()), default=0) + 1
 
     def _exchange(self, work: Callable[[], list[Candidate]], old: list[Candidate], detections: Detections) -> None:
-        """Put what is measured in a thread in the place of candidates, as one change."""
+        """Replace candidates by ones measured in a thread, as one change."""
 
         def done(new: list[Candidate]) -> None:
             there = {id(candidate) for candidate in detections.candidates}
@@ -683,12 +685,12 @@ class Session:
         in_background(work, done=done, failed=failed)
 
     def take_in(self, path: str | Path) -> None:
-        """Take the sources of another program's catalogue or region file in as candidates, in a thread.
+        """Import sources from a catalogue or region file of another program as candidates, in a thread.
 
-        Where the cube was not searched they are its only candidates.
+        If the cube was not searched, they are its only candidates.
         """
         image, detections = self.image, self.detections
-        notes: list[str] = []  # what the file says and cannot be honoured
+        notes: list[str] = []  # on unsupported content of the file
 
         def work() -> tuple[Detections, list[Candidate]]:
             from napari_almadet import remeasure
@@ -718,7 +720,7 @@ class Session:
         in_background(work, done=done, failed=lambda error: show_error(str(error)))
 
     def _take(self, taken: list[Candidate], detections: Detections) -> None:
-        """Add imported sources to the candidates; one that is a candidate already is not doubled."""
+        """Add imported sources to the candidates, except those that are already candidates."""
         there = [candidate for candidate in detections.candidates if candidate.status is not Status.DROPPED]
         pairs = match(taken, there, detections.cube.beam_fwhm)
         known = {id(imported) for imported, _ in pairs}
@@ -732,7 +734,7 @@ class Session:
             show_info(f"{len(pairs)} of {len(taken)} imported sources are already candidates ({numbers}).")
 
     def undo(self, *_: object) -> None:
-        """Take the user's last change in the present detections back, a new detection in place of an old one too."""
+        """Revert the last change in the current detections, including the replacement of a detection by another."""
         for change in reversed(self._changes):
             if change.detections is self.detections:
                 self._changes.remove(change)
@@ -743,7 +745,7 @@ class Session:
                 return
 
     def _restore(self, change: Replacement) -> None:
-        """Bring an earlier detection back as it was when another took its place."""
+        """Restore an earlier detection as it was when it was replaced."""
         self._restoring = True
         try:
             self.present(self.image, change.earlier, change.journal)
@@ -762,9 +764,9 @@ class Session:
         return remask(self._moved(candidate, detections, candidate.box), detections, mask)
 
     def measure(self, candidate: Candidate, work: Callable[..., Candidate], *args: Any, drawn: bool = False) -> None:
-        """Measure a candidate in a thread; what comes back is thrown away if a later request overtook it.
+        """Measure a candidate in a thread; the result is discarded if there has been a later request.
 
-        It is taken whichever cube is on show by then: the candidate is changed among its own detections.
+        The candidate is changed in its own detections, whichever cube is shown by then.
         """
         before = self._measuring.get(id(candidate))
         request = Measuring(candidate, self.detections, drawn or (before is not None and before.drawn))
@@ -794,9 +796,9 @@ class Session:
     def _change(
         self, changes: Sequence[tuple[Candidate, dict[str, Any] | None]], detections: Detections | None = None
     ) -> None:
-        """Change candidates, add those that are new, take away those with None; and remember what was.
+        """Change candidates, add new ones, remove those given as None, and save the previous state for undo.
 
-        ``detections`` are those they belong to; default: the present ones.
+        ``detections`` are those they belong to; default: the current ones.
         """
         detections = self.detections if detections is None else detections
         if changes:
@@ -807,7 +809,7 @@ class Session:
             self._apply(states, detections)
 
     def _apply(self, states: Sequence[tuple[Candidate, dict[str, Any] | None]], detections: Detections) -> None:
-        """Bring candidates into a state, None being that they are not there, and tell of it."""
+        """Set the state of candidates (None: removed), and emit the signals."""
         listed = detections.candidates
         there = {id(candidate) for candidate in listed}
         reshaped = False
@@ -827,7 +829,7 @@ class Session:
         self.recorded.emit(detections, changed)
 
     def _show_changed(self, changed: list[Candidate], there: set[int], reshaped: bool) -> None:
-        """Have all that shows candidates show what is new of some; ``there`` are those that were listed, by id()."""
+        """Update everything that shows the changed candidates; ``there`` are those that were listed, by id()."""
         listed = self.detections.candidates
         self._outdated = True
         self._refresh_features(changed)
@@ -848,7 +850,7 @@ class Session:
             self.select(self.candidates[min(kept, len(self.candidates) - 1)])
 
     def _refresh_features(self, changed: list[Candidate]) -> None:
-        """Bring the rows of some candidates up to date."""
+        """Update the rows of some candidates."""
         gone = {c.id for c in changed}
         there = [c for c in changed if any(c is other for other in self.detections.candidates)]
         rows = self.features[~self.features["id"].isin(gone)]
@@ -887,10 +889,10 @@ class Session:
         if np.any(np.abs(centre - np.array(camera.center[-2:])) > 0.95 * half):
             camera.center = (*camera.center[:-2], *centre)
 
-    # -- what the user does with layers -----------------------------------------------
+    # -- changes of layers by the user --------------------------------------------------
 
     def _layer_inserted(self, event: Any) -> None:
-        """Take up detections that come as layers, as from a folder that was dropped on napari."""
+        """Use detections in new layers, for example from a folder dropped onto napari."""
         found = event.value.metadata.get("detections")
         if isinstance(found, Detections) and not self._presenting and not self._taking_up:
             self._taking_up = True
@@ -919,7 +921,7 @@ class Session:
             self.masks.adopt(None)
 
     def _layer_activated(self, event: Any) -> None:
-        """Follow the user to another cube, by its own layer or by one of its results."""
+        """Switch to another cube when its layer, or one of its result layers, is activated."""
         layer = event.value
         self.boxes.tool_changed()
         if layer is None:
