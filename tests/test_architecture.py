@@ -45,7 +45,7 @@ ARROWS = {
     "products": {"constants", "progress", "cube", "catalogue", "measure", "inspection"},
     "batch": {
         *("processes", "progress", "settings", "threads", "cube", "catalogue", "paper", "search", "detection"),
-        "products",
+        *("inspection", "products"),
     },
     "evaluation": {
         *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"),

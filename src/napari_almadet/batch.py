@@ -26,13 +26,15 @@ import numpy as np
 from astropy.table import QTable, vstack
 
 from napari_almadet import __version__
-from napari_almadet.catalogue.export import replacing
+from napari_almadet.catalogue.export import replacing, write_catalogue, write_table
 from napari_almadet.catalogue.result_folder import ABOUT, JOURNAL, is_result, read_result, write_result
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.reading import read_cube, short_name
 from napari_almadet.cube.storage import split_address
+from napari_almadet.inspection.redshifts import RedshiftRange, identify
 from napari_almadet.processes import Pool
+from napari_almadet.products.report import REPORT, write_html
 from napari_almadet.products.writing import has_products, write_products
 from napari_almadet.progress import Progress, finish
 from napari_almadet.settings import Settings
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 WITHOUT_EFFECT = ("device", "batch_size", "memory")  # settings that do not affect the result
+FORMATS = {"ecsv": ".ecsv", "votable": ".vot", "fits": ".fits", "csv": ".csv"}  # of catalogues, and their endings
 PROGRESS_SECONDS = 0.2  # s between two progress messages of a worker: smooth to the eye, no load on the pipe
 
 
@@ -179,6 +182,12 @@ class Search:
         Of the cluster that searches them.
     products
         Also write the products of each source and of the field, see :mod:`napari_almadet.products.writing`.
+    formats
+        Of :data:`FORMATS`, in which the catalogue is written, too.
+    redshift
+        Of the sources, such as "0.3" or "0..8": lines are identified, see :mod:`napari_almadet.inspection.redshifts`.
+    report
+        Also write a page on the result, see :mod:`napari_almadet.products.report`.
     """
 
     settings: Settings
@@ -186,6 +195,9 @@ class Search:
     keep: bool = False
     client: Client | None = None
     products: bool = False
+    formats: tuple[str, ...] = ()
+    redshift: str | None = None
+    report: bool = False
 
     @cached_property
     def networks(self) -> Networks | SearchNetworks | None:
@@ -210,7 +222,7 @@ class Search:
         try:
             used = None if self.networks is None else networks_used(self.settings, self.networks)
             if not self.overwrite and is_done(task, self.settings, used):
-                self.add(task, None, report)
+                self.add(task, self.identified_again(task), report)
                 decisions = QTable.read(task.folder / "candidates.ecsv")["fate"]  # the name every version has
                 dropped = int((decisions == "dropped").sum())
                 return Outcome(task, "skipped", "", len(decisions) - dropped, dropped)
@@ -221,6 +233,8 @@ class Search:
                     "notes or boxes: choose another --out, or use --overwrite to discard them."
                 )
             detections = detect(read_cube(task.path), self.settings, report, self.networks, self.client)
+            if self.redshift is not None:
+                identify(detections, RedshiftRange.parse(self.redshift), self.redshift)
             write_result(detections, task.folder)
             self.add(task, detections, report)
         except Exception as error:  # whatever is wrong with one cube, the others are still to be searched
@@ -233,11 +247,46 @@ class Search:
         seconds = time.perf_counter() - started
         return Outcome(task, "searched", "", kept, dropped, seconds, detections if self.keep else None)
 
+    def identified_again(self, task: Task) -> Detections | None:
+        """A result that was there before, with its lines identified at other redshifts; None if these are the same."""
+        if self.redshift is None:
+            return None
+        about = json.loads((task.folder / ABOUT).read_text(encoding="utf-8"))
+        if about["provenance"].get("redshift") == self.redshift:
+            return None
+        detections = read_result(task.folder)
+        identify(detections, RedshiftRange.parse(self.redshift), self.redshift)
+        write_result(detections, task.folder)
+        return detections
+
     def add(self, task: Task, detections: Detections | None, report: Callable[[Progress], object]) -> None:
-        """Write what else is asked for, of a result that was there before only what is missing."""
-        if not self.products or (detections is None and has_products(task.folder, read_cube(task.path).name)):
+        """Write what else is asked for, of a result that was there before only what is missing.
+
+        Tables of an earlier result in formats that are not asked for are removed with it.
+        """
+        wanted = [task.folder / f"catalog{FORMATS[form]}" for form in self.formats if form != "ecsv"]
+        if detections is None:
+            wanted = [path for path in wanted if not path.is_file()]
+        else:
+            for ending in FORMATS.values():
+                if (path := task.folder / f"catalog{ending}") not in wanted and ending != ".ecsv":
+                    path.unlink(missing_ok=True)
+        products = self.products
+        if products and detections is None:
+            products = not has_products(task.folder, read_cube(task.path).name)
+        page = task.folder / REPORT
+        if detections is not None:
+            page.unlink(missing_ok=True)
+        report_wanted = self.report and not page.is_file()
+        if not (wanted or products or report_wanted):
             return
-        finish(write_products.steps(detections or read_result(task.folder), task.folder), report)
+        detections = detections or read_result(task.folder)
+        for path in wanted:
+            write_catalogue(detections, path)
+        if products:
+            finish(write_products.steps(detections, task.folder), report)
+        if report_wanted:
+            finish(write_html.steps(detections, page), report)
 
 
 @contextmanager
@@ -374,8 +423,18 @@ def _do(task: Task) -> Outcome:
 # --- the tables of all ---------------------------------------------------------------------------------------------
 
 
-def write_tables(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
-    """Write ``cubes.ecsv``, a row for each cube, and ``catalog.ecsv``, the rows of all their catalogues.
+def write_tables(outcomes: Sequence[Outcome], out: Path, formats: Sequence[str] = ()) -> list[Path]:
+    """Write ``cubes.ecsv``, a row for each cube, and ``catalog.ecsv``, the rows of all results in the folder.
+
+    Results of earlier runs are among them.  Each row has its result's folder, ``cube``, and its cube's file,
+    ``cube_path``.
+
+    Parameters
+    ----------
+    outcomes
+        Of this run; their results come first.
+    formats
+        Of :data:`FORMATS`, in which the catalogue is written, too.
 
     Returns
     -------
@@ -392,19 +451,41 @@ def write_tables(outcomes: Sequence[Outcome], out: Path) -> list[Path]:
             "message": [o.message for o in outcomes],
         }
     )
-    tables = {"cubes.ecsv": cubes}
-    folders = [o.task.folder for o in outcomes if o.status != "failed"]
-    if folders:
-        tables["catalog.ecsv"] = together({folder.name: QTable.read(folder / "catalog.ecsv") for folder in folders})
     out.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        with replacing(out / name) as beside:
-            table.write(beside, format="ascii.ecsv")
-    return [out / name for name in tables]
+    with replacing(out / "cubes.ecsv") as beside:
+        cubes.write(beside, format="ascii.ecsv")
+    written = [out / "cubes.ecsv"]
+    folders = results_in(out, [o.task.folder for o in outcomes if o.status != "failed"])
+    if not folders:
+        return written
+    whole = together({folder.name: QTable.read(folder / "catalog.ecsv") for folder in folders}, paths_of(folders))
+    for form in dict.fromkeys(("ecsv", *formats)):
+        path = out / f"catalog{FORMATS[form]}"
+        with replacing(path) as beside:
+            write_table(whole.copy(), beside, path.suffix)
+        written.append(path)
+    return written
 
 
-def together(catalogues: dict[str, QTable]) -> QTable:
-    """Combine several catalogues, by name, into one table with a first column ``cube``.
+def results_in(out: Path, first: Sequence[Path] = ()) -> list[Path]:
+    """Folders of results in a folder that have a catalogue, some of them first, the others by name."""
+    others = sorted(folder for folder in out.iterdir() if folder.is_dir() and folder not in first)
+    return [folder for folder in (*first, *others) if (folder / "catalog.ecsv").is_file() and is_result(folder)]
+
+
+def paths_of(folders: Sequence[Path]) -> dict[str, str]:
+    """The cubes' files by the names of their results' folders; empty where a cube had none."""
+    found = {}
+    for folder in folders:
+        try:
+            found[folder.name] = str(json.loads((folder / ABOUT).read_text(encoding="utf-8"))["cube"]["path"])
+        except (OSError, ValueError, KeyError, TypeError):
+            found[folder.name] = ""
+    return found
+
+
+def together(catalogues: dict[str, QTable], paths: dict[str, str] | None = None) -> QTable:
+    """Combine several catalogues, by name, into one table with the columns ``cube`` and, if given, ``cube_path``.
 
     Units are those of the first catalogue.  If the units of a column cannot be converted into each other (Jy km/s and
     Jy Hz), the column has plain numbers, and the column ``..._unit`` next to it has their units.
@@ -414,8 +495,10 @@ def together(catalogues: dict[str, QTable]) -> QTable:
         table = catalogue.copy()
         table.meta.clear()
         table.add_column(np.full(len(table), name), 0, "cube")
+        if paths is not None:
+            table.add_column(np.full(len(table), paths.get(name, "")), 1, "cube_path")
         tables.append(table)
-    for column in tables[0].colnames[1:]:
+    for column in [name for name in tables[0].colnames if name not in ("cube", "cube_path")]:
         units = [table[column].unit for table in tables]
         descriptions = {table[column].info.description for table in tables}
         if units[0] is None:

@@ -22,7 +22,8 @@ COLUMNS = [
     *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
     *("ell_maj", "err_ell_maj", "ell_min", "err_ell_min", "ell_pa", "err_ell_pa"),
     *("ell3s_maj", "ell3s_min", "ell3s_pa", "kin_pa", "err_kin_pa", "rms", "prob", "rel", "snr_global", "snr_pixel"),
-    *("n_peaks", "blended", "edge", "flag", "parent", "kind", "verdict", "note", "origin", "status", "fate"),
+    *("n_peaks", "blended", "edge", "flag", "parent", "kind"),
+    *("line_ids", "redshifts", "verdict", "note", "origin", "status", "fate"),
 ]
 
 

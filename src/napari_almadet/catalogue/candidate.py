@@ -202,6 +202,8 @@ class Candidate:
     verdict: str = "unreviewed"  # one of VERDICTS, set by the user
     note: str = ""
     origin: str = "found"  # one of ORIGINS: origin of the box and the emission range
+    line_ids: str = ""  # lines that its frequencies allow in a range of redshifts, see inspection.redshifts
+    redshifts: str = ""  # redshifts that explain two lines or more of it
 
     def __post_init__(self) -> None:
         self.verdict = VERDICTS_OF_0_1.get(self.verdict, self.verdict)

@@ -228,6 +228,8 @@ class Detections:
             "flag": plain("flag", int),
             "parent": plain("parent", int),
             "kind": plain("kind", str),
+            "line_ids": plain("line_ids", str),
+            "redshifts": plain("redshifts", str),
             "verdict": plain("verdict", str),
             "note": plain("note", str),
             "origin": plain("origin", str),
@@ -340,6 +342,8 @@ def descriptions(cube: Cube) -> dict[str, str]:
         "dc_limit": "FWHM; less than this at 2 standard deviations",
         "method": "how the flux was measured: as a point, a Gaussian fit, the sum of the mask, or of the box",
         "f_cont": "flux density of the continuum",
+        "line_ids": "lines that the frequency allows at the redshifts asked for, the usually bright ones first",
+        "redshifts": "redshifts that explain two lines or more, the best first",
         "alpha": "spectral index of the continuum, S ~ freq^alpha",
         "flag": "sum of 1: mask at the field's border; 2: at an end of the band; 4: voxels without data in it; "
         "8: another source's mask beside it",

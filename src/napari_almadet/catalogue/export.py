@@ -73,15 +73,22 @@ def write_catalogue(detections: Detections, path: str | Path, candidates: Sequen
     table = detections.table(candidates)
     if form in ("votable", "fits"):
         table.meta = {"CREATOR": f"napari-almadet {detections.provenance.get('version', '')}".rstrip()}
-    if form == "fits":
-        table["note"] = [str(note).encode("ascii", "backslashreplace").decode() for note in table["note"]]
-    if form == "votable":  # a text of one letter is "arraysize='1'", which VOTable 1.3's erratum 3 deprecates
-        for name in table.colnames:
-            if table[name].dtype == np.dtype("U1"):
-                table[name] = table[name].astype("U2")
     with replacing(path) as beside:
-        table.write(beside, format=form)
+        write_table(table, beside, path.suffix)
     return path
+
+
+def write_table(table: QTable, path: Path, ending: str) -> None:
+    """Write a table in the format of an ending, with its texts as the format can hold them; it may be changed."""
+    form = _by_ending(path.with_name(f"table{ending}"), CATALOGUES)
+    texts = [name for name in table.colnames if table[name].dtype.kind == "U"]
+    for name in texts:
+        values = np.ma.filled(table[name], "")
+        if form == "fits":
+            table[name] = [str(value).encode("ascii", "backslashreplace").decode() for value in values]
+        elif form == "votable":  # a text of one letter is "arraysize='1'", which VOTable 1.3's erratum 3 deprecates
+            table[name] = values.astype("U2") if values.dtype.itemsize <= np.dtype("U1").itemsize else values
+    table.write(path, format=form)
 
 
 def write_regions(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:

@@ -46,7 +46,10 @@ MEASURES = (
     *("ell3s_maj", "ell3s_min", "ell3s_pa", "kin_pa", "err_kin_pa"),
     *("rms", "prob", "rel", "snr_global", "snr_pixel"),
 )
-MARKS = ("blended", "edge", "kind", "verdict", "note", "origin", "method", "n_pix", "flag", "parent")
+MARKS = (
+    *("blended", "edge", "kind", "verdict", "note", "origin", "method", "n_pix", "flag", "parent"),
+    *("line_ids", "redshifts"),
+)
 MASK = "mask.fits"
 MOST_MASK = 2e9  # voxels; the mask of a larger cube is not written, since it would not fit into memory
 
@@ -392,7 +395,7 @@ def _candidates(folder: Path) -> list[Candidate]:
         peaks.setdefault(int(row["id"]), []).append(EmissionPeak(**values))
     decisions = table.meta["decisions"]
     plain = {name: np.asarray(getattr(table[name], "value", table[name])) for name in table.colnames}
-    for name in ("note", "method"):  # ECSV reads an empty text as a missing one
+    for name in ("note", "method", "line_ids", "redshifts"):  # ECSV reads an empty text as a missing one
         if name in table.colnames:
             plain[name] = np.ma.filled(table[name], "")
     candidates = []

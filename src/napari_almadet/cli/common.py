@@ -41,6 +41,22 @@ class Preset(StrEnum):
     PAPER = "paper"
 
 
+class TableFormat(StrEnum):
+    """Formats of a catalogue, keys of `napari_almadet.batch.FORMATS`."""
+
+    ECSV = "ecsv"
+    VOTABLE = "votable"
+    FITS = "fits"
+    CSV = "csv"
+
+
+class ProgressKind(StrEnum):
+    """How progress is shown."""
+
+    BARS = "bars"
+    JSON = "json"
+
+
 class SetName(StrEnum):
     """Keys of `napari_almadet.simulation.dataset.SETS`, said again so that help need not import torch."""
 

@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.markup import escape
 
-from napari_almadet.cli.common import Device, NetworkName, Preset, app, messages
+from napari_almadet import __version__
+from napari_almadet.cli.common import Device, NetworkName, Preset, ProgressKind, TableFormat, app, messages
+from napari_almadet.cli.configuration import (
+    ConfigurationError,
+    options_of,
+    read_configuration,
+    without_effect,
+    write_configuration,
+)
 from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code
 from napari_almadet.cli.logs import logged
+from napari_almadet.cli.progress_lines import with_lines, write_line
 from napari_almadet.cli.report import conclude, tell, with_bars
+from napari_almadet.inspection.redshifts import RedshiftRange
 from napari_almadet.settings import BEAMS, PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -46,12 +56,24 @@ def own_weights(given: list[str]) -> dict[str, str]:
     return files
 
 
+def take_configuration(context: typer.Context, path: Path | None) -> Path | None:
+    """Have the options of a file stand where the command line gives none."""
+    if path is not None:
+        try:
+            context.default_map = read_configuration(path, options_of(detect))
+        except ConfigurationError as error:
+            raise typer.BadParameter(str(error)) from error
+    return path
+
+
 @app.command(
     epilog="""[bold]Examples[/]\n
 almadet detect cube.fits\n
 almadet detect night1/*.fits.gz -o results/ --jobs 4\n
 almadet detect cube.fits --preset paper --keep-continuum\n
 almadet detect huge.fits --memory 16\n
+almadet detect cube.fits --products --report --format votable --redshift 0..8\n
+almadet detect cube.fits --threshold 0.9 --write-config run.toml; almadet detect --config run.toml\n
 almadet detect huge.fits --scheduler tcp://login1:8786\n
 [bold]Exit code[/]\n
 0: all cubes were searched, now or earlier; 1: at least one cube could not be searched; 2: wrong options;
@@ -59,6 +81,7 @@ almadet detect huge.fits --scheduler tcp://login1:8786\n
 )
 @ends_at_once
 def detect(
+    context: typer.Context,
     cubes: Annotated[
         list[Path],
         typer.Argument(
@@ -137,6 +160,27 @@ def detect(
             "the field.",
         ),
     ] = False,
+    report: Annotated[
+        bool,
+        typer.Option("--report", help="Also write report.html: one page with the field, the table and all candidates."),
+    ] = False,
+    redshift: Annotated[
+        str | None,
+        typer.Option(
+            help="Redshift of the sources, or a range such as 0..8: list the lines that their frequencies allow "
+            "(column line_ids), and for sources with several lines the redshifts that explain them (redshifts).",
+            metavar="Z|LOW..HIGH",
+            show_default=False,
+        ),
+    ] = None,
+    formats: Annotated[
+        list[TableFormat] | None,
+        typer.Option(
+            "--format",
+            help="Also write the catalogue in this format, beside catalog.ecsv. Can be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     jobs: Annotated[
         int,
         typer.Option(
@@ -186,6 +230,32 @@ def detect(
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+    progress: Annotated[
+        ProgressKind,
+        typer.Option(
+            help="bars: progress bars; json: one JSON object per line on stderr, with cube, stage, done and total."
+        ),
+    ] = ProgressKind.BARS,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Read the options from a TOML file, as written by --write-config; options on the command line "
+            "override it.",
+            callback=take_configuration,
+            is_eager=True,
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+        ),
+    ] = None,
+    write_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the cubes and options of this command to a TOML file for --config, and stop.",
+            dir_okay=False,
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> None:
     """Detect and measure the sources in one or more cubes.
 
@@ -206,12 +276,12 @@ def detect(
     [bold]settings.json[/]: settings, versions and checksums needed to reproduce the run.
 
     With --products, maps of the field ([bold]NAME_mom0.fits[/] ...) and cubelet, moments, spectrum and page of each
-    source ([bold]NAME_cubelets/[/]), named as by SoFiA-2.
+    source ([bold]NAME_cubelets/[/]), named as by SoFiA-2. With --report, [bold]report.html[/].
 
     Drop the folder onto napari to inspect the result.
 
-    For several cubes, [bold]OUT/catalog.ecsv[/] contains the candidates of all of them and [bold]OUT/cubes.ecsv[/] the
-    status of each.
+    [bold]OUT/catalog.ecsv[/] contains the candidates of all results in OUT, with the path of each cube, and
+    [bold]OUT/cubes.ecsv[/] the status of each cube of this run.
     """
     try:
         settings = Settings(
@@ -228,16 +298,33 @@ def detect(
             memory=memory,
             **own_weights(weights or []),
         )
+        if redshift is not None:
+            RedshiftRange.parse(redshift)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if scheduler and settings.preset != "almadet":
+        raise typer.BadParameter(f"a cluster searches with the preset almadet: omit --preset {preset} or --scheduler")
     if scheduler and jobs > 1:
         raise typer.BadParameter("a cluster searches one cube at a time, on all its workers: omit --jobs")
+
+    if write_config is not None:
+        write_configuration(write_config, options_of(detect), context.params, __version__)
+        messages.print(f"Written: {escape(str(write_config))}", soft_wrap=True)
+        return
+    as_lines = progress is ProgressKind.JSON
+    for sentence in without_effect(context, options_of(detect), settings.preset):
+        if as_lines:
+            write_line(cube="", stage="note", done=0, total=0, message=sentence)
+        elif not quiet:
+            messages.print(f"Note: {escape(sentence)}", highlight=False)
+    tables = tuple(str(form) for form in formats or [])
 
     from napari_almadet import batch
 
     # one cube at a time is shown with all that was found in it; of several at a time there is a line for each
     client = connected(scheduler) if scheduler else None
-    search = batch.Search(settings, overwrite, keep=jobs == 1, client=client, products=products)
+    also = {"products": products, "formats": tables, "redshift": redshift, "report": report}
+    search = batch.Search(settings, overwrite, keep=jobs == 1, client=client, **also)
     try:
         with logged(out, verbose):
             networks = loaded(search)
@@ -250,10 +337,12 @@ def detect(
     tasks = batch.plan(cubes, out)
     outcomes: list[Outcome] = []
     interrupted = 0
+    working = with_lines(tasks, search, jobs) if as_lines else with_bars(tasks, search, min(jobs, len(tasks)), quiet)
+    messages.quiet = as_lines  # every line is JSON
     # from here on the results so far are kept, and processes are told to end and do so in order
     before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with logged(out, verbose), closing(with_bars(tasks, search, min(jobs, len(tasks)), quiet)) as done:
+        with logged(out, verbose), closing(working) as done:
             for outcome in done:
                 outcomes.append(replace(outcome, detections=None))
                 for record in outcome.log:  # of a process without a log
@@ -264,12 +353,15 @@ def detect(
     finally:
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])
-    if len(tasks) > 1 and outcomes:
+        messages.quiet = False
+    if outcomes:
         outcomes.sort(key=lambda outcome: tasks.index(outcome.task))
-        batch.write_tables(outcomes, out)
-        conclude(outcomes, len(tasks), out, quiet)
+        batch.write_tables(outcomes, out, tables)
+        if len(tasks) > 1 and not as_lines:
+            conclude(outcomes, len(tasks), out, quiet)
     if interrupted:
-        messages.print("Interrupted. Run the same command again to resume.")
+        if not as_lines:
+            messages.print("Interrupted. Run the same command again to resume.")
         raise typer.Exit(exit_code(interrupted))
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)

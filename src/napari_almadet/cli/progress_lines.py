@@ -1,0 +1,45 @@
+"""Progress for programs: a JSON object a line on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_almadet.batch import Outcome, Search, Task
+    from napari_almadet.progress import Progress
+
+LEAST_SECONDS = 0.2  # s between two lines of one stage of a cube
+
+
+def with_lines(tasks: list[Task], work: Search, jobs: int) -> Iterator[Outcome]:
+    """Search cubes, and write a line for each step: ``cube``, ``stage``, ``done`` and ``total``.
+
+    The last line of a cube has its status for a stage, and ``kept``, ``dropped``, ``seconds`` and ``message``, too.
+    """
+    from napari_almadet import batch
+
+    before: dict[Task, tuple[str, float]] = {}
+
+    def step(task: Task, progress: Progress) -> None:
+        stage, told = before.get(task, ("", 0.0))
+        if stage == progress.stage and progress.done < progress.total and time.monotonic() - told < LEAST_SECONDS:
+            return
+        before[task] = progress.stage, time.monotonic()
+        write_line(cube=task.folder.name, stage=progress.stage, done=progress.done, total=progress.total)
+
+    for outcome in batch.run(tasks, work, jobs, step):
+        write_line(
+            cube=outcome.task.folder.name, stage=outcome.status, done=1, total=1, kept=outcome.kept,
+            dropped=outcome.dropped, seconds=round(outcome.seconds, 3), message=outcome.message,
+        )  # fmt: skip
+        yield outcome
+
+
+def write_line(**values: str | int | float) -> None:
+    """Write a JSON object to stderr, whole and at once."""
+    sys.stderr.write(json.dumps(values) + "\n")
+    sys.stderr.flush()
