@@ -129,7 +129,7 @@ def test_a_run_is_one_file(almadet, cube, tmp_path):
         ("products = 1", "products is 1, but must be true or false"),
         ("preset = 'fast'", "preset is 'fast'"),
         ("cubes = 'a.fits'", "cubes is 'a.fits', but must be a list"),
-        ("formats = ['pdf']", "formats is 'pdf'"),
+        ("formats = ['pdf']", "formats is ['pdf'], but must be one of"),
         ("threshold = ", "not valid TOML"),
         ("threshold = 7", "threshold is 7"),
         ("cubes = ['none.fits']", "none.fits"),

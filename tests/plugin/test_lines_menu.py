@@ -8,6 +8,8 @@ from napari.components import ViewerModel
 from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import Qt
 
+from napari_almadet.inspection.redshifts import Observed
+from napari_almadet.plugin import lines_menu
 from napari_almadet.plugin.lines_menu import LinesMenu
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
@@ -68,3 +70,15 @@ def test_nothing_selected(menu, session):
     assert not menu.identity.isEnabled()
     assert not menu.peak_button.isEnabled()
     assert menu.in_band() == []
+
+
+def test_two_lines_offer_the_redshifts_that_explain_them(menu, cube, monkeypatch):
+    observed = cube.frequency(20).to_value("GHz")
+    shift = 345.7959899 / observed
+    lines = [Observed(observed, 1e-3), Observed(461.0407682 / shift, 1e-3)]  # CO 3-2 and 4-3
+    monkeypatch.setattr(lines_menu, "observed_lines", lambda cube, candidate: lines)
+    menu.aboutToShow.emit()
+    assert menu.identity.itemText(1).startswith("CO 3-2, CO 4-3: z = ")
+    menu.identity.activated.emit(1)
+    assert menu.redshift.value() == pytest.approx(shift - 1, abs=2e-5)
+    assert menu.choice.rest_frequency.to_value(u.GHz) == pytest.approx(345.7959899)

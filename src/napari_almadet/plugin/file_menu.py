@@ -15,6 +15,7 @@ from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.catalogue_symbols import add_symbols
 from napari_almadet.plugin.open_result import open_result
+from napari_almadet.plugin.products_menu import ProductsMenu
 from napari_almadet.plugin.session import KEYS, Session
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class FileMenu(QMenu):
             "Export those listed": self._exports(lambda: list(session.candidates)),
         }
         self.figure_action = self.addAction("Figure of this candidate …", self.export_figure)
+        self.products = ProductsMenu(self, session, keeper, self._home)
         self.import_action = self.addAction("Import candidates …", self.import_candidates)
         self.import_action.setToolTip("From a catalogue with SoFiA-2's column names, or DS9 or CRTF regions")
         self.symbols_action = self.addAction("Catalogue as symbols …", self.show_symbols)

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_almadet.inspection.lines import Line, known_lines, lines_in_band, redshift_of
+from napari_almadet.inspection.redshifts import Identification, RedshiftRange, observed_lines, redshifts_of
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
@@ -98,15 +99,33 @@ class LinesMenu(QMenu):
             self.identity.addItem("this candidate has no line" if self.session.selected else "no candidate is selected")
             return
         self.identity.addItem("choose …")
+        for found in self._of_several():
+            names = ", ".join("unidentified" if line is None else line.name for line in found.lines)
+            self.identity.addItem(f"{names}: z = {found.redshift:.5f}", found)
         offered = [(redshift_of(line, observed), line) for line in known_lines()]
         for z, line in sorted((pair for pair in offered if pair[0] >= LEAST_REDSHIFT), key=lambda pair: abs(pair[0])):
             self.identity.addItem(f"{line.name}, {line.rest_frequency:.3f} GHz: z = {z:.5f}", line)
             if self.rest.value() == round(line.rest_frequency, self.rest.decimals()):
                 self.identity.setCurrentIndex(self.identity.count() - 1)
 
+    def _of_several(self) -> list[Identification]:
+        """Redshifts that explain two or more lines of the selected candidate."""
+        cube, frequency = self.choice.cube, self.choice.frequency
+        lines = observed_lines(cube, self.session.subject)
+        band = float(frequency.edges.min()), float(frequency.edges.max())
+        return redshifts_of(lines, RedshiftRange(LEAST_REDSHIFT, self.redshift.maximum()), band)
+
     def _identified(self, index: int) -> None:
         line = self.identity.itemData(index)
-        if line is not None:
+        if isinstance(line, Identification):  # of several lines; velocities count from the selected candidate's first
+            observed, z = self._observed(), line.redshift
+            self.show_lines.setChecked(True)
+            self.redshift.setValue(z)
+            known = [one for one in line.lines if one is not None]
+            line = min(known, key=lambda one: abs(one.rest_frequency / (1 + z) - observed))
+            if self.choice.cube.frequency(0) is not None:
+                self.rest.setValue(line.rest_frequency)
+        elif line is not None:
             self.show_lines.setChecked(True)
             self.redshift.setValue(redshift_of(line, self._observed()))
             if self.choice.cube.frequency(0) is not None:  # else frequencies are counted from the rest frequency
