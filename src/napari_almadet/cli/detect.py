@@ -25,7 +25,6 @@ from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.progress_lines import with_lines, write_line
 from napari_almadet.cli.report import conclude, tell, with_bars
-from napari_almadet.inspection.redshifts import RedshiftRange
 from napari_almadet.settings import BEAMS, PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -299,6 +298,8 @@ def detect(
             **own_weights(weights or []),
         )
         if redshift is not None:
+            from napari_almadet.inspection.redshifts import RedshiftRange
+
             RedshiftRange.parse(redshift)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
