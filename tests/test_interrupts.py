@@ -63,7 +63,7 @@ def test_a_signal_while_a_library_is_loaded_ends_the_command_without_an_exceptio
     (tmp_path / "slow.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(100)\n")
     code = """
         import sys, typer
-        from napari_almadet.cli.endings import ends_at_once
+        from napari_almadet.cli.interrupts import ends_at_once
         sys.path.insert(0, sys.argv.pop())
         app = typer.Typer()
 

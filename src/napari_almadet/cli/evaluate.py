@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from napari_almadet.cli.common import Device, FinderName, Preset, Scenario, SetName, app, messages, output
 from napari_almadet.cli.detect import own_weights
-from napari_almadet.cli.endings import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once
 from napari_almadet.cli.report import print_scores
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.settings import Settings
