@@ -1,4 +1,4 @@
-"""The ``almadet`` command; nothing slow is imported before a command needs it, so that help comes at once."""
+"""The ``almadet`` command; slow modules are imported only by the command that needs them, so that help is immediate."""
 
 from __future__ import annotations
 

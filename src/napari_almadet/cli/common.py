@@ -1,4 +1,4 @@
-"""What the commands share: the application, the consoles, and the choices of their options."""
+"""Code shared by the commands: the application, the consoles, and choices of options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command ends when it is told to: at once, without children, with the exit code that shells expect."""
+"""Ctrl-C, SIGTERM and write errors: a command and its child processes end at once, with the usual exit code."""
 
 from __future__ import annotations
 

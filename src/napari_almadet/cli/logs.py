@@ -1,4 +1,4 @@
-"""Where a command's log goes: a file beside the results, made when there is something to write, and the terminal."""
+"""The log of a command: a file in the results folder, created when there is something to write, and the terminal."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""How detection is measured: one-to-one matching, completeness, purity, IoU."""
+"""Evaluation of detections: one-to-one matching, completeness, purity, IoU."""

@@ -1,9 +1,9 @@
-"""Classical source finders behind one interface, to be measured on the same cubes as the networks.
+"""Classical source finders with a common interface, to be evaluated on the same cubes as the networks.
 
 A finder is a function of a :class:`Field` and its parameters that returns a list of
-:class:`Source`.  All but the matched filter search the image stacked over all channels, in
+:class:`Source`.  All except the matched filter search the band-averaged image, in
 units of its local noise.  Libraries are imported when a finder is called; the extra
-``evaluate`` brings them.
+``evaluate`` installs them.
 """
 
 from __future__ import annotations

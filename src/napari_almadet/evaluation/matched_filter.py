@@ -1,8 +1,8 @@
-"""A 3-D matched filter for lines, as MF3D (Pavesi et al. 2018) and LineSeeker (González-López et al. 2019) have it.
+"""A 3-D matched filter for lines, as in MF3D (Pavesi et al. 2018) and LineSeeker (González-López et al. 2019).
 
-The continuum is taken off, every spectrum is correlated with Gaussians of several widths, and
-each pixel is left with the highest signal-to-noise ratio over channels and widths.
-Nothing is done in space: a dirty image has the beam in it already.
+The continuum is subtracted, every spectrum is correlated with Gaussians of several widths, and
+for each pixel the highest signal-to-noise ratio over channels and widths is kept.
+No spatial filter is needed, because a dirty image already has the shape of the beam.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures of the scores, for matplotlib, which the extra ``evaluate`` brings."""
+"""Plots of the scores with matplotlib, which the extra ``evaluate`` installs."""
 
 from __future__ import annotations
 

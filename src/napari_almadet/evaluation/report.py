@@ -1,4 +1,4 @@
-"""The numbers in words: tables for the terminal and for the documentation."""
+"""Tables of the scores for the terminal and for the documentation."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What finders found in simulated cubes, kept on disk as it comes, so that no run is ever begun anew.
+"""Detections of finders in simulated cubes, written to disk as they are made, so that a run can be resumed.
 
-A folder holds ``SET/SCENARIO/truth.jsonl`` and ``SET/SCENARIO/FINDER.jsonl``.  The first line
-of such a file says what it is of; each further line is one cube, appended in a single write once
-it is complete.  A line that an interruption cut short counts as not written.
+A folder contains ``SET/SCENARIO/truth.jsonl`` and ``SET/SCENARIO/FINDER.jsonl``.  The first line
+of such a file identifies its contents; each further line is one cube, appended in a single write once
+it is complete.  A line truncated by an interruption is ignored.
 """
 
 from __future__ import annotations

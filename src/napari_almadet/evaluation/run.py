@@ -1,4 +1,4 @@
-"""Give simulated cubes to finders, each cube to all of them, and keep what they find."""
+"""Run finders on simulated cubes, all finders on each cube, and store their detections."""
 
 from __future__ import annotations
 

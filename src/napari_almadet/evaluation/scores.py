@@ -1,6 +1,6 @@
-"""What the detections are worth: rates, overlaps, errors and calibration, from stored results.
+"""Scores of detections: rates, overlaps, errors and calibration, computed from stored results.
 
-The protocol is that of ``docs/validation.md``.  All rates come with 95 % intervals.
+The protocol is described in ``docs/validation.md``.  All rates have 95 % intervals.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Choose the parameters of the classical finders: the best of a grid on validation cubes."""
+"""Choice of the parameters of classical finders: the best of a grid on validation cubes."""
 
 from __future__ import annotations
 

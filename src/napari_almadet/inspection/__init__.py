@@ -1,1 +1,1 @@
-"""What an astronomer asks about a candidate: spectral axes, apertures, moments, cuts, lines; no napari, no Qt."""
+"""Analysis of a candidate: spectral axes, apertures, moments, cuts, lines; without napari and Qt."""

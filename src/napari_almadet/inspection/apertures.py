@@ -1,4 +1,4 @@
-"""Spectra of a candidate through several apertures, and what can be read off a range of them."""
+"""Spectra of a candidate in several apertures, and statistics of a range of channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The spectral axis of a cube as frequency, wavelength, velocity of three conventions, or channel."""
+"""The spectral axis of a cube as frequency, wavelength, velocity in three conventions, or channel."""
 
 from __future__ import annotations
 

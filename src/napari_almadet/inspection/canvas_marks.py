@@ -1,4 +1,4 @@
-"""What is drawn over a field: contours of an image, lines of equal coordinates with their names; no napari, no Qt."""
+"""Overlays on a field: contours of an image, and labelled coordinate grids; without napari and Qt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A candidate in words and numbers, for the table and the inspector."""
+"""Text and values that describe a candidate, for the table and the inspector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the sky and the beam lie on a cube's pixels, whatever their rotation and shape."""
+"""Orientation of the sky and shape of the beam on the pixels of a cube, for any rotation and pixel shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The common lines of radio astronomy that fall into a band at a redshift."""
+"""Common spectral lines of radio astronomy in a band at a given redshift."""
 
 from __future__ import annotations
 

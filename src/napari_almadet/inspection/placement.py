@@ -1,4 +1,4 @@
-"""Where cubes lie with respect to each other: on the sky, and along the spectral axis."""
+"""Relative positions of several cubes, on the sky and along the spectral axis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regions of the sky that are looked at before, or beside, any candidate: their pixels, spectra and statistics."""
+"""Regions of the sky: their pixels, spectra and statistics; with or without candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an astronomer said of candidates, carried over to another detection in the same cube."""
+"""Transfer of reviews (verdicts, notes, edits) to the candidates of another detection in the same cube."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What both presets measure in a cube: stacked images, spectra, focused images, Gaussian fits, sources."""
+"""Measurements in a cube for both presets: stacked and line-integrated images, spectra, fits, sources."""

@@ -1,4 +1,4 @@
-"""A source measured in a mask that the astronomer painted: its voxels are what is summed, whatever stands out."""
+"""Measurement of a source in a mask that the user painted: its voxels are summed, whatever their S/N."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extent classifier: from all that was measured of a patch of extended emission to the probability that it is real."""
+"""The extent classifier: from the features of a patch of extended emission to the probability that it is real."""
 
 from __future__ import annotations
 

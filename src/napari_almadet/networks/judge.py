@@ -1,4 +1,4 @@
-"""Judge, the last network: from all that was measured of a candidate to the probability that it is a source."""
+"""Judge, the classifier: from the features of a candidate to its source probability."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Line Finder, a residual network that tells where a spectrum in noise units holds lines.
+"""Line Finder, a residual network that detects lines in a spectrum in units of the noise.
 
-The paper's abstract names a ResNet (He et al. 2016) where its text has Deep GRU.  This one is
-convolutional along the channels, its reach growing with the dilation of its blocks, so that it
-takes spectra of any length and treats all channels alike.
+The abstract of the paper mentions a ResNet (He et al. 2016), while its text describes Deep GRU.  This network is
+convolutional along the channels, with a receptive field that grows with the dilation of its blocks, so that it
+accepts spectra of any length and treats all channels alike.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Source Finder, a fully convolutional network from images in noise units to places and sizes of sources.
+"""Source Finder, a fully convolutional network that gives positions and sizes of sources from images in noise units.
 
-It has the encoder and decoder of a U-Net (Ronneberger et al. 2015): skips keep the
-places and nothing is fully connected, so that an image of any size will do and no place is
-special.  Its answer is CenterNet's (Zhou et al. 2019): at each pixel whether a source's
-centre is there, where in the pixel, and how large the source is.
+It has the encoder and decoder of a U-Net (Ronneberger et al. 2015): skip connections preserve positions, and nothing is
+fully connected, so that it accepts images of any size and treats all positions alike.  Its output is that of CenterNet
+(Zhou et al. 2019): for each pixel whether it contains the centre of a source, where in the pixel, and how large the
+source is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Weights as safetensors files, each with a card that says how it was made and how it scores."""
+"""Weights as safetensors files, each with a card that describes how it was trained and how well it performs."""
 
 from __future__ import annotations
 

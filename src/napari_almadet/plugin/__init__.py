@@ -1,1 +1,1 @@
-"""Everything that knows napari or Qt."""
+"""The napari plugin: all code that uses napari or Qt."""

@@ -1,4 +1,4 @@
-"""Work in a thread of its own, and what else it takes for the window not to wait."""
+"""Background work: in threads, or in the main thread in small steps, so that the window stays responsive."""
 
 from __future__ import annotations
 

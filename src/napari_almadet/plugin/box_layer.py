@@ -1,4 +1,4 @@
-"""The boxes of candidates in napari's Shapes layer: which are seen, how they look, and what the user does to them."""
+"""The boxes of candidates as a napari Shapes layer: visibility, appearance, and edits by the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of candidates: what is on show, in which order, and what the user says of each."""
+"""The table of candidates: filters, order, verdicts and notes."""
 
 from __future__ import annotations
 

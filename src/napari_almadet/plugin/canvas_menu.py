@@ -1,4 +1,4 @@
-"""The menu "Canvas": axes, beam, scale bar, the channel's words, contours, and by what channels are matched."""
+"""The menu "Canvas": axes, beam, scale bar, channel label, contours, and the matching of channels."""
 
 from __future__ import annotations
 

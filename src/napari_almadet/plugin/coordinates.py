@@ -1,4 +1,4 @@
-"""What is under the pointer: position, frequency, velocity and value; and positions as text to paste elsewhere."""
+"""Coordinates under the pointer (position, frequency, velocity, value), and positions as text to copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several cubes in one viewer: their channels laid upon each other, and a slider that counts those of one of them."""
+"""Several cubes in one viewer: matching of their channels, and a slider that counts the channels of one of them."""
 
 from __future__ import annotations
 

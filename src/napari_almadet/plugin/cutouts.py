@@ -1,4 +1,4 @@
-"""The part of the cube about a candidate, read once and, where it is large, in the background."""
+"""The part of the cube around a candidate, read once and, if it is large, in the background."""
 
 from __future__ import annotations
 

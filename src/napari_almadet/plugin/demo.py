@@ -1,4 +1,4 @@
-"""What ``almadet demo`` shows: the sample cube in napari, and a detection that runs at once."""
+"""``almadet demo``: the sample cube in napari, with a detection that starts at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dock widget "Detect sources": the form, the run, and the table of what was found."""
+"""The dock widget "Detect sources": the form, the run, and the table of candidates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The menu "File": a session's folder, exports for other programs, imports, and how the panels behave."""
+"""The menu "Save, export": session folders, exports, imports, and settings of the panels."""
 
 from __future__ import annotations
 

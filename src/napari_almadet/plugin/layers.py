@@ -1,4 +1,4 @@
-"""What napari is given to draw: a cube, the boxes of its candidates, its probability map."""
+"""The layers for napari: a cube, the boxes of its candidates, its probability map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which line is it: rest frequency, redshift, and the known lines in the band."""
+"""Line identification: rest frequency, redshift, and known lines in the band."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking before anything is detected: the spectrum under the pointer, and regions of the sky, in the same panels."""
+"""Inspection without a detection: the spectrum under the pointer, and regions of the sky, in the same panels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The menu "Look": the spectrum under the pointer, regions of the sky, and what becomes of them."""
+"""The menu "Look": the spectrum under the pointer, regions of the sky, and candidates from regions."""
 
 from __future__ import annotations
 

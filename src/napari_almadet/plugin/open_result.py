@@ -1,4 +1,4 @@
-"""A folder of results as layers, or in the layer of its cube where that is open already."""
+"""A result folder as layers, or in the layer of its cube if that is open already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin's panels in a window: opened, found again, and opened with a session that comes as layers."""
+"""The panels of the plugin in the window: opening them, finding them, and opening them with a session."""
 
 from __future__ import annotations
 

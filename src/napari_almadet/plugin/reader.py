@@ -1,4 +1,4 @@
-"""napari's way to a cube, in a file or a folder, and to a folder of results."""
+"""napari's reader for cubes (files or folders) and result folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sample cubes, made on the spot from a seed."""
+"""Sample cubes, simulated from a seed when they are opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The display of the cube on screen in three choices: interval, stretch, and of what it is taken."""
+"""The display settings of the cube on screen: interval, stretch, and whole cube or each channel."""
 
 from __future__ import annotations
 

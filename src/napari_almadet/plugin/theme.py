@@ -1,4 +1,4 @@
-"""What the panels take from napari's theme: colours of plots, small letters, buttons that open menus."""
+"""napari's theme in the panels: colours of plots, small fonts, buttons that open menus."""
 
 from __future__ import annotations
 

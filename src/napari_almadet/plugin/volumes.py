@@ -1,4 +1,4 @@
-"""In three dimensions: each candidate as the edges of a block over its box and its channels."""
+"""Candidates in 3-D: each as the edges of a block that spans its box and its channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""napari's way to save the boxes: File > Save Selected Layers, as a catalogue or as regions."""
+"""napari's writer for boxes: File > Save Selected Layers, as a catalogue or as regions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Antenna configurations as CASA's simulators read them: text files that end in ``.cfg``."""
+"""Antenna configuration files in the format of CASA's simulators: text files that end in ``.cfg``."""
 
 from __future__ import annotations
 

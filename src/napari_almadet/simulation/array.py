@@ -1,4 +1,4 @@
-"""An interferometer: where its antennas stand, which (u, v) points they sample, and the beams that follow."""
+"""An interferometer: antenna positions, uv coverage, dirty beam, clean beam and primary beam."""
 
 from __future__ import annotations
 

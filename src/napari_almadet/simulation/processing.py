@@ -1,4 +1,4 @@
-"""What is done to a cube before anybody searches it: channels mixed, CLEAN, smoothing to a common beam."""
+"""Processing of a cube before publication: channels mixed, CLEAN, smoothing to a common beam."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The scenarios of simulated data: what the sky holds, how it is observed, and what is missing of the cube.
+"""The scenarios of simulated data: content of the sky, observation, and missing data.
 
-The first is the paper's set; the others are what that set does not hold and real data does.
-What each is for the reader, `napari_almadet.simulation.SCENARIOS_ABOUT` says.
+The first is the paper's set; the others cover features of real data that are missing in that set.
+`napari_almadet.simulation.SCENARIOS_ABOUT` describes each in one line.
 """
 
 from __future__ import annotations

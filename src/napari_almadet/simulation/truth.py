@@ -1,4 +1,4 @@
-"""What is true of a simulated cube: the table of its objects, and the volume that says which voxel is whose."""
+"""The truth of a simulated cube: the table of its objects, and the mask with the voxels of each."""
 
 from __future__ import annotations
 

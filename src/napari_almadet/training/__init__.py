@@ -1,1 +1,1 @@
-"""How the shipped networks are trained."""
+"""Training of the shipped networks."""

@@ -1,9 +1,9 @@
-"""What Source Finder learns from: simulated fields as the pipeline shows them to the network, without any cube on disk.
+"""Training data of Source Finder: simulated fields as the pipeline passes them to the network, without cubes on disk.
 
-A field is made where the network sees it, with three to six pixels a beam and in units of
-its noise: a source is drawn by its SNR rather than its flux, and its image is the
-dirty beam's transform times that of a Gaussian.  All else is the pipeline's own code, from the
-noise to the maps, so that the network learns from what it will be shown, mistakes included.
+A field is simulated at the resolution of the network, with three to six pixels per beam and in units of
+its noise: a source is drawn by its S/N rather than its flux, and its image is the product of the transforms of the
+dirty beam and of a Gaussian.  Everything else, from the noise to the maps, is done by the code of the pipeline, so that
+the network is trained on its actual input, including its imperfections.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Judge learns from: candidates the search itself found in simulated fields, and which of them are sources."""
+"""Training data of Judge: candidates that the search detects in simulated fields, and which of them are sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The losses that the networks learn by: the paper's l1 and structural dissimilarity, CenterNet's, a weighted one."""
+"""Loss functions of the networks: the paper's l1 and structural dissimilarity, CenterNet's, a weighted one."""
 
 from __future__ import annotations
 

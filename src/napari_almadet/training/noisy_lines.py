@@ -1,4 +1,4 @@
-"""What Line Finder learns from: spectra in noise units, drawn anew each time one is shown."""
+"""Training data of Line Finder: spectra in noise units, drawn at random each time one is used."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The recipe of each shipped network: data, loss, optimiser, schedule, and the card of what came out.
+"""The recipe of each shipped network: data, loss, optimiser, schedule, and the card of the result.
 
 Training runs in a folder: ``tied`` and ``free``, one for each of its two stages, with ``last.ckpt`` to resume from,
-``best.ckpt``, ``log`` and ``loss.png``; at the end there are the weights as ``<network>.safetensors``.
+``best.ckpt``, ``log`` and ``loss.png``; the final weights are ``<network>.safetensors``.
 """
 
 from __future__ import annotations
