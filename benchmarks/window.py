@@ -9,6 +9,9 @@ the longest time between two beats of a timer of 5 ms, while the shipped network
 layer.  To add a Shapes layer, and to draw it for the first time, with its letters and programs of OpenGL, are one call
 each that no plugin can divide; the plugin has the letters made beforehand.
 
+``--cube 1`` opens a cube of 1 GB of noise instead, which is not in the memory then: the time to its first plane, from
+clicks on random pixels to their spectra, and the longest stall meanwhile.
+
 Every time is given twice: by the clock, which other programs on the machine lengthen, and of the processor as far as
 the window's own thread used it, which they hardly do.  OpenGL in software (Mesa's llvmpipe) draws in threads of
 its own, which only the clock sees.
@@ -26,6 +29,7 @@ from tempfile import TemporaryDirectory
 
 import napari
 import numpy as np
+from astropy.io import fits
 from napari.layers import Shapes
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtTest import QTest
@@ -35,11 +39,13 @@ from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
 from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.inspection.apertures import gaussian
+from napari_almadet.plugin.detect_widget import INSPECTOR
 from napari_almadet.plugin.layers import make_result_layers
-from napari_almadet.plugin.panels import PLUGIN, WIDGET
+from napari_almadet.plugin.panels import PLUGIN, WIDGET, open_widget
 from napari_almadet.settings import Settings
 
 SHAPE = (128, 360, 360)
+LARGE = 1200  # pixels of a large cube's side
 
 
 class Beat:
@@ -168,6 +174,61 @@ def inspect(widget, number: int) -> None:
     print(f"  session saved, in a thread: {saving[0]:.0f} ms, of the processor {saving[1]:.0f} ms")
 
 
+def write_cube(path: Path, size: float) -> None:
+    """A cube of so many GB of noise, let go from the memory again, as far as the system does so."""
+    header = fits.Header([("SIMPLE", True), ("BITPIX", -32), ("NAXIS", 3)])
+    channels = int(size * 1e9 / (4 * LARGE * LARGE))
+    axes = (("RA---SIN", 83.8, -3e-5, "deg"), ("DEC--SIN", -5.4, 3e-5, "deg"), ("FREQ", 230e9, 1e6, "Hz"))
+    for i, ((ctype, value, step, unit), n) in enumerate(zip(axes, (LARGE, LARGE, channels), strict=True), 1):
+        header[f"NAXIS{i}"], header[f"CRPIX{i}"] = n, n / 2
+        header[f"CTYPE{i}"], header[f"CRVAL{i}"], header[f"CDELT{i}"], header[f"CUNIT{i}"] = ctype, value, step, unit
+    header["BUNIT"], header["BMAJ"], header["BMIN"], header["BPA"] = "Jy/beam", 1.5e-4, 1.5e-4, 0.0
+    noise = np.random.default_rng(1).normal(size=(LARGE, LARGE)).astype(">f4")
+    with path.open("wb") as file:
+        file.write(header.tostring().encode())
+        for channel in range(channels):
+            file.write(np.roll(noise, 7 * channel, axis=0).tobytes())
+        file.write(b"\0" * (-file.tell() % 2880))
+        file.flush()
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def large(viewer: napari.Viewer, size: float) -> None:
+    """Time the first plane of a large cube, and clicks on its pixels."""
+    with TemporaryDirectory() as place:
+        path = Path(place) / "large.fits"
+        write_cube(path, size)
+        beat, start = Beat(), now()
+        viewer.open(str(path), plugin=PLUGIN)
+        settle()
+        first = now() - start
+        print(
+            f"first plane of {path.stat().st_size / 1e9:.2f} GB: {first[0]:.0f} ms, of the processor {first[1]:.0f} ms"
+        )
+        widget = open_widget(viewer)
+        settle()
+        inspector = viewer.window.dock_widgets[INSPECTOR]
+        rng = np.random.default_rng(0)
+
+        def click(_: int) -> None:
+            inspector.look.point(*rng.integers(50, LARGE - 50, 2).tolist())
+            while inspector.spectrum.spectrum is None:
+                QApplication.processEvents()
+
+        inspector.look.point(20, 20)  # the panels take their room
+        for _ in range(100):
+            QApplication.processEvents()
+            time.sleep(0.01)
+        beat.start()
+        print("  click on a pixel, spectrum drawn", timed(click))
+        print("  step of the channel slider      ", timed(lambda i: widget.session.set_channel(5 + 7 * i)))
+        print(f"  longest stall meanwhile          {stall(beat)}")
+        beat.timer.stop()
+        viewer.layers.clear()
+
+
 def alone(viewer: napari.Viewer, number: int = 100) -> None:
     """Time napari without the plugin's panels."""
     places = np.random.default_rng(0).uniform(0, SHAPE[1], (number, 1, 2))
@@ -197,10 +258,15 @@ def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--candidates", type=int, nargs="+", default=[5, 100, 1000, 5000])
+    parser.add_argument("--cube", type=float, default=0.0, metavar="GB", help="time a large cube and nothing else")
     parser.add_argument("--alone", action="store_true", help="time napari without the plugin's panels")
     options = parser.parse_args()
     viewer = napari.Viewer()
     viewer.window.resize(1280, 720)
+    if options.cube:
+        large(viewer, options.cube)
+        viewer.close()
+        return
     viewer.open_sample(PLUGIN, "simulated_sources")
     settle()
     if options.alone:

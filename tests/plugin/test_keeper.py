@@ -15,7 +15,8 @@ from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.catalogue.candidate import Box
 from napari_almadet.catalogue.result_folder import JOURNAL, read_result, write_result
-from napari_almadet.plugin.keeper import KEPT_UNSAVED, Keeper, unsaved_of
+from napari_almadet.plugin.keeper import KEPT_UNSAVED, Keeper, unfinished_of, unsaved_of
+from napari_almadet.plugin.session import Session
 
 
 @pytest.fixture
@@ -167,3 +168,26 @@ def test_the_program_is_killed_right_after_a_click(tmp_path, data, header):
         process.wait()
         process.stdout.close()
     assert verdicts(folder, None) == ["rejected", "unreviewed", "unreviewed", "unreviewed"]
+
+
+def test_what_is_said_before_the_first_writing_outlives_a_crash(session, cube_image, cube, unsaved, qtbot, monkeypatch):
+    """A verdict is on the disk before the folder is; another detection carries it over."""
+    keeper = Keeper(session)
+    writing = []
+    monkeypatch.setattr(keeper, "_write", lambda *args, **kwargs: writing.append(args))
+    session.present(cube_image, make_detections(cube))
+    keeper._writing[id(session.detections)] = []  # and then the process is killed
+    session.set_verdict(session.candidates[:1], "rejected")
+    session.set_note(session.candidates[1], "a disc")
+    said = {candidate.id: (candidate.verdict, candidate.note) for candidate in unfinished_of(cube)}
+    assert said == {1: ("rejected", ""), 2: ("unreviewed", "a disc")}
+    session.keeper = None
+    again = Session(session.viewer)
+    later = Keeper(again)
+    again.inspect(cube_image)
+    again.present(cube_image, make_detections(cube))
+    assert [(c.verdict, c.note) for c in again.candidates[:2]] == [("rejected", ""), ("unreviewed", "a disc")]
+    qtbot.waitUntil(lambda: later.folder is not None, timeout=60_000)
+    assert verdicts(later.folder, cube)[0] == "rejected"
+    assert unfinished_of(cube) == []  # it stands in the folder now
+    assert not list(unsaved.glob("early-*"))

@@ -10,7 +10,9 @@ from copy import copy
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from napari.utils.notifications import show_error, show_warning
 from platformdirs import user_data_path
 from psygnal import Signal
@@ -21,7 +23,12 @@ from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.reviews import reviewed
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.session import Session
+from napari_almadet.settings import Settings
 
+if TYPE_CHECKING:
+    from napari_almadet.catalogue.result_folder import Journal
+
+EARLY = "early-"  # begins the names of folders of reviews made before the session's own folder is written
 KEPT_UNSAVED = 3  # unsaved sessions without reviews that are kept for each cube; chosen by eye
 
 
@@ -60,12 +67,31 @@ def _name(cube: Cube) -> str:
     return f"{re.sub(r'[^A-Za-z0-9]+', '_', cube.name)[:60]}-{hashlib.sha256(origin.encode()).hexdigest()[:8]}"
 
 
+def unfinished_of(cube: Cube) -> list[Candidate]:
+    """Candidates with reviews from sessions that crashed before their folder was first written.
+
+    Another detection carries these over, as it does the reviews of an earlier one.
+    """
+    from napari_almadet.catalogue.result_folder import Journal
+
+    nothing = np.empty((0, 0))
+    found = Detections(cube, Settings(), [], nothing, nothing, {})
+    for folder in _unfinished(cube):
+        Journal(folder).replay(found)
+    return found.candidates
+
+
+def _unfinished(cube: Cube) -> list[Path]:
+    return sorted(unsaved_folder().glob(f"{EARLY}{_name(cube)}-*"))
+
+
 class Keeper:
     """Writes a session's detections to a folder, and every later change to the journal in it.
 
     New detections are written to a folder in the user's data directory, so that verdicts are safe before the session is
     saved; `save` switches to the folder that the user chooses.  Writing is done in a thread, on a copy of the
-    candidates; changes made meanwhile are recorded afterwards.
+    candidates; changes made meanwhile are recorded afterwards, and until then in a folder of their own, so that a
+    crash does not lose them.
     """
 
     changed = Signal(object)  # the folder the present detections are kept in, or None
@@ -80,7 +106,9 @@ class Keeper:
     def __init__(self, session: Session):
         self.session = session
         self._writing: dict[int, list[Candidate]] = {}  # by id() of detections: what was changed since the copy
+        self._early: dict[int, Journal] = {}  # by id() of detections: changes before they are first written
         self._reported = False
+        session.unfinished = unfinished_of
         session.recorded.connect(self._record)
         session.detections_changed.connect(self._detections_changed)
 
@@ -126,6 +154,7 @@ class Keeper:
         originals = list(detections.candidates)
         still = replace(detections, candidates=[copy(candidate) for candidate in originals])
         meanwhile = self._writing[id(detections)] = []
+        done_with = _unfinished(detections.cube) if not keep_cube else []  # it was carried over by now
 
         def work() -> Path:
             from napari_almadet.catalogue.result_folder import write_result
@@ -146,6 +175,9 @@ class Keeper:
             carried = [] if keep_cube else [candidate for candidate in originals if reviewed(candidate)]
             if with_reviews := list({id(candidate): candidate for candidate in [*carried, *meanwhile]}.values()):
                 self._take_down(journal, detections, with_reviews)
+            early = self._early.pop(id(detections), None)
+            for old in [*done_with, *([early.path.parent] if early is not None else [])]:
+                shutil.rmtree(old, ignore_errors=True)
             self.changed.emit(self.folder)
             done(folder)
 
@@ -158,8 +190,20 @@ class Keeper:
     def _record(self, detections: Detections, changed: list[Candidate]) -> None:
         if id(detections) in self._writing:
             self._writing[id(detections)] += changed
+            if self.session.journal_of(detections) is None:
+                self._take_down(self._early_journal(detections), detections, changed)
         if (journal := self.session.journal_of(detections)) is not None:
             self._take_down(journal, detections, changed)
+
+    def _early_journal(self, detections: Detections) -> Journal:
+        """Where changes are taken down while there is no folder yet."""
+        from napari_almadet.catalogue.result_folder import Journal
+
+        if id(detections) not in self._early:
+            folder = unsaved_folder() / f"{EARLY}{_name(detections.cube)}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+            folder.mkdir(parents=True, exist_ok=True)
+            self._early[id(detections)] = Journal(folder)
+        return self._early[id(detections)]
 
     def _take_down(self, journal, detections: Detections, changed: list[Candidate]) -> None:
         try:

@@ -149,6 +149,8 @@ class Session:
         Where every change is recorded, see `napari_almadet.plugin.keeper`.
     keeper
         Writes the journal; stored here so that all panels share it.
+    unfinished
+        Reviews of a cube's candidates from a session that ended before it was first written; set by the keeper.
     boxes
         The boxes of the candidates on the canvas.
     masks
@@ -214,6 +216,7 @@ class Session:
         self._ground: tuple[Image | None, Detections | None] = None, None
         self.journal: Journal | None = None
         self.keeper: object | None = None
+        self.unfinished: Callable[[Cube], list[Candidate]] = lambda cube: []
         self.networks: Callable[[Settings], Networks] = networks_of
         self.advance = False
         self._changes: list[Change | Replacement] = []
@@ -338,12 +341,15 @@ class Session:
         Also called when undo restores a detection; then nothing is carried over or remembered.
         """
         former = next((layer.metadata["detections"] for layer in earlier), None)
-        if former is None or former is detections or self._restoring:
+        if former is detections or self._restoring:
             return None
-        self._changes.append(Replacement(detections, former, earlier[0].metadata.get("journal")))
-        if not carry:
+        said = self.unfinished(detections.cube) if carry else []
+        if former is not None:
+            self._changes.append(Replacement(detections, former, earlier[0].metadata.get("journal")))
+            said = former.candidates
+        if not carry or not said:
             return None
-        carried = carry_over(former.candidates, detections.candidates, detections.cube.beam_fwhm)
+        carried = carry_over(said, detections.candidates, detections.cube.beam_fwhm)
         self.carried_over.emit(carried)
         return carried
 
