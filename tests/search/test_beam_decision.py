@@ -95,13 +95,26 @@ def test_a_cube_without_a_bright_source_needs_no_decision():
     assert (decision.beam, decision.rule) == ("clean", "nothing bright")
 
 
-PASSED = {"lobe": [1.0, 1.0], "slope": 1.0, "err_slope": 0.05, "explained": 0.6, "visible": 0.1}
+@pytest.mark.parametrize("gradient", [2.0, 3.0])
+def test_a_cloud_larger_than_the_field_shows_no_dirty_beam(gradient):
+    data, beam, fwhm = planes("cleaned", snr=1)
+    y, x = np.mgrid[:SIDE, :SIDE] / SIDE
+    line = np.exp(-0.5 * ((np.arange(CHANNELS) - 20) / 3) ** 2)
+    data += (200 * (1 + gradient * (y - 0.5 + 0.3 * (x - 0.5))) * line[:, None, None]).astype(np.float32)
+    decision = decide(in_noise_units(torch.from_numpy(data), fwhm), fwhm, beam)
+    assert (decision.beam, decision.rule) == ("clean", "filled")
+    assert not decision.doubtful
+
+
+PASSED = {"filled": 0.5, "lobe": [1.0, 1.0], "slope": 1.0, "err_slope": 0.05, "explained": 0.6, "visible": 0.1}
 
 
 @pytest.mark.parametrize(
     ("changed", "rule"),
     [
         ({}, "estimated"),
+        ({"filled": 1.0}, "estimated"),
+        ({"filled": 1.1}, "filled"),
         ({"lobe": [1.09, 0.92]}, "estimated"),
         ({"lobe": [1.10, 1.0]}, "lobe"),
         ({"lobe": [1.0, 0.9]}, "lobe"),

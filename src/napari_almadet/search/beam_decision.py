@@ -51,6 +51,10 @@ VISIBLE = 0.03  # minimum power of T over that of the noise; weaker sidelobes ca
 DOUBT = 0.3  # slope above which a visible T is worth a warning if the cube is not classified as dirty
 INNER, OUTER = 1.3, 8.0  # beams from the sources, between which D and T are compared
 TOP = 0.4  # of the peak, above which the lobe of the noise is fitted
+# Second largest median of a channel, in its noise.  Of 14 simulated dirty, CLEANed and smoothed cubes 0.14 at most, of
+# nine clouds larger than the field, of 15 to 100 times the noise, 2.7 at least.
+FILLED = 1.0
+SAMPLED = 4096  # pixels of a channel that its median is taken of
 SHARE = 0.3  # of the S/N of the brightest source; fainter sources are not used
 
 
@@ -65,10 +69,13 @@ class BeamDecision:
     rule
         Reason: ``"told"``: set by the user; ``"given"``: as a PSF; ``"estimated"``: all tests passed; or the failed
         test:
-        ``"header"``, ``"no beam"``, ``"nothing bright"``, ``"lobe"``, ``"invisible"``, ``"slope"``, ``"unexplained"``.
+        ``"header"``, ``"no beam"``, ``"nothing bright"``, ``"lobe"``, ``"invisible"``, ``"slope"``, ``"unexplained"``;
+        ``"filled"`` where emission fills the field, which no dirty beam does: an array without total power leaves a
+        mean of zero.
     values
         Measured values: ``snr`` of the brightest source, ``lobe`` over the header's beam along both axes,
-        ``slope`` and ``err_slope``, ``explained``, ``visible``.
+        ``slope`` and ``err_slope``, ``explained``, ``visible``; ``filled``, the second largest of the channels'
+        medians.
     """
 
     beam: str
@@ -180,6 +187,7 @@ def decide(
         return nothing_bright(highest)
     evened = evened or Evened(units, beam)
     units, natural = evened.units, evened.noise[0]
+    values["filled"] = round(highest_median(units), 2)
     psf, ratio = nearest_lobe(natural, header_beam)
     values["lobe"] = [round(float(r), 3) for r in ratio]
     places = without_point_symmetric(peaks(snr, max(LEAST_SNR, SHARE * highest), beam), snr)
@@ -187,9 +195,21 @@ def decide(
     return BeamDecision(*verdict(values), values)
 
 
+def highest_median(units: NoiseUnits) -> float:
+    """The second largest of the channels' medians over the field, in units of the noise; the largest may be a fault."""
+    known = units.valid.flatten().nonzero()[:, 0]
+    if not len(known):
+        return 0.0
+    known = known[:: max(1, len(known) // SAMPLED)]
+    medians = units.cube.flatten(1)[:, known].median(dim=1).values
+    return float(medians.sort().values[-2:][0])
+
+
 def verdict(values: dict[str, Any]) -> tuple[str, str]:
     """Beam and rule that the numbers of a :class:`BeamDecision` amount to."""
     lobe = values["lobe"]
+    if values["filled"] > FILLED:
+        return "clean", "filled"
     if not np.isfinite(lobe).all() or np.abs(np.log(lobe)).max() > np.log(1 + LOBE):
         return "clean", "lobe"
     if not values["visible"] >= VISIBLE:
