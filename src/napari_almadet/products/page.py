@@ -111,7 +111,7 @@ def draw_spectrum(axes: Axes, detections: Detections, data: SourceData, spectrum
     axes.set_xlabel(kind)
     unit = unit_text(flux.unit)
     axes.set_ylabel(f"Flux density ({unit})" if unit else "Sum")
-    axes.legend(loc="upper right", fontsize=8, frameon=False, ncols=4)
+    axes.legend(loc="upper center", fontsize=7.5, frameon=False, ncols=4, columnspacing=1.2, handlelength=1.5)
 
 
 def draw_image(

@@ -28,9 +28,9 @@ from napari_almadet.progress import Progress, in_steps
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIELD_SIZE = (7.0, 6.2)  # inches
-SPECTRUM_SIZE, IMAGE_SIZE = (6.4, 2.6), (3.4, 3.4)
-DPI = 100
+FIELD_WIDTH, FIELD_HEIGHTS = 7.0, (2.5, 9.0)  # inches
+SPECTRUM_SIZE, IMAGE_SIZE = (5.2, 2.5), (3.2, 3.2)  # inches: small, so that the text is large enough on a phone
+DPI = 140
 MOST_FIELD_PIXELS = 1500  # along a side of the picture of the field; larger fields are thinned
 COLOURS = {Status.KEPT: "#00b4d8", Status.FLAGGED: "#ffb000", Status.DROPPED: "#888888"}
 REPORT = "report.html"
@@ -59,10 +59,10 @@ th[aria-sort=ascending] button::after { content: " \\25b2"; }
 th[aria-sort=descending] button::after { content: " \\25bc"; }
 article { border: 1px solid var(--line); border-radius: 6px; padding: 0.8rem; margin: 1rem 0; }
 .panel { display: grid; gap: 0.8rem; grid-template-columns: minmax(0, 1fr); }
-@media (min-width: 60rem) { .panel { grid-template-columns: minmax(0, 1.9fr) minmax(0, 1fr); } }
+@media (min-width: 60rem) { .panel { grid-template-columns: minmax(0, 1.7fr) minmax(0, 1fr); } }
 .facts td { border: 0; padding: 0 0.8rem 0 0; overflow-wrap: anywhere; }
 .facts td:first-child { opacity: 0.7; white-space: nowrap; }
-.warning { border-left: 4px solid #ffb000; padding: 0.2rem 0.8rem; background: var(--soft); }
+.warning { border-left: 4px solid #ffb000; padding: 0.1rem 0.4rem; background: var(--soft); }
 ul { padding-left: 1.2rem; }
 .small { font-size: 0.85rem; opacity: 0.8; overflow-wrap: anywhere; }
 .flagged { color: #b87800; }
@@ -176,7 +176,9 @@ def _summary(detections: Detections, chosen: Sequence[Candidate]) -> str:
 def _warnings(detections: Detections) -> str:
     continuum = detections.provenance.get("cube", {}).get("continuum")
     told = [*detections.cube.notes, *detections.warnings, *([continuum] if continuum else [])]
-    return "\n".join(f'<p class="warning">{escape(text)}</p>' for text in told)
+    if not told:
+        return ""
+    return f'<div class="warning"><ul>{"".join(f"<li>{escape(text)}</li>" for text in told)}</ul></div>'
 
 
 def _settings(detections: Detections) -> str:
@@ -252,7 +254,7 @@ def _panel(detections: Detections, candidate: Candidate, scales: Scales, title: 
     data = source_data(detections, candidate, detections.noise)
     spectrum = spectrum_of(data, scales, detections.noise)
     first = small_figure(SPECTRUM_SIZE)
-    draw_spectrum(first.add_axes((0.11, 0.2, 0.87, 0.75)), detections, data, spectrum)
+    draw_spectrum(first.add_axes((0.135, 0.2, 0.85, 0.75)), detections, data, spectrum)
     second = small_figure(IMAGE_SIZE)
     axes = image_axes(second, (0.2, 0.14, 0.74, 0.68), detections)
     brightness = brightness_unit(detections.cube)
@@ -298,10 +300,12 @@ def _picture(figure: Figure, words: str) -> str:
 def _field(detections: Detections, chosen: Sequence[Candidate]) -> Figure:
     """The stacked image with the outlines of all masks, and of the boxes of sources without one."""
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import Normal, Stroke
 
-    figure = small_figure(FIELD_SIZE)
-    axes = image_axes(figure, (0.13, 0.09, 0.8, 0.88), detections)
     image = detections.stacked
+    height = float(np.clip(0.82 * FIELD_WIDTH * image.shape[0] / image.shape[1] + 0.7, *FIELD_HEIGHTS))
+    figure = small_figure((FIELD_WIDTH, height))
+    axes = image_axes(figure, (0.13, 0.55 / height, 0.82, 1 - 0.7 / height), detections)
     thin = max(1, int(np.ceil(max(image.shape) / MOST_FIELD_PIXELS)))
     shown, (ny, nx) = image[::thin, ::thin], image.shape
     finite = shown[np.isfinite(shown)]
@@ -318,9 +322,12 @@ def _field(detections: Detections, chosen: Sequence[Candidate]) -> Figure:
             axes.contour(*place, footprint, [0.5], colors=colour, linewidths=1.1)
         else:
             corner = box.x0 - 0.5, box.y0 - 0.5
-            height, width = box.shape
-            axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=1.1))
-        axes.text(box.x1, box.y1, str(candidate.id), color=colour, fontsize=8, fontweight="bold")
+            tall, wide = box.shape
+            axes.add_patch(Rectangle(corner, wide, tall, fill=False, edgecolor=colour, linewidth=1.1))
+        top, right = (y.stop, x.stop) if mask is not None else (box.y1, box.x1)
+        label = axes.text(min(right, nx), min(top, ny), str(candidate.id), color=colour, fontsize=9, fontweight="bold")
+        label.set_horizontalalignment("right")
+        label.set_path_effects([Stroke(linewidth=2, foreground="white"), Normal()])
     axes.set_xlim(-0.5, nx - 0.5)
     axes.set_ylim(-0.5, ny - 0.5)
     return figure
