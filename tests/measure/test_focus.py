@@ -16,6 +16,7 @@ from napari_almadet.measure.focus import (
     noise,
     pixel_snr,
     reject,
+    source_radii,
     without_continuum,
 )
 
@@ -199,3 +200,16 @@ def test_kind_tells_line_from_continuum(planes_of, line, continuum, kind):
 
 def test_kind_without_a_peak_is_continuum():
     assert classify(Candidate(1, Box(0, 1, 0, 1), 0.5), Cutout(np.ones((4, 8, 8)), (0, 0))) == "continuum"
+
+
+@pytest.mark.parametrize(("continuum", "kind"), [(2.3, "line"), (4.5, "both")])
+def test_continuum_counts_from_three_sigma_on(planes_of, continuum, kind):
+    planes = planes_of(shape=(128, 64, 64), seed=14)
+    planes[:, 40, 40] += continuum / np.sqrt(len(planes)) + 20 * (np.abs(np.arange(128) - 60) < 4) - planes[:, 40, 40]
+    candidate = candidate_with(Box(40, 41, 40, 41), peak(60, 6))
+    assert classify(candidate, Cutout(planes, (0, 0))) == kind
+
+
+def test_the_circle_of_a_source_holds_nine_pixels_at_least():
+    assert source_radii(Box(3, 4, 5, 6)) == pytest.approx((1.5, 1.5 * np.sqrt(2)))
+    assert source_radii(Box(3, 11, 5, 15)) == pytest.approx((4, 4 * np.sqrt(2)))

@@ -159,3 +159,12 @@ def test_a_fit_that_starts_from_a_line_does_not_fail():
     image = image_of(5.0, 20, 21, matrix_of(9, 6, 30))
     fitted = fit_gaussian(image, (20, 21), np.array([[4.0, 2.0], [2.0, 1.0]]), 0.01, None)
     assert fitted is None or fitted.amplitude == pytest.approx(5)
+
+
+def test_six_pixels_are_too_few_for_six_parameters():
+    y, x = np.indices((9, 9))
+    image = unit_gaussian((4.0, 4.0), np.eye(2) * 2.0, x.ravel(), y.ravel()).reshape(9, 9)
+    few = np.full((9, 9), np.nan)
+    few[3:5, 3:6] = image[3:5, 3:6]
+    assert fit_gaussian(few, (4.0, 4.0), np.eye(2) * 2.0, 0.01, None) is None
+    assert fit_gaussian(image, (4.0, 4.0), np.eye(2) * 2.0, 0.01, None) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_almadet.measure.mask import Contrast, brightest_voxel, contrast, dilated, grown, parted
+from napari_almadet.measure.mask import Contrast, brightest_voxel, contrast, dilated, grown, hanging_together, parted
 from napari_almadet.measure.noise import white
 
 
@@ -70,3 +70,17 @@ def test_the_brightest_voxel_is_looked_for_nearby_and_in_the_line():
     image = np.zeros((10, 20, 20), np.float32)
     image[4, 8, 9], image[8, 8, 8], image[4, 15, 15] = 3, 9, 9
     assert brightest_voxel(image, (8, 8), (3, 6), 2.5) == (4, 8, 9)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("seed", [3, 50])
+def test_a_mask_is_whole_however_far_it_reaches_to_either_side(axis, seed):
+    over = np.zeros((60, 60, 60), bool)
+    line = [20, 20, 20]
+    line[axis] = slice(1, 58)
+    over[tuple(line)] = True
+    start = [20, 20, 20]
+    start[axis] = seed
+    part, inside = hanging_together(over, tuple(start))
+    assert inside.sum() == 57
+    assert over[part][inside].all()

@@ -5,7 +5,14 @@ from scipy.stats import zscore
 
 from napari_almadet.catalogue.candidate import Box, EmissionPeak
 from napari_almadet.measure import stacking
-from napari_almadet.measure.spectra import denoise, extract_spectra, find_emission, own_lines, standardise
+from napari_almadet.measure.spectra import (
+    denoise,
+    extract_spectra,
+    find_emission,
+    implausible,
+    own_lines,
+    standardise,
+)
 
 
 def gaussian(n, centre, fwhm, height):
@@ -138,3 +145,29 @@ def test_any_spectrum_gives_peaks_or_reasons():
         denoised = rng.random(64).astype(np.float32) ** 4
         reasons += find_emission(denoised, denoised, 0.1)[1]
     assert any("diverged" in reason or "failed" in reason for reason in map(str, reasons))
+
+
+@pytest.mark.parametrize(("dip", "lines"), [(0.035, 1), (0.07, 2)])
+def test_a_peak_rises_by_a_twentieth_from_its_surroundings(dip, lines):
+    denoised = np.interp(np.arange(128), [40, 50, 55, 60, 70], [0, 0.6, 0.6 - dip, 0.6 - 1e-3, 0])
+    peaks, discarded = find_emission(denoised, denoised, 0.1)
+    assert len(peaks) + len(discarded) == lines
+
+
+def test_a_fit_below_zero_is_no_line():
+    assert "not positive" in implausible(EmissionPeak(20, 0.5, -0.1, 20.0, 4.0), 64)
+    assert implausible(EmissionPeak(20, 0.5, 0.1, 20.0, 4.0), 64) == ""
+
+
+@pytest.mark.parametrize(
+    ("box", "edge"),
+    [
+        ((1, 9, 1, 9), False),
+        ((0, 9, 1, 9), True),
+        ((1, 10, 1, 9), True),
+        ((1, 9, 0, 9), True),
+        ((1, 9, 1, 12), True),
+    ],
+)
+def test_a_box_touches_any_of_the_four_borders(box, edge):
+    assert stacking.at_edge(Box(*box), np.zeros((10, 12))) is edge
