@@ -10,7 +10,7 @@ from napari_almadet import Settings
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
 from napari_almadet.progress import finish
 from napari_almadet.search.decisions import baseline_ripple
-from napari_almadet.search.lines import frequency_denoising, refined
+from napari_almadet.search.lines import frequency_denoising, refined, set_lines
 from napari_almadet.search.networks import SearchNetworks
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
@@ -108,3 +108,14 @@ def test_continuum_beside_a_line_counts_from_four_sigma_on(snr, kind):
     outside = 96 - np.diff(detection.candidate.peaks[0].emission_range(96))[0]
     assert outside == pytest.approx(84, abs=3)  # so that the level is as many sigma as it says
     assert detection.candidate.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("height", "snr", "lines"), [(0.45, 30.0, 0), (0.55, 30.0, 1), (0.9, 4.4, 0), (0.9, 4.6, 1), (0.9, 30.0, 1)]
+)
+def test_a_line_needs_both_its_probability_and_its_snr(height, snr, lines):
+    line = np.exp(-4 * np.log(2) * ((np.arange(96) - 48) / 6) ** 2).astype(np.float32)
+    candidate = Candidate(1, Box(0, 1, 0, 1), 0.9, denoised=height * line)
+    set_lines(candidate, 20 * line, snr)
+    assert len(candidate.peaks) == lines
+    assert candidate.channels == ((0, 96) if not lines else candidate.peaks[0].emission_range(96))

@@ -78,3 +78,19 @@ def test_without_noise_nothing_is_told():
     images = weighted_images(Cutout(np.zeros((8, SIDE, SIDE)), (0, 0)), [np.ones(8), np.arange(8.0)])
     assert images.shape == (0, SIDE, SIDE)
     assert two_sources(Likelihood(images, BEAM), Blob.round(30, 30, 1), Blob.round(30, 38, 1), []) is None
+
+
+@pytest.mark.parametrize(("offset", "found"), [(3.6, True), (7.0, False)])
+def test_a_second_source_far_from_where_it_was_seen_is_another(offset, found):
+    """The fit may move the fainter one by 0.6 beams, here 4.8 pixels."""
+    image = 0.2 * noise(2)[0] + source(30, 30, 50) + source(30, 40, 15)
+    assert (told_apart(image, (30 + offset, 40)) is not None) is found
+
+
+@pytest.mark.parametrize(("part", "images"), [(1.5e-3, 2), (0.6e-3, 1)])
+def test_spectra_that_differ_by_less_than_a_thousandth_are_one(part, images):
+    first, other = np.zeros(32), np.zeros(32)
+    first[:16], other[16:] = 1.0, 1.0
+    second = first + 2 * part * other  # of two unit vectors at a small angle the smaller singular value is half of it
+    planes = noise(9, 32)
+    assert len(weighted_images(Cutout(planes, (0, 0)), [first, second])) == images

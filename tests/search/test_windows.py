@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,20 @@ from napari_almadet.measure.stacking import stack
 from napari_almadet.progress import finish
 from napari_almadet.search import windows as field
 from napari_almadet.search.noise_units import average
-from napari_almadet.search.windows import Window, between, bytes_needed, cut_axis, held_beside, read_averaged, windows
+from napari_almadet.search.windows import (
+    PER_FIELD_PIXEL,
+    PER_PAIR,
+    PER_PIXEL,
+    PER_VOXEL,
+    PROGRAM,
+    Window,
+    between,
+    bytes_needed,
+    cut_axis,
+    held_beside,
+    read_averaged,
+    windows,
+)
 
 
 def memory_for(shape: tuple[int, int, int], side: int, k: float = 2) -> float:
@@ -111,3 +125,17 @@ def test_a_cube_is_held_only_where_that_leaves_room_for_its_one_window():
     assert held_beside(cube, Settings(memory=1.001 * needed))
     assert not held_beside(cube, Settings(memory=0.999 * needed))
     assert len(windows(cube.shape, 0.5, 4.0, needed)) == 1
+
+
+def test_the_page_on_large_cubes_names_the_memory_that_a_run_counts_with():
+    page = (Path(__file__).parents[2] / "docs" / "large-cubes.md").read_text(encoding="utf-8")
+    rows = [row.split("|")[2].strip() for row in page.splitlines() if row.startswith("| ") and row.count("|") == 3]
+    listed = [float(number) for number in rows[rows.index("bytes") + 1 :]]
+    assert listed == [PROGRAM, PER_FIELD_PIXEL, PER_VOXEL, PER_PIXEL, PER_PAIR]
+
+
+def test_a_place_on_the_border_of_two_cores_belongs_to_one_of_them():
+    left = Window(0, 0, (20, 20), (slice(0, 20), slice(0, 12)), 2)
+    right = Window(0, 8, (20, 20), (slice(0, 20), slice(4, 20)), 2)
+    for x in np.arange(20.0, 27.1, 0.25):  # the cores meet between averaged pixels 11 and 12, at x = 23.5
+        assert [left.owns(10, x), right.owns(10, x)] == [x < 23.5, x >= 23.5]

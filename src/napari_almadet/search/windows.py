@@ -33,8 +33,7 @@ GRID = 8  # pixels averaged in Source Finder's coarsest maps: all windows start 
 # Memory of a run in bytes, measured with benchmarks/large_cube.py: the program with its libraries; for each voxel of a
 # window, for each pixel of it at the file's resolution, for each pixel of the field; and for each pair of pixels of a
 # window, since each source whose sidelobes are subtracted needs images as large as the window, and larger windows
-# contain
-# more such sources
+# contain more such sources.
 PROGRAM = 0.75e9
 PER_VOXEL = 4 * 8
 PER_PIXEL = 40
