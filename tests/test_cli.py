@@ -17,9 +17,12 @@ from napari_almadet.catalogue import result_folder as folder
 from napari_almadet.cli import app as cli
 from napari_almadet.cli import common
 from napari_almadet.cli.app import no_display
+from napari_almadet.cli.detect import own_weights
 from napari_almadet.evaluation import run
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.paper.pipeline import Networks
+from napari_almadet.search import networks as search_networks
+from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import SETS
 from napari_almadet.simulation.observe import Observation
 from napari_almadet.simulation.scenarios import SCENARIOS
@@ -332,6 +335,14 @@ def test_weights_that_do_not_exist_are_named(tmp_path, cube):
     )
     assert result.exit_code == 1
     assert "no weights 'nobody.safetensors'" in result.stderr
+
+
+def test_every_network_of_the_presets_can_have_weights_of_ones_own():
+    names = {name for name in vars(Settings()) if name in {*search_networks.WEIGHTS, *pipeline.WEIGHTS}}
+    assert len(names) == len(common.NetworkName)
+    assert own_weights([f"{name}=mine.safetensors" for name in names]) == dict.fromkeys(names, "mine.safetensors")
+    with pytest.raises(ValueError, match="extent_classifier"):
+        own_weights(["nobody=mine.safetensors"])
 
 
 def test_the_word_of_version_0_1_for_a_scenario_is_still_understood(almadet, tmp_path):

@@ -48,7 +48,7 @@ def own_weights(given: list[str]) -> dict[str, str]:
         If there is no such network.
     """
     files = dict(text.partition("=")[::2] for text in given)
-    names = [name.replace("-", "_") for name in NetworkName]
+    names = ["extent_classifier" if name is NetworkName.EXTENT else name.replace("-", "_") for name in NetworkName]
     for name, file in files.items():
         if name not in names or not file:
             raise ValueError(f"--weights {name}={file}: give NETWORK=FILE, with a network of {', '.join(names)}")
