@@ -28,6 +28,7 @@ PATCH_SNR = 5.0
 EXTENDED = 10.0  # beams, area of a patch from which it is extended emission; chosen by eye
 STEP = 0.5  # beams, distance of positions whose channels are compared; derived: half the resolution
 FAR = 16  # channels a sixteenth of the band apart have nothing in common in a narrow line; chosen by eye
+CHANNELS_AT_ONCE = 16  # that are summed over a patch; chosen for memory
 SAMPLE = 4096  # pixels of a patch from which the correlation of channels is computed; chosen for speed
 NEIGHBOURS = np.ones((3, 3))
 
@@ -112,6 +113,7 @@ def measure_extent(patch: np.ndarray, members: Sequence[RawDetection], seen: See
     y, x = np.unravel_index(int(np.where(patch, seen.strength, -np.inf).argmax()), patch.shape)
     place = surroundings(patch, round(ABOUT * seen.beam))
     patch, seen = patch[place], seen.about(place)
+    total = spectrum_over(patch, seen)
     area = BEAM_AREA * seen.beam**2
     strength = seen.strength[patch]
     valid = seen.valid
@@ -145,8 +147,8 @@ def measure_extent(patch: np.ndarray, members: Sequence[RawDetection], seen: See
         n_channels=len(seen.units.cube),
         place=(int(y), int(x)),
         **of_lines(patch, seen),
-        **of_spectrum(patch, seen),
-        **of_surroundings(patch, seen),
+        **of_spectrum(patch, seen, total),
+        **of_surroundings(patch, seen, total),
     )
 
 
@@ -203,18 +205,17 @@ def of_lines(patch: np.ndarray, seen: Seen) -> dict[str, float]:
     }
 
 
-def of_spectrum(patch: np.ndarray, seen: Seen) -> dict[str, float]:
-    """Properties of the spectrum summed over a patch, including the correlation of its channels."""
+def of_spectrum(patch: np.ndarray, seen: Seen, total: np.ndarray) -> dict[str, float]:
+    """Properties of the spectrum ``total`` (channels,) summed over a patch, and the correlation of its channels."""
     import torch
 
-    flat = seen.units.cube.flatten(1)
-    mask = torch.as_tensor(patch.ravel(), device=flat.device)
-    spectrum = own_noise(spectrum_over(patch, seen))[None]
+    spectrum = own_noise(total)[None]
     n_channels = spectrum.shape[1]
     level = remove_baseline(spectrum) if n_channels > 3 else spectrum
     line, negative = own_lines(np.concatenate([level, -level]).astype(np.float32), seen.units.rms, seen.quiet)
-    places = torch.nonzero(mask)[:, 0]
-    some = flat[:, places[:: max(1, len(places) // SAMPLE)]]
+    y, x = (torch.as_tensor(place, device=seen.units.cube.device) for place in np.nonzero(patch))
+    thin = slice(None, None, max(1, len(y) // SAMPLE))
+    some = seen.units.cube[:, y[thin], x[thin]]
     quiet = seen.quiet.T
     power = float((some**2).mean())
     excess = max(power - 1, 1e-3)
@@ -240,7 +241,7 @@ def own_noise(total: np.ndarray) -> np.ndarray:
     return (total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)).astype(np.float32)
 
 
-def of_surroundings(patch: np.ndarray, seen: Seen) -> dict[str, float]:
+def of_surroundings(patch: np.ndarray, seen: Seen, total: np.ndarray) -> dict[str, float]:
     """Properties of the field outside a patch, and whether the patch is a sidelobe of its brightest source."""
     near = ndimage.binary_dilation(patch, NEIGHBOURS, iterations=max(1, round(seen.beam)))
     outside = seen.valid & ~near
@@ -254,7 +255,6 @@ def of_surroundings(patch: np.ndarray, seen: Seen) -> dict[str, float]:
     y, x = (2 * int(c) - i for c, i in zip(top, np.nonzero(patch), strict=True))
     held = (y >= 0) & (y < patch.shape[0]) & (x >= 0) & (x < patch.shape[1])
     opposite = seen.strength[y[held], x[held]].sum() / held.size if held.any() else 0.0
-    total = spectrum_over(patch, seen)
     bright = seen.units.cube[:, int(top[0]), int(top[1])].cpu().numpy()
     norm = np.sqrt((total**2).sum() * (bright**2).sum())
     stack = seen.stack[outside]
@@ -271,5 +271,8 @@ def spectrum_over(patch: np.ndarray, seen: Seen) -> np.ndarray:
     """The spectrum summed over a patch, (channels,)."""
     import torch
 
-    flat = seen.units.cube.flatten(1)
-    return (flat @ torch.as_tensor(patch.ravel(), device=flat.device).to(flat.dtype)).cpu().numpy()
+    place = surroundings(patch, 0)
+    cube = seen.units.cube[:, *place]
+    mask = torch.as_tensor(patch[place].ravel(), device=cube.device).to(cube.dtype)
+    # some channels at a time: those of a part of a window have to be copied
+    return torch.cat([part.flatten(1) @ mask for part in cube.split(CHANNELS_AT_ONCE)]).cpu().numpy()
