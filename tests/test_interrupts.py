@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -13,7 +14,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from napari_almadet.cli import detect
 from napari_almadet.cli.interrupts import ends_at_once
+from napari_almadet.cli.logs import LOG_FILE, logged
 from napari_almadet.cli.train import other_options
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
@@ -132,6 +135,25 @@ def test_a_disk_that_takes_nothing_is_one_sentence(error, said):
     assert result.exit_code == 1
     assert said in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_scheduler_that_never_speaks_is_given_up(monkeypatch, capsys):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(detect, "SCHEDULER_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as mute, pytest.raises(typer.Exit):
+        detect.connected(f"tcp://127.0.0.1:{mute.getsockname()[1]}")
+    assert "does not answer (no answer in 2.1 s)" in capsys.readouterr().err
+
+
+def test_networks_that_cannot_be_loaded_leave_their_traceback_in_the_log(tmp_path):
+    class Search:
+        @property
+        def networks(self) -> None:
+            raise RuntimeError("a fault inside")
+
+    with logged(tmp_path, verbose=False), pytest.raises(RuntimeError):
+        detect.loaded(Search())
+    assert "Traceback" in (tmp_path / LOG_FILE).read_text()
 
 
 def test_a_training_with_other_options_is_known(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.progress_lines import with_lines, write_line
 from napari_almadet.cli.report import conclude, tell, with_bars
+from napari_almadet.cube.errors import in_one_line
 from napari_almadet.settings import BEAMS, PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from napari_almadet.detection import Networks, SearchNetworks
 
 
-SCHEDULER_SECONDS = 20  # that a scheduler may take to answer
+SCHEDULER_SECONDS = 15  # that a scheduler may take to answer; with the start of the program below half a minute
 
 LOG = logging.getLogger(__name__)
 
@@ -393,11 +395,21 @@ def connected(scheduler: str) -> Client:
         messages.print(f"[red]No cluster:[/] there is no scheduler file {escape(scheduler)}", soft_wrap=True)
         raise typer.Exit(1)
     place = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
-    try:
-        client = Client(**place, timeout=SCHEDULER_SECONDS)
-    except (OSError, TimeoutError, ValueError) as error:
-        messages.print(
-            f"[red]No cluster:[/] {escape(scheduler)} does not answer ({escape(str(error))})", soft_wrap=True
-        )
-        raise typer.Exit(1) from error
-    return client
+    made: list[Client | Exception] = []
+
+    def connect() -> None:
+        try:
+            made.append(Client(**place, timeout=SCHEDULER_SECONDS))
+        except Exception as error:  # an address, or a file, can be wrong in as many ways as the library has parts
+            made.append(error)
+
+    # in a thread of its own: for whatever takes the connection and never speaks the library waits for ever
+    waiting = threading.Thread(target=connect, daemon=True)
+    waiting.start()
+    waiting.join(SCHEDULER_SECONDS + 2)
+    answer = made[0] if made else TimeoutError(f"no answer in {SCHEDULER_SECONDS + 2} s")
+    if isinstance(answer, Exception):
+        reason = escape(in_one_line(answer))
+        messages.print(f"[red]No cluster:[/] {escape(scheduler)} does not answer ({reason})", soft_wrap=True)
+        raise typer.Exit(1) from answer
+    return answer
