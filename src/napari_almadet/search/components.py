@@ -213,7 +213,7 @@ def fit_components(
     cube = units.cube
     ny, nx = cube.shape[1:]
     reach = max(2, round(MAIN_LOBE * beam))
-    scales = []
+    best = []
     lobes = near(responses, reach)
     for y, x in places:
         spectrum = cube[:, y, x]
@@ -222,7 +222,8 @@ def fit_components(
         image = torch.einsum("c,cyx->yx", spectrum, cube[:, ys[:, None], xs]) / (spectrum @ spectrum).clamp(min=1e-9)
         known = units.valid[ys[:, None], xs]
         errors = (image - lobes[:, (ys - y + reach)[:, None], xs - x + reach]) * known
-        scales.append(int(errors.square().sum(dim=(1, 2)).argmin()))
+        best.append(errors.square().sum(dim=(1, 2)).argmin())
+    scales: list[int] = torch.stack(best).tolist()  # at once, since an accelerator is waited for each time
     index = torch.tensor(places, device=cube.device)
     lag_y, lag_x = (index[:, None, i] - index[None, :, i] for i in (0, 1))
     mixing = torch.stack([responses[s][lag_y[:, j], lag_x[:, j]] for j, s in enumerate(scales)], dim=1)

@@ -153,7 +153,7 @@ def residual_variance(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[i
     lobes = [MAIN_LOBE * beam * np.hypot(1, SCALES[scale]) for scale in scales]
     near = [NEAR * beam] * len(places)
     about = within(places, near, units.valid) & ~within(places, lobes, units.valid) & units.valid
-    return float(left[:, about].square().mean()) if about.any() else 0.0
+    return float((left.square().sum(dim=0) * about).sum() / (len(left) * about.sum()).clamp(min=1))
 
 
 def without_point_symmetric(places: list[tuple[int, int]], snr: torch.Tensor, most: int = 8) -> list[tuple[int, int]]:

@@ -171,11 +171,12 @@ def noise_factor_of_lines(responses: torch.Tensor, widths: torch.Tensor) -> torc
     """
     import torch
 
+    known = widths.cpu().numpy()
     factor = torch.ones_like(widths)
-    for width in widths.unique():
-        rows = widths == width
-        spread = float(responses[:, rows].abs().median()) / NORMAL_MAD
-        factor[rows] = min(spread, MOST_SHARED) if spread > SHARED else 1.0
+    for width in np.unique(known):
+        rows = torch.as_tensor(np.flatnonzero(known == width), device=widths.device)
+        spread = responses[:, rows].abs().median() / NORMAL_MAD
+        factor[rows] = torch.where(spread > SHARED, spread.clamp(max=MOST_SHARED), 1.0)
     return factor
 
 
@@ -219,6 +220,7 @@ def symmetry_and_correlation(
     own = np.sqrt(np.maximum(power - channels, 1))  # SNR of the whole spectrum, without the noise's part
     ny, nx = units.valid.shape
     bright = np.argsort(-strength)[:PARENTS]
+    opposite: list[tuple[int, torch.Tensor]] = []  # read at once, since an accelerator is waited for each time
     for i, (_, y, x, _, _) in enumerate(rows):
         far = np.hypot(y - rows[bright, 1], x - rows[bright, 2]) > NO_SIDELOBE * beam
         for j in bright[far & (strength[bright] >= 2 * strength[i])]:
@@ -226,16 +228,27 @@ def symmetry_and_correlation(
             iy, ix = round(2 * rows[j, 1] - y), round(2 * rows[j, 2] - x)
             if 0 <= iy < ny and 0 <= ix < nx:
                 about = units.cube[:, max(0, iy - 1) : iy + 2, max(0, ix - 1) : ix + 2].flatten(1)
-                seen = float((torch.as_tensor(spectra[i], device=about.device) @ about).max()) / own[i] ** 2
-                made[0, i] = max(made[0, i], seen)
+                opposite.append((i, (torch.as_tensor(spectra[i], device=about.device) @ about).max()))
+    if opposite:
+        seen = torch.stack([value for _, value in opposite]).tolist()
+        for (i, _), value in zip(opposite, seen, strict=True):
+            made[0, i] = max(made[0, i], value / own[i] ** 2)
     return made.clip(0, 1.5)
 
 
-def lowest_about(images: torch.Tensor, place: tuple[float, float], reach: int) -> tuple[float, float]:
-    """Minima of the stacked image and of the line maps within ``reach`` pixels of a position (y, x) along each axis."""
-    y, x = (slice(max(0, round(float(i)) - reach), round(float(i)) + reach + 1) for i in place)
-    stack, line = (float(images[MAPS.index(name)][y, x].min()) for name in ("stack", "negative line"))
-    return stack, line
+def lowest_about(images: torch.Tensor, y: np.ndarray, x: np.ndarray, reach: int) -> np.ndarray:
+    """Minima of the stacked image and of the line maps within ``reach`` pixels of positions (n,) along each axis.
+
+    Shape (n, 2); read at once, since an accelerator is waited for each time.
+    """
+    import torch
+
+    two = torch.stack([images[MAPS.index(name)] for name in ("stack", "negative line")])
+    parts = [
+        [slice(max(0, round(float(i)) - reach), round(float(i)) + reach + 1) for i in at]
+        for at in zip(y, x, strict=True)
+    ]
+    return torch.stack([two[:, *part].amin(dim=(1, 2)) for part in parts]).cpu().numpy().astype(float)
 
 
 def measure_features(
@@ -271,7 +284,7 @@ def measure_features(
     neighbour = brighter.max(axis=1)
     distance = np.where(neighbour > 0, apart[np.arange(len(y)), brighter.argmax(axis=1)], NEIGHBOURHOOD)
     symmetry, correlation = symmetry_and_correlation(rows, own, strength, units, beam)
-    deepest = np.array([lowest_about(images, place, round(ABOUT * beam)) for place in zip(y, x, strict=True)])
+    deepest = lowest_about(images, y, x, round(ABOUT * beam))
     dip_stacked, dip_line = COMPRESSION * np.sinh(-deepest.T)
     field = images[MAPS.index("stack")][units.valid].flatten()
     spread = COMPRESSION * np.sinh(float(field[:: max(1, len(field) // 20000)].abs().median())) / NORMAL_MAD

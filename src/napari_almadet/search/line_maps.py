@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -301,18 +302,20 @@ def spreads(bank: Bank, spectra: torch.Tensor) -> torch.Tensor:
     """Robust spread of the responses of all lines of a width to spectra (channels, n): (lines,), at least 1."""
     import torch
 
-    widths = bank.width.unique()
+    known = bank.width.cpu().numpy()
+    ends = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
+    parts = [slice(first, last) for first, last in pairwise(ends)]  # the lines of one width are beside each other
 
-    def of_width(width: torch.Tensor) -> torch.Tensor:
-        responses = (bank.lines[bank.width == width] @ spectra).flatten().abs()
+    def of_width(rows: slice) -> torch.Tensor:
+        responses = (bank.lines[rows] @ spectra).flatten().abs()
         if responses.device.type != "cpu":
             return responses.median()
         middle = (len(responses) - 1) // 2  # the lower median, as torch has it
         return torch.as_tensor(np.partition(responses.numpy(), middle)[middle])
 
     made = torch.ones_like(bank.width)
-    for width, middle in zip(widths, spread(of_width, widths), strict=True):
-        made[bank.width == width] = (middle / NORMAL_MAD).clamp(min=1)
+    for rows, middle in zip(parts, spread(of_width, parts), strict=True):
+        made[rows] = (middle / NORMAL_MAD).clamp(min=1)
     return made
 
 
