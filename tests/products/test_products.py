@@ -155,12 +155,32 @@ def test_beams_of_each_channel_go_along(make_detections, tmp_path):
     cube = VaryingResolutionSpectralCube.read(path)
     assert_allclose(cube.beams[first].major.to_value("arcsec"), detections.cube.beams[20].major.to_value("arcsec"))
     assert "BMAJ" not in fits.getheader(path) and fits.getheader(path)["CASAMBM"]
+    images = pytest.importorskip("casacore.images")
+    beams = images.image(str(path)).imageinfo()["perplanebeams"]
+    assert beams["nChannels"] == fits.getheader(path)["NAXIS3"]
     # a map has one beam, to which each channel is brought
     moment, inside = fits.open(path.with_name("toy_field_1_mom0.fits"))[0], detections.labels() == 1
     sums = (detections.cube.data * inside).sum(axis=(1, 2), dtype=float)
     areas = detections.cube.beam_area * detections.cube.beams.value / detections.cube.beam.value
     by_hand = (sums / areas).sum() * channel_width(detections.cube.header)
     assert_allclose(moment.data.sum(dtype=float) / detections.cube.beam_area, by_hand, rtol=1e-4)
+
+
+def test_casas_library_reads_every_product_at_its_place(written, folder):
+    images = pytest.importorskip("casacore.images")
+    files = [path for path in sorted(folder.rglob("*.fits")) if not path.name.endswith("_spec.fits")]
+    assert len(files) > 20
+    for path in files:
+        image, header, data = images.image(str(path)), fits.getheader(path), fits.getdata(path)
+        assert_allclose(np.nan_to_num(image.getdata()), np.nan_to_num(data), rtol=1e-6, err_msg=path.name)
+        assert ("restoringbeam" in image.imageinfo()) == ("BMAJ" in header)
+        if path.name.endswith("_pv.fits"):
+            continue
+        middle = [n // 2 for n in image.shape()]
+        dec, ra = image.toworld(middle)[-2:]  # in radians
+        here = WCS(header).celestial.pixel_to_world(*middle[:-3:-1])
+        assert_allclose([np.degrees(ra) % 360, np.degrees(dec)], [here.ra.deg, here.dec.deg], rtol=0, atol=1e-8)
+    assert images.image(str(folder / "toy_field_cubelets" / "toy_field_1_mom0.fits")).unit() == "Jy.beam-1.km.s-1"
 
 
 def test_a_cube_without_a_header_has_products_in_pixels_and_channels(make_detections, tmp_path):

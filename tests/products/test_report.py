@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -95,3 +97,25 @@ def test_a_result_without_sources_and_a_cube_without_a_header_have_a_page(make_d
     Page(write_html(detections, tmp_path / "bare.html", detections.kept[:1]).read_text(encoding="utf-8"))
     read = Page(write_html(detections, tmp_path / "empty.html", []).read_text(encoding="utf-8"))
     assert "No candidate." in " ".join(read.words)
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CLICK = """<script>
+const button = [...document.querySelectorAll("th button")].find(one => one.textContent.startsWith("id"));
+const order = () => [...document.querySelectorAll("table.list tbody tr")].map(row => row.cells[0].textContent).join();
+button.click(); const rising = order();
+button.click(); const falling = order();
+document.title = [rising, falling, document.documentElement.scrollWidth <= innerWidth].join(" ");
+</script></body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium")
+def test_a_browser_shows_it_on_a_narrow_screen_and_sorts_it(page, tmp_path):
+    text, _ = page
+    (tmp_path / "report.html").write_text(text.replace("</body>", CLICK), encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    shown = subprocess.run(
+        [*command, "--window-size=500,900", "--dump-dom", (tmp_path / "report.html").as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert re.search("<title>(.*)</title>", shown.stdout)[1] == "1,2,3 3,2,1 true"
