@@ -264,15 +264,24 @@ class Reached:
             for file in data.measured_files()
         }
         self.seconds = durations(report)
+        self.copy, self.names = copy, dict[str, set[str]]()
         self.sources = {path: (copy / path).read_text(encoding="utf-8") for path in self.lines}
 
     def by(self, mutant: Mutant) -> list[str]:
         """The tests that reach what a change changes, the quick ones first."""
         if mutant.name:
             tests = set().union(*(self.lines[path].get(line, set()) for path, line in self.uses(mutant.name)), set())
+            tests |= {test for test in self.seconds if mutant.name in self.names_in(test.split("::")[0])}
         else:
             tests = self.lines.get(mutant.path, {}).get(mutant.line, set())
         return sorted(tests, key=lambda test: (self.seconds.get(test, 0.0), test))
+
+    def names_in(self, path: str) -> set[str]:
+        """Names that a test file itself uses, as a test that compares a constant with a page does."""
+        if path not in self.names:
+            tree = ast.parse((self.copy / path).read_text(encoding="utf-8"))
+            self.names[path] = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        return self.names[path]
 
     def uses(self, name: str) -> Iterator[tuple[str, int]]:
         """Every line of a measured file in which a name is read, as a name or as an attribute."""

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_almadet.measure.mask import Contrast, brightest_voxel, contrast, dilated, grown, hanging_together, parted
+from napari_almadet.measure.mask import (
+    Contrast,
+    brightest_voxel,
+    connected_voxels,
+    contrast,
+    dilated,
+    grown,
+    split_by_watershed,
+)
 from napari_almadet.measure.noise import white
 
 
@@ -32,17 +40,17 @@ def test_a_watershed_parts_two_that_touch():
     image = np.zeros((3, 5, 40), np.float32)
     image[1, 2] = ridge
     seen = Contrast(image, -image, image)
-    labels = parted(seen, 4.0, [(1, 2, 12), (1, 2, 26)])[1, 2]
+    labels = split_by_watershed(seen, 4.0, [(1, 2, 12), (1, 2, 26)])[1, 2]
     border = int(np.flatnonzero(labels == 2)[0])
     assert border == pytest.approx(19, abs=1)
     assert (labels[labels > 0][:-1] <= labels[labels > 0][1:]).all()
-    assert set(np.unique(parted(seen, 4.0, [(1, 2, 12)]))) == {0, 1}
+    assert set(np.unique(split_by_watershed(seen, 4.0, [(1, 2, 12)]))) == {0, 1}
 
 
 def test_parts_without_a_detection_are_left_out():
     image = np.zeros((3, 5, 40), np.float32)
     image[1, 2, 5] = image[1, 2, 30] = 10
-    assert parted(Contrast(image, -image, image), 4.0, [(1, 2, 5)]).sum() == 1
+    assert split_by_watershed(Contrast(image, -image, image), 4.0, [(1, 2, 5)]).sum() == 1
 
 
 def test_noise_has_no_voxel_over_the_threshold_and_a_faint_line_has():
@@ -81,6 +89,6 @@ def test_a_mask_is_whole_however_far_it_reaches_to_either_side(axis, seed):
     over[tuple(line)] = True
     start = [20, 20, 20]
     start[axis] = seed
-    part, inside = hanging_together(over, tuple(start))
+    part, inside = connected_voxels(over, tuple(start))
     assert inside.sum() == 57
     assert over[part][inside].all()

@@ -4,7 +4,7 @@ from astropy.stats import mad_std
 from scipy import ndimage
 
 from napari_almadet.measure import planes
-from napari_almadet.measure.mask import Contrast, grown, hanging_together, parted
+from napari_almadet.measure.mask import Contrast, connected_voxels, grown, split_by_watershed
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_what_hangs_together_is_found_however_far_it_reaches():
     over = np.zeros((60, 70, 50), bool)
     over[5:55, 30, 20] = over[30, 4:66, 21] = True  # a cross of which the arms touch by their edges
     over[10, 10, 10] = over[59, 69, 49] = True
-    part, inside = hanging_together(over, (30, 30, 20))
+    part, inside = connected_voxels(over, (30, 30, 20))
     found = np.zeros_like(over)
     found[part] = inside
     labels = ndimage.label(over, np.ones((3, 3, 3)))[0]
@@ -59,7 +59,7 @@ def test_detections_in_one_emission_share_it_and_one_beside_it_has_its_own():
     blob = [np.exp(-((z - 6) ** 2 + (y - 20) ** 2 + (x - at) ** 2) / 30) for at in (12, 22, 50)]
     image = (10 * sum(blob)).astype(np.float32)
     seen = Contrast(np.where(image > 4, image, 0), np.zeros_like(image), image)
-    labels = parted(seen, 4.0, [(6, 20, 12), (6, 20, 22), (6, 20, 50), (0, 0, 0)])
+    labels = split_by_watershed(seen, 4.0, [(6, 20, 12), (6, 20, 22), (6, 20, 50), (0, 0, 0)])
     assert [labels[6, 20, at] for at in (12, 22, 50)] == [1, 2, 3]
     np.testing.assert_array_equal(labels > 0, image > 4)
     assert np.count_nonzero(labels == 1) == pytest.approx(np.count_nonzero(labels == 2), rel=0.2)

@@ -20,7 +20,7 @@ from napari_almadet.measure.mask import (
     contrast,
     dilated,
     grown,
-    parted,
+    split_by_watershed,
 )
 from napari_almadet.measure.noise import CLIP, Noise, white
 from napari_almadet.measure.planes import counted, median_where
@@ -226,7 +226,7 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
             )
             for s in seeds
         ]
-        labels = parted(seen, threshold, voxels)
+        labels = split_by_watershed(seen, threshold, voxels)
         merged: tuple[int, ...] = ()
         if merge and labels[voxels[me]]:
             labels, merged = joined(labels, seen, voxels, me)

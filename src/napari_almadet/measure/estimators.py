@@ -246,8 +246,8 @@ def chi_in_mask(
         seen = smoothed(planes / sigma, beam, channels)[inside] / cutout.noise.smoothed(beam, channels)
         return float(np.mean(seen**2))
 
-    chi2, light = power(left), power(lines[part])
-    return float(np.sqrt(chi2)), float(np.sqrt(max(chi2 - 1, 0) / max(light, 1e-30)))
+    chi2, total = power(left), power(lines[part])
+    return float(np.sqrt(chi2)), float(np.sqrt(max(chi2 - 1, 0) / max(total, 1e-30)))
 
 
 def window_about(first: float, last: float, other_lines: Sequence[tuple[float, float]], n_channels: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Source spectral focusing (paper, steps 8 and 9): the image of one line, what it tells of its source, and deblending.
+"""Source spectral focusing (paper, steps 8 and 9): line-integrated images, their S/N, and deblending.
 
 Equations 3 and 4 of the paper divide a flux by a variance, so that as printed they
 carry the unit 1/flux and depend on the unit of the cube.  Here each is evaluated with
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
-SMALLEST_RADIUS = 1.5  # pixels: a circle that holds nine of them
-LINKING_SNR = 2.0  # a pixel fainter than this is nobody's friend
-PRESENT_SNR = 3.0  # at a position already known, a line or a continuum this strong is there
+SMALLEST_RADIUS = 1.5  # pixels; derived: such a circle contains nine pixels
+LINKING_SNR = 2.0  # S/N of a pixel, minimum to be linked by friends-of-friends; chosen by eye (not in the paper)
+PRESENT_SNR = 3.0  # S/N of a line or continuum at a known position, from which it is detected; convention
 
 
 def cut_out(cube: Cube, box: Box, side: int) -> Cutout:
@@ -51,7 +51,7 @@ def focus(planes: np.ndarray, channels: tuple[int, int]) -> np.ndarray:
 
 
 def without_continuum(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> np.ndarray:
-    """Take off each pixel's mean outside the emission ranges of ``peaks``; as it is where no channel is left."""
+    """Subtract each pixel's mean outside the emission ranges of ``peaks``; unchanged if no channel is left."""
     rest = planes[off_line(peaks, len(planes))]
     return planes - integrate(rest) / len(rest) if len(rest) else planes
 
@@ -206,10 +206,10 @@ def bounding_box(mask: np.ndarray) -> Box:
 
 
 def reject(candidate: Candidate, stacked_snr: float, min_snr: float) -> None:
-    """Drop a candidate that is seen neither in its focused nor in the stacked image (paper, step 9).
+    """Drop a candidate that is detected neither in its line-integrated nor in the stacked image (paper, step 9).
 
-    Seen means that the highest pixel SNR inside its box reaches ``min_snr``.  The
-    candidate learns the decision and its numbers.
+    Detected means that the highest pixel S/N inside its box reaches ``min_snr``.  The decision and its values are
+    recorded in the candidate.
     """
     ratios: dict[str, Any] = {"snr_focused": candidate.snr_pixel, "snr_stacked": stacked_snr}
     if candidate.snr_pixel >= min_snr or stacked_snr >= min_snr:
@@ -219,20 +219,20 @@ def reject(candidate: Candidate, stacked_snr: float, min_snr: float) -> None:
 
 
 def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: float) -> list[tuple[Box, tuple]]:
-    """Take a candidate with several emission peaks apart (paper, step 9).
+    """Deblend a candidate with several emission peaks (paper, step 9).
 
-    The candidate is focused on each secondary peak.  A peak whose range overlaps the
-    primary's cannot be told from it, since the primary does not disappear from its
-    image: the candidate is flagged as a superposition.  Otherwise the brightest pixel
-    is looked for, and compared with the reference pixel, the primary's brightest.  Both
-    are sought with the continuum taken off, since a source that shines in all channels
-    would not disappear either.  Then the peak is
+    A line-integrated image is made for each secondary peak.  If the range of a peak overlaps that of the primary, they
+    cannot be separated, because the primary is also visible in that image: the candidate is flagged as blended.
+    Otherwise the brightest pixel is compared with the reference pixel, the brightest of the primary.  Both are
+    determined
+    in continuum-subtracted images, because a continuum source is visible in all channels.  The peak is then
 
     * a false positive if no pixel reaches ``min_snr``;
-    * another source's if its pixel lies more than 1 px from the reference pixel, or more
-      than the beam's width over the SNR, which is how well a faint one can be placed;
-    * otherwise the same source's, a second line if the global SNR of the focused image
-      is at least that of the image integrated over all channels, else a false positive.
+    * from another source if its pixel is more than 1 px from the reference pixel, or more than the beam width divided
+    by
+      the S/N, the position error of a faint source;
+    * otherwise from the same source: a second line if the global S/N of its image is at least that of the image
+      integrated over all channels, else a false positive.
 
     The candidate's ``peaks``, ``blended``, ``status`` and ``decisions`` are updated.
 

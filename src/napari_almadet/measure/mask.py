@@ -1,9 +1,9 @@
-"""The voxels of a source: where the smoothed cube stands out of its noise, from the detection on (smooth and clip).
+"""The mask of a source: connected voxels in which the smoothed cube exceeds a threshold (smooth and clip).
 
-A cube in units of its noise is smoothed with several kernels, each divided by what it leaves of the noise, and the
-highest answer counts (Serra, Jurek & Floeer 2012; SoFiA-2 does the same).  What is over a threshold and hangs together
-with a detection is its mask; where masks of two meet, a watershed parts them.  The threshold is the lowest of a few
-at which hardly any voxel is as far below zero.
+A cube in units of its noise is smoothed with several kernels, each normalised to its noise, and the maximum response is
+used (Serra, Jurek & Floeer 2012; SoFiA-2 does the same).  The mask of a detection contains all voxels above a threshold
+that are connected to it; masks that touch are separated by a watershed.  The threshold is the lowest of a few values at
+which there are hardly any voxels as negative.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.noise import Noise
 from napari_almadet.measure.planes import blurred, bounds, channel_sums
 
-# FWHM in beams, and channels; wider ones only where the source is wide itself
+# FWHM in beams, and number of channels; wider kernels are used only for wide sources. From the design study of step 10
+# (233 cubes), as the thresholds and the growth below; `benchmarks/accuracy.py` measures what they achieve.
 KERNELS = ((0.0, 1), (0.0, 3), (1.0, 1), (1.0, 3), (1.0, 7), (1.0, 15))
 WIDE_KERNELS = ((2.0, 3), (2.0, 7), (2.0, 15))
 WIDEST_KERNELS = ((3.5, 7), (3.5, 15))
-WIDE, WIDEST = 2.2, 5.0  # beams from its middle, from which on a source is smoothed with these too
-REFERENCE = (1.0, 3)  # in which watersheds are looked for
-MOST_OF_LINE = 0.6  # of a line's channels, that a kernel may have
-MOST_OF_BAND = 1 / 3  # of the band's
-THRESHOLDS = (4.0, 4.5, 5.0, 6.0)  # sigma: lower ones hold more noise than light
-NEGATIVE = 0.02  # share of voxels as far below zero, with which a threshold is low enough
-SPARE = 10  # negative voxels that do not count
-SEED_REACH = 0.8  # beams about a detection, within which its brightest voxel is looked for
-FIRST_REACH = 10  # pixels and channels about a detection, in which its mask is looked for to begin with
-GROWTH = 0.35  # beams (and one channel) by which a mask grows: light under the threshold
+WIDE, WIDEST = 2.2, 5.0  # beams, half sizes of a source from which these kernels are used
+REFERENCE = (1.0, 3)  # kernel of the map in which the watershed is computed
+MOST_OF_LINE = 0.6  # of the channels of a line, maximum length of a kernel
+MOST_OF_BAND = 1 / 3  # of the channels of the band, maximum length of a kernel; chosen by eye
+THRESHOLDS = (4.0, 4.5, 5.0, 6.0)  # sigma, tried in this order; lower ones include too much noise
+NEGATIVE = 0.02  # maximum ratio of negative to positive voxels beyond a threshold
+SPARE = 10  # negative voxels that are ignored in this ratio; chosen by eye
+SEED_REACH = 0.8  # beams around a detection, within which its brightest voxel is searched; chosen by eye
+FIRST_REACH = 10  # pixels and channels around a detection, in which its mask is searched first; affects only the speed
+GROWTH = 0.35  # beams (and one channel) by which a mask is grown to include emission below the threshold
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """Highest and lowest answer of all kernels at each voxel, and the answer of :data:`REFERENCE`, in sigma.
+    """Maximum and minimum response of all kernels at each voxel, and the response of :data:`REFERENCE`, in sigma.
 
-    What no kernel lifts over the lowest of :data:`THRESHOLDS`, or puts as far below zero, is 0 in the first two.
-    Where the band is too short for the reference, the highest answer at each voxel takes its place.
+    In the first two, voxels within the lowest of :data:`THRESHOLDS` are 0.  If the band is too short for the reference
+    kernel, the maximum response is used instead.
     """
 
     highest: np.ndarray
@@ -48,7 +49,7 @@ class Contrast:
     reference: np.ndarray
 
     def threshold(self) -> float:
-        """The lowest threshold that noise, as the negative voxels tell it, hardly reaches."""
+        """The lowest threshold that noise hardly reaches, as estimated from the negative voxels."""
         for level in THRESHOLDS:
             wrong = np.count_nonzero(self.lowest < -level)
             if wrong <= NEGATIVE * np.count_nonzero(self.highest > level) + SPARE:
@@ -62,7 +63,7 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
     Parameters
     ----------
     scaled
-        Planes over their noise, continuum taken off, 0 where there is no data: (channels, ny, nx).
+        Continuum-subtracted planes in units of their noise, 0 where there is no data: (channels, ny, nx).
     known
         Where there is data.
     beam
@@ -70,7 +71,7 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
     width
         Channels of the source's line.
     half
-        Beams from the source's middle to its border, as it was found.
+        Half size of the detection in beams.
     """
     highest, lowest = np.zeros((2, *scaled.shape), np.float32)
     reference, full = None, bool(known.all())
@@ -100,7 +101,7 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
 
 
 def suits(channels: int, width: float, n_channels: int) -> bool:
-    """Whether a kernel of so many channels is not too long for a line and a band."""
+    """Whether a kernel of so many channels is short enough for a line and a band."""
     return channels <= max(1, MOST_OF_BAND * n_channels) and (channels <= 3 or channels <= MOST_OF_LINE * width + 1)
 
 
@@ -114,7 +115,7 @@ def smoothed(planes: np.ndarray, fwhm: float, channels: int) -> np.ndarray:
 def brightest_voxel(
     image: np.ndarray, place: tuple[float, float], channels: tuple[int, int], reach: float
 ) -> tuple[int, int, int]:
-    """The brightest voxel within ``reach`` pixels of a place (y, x) and in a half-open range of channels."""
+    """The brightest voxel within ``reach`` pixels of a position (y, x) and in a half-open range of channels."""
     ny, nx = image.shape[1:]
     y0, y1, x0, x1 = (
         int(np.clip(v, 0, n - e))
@@ -133,8 +134,8 @@ def brightest_voxel(
     return int(brightest[0]) + first, int(brightest[1]) + y0, int(brightest[2]) + x0
 
 
-def parted(contrast: Contrast, threshold: float, seeds: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Which detection each voxel over a threshold belongs to.
+def split_by_watershed(contrast: Contrast, threshold: float, seeds: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Assign each voxel above a threshold to a detection.
 
     Parameters
     ----------
@@ -144,14 +145,14 @@ def parted(contrast: Contrast, threshold: float, seeds: Sequence[tuple[int, int,
     Returns
     -------
     numpy.ndarray
-        Labels, int32: 0 for none, 1 for the first seed, and so on; parts without a seed are left out.
+        Labels, int32: 0 for none, 1 for the first seed, and so on; parts without a seed are not labelled.
     """
     over = contrast.highest > threshold
     labels = np.zeros(over.shape, np.int32)
     for seed in seeds:
         if not over[seed] or labels[seed]:
             continue
-        part, inside = hanging_together(over, seed)
+        part, inside = connected_voxels(over, seed)
         within = {
             n: tuple(int(i - p.start) for i, p in zip(other, part, strict=True))
             for n, other in enumerate(seeds, 1)
@@ -170,10 +171,10 @@ def parted(contrast: Contrast, threshold: float, seeds: Sequence[tuple[int, int,
     return labels
 
 
-def hanging_together(over: np.ndarray, seed: tuple[int, int, int]) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The voxels that touch each other, by their corners too, and one of which is the seed: where they are, and which.
+def connected_voxels(over: np.ndarray, seed: tuple[int, int, int]) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The voxels connected to a seed, also diagonally: the part of the cube that contains them, and its mask.
 
-    They are looked for in a part about the seed that grows until none of them lies at its border.
+    The part around the seed is enlarged until none of the voxels touches its border.
     """
     reach = FIRST_REACH
     while True:
@@ -191,7 +192,7 @@ def hanging_together(over: np.ndarray, seed: tuple[int, int, int]) -> tuple[tupl
 
 
 def dilated(mask: np.ndarray, pixels: int, channels: int) -> np.ndarray:
-    """A mask (channels, ny, nx) wider by so many pixels along each axis and so many channels."""
+    """A mask (channels, ny, nx) dilated by so many pixels along each axis and so many channels."""
     for axis, reach in ((0, channels), (1, pixels), (2, pixels)):
         wider = mask.copy()
         for step in range(1, min(reach, mask.shape[axis] - 1) + 1):
@@ -204,7 +205,7 @@ def dilated(mask: np.ndarray, pixels: int, channels: int) -> np.ndarray:
 
 
 def grown(own: np.ndarray, others: np.ndarray, known: np.ndarray, pixels: int, channels: int) -> np.ndarray:
-    """A mask some pixels and channels wider, in what is known and not of others."""
+    """A mask dilated by some pixels and channels, within known voxels that do not belong to others."""
     reach = max(pixels, channels)
     part = tuple(slice(max(0, bound.start - reach), bound.stop + reach) for bound in bounds(own))
     small, free = own[part], known[part] & ~others[part]

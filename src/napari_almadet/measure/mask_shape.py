@@ -55,8 +55,8 @@ def shape_of(cutout: Cutout, lines: np.ndarray, mask: np.ndarray) -> MaskShape |
         Voxels of the source.
     """
     used = np.flatnonzero(mask.any(axis=(1, 2)))
-    light = np.where(mask[used], lines[used], 0)
-    image = light.sum(axis=0, dtype=float)
+    lines_in_mask = np.where(mask[used], lines[used], 0)
+    image = lines_in_mask.sum(axis=0, dtype=float)
     total = image.sum()
     if not total > 0:
         return None
@@ -91,18 +91,23 @@ def shape_of(cutout: Cutout, lines: np.ndarray, mask: np.ndarray) -> MaskShape |
         over = image > BRIGHT * sigma
         if np.count_nonzero(over & inside) >= FEW:
             bright = np.cov(np.stack([x[over & inside], y[over & inside]]), bias=True) + np.eye(2) / 12
-    gradient, errors = gradient_of(light, image, sigma, used, dx, dy)
+    gradient, errors = gradient_of(lines_in_mask, image, sigma, used, dx, dy)
     return MaskShape(centre, (float(by_noise[0]), float(by_noise[1])), matrix, covariance, bright, gradient, errors)
 
 
 def gradient_of(
-    light: np.ndarray, image: np.ndarray, sigma: np.ndarray, channels: np.ndarray, dx: np.ndarray, dy: np.ndarray
+    lines_in_mask: np.ndarray,
+    image: np.ndarray,
+    sigma: np.ndarray,
+    channels: np.ndarray,
+    dx: np.ndarray,
+    dy: np.ndarray,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Gradient along x and y of the mean channel of each pixel, with errors from the scatter about the fitted plane."""
     good = image > BRIGHT * np.maximum(sigma, 1e-30)
     if np.count_nonzero(good) < 2 * FEW:
         return (np.nan, np.nan), (np.nan, np.nan)
-    mean = np.tensordot(channels.astype(float), light[:, good], 1) / image[good]
+    mean = np.tensordot(channels.astype(float), lines_in_mask[:, good], 1) / image[good]
     weight = image[good] / image[good].max()
     terms = np.stack([np.ones(len(mean)), dx[good], dy[good]], axis=1)
     root = np.sqrt(weight)[:, None]

@@ -50,9 +50,9 @@ def bounds(mask: np.ndarray) -> tuple[slice, ...]:
 def medians(rows: np.ndarray) -> np.ndarray:
     """Median along the last axis of rows without NaN, as np.median has it."""
     n = rows.shape[-1]
-    parted = np.partition(rows, n // 2, axis=-1)
-    high = parted[..., n // 2]
-    return np.asarray(high if n % 2 else (parted[..., : n // 2].max(axis=-1) + high) / 2)
+    partitioned = np.partition(rows, n // 2, axis=-1)
+    high = partitioned[..., n // 2]
+    return np.asarray(high if n % 2 else (partitioned[..., : n // 2].max(axis=-1) + high) / 2)
 
 
 def robust_std(rows: np.ndarray) -> np.ndarray:

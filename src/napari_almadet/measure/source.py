@@ -1,4 +1,4 @@
-"""What the catalogue says of a candidate: where it is, how bright, how large, how wide its line (paper, step 10)."""
+"""Measurement of a candidate in its box and emission range: position, flux, size, line width (paper, step 10)."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def measure(
 ) -> None:
     """Measure a candidate in the dirty cube: position, fluxes, size, line widths, with errors, and the noise.
 
-    Everything is measured in the candidate's box and emission range, in the dirty cube
-    as it is.  For candidates of kind line or both each pixel's continuum, its mean
-    outside the emission ranges, is taken off first.  ``docs/catalogue.md`` gives unit,
+    Everything is measured in the candidate's box and emission range, in the cube as it is in the file.  For candidates
+    of kind line or both, the continuum of each pixel (its mean outside the emission ranges) is subtracted first.
+    ``docs/catalogue.md`` gives unit,
     formula and error of each column.
 
     Parameters

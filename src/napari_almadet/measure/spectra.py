@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
-WINDOW = 128  # channels Deep GRU sees at a time
-OVERLAP = 64  # so that every line up to half a window wide lies whole in one window
-PROMINENCE = 0.05  # by how much a peak must rise from its surroundings: ripples on one line are not two
+WINDOW = 128  # channels of one input of Deep GRU, as in the paper
+OVERLAP = 64  # channels; derived: every line up to half a window wide is then completely in one window
+PROMINENCE = 0.05  # minimum prominence of a peak in a denoised spectrum (0 to 1); chosen by eye (not in the paper)
 
 
 @in_steps
