@@ -181,9 +181,9 @@ def lost(states: list, begun: list | None, killed: float, paths: list[Path], hom
             found = {c.id: c.verdict for c in (read_result(folders[0]).candidates if folders else [])}
         except FolderError as error:
             return f"{path.name}: {error}"
-        if not folders:  # what another detection will carry over
-            early = {c.id: c.verdict for c in keeper.unfinished_of(read_cube(path))}
-            found = {number: early.get(number, VERDICTS[0]) for number in range(1, CANDIDATES + 1)}
+        # until the folder has its journal, changes stand beside it, for another detection to carry over
+        found |= {c.id: c.verdict for c in keeper.unfinished_of(read_cube(path))}
+        found = {number: found.get(number, VERDICTS[0]) for number in range(1, CANDIDATES + 1)}
         for row in range(CANDIDATES):
             allowed = {now[number][row] for _, now in states[earlier[-1] :]}
             allowed |= {begun[2]} if begun is not None and begun[:2] == [path.stem, row + 1] else set()

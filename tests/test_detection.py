@@ -9,9 +9,9 @@ from astropy.io import ascii as tables
 from astropy.io import fits
 
 from napari_almadet import Cube, Settings, __version__, detect, read_cube, write_result
-from napari_almadet.catalogue.candidate import Status
+from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.cube.storage import Tiled
-from napari_almadet.detection import detect_steps
+from napari_almadet.detection import detect_steps, listed_first
 from napari_almadet.paper.pipeline import Networks
 
 SMALL = Settings(preset="paper", window=64, overlap=16, batch_size=2)
@@ -283,3 +283,22 @@ def test_real_cubes_give_a_result(shared_data, oracles):
         detections = detect(cube, networks=oracles)
         assert detections.probability.shape == cube.shape[1:]
         assert len(detections.table()) == len(detections.kept)
+
+
+def test_what_is_listed_is_numbered_first():
+    """A first candidate with number 5, because four had been dropped, made users look for the others."""
+
+    def made(number, status, parent=0):
+        candidate = Candidate(number, Box(0, 1, 0, 1), 0.5, status=status, parent=parent)
+        candidate.decide("part_of", ids=(5,))
+        return candidate
+
+    given = [made(2, Status.DROPPED, 5), made(5, Status.KEPT), made(9, Status.FLAGGED)]
+    ordered = listed_first(given)
+    assert [(c.id, c.status, c.parent) for c in ordered] == [
+        (1, Status.KEPT, 0),
+        (2, Status.FLAGGED, 0),
+        (3, Status.DROPPED, 1),
+    ]
+    assert ordered[2] is given[0]
+    assert {decision.ids for c in ordered for decision in c.decisions} == {(1,)}

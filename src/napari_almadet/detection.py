@@ -182,6 +182,7 @@ def _detect(
         origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
     warnings = prepared_notes + warnings + caveats(cube)
     cube = replace(cube, data=given.data)
+    candidates = listed_first(candidates)
     return Detections(cube, settings, candidates, stacked, probability, origin, warnings, negatives, noise)
 
 
@@ -218,6 +219,22 @@ def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> di
         name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
         for name, card in zip(names, networks.cards, strict=True)
     }
+
+
+def listed_first(candidates: list[Candidate]) -> list[Candidate]:
+    """Candidates numbered from 1 on, those that the catalogue lists before the dropped, each in the order of before.
+
+    What refers to another candidate, its ``parent`` and its decisions, is renumbered with it.
+    """
+    ordered = sorted(candidates, key=lambda candidate: candidate.status is Status.DROPPED)
+    called = {candidate.id: number for number, candidate in enumerate(ordered, start=1)}
+    for candidate in ordered:
+        candidate.id = called[candidate.id]
+        candidate.parent = called.get(candidate.parent, 0)
+        candidate.decisions = [
+            decision.renumbered(lambda number: called.get(number, number)) for decision in candidate.decisions
+        ]
+    return ordered
 
 
 def continuum(candidates: list[Candidate]) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 400  # contours: of noise there would be thousands
 SAMPLES = 40  # points of a line of equal coordinates
-TICKS = 5  # lines of equal coordinates over the field, about
+TICKS = {False: 3, True: 5}  # lines of equal longitude and latitude over the field, about: their names are wide
 
 
 def contours_of(image: np.ndarray, first: float = 3.0) -> tuple[list[np.ndarray], list[float]]:
@@ -77,7 +77,7 @@ def graticule(cube: Cube) -> Graticule | None:
         (longitude, latitude, u.hourangle if hours else u.deg, False),
         (latitude, longitude, u.deg, True),
     ):
-        locator = AngleFormatterLocator(number=TICKS, unit=u.deg, format_unit=unit, show_decimal_unit=False)
+        locator = AngleFormatterLocator(number=TICKS[across], unit=u.deg, format_unit=unit, show_decimal_unit=False)
         values, spacing = locator.locator(own[known].min(), own[known].max())
         texts = locator.formatter(values, spacing)
         along = np.linspace(other[known].min(), other[known].max(), 4 * SAMPLES)

@@ -71,8 +71,8 @@ def _paint_displayed(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> 
             shapes.update_edge_width(row, widths[row])
     seen, mesh = colours[:, 3] > 0, shapes._mesh
     shown = seen.copy()
-    if boxes._slice_input.ndisplay == 3 and not seen.any():
-        shown[:1] = True  # transparent: napari 0.9.2 gives OpenGL vertices of four coordinates where there are none
+    if not seen.any():  # transparent; in two dimensions too, lest three are shown before the next painting:
+        shown[:1] = True  # napari 0.9.2 gives OpenGL vertices of four coordinates where there are none
     drawn = shown[mesh.displayed_triangles_to_shape_index]
     if differ.size or resized.size or not drawn.all():
         mesh.displayed_triangles = mesh.displayed_triangles[drawn]
