@@ -49,7 +49,7 @@ OF_THE_RANGE = (
 )
 
 
-MOST_BLURRED = 4.0  # pixels: two summits closer than half of this are one, where the beam is not known
+MOST_BLURRED = 4.0  # pixels: two peaks closer than half of this are one, where the beam is not known
 
 
 def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks | SearchNetworks) -> Candidate:
@@ -316,7 +316,7 @@ def split(
     if len(candidate.peaks) > 1:
         parts = [follow_line(replace(alone, peaks=(peak,)), detections, peak) for peak in candidate.peaks]
     else:
-        boxes = _summits(candidate, detections.cube.beam_fwhm or MOST_BLURRED)
+        boxes = _boxes_of_peaks(candidate, detections.cube.beam_fwhm or MOST_BLURRED)
         if len(boxes) < 2:
             raise ValueError("it has only one line and one peak; draw a box around each part instead")
         parts = [move(replace(alone), detections, box, networks) for box in boxes]
@@ -326,7 +326,7 @@ def split(
     return parts
 
 
-def _summits(candidate: Candidate, beam: float) -> list[Box]:
+def _boxes_of_peaks(candidate: Candidate, beam: float) -> list[Box]:
     """Boxes of the parts into which a watershed divides a candidate's image, by its peaks above 3 sigma."""
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
@@ -336,9 +336,9 @@ def _summits(candidate: Candidate, beam: float) -> list[Box]:
         return []
     image = np.nan_to_num(candidate.focused[max(box.y0 - y0, 0) : box.y1 - y0, max(box.x0 - x0, 0) : box.x1 - x0])
     sigma = focused_noise(candidate.focused, candidate.rms, candidate.channels)
-    summits = peak_local_max(image, min_distance=max(1, round(beam / 2)), threshold_abs=3 * sigma, exclude_border=False)
+    peaks = peak_local_max(image, min_distance=max(1, round(beam / 2)), threshold_abs=3 * sigma, exclude_border=False)
     markers = np.zeros(image.shape, int)
-    markers[tuple(summits.T)] = np.arange(1, len(summits) + 1)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     parts = watershed(-image, markers, mask=image > 2 * sigma)
     corner = max(box.y0, y0), max(box.x0, x0)
     found = [part for part in ndimage.find_objects(parts) if part is not None]

@@ -482,7 +482,7 @@ def spread(n: int, most: int) -> np.ndarray:
 
 
 def unpickled(known: dict[str, Any], address: str, primary_beam: PrimaryBeam | None) -> Cube:
-    """A cube again from what :meth:`Cube.__reduce__` kept: its file is opened anew, by the function that opened it."""
+    """A cube again from what :meth:`Cube.__reduce__` kept: its file is opened again, by the function that opened it."""
     cube = replace(known["reader"](address), **known) if address else Cube(**known)
     if primary_beam is not None and primary_beam.data is None and primary_beam.reader is not None:
         again = primary_beam.reader(primary_beam.path, cube)

@@ -115,7 +115,7 @@ def cut_along(planes: np.ndarray, start: tuple[float, float], end: tuple[float, 
 def line_moments(
     candidate: Candidate, cutout: Cutout, axis: SpectralAxis, least_snr: float = 0.0
 ) -> tuple[np.ndarray, ...]:
-    """Moments of a candidate's emission range; of a line, each pixel's continuum is taken off first, as in `measure`.
+    """Moments of a candidate's emission range; of a line, each pixel's continuum is subtracted first, as in `measure`.
 
     Parameters
     ----------

@@ -102,7 +102,7 @@ def carry_over(earlier: Sequence[Candidate], found: list[Candidate], beam_fwhm: 
 
 
 def name_after(candidate: Candidate, source: Source, file: str) -> None:
-    """Take down what an imported source was called and where its file has it; a note without words is its name."""
+    """Record what an imported source was called and where its file has it; a note without words is its name."""
     name = source.name or "a source"
     candidate.decide("imported", file=file, name=name, x=source.x, y=source.y)
     candidate.note = candidate.note or source.name

@@ -92,7 +92,7 @@ def find_blobs(probability: np.ndarray, threshold: float) -> list[Candidate]:
     """Cut the probability map at ``threshold``; every blob that stands out is a source candidate (paper, step 4).
 
     A pixel belongs to a blob if its probability is at or above ``threshold``; pixels
-    that touch by a side or a corner belong together.  A blob with several summits is parted
+    that touch by a side or a corner belong together.  A blob with several peaks is parted
     along the saddles between them, which the paper leaves to the deblending by lines.
 
     Parameters
@@ -120,7 +120,7 @@ def find_blobs(probability: np.ndarray, threshold: float) -> list[Candidate]:
 
 
 def part(blobs: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Part labelled blobs along the saddles that lie :data:`SADDLE_DEPTH` or more below the summits they divide.
+    """Part labelled blobs along the saddles that lie :data:`SADDLE_DEPTH` or more below the peaks they divide.
 
     Returns
     -------
@@ -133,6 +133,6 @@ def part(blobs: np.ndarray, probability: np.ndarray) -> np.ndarray:
     filled = morphology.reconstruction(np.maximum(heights - SADDLE_DEPTH, 0), heights)
     summits = measure.label(morphology.local_maxima(filled), connectivity=2)
     parts = segmentation.watershed(-heights, summits, connectivity=2, mask=blobs > 0)
-    # a blob that hardly rises above the threshold has no summit of that height, and stays whole
+    # a blob that hardly rises above the threshold has no peak of that height, and stays whole
     low = blobs * (parts == 0)
     return segmentation.relabel_sequential(parts + np.where(low, low + parts.max(), 0))[0]

@@ -49,7 +49,7 @@ def cautiously(work: Callable[..., Generator], *args: Any) -> Generator:
             except StopIteration as end:
                 return end.value
             yield step
-    except Exception as error:  # whatever went wrong is told to the user
+    except Exception as error:  # whatever went wrong is reported to the user
         return Failure(error)
 
 

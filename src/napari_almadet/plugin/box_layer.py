@@ -73,7 +73,7 @@ class Owner(Protocol):
 class Look:
     """How the boxes in the layer are to be drawn, a row for each.
 
-    ``numbers`` (n) are those of the candidates; ``colours`` (n, 4) are transparent where these are not on show;
+    ``numbers`` (n) are those of the candidates; ``colours`` (n, 4) are transparent where these are not shown;
     ``ours`` (n) tells the boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the
     channels they live in.
     """
@@ -101,7 +101,7 @@ class BoxLayer:
         self.viewer = owner.viewer
         self.layer: Shapes | None = None
         self.volumes = Volumes(self.viewer)
-        self._look: Look | None = None  # None where it is to be worked out anew
+        self._look: Look | None = None  # None where it is to be worked out again
         self._colour_by = "verdict"
         self._everywhere = False
         self._instead = False
@@ -184,8 +184,8 @@ class BoxLayer:
         """Work out the colours of the boxes, and show them."""
         if self.layer is None or not self.layer.nshapes:
             return
-        told = self.owner.features.set_index("id")[["status", "verdict", "prob", "z_min", "z_max"]]
-        rows = told.reindex(self.layer.features["id"])
+        columns = self.owner.features.set_index("id")[["status", "verdict", "prob", "z_min", "z_max"]]
+        rows = columns.reindex(self.layer.features["id"])
         ours = rows["status"].notna().to_numpy()
         colours = np.zeros((len(rows), 4))
         colours[ours] = layers.box_colours(rows[ours], self._colour_by)
@@ -194,7 +194,7 @@ class BoxLayer:
         self.show()
 
     def show(self, *_: object) -> None:
-        """Let the boxes on show be seen in the channels they live in, the chosen bold unless napari gives them handles.
+        """Let the boxes shown be seen in the channels they live in, the chosen bold unless napari gives them handles.
 
         All at once, so that the canvas is drawn once for it.  In three dimensions `Volumes` takes their place: each
         would be a flat rectangle in one plane.
@@ -229,7 +229,7 @@ class BoxLayer:
             self.show()
 
     def _show_volumes(self, look: Look) -> None:
-        """In three dimensions, the candidates on show as blocks; the chosen ones white."""
+        """In three dimensions, the candidates shown as blocks; the chosen ones white."""
         if self.viewer.dims.ndisplay == 2:
             self.volumes.hide()
             return
@@ -303,7 +303,7 @@ class BoxLayer:
         self.owner.using(self.tool)
 
     def _bring_near(self, candidate: Candidate) -> None:
-        """Zoom to a candidate whose box is too small on screen for its handles to be told apart."""
+        """Zoom to a candidate whose box is too small on screen for its handles to be distinguished."""
         if self.viewer.dims.ndisplay != 2:
             return
         camera, box, image = self.viewer.scene.camera, candidate.box, self.owner.image
@@ -380,7 +380,7 @@ class BoxLayer:
     def read(self) -> None:
         """Follow what the user did to the boxes in the layer.
 
-        A box that was moved is measured anew.  A new one becomes a candidate; lines and
+        A box that was moved is measured again.  A new one becomes a candidate; lines and
         paths are the user's own affair.  Boxes that were removed are the owner's to decide about.
         """
         self._later.discard("read")

@@ -127,7 +127,7 @@ class CandidateModel(QAbstractTableModel):
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the session anew."""
+        """Read the session again."""
         self.beginResetModel()
         self.candidates = list(self.session.candidates)
         self._places = {id(candidate): row for row, candidate in enumerate(self.candidates)}
@@ -163,7 +163,7 @@ class CandidateModel(QAbstractTableModel):
         return values, (255 * box_colours(rows, self.session.colour_by)).astype(int).tolist()
 
     def rowCount(self, parent=QModelIndex()) -> int:  # noqa: B008 - Qt's name
-        """Number of candidates on show."""
+        """Number of candidates shown."""
         return len(self.candidates)
 
     def columnCount(self, parent=QModelIndex()) -> int:  # noqa: B008 - Qt's name
@@ -258,7 +258,7 @@ class RowView(QTableView):
 
 
 class FilterBar(QWidget):
-    """What a candidate must be like to be on show."""
+    """What a candidate must be like to be shown."""
 
     def __init__(self, session: Session):
         super().__init__()

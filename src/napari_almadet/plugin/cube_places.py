@@ -56,7 +56,7 @@ class CubePlaces:
         return [image for image in images if isinstance(image.metadata.get("cube"), Cube)]
 
     def turn_to(self, image: Image | None) -> bool:
-        """Lay the channels of all cubes upon those of ``image``, and stay at the place in the spectrum on show.
+        """Lay the channels of all cubes upon those of ``image``, and stay at the place in the spectrum shown.
 
         Returns whether that place is one of its band.
         """

@@ -59,7 +59,7 @@ class Inspector(QWidget):
         super().__init__()
         self.session = session
         colours = Colours.of(session.viewer.theme)
-        self.look = Look(session)  # before all else: it forgets another cube's regions before anything is drawn anew
+        self.look = Look(session)  # before all else: it forgets another cube's regions before anything is drawn again
         self.choice = SpectralChoice(session)
         self.cutouts = Cutouts(session)
         self.readout = Readout(session, self.choice)

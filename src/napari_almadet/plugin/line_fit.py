@@ -149,7 +149,7 @@ class LineFit(QWidget):
         converted: Callable[[u.Quantity], u.Quantity],
         pixels: np.ndarray | None = None,
     ) -> None:
-        """Fit the spectrum that is on show, from the candidate's lines where it is another candidate's.
+        """Fit the spectrum that is shown, from the candidate's lines where it is another candidate's.
 
         Parameters
         ----------
@@ -320,7 +320,7 @@ class LineFit(QWidget):
                     handle.setPos(*(float(p) for p in place))
 
     def rows(self, velocity: SpectralAxis | None) -> list[tuple[str, str]]:
-        """(name, value with error and unit) of the fit on show, in reading order.
+        """(name, value with error and unit) of the fit shown, in reading order.
 
         Integrals are over ``velocity``, where it is known.
         """

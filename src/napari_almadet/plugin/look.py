@@ -24,7 +24,7 @@ POINTER_MS = 40  # between two spectra under a pointer that moves
 TOOLS = {"box": "add_rectangle", "ellipse": "add_ellipse", "polygon": "add_polygon"}  # napari's modes
 NAMES = {"rectangle": "box", "ellipse": "ellipse", "polygon": "polygon"}
 WHOLE = "whole field"
-# Of the curves of regions, told apart on dark and light ground; the pointer's is the first
+# Of the curves of regions, distinguished on dark and light ground; the pointer's is the first
 COLOURS = ("#e0a030", "#40c0a0", "#d070d0", "#7090ff", "#e07050", "#90c040")
 LARGE = 2**28  # voxels of a region that are not read without being asked: a gigabyte
 

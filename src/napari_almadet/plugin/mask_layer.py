@@ -83,7 +83,7 @@ class MaskLayer:
     """Keeps a Labels layer and the masks of the session's candidates in agreement, whichever of them changes.
 
     Each candidate's voxels have its number.  What napari's brush, eraser, bucket or polygon does to them is the
-    candidate's new mask: it is measured anew, and one undo takes that back.
+    candidate's new mask: it is measured again, and one undo takes that back.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class MaskLayer:
         self.show()
 
     def ready(self) -> bool:
-        """Have a layer, empty if nothing has a mask; False, and the user is told, where there can be none."""
+        """Have a layer, empty if nothing has a mask; False, and the user is informed, where there can be none."""
         session = self.session
         if self.layer is not None:
             return True
@@ -165,7 +165,7 @@ class MaskLayer:
         return True
 
     def show(self) -> None:
-        """Draw the masks of the candidates on show in the colours of their boxes, the chosen ones white."""
+        """Draw the masks of the candidates shown in the colours of their boxes, the chosen ones white."""
         self._later.discard("show")
         if self.layer is None:
             return
@@ -229,7 +229,7 @@ class MaskLayer:
         self._soon("read")
 
     def read(self) -> None:
-        """Take strokes as changes of masks; voxels of a number that is no candidate's become one of the user's own."""
+        """Take strokes as changes of masks; voxels of a number that is no candidate's become one of the user."""
         self._later.discard("read")
         done, self._strokes = self._strokes, []
         if self.layer is None:
@@ -270,7 +270,7 @@ class MaskLayer:
         self._drawn[candidate.id] = _about(self._drawn.get(candidate.id), mask.slices)
 
     def _new(self, mask: SourceMask, number: int) -> Candidate | None:
-        """A candidate of the user's own with a mask; its voxels get its number."""
+        """A candidate of the user with a mask; its voxels get its number."""
         session = self.session
         try:
             candidate = replace(session.detections, candidates=session.boxed()).drawn(box_of(mask))
@@ -307,7 +307,7 @@ class MaskLayer:
             self._redraw(self.session.detections.candidates)
 
     def _redraw(self, candidates: Sequence[Candidate]) -> None:
-        """Draw the voxels of some candidates anew where they are not as they should be."""
+        """Draw the voxels of some candidates again where they are not as they should be."""
         if self.layer is None:
             return
         there = {id(candidate) for candidate in self.session.detections.candidates}

@@ -58,7 +58,7 @@ def _paint_displayed(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> 
     """Change what differs in the layer's list of shapes, and take the hidden ones for out of view.
 
     They are then neither among the triangles on display nor found under the pointer.  When napari puts these together
-    anew (as it does when a box is moved) all are in them again, transparent, until the next painting.
+    again (as it does when a box is moved) all are in them again, transparent, until the next painting.
     """
     shapes, marked = boxes._data_view, set(boxes._selected_data_in_view)
     differ = np.flatnonzero(np.any(np.abs(colours - shapes.edge_color) > 1e-6, axis=1))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def open_result(folder: str | Path, viewer: Viewer | None) -> list[LayerDataTuple]:
     """The cube, the probability map and the boxes of a folder of results; empty where all that was shown at once.
 
-    Where the cube is open in the viewer already, the result is shown in its layer.  What cannot be opened is told.
+    Where the cube is open in the viewer already, the result is shown in its layer.  What cannot be opened is reported.
     """
     from napari_almadet.catalogue.result_folder import FolderError, Journal, belongs, read_result
 

@@ -14,7 +14,7 @@ class Plot(pg.PlotWidget):
     """A plot without menus and buttons of its own.
 
     Its axes keep the room that their widest number took so far: one that gave it back would have the plot laid out and
-    painted anew, and let it jump, from candidate to candidate.
+    painted again, and let it jump, from candidate to candidate.
     """
 
     def __init__(self, box: pg.ViewBox | None = None):

@@ -223,7 +223,7 @@ class Session:
         self._measuring: dict[int, Measuring] = {}  # by id(): the latest request to measure each candidate
         self._order = ("id", False)
         self._filter = Filter()
-        self._outdated = False  # whether a verdict or a note may have changed what is to be on show
+        self._outdated = False  # whether a verdict or a note may have changed what is to be shown
         self._looked_at: dict[int, tuple[Detections, Candidate]] = {}  # last, by id() of the detections
         self._presenting = False
         self._restoring = False
@@ -309,7 +309,7 @@ class Session:
         in_turns(self._presenting_steps(image, detections, made), window, done)
 
     def _presenting_steps(self, image: Image, detections: Detections, made: Sequence[Layer]) -> Iterator[None]:
-        before, image.metadata["cube"] = image.metadata.get("cube"), detections.cube  # each run prepares the cube anew
+        before, image.metadata["cube"] = image.metadata.get("cube"), detections.cube  # each run prepares the cube again
         earlier = self._results(detections.cube) + (self._results(before) if before is not detections.cube else [])
         # a session that was saved is what it is; only what was just found takes over what was said
         kept = self._hand_over(earlier, detections, carry=made[0].metadata.get("journal") is None)
@@ -764,7 +764,7 @@ class Session:
         return move(candidate, detections, box, self.networks(detections.settings))
 
     def outlined(self, candidate: Candidate, detections: Detections, mask: SourceMask) -> Candidate:
-        """A candidate of the user's own, with the line in the box about its mask, measured in the mask."""
+        """A candidate of the user, with the line in the box about its mask, measured in the mask."""
         from napari_almadet.remeasure import remask
 
         return remask(self._moved(candidate, detections, candidate.box), detections, mask)
@@ -820,9 +820,9 @@ class Session:
         there = {id(candidate) for candidate in listed}
         reshaped = False
         for candidate, state in states:
-            added, gone = id(candidate) not in there, state is None
-            reshaped = reshaped or added or gone or state["box"] != candidate.box
-            if gone:
+            added, removed = id(candidate) not in there, state is None
+            reshaped = reshaped or added or removed or state["box"] != candidate.box
+            if removed:
                 listed[:] = [c for c in listed if c is not candidate]
             else:
                 if added and any(c.id == state["id"] for c in listed):  # meanwhile another took the number
@@ -857,9 +857,9 @@ class Session:
 
     def _refresh_features(self, changed: list[Candidate]) -> None:
         """Update the rows of some candidates."""
-        gone = {c.id for c in changed}
+        removed = {c.id for c in changed}
         there = [c for c in changed if any(c is other for other in self.detections.candidates)]
-        rows = self.features[~self.features["id"].isin(gone)]
+        rows = self.features[~self.features["id"].isin(removed)]
         self.features = pd.concat([rows, layers.features(self.detections, there)], ignore_index=True)
 
     # -- the channel and the camera ---------------------------------------------------

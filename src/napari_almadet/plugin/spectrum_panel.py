@@ -63,7 +63,7 @@ class SpectrumPanel(QWidget):
     """Plot of the selected candidate's spectra.
 
     Its vertical line and napari's slider move each other; dragging the shaded emission
-    range focuses the candidate anew.
+    range focuses the candidate again.
 
     ``measured`` is emitted when there are other ``statistics`` of a second range, or none any more.
     """
@@ -75,7 +75,7 @@ class SpectrumPanel(QWidget):
     ):
         super().__init__()
         self.session, self.choice, self.cutouts, self.look = session, choice, cutouts, look
-        self.spectrum: u.Quantity | None = None  # on show, in the unit of the vertical axis
+        self.spectrum: u.Quantity | None = None  # shown, in the unit of the vertical axis
         self.corrected: u.Quantity | None = None  # what the search measured in the box, if that is another
         self.statistics: RangeStatistics | None = None
         self._baseline = (np.nan, np.nan)
@@ -265,7 +265,7 @@ class SpectrumPanel(QWidget):
 
     @property
     def axis(self) -> SpectralAxis | None:
-        """The horizontal axis; None while neither a candidate nor a region is on show."""
+        """The horizontal axis; None while neither a candidate nor a region is shown."""
         return self.choice.axis if self.session.subject is not None or self._pointed() else None
 
     def _pointed(self) -> bool:
@@ -389,14 +389,14 @@ class SpectrumPanel(QWidget):
         return self.choice.display.of_spectrum(spectrum, self.choice.cube, pixels)
 
     def _region(self, candidate: Candidate) -> Region | None:
-        """The region that a candidate on show stands for; None for a real one."""
+        """The region that a candidate shown stands for; None for a real one."""
         return self.look.chosen if self.look is not None and candidate is self.session.probe else None
 
     def _smoothed(self, values: np.ndarray) -> np.ndarray:
         return smoothed(values, self.smoothing.currentText())
 
     def _looked(self) -> None:
-        """Another region or place of the pointer: its profile, and all if there was nothing on show before."""
+        """Another region or place of the pointer: its profile, and all if there was nothing shown before."""
         if self.spectrum is None or not self.line.isVisible():
             self._draw()
         else:

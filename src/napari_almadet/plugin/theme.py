@@ -30,7 +30,7 @@ def small_print() -> str:
     """A style for panels full of controls: small letters, and rows as low as a line of text.
 
     On a small screen every pixel is the plots'. A line edit to read from looks like a label; unlike one it does not
-    have the window laid out anew for every text.
+    have the window laid out again for every text.
     """
     return f"""
         QComboBox, QPushButton {{ {small_font()}; padding: 1px 5px }}
@@ -41,7 +41,7 @@ def small_print() -> str:
 
 @dataclass(frozen=True)
 class Colours:
-    """Colours as ``#rrggbb``: those of the theme, and five that are told apart on its background."""
+    """Colours as ``#rrggbb``: those of the theme, and five that are distinguishable on its background."""
 
     text: str
     dim: str

@@ -111,7 +111,7 @@ def without_sidelobes(
     NoiseUnits
         The same cube with every bright source as the clean beam would show it.
     Sidelobes or None
-        What was taken off; None if nothing is bright, or taking it off made the image worse.
+        What was subtracted; None if nothing is bright, or taking it off made the image worse.
     """
     import torch
 
@@ -198,7 +198,7 @@ def restored(psf: torch.Tensor, beam: np.ndarray, fwhm: float, k: int | float) -
         The clean beam's covariance along x and y in pixels², (2, 2).
     k
         How many pixels of the file were averaged on a side.  The clean beam is averaged likewise: the difference
-        of the two images is taken off the file's own pixels, and in the main lobe it should be nothing.
+        of the two images is subtracted the file's own pixels, and in the main lobe it should be nothing.
     """
     averaged = beam + np.eye(2) * (1 - 1 / k**2) / 12 if k > 1 else beam  # variance of k points one k-th apart
     intrinsic = np.eye(2) * (fwhm * gaussian_fwhm_to_sigma) ** 2

@@ -58,7 +58,7 @@ def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tenso
     -------
     psf, variance
         Shape (2 ny, 2 nx), the PSF's peak of 1 at [0, 0], lags as `numpy.fft` has them.  Values that
-        are hardly told from 0 are drawn towards it, as Wiener's filter does.
+        are hardly distinguishable from 0 are drawn towards it, as Wiener's filter does.
     """
     import torch
 
@@ -183,7 +183,7 @@ def source_psf(
 ) -> torch.Tensor:
     """A better PSF from what bright sources show around them.
 
-    Each source's own image, the others taken off, is the PSF plus whatever else is there.  Of a pair of
+    Each source's own image, the others subtracted, is the PSF plus whatever else is there.  Of a pair of
     places opposite each other the lower absolute value counts, or 0 if the signs differ, so that a source
     on one side does not become a sidelobe.
 

@@ -83,7 +83,7 @@ def in_pixels(image: np.ndarray, k: int | float, field: tuple[int, int]) -> np.n
 
 
 def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
-    """The detections of all windows, each source once, numbered anew where there are several windows.
+    """The detections of all windows, each source once, numbered again where there are several windows.
 
     Detections of two windows are twins if each is the other's nearest, within :data:`TWINS` beams.  Of those that are
     one

@@ -74,7 +74,7 @@ def cleaned(rng: np.random.Generator, observation: Observation) -> Observation:
 def any_published(rng: np.random.Generator, observation: Observation) -> Observation:
     """As galaxies and clouds are observed: pixels of another size, any array and weights, or a corrected primary beam.
 
-    In four cubes of ten short spacings were added and the sidelobes taken off, but for up to a tenth.
+    In four cubes of ten short spacings were added and the sidelobes subtracted, but for up to a tenth.
     """
     draw = rng.choice(4, p=[0.3, 0.3, 0.2, 0.2])
     if draw:

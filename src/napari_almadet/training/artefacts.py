@@ -64,7 +64,7 @@ def stripes(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument
 
 
 def residues(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """Continuum sources badly taken off: of both signs, or a wave or curve along the band, sidelobes and all."""
+    """Continuum sources badly subtracted: of both signs, or a wave or curve along the band, sidelobes and all."""
     from napari_almadet.training.fields import covariance, phase_errors, source_image
 
     n, side = len(cube), cube.shape[-1]
@@ -85,7 +85,7 @@ def residues(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrumen
 
 
 def wrong_sidelobes(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """What is left of a bright source in or beyond the field that was taken off with a beam of wrong phases."""
+    """What is left of a bright source in or beyond the field that was subtracted with a beam of wrong phases."""
     from napari_almadet.training.fields import covariance, phase_errors, source_image
 
     side = cube.shape[-1]

@@ -2,7 +2,7 @@
 
 Both are linear in the sky, so no cube is made for them: a stacked image is the sum of each
 source's dirty image times the sum of its spectrum, a box's spectrum the sum of the sources'
-spectra times what the box holds of their dirty images.  Noise is drawn anew each time a
+spectra times what the box holds of their dirty images.  Noise is drawn again each time a
 field or spectrum is shown.
 """
 
