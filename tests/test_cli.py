@@ -375,15 +375,15 @@ def test_an_instrument_and_sources_of_ones_own_are_in_the_cube(almadet, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--scenario", "arrays", "--frequency", 100], "draws arrays of its own"),
+        (["--scenario", "arrays", "--frequency", 100], "draws random arrays"),
         (["--scenario", "clouds", "--fwhm", 1, 2], "no Gaussian sources"),
         (["--scenario", "empty", "--fwhm", 1, 2], "no Gaussian sources"),
-        (["--scenario", "pairs", "--beams", 1, 2], "of the scenarios galaxies and clouds"),
+        (["--scenario", "pairs", "--beams", 1, 2], "to the scenarios galaxies and clouds"),
         (["--fwhm", 3, 2], "the minimum"),
         (["--pixel", 5], "too large for the longest baseline"),
         (["--array", "nowhere"], "no antenna configuration"),
         (["--sources", 3, 2], "the minimum"),
-        (["--fwhm", 2, 3, "--mosaic", 2], "not of mosaics"),
+        (["--fwhm", 2, 3, "--mosaic", 2], "not for mosaics"),
     ],
 )
 def test_instruments_and_sources_that_cannot_be_are_refused(almadet, tmp_path, arguments, message):

@@ -55,10 +55,10 @@ def test_a_latitude_may_be_said(tmp_path):
     ("text", "message"),
     [
         ("# observatory=MINE\n1 2 3 12 A\n4 5 6 12 B\n", "add a line '# latitude=DEGREES'"),
-        ("# observatory=ALMA\n1 2 3 12 A\n", "holds 1 antennas"),
+        ("# observatory=ALMA\n1 2 3 12 A\n", "contains 1 antennas"),
         ("# observatory=ALMA\n1 2 3\n4 5 6\n", "x, y, z and a diameter"),
         ("# observatory=ALMA\n1 two 3 12 A\n4 5 6 12 B\n", "x, y, z and a diameter"),
-        ("# coordsys=UTM\n1 2 3 12 A\n4 5 6 12 B\n", "coordinates UTM are not read"),
+        ("# coordsys=UTM\n1 2 3 12 A\n4 5 6 12 B\n", "coordinates UTM are not supported"),
     ],
 )
 def test_what_is_not_understood_is_said(tmp_path, text, message):

@@ -106,7 +106,7 @@ def test_a_set_on_disk_is_complete_and_is_not_made_twice(tmp_path):
         ({"observation": replace(SMALL, duration=60.0)}, "minutes"),
         ({"observation": replace(SMALL, frequency=90e9)}, "frequency"),
     ):
-        with pytest.raises(ValueError, match=rf"was made with other options \({differs}\): give another folder"):
+        with pytest.raises(ValueError, match=rf"was made with other options \({differs}\): choose another folder"):
             list(write_set(tmp_path, 3, **{"which": "test", "observation": SMALL, "jobs": 1} | other))
 
 

@@ -186,7 +186,7 @@ def test_places_are_drawn_from_the_pixels_that_are_given():
     x, y = np.concatenate([(m.x, m.y) for m in models], axis=1)
     assert set(zip(np.rint(y), np.rint(x), strict=True)) == {(10, 40), (30, 5)}
     assert (np.rint(y) == 10).mean() == pytest.approx(0.75, abs=0.07)
-    with pytest.raises(ValueError, match="no place for a source"):
+    with pytest.raises(ValueError, match="no room for a source"):
         SkyModel.sample(np.random.default_rng(0), PAPER, size=50, where=np.zeros((50, 50)))
 
 

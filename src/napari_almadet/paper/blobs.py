@@ -15,7 +15,7 @@ from napari_almadet.progress import Progress, in_steps, predict
 if TYPE_CHECKING:
     import torch
 
-SADDLE_DEPTH = 0.1  # probability; of 0.05 to 0.3 the one that keeps most sources of validation fields apart
+SADDLE_DEPTH = 0.1  # probability; of values from 0.05 to 0.3 the one that separates most sources of validation fields
 
 
 def normalise(images: np.ndarray) -> np.ndarray:
@@ -41,9 +41,9 @@ def normalise(images: np.ndarray) -> np.ndarray:
 
 
 def normalised_windows(stacked: np.ndarray, window: int, overlap: int) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-    """Cut the dirty image to the size Blobs Finder sees, each window from 0 to 1 (paper, step 2).
+    """Cut the dirty image into windows for Blobs Finder, each rescaled to 0 to 1 (paper, step 2).
 
-    Where the paper crops the middle 256 pixels, overlapping windows cover the whole field.
+    The paper crops the central 256 pixels; here overlapping windows cover the whole field.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def probability_map(
     batch_size: int = 16,
     device: torch.device | str = "cpu",
 ) -> Generator[Progress, None, np.ndarray]:
-    """What Blobs Finder makes of the windows, blended into one map of the field (paper, step 3).
+    """The output of Blobs Finder for the windows, blended into one map of the field (paper, step 3).
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def probability_map(
     shape
         (ny, nx) of the field.
     overlap
-        Over how many pixels a window fades in.
+        Width in pixels of the taper of a window.
     blobs_finder
         Torch module from (batch, 1, window, window) to the same shape, both from 0 to 1.
 
@@ -89,10 +89,10 @@ def probability_map(
 
 
 def find_blobs(probability: np.ndarray, threshold: float) -> list[Candidate]:
-    """Cut the probability map at ``threshold``; every blob that stands out is a source candidate (paper, step 4).
+    """Segment the probability map at ``threshold``; every blob is a source candidate (paper, step 4).
 
-    A pixel belongs to a blob if its probability is at or above ``threshold``; pixels
-    that touch by a side or a corner belong together.  A blob with several peaks is parted
+    A pixel belongs to a blob if its probability is at least ``threshold``; pixels
+    that touch at a side or a corner are connected.  A blob with several peaks is divided
     along the saddles between them, which the paper leaves to the deblending by lines.
 
     Parameters
@@ -120,7 +120,7 @@ def find_blobs(probability: np.ndarray, threshold: float) -> list[Candidate]:
 
 
 def part(blobs: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Part labelled blobs along the saddles that lie :data:`SADDLE_DEPTH` or more below the peaks they divide.
+    """Divide labelled blobs along saddles that are at least :data:`SADDLE_DEPTH` below the peaks on both sides.
 
     Returns
     -------
@@ -133,6 +133,6 @@ def part(blobs: np.ndarray, probability: np.ndarray) -> np.ndarray:
     filled = morphology.reconstruction(np.maximum(heights - SADDLE_DEPTH, 0), heights)
     summits = measure.label(morphology.local_maxima(filled), connectivity=2)
     parts = segmentation.watershed(-heights, summits, connectivity=2, mask=blobs > 0)
-    # a blob that hardly rises above the threshold has no peak of that height, and stays whole
+    # a blob that hardly exceeds the threshold has no peak of that height, and is not divided
     low = blobs * (parts == 0)
     return segmentation.relabel_sequential(parts + np.where(low, low + parts.max(), 0))[0]

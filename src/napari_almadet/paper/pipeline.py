@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Networks:
-    """The two networks of the paper, as :func:`load_networks` loads them or of one's own making.
+    """The two networks of the paper, from :func:`load_networks` or your own.
 
     ``blobs_finder`` takes tensors (batch, 1, window, window) from 0 to 1, ``deep_gru``
-    (batch, 128) of standardised spectra; both answer with the same shape, from 0 to 1.
-    ``cards`` say what each is; their ``sha256`` goes into the result's provenance.
+    (batch, 128) of standardised spectra; the output of both has the same shape, from 0 to 1.
+    ``cards`` describe them; their ``sha256`` is recorded in the provenance of the result.
     """
 
     blobs_finder: Callable
@@ -71,8 +71,8 @@ def frequency_denoising(
 ) -> Generator[Progress, None, None]:
     """Frequency denoising (5 - 7): dirty and denoised spectrum of each candidate, and the lines in it.
 
-    Candidates without a line are dropped; those with several are likely superpositions,
-    which the next block takes apart.
+    Candidates without a line are dropped; those with several lines are likely blends,
+    which the next block deblends.
     """
     spectra = yield from extract_spectra.steps(cube, [c.box for c in candidates])  # (5)
     denoised = yield from denoise.steps(spectra, networks.deep_gru, settings.batch_size, networks.device)  # (6)
@@ -103,10 +103,10 @@ def source_spectral_focusing(
     settings: Settings,
     networks: Networks,
 ) -> Generator[Progress, None, None]:
-    """Source spectral focusing (8 - 10): focus on each line, drop what is not there, take superpositions apart.
+    """Source spectral focusing (8 - 10): image of each line, rejection of false positives, deblending.
 
-    Sources found in another's blob join ``candidates``; they, and the one they were
-    found in, go through steps 5 to 10 again with boxes of their own.
+    Sources deblended from a candidate are added to ``candidates``; they, and the original
+    candidate, go through steps 5 to 10 again with their new boxes.
     """
     stacked_snr = pixel_snr(stacked)
     parts = []
@@ -129,11 +129,10 @@ def source_spectral_focusing(
 def take_apart(
     candidate: Candidate, sources: list[tuple[Box, tuple]], candidates: list[Candidate], probability: np.ndarray
 ) -> list[Candidate]:
-    """Give the first of the sources found in a candidate's blob to the candidate, and add the others to ``candidates``.
+    """Assign the first deblended source to the candidate, and add the others to ``candidates``.
 
-    A source that already is a candidate, whose box merely reaches into this one's, is
-    not taken; if that leaves nothing, the candidate is dropped.  Returns those whose box
-    is new.
+    Sources that are already candidates, whose boxes overlap this one, are ignored; if
+    nothing is left, the candidate is dropped.  Returns the candidates with new boxes.
     """
     parts: list[Candidate] = []
     for box, peaks in sources:
@@ -155,7 +154,7 @@ def take_apart(
 
 
 def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray, settings: Settings) -> Cutout:
-    """Steps 8 to 10 for one candidate; returns the cutout it was seen in."""
+    """Steps 8 to 10 for one candidate; returns its cutout."""
     cutout = cut_out(cube, candidate.box, settings.crop)
     box = cutout.local(candidate.box)
     focused = focus(cutout.planes, candidate.channels)  # (8)
@@ -172,7 +171,7 @@ def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray,
 
 
 def padded(cube: Cube, settings: Settings) -> list[str]:
-    """What of a cube had to be padded for the paper's networks, one sentence each."""
+    """Notes on padding of a cube for the paper's networks, one sentence each."""
     n_channels, ny, nx = cube.shape
     warnings = []
     if n_channels < WINDOW:

@@ -58,14 +58,14 @@ def read_cfg(path: Path) -> tuple[np.ndarray, float, str, float]:
     except ValueError as error:
         raise ValueError(f"{path}: each line of an antenna needs x, y, z and a diameter in metres ({error})") from error
     if len(numbers) < 2:
-        raise ValueError(f"{path} holds {len(numbers)} antennas: an array has two at least")
+        raise ValueError(f"{path} contains {len(numbers)} antennas: an array needs at least two")
     places, diameter = numbers[:, :3], float(numbers[:, 3].max())
     system = said.get("coordsys", "LOC").upper()
     if system.startswith("XYZ"):
         enu, latitude = local(places)
         return enu, latitude, path.stem, diameter
     if not system.startswith("LOC"):
-        raise ValueError(f"{path}: coordinates {system} are not read; give local ones, LOC, or geocentric ones, XYZ")
+        raise ValueError(f"{path}: coordinates {system} are not supported; use local (LOC) or geocentric (XYZ) ones")
     if "latitude" in said:
         latitude = float(said["latitude"])
     elif said.get("observatory", "").upper() in LATITUDES:

@@ -117,7 +117,9 @@ def changed(scenario: str, shapes: dict, own_instrument: bool = False) -> Scenar
     """
     kind = SCENARIOS[scenario]
     if own_instrument and kind.observe in (other_array, primary_beam_corrected):
-        raise ValueError(f"the scenario {scenario} draws arrays of its own; give the instrument with another one")
+        raise ValueError(
+            f"the scenario {scenario} draws random arrays; choose another scenario for your own instrument"
+        )
     if own_instrument and kind.observe is any_published:
         kind = replace(kind, observe=None)
     if not shapes:
@@ -125,12 +127,12 @@ def changed(scenario: str, shapes: dict, own_instrument: bool = False) -> Scenar
     of_objects = shapes.keys() & {"beams", "snr"}
     if kind.objects in (galaxies, clouds):
         if shapes.keys() - of_objects:
-            raise ValueError(f"the scenario {scenario} holds no Gaussian sources; give sizes in beams and SNRs")
+            raise ValueError(f"the scenario {scenario} has no Gaussian sources; use --beams and --snr")
         return kind
     if of_objects:
-        raise ValueError(f"sizes in beams and SNRs are of the scenarios galaxies and clouds, not of {scenario}")
+        raise ValueError(f"--beams and --snr apply to the scenarios galaxies and clouds, not to {scenario}")
     if kind.sky.companions is None:
-        raise ValueError(f"the scenario {scenario} holds no Gaussian sources, whose shapes could be chosen")
+        raise ValueError(f"the scenario {scenario} has no Gaussian sources whose shapes could be set")
     recipe = {key: value for key, value in shapes.items() if key != "brightness"}
     return replace(kind, sky=replace(kind.sky, **recipe), brightness=kind.brightness * shapes.get("brightness", 1.0))
 
@@ -260,13 +262,13 @@ def _check_options(
         there = {"seed": about["seed"]} | {name: observed[name] for name in compared}
         there |= {"mosaic": about.get("mosaic", 1), "shapes": about.get("shapes") or {}}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{target} is no simulated cube: give another folder, or remove it") from None
+        raise ValueError(f"{target} is not a simulated cube: choose another folder, or remove it") from None
     asked = json.loads(json.dumps(asdict(observation))) | {"seed": seed, "mosaic": mosaic}
     asked |= {"shapes": json.loads(json.dumps(shapes or {}))}
     if mosaic > 1:  # whose size is that of all its fields
         there["size"] = asked["size"]
     if differ := [OPTIONS.get(name, name) for name, value in there.items() if asked[name] != value]:
-        raise ValueError(f"{target} was made with other options ({', '.join(differ)}): give another folder")
+        raise ValueError(f"{target} was made with other options ({', '.join(differ)}): choose another folder")
 
 
 @lru_cache(maxsize=1)
@@ -288,7 +290,7 @@ def _simulate_one(
         from napari_almadet.simulation.mosaic import write_mosaic
 
         if shapes:
-            raise ValueError("shapes of sources can be chosen of single fields, not of mosaics")
+            raise ValueError("shapes of sources can be set only for single fields, not for mosaics")
         return write_mosaic(folder, seed, mosaic, scenario, observation)
     # a scenario that draws its observations would not use this one
     imager = _imager(observation) if SCENARIOS[scenario].observe is None else None

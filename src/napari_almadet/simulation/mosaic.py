@@ -51,7 +51,9 @@ def draw_mosaic(seed: int, across: int, scenario: str = "paper", observation: Ob
     kind = SCENARIOS[scenario]
     if drawn_apart(kind):
         possible = ", ".join(name for name, k in SCENARIOS.items() if not drawn_apart(k))
-        raise ValueError(f"no mosaics of {scenario}, whose fields are observed each in its own way; of: {possible}")
+        raise ValueError(
+            f"no mosaics of {scenario}, because each of its fields has a different observation; possible: {possible}"
+        )
     observation = replace(observation or Observation(), mosaic=True)
     imager = Imager(observation, band_ends=False)
     rng = np.random.default_rng(seed)

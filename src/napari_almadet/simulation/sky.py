@@ -143,7 +143,7 @@ class SkyModel:
         x[:1], y[:1] = size / 2 + scale * rng.uniform(-recipe.centre_scatter, recipe.centre_scatter, (2, min(n, 1)))
         if where is not None and n:
             if not where.any():
-                raise ValueError(f"no place for a source in a field of {size} pixels")
+                raise ValueError(f"no room for a source in a field of {size} pixels")
             pixels = rng.choice(where.size, n, p=where.ravel() / where.sum())
             y, x = np.divmod(pixels, size) + rng.uniform(-0.5, 0.5, (2, n))
         unit = brightest / peak.max(initial=1e-30)
