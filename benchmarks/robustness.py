@@ -429,17 +429,17 @@ def kill_detect(rng: np.random.Generator, folder: Path) -> str:
     wrong, done = command(rng, folder, words, 2.0)
     if wrong:
         return wrong
-    return whole_result(out, (None,) if done else (7.0, None))
+    return whole_result(out, done)
 
 
-def whole_result(out: Path, allowed: tuple) -> str:
-    """Whether a folder holds one whole result, and one of those allowed, by their least S/N."""
+def whole_result(out: Path, done: bool) -> str:
+    """Whether a folder holds one whole result, the new one if the search has ended."""
     try:
         found = read_result(out)
     except (FolderError, CubeError) as error:
         return f"not readable: {error}"
-    if found.settings.min_snr not in allowed:
-        return f"another result: {found.settings.min_snr}"
+    if done and found.settings.min_snr == 7.0:
+        return "the old result after a search that ended"
     if (found.settings.min_snr == 7.0) != (len(found.candidates) == 2 and found.provenance["version"] == "0"):
         return "mixed: settings of one, candidates of another"
     half = [p.name for p in out.iterdir() if p.name.startswith(".whole-")]

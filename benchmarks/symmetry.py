@@ -27,6 +27,7 @@ from napari_almadet.simulation.observe import Observation
 SCENARIOS = ("paper", "cleaned-loop", "galaxies", "other-array", "smoothed")
 MEASURED = ("x", "y", "z", "f_sum", "fwhm", "w50")
 NEAR = 0.7  # beams within which two rows are one source
+NOTED = 0.5  # errors by which a number moves that is printed with --notes
 MARGIN = 2.0  # beams from a cropped side, within which sources are another's
 
 
@@ -128,7 +129,7 @@ def compare(
             error = np.hypot(getattr(one, f"err_{name}"), getattr(other, f"err_{name}")) / np.sqrt(2)
             if np.isfinite(error) and error > 0:
                 pulls[name].append(abs(at[name] - its[name]) / error)
-                if pulls[name][-1] > 1:
+                if pulls[name][-1] > NOTED:
                     moved = f"{name} {at[name]:.3f} is {its[name]:.3f} +- {error:.3f} ({one.method}, {other.method})"
                     pulls["notes"].append(f"{cube.name}: {moved} {described(one, at)}")
     for other, its in left:
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--channels", type=int, default=96)
-    parser.add_argument("--notes", action="store_true", help="also print each number that moves by over one error")
+    parser.add_argument("--notes", action="store_true", help="also print each number that moves by over half an error")
     given = parser.parse_args()
     networks = load_networks(Settings())
     changes = [c for c in CHANGES if not given.change or any(word in c.name for word in given.change)]

@@ -93,13 +93,36 @@ def test_a_signal_while_a_library_is_loaded_ends_the_command_without_an_exceptio
     assert (process.returncode, said) == (143, "Interrupted. Run the same command again to resume.\n")
 
 
-@pytest.mark.parametrize("command", ["detect", "evaluate", "simulate", "train"])
+@pytest.mark.parametrize("command", ["completeness", "detect", "evaluate", "simulate", "train"])
 def test_every_command_that_works_long_ends_at_once(command):
     import napari_almadet.cli.app  # noqa: F401 (which knows all commands)
     from napari_almadet.cli.common import app as almadet
 
     (registered,) = (c.callback for c in almadet.registered_commands if c.callback.__name__ == command)
     assert registered.__wrapped__.__name__ == command
+
+
+def test_ctrl_c_while_the_program_starts_leaves_no_traceback():
+    code = """
+        import sys, time
+        from napari_almadet.cli.common import app
+
+        @app.callback()
+        def main() -> None:
+            print("options are read", flush=True)
+            time.sleep(100)
+
+        @app.command()
+        def work() -> None: ...
+
+        app(["work"])
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "options are read\n"
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=60)[1], process.returncode) == ("", -signal.SIGINT)  # 130 to a shell
 
 
 def _alive(process: int) -> bool:

@@ -1,18 +1,8 @@
 """The command ``almadet``."""
 
-import signal
-import threading
+from napari_almadet.cli.starting import quiet_interrupts
 
-# Ctrl-C while the libraries below are loaded ends the program as it ends any other, without a traceback of an import.
-_calm = threading.current_thread() is threading.main_thread() and (
-    signal.getsignal(signal.SIGINT) is signal.default_int_handler
-)
-if _calm:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-try:
+with quiet_interrupts():
     from napari_almadet.cli.app import app
-finally:
-    if _calm:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = ["app"]

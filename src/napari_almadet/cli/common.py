@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import typer
 from rich.console import Console
 
+from napari_almadet.cli.starting import quiet_interrupts
 from napari_almadet.simulation import SCENARIOS_ABOUT
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
+
+class Program(typer.Typer):
+    """The application, which Ctrl-C ends without a traceback until a command has handlers of its own."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it with the words of the command line."""
+        with quiet_interrupts():
+            return super().__call__(*args, **kwargs)
+
+
+app = Program(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
 output = Console()
 messages = Console(stderr=True)
 
