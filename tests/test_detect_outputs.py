@@ -200,3 +200,20 @@ def test_lines_are_identified_also_of_what_was_searched_before(almadet, cube, tm
     assert result.exit_code == 0 and "already searched" in result.output
     (row,) = QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")
     assert row["line_ids"].startswith("CO 2-1 z=0.00") and "CO 3-2 z=0.50" in row["line_ids"]
+
+
+def test_results_of_another_version_and_damaged_ones_do_not_spoil_the_table_of_all(almadet, cube, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["-o", out, "--preset", "paper", "--threshold", 0.5]
+    assert almadet("detect", cube("old.fits"), cube("bad.fits"), *arguments).exit_code == 0
+    old = QTable.read(out / "old" / "catalog.ecsv")
+    old.remove_columns(["line_ids", "f_sum_pb", "flag", "blended"])
+    old["of_old"] = 3.5 * np.ones(len(old))
+    old.write(out / "old" / "catalog.ecsv", overwrite=True)
+    (out / "bad" / "catalog.ecsv").write_text("no table")
+    assert almadet("detect", cube("new.fits"), *arguments).exit_code == 0
+    whole = QTable.read(out / "catalog.ecsv")
+    assert list(whole["cube"]) == ["new", "old"]
+    assert np.isnan(whole["f_sum_pb"][1]) and whole["flag"][1] == 0 and not whole["blended"][1]
+    assert np.isnan(whole["of_old"][0]) and whole["of_old"][1] == 3.5
+    assert "bad" in (out / "almadet.log").read_text()

@@ -458,7 +458,10 @@ def write_tables(outcomes: Sequence[Outcome], out: Path, formats: Sequence[str] 
     folders = results_in(out, [o.task.folder for o in outcomes if o.status != "failed"])
     if not folders:
         return written
-    whole = together({folder.name: QTable.read(folder / "catalog.ecsv") for folder in folders}, paths_of(folders))
+    catalogues = {folder.name: table for folder in folders if (table := _catalogue_in(folder)) is not None}
+    if not catalogues:
+        return written
+    whole = together(catalogues, paths_of(folders))
     for form in dict.fromkeys(("ecsv", *formats)):
         path = out / f"catalog{FORMATS[form]}"
         with replacing(path) as beside:
@@ -471,6 +474,15 @@ def results_in(out: Path, first: Sequence[Path] = ()) -> list[Path]:
     """Folders of results in a folder that have a catalogue, some of them first, the others by name."""
     others = sorted(folder for folder in out.iterdir() if folder.is_dir() and folder not in first)
     return [folder for folder in (*first, *others) if (folder / "catalog.ecsv").is_file() and is_result(folder)]
+
+
+def _catalogue_in(folder: Path) -> QTable | None:
+    """The catalogue in a folder; None, and a line in the log, where it cannot be read."""
+    try:
+        return QTable.read(folder / "catalog.ecsv")
+    except Exception as error:  # damaged: the other results are still to be listed
+        LOG.warning("%s cannot be read and is not in the table of all: %s", folder / "catalog.ecsv", error)
+        return None
 
 
 def paths_of(folders: Sequence[Path]) -> dict[str, str]:
@@ -498,6 +510,7 @@ def together(catalogues: dict[str, QTable], paths: dict[str, str] | None = None)
         if paths is not None:
             table.add_column(np.full(len(table), paths.get(name, "")), 1, "cube_path")
         tables.append(table)
+    _complete(tables)
     for column in [name for name in tables[0].colnames if name not in ("cube", "cube_path")]:
         units = [table[column].unit for table in tables]
         descriptions = {table[column].info.description for table in tables}
@@ -515,3 +528,13 @@ def together(catalogues: dict[str, QTable], paths: dict[str, str] | None = None)
         for table in tables:
             table[column].info.description = next(iter(descriptions)) if len(descriptions) == 1 else None
     return vstack(tables, metadata_conflicts="silent")
+
+
+def _complete(tables: Sequence[QTable]) -> None:
+    """Give each table the columns that the others have, such as those of another version: NaN, 0, False or empty."""
+    for name in dict.fromkeys(name for table in tables for name in table.colnames):
+        known = next(table[name] for table in tables if name in table.colnames)
+        for table in tables:
+            if name not in table.colnames:
+                blank = np.full(len(table), np.nan) if known.dtype.kind == "f" else np.zeros(len(table), known.dtype)
+                table[name] = blank if known.unit is None else blank * known.unit

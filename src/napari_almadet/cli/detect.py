@@ -359,7 +359,8 @@ def detect(
         messages.quiet = False
     if outcomes:
         outcomes.sort(key=lambda outcome: tasks.index(outcome.task))
-        batch.write_tables(outcomes, out, tables)
+        with logged(out, verbose):
+            batch.write_tables(outcomes, out, tables)
         if len(tasks) > 1 and not as_lines:
             conclude(outcomes, len(tasks), out, quiet)
     if interrupted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -194,6 +194,10 @@ def write_facts(axes: Axes, detections: Detections, candidate: Candidate) -> Non
     """A candidate's numbers, and the sentences of what was decided about it."""
     axes.axis("off")
     rows = [*facts(detections, candidate), ("Verdict", candidate.verdict)]
+    if candidate.redshifts:
+        rows.append(("Redshift", fill(candidate.redshifts.split(";")[0], 34)))
+    elif candidate.line_ids:
+        rows.append(("Lines", fill(shorten(candidate.line_ids, 100, placeholder=" ..."), 34)))
     if candidate.note:
         rows.append(("Note", fill(candidate.note, 34)))
     lines = [f"{name:<12}{value}".replace("\n", "\n" + 12 * " ") for name, value in rows]
