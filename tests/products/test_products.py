@@ -68,6 +68,23 @@ def test_continuum_that_was_detected_is_taken_off(written, header):
     assert_allclose(product("cont", 2).data.max(), 0.1, atol=0.01)
 
 
+def test_a_level_under_zero_is_in_moment_0_and_not_in_that_without_it(make_detections, written, tmp_path):
+    """As a bowl leaves it: as SoFiA-2 the one sums the cube, the other the line."""
+    detections, product = written
+    lower = make_detections()
+    lower.cube.data[:] -= 0.05
+    write_products(lower, tmp_path, pages=False)
+    folder, inside = tmp_path / "toy_field_cubelets", (detections.labels() == 1).sum(axis=0)
+    width = channel_width(detections.cube.header)
+    there = product("mom0", 1).data.sum(dtype=float)
+    assert_allclose(
+        fits.getdata(folder / "toy_field_1_mom0.fits").sum(dtype=float), there - 0.05 * width * inside.sum(), rtol=1e-5
+    )
+    same = product("mom0_contsub", 1).data.sum(dtype=float)
+    assert_allclose(fits.getdata(folder / "toy_field_1_mom0_contsub.fits").sum(dtype=float), same, rtol=1e-4)
+    assert_allclose(same, there, rtol=0.01)  # there is no continuum
+
+
 def test_moments_are_those_of_spectral_cube_on_the_same_mask(written):
     from spectral_cube import SpectralCube
 

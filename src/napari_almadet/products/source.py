@@ -99,8 +99,10 @@ class SourceData:
         Voxels of the source, likewise.
     footprint
         Pixels (ny, nx) with a voxel in the mask; of a source without a line, those of its box.
+    baseline
+        Mean of each pixel's line-free channels, (ny, nx); 0 where there are too few.
     continuum
-        Mean of each pixel's line-free channels, (ny, nx); 0 unless continuum was detected in the source.
+        The same where continuum was detected in the source, else 0.
     subtracted
         Whether it is taken off the planes of a line.
     free
@@ -117,6 +119,7 @@ class SourceData:
     planes: np.ndarray
     mask: np.ndarray
     footprint: np.ndarray
+    baseline: np.ndarray
     continuum: np.ndarray
     subtracted: bool
     free: int
@@ -128,6 +131,12 @@ class SourceData:
     def channels(self) -> slice:
         """Those of the part."""
         return slice(self.origin[0], self.origin[0] + len(self.planes))
+
+    def without_baseline(self, scales: Scales) -> np.ndarray:
+        """Moment 0 with each pixel's line-free mean off, as the catalogue's sums over masks are, (ny, nx)."""
+        part = self.channels
+        weight = (scales.width * scales.beam)[part, None, None]
+        return (np.where(self.mask, np.nan_to_num(self.planes - self.baseline), 0).astype(float) * weight).sum(axis=0)
 
     @property
     def lines(self) -> np.ndarray:
@@ -174,16 +183,16 @@ def source_data(detections: Detections, candidate: Candidate, noise: Noise | Non
     planes, total, count, aperture, pixels = _read(cube, part, footprint, free)
     known = count.max(initial=0) >= LEAST_FREE
     subtracted = bool(wanted and known and mask is not None)
-    image = np.zeros(footprint.shape, np.float32)
-    if wanted and known:
-        image = np.where(count > 0, total / np.maximum(count, 1), 0).astype(np.float32)
+    baseline = np.zeros(footprint.shape, np.float32)
+    if known:
+        baseline = np.where(count > 0, total / np.maximum(count, 1), 0).astype(np.float32)
+    image = baseline if wanted else np.zeros_like(baseline)
     if subtracted:
         aperture = aperture - np.where(pixels > 0, image[footprint].sum(), 0)
     origin = (part[0].start, part[1].start, part[2].start)
-    level = level_at(candidate, noise)
-    return SourceData(
-        candidate, origin, planes, voxels, footprint, image, subtracted, int(free.sum()), aperture, pixels, level
-    )
+    level, clear = level_at(candidate, noise), int(free.sum())
+    sums = aperture, pixels, level
+    return SourceData(candidate, origin, planes, voxels, footprint, baseline, image, subtracted, clear, *sums)
 
 
 def free_channels(candidate: Candidate, line: slice, n_channels: int) -> np.ndarray:

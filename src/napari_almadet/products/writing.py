@@ -195,6 +195,10 @@ def write_maps(
     plain = u.dimensionless_unscaled
     _image(sums.count, header(plain, "Channels", "Number of channels in the source mask."), base, "chan")
     if data is not None:
+        told = "As moment 0, with the mean of each pixel's line-free channels taken off."
+        _image(
+            data.without_baseline(scales).astype(np.float32), header(brightness, "Moment 0", told), base, "mom0_contsub"
+        )
         told = "Moment 0 over its error, with the correlation of channels."
         _image(sums.snr, header(plain, "S/N", told), base, "snr")
 
