@@ -198,7 +198,7 @@ def restored(psf: torch.Tensor, beam: np.ndarray, fwhm: float, k: int | float) -
         The clean beam's covariance along x and y in pixels², (2, 2).
     k
         How many pixels of the file were averaged on a side.  The clean beam is averaged likewise: the difference
-        of the two images is subtracted the file's own pixels, and in the main lobe it should be nothing.
+        of the two images is subtracted from the pixels of the file, and should vanish in the main lobe.
     """
     averaged = beam + np.eye(2) * (1 - 1 / k**2) / 12 if k > 1 else beam  # variance of k points one k-th apart
     intrinsic = np.eye(2) * (fwhm * gaussian_fwhm_to_sigma) ** 2
