@@ -19,12 +19,13 @@ from qtpy.QtWidgets import QApplication, QComboBox, QMenu, QPushButton
 
 from napari_almadet.plugin import keeper
 from napari_almadet.plugin.detect_widget import INSPECTOR
+from napari_almadet.plugin.mask_layer import Outline
 from napari_almadet.plugin.panels import PLUGIN, open_widget
 from napari_almadet.plugin.session import Session
 from napari_almadet.products.figure import write_figure
 
 IMAGES = Path(__file__).parent / "images"
-EVERY = ("start", "running", "found", "judged", "editing", "lines", "inspector", "export")
+EVERY = ("start", "running", "found", "judged", "editing", "fit", "lines", "inspector", "export")
 WANTED = {  # which states of the program are shown, at which size of the window and in which theme
     (1280, 720, "dark"): EVERY,
     (1280, 720, "light"): ("found", "inspector"),
@@ -107,6 +108,16 @@ def walk(viewer: napari.Viewer) -> Iterator[str]:
     press(table.edit_button)
     viewer.reset_view()
     spectrum, focus = viewer.window.dock_widgets[INSPECTOR].spectrum, viewer.window.dock_widgets[INSPECTOR].focus
+    press(spectrum.fit_button)
+    wait(lambda: spectrum.line_fit.fit is not None)
+    focus.show_model.trigger()
+    session.masks.outline = Outline.BOTH
+    rest()
+    yield "fit"
+
+    press(spectrum.fit_button)
+    focus.show_model.trigger()
+    session.masks.outline = Outline.BOX
     menu = open_menu(spectrum.lines_button)
     identity = spectrum.lines_menu.identity
     choose(identity, identity.itemText(identity.findText("CO 2-1,", Qt.MatchFlag.MatchStartsWith)))

@@ -100,6 +100,18 @@ def flux_of_sum(detections, candidate) -> float:
     return float(flux_factor(detections.cube)[0] * channel_width(detections.cube, candidate.z).value)
 
 
+def test_the_brush_shows_the_masks_while_it_is_used(session, viewer, qtbot):
+    layer = labels_of(viewer)
+    assert not layer.visible  # boxes are drawn
+    session.use("paint")
+    qtbot.wait(10)
+    assert (layer.visible, str(layer.mode), session.tool) == (True, "paint", "paint")
+    assert viewer.layers.selection.active == layer
+    session.use("edit")
+    qtbot.wait(10)
+    assert (layer.visible, session.tool) == (False, "edit")
+
+
 def test_voxels_painted_over_change_hands_and_both_are_measured(painted, viewer, qtbot):
     first, second = painted.candidates[:2]
     layer = labels_of(viewer)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_LINES = 400  # contours: of noise there would be thousands
 SAMPLES = 40  # points of a line of equal coordinates
+RAISED = 0.07  # of the field's height, at which the names of longitudes stand: on the image, whatever lies around it
 TICKS = {False: 3, True: 5}  # lines of equal longitude and latitude over the field, about: their names are wide
 
 
@@ -48,7 +49,7 @@ class Graticule:
     names
         What each is called, e.g. ``12h22m58.0s``.
     places
-        Where in the field each name stands, pixels (y, x), shape (len(names), 2): along the lower and the left border.
+        Where each name stands, pixels (y, x), shape (len(names), 2): near the lower, or at the left border.
     """
 
     lines: list[np.ndarray]
@@ -89,7 +90,7 @@ def graticule(cube: Cube) -> Graticule | None:
                 path = np.stack([py[inside], px[inside]], axis=1)
                 lines.append(path)
                 names.append(_plain(text))
-                places.append(path[np.argmin(path[:, 1] if across else path[:, 0])])
+                places.append(path[np.argmin(path[:, 1] if across else np.abs(path[:, 0] - RAISED * ny))])
     return Graticule(lines, names, np.array(places).reshape(-1, 2))
 
 

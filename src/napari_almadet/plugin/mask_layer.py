@@ -171,7 +171,9 @@ class MaskLayer:
             return
         wanted = self._outline is not Outline.BOX or bool(self.tool)
         if wanted != self._wanted:  # else the user may have used the layer's eye
-            self._wanted = self.layer.visible = wanted
+            self._wanted = wanted
+            if self.layer.visible != wanted:  # to say so again would take the brush away
+                self.layer.visible = wanted
         if self.layer.visible:
             self.layer.colormap = self._colours()
 
