@@ -15,6 +15,7 @@ OF_PRESET: Any = None  # stands for the preset's own value until a Settings is m
 
 
 BEAMS = ("auto", "dirty", "clean")
+ABSORPTION = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class Settings:
         ``almadet`` only: also search the inverted cube, to estimate the reliability ``rel`` of candidates; doubles the
         run time.  With the paper's networks this is not possible, because each field is scaled to its own range, which
         is different in the inverted cube.
+    absorption
+        ``almadet`` only: whether lines in absorption are looked for in the spectra of sources with continuum.
+        ``"auto"``: where a line that takes all of the continuum would have an S/N of 6; ``"on"``: wherever continuum is
+        detected; ``"off"``: nowhere.
     crop
         Side of a line-integrated image in pixels (step 8).
     batch_size
@@ -100,6 +105,7 @@ class Settings:
     window: int = 256
     overlap: int = 64
     reliability: bool = False
+    absorption: str = "auto"
     crop: int = 64
     batch_size: int = 16
     memory: float = 4.0
@@ -126,6 +132,8 @@ class Settings:
             raise ValueError(f"psf is {self.psf} and beam is {self.beam}: give one dirty beam, or none")
         if not self.min_snr >= 0:
             raise ValueError(f"min_snr is {self.min_snr}, but must not be negative")
+        if self.absorption not in ABSORPTION:
+            raise ValueError(f"absorption is {self.absorption!r}, but must be one of {', '.join(ABSORPTION)}")
         if self.reliability and self.preset != "almadet":
             raise ValueError("reliability is available with the preset almadet only")
         if not self.memory > 0:

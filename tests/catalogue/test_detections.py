@@ -21,8 +21,10 @@ COLUMNS = [
     *("fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),
     *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
     *("ell_maj", "err_ell_maj", "ell_min", "err_ell_min", "ell_pa", "err_ell_pa"),
-    *("ell3s_maj", "ell3s_min", "ell3s_pa", "kin_pa", "err_kin_pa", "rms", "prob", "rel", "snr_global", "snr_pixel"),
-    *("n_peaks", "blended", "edge", "flag", "parent", "kind"),
+    *("ell3s_maj", "ell3s_min", "ell3s_pa", "kin_pa", "err_kin_pa"),
+    *("abs_snr", "abs_z", "err_abs_z", "abs_v_rad", "abs_depth", "err_abs_depth", "abs_w50", "err_abs_w50", "abs_tau"),
+    *("err_abs_tau", "abs_tau_limit", "abs_tau_int", "err_abs_tau_int", "abs_n"),
+    *("rms", "prob", "rel", "snr_global", "snr_pixel", "n_peaks", "blended", "edge", "flag", "parent", "kind"),
     *("line_ids", "redshifts", "verdict", "note", "origin", "status", "fate"),
 ]
 

@@ -69,6 +69,14 @@ class ProgressKind(StrEnum):
     JSON = "json"
 
 
+class Absorption(StrEnum):
+    """`napari_almadet.settings.ABSORPTION`."""
+
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
 class SetName(StrEnum):
     """Keys of `napari_almadet.simulation.dataset.SETS`, said again so that help need not import torch."""
 

@@ -165,7 +165,7 @@ def _toml(value: Any) -> str:
 
 def without_effect(context: typer.Context, options: Mapping[str, Option], preset: str) -> list[str]:
     """A sentence for each option that was given and has no effect with a preset."""
-    idle = {"paper": ("psf", "beam", "memory"), "almadet": ("min_snr",)}[preset]
+    idle = {"paper": ("psf", "beam", "memory", "absorption"), "almadet": ("min_snr",)}[preset]
     values = context.params
     names = [f"--{name.replace('_', '-')}" for name in idle if values[name] != options[name].default]
     others = ("blobs_finder", "deep_gru") if preset == "almadet" else ("source_finder", "line_finder", "judge")

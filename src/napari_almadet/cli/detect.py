@@ -14,7 +14,16 @@ import typer
 from rich.markup import escape
 
 from napari_almadet import __version__
-from napari_almadet.cli.common import Device, NetworkName, Preset, ProgressKind, TableFormat, app, messages
+from napari_almadet.cli.common import (
+    Absorption,
+    Device,
+    NetworkName,
+    Preset,
+    ProgressKind,
+    TableFormat,
+    app,
+    messages,
+)
 from napari_almadet.cli.configuration import (
     ConfigurationError,
     options_of,
@@ -153,6 +162,13 @@ def detect(
             "Doubles the run time.",
         ),
     ] = False,
+    absorption: Annotated[
+        Absorption,
+        typer.Option(
+            help="Look for absorption lines against the continuum of the sources. auto: where the continuum is bright "
+            "enough; on: wherever continuum is detected; off: nowhere."
+        ),
+    ] = Absorption.AUTO,
     products: Annotated[
         bool,
         typer.Option(
@@ -293,6 +309,7 @@ def detect(
             primary_beam=None if pb is None else str(pb.resolve()),
             flag_channels=flag_channels,
             reliability=reliability,
+            absorption=str(absorption),
             device=str(device),
             psf=None if psf is None else str(psf.resolve()),
             beam=beam if beam in BEAMS else str(Path(beam).resolve()),

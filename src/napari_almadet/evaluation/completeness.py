@@ -286,7 +286,7 @@ def rows_of(ground: Ground, number: int, sources: Sequence[tuple[Injection, Patc
         row |= {"width": source.width * step.value, "width_channels": source.width, "pb": pb}
         row |= {"snr": snr_of(patch, ground.noise, level), "found": status == "kept", "status": status}
         for name in MEASURED:
-            row[name] = np.nan if candidate is None else float(getattr(candidate, name))
+            row[name] = np.nan if candidate is None else rounded(getattr(candidate, name))
         for name, value in row.items():
             columns[name].append(value)
     table = QTable({name: np.array(values, dtype=COLUMNS[name]) for name, values in columns.items()})
@@ -301,6 +301,12 @@ def rows_of(ground: Ground, number: int, sources: Sequence[tuple[Injection, Patc
     return table
 
 
+def rounded(value: float) -> float:
+    """A measured value to :data:`DIGITS` digits: beyond, it depends on in how many threads it was computed."""
+    return float(f"{value:.{DIGITS}g}")
+
+
+DIGITS = 6
 MEASURED = ("prob", "f_sum", "err_f_sum", "w50", "err_w50")
 COLUMNS: dict[str, Any] = {
     "round": int,

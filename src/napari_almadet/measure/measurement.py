@@ -14,6 +14,7 @@ from astropy.stats import gaussian_sigma_to_fwhm
 
 from napari_almadet.constants import BEAM_AREA
 from napari_almadet.measure.cutout import FEW, FEW_SHARE, Cutout, Seed, Separated, separated, unmasked
+from napari_almadet.measure.dips import dip_channels
 from napari_almadet.measure.estimators import (
     APERTURE,
     BLENDED,
@@ -235,7 +236,9 @@ def line_in(made: Measured, cutout: Cutout, scale: Scale, least: float) -> tuple
     """
     if made.own is None:
         return None
-    filled = np.flatnonzero(np.isfinite(cutout.rms))
+    known = np.isfinite(cutout.rms)
+    dips = dip_channels(made.own, np.sqrt(made.own_variance) * cutout.noise.sigma, known, cutout.noise.spectral)
+    filled = np.flatnonzero(known & ~dips)
     if len(filled) < 8:
         return None
     sigma = np.sqrt(made.own_variance) * cutout.noise.sigma[filled]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Candidate, Status
-from napari_almadet.measure.catalogue_row import boxed_flux, measure_candidate
+from napari_almadet.measure.absorption import find_absorption
+from napari_almadet.measure.catalogue_row import boxed_flux, measure_candidate, scale_of
 from napari_almadet.measure.cutout import BRIEF, LEAST, MARGIN, Cutout, Seed, level_of
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.measurement import Measured
@@ -100,6 +101,9 @@ def measured(
             merge = True  # not a sum of separate Gaussians: is it connected with others?
         else:
             break
+    if thorough:
+        scale = scale_of(cube, seeds[me].x, seeds[me].y, seeds[me].channels, beam)
+        find_absorption(detection.candidate, cutout, made, scale, settings.absorption)
     if detection.candidate.kind == "both" and made.method != "mask" and is_isolated(detection, kept):
         place_by_line_and_continuum(detection, made)
     if made.shape is not None and made.method != "mask":
@@ -188,5 +192,7 @@ def drop_negative(candidate: Candidate, boxed: float) -> None:
     """Drop a candidate whose line or continuum flux is negative, as in a bowl."""
     own = candidate.f_cont if candidate.kind == "continuum" else candidate.f_sum
     flux = own if own < 0 else boxed
+    if np.isfinite(candidate.abs_snr):  # a line in absorption takes flux, but what it is seen against is there
+        return
     if flux < 0 and candidate.kind != "both" and candidate.status is not Status.DROPPED:
         candidate.decide("negative_flux", Status.DROPPED, flux=flux)
