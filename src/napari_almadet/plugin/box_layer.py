@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 CLICK_SLOP = 3  # pixels the mouse may move between press and release of a click
 HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
-LINE = 1.6  # pixels of the screen: width of a box's line, whatever the zoom
-BOLD = 1.7  # times as wide as the others are the lines of selected boxes
-ZOOMED_MS = 40  # after the last step of a zoom the lines have their width again
+LINE = 1.6  # screen pixels, line width of a box at any zoom
+BOLD = 1.7  # factor by which the lines of selected boxes are wider
+ZOOMED_MS = 40  # ms after the last zoom step, when line widths are updated
 TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
 
 
 class Owner(Protocol):
-    """What the layer of boxes asks of whoever it belongs to, the session."""
+    """The interface of the session that the boxes layer uses."""
 
     viewer: Viewer
     image: Image | None
@@ -45,7 +45,7 @@ class Owner(Protocol):
     channel: int | None
 
     def boxed(self) -> list[Candidate]:
-        """All candidates that have a box: those of the detections, and those the user drew that are being measured."""
+        """All candidates with a box: those of the detections, and drawn ones that are still being measured."""
 
     def busy(self) -> set[int]:
         """Numbers of the candidates that are being measured."""
@@ -71,11 +71,11 @@ class Owner(Protocol):
 
 @dataclass(frozen=True)
 class Look:
-    """How the boxes in the layer are to be drawn, a row for each.
+    """Appearance of the boxes in the layer, one row per box.
 
-    ``numbers`` (n) are those of the candidates; ``colours`` (n, 4) are transparent where these are not shown;
-    ``ours`` (n) tells the boxes of candidates from what else the user drew; ``first`` and ``last`` (n) are the
-    channels they live in.
+    ``numbers`` (n) are the ids of the candidates; ``colours`` (n, 4) are transparent for hidden ones;
+    ``ours`` (n) is True for boxes of candidates and False for other shapes that the user drew; ``first`` and ``last``
+    (n) are the channels in which they are shown.
     """
 
     numbers: np.ndarray
@@ -86,12 +86,12 @@ class Look:
 
 
 class BoxLayer:
-    """Keeps a Shapes layer and the candidates of its owner in agreement, whichever of them changes.
+    """Synchronises a Shapes layer with the candidates of its owner, whichever of them changes.
 
     Attributes
     ----------
     layer
-        The layer at present; None where nothing was found yet, or the user removed it.
+        The current layer; None without detections, or if the user removed it.
     """
 
     def __init__(self, owner: Owner):
@@ -117,7 +117,7 @@ class BoxLayer:
         self.viewer.mouse_drag_callbacks.append(weak(self.mouse_pressed))
 
     def adopt(self, layer: Shapes | None) -> None:
-        """Turn to another layer, or to none."""
+        """Switch to another layer, or to none."""
         if self.layer is not None:
             self.layer.selected_data.events.items_changed.disconnect(self._selected)
             self.layer.events.data.disconnect(self._edited)
@@ -132,18 +132,18 @@ class BoxLayer:
             layer.text.events.visible.connect(self._numbers_toggled)
 
     def leave(self) -> None:
-        """The user turns to another cube: these boxes belong to theirs, and are not drawn over that one."""
+        """Hide the boxes while the user looks at another cube."""
         if self.layer is not None and self.layer.visible:
             self.layer.metadata["away"] = True
             self.layer.visible = False
 
     def on_top(self) -> None:
-        """Lay the boxes over whatever image was added last."""
+        """Move the boxes above the image added last."""
         if self.layer is not None and self.layer in self.viewer.layers:
             self.viewer.layers.move(self.viewer.layers.index(self.layer), len(self.viewer.layers))
 
     def arrive(self) -> None:
-        """The user came back to the boxes' cube."""
+        """Show the boxes when the user returns to their cube."""
         if self.layer is not None and self.layer.metadata.pop("away", False):
             self.layer.visible = True
 
@@ -172,7 +172,7 @@ class BoxLayer:
 
     @property
     def instead(self) -> bool:
-        """Whether masks are drawn in place of boxes, which then only candidates without a mask have."""
+        """Whether masks are drawn instead of boxes; candidates without a mask keep their box."""
         return self._instead
 
     @instead.setter
@@ -181,7 +181,7 @@ class BoxLayer:
         self.show()
 
     def paint(self) -> None:
-        """Work out the colours of the boxes, and show them."""
+        """Compute the colours of the boxes and apply them."""
         if self.layer is None or not self.layer.nshapes:
             return
         columns = self.owner.features.set_index("id")[["status", "verdict", "prob", "z_min", "z_max"]]
@@ -194,10 +194,10 @@ class BoxLayer:
         self.show()
 
     def show(self, *_: object) -> None:
-        """Let the boxes shown be seen in the channels they live in, the chosen bold unless napari gives them handles.
+        """Show each box in the channels of its emission range, the chosen ones bold unless napari draws their handles.
 
-        All at once, so that the canvas is drawn once for it.  In three dimensions `Volumes` takes their place: each
-        would be a flat rectangle in one plane.
+        Done in a single step, so that the canvas is drawn once.  In 3-D they are replaced by `Volumes`, because each
+        box would be a flat rectangle in one plane.
         """
         self._later.discard("show")
         if self.layer is None or not self.layer.nshapes:
@@ -224,7 +224,7 @@ class BoxLayer:
             self.layer.text.color = colours
 
     def _numbers_toggled(self, *_: object) -> None:
-        """napari's "display text" writes the candidates' numbers beside their boxes."""
+        """Write the ids of candidates next to their boxes if napari's "display text" is on."""
         if self.layer is not None and self.layer.text.visible:
             self.show()
 
@@ -254,7 +254,7 @@ class BoxLayer:
             self._zoomed.start(ZOOMED_MS)
 
     def _rescale(self) -> None:
-        """Give all lines over the cube their width on the screen again."""
+        """Restore the width of all lines on the screen."""
         self.show()
         if self.owner.image is None:
             return
@@ -274,7 +274,7 @@ class BoxLayer:
         self.show()
 
     def rewrite(self, candidates: Sequence[Candidate]) -> None:
-        """Bring features and looks of some candidates' boxes up to date, whose outlines are as they were."""
+        """Update features and appearance of the boxes of some candidates, whose outlines have not changed."""
         if self.layer is not None:
             layers.rewrite(self.layer, self.owner.features, [candidate.id for candidate in candidates])
             self.paint()
@@ -303,7 +303,7 @@ class BoxLayer:
         self.owner.using(self.tool)
 
     def _bring_near(self, candidate: Candidate) -> None:
-        """Zoom to a candidate whose box is too small on screen for its handles to be distinguished."""
+        """Zoom to a candidate if its box is too small on screen to grab its handles separately."""
         if self.viewer.dims.ndisplay != 2:
             return
         camera, box, image = self.viewer.scene.camera, candidate.box, self.owner.image
@@ -340,7 +340,7 @@ class BoxLayer:
             self._soon("sync")
 
     def at(self, point: tuple[float, ...]) -> list[Candidate]:
-        """The candidates in sight whose boxes hold a point in world coordinates, the smallest first."""
+        """The visible candidates whose boxes contain a point in world coordinates, the smallest first."""
         owner = self.owner
         if self.layer is None or not self.layer.visible:
             return []
@@ -350,7 +350,7 @@ class BoxLayer:
         return sorted(seen, key=lambda c: np.prod(c.box.shape))
 
     def _select_at(self, point: tuple[float, ...]) -> None:
-        """Select the smallest candidate in sight whose box holds a point in world coordinates."""
+        """Select the smallest visible candidate whose box contains a point in world coordinates."""
         seen = self.at(point)
         if seen:
             self.owner.select(seen[0])
@@ -359,7 +359,7 @@ class BoxLayer:
 
     @contextmanager
     def _redraw(self) -> Iterator[None]:
-        """What is done to the boxes meanwhile is the program's own doing, not the user's."""
+        """Context in which changes to the boxes are made by the program, not by the user."""
         before, self._redrawing = self._redrawing, True
         try:
             yield
@@ -367,21 +367,21 @@ class BoxLayer:
             self._redrawing = before
 
     def _edited(self, event: Any) -> None:
-        """The user moved, drew or removed boxes; what is to be done is done when napari has finished its own work."""
+        """The user moved, drew or removed boxes; handle it after napari has finished its own processing."""
         if not self._redrawing and str(event.action) in ("added", "changed", "removed"):
             self._soon("read")
 
     def _soon(self, name: str) -> None:
-        """Call a method once the present events are over; once, however often it is asked for."""
+        """Call a method after the current events; only once, even if requested several times."""
         if name not in self._later:
             self._later.add(name)
             QTimer.singleShot(0, weak(getattr(self, name)))
 
     def read(self) -> None:
-        """Follow what the user did to the boxes in the layer.
+        """Apply changes that the user made to the boxes in the layer.
 
-        A box that was moved is measured again.  A new one becomes a candidate; lines and
-        paths are the user's own affair.  Boxes that were removed are the owner's to decide about.
+        A moved box is measured again.  A new box becomes a candidate; lines and
+        paths are ignored.  The owner handles removed boxes.
         """
         self._later.discard("read")
         if self.layer is None:
@@ -416,7 +416,7 @@ class BoxLayer:
         return numbers, outlines, layers.drawn_as(outlines, [c.box if c is not None else None for c in known])
 
     def sync(self) -> None:
-        """Make the layer that of the candidates' boxes again, outlines and looks; not while the user drags one."""
+        """Make outlines and appearance in the layer those of the candidates' boxes; not while the user drags one."""
         self._later.discard("sync")
         self._unsynced = self._pressed
         if self.layer is not None and not self._pressed:
@@ -427,7 +427,7 @@ class BoxLayer:
     def fit(self) -> None:
         """Make the outlines in the layer those of the candidates' boxes.
 
-        Those being measured stay as the user left them until that is done.
+        Boxes that are being measured stay as the user left them until then.
         """
         if self.layer is None:
             return

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 STATUS_COLOURS = {Status.KEPT: "#5dff8f", Status.FLAGGED: "#ffb000", Status.DROPPED: "#9a9a9a"}
 VERDICT_COLOURS = {"unreviewed": "#5ec8ff", "accepted": "#5dff8f", "rejected": "#ff5ea8"}
-PROB_COLOURS = "viridis"  # from 0 to 1
+PROB_COLOURS = "viridis"  # colour map for probabilities from 0 to 1
 COLOURINGS = {
     "verdict": "verdict",
     "status": "decision",
@@ -52,12 +52,12 @@ _SPECTRAL_WORDS = {
 
 
 def voxels(image: Image) -> Any:
-    """The array (channel, y, x) of a layer, lazy as it is; a first axis of length 1 before them is left out.
+    """The array (channel, y, x) of a layer, still lazy, without a leading axis of length 1.
 
     Raises
     ------
     ValueError
-        If it is no cube; the message says why.
+        If it is not a cube; the message says why.
     """
     data = image.data[0] if image.multiscale else image.data
     if image.rgb:
@@ -72,7 +72,7 @@ def voxels(image: Image) -> Any:
 
 
 def refusal(image: Image) -> str:
-    """Why a layer cannot be searched; empty where it can."""
+    """Why a layer cannot be searched; empty if it can."""
     try:
         voxels(image)
     except ValueError as error:
@@ -86,7 +86,7 @@ def cube_of(image: Image) -> Cube:
     Raises
     ------
     CubeError
-        If the array is no cube, e.g. of complex numbers.
+        If the array is not a cube, for example if it has complex numbers.
     """
     cube, data = image.metadata.get("cube"), voxels(image)
     if isinstance(cube, Cube) and cube.shape == data.shape:
@@ -95,26 +95,26 @@ def cube_of(image: Image) -> Cube:
 
 
 def frame_in(viewer: Viewer | None) -> SkyFrame | None:
-    """The plane of the sky in which the cubes of a viewer lie; None before there is one with sky coordinates."""
+    """The sky plane of the cubes of a viewer; None if no cube has sky coordinates."""
     carried = [] if viewer is None else [layer.metadata.get("frame") for layer in viewer.layers]
     return next((frame for frame in carried if isinstance(frame, SkyFrame)), None)
 
 
 def north_up(viewer: Viewer | None) -> None:
-    """Turn a viewer so that y goes up: North up and East left, as the sky is drawn.
+    """Orient a viewer so that y increases upwards: North up and East left.
 
-    A reader has no other way to the viewer, and a negative scale would spoil the extent.
+    A reader has no other access to the viewer, and a negative scale would give a wrong extent.
     """
     if viewer is not None:
         viewer.scene.camera.orientation2d = ("up", "right")
 
 
 def cube_layer(cube: Cube, frame: SkyFrame | None = None) -> LayerDataTuple:
-    """Image layer of a cube: lazy data, in its place on the sky, limits that ignore blank planes.
+    """Image layer of a cube: lazy data, at its position on the sky, with contrast limits that ignore blank planes.
 
-    Two cubes of one ``frame`` lie as they do on the sky; the first makes its own, kept in the layer's metadata.  The
-    channel axis has the pixel's scale too, so that the volume is not flat in 3-D; the true spectral coordinates come
-    from the cube's WCS, see `SpectralAxis`.
+    Cubes with the same ``frame`` have their relative positions on the sky; the first cube defines the frame, which is
+    stored in the layer's metadata.  The channel axis has the scale of a pixel too, so that the volume is not flat in
+    3-D; the true spectral coordinates come from the cube's WCS, see `SpectralAxis`.
     """
     meta = {
         "name": cube.name,
@@ -129,9 +129,9 @@ def cube_layer(cube: Cube, frame: SkyFrame | None = None) -> LayerDataTuple:
 
 
 def picture_of(cube: Cube, frame: SkyFrame | None = None) -> LayerDataTuple:
-    """Image layer of a map of one plane, such as a continuum or moment map, in its place on the sky.
+    """Image layer of a map (one plane), such as a continuum or moment map, at its position on the sky.
 
-    ``cube`` holds the plane as its only channel.  The layer carries no cube: there is nothing to search.
+    ``cube`` contains the plane as its only channel.  The layer carries no cube, because a map cannot be searched.
     """
     place = sky_place(cube, frame, 2)
     meta = {
@@ -170,7 +170,7 @@ def sky_place(cube: Cube, frame: SkyFrame | None, ndim: int) -> dict[str, Any]:
 
 
 def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
-    """Points where the sources of a simulated cube are, over all of its channels, hidden until asked for.
+    """Points at the sources of a simulated cube, in all channels, initially hidden.
 
     ``truth`` as from :func:`napari_almadet.simulation.products.truth_table`; ``cube`` is the
     cube's own layer.
@@ -193,7 +193,7 @@ def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
 
 
 def result_layers(detections: Detections, image: Image, journal: Journal | None = None) -> list[LayerDataTuple]:
-    """The layers of a result over a cube's layer; they carry it, and the journal of its changes, in their metadata."""
+    """The layers of a result for the layer of a cube; their metadata contain the result and its journal."""
     found = [
         probability_layer(detections, image),
         *masks_layers(detections, image),
@@ -205,7 +205,7 @@ def result_layers(detections: Detections, image: Image, journal: Journal | None 
 
 
 def make_result_layers(detections: Detections, image: Image, journal: Journal | None = None) -> list[Layer]:
-    """The same as layers, which napari takes seconds to make of thousands of boxes: this may be done in a thread."""
+    """The same as layer objects; for thousands of boxes this takes seconds, so it may be done in a thread."""
     from napari.layers import Layer
 
     return [Layer.create(*data) for data in result_layers(detections, image, journal)]
@@ -289,7 +289,7 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
 
 
 def masks_layers(detections: Detections, image: Image, always: bool = False) -> list[LayerDataTuple]:
-    """The voxels of the sources as labels, hidden until asked for; none where memory is short.
+    """The masks of the sources as a Labels layer, initially hidden; none if there is too little memory.
 
     Without any mask there is a layer only if that is to be ``always``, for them to be painted in.
     """
@@ -336,7 +336,7 @@ def rows_of(features: pd.DataFrame, numbers: np.ndarray) -> pd.DataFrame:
 
 
 def rewrite(boxes: Shapes, features: pd.DataFrame, numbers: Sequence[int]) -> None:
-    """Bring the features of the boxes of some candidates up to date, and leave the others' alone."""
+    """Update the features of the boxes of some candidates only."""
     table = boxes.features
     rows = np.flatnonzero(table["id"].isin(numbers))
     new = rows_of(features, table["id"].to_numpy()[rows])
