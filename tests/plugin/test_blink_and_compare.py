@@ -97,3 +97,15 @@ def test_naparis_display_text_writes_numbers_beside_the_boxes_in_sight(session):
     assert (boxes.text.color.array[:, 3] > 0).tolist() == [True, True, True, False]  # the last is dropped
     session.boxes_everywhere = False
     assert (boxes.text.color.array[:, 3] > 0).tolist() == [True, False, False, False]
+
+
+def test_lines_on_the_canvas_are_drawn_anew_as_wide_as_before_when_it_is_zoomed(session, viewer, qtbot):
+    """napari draws lines of another width only when it is told to: the grid fell apart when one zoomed out."""
+    share = 0.6
+    width = share * session.boxes.line_width()
+    grid = viewer.add_shapes([[[0, 0], [50, 50]]], shape_type="path", edge_width=width, metadata={"marks": share})
+    drawn = []
+    grid.events.set_data.connect(lambda event: drawn.append(grid.edge_width[0]))
+    viewer.scene.camera.zoom /= 3
+    qtbot.waitUntil(lambda: drawn != [])
+    assert drawn[-1] == pytest.approx(3 * width)

@@ -260,7 +260,9 @@ class BoxLayer:
             return
         for layer in self.viewer.layers:
             if isinstance(layer, Shapes) and layer.metadata.keys() & {"marks", "regions"} and layer.nshapes:
-                layer.edge_width = [self.line_width()] * layer.nshapes
+                share = layer.metadata.get("marks", 1.0)  # of a box's width
+                layer.edge_width = [share * self.line_width()] * layer.nshapes
+                layer.refresh()  # napari draws lines of a new width only then
 
     def mark(self) -> None:
         """Select the boxes of the chosen candidates."""

@@ -25,7 +25,7 @@ MATCHES = {
     Match.FREQUENCY: "by frequency",
     Match.CHANNEL: "by number",
 }
-LINE = 1.2  # pixels of the screen
+MARKS = 0.6  # of the width of a box's line have marks
 PALE = "#ffffff90"
 CONTOURS = "#7fffd0"
 
@@ -190,6 +190,6 @@ class CanvasMenu(QMenu):
             **sky_plane(image or self.session.image),
             face_color=face,
             edge_color=edge,
-            edge_width=self.session.boxes.line_width() * LINE / 2,
-            metadata={"marks": True},
+            edge_width=self.session.boxes.line_width() * MARKS,
+            metadata={"marks": MARKS},
         )
