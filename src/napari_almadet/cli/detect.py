@@ -165,7 +165,8 @@ def detect(
     absorption: Annotated[
         Absorption,
         typer.Option(
-            help="Look for absorption lines against the continuum of the sources. auto: where the continuum is bright "
+            help="Search for absorption lines against the continuum of the sources. auto: where the continuum "
+            "is bright "
             "enough; on: wherever continuum is detected; off: nowhere."
         ),
     ] = Absorption.AUTO,
@@ -194,7 +195,7 @@ def detect(
         list[TableFormat] | None,
         typer.Option(
             "--format",
-            help="Also write the catalogue in this format, beside catalog.ecsv. Can be repeated.",
+            help="Also write the catalogue in this format, in addition to catalog.ecsv. Can be repeated.",
             show_default=False,
         ),
     ] = None,

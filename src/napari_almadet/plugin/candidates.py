@@ -385,7 +385,7 @@ class CandidateTable(QWidget):
         self.player = Player(session)
         self.play_button = QPushButton("Play")
         self.play_button.setToolTip(
-            "Play the channels of the selected candidate over and over, and of each that you go on to;\n"
+            "Play the channels of the selected candidate repeatedly, and of each candidate you select next;\n"
             "moving the slider stops it until the next candidate"
         )
         self.play_button.setCheckable(True)
@@ -415,7 +415,7 @@ class CandidateTable(QWidget):
         self.paint_button = QPushButton("Paint mask")
         self.paint_button.setToolTip(
             "napari's brush on the selected candidate's mask, in the channel on screen; after each stroke it is "
-            "measured anew.\nThe layer's controls have eraser, bucket, polygon and brush size; “n edit dim” 3 paints "
+            "measured again.\nThe layer's controls have eraser, bucket, polygon and brush size; “n edit dim” 3 paints "
             "in neighbouring channels too.\nA label number that no candidate has makes one of your own"
         )
         self.paint_button.clicked.connect(lambda on: session.use("paint" if on else ""))

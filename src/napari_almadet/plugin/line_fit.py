@@ -80,7 +80,7 @@ class LineFit(QWidget):
     def _build(self) -> None:
         self.words = QLabel(HINT)
         self.fewer = QPushButton("−")
-        self.fewer.setToolTip("Take the Gaussian that was marked last away")
+        self.fewer.setToolTip("Remove the Gaussian marked last")
         self.fewer.clicked.connect(self._take_away)
         self.baseline = QComboBox()
         self.baseline.addItems(BASELINES)

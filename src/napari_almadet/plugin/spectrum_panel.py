@@ -51,8 +51,8 @@ CURVES = {
 }
 APERTURES = {
     Aperture.BOX: "Sum over the candidate's box",
-    Aperture.PEAK: "Brightest pixel of the focused image inside the box",
-    Aperture.BEAM: "Weighted with the beam about the candidate's centre: the flux density of a point source",
+    Aperture.PEAK: "Brightest pixel of the line-integrated image inside the box",
+    Aperture.BEAM: "Weighted with the beam at the candidate's centre: the flux density of a point source",
 }
 ROOM_FOR_PEAKS, ROOM_FOR_NAMES = 1.15, 1.45  # of the highest value: the height of the plot, lines' names above it
 FWHM_TIP = "FWHM of the line; drag it to set the emission range to one FWHM on either side of the centre"
