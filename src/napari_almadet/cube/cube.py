@@ -234,9 +234,8 @@ class Cube:
         """Mask (y, x) of the pixels whose zeros mean that there is no data; None if there are none.
 
         Miriad and GIPSY write zeros outside the primary beam; noise is never exactly zero.  So a pixel has no data if
-        it
-        is exactly zero in every channel of the file, or, if there are more than :data:`SAMPLE` channels, in that many
-        channels spread over the band.  Reading stops at the first channel that leaves no such pixel.  Zeros in an
+        it is exactly zero in every channel of the file, or, if there are more than :data:`SAMPLE` channels, in that
+        many channels spread over the band.  Reading stops at the first channel that leaves no such pixel.  Zeros in an
         array in memory or in a sky model (Jy/pixel) are data.
         """
         if self.path is None or (self.unit is not None and u.pix in self.unit.bases):

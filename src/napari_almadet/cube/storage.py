@@ -585,8 +585,7 @@ def _tabulated_axis(header: fits.Header, coordinates: dict) -> list[str]:
     """Give a header the spectral axis of a CASA image that tabulates its frequencies; return notes on inaccuracies.
 
     casacore tabulates axes that are not linear in frequency, such as that of a VOPT cube, and casa-formats-io 0.3.1
-    uses
-    the first step for all channels.  Frequencies equally spaced in wavelength become a wavelength axis.
+    uses the first step for all channels.  Frequencies equally spaced in wavelength become a wavelength axis.
     """
     frequencies = _tabulated_frequencies(coordinates)
     if frequencies is None or _unevenness(frequencies) <= UNEVEN:

@@ -224,8 +224,7 @@ def deblend(candidate: Candidate, cutout: Cutout, beam_fwhm: float, min_snr: flo
     A line-integrated image is made for each secondary peak.  If the range of a peak overlaps that of the primary, they
     cannot be separated, because the primary is also visible in that image: the candidate is flagged as blended.
     Otherwise the brightest pixel is compared with the reference pixel, the brightest of the primary.  Both are
-    determined
-    in continuum-subtracted images, because a continuum source is visible in all channels.  The peak is then
+    determined in continuum-subtracted images, because a continuum source is visible in all channels.  The peak is then
 
     * a false positive if no pixel reaches ``min_snr``;
     * from another source if its pixel is more than 1 px from the reference pixel, or more than the beam width divided

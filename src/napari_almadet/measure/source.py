@@ -38,8 +38,7 @@ def measure(
 
     Everything is measured in the candidate's box and emission range, in the cube as it is in the file.  For candidates
     of kind line or both, the continuum of each pixel (its mean outside the emission ranges) is subtracted first.
-    ``docs/catalogue.md`` gives unit,
-    formula and error of each column.
+    ``docs/catalogue.md`` gives unit, formula and error of each column.
 
     Parameters
     ----------

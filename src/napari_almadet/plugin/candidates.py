@@ -416,7 +416,7 @@ class CandidateTable(QWidget):
         self.paint_button.setToolTip(
             "napari's brush on the selected candidate's mask, in the channel on screen; after each stroke it is "
             "measured again.\nThe layer's controls have eraser, bucket, polygon and brush size; “n edit dim” 3 paints "
-            "in neighbouring channels too.\nA label number that no candidate has makes one of your own"
+            "in neighbouring channels too.\nPainting with a label number that no candidate has creates a candidate"
         )
         self.paint_button.clicked.connect(lambda on: session.use("paint" if on else ""))
         for button in (self.draw_button, self.edit_button, self.paint_button):

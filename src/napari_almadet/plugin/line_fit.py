@@ -89,8 +89,8 @@ class LineFit(QWidget):
         self.baseline.currentIndexChanged.connect(self._again)
         self.accept = QPushButton("Accept")
         self.accept.setToolTip(
-            "Make these the candidate's lines: it is measured on the largest, with the fit's velocity and FWHM. "
-            "Undo takes it back"
+            "Use these as the candidate's lines: it is measured on the largest, with the velocity and FWHM of the fit. "
+            "Undo reverts this"
         )
         self.accept.clicked.connect(self._take)
         row = QHBoxLayout(self)

@@ -68,10 +68,9 @@ class BeamDecision:
         ``"dirty"``: the sidelobes of bright sources are subtracted; or ``"clean"``.
     rule
         Reason: ``"told"``: set by the user; ``"given"``: as a PSF; ``"estimated"``: all tests passed; or the failed
-        test:
-        ``"header"``, ``"no beam"``, ``"nothing bright"``, ``"lobe"``, ``"invisible"``, ``"slope"``, ``"unexplained"``;
-        ``"filled"`` where emission fills the field, which no dirty beam does: an array without total power leaves a
-        mean of zero.
+        test: ``"header"``, ``"no beam"``, ``"nothing bright"``, ``"lobe"``, ``"invisible"``, ``"slope"``,
+        ``"unexplained"``; ``"filled"`` where emission fills the field, which no dirty beam does: an array without total
+        power leaves a mean of zero.
     values
         Measured values: ``snr`` of the brightest source, ``lobe`` over the header's beam along both axes,
         ``slope`` and ``err_slope``, ``explained``, ``visible``; ``filled``, the second largest of the channels'

@@ -83,12 +83,12 @@ def in_pixels(image: np.ndarray, k: int | float, field: tuple[int, int]) -> np.n
 
 
 def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
-    """The detections of all windows, each source once, numbered again where there are several windows.
+    """The detections of all windows, each source once, renumbered if there are several windows.
 
-    Detections of two windows are twins if each is the other's nearest, within :data:`TWINS` beams.  Of those that are
-    one
-    source the window counts whose own it is, and the most likely one where both or none say so.  What has no
-    twin is taken from the window whose own it is.
+    Two detections of different windows are the same source if each is the nearest to the other, within :data:`TWINS`
+    beams.  Of these, the one in the core of its window is kept, or, if this holds for both or neither, the most
+    probable
+    one.  Detections without a counterpart are kept if they are in the core of their window.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
 
 
 def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.ndarray:
-    """Number of the source that each detection is: twins of two windows, and twins' twins, are one.
+    """Number of the source of each detection; counterparts in several windows have the same number.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.nd
 
 
 def renumber(detection: RawDetection, called: Callable[[int], int]) -> None:
-    """Give a raw detection's candidate, and its decisions, the ids that ``called`` makes of the old ones."""
+    """Renumber a candidate and its decisions with ``called`` (old id)."""
     candidate = detection.candidate
     candidate.id = called(candidate.id)
     candidate.parent = called(candidate.parent) if candidate.parent else 0

@@ -159,8 +159,7 @@ class Patches(Shown):
     """(measures, (is real, weight)) pairs, of shapes (features,) and (2,), from the files of :func:`write_extents`.
 
     Small patches of which Judge keeps a detection are left out: the classifier is not asked about them.  A patch
-    counts for
-    less where there are many like it in one field, which share its artefact.
+    counts for less where there are many like it in one field, which share its artefact.
     """
 
     def __init__(self, folder: Path, which: str, seed: int, augment: bool = True) -> None:
