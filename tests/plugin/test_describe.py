@@ -48,6 +48,18 @@ def test_numbers_are_those_of_the_catalogue(detections):
     assert said["Pixel"].endswith(f"channel {row['z'].value:.1f}")
 
 
+def test_absorption_is_said_with_its_depth(detections):
+    candidate = detections.candidates[0]
+    assert "Absorption" not in dict(facts(detections, candidate))
+    candidate.abs_snr, candidate.abs_z, candidate.abs_n = 12.34, 20.06, 2.0
+    candidate.abs_depth, candidate.err_abs_depth, candidate.abs_tau, candidate.err_abs_tau = 0.7, 0.031, 1.2, 0.1
+    said = dict(facts(detections, candidate))["Absorption"]
+    assert said == "S/N 12.3 at channel 20.1, depth 0.7 ± 0.03, optical depth 1.2 ± 0.1; 2 lines"
+    candidate.abs_tau, candidate.abs_tau_limit, candidate.abs_n = np.nan, 2.13, 1.0
+    said = dict(facts(detections, candidate))["Absorption"]
+    assert said.endswith("optical depth > 2.1 (saturated)")
+
+
 def test_bare_array_is_told_in_channels(data):
     found = make_detections(Cube.from_array(data))
     told = dict(facts(found, found.candidates[0]))

@@ -119,6 +119,8 @@ def facts(
     if np.isfinite(candidate.f_sum):
         error = f" ± {candidate.err_f_sum:.2g}" if np.isfinite(candidate.err_f_sum) else ""
         rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit_text(detections.flux_unit)}".rstrip()))
+    if np.isfinite(candidate.abs_snr):
+        rows.append(("Absorption", absorption_text(candidate)))
     rows.append(("Peak S/N", number(candidate.snr_pixel, ".1f")))
     rows.append(("Global S/N", number(candidate.snr_global, ".1f")))
     trust = f", reliability {candidate.rel:.2f}" if np.isfinite(candidate.rel) else ""
@@ -131,6 +133,17 @@ def facts(
         kind = f"no line, and under {NOTHING:g} times the noise: not detected"
     rows.append(("Kind", ", ".join([kind, *marks])))
     return rows
+
+
+def absorption_text(candidate: Candidate) -> str:
+    """A candidate's strongest line in absorption in words, e.g. ``S/N 12.3 at channel 20.1, depth 0.7 ± 0.03``."""
+    text = f"S/N {candidate.abs_snr:.1f} at channel {candidate.abs_z:.1f}, "
+    text += f"depth {candidate.abs_depth:.2g} ± {candidate.err_abs_depth:.1g}, optical depth "
+    if np.isfinite(candidate.abs_tau):
+        text += f"{candidate.abs_tau:.2g} ± {candidate.err_abs_tau:.1g}"
+    else:
+        text += f"> {candidate.abs_tau_limit:.2g} (saturated)"
+    return text + (f"; {candidate.abs_n:.0f} lines" if candidate.abs_n > 1 else "")
 
 
 def _line_facts(

@@ -18,9 +18,9 @@ from scipy.stats import norm
 from napari_almadet.constants import FOUR_LN2
 
 # Values without an origin were chosen by eye; `benchmarks/absorption.py` measures what they achieve.
-# Chance of a false dip in a source, by the number of trials; derived: with five bright sources a cube, one in 2000
-# cubes has one.  Of 128 channels the S/N is then 5.0.
-FALSE_ALARM = 1e-4
+# Chance of a false dip in a source, by the number of trials, of which a third are independent; derived: with three
+# bright sources a cube, one in some 2000 cubes has one.  Of 128 channels the least S/N is then 4.7.
+FALSE_ALARM = 4e-4
 PRESENT = 4.5  # S/N of the continuum, from which it counts as detected, as elsewhere
 FLATNESS = 0.005  # of the continuum: unevenness of a channel that a good bandpass calibration leaves (ALMA: 0.1 to 1 %)
 LEAST_DEPTH = 0.015  # derived: three times that, since what a bandpass leaves may be as wide as a line
