@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from astropy.table import QTable
 from astropy.wcs import WCS
 from numpy.testing import assert_allclose
 
-from napari_almadet.catalogue.result_folder import write_result
+from napari_almadet import detect, read_cube
+from napari_almadet.catalogue.result_folder import read_result, write_result
 from napari_almadet.products.headers import unit_card
 from napari_almadet.products.writing import file_name, has_products, write_products
 
@@ -83,6 +85,24 @@ def test_a_level_under_zero_is_in_moment_0_and_not_in_that_without_it(make_detec
     same = product("mom0_contsub", 1).data.sum(dtype=float)
     assert_allclose(fits.getdata(folder / "toy_field_1_mom0_contsub.fits").sum(dtype=float), same, rtol=1e-4)
     assert_allclose(same, there, rtol=0.01)  # there is no continuum
+
+
+def test_the_level_that_was_measured_is_kept_and_taken_off(make_detections, data, header, tmp_path):
+    path = tmp_path / "toy field.fits"
+    cards = header.copy()
+    cards.update({"BUNIT": "Jy/beam", "BMAJ": 0.5 / 3600, "BMIN": 0.4 / 3600, "BPA": 30.0})
+    fits.writeto(path, data, cards)
+    detections = make_detections(path=path)
+    mask = detections.kept[0].mask
+    level = np.random.default_rng(2).normal(0, 0.02, mask.voxels.shape[1:]).astype(np.float32)
+    detections.kept[0].mask = replace(mask, baseline=level)
+    by_hand = (data[mask.slices] - level)[mask.voxels].sum(dtype=float) * channel_width(header)
+    again = read_result(write_result(detections, tmp_path / "out"))
+    for one in (detections, again):
+        folder = write_products(one, tmp_path / "out", one.kept[:1], pages=False)
+        moment = fits.getdata(next(folder.glob("*_1_mom0_contsub.fits")))
+        assert_allclose(moment.sum(dtype=float), by_hand, rtol=1e-5)
+    assert again.kept[1].mask.baseline is None  # of an earlier version, or of a box
 
 
 def test_moments_are_those_of_spectral_cube_on_the_same_mask(written):
@@ -262,3 +282,12 @@ def test_a_cubes_name_is_fit_for_a_file():
 def test_the_folder_says_what_is_in_it(written, folder):
     about = json.loads((folder / "toy_field_cubelets" / "products.json").read_text())
     assert about["sources"] == [1, 2, 3]
+
+
+def test_moment_0_without_the_level_is_the_catalogues_flux_of_a_galaxy(shared_data, tmp_path):
+    detections = detect(read_cube(shared_data / "real" / "carma_ngc4047_maskmoment.fits.gz"))
+    (galaxy,) = detections.kept
+    assert galaxy.method == "mask"
+    folder = write_products(detections, tmp_path, pages=False)
+    moment = fits.getdata(next(folder.glob("*_mom0_contsub.fits")))
+    assert_allclose(moment.sum(dtype=float) / detections.cube.beam_area, galaxy.f_sum, rtol=1e-4)

@@ -99,10 +99,15 @@ class EmissionPeak:
 
 @dataclass(frozen=True, eq=False)
 class SourceMask:
-    """The voxels of a source: ``voxels`` (channels, y, x), where [0, 0, 0] is voxel ``origin`` of the cube."""
+    """The voxels of a source: ``voxels`` (channels, y, x), where [0, 0, 0] is voxel ``origin`` of the cube.
+
+    ``baseline`` (y, x) is the mean of the line-free voxels of each pixel, which was taken off for the flux; None where
+    it is not known.
+    """
 
     origin: tuple[int, int, int]
     voxels: np.ndarray
+    baseline: np.ndarray | None = None
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:

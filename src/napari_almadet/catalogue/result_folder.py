@@ -170,7 +170,34 @@ def _mask(detections: Detections) -> fits.HDUList:
     image = fits.CompImageHDU(
         detections.labels(), header, name="MASK", compression_type="RICE_1", tile_shape=_tile(detections)
     )
-    return fits.HDUList([fits.PrimaryHDU(), image])
+    return fits.HDUList([fits.PrimaryHDU(), image, _baselines(detections.kept)])
+
+
+def _baselines(candidates: list[Candidate]) -> fits.BinTableHDU:
+    """A table ``BASELINE``: for each mask the level that was taken off its pixels, by rows, and the mask's bounds."""
+    known = [(c, c.mask.origin[1:], c.mask.baseline) for c in candidates if c.mask and c.mask.baseline is not None]
+    levels = np.empty(len(known), object)
+    for row, (_, _, level) in enumerate(known):
+        levels[row] = level.ravel()
+    bounds = [(candidate.id, *origin, *level.shape) for candidate, origin, level in known]
+    columns = [
+        fits.Column(name, "J", array=np.array([row[k] for row in bounds], np.int32))
+        for k, name in enumerate(("id", "y0", "x0", "ny", "nx"))
+    ]
+    return fits.BinTableHDU.from_columns([*columns, fits.Column("level", "PE()", array=levels)], name="BASELINE")
+
+
+def _take_baselines(by_id: dict[int, Candidate], path: Path) -> None:
+    """Restore the levels under the masks, if a result has them and the masks are those."""
+    with fits.open(path) as hdus:
+        if "BASELINE" not in hdus:
+            return
+        for row in hdus["BASELINE"].data:
+            mask = by_id[row["id"]].mask if row["id"] in by_id else None
+            place, shape = (int(row["y0"]), int(row["x0"])), (int(row["ny"]), int(row["nx"]))
+            if mask is not None and (mask.origin[1:], mask.voxels.shape[1:]) == (place, shape):
+                level = np.asarray(row["level"], np.float32).reshape(shape)
+                by_id[row["id"]].mask = replace(mask, baseline=level)
 
 
 def _tile(detections: Detections) -> tuple[int, int, int]:
@@ -191,6 +218,7 @@ def _take_masks(candidates: list[Candidate], path: Path, shape: tuple[int, int, 
     for number, part in enumerate(ndimage.find_objects(labels), 1):
         if part is not None and number in by_id:
             by_id[number].mask = SourceMask(tuple(s.start for s in part), labels[part] == number)
+    _take_baselines(by_id, path)
 
 
 def _header(detections: Detections, kind: str = "Probability") -> fits.Header:

@@ -195,6 +195,14 @@ def _write_line(candidate: Candidate, scale: Scale, made: Measured) -> None:
         candidate.channels = made.channels
 
 
+def _baseline(cutout: Cutout, made: Measured, place: tuple[slice, slice]) -> np.ndarray:
+    """Mean of the line-free voxels of the pixels of a place, as it is taken off for the sum of a mask; 0 if unknown."""
+    y, x = place
+    rest = made.parts.rest[:, y, x]
+    total = np.where(rest, cutout.values[:, y, x], 0).sum(axis=0, dtype=float)
+    return (total / np.maximum(rest.sum(axis=0), 1) * made.parts.has_continuum).astype(np.float32)
+
+
 def _write_mask(
     candidate: Candidate, cutout: Cutout, mask: np.ndarray, planes: np.ndarray, made: Measured, cube: Cube
 ) -> None:
@@ -202,7 +210,7 @@ def _write_mask(
     bounds = bounds_of(mask)
     origin = (bounds[0].start, bounds[1].start + cutout.origin[0], bounds[2].start + cutout.origin[1])
     inside = mask[bounds]
-    candidate.mask = SourceMask(origin, inside.copy())
+    candidate.mask = SourceMask(origin, inside.copy(), _baseline(cutout, made, (bounds[1], bounds[2])))
     candidate.n_pix = int(np.count_nonzero(inside))
     values = np.where(inside, planes[bounds], np.nan)
     candidate.f_max, candidate.f_min = float(np.nanmax(values)), float(np.nanmin(values))

@@ -186,6 +186,8 @@ def source_data(detections: Detections, candidate: Candidate, noise: Noise | Non
     baseline = np.zeros(footprint.shape, np.float32)
     if known:
         baseline = np.where(count > 0, total / np.maximum(count, 1), 0).astype(np.float32)
+    if mask is not None and mask.baseline is not None:  # as it was measured
+        baseline[local[1:]] = np.where(mask.footprint, mask.baseline, baseline[local[1:]])
     image = baseline if wanted else np.zeros_like(baseline)
     if subtracted:
         aperture = aperture - np.where(pixels > 0, image[footprint].sum(), 0)
