@@ -161,6 +161,7 @@ class CanvasMenu(QMenu):
             features={"name": grid.names},
             text={"string": "{name}", "size": 8, "color": "white", "anchor": "lower_left"},
             face_color="transparent",
+            border_color="transparent",
             border_width=0,
         )
         return [self._paths(f"{image.name} grid", grid.lines, "path", "transparent", PALE), names]
