@@ -26,7 +26,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LONGEST = 400  # letters of a message
 SHAPE = (12, 40, 48)
 ODD = (None, True, -1, 0, 1e308, 10**400, "", "x" * 5000, "\x00", "../../elsewhere", [], {}, [[[]]], {"a": {"b": []}})
+PATIENCE = 2.0  # seconds in which the processes of a command end after it
 SHIFT = 1_000_003  # between the seeds of two runs
 
 
@@ -268,7 +269,7 @@ def worker(what: str, pipe: Any, folder: Path, whole: dict[str, Path]) -> None:
         pipe.send(verdict)
 
 
-def read_all(what: str, seeds: range, limit: float) -> Counter:
+def read_all(what: str, seeds: Iterable[int], limit: float) -> Counter:
     """Count the verdicts on all inputs, printing what is not as it should be."""
     verdicts: Counter = Counter()
     context = multiprocessing.get_context("fork")
@@ -318,7 +319,7 @@ def result(folder: Path) -> Path:
 # --- kills ---
 
 
-def kill_all(seeds: range, kinds: list[str]) -> Counter:
+def kill_all(seeds: Iterable[int], kinds: list[str]) -> Counter:
     """End commands and writers at any moment; count what is left."""
     from napari_almadet.detection import load_networks
 
@@ -382,13 +383,23 @@ def ended(
         os.waitpid(child, 0)
         return -99, limit, True
     seconds = time.monotonic() - sent
-    time.sleep(0.2)
-    try:
+    end = time.monotonic() + PATIENCE
+    while (left := bool(alive_in(child))) and time.monotonic() < end:
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
-        left = True
-    except (ProcessLookupError, PermissionError):
-        left = False
     return os.waitstatus_to_exitcode(status), seconds, left
+
+
+def alive_in(group: int) -> list[int]:
+    """Processes of a group that are at work: those that nobody has asked for their end are not (Linux)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _parent, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
 
 
 def command(rng: np.random.Generator, folder: Path, words: list[str], most: float) -> tuple[str, bool]:
@@ -531,6 +542,15 @@ KILLS = {
 }
 
 
+def until(seeds: range, budget: float) -> Iterator[int]:
+    """Seeds, as long as there is time."""
+    end = time.monotonic() + budget
+    for seed in seeds:
+        if time.monotonic() > end:
+            return
+        yield seed
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -539,15 +559,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, help="the first input, as it is printed")
     parser.add_argument("--limit", type=float, default=30.0, help="seconds for each input")
+    parser.add_argument("--budget", type=float, default=np.inf, help="seconds after which no more are begun")
     parser.add_argument("--kill", action="append", choices=tuple(KILLS), help="default: all in turns")
     given = parser.parse_args()
     first = given.seed * SHIFT if given.first is None else given.first
-    began, seeds = time.monotonic(), range(first, first + given.n)
+    began, seeds = time.monotonic(), until(range(first, first + given.n), given.budget)
     if given.what == "kills":
         verdicts = kill_all(seeds, given.kill or list(KILLS))
     else:
         verdicts = read_all(given.what, seeds, given.limit)
-    print(f"{given.what}: {given.n} in {time.monotonic() - began:.0f} s")
+    print(f"{given.what}: {sum(verdicts.values())} in {time.monotonic() - began:.0f} s")
     for verdict, count in verdicts.most_common():
         print(f"  {count:6d} {verdict}")
 

@@ -141,6 +141,10 @@ def _alive(process: int) -> bool:
             OSError("Not enough space on disk:\nrequested 4, available 0"),
             "failed: Not enough space on disk: requested 4",
         ),
+        (
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+            "Writing to the disk failed: I/O error: No sp",
+        ),
         (OSError("1024 requested and 512 written"), "Writing to the disk failed: 1024 requested and 512 written"),
         (PermissionError(13, "Permission denied", "/out/a"), "/out/a cannot be written: Permission denied"),
         (OSError(30, "Read-only file system", "/out"), "/out cannot be written: Read-only file system"),

@@ -22,7 +22,10 @@ from napari_almadet.cube.errors import in_one_line
 P = ParamSpec("P")
 PATIENCE = 10.0  # seconds in which libraries may tidy up after a signal, before the process ends as it is
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) if hasattr(errno, "EDQUOT") else ()
-FULL = re.compile("not enough space|requested and .* written", re.IGNORECASE)  # astropy and numpy give no number
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+FULL = re.compile(  # what libraries say of a full disk that give no number: astropy, numpy, safetensors, torch
+    "not enough space|requested and .* written|no space left|failed writing file", re.IGNORECASE
+)
 INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
@@ -66,14 +69,15 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
             if came:
                 _leave(came[0])
-        except OSError as error:
+        except Exception as error:
             if came:
                 _leave(came[0])
-            if error.errno not in NO_PLACE and not FULL.search(str(error)):
+            if not _of_the_disk(error):
                 raise
-            where = f"{error.filename} cannot be written" if error.filename else "Writing to the disk failed"
-            reason = error.strerror or in_one_line(error)
-            messages.print(f"[red]{escape(where)}:[/] {escape(reason)}", soft_wrap=True)
+            name, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
+            forbidden = getattr(error, "errno", None) in FORBIDDEN  # of a full disk the name may be that of the source
+            where = f"{name} cannot be written" if name and forbidden else "Writing to the disk failed"
+            messages.print(f"[red]{escape(where)}:[/] {escape(reason or in_one_line(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
         except BaseException:
             if came:
@@ -84,6 +88,11 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
                 signal.signal(number, handler)
 
     return ending
+
+
+def _of_the_disk(error: Exception) -> bool:
+    """Whether a disk is full or may not be written to."""
+    return getattr(error, "errno", None) in NO_PLACE or bool(FULL.search(str(error)))
 
 
 def _loading(frame: FrameType | None) -> bool:
