@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_almadet.measure.dips import FEW, FLATNESS, PRESENT, WIDEST, Dip, Spectrum, dips_in, profile
-from napari_almadet.measure.estimators import rows_of, spectrum_at
+from napari_almadet.measure.dips import FEW, FLATNESS, PRESENT, SKIRT, WIDEST, Dip, Spectrum, dips_in, profile
+from napari_almadet.measure.estimators import spectrum_at
 from napari_almadet.measure.gaussian_group import Shape
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # Values without an origin were chosen by eye; `benchmarks/absorption.py` measures what they achieve.
 REACHED = 6.0  # S/N of a line that takes all of the continuum, from which looking for one is worth while (auto)
 SIDELOBE = 0.15  # of what else the cutout shows in these channels: a dip that is less may be its sidelobe or bowl
+NARROW = 0.5  # beams, derived: in noise as wide as the beam the variance is then 1.04 of a pixel's, of the beam 1.33
 RING = (1.0, 1.6)  # beams about the place, where a bowl is as deep as in its middle and a source's own dip is not
 ROUNDER = 0.35  # by which the dip in the ring, over that in the middle, may exceed what the continuum has there
 TOO_DEEP = 3.0  # sigma by which a dip may be deeper than the continuum is bright
@@ -48,9 +49,7 @@ def find_absorption(
         setattr(candidate, name, np.nan)
     if mode == "off" or not made.continuum_snr >= PRESENT:
         return None
-    own, variance, place = spectrum_of(cutout, made, scale)
-    if own is None:
-        return None
+    own, variance, place = spectrum_of(candidate, cutout, made, scale)
     emission = emission_of(candidate, made, len(own))
     used = np.isfinite(cutout.rms) & ~emission
     level = float(np.median(own[used])) if used.any() else 0.0
@@ -87,22 +86,29 @@ def write(candidate: Candidate, dip: Dip, count: int, width: float) -> None:
     candidate.abs_tau_int, candidate.err_abs_tau_int = dip.tau_int * width, dip.err_tau_int * width
 
 
-def spectrum_of(cutout: Cutout, made: Measured, scale: Scale) -> tuple[np.ndarray | None, float, tuple[float, float]]:
+def spectrum_of(
+    candidate: Candidate, cutout: Cutout, made: Measured, scale: Scale
+) -> tuple[np.ndarray, float, tuple[float, float]]:
     """Spectrum (channels,) at a source's place, variance of its sum in unit noise, and the place (x, y).
 
-    That of an extended source is taken where its continuum is brightest.
+    That of an extended source is taken where its continuum is brightest.  Pixels are weighted with a Gaussian of
+    :data:`NARROW` beams: a fit of the whole beam has a third more variance, since the noise is as wide as the beam.
     """
-    x, y = made.place[:2]
-    if made.own is not None and made.method != "mask" and np.isfinite(x) and np.isfinite(y):
-        return made.own, made.own_variance, (float(x), float(y))
+    (x, y), (y0, x0) = candidate.position, cutout.origin
+    place = float(x) - x0, float(y) - y0
     footprint = made.parts.mask.any(axis=0)
-    image = made.parts.continuum if made.parts.has_continuum else np.median(cutout.values, axis=0)
-    if not footprint.any():
-        return made.own, made.own_variance, (float(x), float(y)) if np.isfinite(x + y) else brightest(image)
-    place = brightest(np.where(footprint, image, -np.inf))
-    row = rows_of([Shape(*place, scale.beam)], cutout.pixels)[0]
-    level = float(cutout.level[round(place[1]), round(place[0])])
-    return spectrum_at(row, cutout.values), cutout.noise.spatial_variance(row) * level**2, place
+    if made.method == "mask" and footprint.any():
+        image = made.parts.continuum if made.parts.has_continuum else np.median(cutout.values, axis=0)
+        place = brightest(np.where(footprint, image, -np.inf))
+    yy, xx = np.indices(cutout.pixels.shape)
+    beam = Shape(*place, scale.beam).image(xx, yy)
+    row = Shape(*place, scale.beam * NARROW**2).image(xx, yy) * cutout.pixels
+    row = np.where(row > SKIRT**2, row, 0)
+    row = (row / max(float((row * beam).sum()), 1e-9)).astype(np.float32)
+    ny, nx = cutout.level.shape
+    level = float(cutout.level[int(np.clip(round(place[1]), 0, ny - 1)), int(np.clip(round(place[0]), 0, nx - 1))])
+    spectrum = spectrum_at(row, cutout.values) if row.any() else np.zeros(len(cutout.values))
+    return spectrum, cutout.noise.spatial_variance(row) * level**2, place
 
 
 def brightest(image: np.ndarray) -> tuple[float, float]:
@@ -154,9 +160,9 @@ def correct_continuum(
     candidate: Candidate, made: Measured, own: np.ndarray, free: np.ndarray, used: np.ndarray
 ) -> None:
     """Correct the continuum's flux density, which was measured with a part of the dip in it."""
-    before, after = made.continuum_peak, float(own[free].mean())
-    if made.method == "mask" or not np.isfinite(before):
-        before = float(own[used].mean())
+    before, after = float(own[used].mean()), float(own[free].mean())
+    if made.method != "mask" and made.own is not None and np.isfinite(made.continuum_peak):
+        before, after = made.continuum_peak, float(made.own[free].mean())
     if not before > 0 or not np.isfinite(candidate.f_cont):
         return
     ratio = after / before
