@@ -419,7 +419,7 @@ def page(results: dict) -> str:
                 f"| {middle:.2f} ({low:.2f} to {high:.2f}) | {said} |"
             )
     lines += ["", "## Where the time goes", ""]
-    for name in ("warm", "warm-fz", "channels"):
+    for name in ("warm-one", "warm-fz", "channels"):
         if name in runs:
             what = next(figure.what for figure in FIGURES if figure.name == name)
             lines += [f"{what}; ms of the processor:", "", "| stage | before | now |", "|---|---|---|"]
@@ -468,9 +468,10 @@ cubes (128 x 360 x 360, but where it is said) in turns: {system}, {processor}, {
 and **beside how much other work**, is [said below](#when-and-beside-what): with a load over the number of cores the
 times on the clock say more about the other work than about this program, and the processor's are longer than on an idle
 machine, for work that shares its caches. Where OMP_NUM_THREADS is not set, as nobody sets it, the threads of BLAS and
-OpenMP of the code of before wait for each other in loops, and the more so, the more other work there is; with
-OMP_NUM_THREADS 1 both compute in one thread, and the ratio is that of the work alone. The code of now also does what
-that of before did not: it measures the noise, masks and joint fits.
+OpenMP of the code of before wait for each other in loops, and the more so, the more other work there is: that ratio is
+one of a busy machine, and on an idle one it is nearer to that in one thread. With OMP_NUM_THREADS 1 both compute in
+one thread, and the ratio of the processor's time is that of the work alone. The code of now also does what that of
+before did not: it measures the noise, masks and joint fits.
 """
 
 GPU = """## On a GPU
@@ -478,7 +479,9 @@ GPU = """## On a GPU
 `python benchmarks/gpu.py` takes under five minutes on one NVIDIA GPU and prints ms a cube, stage by stage, from the
 device's memory and from the host's. No GPU was at hand when this page was made, so that there are no figures here: the
 aims of 3.2 ms a cube from the host's memory and 1 ms from the device's are not shown to be reached, nor can they be
-while bad channels, the components of bright sources, cutouts and fits are computed on the processor.
+while bad channels, the components of bright sources, cutouts and fits are computed on the processor. How often a window
+waits for its device is counted, and held where it is, by `tests/search/test_waits.py`: 66 times in a small field with
+bright sources, most of them where sidelobes are taken off.
 """
 
 

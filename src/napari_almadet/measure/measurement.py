@@ -38,6 +38,7 @@ from napari_almadet.measure.estimators import (
 )
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.line_model import (
+    FLOOR,
     Line,
     correlated_draws,
     crossing_width,
@@ -54,6 +55,8 @@ PASSES = 2  # alternations of line and image fit
 DRAWS = 100  # noise realisations for the errors of widths of a mask's spectrum; derived: these are then known to 7 %
 FLATNESS = 0.05  # of the continuum: allowance for calibration errors between channels
 PADDING = 0.1  # of the channel range of a mask, added on either side
+AT_ONCE = 64  # lines of one width that are looked for at a time
+REACH = 3.0  # FWHM from a line's centre, where it has fallen to 1e-11
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,25 +246,55 @@ def line_in(made: Measured, cutout: Cutout, scale: Scale, least: float) -> tuple
         return None
     sigma = np.sqrt(made.own_variance) * cutout.noise.sigma[filled]
     uneven = 1 + (FLATNESS * np.median(made.own[filled]) / np.median(sigma)) ** 2
-    covariance = covariance_of(cutout.noise, filled, np.zeros(len(cutout.rms)), made.own_variance * uneven)
-    white = whitening(covariance)
+    variance = made.own_variance * uneven
+    if len(cutout.noise.spectral) == 1:  # independent channels: their covariance is a diagonal
+        diagonal = cutout.noise.sigma[filled] ** 2 * variance
+        root = 1 / np.sqrt(np.maximum(diagonal, FLOOR * diagonal.max()))
+        white, inverse = root[:, None], np.diag(root**2)
+    else:
+        matrix = whitening(covariance_of(cutout.noise, filled, np.zeros(len(cutout.rms)), variance))
+        white, inverse = matrix, matrix @ matrix  # it is symmetric
     channel = filled.astype(float)
-    flat = np.linalg.qr(white @ np.stack([np.ones(len(filled)), channel - channel.mean()], axis=1))[0]
-    rest = white @ made.own[filled]
+
+    def whitened(columns: np.ndarray) -> np.ndarray:
+        return white * columns if white.shape[1] == 1 else white @ columns
+
+    flat = np.linalg.qr(whitened(np.stack([np.ones(len(filled)), channel - channel.mean()], axis=1)))[0]
+    rest = whitened(made.own[filled][:, None])
     rest = rest - flat @ (flat.T @ rest)
+    # the S/N of a profile b is b' seen / sqrt(b' inverse b - |level' b|^2): what is flat in it tells nothing
+    seen, level = whitened(rest)[:, 0], whitened(flat)
     best: tuple[float, tuple[float, float] | None] = (least, None)
     width = 1.0
     while width <= len(filled) / 2:
         centre = np.arange(channel[0], channel[-1] + 1, max(width / 3, 1.0))
-        bank = white @ profiles(channel, centre, np.full(len(centre), width))[0].T
-        bank -= flat @ (flat.T @ bank)
-        norm = np.sqrt((bank**2).sum(axis=0))
-        snr = (rest @ bank) / np.where(norm > 1e-3 * norm.max(), norm, np.inf)
+        found = [_heights_and_norms(channel, some, width, seen, level, inverse) for some in _batches(centre)]
+        height, norm = (np.concatenate(part) for part in zip(*found, strict=True))
+        snr = height / np.where(norm > 1e-3 * norm.max(), norm, np.inf)
         i = int(np.argmax(snr))
         if snr[i] > best[0]:
             best = (float(snr[i]), (float(centre[i]), width))
         width *= 1.5
     return best[1]
+
+
+def _batches(centre: np.ndarray) -> list[np.ndarray]:
+    """Centres of lines, some at a time."""
+    return [centre[k : k + AT_ONCE] for k in range(0, len(centre), AT_ONCE)]
+
+
+def _heights_and_norms(
+    channel: np.ndarray, centre: np.ndarray, width: float, seen: np.ndarray, level: np.ndarray, inverse: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of lines of one width at some centres: their products with a spectrum, and their norms, (centres,) each.
+
+    Only the channels are looked at in which one of them is more than nothing.
+    """
+    first, last = np.searchsorted(channel, [centre[0] - REACH * width - 2, centre[-1] + REACH * width + 2])
+    part = slice(int(first), int(last))
+    unit = profiles(channel[part], centre, np.full(len(centre), width))[0]
+    square = ((unit @ inverse[part, part]) * unit).sum(axis=1) - ((unit @ level[part]) ** 2).sum(axis=1)
+    return unit @ seen[part], np.sqrt(np.maximum(square, 0))
 
 
 def continuum_of_footprint(cutout: Cutout, parts: Separated, scale: Scale, made: Measured) -> None:
