@@ -76,6 +76,15 @@ def test_a_dip_over_a_quarter_of_the_band_takes_nothing_of_the_continuum():
     assert values.mean() < 15 * 0.85  # what a mean over all would be
 
 
+def test_a_narrow_deep_dip_is_one_where_channels_share_their_noise():
+    for seed in range(20):
+        values = np.convolve(100 * np.exp(-0.6 * line(20.4, 2.7)), (0.25, 0.5, 0.25), "same")
+        values[[0, -1]] = 100
+        (dip,) = dips_in(spectrum(values, seed, (0.25, 0.5, 0.25)))[1]
+        assert dip.z == pytest.approx(20.4, abs=0.2)
+        assert 2.5 < dip.width < 4
+
+
 def test_two_dips_are_counted():
     found = dips_in(spectrum(30 * np.exp(-0.5 * line(30, 5) - 0.9 * line(90, 8)), 7))[1]
     assert [round(dip.z) for dip in found] == [90, 30]

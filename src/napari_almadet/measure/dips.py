@@ -35,6 +35,7 @@ LEAST_SHARE = 0.15  # of the band, in which there must be continuum
 FEW = 8  # channels of continuum at least
 SATURATED = 2.0  # sigma of what is left at the deepest, under which the optical depth has a lower limit only
 SKIRT = 0.02  # of a dip's depth, at which it ends
+WIDER = 2.0  # channels, by which a dip may be wider than the Gaussian that finds it, where channels share their noise
 MOST = 6  # dips of a source, that are counted
 
 
@@ -204,7 +205,7 @@ def dips_in(spectrum: Spectrum) -> tuple[np.ndarray, list[Dip]]:
         snr, centre, width = strongest(spectrum, inside)
         if snr < least:
             break
-        gone = profile(len(free), centre, width) > SKIRT
+        gone = profile(len(free), centre, width + WIDER) > SKIRT
         places.append((snr, centre, width, gone))
         inside = inside & ~gone
     if not places:
