@@ -1,6 +1,6 @@
 # make demo          set up, open napari on the sample cube and detect its sources; without a display, or with
 #                    HEADLESS=1, run the same detection and print the candidates
-# make test          set up and run the tests
+# make test          set up and run the tests, a file at a time on each core
 # make lint          check style and formatting
 # make types         check the types of the rooms that pyproject.toml names
 # make coverage      run the tests and show what none of them ran
@@ -42,7 +42,7 @@ demo: system $(VENV)/installed
 test: HEADLESS :=
 test: PROGRAMS := Xvfb=xvfb
 test: system $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
