@@ -104,7 +104,8 @@ def test_every_command_that_works_long_ends_at_once(command):
 
 def test_ctrl_c_while_the_program_starts_leaves_no_traceback():
     code = """
-        import sys, time
+        import signal, time
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner's children may not hear of Ctrl-C
         from napari_almadet.cli.common import app
 
         @app.callback()

@@ -7,6 +7,7 @@ with a given number of threads.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -131,6 +132,8 @@ def _start(initializer: Callable[..., object] | None, initargs: tuple) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer is not None:
         initializer(*initargs)
+    # an exception while the interpreter ends would be printed as a traceback; registered last, this is called first
+    atexit.register(signal.signal, signal.SIGTERM, signal.SIG_DFL)
 
 
 def _end_with_parent() -> None:

@@ -36,9 +36,9 @@ def test_gets_the_room_of_the_settings_when_they_are_folded(inspector, viewer, m
     inspector.window().show()
     viewer.window.resize(1280, 720)
     widget.options_button.setChecked(True)
-    qtbot.waitUntil(lambda: widget.parent().minimumHeight() > 400)
+    qtbot.waitUntil(lambda: widget.parent().minimumHeight() > 350)
     widget.options_button.setChecked(False)
-    qtbot.waitUntil(lambda: widget.parent().minimumHeight() < 350)
+    qtbot.waitUntil(lambda: widget.parent().minimumHeight() < 330)
 
 
 def test_has_its_room_again_with_the_candidates_of_another_cube(viewer, cube_image, data, make_widget, qtbot):

@@ -135,5 +135,5 @@ def test_a_cube_that_breaks_on_a_worker_is_an_error_here(cube, cluster, tmp_path
     fits.writeto(path, cube.read(), cube.header)
     gone = read_cube(path)
     path.unlink()
-    with distributed.Client(cluster) as client, pytest.raises(Exception, match="does not exist"):
+    with distributed.Client(cluster) as client, pytest.raises(Exception, match="no longer exists"):
         detect(gone, in_windows(cube), client=client)

@@ -197,7 +197,8 @@ class SpectrumPanel(QWidget):
             "Lines", "Identify the line; set rest frequency and redshift; mark lines in the band", self.lines_menu
         )
         for box in (self.aperture_choice, self.smoothing, self.unit_choice):
-            box.setMinimumContentsLength(1 if box is self.smoothing else 3)
+            # three of them and two menus fit beside the other panels on 1280 pixels, in large letters too
+            box.setMinimumContentsLength(0 if box is self.smoothing else 1)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
         choices.addWidget(self.units_button)
