@@ -10,7 +10,7 @@ from napari_almadet import Settings
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
 from napari_almadet.progress import finish
 from napari_almadet.search.decisions import baseline_ripple
-from napari_almadet.search.lines import frequency_denoising, refined, set_lines
+from napari_almadet.search.lines import distinct, frequency_denoising, refined, set_lines
 from napari_almadet.search.networks import SearchNetworks
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
@@ -119,3 +119,17 @@ def test_a_line_needs_both_its_probability_and_its_snr(height, snr, lines):
     set_lines(candidate, 20 * line, snr)
     assert len(candidate.peaks) == lines
     assert candidate.channels == ((0, 96) if not lines else candidate.peaks[0].emission_range(96))
+
+
+@pytest.mark.parametrize(
+    ("centres", "widths", "kept"),
+    [((22.37, 22.371), (10.5, 10.55), 1), ((22, 24), (10.5, 10.5), 2), ((22, 22), (5, 10), 2)],
+)
+def test_two_horns_that_are_fitted_by_one_gaussian_are_one_line(centres, widths, kept):
+    lower, higher = (
+        EmissionPeak(channel, height, 1.0, centre, fwhm)
+        for channel, height, centre, fwhm in zip((17, 27), (0.8, 0.9), centres, widths, strict=True)
+    )
+    lines = distinct([lower, higher])
+    assert len(lines) == kept
+    assert higher in lines

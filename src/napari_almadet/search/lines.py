@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 LINE_CHANCE = 0.5  # line probability above which a source has a line; derived: it is then more likely than not
+TWINS = 0.1  # of the FWHM, by which centres and widths of fits differ that are one; twins of one minimum agree to 0.001
 CONTINUUM_SNR = 4.0  # S/N of the mean outside the line, from which a source has continuum; chosen by eye
 
 
@@ -96,7 +97,7 @@ def set_lines(candidate: Candidate, flat: np.ndarray, line_snr: float) -> None:
     candidate.peaks, candidate.channels = (), (0, n_channels)
     if denoised.max() >= LINE_CHANCE and line_snr >= LINE_SNR:
         peaks, discarded = find_emission(denoised, flat, LINE_CHANCE)
-        candidate.peaks = tuple(refined(peak, flat) for peak in peaks)
+        candidate.peaks = distinct([refined(peak, flat) for peak in peaks])
         candidate.decisions += discarded
     if candidate.primary:
         candidate.channels = candidate.primary.emission_range(n_channels)
@@ -104,6 +105,21 @@ def set_lines(candidate: Candidate, flat: np.ndarray, line_snr: float) -> None:
             candidate.decide("line", centre=peak.centre, fwhm=peak.fwhm, height=peak.height)
     else:
         candidate.decide("no_line", height=float(denoised.max()), snr=float(line_snr))
+
+
+def distinct(peaks: list[EmissionPeak]) -> tuple[EmissionPeak, ...]:
+    """Peaks without those whose fit is that of another one, as the two horns of a galaxy end in one Gaussian.
+
+    Of such twins the higher one stays.
+    """
+    kept: list[EmissionPeak] = []
+    for peak in sorted(peaks, key=lambda p: -p.height):
+        if not any(
+            abs(peak.centre - other.centre) < TWINS * other.fwhm and abs(peak.fwhm / other.fwhm - 1) < TWINS
+            for other in kept
+        ):
+            kept.append(peak)
+    return tuple(peak for peak in peaks if any(peak is other for other in kept))
 
 
 def find_lines_again(candidate: Candidate, cube: Cube, settings: Settings, networks: SearchNetworks) -> None:
