@@ -18,6 +18,7 @@ from napari_almadet.cli import app as cli
 from napari_almadet.cli import common
 from napari_almadet.cli.app import no_display
 from napari_almadet.cli.detect import own_weights
+from napari_almadet.cli.report import rounded
 from napari_almadet.evaluation import run
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.paper.pipeline import Networks
@@ -416,3 +417,11 @@ def test_sizes_and_snrs_of_galaxies_can_be_chosen(almadet, tmp_path):
         assert (truth["snr_line"] > 15).any()  # of a galaxy that is cut by the field's edge, less is seen
         beam = np.sqrt(truth.meta["clean_beam"]["major"] * truth.meta["clean_beam"]["minor"])
         assert (truth["fwhm_major"].value < 2.5 * beam).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(302.3, 3, "302"), (17.8, 1, "20"), (1234.5, 3, "1230"), (0.01234, 3, "0.0123"), (2.3e9, 1, "2e+09")],
+)
+def test_fluxes_are_printed_without_powers_of_ten_where_they_need_none(value, digits, text):
+    assert rounded(value, digits) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -87,3 +88,13 @@ Pool(1).submit(sleep_until_stopped, {str(tmp_path)!r}).result()
         time.sleep(0.05)
     assert not is_alive(process)
     assert not list(tmp_path.iterdir())
+
+
+def stopped_while_it_ends(_item):
+    atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+
+
+def test_a_process_that_is_stopped_while_it_ends_prints_no_traceback(capfd):
+    with Pool(1) as pool:
+        list(pool.map(stopped_while_it_ends, [0]))
+    assert capfd.readouterr().err == ""

@@ -7,7 +7,6 @@ with a given number of threads.
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
@@ -129,11 +128,16 @@ def _interrupts_blocked() -> Iterator[None]:
 def _start(initializer: Callable[..., object] | None, initargs: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for Windows, which cannot block it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that unfinished files are removed
+    sys.unraisablehook = _silent_where_it_ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if initializer is not None:
         initializer(*initargs)
-    # an exception while the interpreter ends would be printed as a traceback; registered last, this is called first
-    atexit.register(signal.signal, signal.SIGTERM, signal.SIG_DFL)
+
+
+def _silent_where_it_ends(unraisable: sys.UnraisableHookArgs) -> None:
+    """Print no traceback where the signal came while the process was ending already."""
+    if not issubclass(unraisable.exc_type, SystemExit):
+        sys.__unraisablehook__(unraisable)
 
 
 def _end_with_parent() -> None:

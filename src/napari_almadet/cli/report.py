@@ -157,11 +157,17 @@ def summary(detections: Detections) -> Table:
         table.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
     for c in detections.kept:
         flags = " ".join(name for name in ("blended", "edge") if getattr(c, name))
-        flux = f"{c.f_sum:.3g} ± {c.err_f_sum:.1g}" if np.isfinite(c.f_sum) else ""  # a continuum source has none
+        # a continuum source has none
+        flux = f"{rounded(c.f_sum, 3)} ± {rounded(c.err_f_sum, 1)}" if np.isfinite(c.f_sum) else ""
         numbers = (f"{getattr(c, name):.2f}" for name in judged)
         place_and_line = coordinates(detections.cube, c)
         table.add_row(str(c.id), *place_and_line, flux, f"{c.snr_pixel:.1f}", *numbers, c.kind, flags)
     return table
+
+
+def rounded(value: float, digits: int) -> str:
+    """A number to so many significant digits, with a power of ten only from a million on: 17.8 to one is 20."""
+    return f"{float(f'{value:.{digits}g}'):g}"
 
 
 def coordinate_names(cube: Cube) -> tuple[tuple[str, str], str]:
