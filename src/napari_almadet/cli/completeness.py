@@ -15,12 +15,12 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Device, Preset, app, messages, output
-from napari_almadet.cli.detect import connected, detect, own_weights
+from napari_almadet.cli.detect import connected, detect, search_settings
 from napari_almadet.cli.interrupts import ends_at_once
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.report import bars, show_step
 from napari_almadet.progress import finish
-from napari_almadet.settings import BEAMS, Settings
+from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,18 +120,18 @@ def completeness(
     [bold]*.png[/]: the same as plots. [bold]search/[/]: the result for the cube itself, as from detect.
     """
     try:
-        settings = Settings(
-            preset=str(preset),
+        settings = search_settings(
+            preset=preset,
             threshold=threshold,
             min_snr=min_snr,
             require_line=require_line,
-            primary_beam=None if pb is None else str(pb.resolve()),
+            pb=pb,
             flag_channels=flag_channels,
-            device=str(device),
-            psf=None if psf is None else str(psf.resolve()),
-            beam=beam if beam in BEAMS else str(Path(beam).resolve()),
+            device=device,
+            psf=psf,
+            beam=beam,
             memory=memory,
-            **own_weights(weights or []),
+            weights=weights,
         )
         chosen = numbers(sizes, "sizes")
         bounds = None if flux is None else flux_range(flux)

@@ -8,7 +8,7 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -48,6 +48,27 @@ if TYPE_CHECKING:
 SCHEDULER_SECONDS = 15  # that a scheduler may take to answer; with the start of the program below half a minute
 
 LOG = logging.getLogger(__name__)
+
+
+def search_settings(
+    *, preset: str, device: str, psf: Path | None, beam: str, pb: Path | None, weights: list[str] | None, **others: Any
+) -> Settings:
+    """Settings of a search from the options that `detect` and `completeness` share; files by their whole paths.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+    """
+    return Settings(
+        preset=str(preset),
+        device=str(device),
+        psf=None if psf is None else str(psf.resolve()),
+        beam=beam if beam in BEAMS else str(Path(beam).resolve()),
+        primary_beam=None if pb is None else str(pb.resolve()),
+        **own_weights(weights or []),
+        **others,
+    )
 
 
 def own_weights(given: list[str]) -> dict[str, str]:
@@ -302,20 +323,20 @@ def detect(
     [bold]OUT/cubes.ecsv[/] the status of each cube of this run.
     """
     try:
-        settings = Settings(
-            preset=str(preset),
+        settings = search_settings(
+            preset=preset,
             threshold=threshold,
             min_snr=min_snr,
             require_line=require_line,
-            primary_beam=None if pb is None else str(pb.resolve()),
+            pb=pb,
             flag_channels=flag_channels,
+            device=device,
+            psf=psf,
+            beam=beam,
+            memory=memory,
+            weights=weights,
             reliability=reliability,
             absorption=str(absorption),
-            device=str(device),
-            psf=None if psf is None else str(psf.resolve()),
-            beam=beam if beam in BEAMS else str(Path(beam).resolve()),
-            memory=memory,
-            **own_weights(weights or []),
         )
         if redshift is not None:
             from napari_almadet.inspection.redshifts import RedshiftRange
