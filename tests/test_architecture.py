@@ -57,7 +57,7 @@ ARROWS = {
     },
     "plugin": {
         *("constants", "progress", "settings", "networks", "cube", "catalogue", "measure", "paper", "detection"),
-        *("remeasure", "simulation", "inspection", "products"),
+        *("remeasure", "simulation", "inspection", "products", "evaluation"),
     },
     "cli": {
         *("progress", "settings", "networks", "cube", "catalogue", "search", "detection", "batch", "simulation"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ from typer.testing import CliRunner
 from napari_almadet import Settings, read_cube
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.cli import app
-from napari_almadet.cli import completeness as command
+from napari_almadet.detection import load_networks
 from napari_almadet.evaluation import completeness as rounds
 from napari_almadet.evaluation.completeness import Options, OtherRun, about, claim, default_widths, matched
+from napari_almadet.evaluation.completeness_run import Outcome, options_for, run_steps
 from napari_almadet.evaluation.completeness_tables import (
     completeness_table,
     fidelity_table,
@@ -27,6 +29,7 @@ from napari_almadet.evaluation.completeness_tables import (
     limits,
 )
 from napari_almadet.evaluation.injection import Injection
+from napari_almadet.progress import Progress, finish
 
 ARGUMENTS = ("-n", 6, "--widths", "4ch", "--sizes", "0", "--device", "cpu", "--seed", 3)
 
@@ -90,6 +93,27 @@ def test_a_run_that_was_killed_gives_the_same_tables_and_the_cube_is_untouched(a
     assert "sources injected" in whole.stdout and "Lines of 40 km/s, point sources" in whole.stdout
 
 
+def test_a_run_in_the_window_goes_on_with_that_of_the_command_and_gives_the_same_tables(almadet, file, tmp_path):
+    whole = almadet(tmp_path / "both")
+    assert whole.exit_code == 0, whole.output
+    written, out = tables(tmp_path / "both"), tmp_path / "both"
+    rounds.round_file(out, 1).unlink()
+    for name in ("injections", "completeness", "fidelity"):
+        (out / f"{name}.ecsv").unlink()
+    cube, settings = read_cube(file), Settings(device="cpu")
+    options = options_for(cube, "4ch", (0.0,), None, 3, "Widths")
+    steps = []
+    found = finish(run_steps(cube, settings, options, 6, out, load_networks(settings)), steps.append)
+    assert tables(out) == written and isinstance(found, Outcome)
+    steps = [step for step in steps if step.stage.startswith("Round ")]
+    count = steps[-1].total
+    assert steps[0] == Progress(f"Round 2 of {count}", 1, count)  # only the one that was missing
+    assert {step.done for step in steps} == {1} and steps[-1].stage.startswith(f"Round 2 of {count}: ")
+    assert found.sentences[0] in whole.stdout and "completeness.png" in {path.name for path in found.plots}
+    with pytest.raises(OtherRun, match="another seed"):
+        finish(run_steps(cube, settings, replace(options, seed=4), 6, out, load_networks(settings)))
+
+
 def test_bright_sources_are_found_with_their_flux_and_none_of_half_a_sigma_is(almadet, tmp_path):
     bright = almadet(tmp_path / "bright", "-n", 4, "--flux", "800..900")
     assert bright.exit_code == 0, bright.output
@@ -105,7 +129,6 @@ def test_bright_sources_are_found_with_their_flux_and_none_of_half_a_sigma_is(al
 def test_rounds_in_processes_are_told_apart_by_their_number_alone(file):
     cube, settings, options = read_cube(file), Settings(device="cpu"), Options((4.0, 6.0))
     from napari_almadet.detection import detect
-    from napari_almadet.progress import finish
 
     ground = finish(rounds.ground_of(cube, settings, options, detect(cube, settings)))
     first, again, other = (rounds.drawn(ground, number) for number in (0, 0, 1))
@@ -158,8 +181,8 @@ def test_options_that_make_no_sense_are_refused_in_a_sentence(almadet, tmp_path)
 
 def test_the_widths_of_lines_may_be_velocities_or_channels(file):
     cube = read_cube(file)
-    assert command.options_for(cube, "40, 100", (0.0,), None, 0).widths == pytest.approx((4, 10))
-    assert command.options_for(cube, "4ch,10 ch", (0.0,), None, 0).widths == (4, 10)
+    assert options_for(cube, "40, 100", (0.0,), None, 0, "widths").widths == pytest.approx((4, 10))
+    assert options_for(cube, "4ch,10 ch", (0.0,), None, 0, "widths").widths == (4, 10)
 
 
 def test_sources_are_matched_one_to_one_with_lines_at_their_place_and_channels():

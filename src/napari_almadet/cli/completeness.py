@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,11 +24,10 @@ from napari_almadet.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from astropy.table import QTable
-
     from napari_almadet.batch import Outcome, Task
     from napari_almadet.cube.cube import Cube
     from napari_almadet.evaluation.completeness import Ground, Options
+    from napari_almadet.evaluation.completeness_run import Outcome as Concluded
     from napari_almadet.progress import Progress
 
 LOG = logging.getLogger(__name__)
@@ -119,6 +117,8 @@ def completeness(
 
     [bold]*.png[/]: the same as plots. [bold]search/[/]: the result for the cube itself, as from detect.
     """
+    from napari_almadet.evaluation import completeness_run
+
     try:
         settings = search_settings(
             preset=preset,
@@ -133,8 +133,8 @@ def completeness(
             memory=memory,
             weights=weights,
         )
-        chosen = numbers(sizes, "sizes")
-        bounds = None if flux is None else flux_range(flux)
+        chosen = completeness_run.numbers(sizes, "--sizes")
+        bounds = None if flux is None else completeness_run.flux_range(flux, "--flux")
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if scheduler and jobs > 1:
@@ -146,77 +146,16 @@ def completeness(
 
     try:
         opened = read_cube(cube)
-        options = options_for(opened, widths, chosen, bounds, seed)
+        try:
+            options = completeness_run.options_for(opened, widths, chosen, bounds, seed, "--widths")
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
         with logged(out, verbose):
             work = Rounds(settings, out, client=connected(scheduler) if scheduler else None)
             run(opened, work, options, number, jobs, quiet)
     except (CubeError, OtherRun, ValueError, RuntimeError) as error:
         messages.print(f"[red]Failed:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from error
-
-
-def numbers(text: str, name: str) -> tuple[float, ...]:
-    """Numbers separated by commas.
-
-    Raises
-    ------
-    ValueError
-        If the text is something else.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"--{name} {text}: give numbers separated by commas") from error
-
-
-def flux_range(text: str) -> tuple[float, float]:
-    """The ends of a range LOW..HIGH.
-
-    Raises
-    ------
-    ValueError
-        If the text is something else.
-    """
-    low, dots, high = text.partition("..")
-    try:
-        bounds = float(low), float(high)
-    except ValueError as error:
-        raise ValueError(f"--flux {text}: give a range LOW..HIGH, such as 0.1..5") from error
-    if not dots or not 0 < bounds[0] < bounds[1]:
-        raise ValueError(f"--flux {text}: the range must be positive and increasing, such as 0.1..5")
-    return bounds
-
-
-def options_for(
-    cube: Cube, widths: str | None, sizes: tuple[float, ...], flux: tuple[float, float] | None, seed: int
-) -> Options:
-    """What to inject into a cube; widths become channels, of the middle of the band.
-
-    Raises
-    ------
-    typer.BadParameter
-        If a value makes no sense for this cube.
-    """
-    from napari_almadet.catalogue.detections import channel_width
-    from napari_almadet.evaluation.completeness import Options, default_widths
-
-    step = channel_width(cube)
-    try:
-        if widths is None:
-            channels = default_widths(cube.shape[0])
-        else:
-            parts = [re.fullmatch(r"\s*([-+.\deE]+?)\s*(ch)?\s*", part) for part in widths.split(",")]
-            if not all(parts):
-                raise ValueError(f"--widths {widths}: give numbers separated by commas, in {step.unit} or as 8ch")
-            channels = tuple(float(part[1]) / (1 if part[2] else step.value) for part in parts if part)
-        if max(channels) > cube.shape[0] / 2:
-            raise ValueError(
-                f"--widths: a line of {max(channels):.3g} channels is wider than half the band of {cube.shape[0]}; "
-                f"a channel is {step:.3g}"
-            )
-        return Options(channels, sizes, flux, seed)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 @dataclass
@@ -264,6 +203,7 @@ def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quie
     """
     from napari_almadet.detection import networks_used
     from napari_almadet.evaluation import completeness as injections
+    from napari_almadet.evaluation import completeness_run
 
     networks = work.networks
     used = {} if networks is None else networks_used(work.settings, networks)
@@ -277,13 +217,11 @@ def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quie
     work.ground = ground
     if jobs > 1:
         del work.networks  # each process loads its own
-    count = -(-number // ground.each)
+    count = completeness_run.rounds_for(ground, number)
     search_all(cube, work, count, jobs, quiet)
-    rows = injections.gathered(work.out, count)
-    rows.meta["pb_corrected"] = ground.cube.primary_beam is None or bool(ground.cube.primary_beam.corrected)
-    write(rows, detections, work)
+    found = completeness_run.concluded(ground, detections, count, work.out)
     if not quiet:
-        conclude(rows, detections, injections.caveats(ground, detections), work.out)
+        conclude(cube.name, found, work.out)
 
 
 def search_all(cube: Cube, work: Rounds, count: int, jobs: int, quiet: bool) -> None:
@@ -317,37 +255,12 @@ def search_all(cube: Cube, work: Rounds, count: int, jobs: int, quiet: bool) -> 
         raise RuntimeError(f"{failed[0]} (more in {work.out / 'almadet.log'}). Run the same command again to resume.")
 
 
-def write(rows: QTable, detections: Any, work: Rounds) -> None:
-    """Write the tables and plots."""
-    from napari_almadet.catalogue.export import replacing
-    from napari_almadet.evaluation.completeness_tables import completeness_table, fidelity_table
-    from napari_almadet.search.reliability import judged
-
-    bins, fidelity = completeness_table(rows), None
-    if detections.negatives is not None:
-        fidelity = fidelity_table(judged(detections.candidates), detections.negatives, work.settings.threshold)
-    for name, table in (("injections", rows), ("completeness", bins), ("fidelity", fidelity)):
-        if table is not None:
-            with replacing(work.out / f"{name}.ecsv") as beside:
-                table.write(beside, format="ascii.ecsv")
-    try:
-        from napari_almadet.evaluation.completeness_plots import save_plots
-    except ModuleNotFoundError as error:
-        messages.print(f"No plots: {error.name} is not installed.")
-    else:
-        save_plots(rows, bins, fidelity, work.out)
-
-
-def conclude(rows: QTable, detections: Any, notes: list[str], out: Path) -> None:
+def conclude(name: str, found: Concluded, out: Path) -> None:
     """Print what was found, in words."""
-    from napari_almadet.evaluation.completeness_tables import in_words
-
-    flagged = int(sum(str(status) == "flagged" for status in rows["status"]))
-    also = f", {flagged} more were flagged" if flagged else ""
-    counts = f"{len(rows)} sources injected, {int(sum(rows['found']))} found{also}."
-    output.print(f"[bold]{escape(detections.cube.name)}[/]: {counts}", highlight=False, soft_wrap=True)
-    for sentence in in_words(rows):
+    counts, *sentences = found.sentences
+    output.print(f"[bold]{escape(name)}[/]: {counts}", highlight=False, soft_wrap=True)
+    for sentence in sentences:
         output.print(escape(sentence), highlight=False, soft_wrap=True)
-    for note in (*notes, *detections.warnings):
+    for note in found.notes:
         output.print(f"Note: {escape(note)}", style="dim", highlight=False, soft_wrap=True)
     output.print(f"Written to {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)

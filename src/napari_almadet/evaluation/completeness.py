@@ -141,7 +141,7 @@ def claim(out: Path, run: dict) -> None:
         try:
             there = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise OtherRun(f"{file} is damaged: choose another folder (--out)") from error
+            raise OtherRun(f"{file} is damaged: choose another folder") from error
         names = {"cube": "cube", "version": "version of almadet", "networks": "network weights"}
         unlike = [names.get(key, key) for key in run if there.get(key) != run[key]]
         for part in ("settings", "options"):
@@ -150,12 +150,11 @@ def claim(out: Path, run: dict) -> None:
                 unlike[unlike.index(part)] = ", ".join(sorted(k for k in new if old.get(k) != new[k]))
         if unlike:
             raise OtherRun(
-                f"{out} contains injections made with another {' and another '.join(unlike)}: "
-                "choose another folder (--out)"
+                f"{out} contains injections made with another {' and another '.join(unlike)}: choose another folder"
             )
         return
     if out.is_dir() and any(path.name != "almadet.log" for path in out.iterdir()):
-        raise OtherRun(f"{out} is not empty and contains no injections: choose another folder (--out)")
+        raise OtherRun(f"{out} is not empty and contains no injections: choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     with replacing(file) as beside:
         beside.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
@@ -232,7 +231,7 @@ def typical_fluxes(ground: Ground, width: float, size: float) -> tuple[float, fl
     one = Injection((nx - 1) / 2, (ny - 1) / 2, float(known[len(known) // 2]), 1.0, width, size)
     snr = snr_of(patch_of(one, cube, ground.room.fwhm, ground.psf), ground.noise)
     if not snr > 0:
-        raise ValueError(f"{cube.name}: its noise cannot be measured; give a range of fluxes (--flux)")
+        raise ValueError(f"{cube.name}: its noise cannot be measured; give a range of fluxes")
     return SNR[0] / snr, SNR[1] / snr
 
 

@@ -42,6 +42,7 @@ from napari_almadet.inspection.reviews import Carried
 from napari_almadet.plugin.background import Failure, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
+from napari_almadet.plugin.injections import InjectionsDialog
 from napari_almadet.plugin.inspector import Inspector
 from napari_almadet.plugin.keeper import Keeper, unsaved_of
 from napari_almadet.plugin.layers import cube_of, make_result_layers, refusal
@@ -119,6 +120,7 @@ class DetectWidget(QWidget):
         self._clock = QTimer(self)
         self._clock.timeout.connect(self._tick)
         self._carried = Carried(0, 0)
+        self.injections: InjectionsDialog | None = None  # once it was asked for
         self._showing = False  # whether a result is being put into the viewer
         self._build()
         layers = napari_viewer.layers
@@ -196,6 +198,7 @@ class DetectWidget(QWidget):
         self.table = CandidateTable(self.session)
         self.files = FileMenu(self.session, self.keeper)
         self.file_button = menu_button("Save, export", "Save and open sessions, export, import", self.files)
+        self.files.injections_action.triggered.connect(self.open_injections)
         self.table.bar.addWidget(self.file_button)
         self.options_button = QPushButton("Settings")
         self.options_button.setToolTip("Show or hide the settings of a detection")
@@ -276,6 +279,13 @@ class DetectWidget(QWidget):
         dock = self.parent()
         if isinstance(dock, QDockWidget):
             dock.setMinimumHeight(0)  # once the dock was given one, as by napari, Qt raises but never lowers it
+
+    def open_injections(self, *_: object) -> None:
+        """Show the window for injections, in which a run may be at work."""
+        if self.injections is None:
+            self.injections = InjectionsDialog(self.session, self.settings, self)
+        self.injections.show()
+        self.injections.raise_()
 
     def open_inspector(self) -> None:
         """Show the inspector below the canvas."""

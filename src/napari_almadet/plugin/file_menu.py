@@ -46,6 +46,11 @@ class FileMenu(QMenu):
         }
         self.figure_action = self.addAction("Figure of this candidate …", self.export_figure)
         self.products = ProductsMenu(self, session, keeper, self._home)
+        self.injections_action = self.addAction("Completeness by injection …")
+        self.injections_action.setToolTip(
+            "How faint a source can be to be detected in this cube, with the settings of the form: synthetic sources\n"
+            "are added to the cube as it is read, and it is searched again"
+        )
         self.import_action = self.addAction("Import candidates …", self.import_candidates)
         self.import_action.setToolTip("From a catalogue with SoFiA-2's column names, or DS9 or CRTF regions")
         self.symbols_action = self.addAction("Catalogue as symbols …", self.show_symbols)
@@ -87,7 +92,7 @@ class FileMenu(QMenu):
             menu.setTitle(f"{title} ({len(chosen())})")
             menu.setEnabled(bool(chosen()))
         self.figure_action.setEnabled(self.session.selected is not None)
-        for action in (self.import_action, self.symbols_action):
+        for action in (self.injections_action, self.import_action, self.symbols_action):
             action.setEnabled(self.session.image is not None)
         self.save_action.setText(
             f"Save session to {self.keeper.folder.name}" if self.keeper.saved else "Save session …"

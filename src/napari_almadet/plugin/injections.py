@@ -1,0 +1,400 @@
+"""Completeness by injection: synthetic sources in the open cube, found again by the settings of the form."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from napari.qt.threading import create_worker
+from qtpy.compat import isalive
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QPixmap
+from qtpy.QtWidgets import (
+    QDialog,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QHeaderView,
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QStyle,
+    QTableWidget,
+    QTableWidgetItem,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_almadet.cube.cube import Cube, CubeError
+from napari_almadet.plugin.background import Failure, cautiously
+from napari_almadet.plugin.box_layer import weak
+from napari_almadet.plugin.layers import cube_of
+from napari_almadet.progress import Progress
+from napari_almadet.settings import Settings
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_almadet.evaluation.completeness import Options
+    from napari_almadet.evaluation.completeness_run import Outcome
+    from napari_almadet.plugin.session import Session
+
+NUMBER = 400  # sources, as the command has it
+SIZES = "0, 1"
+TITLE = "Completeness by injection"
+INTRODUCTION = (
+    "Synthetic sources are added to <b>{name}</b> as it is read (the file is not changed), and it is searched again "
+    "with the settings of the form: {settings}. An interrupted run resumes where it stopped if the same folder is "
+    "chosen."
+)
+# Columns of the table: heading, and its text of a row
+COLUMNS: dict[str, Callable] = {
+    "Width": lambda row: f"{row['width']:.4g}",
+    "Size (beams)": lambda row: f"{row['size']:g}",
+    "Flux": lambda row: f"{row['flux_min'].value:.3g} to {row['flux_max']:.3g}",
+    "S/N": lambda row: f"{row['snr']:.1f}",
+    "Injected": lambda row: f"{row['n']}",
+    "Found": lambda row: f"{row['found']}",
+    "Flagged": lambda row: f"{row['flagged']}",
+    "Completeness": lambda row: _between(row, "completeness"),
+    "Measured / injected flux": lambda row: _between(row, "flux_ratio"),
+}
+TIPS = {
+    "Size (beams)": "Intrinsic FWHM; 0 is a point source",
+    "Found": "Injected sources of which a candidate was kept",
+    "Flagged": "Injected sources of which a candidate was flagged; these do not count as found",
+    "Completeness": "Found over injected, with the 95 % interval (Wilson)",
+    "Measured / injected flux": "Median and 68 % range of those found",
+}
+
+log = logging.getLogger(__name__)
+
+
+def injected(
+    cube: Cube, settings: Settings, options: Options, number: int, out: Path, networks: Callable[[Settings], object]
+) -> Generator[Progress, None, Outcome]:
+    """The run, with all that takes long to load loaded only now."""
+    yield Progress("Loading the networks", 0, 0)
+    from napari_almadet.evaluation.completeness_run import run_steps
+
+    return (yield from run_steps(cube, settings, options, number, out, networks(settings)))
+
+
+class InjectionsDialog(QDialog):
+    """Asks what to inject, runs it in a thread, and shows table and plots.
+
+    ``settings`` gives those of the search; ``run`` is `injected`, or what a test puts in its place.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        settings: Callable[[], Settings],
+        parent: QWidget | None = None,
+        run: Callable = injected,
+    ):
+        super().__init__(parent)
+        self.session, self.settings, self._run = session, settings, run
+        self._worker = None
+        self._cube: Cube | None = None
+        self._first: tuple[float, int] | None = None  # when the first progress in rounds came, and how many there were
+        self.outcome: Outcome | None = None
+        self.setWindowTitle(TITLE)
+        self.setModal(False)
+        self._seed = 0
+        self._build()
+        session.image_changed.connect(weak(self._follow))
+        self._follow()
+
+    def sizeHint(self) -> QSize:
+        """Room for the table, also on a screen of 720 pixels."""
+        return QSize(760, 620)
+
+    def _build(self) -> None:
+        self.introduction = QLabel()
+        self.introduction.setWordWrap(True)
+        self.folder = QLineEdit()
+        self.folder.setPlaceholderText("a new folder, or one to resume")
+        browse = self.folder.addAction(
+            self.style().standardIcon(QStyle.StandardPixmap.SP_DialogOpenButton),
+            QLineEdit.ActionPosition.TrailingPosition,
+        )
+        browse.triggered.connect(self.ask_folder)
+        self.folder.editingFinished.connect(self.take_up)
+        self.number = QSpinBox()
+        self.number.setRange(1, 1_000_000)
+        self.number.setValue(NUMBER)
+        self.number.setToolTip("Sources to inject; start again with a larger number to add more")
+        self.widths = QLineEdit()
+        self.sizes = QLineEdit(SIZES)
+        self.sizes.setToolTip("Intrinsic FWHM of the sources in beams, separated by commas; 0 is a point source")
+        self.flux = QLineEdit()
+        self.flux.setPlaceholderText("S/N of 2 to 20")
+        self.flux.setToolTip("Range of integrated fluxes, LOW..HIGH, drawn uniformly in the logarithm")
+        self.flux_unit, self.width_unit = QLabel(), QLabel()
+        self.start_button = QPushButton("Inject and search")
+        self.start_button.clicked.connect(self.start)
+        self.cancel_button = QPushButton("Cancel")
+        self.cancel_button.setEnabled(False)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.progress = QProgressBar()
+        self.progress.setVisible(False)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        self.status.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.table = QTableWidget(0, len(COLUMNS))
+        self.table.setHorizontalHeaderLabels(list(COLUMNS))
+        for column, name in enumerate(COLUMNS):
+            self.table.horizontalHeaderItem(column).setToolTip(TIPS.get(name, ""))
+        self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
+        self.table.verticalHeader().hide()
+        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(self.table, "Table")
+        self.tabs.setVisible(False)
+
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Folder", self.folder)
+        form.addRow("Sources", _row(self.number, QLabel("Sizes (beams)"), self.sizes))
+        form.addRow("Widths", _row(self.widths, self.width_unit, QLabel("Fluxes"), self.flux, self.flux_unit))
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.introduction)
+        layout.addLayout(form)
+        layout.addLayout(_row(self.start_button, self.cancel_button))
+        layout.addWidget(self.progress)
+        layout.addWidget(self.status)
+        layout.addWidget(self.tabs, 1)
+        layout.addStretch()
+        layout.setStretch(layout.count() - 1, 0)
+
+    # -- what is asked for ------------------------------------------------------------
+
+    def _follow(self, *_: object) -> None:
+        """Say which cube it is about; during a run, it stays that of the run."""
+        if self._worker is not None or not isalive(self):
+            return
+        self._cube, image = None, self.session.image
+        if image is not None:
+            try:
+                self._cube = cube_of(image)
+            except CubeError as error:
+                self.introduction.setText(str(error))
+        if self._cube is not None:
+            self._describe(image)
+        elif image is None:
+            self.introduction.setText("Open a cube first.")
+        self._enable()
+
+    def _describe(self, image: Image) -> None:
+        from napari_almadet.catalogue.detections import channel_width, flux_factor
+        from napari_almadet.inspection.describe import unit_text
+
+        settings = self.settings()
+        words = f"preset {settings.preset}, threshold {settings.threshold:g}"
+        self.introduction.setText(INTRODUCTION.format(name=image.name, settings=words))
+        unit = channel_width(self._cube).unit
+        self.width_unit.setText(unit_text(unit) if str(unit) != "chan" else "channels")
+        self.flux_unit.setText(unit_text(flux_factor(self._cube)[1] * unit))
+        self.widths.setPlaceholderText("3ch, 8ch, 20ch")
+        self.widths.setToolTip(
+            f"FWHM of the lines, separated by commas: in {self.width_unit.text()}, or in channels as 8ch"
+        )
+
+    def ask_folder(self, *_: object) -> None:
+        """Ask for the folder."""
+        name = "injections" if self._cube is None else f"{self._cube.name} injections"
+        start = self.folder.text() or str(self._home() / name)
+        folder, _ = QFileDialog.getSaveFileName(
+            self,
+            "Folder for the injections",
+            start,
+            "Folder (*)",
+            options=QFileDialog.Option.DontConfirmOverwrite,  # a name that need not exist: the folder is made
+        )
+        if folder:
+            self.folder.setText(folder)
+            self.take_up()
+
+    def _home(self) -> Path:
+        path = None if self._cube is None else self._cube.path
+        return Path.home() if path is None else path.resolve().parent
+
+    def take_up(self) -> None:
+        """Where the folder holds a run, put its options into the form."""
+        from napari_almadet.evaluation.completeness import ABOUT
+
+        file = Path(self.folder.text().strip()) / ABOUT
+        if not self.folder.text().strip() or not file.is_file():
+            return
+        try:
+            options = json.loads(file.read_text(encoding="utf-8"))["options"]
+            widths = ", ".join(f"{float(w):.12g}ch" for w in options["widths"])
+            sizes = ", ".join(f"{float(s):.12g}" for s in options["sizes"])
+            seed = int(options["seed"])
+            flux = "" if options["flux"] is None else "..".join(f"{float(f):.12g}" for f in options["flux"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.info("%s cannot be read: %s", file, error)  # the run itself says so
+            return
+        self._seed = seed
+        self.widths.setText(widths)
+        self.sizes.setText(sizes)
+        self.flux.setText(flux)
+        self.status.setText("This folder holds a run: its widths, sizes and fluxes are taken from there.")
+
+    def options(self) -> Options:
+        """What the form asks for.
+
+        Raises
+        ------
+        ValueError
+            If it makes no sense for the cube; the message is one for the user.
+        """
+        from napari_almadet.evaluation.completeness_run import flux_range, numbers, options_for
+
+        sizes = numbers(self.sizes.text(), "Sizes")
+        flux, widths = self.flux.text().strip(), self.widths.text().strip()
+        bounds = flux_range(flux, "Fluxes") if flux else None
+        return options_for(self._cube, widths or None, sizes, bounds, self._seed, "Widths")
+
+    # -- the run ----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Run in a thread of its own."""
+        self._follow()
+        try:
+            if not self.folder.text().strip():
+                raise ValueError("Choose a folder for the results.")
+            options, out = self.options(), Path(self.folder.text().strip()).expanduser()
+        except ValueError as error:
+            self.status.setText(str(error))
+            return
+        work = self._run, self._cube, self.settings(), options, self.number.value(), out, self.session.networks
+        self._worker = create_worker(cautiously, *work, _start_thread=False)
+        self._worker.yielded.connect(self._progressed)
+        self._worker.returned.connect(self._returned)
+        self._worker.finished.connect(self._finished)
+        self.destroyed.connect(self._worker.quit)
+        self._first = None
+        self.progress.setRange(0, 0)
+        self.status.setText("Starting …")
+        self._enable()
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Ask the run to stop; it does so at its next step, and keeps the rounds that are done."""
+        if self._worker is not None:
+            self._worker.quit()
+            self.cancel_button.setEnabled(False)
+            self.status.setText("Stopping after the current step …")
+
+    def reject(self) -> None:
+        """Close the window; a run goes on, and is there when it is opened again."""
+        self.hide()
+
+    def _progressed(self, progress: Progress) -> None:
+        if self._worker is None or self._worker.abort_requested:
+            return
+        self.progress.setRange(0, progress.total)
+        self.progress.setValue(progress.done)
+        self.status.setText(f"{progress.stage}{self._left(progress)}")
+
+    def _left(self, progress: Progress) -> str:
+        """How long the rounds will still take, from those that were searched; empty until one was."""
+        if not progress.stage.startswith("Round "):
+            return ""
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = now, progress.done
+        since, before = self._first
+        if progress.done == before:
+            return ""
+        seconds = (now - since) / (progress.done - before) * (progress.total - progress.done)
+        return f"; about {seconds / 60:.0f} min left" if seconds > 90 else f"; about {seconds:.0f} s left"
+
+    def _returned(self, outcome: Outcome | Failure) -> None:
+        if not isalive(self):
+            return
+        if isinstance(outcome, Failure):
+            self.status.setText(f"Failed: {outcome.error}")
+            log.error("injections failed", exc_info=outcome.error)
+        else:
+            self._show(outcome)
+
+    def _finished(self) -> None:
+        if self._worker.abort_requested:
+            self.status.setText("Cancelled. Finished rounds are kept: start again with this folder to resume.")
+        self._worker = None
+        self._follow()
+
+    def _enable(self) -> None:
+        running = self._worker is not None
+        for field in (self.folder, self.number, self.widths, self.sizes, self.flux):
+            field.setEnabled(not running)
+        self.start_button.setEnabled(not running and self._cube is not None)
+        self.cancel_button.setEnabled(running)
+        self.progress.setVisible(running)
+
+    # -- what came of it --------------------------------------------------------------
+
+    def _show(self, outcome: Outcome) -> None:
+        """The outcome in sentences, as a table, and as plots."""
+        self.outcome = outcome
+        self.status.setText("\n".join([*outcome.sentences, *outcome.notes, f"Written to {self.folder.text()}."]))
+        self.table.setRowCount(len(outcome.bins))
+        for number, row in enumerate(outcome.bins):
+            for column, text in enumerate(COLUMNS.values()):
+                item = QTableWidgetItem(text(row))
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                self.table.setItem(number, column, item)
+        while self.tabs.count() > 1:
+            self.tabs.widget(1).deleteLater()
+            self.tabs.removeTab(1)
+        for path in outcome.plots:
+            self.tabs.addTab(Picture(path), path.stem.replace("-", " ").capitalize())
+        self.tabs.setVisible(True)
+
+
+class Picture(QLabel):
+    """A picture from a file, as large as there is room for."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.picture = QPixmap(str(path))
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
+        self.setMinimumSize(200, 150)
+
+    def resizeEvent(self, event) -> None:
+        """Fill the room."""
+        super().resizeEvent(event)
+        ratio = self.devicePixelRatioF()
+        room = QSize(round(self.width() * ratio), round(self.height() * ratio))
+        scaled = self.picture.scaled(
+            room, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+        )
+        scaled.setDevicePixelRatio(ratio)
+        self.setPixmap(scaled)
+
+
+def _row(*widgets: QWidget) -> QHBoxLayout:
+    """Widgets beside each other; what can grow shares the room."""
+    layout = QHBoxLayout()
+    for widget in widgets:
+        layout.addWidget(widget, 0 if isinstance(widget, QLabel) else 1)
+    return layout
+
+
+def _between(row, name: str) -> str:
+    """A value with its interval; a dash where there is none."""
+    middle, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return f"{middle:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(middle) else "–"
