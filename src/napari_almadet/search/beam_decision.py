@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.gaussian_fit import beam_matrix, sky_matrix
-from napari_almadet.search.clean import Evened
+from napari_almadet.search.clean import NoiseCorrected
 from napari_almadet.search.components import (
     LEAST_SNR,
     SCALES,
@@ -162,7 +162,7 @@ def decide(
     beam: float,
     header_beam: np.ndarray,
     snr: torch.Tensor | None = None,
-    evened: Evened | None = None,
+    corrected: NoiseCorrected | None = None,
 ) -> BeamDecision:
     """Whether a cube shows its dirty beam.
 
@@ -175,17 +175,17 @@ def decide(
     header_beam
         The header's beam: covariance along x and y in its pixels², (2, 2).
     snr
-        From :func:`~napari_almadet.search.components.peak_snr`, where it is known already.
-    evened
-        Of these units, for what is computed of it to be used again.
+        From :func:`~napari_almadet.search.components.peak_snr`.  Default: it is computed here.
+    corrected
+        From the same cube.  Default: it is made here.
     """
     snr = peak_snr(units) if snr is None else snr
     highest = float(snr.max())
     values: dict[str, Any] = {"snr": round(highest, 1)}
     if highest < LEAST_SNR:
         return nothing_bright(highest)
-    evened = evened or Evened(units, beam)
-    units, natural = evened.units, evened.noise[0]
+    corrected = corrected or NoiseCorrected(units, beam)
+    units, natural = corrected.units, corrected.noise[0]
     values["filled"] = round(highest_median(units), 2)
     psf, ratio = nearest_lobe(natural, header_beam)
     values["lobe"] = [round(float(r), 3) for r in ratio]

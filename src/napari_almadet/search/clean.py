@@ -45,8 +45,8 @@ CYCLES = 12
 CONTAMINATION = 0.01
 
 
-class Evened:
-    """A cube without its noise map's own errors, and what its noise says of the dirty beam: each computed once.
+class NoiseCorrected:
+    """A cube corrected for errors of its noise map, and the dirty beam estimated from its noise; each computed once.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Evened:
 
     @cached_property
     def units(self) -> NoiseUnits:
-        """The cube times this."""
+        """The cube times :attr:`error`."""
         return replace(self.given, cube=self.given.cube * self.error)
 
     @cached_property
@@ -82,7 +82,7 @@ def without_sidelobes(
     header_beam: np.ndarray | None = None,
     snr: torch.Tensor | None = None,
     k: int | float = 1,
-    evened: Evened | None = None,
+    corrected: NoiseCorrected | None = None,
 ) -> tuple[NoiseUnits, Sidelobes | None]:
     """Subtract the sidelobes of bright sources from a cube.
 
@@ -96,22 +96,22 @@ def without_sidelobes(
     beam
         FWHM in pixels.
     psf
-        The dirty beam where it is known, as :func:`resampled_psf` gives it; else it is estimated from the cube.
+        The dirty beam, as :func:`resampled_psf` returns it.  Default: it is estimated from the cube.
     header_beam
-        What bright sources are restored with: covariance along x and y in pixels², (2, 2); default: a round beam.
+        Covariance along x and y, in pixels², of the beam that restores bright sources, (2, 2).  Default: a round one.
     snr
-        From :func:`~napari_almadet.search.components.peak_snr`, where it is known already.
+        From :func:`~napari_almadet.search.components.peak_snr`.  Default: it is computed here.
     k
         How many pixels of the file were averaged on a side.
-    evened
-        Of these units, where that is known already.
+    corrected
+        From the same cube.  Default: it is made here.
 
     Returns
     -------
     NoiseUnits
         The same cube with every bright source as the clean beam would show it.
     Sidelobes or None
-        What was subtracted; None if nothing is bright, or taking it off made the image worse.
+        What was subtracted; None if nothing is bright, or if the subtraction made the image worse.
     """
     import torch
 
@@ -119,11 +119,11 @@ def without_sidelobes(
     brightest = float(snr.max())
     if brightest < LEAST_SNR:
         return units, None
-    evened = evened or Evened(units, beam)
-    given, error, units = units, evened.error, evened.units
+    corrected = corrected or NoiseCorrected(units, beam)
+    given, error, units = units, corrected.error, corrected.units
     estimated = psf is None
     if psf is None:
-        psf = psf_of(units, snr, beam, k, noise=evened.noise)
+        psf = psf_of(units, snr, beam, k, noise=corrected.noise)
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return given, None

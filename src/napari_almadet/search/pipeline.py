@@ -33,7 +33,7 @@ from napari_almadet.search.beam_decision import (
     nothing_bright,
     settled,
 )
-from napari_almadet.search.clean import Evened, without_sidelobes
+from napari_almadet.search.clean import NoiseCorrected, without_sidelobes
 from napari_almadet.search.components import peak_snr
 from napari_almadet.search.decisions import classify, drop_sidelobes_across_windows, flag_companions
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
@@ -63,7 +63,10 @@ if TYPE_CHECKING:
 
     from napari_almadet.cube.cube import Cube
     from napari_almadet.measure.noise import Noise
+    from napari_almadet.search.components import Sidelobes
     from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.search.noise_units import NoiseUnits
+    from napari_almadet.search.raw_detection import Features
     from napari_almadet.settings import Settings
 
 
@@ -341,27 +344,14 @@ def search_window(
 
     from napari_almadet.networks.source_finder import from_all_sides
 
-    nothing = np.zeros((2, *window.shape), np.float32)
     n_channels = len(planes)
     try:
         known = None if profile is None else torch.from_numpy(profile).to(networks.device)
         raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam, known)
     except ValueError:  # no data here
-        return nothing, [], None
-    seen = None if psf is None else resampled_psf(psf, window.k, window.shape, networks.device)
-    upright = replace(raw, cube=-raw.cube) if negated else raw
-    snr, evened = None, Evened(upright, beam)
-    if decision is None and header_beam is not None:
-        snr = peak_snr(upright)
-        decision = decide(upright, beam, header_beam, snr, evened)
+        return np.zeros((2, *window.shape), np.float32), [], None
+    units, sidelobes, decision = subtract_sidelobes(raw, window, beam, psf, negated, decision, header_beam)
     dirty = decision is None or decision.dirty
-    units, sidelobes = upright, None
-    if dirty:
-        units, sidelobes = without_sidelobes(upright, beam, seen, header_beam, snr, window.k, evened)
-    del evened  # a copy of the cube
-    if negated:
-        units = replace(units, cube=-units.cube)
-        sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)
         answer = from_all_sides(networks.source_finder, images[None])[0]
@@ -373,25 +363,64 @@ def search_window(
     features = measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet), beam)
     channels = units.channels.cpu().numpy()
     if sidelobes is not None:
-        in_unit = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
-        in_unit[:, channels] = (sidelobes.spectra * units.rms).cpu().numpy()
-        window = replace(
-            window, sidelobes=sidelobes.images.cpu().numpy(), spectra=in_unit, rms_map=units.rms_map.cpu().numpy()
-        )
+        window = with_sidelobes(window, sidelobes, units, n_channels)
     detections = []
     for row, spectrum, measured in zip(rows, own, features, strict=True):
-        chance = float(1 / (1 + np.exp(-row[0])))
         whole = np.zeros(n_channels, np.float32)
         whole[channels] = spectrum
-        y, x = (float((row[i] + o + 0.5) * window.k - 0.5) for i, o in ((1, window.y), (2, window.x)))
-        candidate = Candidate(0, Box(0, 0, 0, 0), chance)
-        candidate.decide("found", snr_stacked=measured.snr_stacked, snr_line=measured.snr_own_line, score=chance)
-        detections.append(RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, whole, measured, window))
+        detections.append(raw_detection(row, whole, measured, window))
     detections = merge_extended(detections, looked_at, window, n_channels)
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
     noise = NoiseSummary(correlation, dips, len(channels), decision)
     probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()
     return np.stack([probability, looked_at.strength]), detections, noise
+
+
+def subtract_sidelobes(
+    raw: NoiseUnits,
+    window: Window,
+    beam: float,
+    psf: np.ndarray | None,
+    negated: bool,
+    decision: BeamDecision | None,
+    header_beam: np.ndarray | None,
+) -> tuple[NoiseUnits, Sidelobes | None, BeamDecision | None]:
+    """The window in noise units without the sidelobes of its bright sources, if the cube is dirty.
+
+    Parameters as for :func:`search_window`.  Also returns what was subtracted, and the decision on the dirty beam.
+    """
+    upright = replace(raw, cube=-raw.cube) if negated else raw
+    corrected = NoiseCorrected(upright, beam)
+    snr = None
+    if decision is None and header_beam is not None:
+        snr = peak_snr(upright)
+        decision = decide(upright, beam, header_beam, snr, corrected)
+    if decision is not None and not decision.dirty:
+        return raw, None, decision
+    known = None if psf is None else resampled_psf(psf, window.k, window.shape, raw.cube.device)
+    units, sidelobes = without_sidelobes(upright, beam, known, header_beam, snr, window.k, corrected)
+    if negated:
+        units = replace(units, cube=-units.cube)
+        sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
+    return units, sidelobes, decision
+
+
+def with_sidelobes(window: Window, sidelobes: Sidelobes, units: NoiseUnits, n_channels: int) -> Window:
+    """The window with the sidelobes that were subtracted, in the unit of the cube: later steps subtract them again."""
+    spectra = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
+    spectra[:, units.channels.cpu().numpy()] = (sidelobes.spectra * units.rms).cpu().numpy()
+    return replace(
+        window, sidelobes=sidelobes.images.cpu().numpy(), spectra=spectra, rms_map=units.rms_map.cpu().numpy()
+    )
+
+
+def raw_detection(row: np.ndarray, spectrum: np.ndarray, features: Features, window: Window) -> RawDetection:
+    """A row of :func:`~napari_almadet.search.features.centres` as a raw detection, in pixels of the cube."""
+    score = float(1 / (1 + np.exp(-row[0])))
+    y, x = (float((row[i] + start + 0.5) * window.k - 0.5) for i, start in ((1, window.y), (2, window.x)))
+    candidate = Candidate(0, Box(0, 0, 0, 0), score)
+    candidate.decide("found", snr_stacked=features.snr_stacked, snr_line=features.snr_own_line, score=score)
+    return RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, spectrum, features, window)
 
 
 def source_spectral_focusing(
