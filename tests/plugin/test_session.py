@@ -11,7 +11,7 @@ import pytest
 from made_by_hand import Listener, make_detections, stand_in_networks
 from matplotlib import colormaps
 from napari.components import ViewerModel
-from napari.layers import Image, Shapes, Vectors
+from napari.layers import Image, Labels, Shapes, Vectors
 from napari.utils._proxies import PublicOnlyProxy
 from napari.utils.colormaps.standardize_color import transform_color
 
@@ -285,6 +285,21 @@ def test_click_on_a_box_selects_and_a_drag_does_not(session, MouseEvent, drag, e
     event.type = "mouse_release"
     next(steps, None)
     assert session.selected.id == expected
+
+
+def test_the_boxes_come_first_and_lie_on_top_in_the_end(viewer, cube_image, cube, session, detections):
+    again = make_detections(cube)
+    made = layers.make_result_layers(again, cube_image)
+    order = []
+    viewer.layers.events.inserted.connect(lambda event: order.append(event.value))
+    for _ in session._presenting_steps(cube_image, again, made):
+        if session.detections is again and len(order) == 1:  # those of the earlier detection are still there
+            assert session.boxes.layer is made[-1] and session.selected in (None, again.candidates[0])
+    assert order[0] is made[-1] and isinstance(made[-1], Shapes) and len(order) == len(made)
+    there = [layer for layer in viewer.layers if layer.metadata.get("detections")]
+    assert there == made and viewer.layers.selection.active == made[-1]
+    assert session.masks.layer == next((layer for layer in made if isinstance(layer, Labels)), None)
+    assert session.selected is again.candidates[0]
 
 
 def test_result_layers_are_replaced_and_the_users_are_not(session, viewer, cube_image, cube):

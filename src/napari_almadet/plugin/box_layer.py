@@ -460,7 +460,9 @@ class BoxLayer:
         """Give the boxes, whose candidates have these numbers, the features of those; blank until they are measured."""
         features = self.owner.features
         known = np.where(np.isin(numbers, features["id"]), numbers, layers.UNKNOWN)
-        self.layer.features = layers.rows_of(features, known).assign(id=numbers)
+        rows = layers.rows_of(features, known).assign(id=numbers)
+        if not rows.equals(self.layer.features):  # napari takes longer to be told them than pandas to compare them
+            self.layer.features = rows
 
 
 def weak(method: Callable) -> Callable:

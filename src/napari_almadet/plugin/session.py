@@ -313,27 +313,46 @@ class Session:
         earlier = self._results(detections.cube) + (self._results(before) if before is not detections.cube else [])
         # a session that was saved is what it is; only what was just found takes over what was said
         kept = self._hand_over(earlier, detections, carry=made[0].metadata.get("journal") is None)
-        for layer in earlier:
+        boxes = next(layer for layer in made if isinstance(layer, Shapes))
+        first = [layer for layer in earlier if isinstance(layer, Shapes) or image != self.image]
+        yield from self._remove(first)
+        self._insert(boxes, len(self.viewer.layers))  # before all else: the user waits for them
+        yield
+        if image == self.image:
+            self._adopt(None if kept else boxes.features.copy(), detections)
+        elif image in self.viewer.layers:
+            self.inspect(image)
+        yield
+        if self.candidates and self.selected is None:
+            self.select(self.candidates[0])
+            yield
+        yield from self._remove([layer for layer in earlier if layer not in first])
+        for layer in made:
+            if layer is not boxes:
+                at = self.viewer.layers.index(boxes) if boxes in self.viewer.layers else len(self.viewer.layers)
+                self._insert(layer, at)
+                if isinstance(layer, Labels) and self.detections is detections:
+                    self.masks.adopt(layer)
+                yield
+
+    def _remove(self, layers_there: Sequence[Layer]) -> Iterator[None]:
+        """Remove layers, one a step."""
+        for layer in layers_there:
             if layer in self.viewer.layers:  # the user may have been quicker
                 with unobtrusive:
                     self.viewer.layers.remove(layer)
             yield
-        for layer in made:
-            self._presenting = True
-            try:
-                self.viewer.add_layer(layer)
-            finally:
-                self._presenting = False
-            yield
-        if image == self.image:
-            boxes = next(layer for layer in made if isinstance(layer, Shapes))
-            self._adopt(None if kept else boxes.features.copy())
-        elif image in self.viewer.layers:
-            self.inspect(image)
-        yield
-        if self.candidates:
-            self.select(self.candidates[0])
-            yield
+
+    def _insert(self, layer: Layer, at: int) -> None:
+        """Put a layer of a result among the others; of those, the boxes are the active one."""
+        active = self.viewer.layers.selection.active
+        self._presenting = True
+        try:
+            self.viewer.layers.insert(at, layer)
+        finally:
+            self._presenting = False
+        if not isinstance(layer, Shapes):
+            self.viewer.layers.selection.active = active
 
     def _hand_over(self, earlier: Sequence[Layer], detections: Detections, carry: bool) -> Carried | None:
         """Remember an earlier detection that is replaced, and ``carry`` the user's reviews over.
@@ -390,15 +409,17 @@ class Session:
         carried = [(layer, layer.metadata.get("detections")) for layer in self.viewer.layers]
         return [layer for layer, found in carried if isinstance(found, Detections) and found.cube is cube]
 
-    def _adopt(self, rows: pd.DataFrame | None = None) -> None:
-        """Use the detections carried by the result layers of the current cube; ``rows`` are their features.
+    def _adopt(self, rows: pd.DataFrame | None = None, detections: Detections | None = None) -> None:
+        """Use the detections carried by the result layers of the current cube.
 
-        If known.
+        ``rows`` are their features, if known; ``detections`` say which, where layers of earlier ones are still there.
         """
         self.boxes.adopt(None)
         self.masks.adopt(None)
         cube = self.image.metadata.get("cube") if self.image is not None else None
         results = self._results(cube) if cube is not None else []
+        if detections is not None:
+            results = [layer for layer in results if layer.metadata["detections"] is detections]
         self.detections = results[0].metadata["detections"] if results else None
         self.journal = results[0].metadata.get("journal") if results else None
         self.features = None
