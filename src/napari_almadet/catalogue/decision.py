@@ -71,6 +71,8 @@ SENTENCES = {
     "part_of": "dropped: part of candidate {id}, whose mask contains it",
     "one_object": "one object with candidate {id}: both lie in one mask, and separate sources do not explain "
     "the emission",
+    "piece_of": "dropped: a piece of candidate {id}: its line is seen all the way between them",
+    "joined_with": "one object with candidate {id}: its line is seen all the way between them",
     "only_others": "dropped: all of its peaks belong to other candidates",
     # the two S/N ratios of the paper
     "seen": "kept: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the "

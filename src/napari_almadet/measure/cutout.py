@@ -45,7 +45,8 @@ class Seed:
 
     ``sigma_y`` and ``sigma_x`` are the detected extent, including the beam; ``lines`` are (centre, FWHM) of its lines,
     starting with the one to be measured; ``channels`` is the half-open range of that line.  ``compact`` is False for a
-    patch of extended emission.  ``matrix`` is the shape, (2, 2) in pixels², if it has been measured.
+    patch of extended emission.  ``matrix`` is the shape, (2, 2) in pixels², if it has been measured.  A ``piece`` is a
+    part of the detection that is measured, whatever lies between.
     """
 
     x: float
@@ -56,6 +57,7 @@ class Seed:
     channels: tuple[int, int]
     compact: bool = True
     matrix: np.ndarray | None = None
+    piece: bool = False
 
     @property
     def half(self) -> float:
@@ -229,7 +231,7 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
         labels = split_by_watershed(seen, threshold, voxels)
         merged: tuple[int, ...] = ()
         if merge and labels[voxels[me]]:
-            labels, merged = joined(labels, seen, voxels, me)
+            labels, merged = joined(labels, seen, voxels, me, [s.piece for s in seeds])
         own = labels == me + 1 if labels[voxels[me]] == me + 1 else np.zeros(labels.shape, bool)
         emission = seen.highest > threshold
         near = dilated(emission, 1, 2)
@@ -250,18 +252,21 @@ def unmasked(cutout: Cutout, seed: Seed) -> Separated:
 
 
 def joined(
-    labels: np.ndarray, seen: Contrast, voxels: Sequence[tuple[int, int, int]], me: int
+    labels: np.ndarray, seen: Contrast, voxels: Sequence[tuple[int, int, int]], me: int, pieces: Sequence[bool] = ()
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     """Labels in which all emission connected to detection ``me`` has its number, and which detections were merged.
 
     Two detections are connected if there is a path between them, in pixels and channels, along which the emission does
     not fall to :data:`SADDLE` of the fainter one, or by :data:`DIP` sigma.  Touching galaxies are separated by a deeper
-    saddle.  Undetected parts of the same emission are included.
+    saddle.  Undetected parts of the same emission are included, and those that are known to be ``pieces``.
     """
     values = np.where(labels > 0, seen.reference, -np.inf)
     merged = []
     for i, voxel in enumerate(voxels):
         if i == me or not labels[voxel]:
+            continue
+        if pieces and pieces[i]:
+            merged.append(i)
             continue
         fainter = min(float(values[voxel]), float(values[voxels[me]]))
         level = min(SADDLE * fainter, fainter - DIP) if fainter > 0 else -np.inf

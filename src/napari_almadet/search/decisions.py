@@ -22,6 +22,7 @@ from napari_almadet.search.extent import EXTENDED
 from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, encode, encode_extents
 from napari_almadet.search.line_maps import WIDEST
 from napari_almadet.search.merge import Part
+from napari_almadet.search.pieces import join_pieces
 from napari_almadet.search.positions import cutout_of, expected_spectrum
 from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.thresholds import THRESHOLDS
@@ -73,6 +74,7 @@ def classify(
         if settings.require_line and candidate.status is not Status.DROPPED and not candidate.peaks:
             candidate.decide("no_line_required", Status.DROPPED)
     keep_small_patches(detections, of_extent, settings)
+    join_pieces(detections)
     yield Progress("Classifying candidates", 1, 1)
 
 

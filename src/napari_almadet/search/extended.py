@@ -28,6 +28,7 @@ from napari_almadet.search.extent import (
 )
 from napari_almadet.search.features import LINE_SNR
 from napari_almadet.search.noise_units import differences
+from napari_almadet.search.pieces import pieces
 from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.windows import Window
 
@@ -38,6 +39,9 @@ JUMP = 1.0  # line widths: within one galaxy the velocity changes by less from o
 SURE = 0.5  # detection score above which Source Finder is certain; derived: more likely a source than not
 OUTSTANDING = 0.6  # of the peak of a patch: if parts as bright as this are not detected with certainty, it is extended
 OVERSHADOWED = 0.05  # of the brightest source: fainter patches may be overlapping sidelobes
+RESOLVED = (
+    1.6  # beams, FWHM from which a source is not a blend of two within a beam; derived: two a beam apart have 1.4
+)
 PLACE_ERRORS = 1.7  # times width / SNR: two lines of one source are further apart in one of fifty cases
 
 
@@ -51,15 +55,19 @@ def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n
 
     The detections of a patch know its :class:`~napari_almadet.search.raw_detection.Extent`; those of a smaller one
     too, if Source Finder is sure of none of them and nothing far brighter is near.  A patch whose lines jump is
-    :func:`separated_by_lines` first.
+    :func:`separated_by_lines` first.  Patches that are :func:`~napari_almadet.search.pieces.pieces` of one object have
+    its number.
     """
     strength, beam = seen.strength, seen.beam
     least = EXTENDED * BEAM_AREA * beam**2
     found = [(patch, bool(patch.sum() >= least)) for patch, _ in patches(strength, beam, SMALLEST)]
     found = [
-        (part, large) for patch, large in found for part in (separated_by_lines(patch, seen) if large else [patch])
+        (number, part, large)
+        for number, (patch, large) in enumerate(found)
+        for part in (separated_by_lines(patch, seen) if large else [patch])
     ]
-    for patch, large in found:
+    judged: list[tuple[int, np.ndarray, list[RawDetection]]] = []
+    for number, patch, large in found:
         peak = brightest_place(patch, strength)
         members = [detection for detection in detections if in_patch(detection, patch, window)]
         if not members or (crowd(members, strength[peak]) if large else any(sure(detection) for detection in members)):
@@ -70,12 +78,19 @@ def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n
         extent = measure_extent(patch, members, seen)
         for detection in members:
             detection.extent = extent
-        if not large or reaches_out(patch, window) or outshone:
+        if reaches_out(patch, window) or outshone:
             continue
-        one = as_one(members, patch, strength[peak], window, beam, strength)
-        total = spectrum_over(patch, seen)
-        one.spectrum = in_own_noise(total, seen.units.channels.cpu().numpy(), n_channels)
-        detections = [f for f in detections if not any(f is member for member in members)] + [one]
+        if large:
+            one = as_one(members, patch, strength[peak], window, beam, strength)
+            total = spectrum_over(patch, seen)
+            one.spectrum = in_own_noise(total, seen.units.channels.cpu().numpy(), n_channels)
+            detections = [f for f in detections if not any(f is member for member in members)] + [one]
+            members = [one]
+        judged.append((number, patch, members))
+    objects = pieces([patch for _, patch, _ in judged], [number for number, _, _ in judged], seen)
+    for (_, _, members), number in zip(judged, objects, strict=True):
+        for detection in members:
+            detection.piece_of = number + 1 if objects.count(number) > 1 else 0
     return detections
 
 
@@ -241,7 +256,7 @@ def as_one(
     ends = ((window.y, y0), (window.y, y1), (window.x, x0), (window.x, x1))
     centre = ndimage.center_of_mass(np.where(patch, strength, 0))
     beams = patch.sum() / (BEAM_AREA * beam**2)
-    candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, status=Status.FLAGGED, blended=len(members) > 1)
+    candidate = Candidate(0, Box(0, 0, 0, 0), best.candidate.prob, status=Status.FLAGGED)
     candidate.decide("found_extended", beams=float(beams), snr=float(brightest), places=len(members))
     y, x = (float((c + o + 0.5) * k - 0.5) for c, o in zip(centre, (window.y, window.x), strict=True))
     sigma_y, sigma_x = (float((b - a) * k / (2 * np.sqrt(-2 * np.log(BOX_LEVEL)))) for a, b in ((y0, y1), (x0, x1)))
@@ -279,7 +294,7 @@ def part_by_lines(detection: RawDetection, detections: list[RawDetection], cutou
         The other source; the detection keeps the remaining lines, and moves to the position of its first line.
     """
     candidate = detection.candidate
-    if len(candidate.peaks) < 2 or detection.box:
+    if len(candidate.peaks) < 2 or detection.box or resolved(detection):
         return None
     planes, n_channels = cutout.planes, len(cutout.planes)
     lines, rms = without_continuum(planes, candidate.peaks), voxel_noise(planes, candidate.peaks)
@@ -314,6 +329,12 @@ def part_by_lines(detection: RawDetection, detections: list[RawDetection], cutou
         detection.y, detection.x = place
         return replace(detection, candidate=other, y=own[0], x=own[1])
     return None
+
+
+def resolved(detection: RawDetection) -> bool:
+    """Whether a detection is so large that its own lines may come from different places in it."""
+    width = gaussian_sigma_to_fwhm * np.sqrt(detection.sigma_y * detection.sigma_x)
+    return bool(width > RESOLVED * detection.beam)
 
 
 def has_line_near(other: RawDetection, peak: EmissionPeak, detection: RawDetection, distance: float) -> bool:

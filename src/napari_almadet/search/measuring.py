@@ -62,12 +62,15 @@ def measure_detections(
             continue  # too large for the memory
         thorough = not brief and detection.candidate.status is not Status.DROPPED
         kept = [f for f in detections if f is detection or f.candidate.status is not Status.DROPPED]
+        kept += pieces_of(detection, detections)
         made, near, boxed = measured(cube, detection, kept, noise, settings, thorough, shapes)
         if thorough and made.method == "mask":
-            absorb(detection, [near[i] for i in made.parts.merged])
+            absorb(detection, [near[i] for i in made.parts.merged if not is_piece(near[i], detection)])
             candidate = detection.candidate
             candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
         drop_negative(detection.candidate, boxed)
+    if not brief:
+        mark_blends(order)
 
 
 def measured(
@@ -85,12 +88,14 @@ def measured(
     ``shapes``, so that its neighbours can be separated from it.
     """
     beam = detection.beam
-    half = int(np.ceil(max(seed_of(detection).half + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
-    merge = False
+    half = int(np.ceil(max(reach_of(detection, kept) + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
+    merge, blended = False, detection.candidate.blended
     for _ in range(2 * ROUNDS):
+        detection.candidate.blended = blended  # not by what turns out to be a part of it
         cutout = region(cube, detection, noise, half, beam)
         near = [f for f in kept if f is detection or inside(f, cutout)]
         seeds = [seed_of(f) if f is detection else as_measured(seed_of(f), shapes.get(id(f))) for f in near]
+        seeds = [replace(seed, piece=is_piece(f, detection)) for seed, f in zip(seeds, near, strict=True)]
         me = next(i for i, f in enumerate(near) if f is detection)
         made = measure_candidate(detection.candidate, cube, cutout, seeds, me, beam, merge, thorough)
         larger = int(np.ceil(WIDER * half))
@@ -110,6 +115,43 @@ def measured(
         (y0, x0), shape = cutout.origin, made.shape
         shapes[id(detection)] = Shape(shape.x + x0, shape.y + y0, shape.matrix)
     return made, near, boxed_flux(detection.candidate, cutout, made)
+
+
+def mark_blends(detections: Sequence[RawDetection]) -> None:
+    """Mark extended objects as blended in whose mask another source lies."""
+    kept = [f.candidate for f in detections if f.candidate.status is not Status.DROPPED]
+    for detection in detections:
+        candidate = detection.candidate
+        if candidate.mask is not None and detection.box is not None and candidate.status is not Status.DROPPED:
+            candidate.blended |= any(lies_in(other, candidate) for other in kept if other is not candidate)
+
+
+def lies_in(other: Candidate, candidate: Candidate) -> bool:
+    """Whether the position of a candidate is in the mask of another one."""
+    assert candidate.mask is not None
+    pixels, (_, y0, x0) = candidate.mask.footprint, candidate.mask.origin
+    if not np.isfinite([other.y, other.x]).all():
+        return False
+    y, x = round(other.y) - y0, round(other.x) - x0
+    return bool(0 <= y < pixels.shape[0] and 0 <= x < pixels.shape[1] and pixels[y, x])
+
+
+def is_piece(part: RawDetection, detection: RawDetection) -> bool:
+    """Whether a detection is one of the pieces of which the search made another one."""
+    return bool(part.piece_of) and part.candidate.parent == detection.candidate.id
+
+
+def pieces_of(detection: RawDetection, detections: Sequence[RawDetection]) -> list[RawDetection]:
+    """The pieces of a detection, which are dropped: its mask includes theirs."""
+    return [f for f in detections if f is not detection and is_piece(f, detection)]
+
+
+def reach_of(detection: RawDetection, kept: Sequence[RawDetection]) -> float:
+    """Half the side of a square about a detection that holds it and its pieces, in pixels."""
+    ends = [
+        max(abs(f.y - detection.y), abs(f.x - detection.x)) + seed_of(f).half for f in kept if is_piece(f, detection)
+    ]
+    return max([seed_of(detection).half, *ends])
 
 
 def place_by_line_and_continuum(detection: RawDetection, made: Measured) -> None:

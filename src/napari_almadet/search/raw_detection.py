@@ -209,6 +209,7 @@ class RawDetection:
     window: Window
     box: Box | None = None  # only for extended emission; the box of others follows from their Gaussian
     extent: Extent | None = None  # of the patch of extended emission that it is, or lies in
+    piece_of: int = 0  # number of the object in its window of which several patches are pieces; 0: none
     judge_logit: float = 0.0  # of Judge, in a field as large as its window
 
     @property

@@ -154,11 +154,11 @@ def loud_edge(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrume
 
 
 ARTEFACTS: dict[Artefact, float] = {
-    stripes: 0.24,
+    stripes: 0.18,
     residues: 0.2,
-    wrong_sidelobes: 0.2,
+    wrong_sidelobes: 0.28,
     bowls: 0.1,
-    patchy: 0.16,
+    patchy: 0.14,
     loud_channels: 0.05,
     loud_edge: 0.05,
 }

@@ -33,8 +33,10 @@ from napari_almadet.training.fields import FIELDS, SIDE, Mix, SimulatedField, in
 from napari_almadet.training.resolved import Ranges
 
 # What the fields hold
-SKIES = {"galaxies": 0.38, "clouds": 0.34, "absorption": 0.04, "continuum": 0.12, "sources": 0.12}
-RANGES = Ranges((2.0, 18.0), (2.0, 14.0), (6.0, 200.0), (6.0, 150.0))
+SKIES = {"galaxies": 0.34, "clouds": 0.36, "absorption": 0.08, "continuum": 0.13, "sources": 0.09}
+RANGES = Ranges((2.0, 18.0), (2.0, 14.0), (6.0, 500.0), (6.0, 400.0))
+SMOOTHED = 0.2  # of the fields
+BRIGHT_BESIDE = 0.12  # of the fields of galaxies and clouds have bright sources beside, whose continuum was left in
 EMPTY = 0.06
 ALL_CHANNELS, FEWEST_CHANNELS = 0.2, 16  # share of the fields with 128 channels; others have at least so many
 SPOILT = 0.4
@@ -51,7 +53,8 @@ def patches_of_field(
 ) -> tuple[list[tuple], list[tuple]]:
     """Rows of :data:`COLUMNS` and of :data:`FACTS` of the patches in one simulated field, and in its negative."""
     spoil = spoilt if rng.random() < SPOILT else None
-    field = simulate_field(rng, shared, EMPTY, Mix(SKIES, ALL_CHANNELS, FEWEST_CHANNELS, spoil, RANGES))
+    mix = Mix(SKIES, ALL_CHANNELS, FEWEST_CHANNELS, spoil, RANGES, SMOOTHED, BRIGHT_BESIDE)
+    field = simulate_field(rng, shared, EMPTY, mix)
     measures, facts = [], []
     for negated in (False, True)[: 1 + (rng.random() < NEGATED)]:
         for detection, kept in patches_found(field, networks, negated):

@@ -225,7 +225,8 @@ class Mix:
 
     ``skies`` says what they hold, by share; ``all_channels`` is the share of those with all channels, of which others
     have ``fewest_channels`` at least; ``spoil`` is done to each cube (None: nothing), and ``ranges`` are those of
-    galaxies and clouds.
+    galaxies and clouds.  ``smoothed`` is the share of those smoothed to a wider beam, ``bright_beside`` the share of
+    those with galaxies or clouds that have bright sources with continuum beside them.
     """
 
     skies: Mapping[str, float] = field(default_factory=lambda: SKIES)
@@ -233,6 +234,8 @@ class Mix:
     fewest_channels: int = 24
     spoil: Callable[[np.random.Generator, torch.Tensor, Instrument], torch.Tensor] | None = None
     ranges: Ranges = USUAL
+    smoothed: float = SMOOTHED
+    bright_beside: float = 0.0
 
 
 def draw_field(
@@ -250,6 +253,8 @@ def draw_field(
     if kind == "sources":
         return draw_sources(rng, beam.fwhm, n_channels, 0.0), []
     resolved = (draw_galaxies if kind == "galaxies" else draw_clouds)(rng, beam, SIDE, n_channels, mix.ranges)
+    if mix.bright_beside and rng.random() < mix.bright_beside:
+        return draw_continuum(rng, beam.fwhm, n_channels), resolved
     return draw_lines(rng, beam.fwhm, n_channels, int(rng.choice(4, p=[0.5, 0.25, 0.15, 0.1]))), resolved
 
 
@@ -357,7 +362,7 @@ def simulate_field(
     if effect == "clean":
         cube = cleaned(cube, instrument, draw_clean(rng, most=1000))
     beam, noise = instrument.clean_beam, 1.0
-    smoothing = draw_smoothing(rng, instrument) if rng.random() < SMOOTHED else None
+    smoothing = draw_smoothing(rng, instrument) if rng.random() < mix.smoothed else None
     if smoothing is not None:
         beam, noise = smoothing.beam, smoothing.noise
         cube, *imaged = (smoothing(planes) for planes in (cube, *imaged))

@@ -1,0 +1,106 @@
+"""Pieces of one object: patches of extended emission between which its line is seen all the way.
+
+A cloud that is 5 sigma bright in some places only is detected in pieces.  Between them it is still there, in the same
+channels.  Two galaxies that touch are two, because each is much brighter than what is between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from napari_almadet.catalogue.candidate import Status
+from napari_almadet.constants import FOUR_LN2
+from napari_almadet.search.extent import NEIGHBOURS, Seen, line_channel, line_width
+from napari_almadet.search.raw_detection import RawDetection
+
+# From the patches of eight simulated clouds (validation), whose pieces are joined at 2.7 to 4.8 sigma, a piece being at
+# most 2.6 times as bright.
+BRIDGE = 2.5  # sigma, least S/N of the line all the way between two pieces
+PROMINENT = 3.0  # times that S/N: what is brighter than this is an object of its own
+FARTHEST = 8.0  # beams between the edges of two pieces
+SHIFTS = (-0.5, 0.0, 0.5)  # FWHM by which the line may have moved from one piece to the other
+FINE = 0.1  # sigma, to which the S/N of the way is found
+
+
+def pieces(found: Sequence[np.ndarray], whole: Sequence[int], seen: Seen) -> list[int]:
+    """Number of the object that each patch is a piece of.
+
+    Parameters
+    ----------
+    found
+        Masks of patches, (ny, nx) each.
+    whole
+        Number of the patch that each was a part of before it was separated by its lines: such parts are not joined.
+    """
+    if len(found) < 2:
+        return list(range(len(found)))
+    brightest = [int(np.where(patch, seen.line, -np.inf).argmax()) for patch in found]
+    order = sorted(range(len(found)), key=lambda i: int(found[i].sum()))
+    pairs = []
+    for rank, i in enumerate(order):
+        near = ndimage.distance_transform_edt(~found[i]) <= FARTHEST * seen.beam
+        larger = [j for j in order[rank + 1 :] if whole[j] != whole[i] and (near & found[j]).any()]
+        if larger:
+            line = line_image(brightest[i], seen)
+            pairs += [(i, j) for j in larger if bridged(line, found[i], found[j])]
+    a, b = np.array(pairs, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(found), len(found)))
+    return [int(number) for number in connected_components(graph, directed=False)[1]]
+
+
+def line_image(place: int, seen: Seen) -> np.ndarray:
+    """S/N (ny, nx) of the best line at a place (its index), wherever else it is, moved by up to half its width."""
+    import torch
+
+    cube = seen.units.cube
+    centre, width = (float(image.ravel()[place]) for image in (line_channel(seen), line_width(seen)))
+    channel = np.arange(len(cube))
+    lines = np.stack([np.exp(-FOUR_LN2 * ((channel - centre) / width - shift) ** 2) for shift in SHIFTS])
+    lines /= np.sqrt((lines**2).sum(axis=1, keepdims=True)).clip(1e-9)
+    images = torch.as_tensor(lines, dtype=cube.dtype, device=cube.device) @ cube.flatten(1)
+    best = images.amax(dim=0).reshape(seen.valid.shape).cpu().numpy()
+    return np.where(seen.valid, best / max(1.0, seen.noise_correlation), -np.inf)
+
+
+def bridged(line: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the S/N of a line stays over :data:`BRIDGE` all the way between two patches, and over a part of the peak.
+
+    ``line`` is that S/N (ny, nx); the peak is that of the fainter one.
+    """
+    peak = min(float(line[one].max()), float(line[other].max()))
+    labels = ndimage.label(line >= max(BRIDGE, peak / PROMINENT), NEIGHBOURS)[0]
+    return bool(np.isin(labels[one], np.unique(labels[other][labels[other] > 0])).any())
+
+
+def join_pieces(detections: Sequence[RawDetection]) -> None:
+    """Make the kept or flagged pieces of an object parts of the largest one, which is as probable as the likeliest."""
+    groups: dict[int, list[RawDetection]] = {}
+    for detection in detections:
+        if detection.piece_of and detection.candidate.status is not Status.DROPPED and detection.extent is not None:
+            groups.setdefault(detection.piece_of, []).append(detection)
+    for group in groups.values():
+        first, *others = sorted(group, key=size, reverse=True)
+        for part in others:
+            adopt(first, part)
+
+
+def size(detection: RawDetection) -> tuple[bool, float, float]:
+    """What the largest of some patches is chosen by: its area, if it is large, and its brightness."""
+    assert detection.extent is not None
+    return detection.box is not None, detection.extent.beams, detection.features.snr_both
+
+
+def adopt(first: RawDetection, part: RawDetection) -> None:
+    """Make a detection a part of another."""
+    candidate, other = first.candidate, part.candidate
+    other.parent = candidate.id
+    if other.prob > candidate.prob and other.status is Status.KEPT:
+        candidate.prob = other.prob
+        candidate.decide("as_its_part", Status.KEPT, ids=(other.id,), prob=other.prob)
+    other.decide("piece_of", Status.DROPPED, ids=(candidate.id,))
+    candidate.decide("joined_with", ids=(other.id,))

@@ -1,0 +1,150 @@
+"""Pieces of one object: which patches are joined, and what becomes of their candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, SourceMask, Status
+from napari_almadet.measure.cutout import joined
+from napari_almadet.measure.focus import Cutout
+from napari_almadet.measure.mask import Contrast
+from napari_almadet.search.extended import part_by_lines, resolved
+from napari_almadet.search.extent import Seen
+from napari_almadet.search.features import COMPRESSION
+from napari_almadet.search.line_maps import MAPS
+from napari_almadet.search.measuring import mark_blends, reach_of
+from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.pieces import join_pieces, pieces
+from napari_almadet.search.raw_detection import Extent, Features, RawDetection
+from napari_almadet.search.windows import Window
+
+CHANNELS, SIDE, BEAM = 32, 60, 4.0
+WINDOW = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+LEFT, RIGHT, BETWEEN = ((slice(20, 40), slice(*x)) for x in ((5, 20), (40, 55), (20, 40)))
+EXTENT = Extent(**({name: 1.0 for name in Extent.__dataclass_fields__ if name != "place"} | {"beams": 4.0}))
+
+
+def seen(image: np.ndarray, channel: np.ndarray | float = 10.0, width: float = 4.0) -> Seen:
+    """A window of no noise whose line has such S/N (ny, nx) at such a channel in each place."""
+    at = np.arange(CHANNELS)[:, None, None] - np.broadcast_to(channel, image.shape)
+    line = np.exp(-4 * np.log(2) * (at / width) ** 2)
+    cube = torch.from_numpy((image * line / np.sqrt((line**2).sum(axis=0))).astype(np.float32))
+    valid = torch.ones(image.shape, dtype=torch.bool)
+    units = NoiseUnits(cube, valid, torch.ones(CHANNELS), torch.ones(image.shape), torch.arange(CHANNELS))
+    images = np.zeros((len(MAPS), *image.shape), np.float32)
+    images[MAPS.index("line")] = np.arcsinh(image / COMPRESSION)
+    images[MAPS.index("line's channel")] = channel / CHANNELS
+    images[MAPS.index("line's width")] = np.log2(width) / 4
+    return Seen(units, images, np.full((5, *image.shape), -3.0), BEAM, 1.0, False, torch.randn(64, CHANNELS))
+
+
+def two_patches(left: float, right: float, between: float) -> tuple[np.ndarray, list[np.ndarray]]:
+    """An image of two patches of such S/N and what is between them, and their masks."""
+    image = np.zeros((SIDE, SIDE), np.float32)
+    image[LEFT], image[RIGHT], image[BETWEEN] = left, right, between
+    masks = np.zeros((2, SIDE, SIDE), bool)
+    masks[0][LEFT], masks[1][RIGHT] = True, True
+    return image, list(masks)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "between", "objects"),
+    [
+        (12, 7, 3, 1),  # a cloud, fainter on the way
+        (12, 7, 2, 2),  # the way could be noise
+        (12, 11, 3, 2),  # both are bright: two galaxies whose outskirts touch
+        (12, 11, 4, 1),
+    ],
+)
+def test_patches_are_one_object_if_the_line_is_seen_all_the_way_and_neither_is_much_brighter(
+    left, right, between, objects
+):
+    image, masks = two_patches(left, right, between)
+    assert len(set(pieces(masks, [0, 1], seen(image)))) == objects
+
+
+def test_patches_in_other_channels_are_two_objects():
+    image, masks = two_patches(7, 7, 4)
+    channel = np.full(image.shape, 10.0)
+    channel[:, 30:] = 22
+    assert len(set(pieces(masks, [0, 1], seen(image, channel)))) == 2
+
+
+def test_galaxies_that_were_separated_by_their_lines_are_not_joined_again():
+    image, masks = two_patches(12, 7, 6)
+    assert len(set(pieces(masks, [0, 1], seen(image)))) == 1
+    assert len(set(pieces(masks, [0, 0], seen(image)))) == 2
+
+
+def test_no_patch_and_one_patch_are_no_pieces():
+    image, masks = two_patches(12, 7, 6)
+    assert pieces([], [], seen(image)) == []
+    assert pieces(masks[:1], [0], seen(image)) == [0]
+
+
+def detection(number: int, x: float, piece_of: int, **values) -> RawDetection:
+    """A detection on a patch."""
+    own = {"prob": 0.8, "status": Status.KEPT, "beams": 4.0, "box": None} | values
+    extent = EXTENT.__class__(**(EXTENT.__dict__ | {"beams": own["beams"]}))
+    candidate = Candidate(number, Box(0, 1, 0, 1), own["prob"], status=own["status"])
+    features = Features(snr_line=9, beam=BEAM)
+    made = RawDetection(candidate, 30, x, 3.4, 3.4, np.zeros(CHANNELS), features, WINDOW, own["box"], extent)
+    made.piece_of = piece_of
+    return made
+
+
+def test_the_largest_piece_is_the_object_and_as_probable_as_the_likeliest():
+    small, large = detection(1, 10, 1, prob=0.9), detection(2, 40, 1, prob=0.8, beams=30.0, box=Box(20, 40, 30, 50))
+    alone, dropped = detection(3, 50, 0), detection(4, 20, 1, status=Status.DROPPED, prob=0.1)
+    join_pieces([small, large, alone, dropped])
+    assert [f.candidate.status for f in (small, large, alone)] == [Status.DROPPED, Status.KEPT, Status.KEPT]
+    assert [f.candidate.parent for f in (small, large, alone, dropped)] == [2, 0, 0, 0]
+    assert large.candidate.prob == 0.9
+    assert "piece of candidate 2" in small.candidate.reasons[-1]
+
+
+def test_the_cutout_of_an_object_holds_its_pieces():
+    small, large = detection(1, 10, 1), detection(2, 40, 1, beams=30.0, box=Box(20, 40, 30, 50))
+    before = reach_of(large, [small, large])
+    join_pieces([small, large])
+    assert before < 10
+    assert reach_of(large, [small, large]) == pytest.approx(30 + before, abs=0.1)
+
+
+@pytest.mark.parametrize(("x", "blended"), [(45.0, True), (55.0, False)])
+def test_an_extended_object_is_blended_if_another_source_lies_in_its_mask(x, blended):
+    object_, other = detection(1, 40, 0, box=Box(20, 40, 30, 50)), detection(2, x, 0)
+    object_.candidate.mask = SourceMask((5, 20, 30), np.ones((4, 20, 20), bool))
+    for one in (object_, other):
+        one.candidate.x, one.candidate.y = one.x, one.y
+    mark_blends([object_, other])
+    assert object_.candidate.blended == blended
+    assert not other.candidate.blended
+
+
+def test_the_mask_of_an_object_includes_its_pieces_whatever_lies_between():
+    values = np.zeros((3, 5, 20), np.float32)
+    values[1, 2, 2:6], values[1, 2, 12:16] = 20, 15
+    labels = np.where(values > 0, np.where(np.arange(20) < 10, 1, 2), 0)
+    contrast, voxels = Contrast(values, -values, values), [(1, 2, 3), (1, 2, 13)]
+    assert joined(labels, contrast, voxels, 0, [False, False])[1] == ()
+    together, merged = joined(labels, contrast, voxels, 0, [False, True])
+    assert merged == (1,)
+    assert (together[values > 0] == 1).all()
+
+
+@pytest.mark.parametrize(("sigma", "large"), [(3.0, True), (2.5, False)])
+def test_the_lines_of_a_large_source_are_not_sources_of_their_own(sigma, large):
+    one = detection(1, 30, 0)
+    one.sigma_y = one.sigma_x = sigma  # 1.6 beams are a sigma of 2.7
+    assert resolved(one) == large
+    one.candidate.peaks = tuple(EmissionPeak(c, 1.0, 1.0, float(c), 3.0) for c in (8, 24))
+    planes = np.zeros((CHANNELS, SIDE, SIDE), np.float32)
+    y, x = np.indices((SIDE, SIDE))
+    for channel, column in ((8, 30), (24, 33)):
+        image = 50 * np.exp(-((y - 30) ** 2 + (x - column) ** 2) / (2 * 1.7**2))
+        planes[channel - 2 : channel + 3] += image
+    planes += np.random.default_rng(1).normal(size=planes.shape)
+    assert (part_by_lines(one, [one], Cutout(planes.astype(np.float32), (0, 0))) is None) == large
