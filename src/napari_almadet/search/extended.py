@@ -60,10 +60,10 @@ def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n
     """
     strength, beam = seen.strength, seen.beam
     least = EXTENDED * BEAM_AREA * beam**2
-    found = [(patch, bool(patch.sum() >= least)) for patch, _ in patches(strength, beam, SMALLEST)]
+    whole = [(patch, bool(patch.sum() >= least)) for patch, _ in patches(strength, beam, SMALLEST)]
     found = [
         (number, part, large)
-        for number, (patch, large) in enumerate(found)
+        for number, (patch, large) in enumerate(whole)
         for part in (separated_by_lines(patch, seen) if large else [patch])
     ]
     judged: list[tuple[int, np.ndarray, list[RawDetection]]] = []
