@@ -136,3 +136,9 @@ def test_another_cube_has_regions_of_its_own(inspector, session, viewer, data):
     assert inspector.look.regions == []
     assert session.probe is None
     assert not [layer for layer in viewer.layers if layer.metadata.get("regions")]
+
+
+def test_what_to_do_is_said_whole_while_nothing_is_selected(inspector, viewer, cube_image, qtbot):
+    point_at(viewer, cube_image, 50, 60)
+    qtbot.waitUntil(lambda: inspector.pages.currentIndex() == 1)
+    assert inspector.numbers.text().startswith("Click on the sky") and inspector.numbers.text().endswith("Look ▾.")

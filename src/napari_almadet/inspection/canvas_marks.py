@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,6 +93,31 @@ def graticule(cube: Cube) -> Graticule | None:
                 names.append(_plain(text))
                 places.append(path[np.argmin(path[:, 1] if across else np.abs(path[:, 0] - RAISED * ny))])
     return Graticule(lines, names, np.array(places).reshape(-1, 2))
+
+
+def apart(places: np.ndarray, names: Sequence[str], letter: tuple[float, float]) -> np.ndarray:
+    """Which names can be written without lying on each other, the first ones first.
+
+    Parameters
+    ----------
+    places
+        Lower left corners (y, x) of the names, shape (n, 2).
+    letter
+        Height and width of a letter, in the same unit.
+
+    Returns
+    -------
+    numpy.ndarray
+        Bool, shape (n,).
+    """
+    height, width = letter
+    shown = np.zeros(len(names), bool)
+    lengths = width * np.array([len(name) for name in names])
+    for i, (y, x) in enumerate(places):
+        near = np.abs(places[:, 0] - y) < height
+        near &= (places[:, 1] < x + lengths[i]) & (x < places[:, 1] + lengths)
+        shown[i] = not (near & shown).any()
+    return shown
 
 
 def _plain(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, proxy
 
 import numpy as np
@@ -17,12 +17,10 @@ from napari_almadet.plugin.napari_workarounds import paint_boxes
 from napari_almadet.plugin.volumes import Volumes
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from napari.layers import Image
     from napari.viewer import Viewer
 
-    from napari_almadet.catalogue.candidate import Box, Candidate
-    from napari_almadet.catalogue.detections import Detections
+    from napari_almadet.catalogue.candidate import Candidate
+    from napari_almadet.plugin.owner import Owner
 
 CLICK_SLOP = 3  # pixels the mouse may move between press and release of a click
 HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
@@ -30,43 +28,6 @@ LINE = 1.6  # screen pixels, line width of a box at any zoom
 BOLD = 1.7  # factor by which the lines of selected boxes are wider
 ZOOMED_MS = 40  # ms after the last zoom step, when line widths are updated
 TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
-
-
-class Owner(Protocol):
-    """The interface of the session that the boxes layer uses."""
-
-    viewer: Viewer
-    image: Image | None
-    detections: Detections | None
-    features: pd.DataFrame | None
-    candidates: list[Candidate]
-    chosen: list[Candidate]
-    selected: Candidate | None
-    channel: int | None
-
-    def boxed(self) -> list[Candidate]:
-        """All candidates with a box: those of the detections, and drawn ones that are still being measured."""
-
-    def busy(self) -> set[int]:
-        """Numbers of the candidates that are being measured."""
-
-    def move(self, candidate: Candidate, box: Box) -> None:
-        """The user moved a box."""
-
-    def add(self, box: Box) -> Candidate | None:
-        """The user drew a box; None where it lies outside the field."""
-
-    def boxes_removed(self, candidates: list[Candidate]) -> None:
-        """The user removed boxes."""
-
-    def choose(self, candidates: Sequence[Candidate], selected: Candidate | None) -> None:
-        """The user selected boxes."""
-
-    def select(self, candidate: Candidate | None) -> None:
-        """The user clicked on a box."""
-
-    def using(self, tool: str) -> None:
-        """What the mouse does changed."""
 
 
 @dataclass(frozen=True)

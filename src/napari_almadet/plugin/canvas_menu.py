@@ -1,19 +1,23 @@
-"""The menu "Canvas": axes, beam, scale bar, channel label, contours, and the matching of channels."""
+"""The menu "Canvas": axes, beam, scale bar, colour bar, channel label, contours, and the matching of channels."""
 
 from __future__ import annotations
 
 from functools import partial
 
 import numpy as np
+from napari.components.overlays import TextOverlay
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from napari.utils.notifications import show_warning
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QActionGroup
 from qtpy.QtWidgets import QMenu
 
-from napari_almadet.inspection.canvas_marks import contours_of, graticule
-from napari_almadet.inspection.describe import velocity_text
+from napari_almadet.catalogue.detections import brightness_unit
+from napari_almadet.inspection.canvas_marks import apart, contours_of, graticule
+from napari_almadet.inspection.describe import unit_text, velocity_text
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.placement import Match
+from napari_almadet.plugin.box_layer import LINE
 from napari_almadet.plugin.layers import sky_plane, voxels
 from napari_almadet.plugin.mask_layer import Outline
 from napari_almadet.plugin.session import Session
@@ -28,6 +32,11 @@ MATCHES = {
 MARKS = 0.6  # of the width of a box's line have marks
 PALE = "#ffffff90"
 CONTOURS = "#7fffd0"
+UNIT = "almadet unit"  # name of the colour bar's unit among napari's overlays
+LETTERS = 10  # points of what is written over the canvas
+NAME_SIZE = 8  # points of the names of coordinates
+LETTER = 15.0, 8.5  # pixels of the screen that a letter of them takes, in height and width; chosen by eye
+ZOOMED_MS = 60  # after the last step of a zoom
 
 
 class CanvasMenu(QMenu):
@@ -39,6 +48,11 @@ class CanvasMenu(QMenu):
         self._made: dict[str, list[Layer]] = {}  # the layers of each switch
         self.setToolTipsVisible(True)
         self.scale_bar = self._switch("Scale bar", "napari's scale bar, in arcsec", self._show_scale_bar)
+        self.colour_bar = self._switch(
+            "Colour bar",
+            "napari's colour bar of the cube, with its unit; ticks are in the unit of the file",
+            self._show_bar,
+        )
         self.words = self._switch("Channel, frequency and velocity", "Of the channel on screen", self._show_words)
         self.beam = self._switch("Beam", "At the lower left of the field", partial(self._show, "beam"))
         self.axes = self._switch(
@@ -65,6 +79,11 @@ class CanvasMenu(QMenu):
             action.triggered.connect(partial(self._match, by))
             self.matching.addAction(action)
         self.aboutToShow.connect(self.fill)
+        self._barred: Image | None = None  # whose colour bar is shown
+        self._zoomed = QTimer(self)
+        self._zoomed.setSingleShot(True)
+        self._zoomed.timeout.connect(self._thin_names)
+        self.viewer.scene.camera.events.zoom.connect(self._zooming)
         session.image_changed.connect(self._redraw)
         session.channel_changed.connect(self._write_words)
         choice.changed.connect(self._write_words)
@@ -99,8 +118,26 @@ class CanvasMenu(QMenu):
     def _show_scale_bar(self, on: bool) -> None:
         self.viewer.canvas.overlays.scale_bar.visible = on
 
+    def _show_bar(self, on: bool) -> None:
+        """Show the colour bar of the present cube, with its unit beside it, or take it away."""
+        overlays, image = self.viewer.canvas.overlays, self.session.image if on else None
+        if self._barred is not None and self._barred is not image:
+            self._barred.colorbar.visible = False
+        self._barred = image
+        if UNIT not in overlays:
+            overlays[UNIT] = TextOverlay(position="top_right", font_size=LETTERS)
+        overlays[UNIT].visible = image is not None
+        if image is not None:
+            image.colorbar.font_size = LETTERS
+            image.colorbar.visible = True
+            cube = self.choice.cube
+            overlays[UNIT].text = "" if cube is None else unit_text(brightness_unit(cube))
+
     def _show_words(self, on: bool) -> None:
-        self.viewer.canvas.overlays.text.visible = on
+        overlay = self.viewer.canvas.overlays.text
+        if on:  # beside napari's own messages at the lower right, and the colour bar
+            overlay.position, overlay.font_size = "top_left", LETTERS
+        overlay.visible = on
         self._write_words()
 
     def _write_words(self, *_: object) -> None:
@@ -118,7 +155,9 @@ class CanvasMenu(QMenu):
     # -- layers -----------------------------------------------------------------------
 
     def _redraw(self, *_: object) -> None:
-        """Draw beam and grid of another cube."""
+        """Draw colour bar, beam and grid of another cube."""
+        if self.colour_bar.isChecked():
+            self._show_bar(True)
         for name, action in (("beam", self.beam), ("axes", self.axes)):
             if action.isChecked():
                 self._show(name, True)
@@ -159,12 +198,30 @@ class CanvasMenu(QMenu):
             size=0.1,
             **sky_plane(image),
             features={"name": grid.names},
-            text={"string": "{name}", "size": 8, "color": "white", "anchor": "lower_left"},
+            text={"string": "{name}", "size": NAME_SIZE, "color": "white", "anchor": "lower_left"},
             face_color="transparent",
             border_color="transparent",
             border_width=0,
         )
+        names.shown = self._room(names)
         return [self._paths(f"{image.name} grid", grid.lines, "path", "transparent", PALE), names]
+
+    def _zooming(self, *_: object) -> None:
+        if self.axes.isChecked():
+            self._zoomed.start(ZOOMED_MS)
+
+    def _thin_names(self) -> None:
+        """Leave out names of coordinates that would lie on each other at the present zoom."""
+        for layer in self._made.get("axes", []):
+            if isinstance(layer, Points) and layer in self.viewer.layers:
+                shown = self._room(layer)
+                if not np.array_equal(shown, layer.shown):
+                    layer.shown = shown
+
+    def _room(self, names: Points) -> np.ndarray:
+        """Which names there is room for; their letters are as large at any zoom."""
+        pixel = self.session.boxes.line_width() / LINE  # of the screen, in those of the cube
+        return apart(np.asarray(names.data), list(names.features["name"]), (LETTER[0] * pixel, LETTER[1] * pixel))
 
     def draw_contours(self, image: Image) -> None:
         """Add contours of an image, or of a cube's plane on screen, in their place over whatever is shown."""

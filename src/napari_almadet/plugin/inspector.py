@@ -40,8 +40,9 @@ NOTHING_FOUND_YET = (
     "Point at the cube to see the spectrum there, click to keep it, or draw a region: Look ▾.\n"
     "After a detection, the spectrum, the image and the measured values of a candidate are shown here."
 )
-POINT_AND_CLICK = "Click on the sky to see the spectrum of a pixel, or on a box to select its candidate; for "
-"regions see Look ▾."
+POINT_AND_CLICK = (
+    "Click on the sky to see the spectrum of a pixel, or on a box to select its candidate; for regions see Look ▾."
+)
 REGION_ROWS = (("Mean", "mean"), ("rms", "rms"), ("Std. dev.", "std"), ("Minimum", "minimum"), ("Maximum", "maximum"))
 NOTHING_SELECTED = "Select a candidate (its box, its row, or key N) to see its spectrum, image and measured values."
 WIDEST_ROW = "Probability  00:00:00.000 −00:00:00.00    copy"  # of the numbers

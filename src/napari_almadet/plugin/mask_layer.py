@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import proxy
 
 import numpy as np
@@ -20,55 +20,10 @@ from napari_almadet.plugin import layers
 from napari_almadet.plugin.box_layer import weak
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pandas as pd
-    from napari.layers import Image
-    from napari.viewer import Viewer
-    from psygnal import SignalInstance
-
     from napari_almadet.catalogue.detections import Detections
-    from napari_almadet.catalogue.result_folder import Journal
-    from napari_almadet.plugin.box_layer import BoxLayer
+    from napari_almadet.plugin.owner import Owner
 
 UNDO = "Control-Z"  # napari's name for the key, which its Labels bind to an undo of their own
-
-
-class Owner(Protocol):
-    """What the layer of masks asks of whoever it belongs to, the session."""
-
-    viewer: Viewer
-    image: Image | None
-    detections: Detections | None
-    features: pd.DataFrame | None
-    candidates: list[Candidate]
-    chosen: list[Candidate]
-    selected: Candidate | None
-    journal: Journal | None
-    boxes: BoxLayer
-    colour_by: str
-    edited: SignalInstance
-    candidates_changed: SignalInstance
-    chosen_changed: SignalInstance
-    measuring_changed: SignalInstance
-
-    def boxed(self) -> list[Candidate]:
-        """All candidates, those too that the user drew and that are being measured."""
-
-    def busy(self) -> set[int]:
-        """Numbers of the candidates that are being measured."""
-
-    def measure(self, candidate: Candidate, work: Callable[..., Candidate], *args: Any, drawn: bool = False) -> None:
-        """Measure a candidate in a thread."""
-
-    def outlined(self, candidate: Candidate, detections: Detections, mask: SourceMask) -> Candidate:
-        """A new candidate, measured in its mask."""
-
-    def using(self, tool: str) -> None:
-        """What the mouse does changed."""
-
-    def undo(self, *_: object) -> None:
-        """Take the last change back."""
 
 
 class Outline(StrEnum):
