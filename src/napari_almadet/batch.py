@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 WITHOUT_EFFECT = ("device", "batch_size", "memory")  # settings that do not affect the result
 FORMATS = {"ecsv": ".ecsv", "votable": ".vot", "fits": ".fits", "csv": ".csv"}  # of catalogues, and their endings
-PROGRESS_SECONDS = 0.2  # s between two progress messages of a worker: smooth to the eye, no load on the pipe
+PROGRESS_SECONDS = 0.2  # s, minimum interval of progress messages from a worker: smooth, and cheap
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ Report = Callable[[Task, Progress], object]
 Work = Callable[[Task, Callable[[Progress], object]], Outcome]
 
 
-# --- what is to be done --------------------------------------------------------------------------------------------
+# --- planning -----------------------------------------------------------------------------------------------------
 
 
 def plan(paths: Sequence[Path], out: Path) -> list[Task]:
@@ -173,19 +173,19 @@ class Search:
     Attributes
     ----------
     settings
-        Of all runs.
+        Used for all cubes.
     overwrite
         Search cubes again, even if their results have been reviewed.
     keep
         Return the detections with the outcome.
     client
-        Of the cluster that searches them.
+        The cluster that searches the cubes.
     products
         Also write the products of each source and of the field, see :mod:`napari_almadet.products.writing`.
     formats
-        Of :data:`FORMATS`, in which the catalogue is written, too.
+        Further formats of the catalogue, keys of :data:`FORMATS`.
     redshift
-        Of the sources, such as "0.3" or "0..8": lines are identified, see :mod:`napari_almadet.inspection.redshifts`.
+        Of the sources, such as "0.3" or "0..8", to identify lines, see :mod:`napari_almadet.inspection.redshifts`.
     report
         Also write a page on the result, see :mod:`napari_almadet.products.report`.
     """
@@ -248,7 +248,7 @@ class Search:
         return Outcome(task, "searched", "", kept, dropped, seconds, detections if self.keep else None)
 
     def identified_again(self, task: Task) -> Detections | None:
-        """A result that was there before, with its lines identified at other redshifts; None if these are the same."""
+        """An existing result with its lines identified at other redshifts; None if the redshifts have not changed."""
         if self.redshift is None:
             return None
         about = json.loads((task.folder / ABOUT).read_text(encoding="utf-8"))
@@ -260,9 +260,9 @@ class Search:
         return detections
 
     def add(self, task: Task, detections: Detections | None, report: Callable[[Progress], object]) -> None:
-        """Write what else is asked for, of a result that was there before only what is missing.
+        """Write the optional products; for an existing result only those that are missing.
 
-        Tables of an earlier result in formats that are not asked for are removed with it.
+        Tables of an earlier result in formats that are not requested are removed.
         """
         wanted = [task.folder / f"catalog{FORMATS[form]}" for form in self.formats if form != "ecsv"]
         if detections is None:
@@ -306,18 +306,18 @@ def records_kept() -> Iterator[list[str]]:
 
 
 class _Keeping(logging.Handler):
-    """Keeps records as text in a list."""
+    """Stores log records as text in a list."""
 
     def __init__(self, records: list[str]):
         super().__init__(logging.WARNING)
         self.records = records
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one."""
+        """Store a record."""
         self.records.append(self.format(record))
 
 
-# --- many ----------------------------------------------------------------------------------------------------------
+# --- many cubes ------------------------------------------------------------------------------------------------------
 
 
 def run(tasks: Sequence[Task], work: Work, jobs: int = 1, report: Report | None = None) -> Iterator[Outcome]:
@@ -375,8 +375,8 @@ class _Worker:
         return self.pool.submit(_do, task)
 
     def pass_on(self, report: Report) -> None:
-        """Report the progress that has come in since last time."""
-        with suppress(EOFError, OSError):  # the process has died, as its future tells
+        """Report the progress received since the last call."""
+        with suppress(EOFError, OSError):  # the process has died, which its future reports
             while self.messages.poll():
                 report(self.task, self.messages.recv())
 
@@ -393,14 +393,14 @@ class _Worker:
 
 
 def described(error: BaseException) -> str:
-    """An error in a line: of the disk as the system says it, of anything else with its type, which a report needs."""
+    """An error in one line: for disk errors the message of the system, for others also the type of the exception."""
     reason = in_one_line(error)
     return (
         reason if isinstance(error, OSError) or reason == type(error).__name__ else f"{type(error).__name__}: {reason}"
     )
 
 
-_here: dict[str, Any] = {}  # in a worker process: the work, and the connection that progress is sent through
+_here: dict[str, Any] = {}  # in a worker process: the work, and the connection for progress messages
 
 
 def _start_worker(work: Work, connection: Connection) -> None:
@@ -420,21 +420,21 @@ def _do(task: Task) -> Outcome:
     return _here["work"](task, report)
 
 
-# --- the tables of all ---------------------------------------------------------------------------------------------
+# --- tables of all cubes --------------------------------------------------------------------------------------------
 
 
 def write_tables(outcomes: Sequence[Outcome], out: Path, formats: Sequence[str] = ()) -> list[Path]:
     """Write ``cubes.ecsv``, a row for each cube, and ``catalog.ecsv``, the rows of all results in the folder.
 
-    Results of earlier runs are among them.  Each row has its result's folder, ``cube``, and its cube's file,
-    ``cube_path``.
+    Results of earlier runs are included.  The column ``cube`` is the folder of the result, ``cube_path`` the file of
+    the cube.
 
     Parameters
     ----------
     outcomes
-        Of this run; their results come first.
+        Outcomes of this run; their results come first.
     formats
-        Of :data:`FORMATS`, in which the catalogue is written, too.
+        Further formats of the catalogue, keys of :data:`FORMATS`.
 
     Returns
     -------
@@ -471,13 +471,13 @@ def write_tables(outcomes: Sequence[Outcome], out: Path, formats: Sequence[str] 
 
 
 def results_in(out: Path, first: Sequence[Path] = ()) -> list[Path]:
-    """Folders of results in a folder that have a catalogue, some of them first, the others by name."""
+    """Result folders in a folder that have a catalogue: those in ``first``, then the others by name."""
     others = sorted(folder for folder in out.iterdir() if folder.is_dir() and folder not in first)
     return [folder for folder in (*first, *others) if (folder / "catalog.ecsv").is_file() and is_result(folder)]
 
 
 def _catalogue_in(folder: Path) -> QTable | None:
-    """The catalogue in a folder; None, and a line in the log, where it cannot be read."""
+    """The catalogue in a folder; None, with a log message, if it cannot be read."""
     try:
         return QTable.read(folder / "catalog.ecsv")
     except Exception as error:  # damaged: the other results are still to be listed
@@ -486,7 +486,7 @@ def _catalogue_in(folder: Path) -> QTable | None:
 
 
 def paths_of(folders: Sequence[Path]) -> dict[str, str]:
-    """The cubes' files by the names of their results' folders; empty where a cube had none."""
+    """The file of each cube by the name of its result folder; empty if the cube had no file."""
     found = {}
     for folder in folders:
         try:
@@ -531,7 +531,7 @@ def together(catalogues: dict[str, QTable], paths: dict[str, str] | None = None)
 
 
 def _complete(tables: Sequence[QTable]) -> None:
-    """Give each table the columns that the others have, such as those of another version: NaN, 0, False or empty."""
+    """Add columns that only other tables have, for example from another version: NaN, 0, False or empty."""
     for name in dict.fromkeys(name for table in tables for name in table.colnames):
         known = next(table[name] for table in tables if name in table.colnames)
         for table in tables:

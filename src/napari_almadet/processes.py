@@ -33,7 +33,7 @@ class Pool(ProcessPoolExecutor):
     Parameters
     ----------
     jobs
-        Processes at most; they start as tasks come in.
+        Maximum number of processes; they start when tasks are submitted.
     threads
         Of each process, in its numerical libraries.
     initializer, initargs
@@ -58,7 +58,7 @@ class Pool(ProcessPoolExecutor):
                 process.join(PATIENCE)
 
     def how_it_ended(self) -> str:
-        """Why the pool is broken: how its first process that failed came to its end."""
+        """Why the pool is broken: how the first process that failed has ended."""
         for process in self.context.started:
             process.join(PATIENCE)
             if process.exitcode and process.exitcode > 0:
@@ -102,7 +102,7 @@ class _Process(SpawnProcess):
 
 @contextmanager
 def _thread_variables(threads: int) -> Iterator[None]:
-    """Have a process that is started meanwhile use so many threads in its numerical libraries."""
+    """Set the number of threads that the numerical libraries use in processes started in this context."""
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     try:
@@ -114,7 +114,7 @@ def _thread_variables(threads: int) -> Iterator[None]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Have a process that is started meanwhile never see Ctrl-C, even while it imports: its parent stops it."""
+    """Make processes started in this context ignore Ctrl-C, even during imports: the parent stops them."""
     if sys.platform == "win32":
         yield
         return
@@ -135,7 +135,7 @@ def _start(initializer: Callable[..., object] | None, initargs: tuple) -> None:
 
 
 def _silent_where_it_ends(unraisable: sys.UnraisableHookArgs) -> None:
-    """Print no traceback where the signal came while the process was ending already."""
+    """Print no traceback if the signal arrives while the process is already ending."""
     if not issubclass(unraisable.exc_type, SystemExit):
         sys.__unraisablehook__(unraisable)
 
@@ -145,7 +145,7 @@ def _end_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
-    for seconds in (1.0, PATIENCE):  # the first signal ends the task, the second the wait for another
+    for seconds in (1.0, PATIENCE):  # the first signal ends the task, the second ends the wait for the next task
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(seconds)
     os._exit(1)

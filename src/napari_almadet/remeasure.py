@@ -49,11 +49,11 @@ OF_THE_RANGE = (
 )
 
 
-MOST_BLURRED = 4.0  # pixels: two peaks closer than half of this are one, where the beam is not known
+MOST_BLURRED = 4.0  # pixels, used if the beam is unknown: two peaks closer than half of this are one
 
 
 def move(candidate: Candidate, detections: Detections, box: Box, networks: Networks | SearchNetworks) -> Candidate:
-    """Measure a candidate in another box: steps 5 to 10 of the paper, as if the blob had had that box.
+    """Measure a candidate in another box: steps 5 to 10 of the paper with this box.
 
     If a line that the candidate had before is among those in the new box, it stays the first one, so that it is not
     replaced by that of a brighter neighbour.  The outcome of the selection rules is recorded in ``decisions``, but the
@@ -82,12 +82,12 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
     """
     box = box.inside(detections.cube.shape[1:])
     (y0, x0), (height, width) = (box.y0, box.x0), box.shape
-    # fmax: NaN, and no warning, where the map is NaN, as it is in a cube that was not searched
+    # fmax gives NaN without a warning if the map is NaN, as in a cube that was not searched
     highest = float(np.fmax.reduce(detections.probability[box.slices], axis=None))
     moved = replace(
         candidate,
         box=box,
-        # Judge has seen what was found, not the box; the paper's probability is the map's
+        # Judge's probability is that of the detection, not of the box; the paper's is the maximum of the map in the box
         prob=candidate.prob if isinstance(networks, SearchNetworks) else highest,
         edge=at_edge(box, detections.probability if np.isfinite(detections.probability).any() else detections.stacked),
         blended=False,
@@ -207,17 +207,17 @@ def remask(candidate: Candidate, detections: Detections, mask: SourceMask) -> Ca
 
 
 def take_fit(candidate: Candidate, detections: Detections, fit: SpectrumFit) -> Candidate:
-    """Make the Gaussians that the astronomer fitted to a spectrum a candidate's lines.
+    """Replace the lines of a candidate by Gaussians that the user fitted to a spectrum.
 
-    The largest is the line that it is measured on, in the range of those that overlap with it; velocity, FWHM and
-    chi-squared are the fit's, with its errors.  Flux and image are those of box and range.
+    The largest one becomes the primary line; the emission range also covers lines that overlap with it.  Velocity,
+    FWHM, chi-squared and errors are those of the fit.  Flux and image are measured in the box and the range.
 
     Parameters
     ----------
     candidate
         It is not changed.
     fit
-        One Gaussian at least, in channels.
+        With at least one Gaussian, in channels.
 
     Returns
     -------
@@ -227,7 +227,7 @@ def take_fit(candidate: Candidate, detections: Detections, fit: SpectrumFit) -> 
     Raises
     ------
     ValueError
-        If the fit holds no Gaussian.
+        If the fit has no Gaussian.
     """
     if not len(fit.gaussians):
         raise ValueError("the fit holds no Gaussian")
@@ -257,7 +257,7 @@ def _fitted_peak(candidate: Candidate, centre: float, fwhm: float, n_channels: i
 
 
 def _range_about(peaks: Sequence[EmissionPeak], n_channels: int) -> tuple[int, int]:
-    """Emission range of the first line and of those that overlap with it, directly or by way of others."""
+    """Emission range of the first line and all lines that overlap with it, directly or through other lines."""
     one, rest = [peaks[0]], list(peaks[1:])
     while more := [peak for peak in rest if any(peak.same_line(known) for known in one)]:
         one, rest = one + more, [peak for peak in rest if peak not in more]
@@ -286,7 +286,7 @@ def merge(
     whole.verdict = verdicts.pop() if len(verdicts) == 1 else VERDICTS[0]
     whole.note = "; ".join(dict.fromkeys(part.note for part in parts if part.note))
     merged = move(whole, detections, Box(*edges), networks)
-    # a line of one part may drown in the noise of the whole box, but is known
+    # a line of one part may be below the noise of the whole box, but it is known
     known = tuple(peak for peak in peaks if not any(peak.same_line(found) for found in merged.peaks))
     if known and not merged.peaks:
         merged = follow_line(merged, detections, known[0])
@@ -332,7 +332,7 @@ def _boxes_of_peaks(candidate: Candidate, beam: float) -> list[Box]:
     from skimage.segmentation import watershed
 
     (y0, x0), box = candidate.focus_origin, candidate.box
-    if candidate.focused is None:  # too large for the memory when it was found
+    if candidate.focused is None:  # its cutout did not fit into memory during the search
         return []
     image = np.nan_to_num(candidate.focused[max(box.y0 - y0, 0) : box.y1 - y0, max(box.x0 - x0, 0) : box.x1 - x0])
     sigma = focused_noise(candidate.focused, candidate.rms, candidate.channels)
@@ -371,7 +371,7 @@ def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetwor
 
 
 def _stand_in(channels: tuple[int, int]) -> EmissionPeak:
-    """A line as wide as a range, so that noise and continuum are measured outside of it."""
+    """A line as wide as a range, so that noise and continuum are measured outside the range."""
     first, last = channels
     return EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
 
@@ -398,11 +398,11 @@ def _measured(
 ) -> Candidate:
     """Make the image of a candidate and measure it, with noise and continuum from the channels outside ``lines``.
 
-    It is measured as ``kind``, if that is given.
+    ``kind``: measure it as this kind of source; default: as its own.
     """
     peaks, candidate.peaks = candidate.peaks, lines
     as_published = detections.settings.preset == "paper"
-    for name in () if as_published else NUMBERS:  # of the box before
+    for name in () if as_published else NUMBERS:  # values of the previous box
         setattr(candidate, name, np.nan)
     cutout = focus_and_measure(candidate, detections.cube, pixel_snr(detections.stacked), detections.settings)
     if kind is not None and candidate.kind != kind:

@@ -38,8 +38,8 @@ class Settings:
         without it the beam may be estimated from the cube, see ``beam``.
     beam
         ``almadet`` only: whether the cube is dirty, and which dirty beam it has.  ``"auto"``: decided from the cube,
-        see :mod:`napari_almadet.search.beam_decision`; ``"dirty"``: it is, and the beam is estimated; ``"clean"``: it
-        is not; or a path, as ``psf``.
+        see :mod:`napari_almadet.search.beam_decision`; ``"dirty"``: dirty, and the beam is estimated; ``"clean"``:
+        not dirty; or the path of a dirty beam, as for ``psf``.
     primary_beam
         Path of an image of the primary beam, for corrected fluxes, and for the noise where the cube is already
         corrected, see :func:`napari_almadet.cube.reading.read_primary_beam`.
@@ -59,8 +59,8 @@ class Settings:
         is different in the inverted cube.
     absorption
         ``almadet`` only: whether lines in absorption are looked for in the spectra of sources with continuum.
-        ``"auto"``: where a line that takes all of the continuum would have an S/N of 6; ``"on"``: wherever continuum is
-        detected; ``"off"``: nowhere.
+        ``"auto"``: only if complete absorption of the continuum would have an S/N of 6; ``"on"``: in all sources with
+        detected continuum; ``"off"``: never.
     crop
         Side of a line-integrated image in pixels (step 8).
     batch_size
@@ -146,7 +146,7 @@ class Settings:
 
     @property
     def psf_path(self) -> str | None:
-        """Path of the dirty beam, by ``psf`` or by ``beam``; None where it is not given."""
+        """Path of the dirty beam, from ``psf`` or ``beam``; None if neither gives one."""
         return self.psf or (None if self.beam in BEAMS else self.beam)
 
     @property

@@ -20,9 +20,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _lock = threading.Lock()
-_pools: dict[int, ThreadPoolExecutor] = {}  # by process, since a forked one has the object but not its threads
-_here = threading.local()  # whether this thread is one of a pool's
-_alone: dict[str, Any] = {"users": 0, "before": 0, "blas": None}  # of alone(), and what was before the first of them
+_pools: dict[int, ThreadPoolExecutor] = {}  # by process id: a forked process inherits the object, but not its threads
+_here = threading.local()  # whether this thread belongs to a pool
+_alone: dict[str, Any] = {"users": 0, "before": 0, "blas": None}  # of alone(): active users, threads before them
 
 
 def cores() -> int:
@@ -47,7 +47,7 @@ def spread(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Re
     if n == 1 or len(items) < 2 or getattr(_here, "busy", False):
         return [function(item) for item in items]
     torch = sys.modules.get("torch")
-    inference = torch is not None and torch.is_inference_mode_enabled()  # it belongs to the thread
+    inference = torch is not None and torch.is_inference_mode_enabled()  # inference mode is set per thread
 
     def work(item: Item) -> Result:
         _here.busy = True

@@ -13,10 +13,10 @@ from napari_almadet.simulation import SCENARIOS_ABOUT
 
 
 class Program(typer.Typer):
-    """The application, which Ctrl-C ends without a traceback until a command has handlers of its own."""
+    """The application; Ctrl-C ends it without a traceback until a command installs its own handlers."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it with the words of the command line."""
+        """Run the command line."""
         with quiet_interrupts():
             return super().__call__(*args, **kwargs)
 
@@ -78,7 +78,7 @@ class Absorption(StrEnum):
 
 
 class SetName(StrEnum):
-    """Keys of `napari_almadet.simulation.dataset.SETS`, said again so that help need not import torch."""
+    """Keys of `napari_almadet.simulation.dataset.SETS`, repeated here so that help need not import torch."""
 
     TRAIN = "train"
     VALIDATION = "validation"
@@ -89,7 +89,7 @@ Scenario = StrEnum("Scenario", {name.upper().replace("-", "_"): name for name in
 
 
 class FinderName(StrEnum):
-    """Keys of `napari_almadet.evaluation.finders.FINDERS`, said again so that help need not import torch."""
+    """Keys of `napari_almadet.evaluation.finders.FINDERS`, repeated here so that help need not import torch."""
 
     PEAKS = "peaks"
     MATCHED_FILTER = "matched-filter"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_almadet.progress import Progress
 
 LOG = logging.getLogger(__name__)
-OPTIONS = get_type_hints(detect, include_extras=True)  # what follows means what it means to `almadet detect`
+OPTIONS = get_type_hints(detect, include_extras=True)  # options shared with `almadet detect`
 OfDevice = OPTIONS["device"]
 OfPreset = OPTIONS["preset"]
 OfThreshold = OPTIONS["threshold"]
@@ -105,15 +105,15 @@ def completeness(
 ) -> None:
     """Measure completeness, flux bias and fidelity of a search by injecting sources into your cube.
 
-    The cube is searched once, with its negative beside it. Then synthetic sources are added to it as it is read, a few
-    in each round and away from what is there, and it is searched again with the same settings. The file is not touched.
-    Every round is kept in OUT, so that an interrupted run resumes where it stopped.
+    The cube and its inverse are searched once. Then, in each round, a few synthetic sources are added to the cube as it
+    is read, away from detected sources, and it is searched again with the same settings. The file does not change.
+    Every round is stored in OUT, so that an interrupted run resumes where it stopped.
 
     [bold]injections.ecsv[/]: every injected source, and the candidate it was found as.
 
     [bold]completeness.ecsv[/]: completeness and flux bias against flux, width and size, with 95 % intervals.
 
-    [bold]fidelity.ecsv[/]: detections in the cube and in its negative, by source probability and S/N.
+    [bold]fidelity.ecsv[/]: detections in the cube and in the inverted cube, by source probability and S/N.
 
     [bold]*.png[/]: the same as plots. [bold]search/[/]: the result for the cube itself, as from detect.
     """
@@ -169,7 +169,7 @@ class Rounds:
 
     @cached_property
     def networks(self) -> Any:
-        """Loaded when first asked for; None with a cluster, whose workers load their own."""
+        """Loaded on first use; None with a cluster, whose workers load their own."""
         if self.client is not None:
             return None
         from napari_almadet.detection import load_networks
@@ -177,7 +177,7 @@ class Rounds:
         return load_networks(self.settings)
 
     def __call__(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
-        """One round; whatever goes wrong in it is in the outcome."""
+        """Search one round; errors are returned in the outcome."""
         from napari_almadet.batch import Outcome, records_kept
         from napari_almadet.evaluation.completeness import search_round
 
@@ -187,7 +187,7 @@ class Rounds:
                 number = int(task.folder.name.rpartition("-")[2])
                 found = finish(search_round(self.ground, number, self.out, self.networks, self.client), report)
                 outcome = Outcome(task, "searched", kept=found)
-            except Exception as error:  # told, and the run stops in order
+            except Exception as error:  # reported by the caller, which then stops the run
                 LOG.error("%s could not be searched", task.folder.name, exc_info=True)
                 outcome = Outcome(task, "failed", f"{task.folder.name}: {type(error).__name__}: {error}")
         return replace(outcome, log=tuple(log))
@@ -199,7 +199,7 @@ def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quie
     Raises
     ------
     OtherRun, CubeError, ValueError, RuntimeError
-        If the folder is of another run, or the cube or a round cannot be searched.
+        If the folder belongs to another run, or the cube or a round cannot be searched.
     """
     from napari_almadet.detection import networks_used
     from napari_almadet.evaluation import completeness as injections
@@ -225,7 +225,7 @@ def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quie
 
 
 def search_all(cube: Cube, work: Rounds, count: int, jobs: int, quiet: bool) -> None:
-    """Search the rounds that have no file yet, with a bar for all and one for each at work."""
+    """Search the rounds that have no file yet, with a progress bar for the run and one for each round in progress."""
     from napari_almadet import batch
     from napari_almadet.evaluation.completeness import round_file
 
@@ -243,7 +243,7 @@ def search_all(cube: Cube, work: Rounds, count: int, jobs: int, quiet: bool) -> 
 
         with closing(batch.run(tasks, work, min(jobs, max(len(tasks), 1)), step)) as done:
             for outcome in done:
-                for record in outcome.log:  # of a process without a log
+                for record in outcome.log:  # records of a worker process
                     LOG.warning(record)
                 if outcome.status == "failed":
                     failed.append(outcome.message)

@@ -1,4 +1,4 @@
-"""A run as a file: the options of a command read from TOML and written to it; those on the command line come first."""
+"""Configuration files: options of a command in TOML; options on the command line take precedence."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typer.models import ArgumentInfo, OptionInfo
 
 from napari_almadet.settings import BEAMS
 
-PATHS = ("cubes", "out", "psf", "pb")  # options whose relative paths count from the file's folder
+PATHS = ("cubes", "out", "psf", "pb")  # options whose relative paths are relative to the folder of the file
 NOT_IN_FILES = ("context", "config", "write_config")
-KEYS = {"format": "formats"}  # on the command line an option may have another name
+KEYS = {"format": "formats"}  # options with another name on the command line
 
 
 class ConfigurationError(ValueError):
@@ -30,8 +30,7 @@ class ConfigurationError(ValueError):
 class Option:
     """An option or argument of a command, by its annotation.
 
-    ``kind`` is the type of one value, ``several`` whether it is a list of them; ``default`` is None where there is
-    none.
+    ``kind`` is the type of one value; ``several``: a list of such values; ``default``: None if there is none.
     """
 
     name: str
@@ -41,7 +40,7 @@ class Option:
     about: OptionInfo | ArgumentInfo
 
     def wrong(self, value: Any) -> str:
-        """What is wrong with a value, to be said after "NAME is VALUE"; empty if nothing is."""
+        """Why a value is invalid, as the continuation of "NAME is VALUE"; empty if it is valid."""
         if self.several and not isinstance(value, list):
             return f", but must be a list, such as [{_toml(value)}]"
         for one in value if self.several else [value]:
@@ -61,7 +60,7 @@ class Option:
 
 
 def options_of(command: Callable[..., Any]) -> dict[str, Option]:
-    """The options and arguments of a command that may stand in a file, by name."""
+    """The options and arguments of a command that a file may contain, by name."""
     hints, parameters = get_type_hints(command, include_extras=True), signature(command).parameters
     found = {}
     for name, hint in hints.items():
@@ -76,7 +75,7 @@ def options_of(command: Callable[..., Any]) -> dict[str, Option]:
 
 
 def read_configuration(path: Path, options: Mapping[str, Option]) -> dict[str, Any]:
-    """The values in a TOML file, by their options' names.
+    """The values in a TOML file, by the names of options.
 
     A key is an option's name without its dashes (``min-snr`` or ``min_snr``), for the arguments ``cubes``.  An option
     that is a pair of words (``--require-line/--keep-continuum``) has the name of the first and is true or false.
@@ -84,7 +83,7 @@ def read_configuration(path: Path, options: Mapping[str, Option]) -> dict[str, A
     Raises
     ------
     ConfigurationError
-        If the file cannot be read, or has a key that is no option, or a value that does not fit.
+        If the file cannot be read, has an unknown key, or an invalid value.
     """
     try:
         with path.open("rb") as file:
@@ -105,7 +104,7 @@ def read_configuration(path: Path, options: Mapping[str, Option]) -> dict[str, A
 
 
 def _from_folder(name: str, value: Any, folder: Path) -> Any:
-    """A value whose relative paths begin in a folder."""
+    """A value with relative paths resolved from a folder."""
     if isinstance(value, list):
         return [_from_folder(name, one, folder) for one in value]
     if name in PATHS or (name == "beam" and value not in BEAMS):
@@ -117,12 +116,12 @@ def _from_folder(name: str, value: Any, folder: Path) -> Any:
 
 
 def write_configuration(path: Path, options: Mapping[str, Option], values: Mapping[str, Any], version: str) -> None:
-    """Write options and arguments as TOML, each below its help; those that are not set as comments.
+    """Write options and arguments as TOML, each below its help text; unset options are comments.
 
     Parameters
     ----------
     values
-        By the options' names.  Paths inside the file's folder are written from there, others in full.
+        By name.  Paths inside the folder of the file are written relative to it, others in full.
     """
     lines = [f"# almadet detect --config {path.name}", f"# napari-almadet {version}"]
     for name, option in options.items():
@@ -160,7 +159,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     text = json.dumps(str(value.value if isinstance(value, Enum) else value), ensure_ascii=False)
-    return text.replace("\x7f", "\\u007F")  # TOML's basic strings are JSON's but for this sign
+    return text.replace("\x7f", "\\u007F")  # TOML strings are like JSON strings, except for this character
 
 
 def without_effect(context: typer.Context, options: Mapping[str, Option], preset: str) -> list[str]:

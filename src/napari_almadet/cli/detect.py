@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from napari_almadet.detection import Networks, SearchNetworks
 
 
-SCHEDULER_SECONDS = 15  # that a scheduler may take to answer; with the start of the program below half a minute
+SCHEDULER_SECONDS = 15  # s in which a scheduler must answer: with the start of the program under half a minute
 
 LOG = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ LOG = logging.getLogger(__name__)
 def search_settings(
     *, preset: str, device: str, psf: Path | None, beam: str, pb: Path | None, weights: list[str] | None, **others: Any
 ) -> Settings:
-    """Settings of a search from the options that `detect` and `completeness` share; files by their whole paths.
+    """Settings of a search from the options that `detect` and `completeness` share; files as absolute paths.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def search_settings(
 
 
 def own_weights(given: list[str]) -> dict[str, str]:
-    """Files by the setting they are for, from options such as ``judge=FILE``.
+    """Files of weights by setting, from options such as ``judge=FILE``.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def own_weights(given: list[str]) -> dict[str, str]:
 
 
 def take_configuration(context: typer.Context, path: Path | None) -> Path | None:
-    """Have the options of a file stand where the command line gives none."""
+    """Use the options of a file where the command line has none."""
     if path is not None:
         try:
             context.default_map = read_configuration(path, options_of(detect))
@@ -363,7 +363,7 @@ def detect(
 
     from napari_almadet import batch
 
-    # one cube at a time is shown with all that was found in it; of several at a time there is a line for each
+    # one cube at a time is printed with its candidates; several in parallel with one line each
     client = connected(scheduler) if scheduler else None
     also = {"products": products, "formats": tables, "redshift": redshift, "report": report}
     search = batch.Search(settings, overwrite, keep=jobs == 1, client=client, **also)
@@ -381,13 +381,13 @@ def detect(
     interrupted = 0
     working = with_lines(tasks, search, jobs) if as_lines else with_bars(tasks, search, min(jobs, len(tasks)), quiet)
     messages.quiet = as_lines  # every line is JSON
-    # from here on the results so far are kept, and processes are told to end and do so in order
+    # from here on, an interruption keeps the results so far and ends the processes in order
     before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with logged(out, verbose), closing(working) as done:
             for outcome in done:
                 outcomes.append(replace(outcome, detections=None))
-                for record in outcome.log:  # of a process without a log
+                for record in outcome.log:  # records of a worker process
                     LOG.warning(record)
                 tell(outcome, quiet)
     except KeyboardInterrupt as error:
@@ -411,7 +411,7 @@ def detect(
 
 
 def loaded(search: Search) -> Networks | SearchNetworks:
-    """The networks of a search; what goes wrong inside is for the log."""
+    """The networks of a search; tracebacks of errors go to the log."""
     try:
         return search.networks
     except (OSError, RuntimeError, ValueError):
@@ -420,18 +420,18 @@ def loaded(search: Search) -> Networks | SearchNetworks:
 
 
 def terminated(_number: int, _frame: object) -> NoReturn:
-    """What SIGTERM does while cubes are searched: end as Ctrl-C does, with the results so far."""
+    """Handle SIGTERM during a search like Ctrl-C: end, and keep the results so far."""
     raise Terminated
 
 
 def connected(scheduler: str) -> Client:
-    """A client of the cluster at an address, or of the one that a scheduler file tells of; ends the program if none."""
+    """A client of the cluster at an address or in a scheduler file; ends the program if there is none."""
     try:
         from distributed import Client
     except ModuleNotFoundError as error:
         messages.print(f'[red]{error.name} is not installed:[/] pip install "napari-almadet\\[distributed]"')
         raise typer.Exit(1) from error
-    if "://" not in scheduler and not Path(scheduler).is_file():  # for which the library would wait for ever
+    if "://" not in scheduler and not Path(scheduler).is_file():  # the library would wait for it forever
         messages.print(f"[red]No cluster:[/] there is no scheduler file {escape(scheduler)}", soft_wrap=True)
         raise typer.Exit(1)
     place = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
@@ -440,10 +440,10 @@ def connected(scheduler: str) -> Client:
     def connect() -> None:
         try:
             made.append(Client(**place, timeout=SCHEDULER_SECONDS))
-        except Exception as error:  # an address, or a file, can be wrong in as many ways as the library has parts
+        except Exception as error:  # the library raises many types of exceptions for wrong addresses or files
             made.append(error)
 
-    # in a thread of its own: for whatever takes the connection and never speaks the library waits for ever
+    # in a thread: if a server accepts the connection but never answers, the library waits forever
     waiting = threading.Thread(target=connect, daemon=True)
     waiting.start()
     waiting.join(SCHEDULER_SECONDS + 2)

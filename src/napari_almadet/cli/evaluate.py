@@ -162,7 +162,7 @@ def preset_with(
     threshold: float | None = None,
     weights: dict[str, str] | None = None,
 ) -> tuple[str, Settings, bool]:
-    """A preset's settings, with a name that says what was changed in them, and whether it is given the dirty beam."""
+    """Settings of a preset, a name that includes what was changed, and whether the dirty beam is given."""
     with_psf &= preset is Preset.ALMADET
     changes = [
         {True: "require-line", False: "keep-continuum", None: ""}[require_line],

@@ -20,34 +20,34 @@ from napari_almadet.cli.common import messages
 from napari_almadet.cube.errors import in_one_line
 
 P = ParamSpec("P")
-PATIENCE = 10.0  # seconds in which libraries may tidy up after a signal, before the process ends as it is
+PATIENCE = 10.0  # seconds for libraries to clean up after a signal, before the process is killed
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) if hasattr(errno, "EDQUOT") else ()
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
-FULL = re.compile(  # what libraries say of a full disk that give no number: astropy, numpy, safetensors, torch
+FULL = re.compile(  # messages for a full disk without an error number: astropy, numpy, safetensors, torch
     "not enough space|requested and .* written|no space left|failed writing file", re.IGNORECASE
 )
 INTERRUPTED = "Interrupted. Run the same command again to resume."
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends the work as Ctrl-C does."""
+    """SIGTERM, which ends the work like Ctrl-C."""
 
 
 def exit_code(signal_number: int) -> int:
-    """What a shell expects of a command that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The exit code of a command that was ended by a signal: 130 for Ctrl-C, 143 for SIGTERM."""
     return 128 + signal_number
 
 
 def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
-    """Make Ctrl-C and SIGTERM end a command and its processes, and a disk that takes nothing one sentence.
+    """Make Ctrl-C and SIGTERM end a command and its processes, and report a full disk in one sentence.
 
-    Whatever the libraries in between make of the interruption (a trainer ends with 0 or 1, a pool waits for its
-    processes), the exit code is 130 or 143.
+    The exit code is 130 or 143, even if libraries handle the interruption differently (a trainer ends with 0 or 1, a
+    pool waits for its processes).
     """
 
     @functools.wraps(command)
     def ending(*args: P.args, **kwargs: P.kwargs) -> None:
-        if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
             command(*args, **kwargs)
             return
         came: list[int] = []
@@ -56,7 +56,7 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
             _kill_children()
             if not came and _loading(frame):
                 messages.print(INTERRUPTED)
-            if came or _loading(frame):  # for the second time, or where no exception may be raised
+            if came or _loading(frame):  # a second signal, or a point where no exception may be raised
                 os._exit(exit_code(number))
             came.append(number)
             watch = threading.Timer(PATIENCE, os._exit, (exit_code(number),))
@@ -75,7 +75,7 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
             if not _of_the_disk(error):
                 raise
             name, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
-            forbidden = getattr(error, "errno", None) in FORBIDDEN  # of a full disk the name may be that of the source
+            forbidden = getattr(error, "errno", None) in FORBIDDEN  # for a full disk, the file named may be the source
             where = f"{name} cannot be written" if name and forbidden else "Writing to the disk failed"
             messages.print(f"[red]{escape(where)}:[/] {escape(reason or in_one_line(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
@@ -91,12 +91,12 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _of_the_disk(error: Exception) -> bool:
-    """Whether a disk is full or may not be written to."""
+    """Whether an error is due to a full or write-protected disk."""
     return getattr(error, "errno", None) in NO_PLACE or bool(FULL.search(str(error)))
 
 
 def _loading(frame: FrameType | None) -> bool:
-    """Whether a library is being loaded: some abort the process when an exception reaches their compiled parts then."""
+    """Whether a library is being loaded: then an exception in compiled parts of some libraries aborts the process."""
     while frame is not None:
         if frame.f_globals.get("__name__") == "importlib._bootstrap":
             return True
@@ -111,6 +111,6 @@ def _leave(number: int) -> NoReturn:
 
 
 def _kill_children() -> None:
-    """End the processes of pools, which would otherwise finish what they are at."""
+    """End the processes of pools, which would otherwise finish their tasks."""
     for child in active_children():
         child.kill()

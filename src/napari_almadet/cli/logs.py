@@ -12,13 +12,13 @@ LOG_FILE = "almadet.log"
 
 @contextmanager
 def logged(folder: Path, verbose: bool) -> Iterator[None]:
-    """Write warnings and tracebacks of the package to ``almadet.log`` in a folder; all, and to stderr, if verbose."""
+    """Write warnings and tracebacks to ``almadet.log`` in a folder; if verbose, all records, also to stderr."""
     log, level = logging.getLogger("napari_almadet"), logging.DEBUG if verbose else logging.WARNING
     handlers: list[logging.Handler] = [logging.StreamHandler()] if verbose else []
     handlers.append(_FileBeside(folder / LOG_FILE))
     before = log.level, log.propagate
     log.setLevel(level)
-    log.propagate = False  # the root logger would print tracebacks to a user who has not asked for them
+    log.propagate = False  # otherwise the root logger would print tracebacks
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         log.addHandler(handler)
@@ -32,7 +32,7 @@ def logged(folder: Path, verbose: bool) -> Iterator[None]:
 
 
 class _FileBeside(logging.FileHandler):
-    """A file that is made, with its folder, when the first record comes; where it cannot be made there is no log."""
+    """A log file that is created, with its folder, at the first record; if this fails, there is no log."""
 
     def __init__(self, path: Path):
         super().__init__(path, encoding="utf-8", delay=True)

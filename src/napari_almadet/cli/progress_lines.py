@@ -1,4 +1,4 @@
-"""Progress for programs: a JSON object a line on stderr."""
+"""Progress for programs: one JSON object per line on stderr."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from napari_almadet.batch import Outcome, Search, Task
     from napari_almadet.progress import Progress
 
-LEAST_SECONDS = 0.2  # s between two lines of one stage of a cube
+LEAST_SECONDS = 0.2  # s, minimum interval between lines of one stage of a cube
 
 
 def with_lines(tasks: list[Task], work: Search, jobs: int) -> Iterator[Outcome]:
     """Search cubes, and write a line for each step: ``cube``, ``stage``, ``done`` and ``total``.
 
-    The last line of a cube has its status for a stage, and ``kept``, ``dropped``, ``seconds`` and ``message``, too.
+    The last line of a cube has the status as its stage, and also ``kept``, ``dropped``, ``seconds`` and ``message``.
     """
     from napari_almadet import batch
 
     before: dict[Task, tuple[str, float]] = {}
 
     def step(task: Task, progress: Progress) -> None:
-        stage, told = before.get(task, ("", 0.0))
-        if stage == progress.stage and progress.done < progress.total and time.monotonic() - told < LEAST_SECONDS:
+        stage, sent = before.get(task, ("", 0.0))
+        if stage == progress.stage and progress.done < progress.total and time.monotonic() - sent < LEAST_SECONDS:
             return
         before[task] = progress.stage, time.monotonic()
         write_line(cube=task.folder.name, stage=progress.stage, done=progress.done, total=progress.total)
@@ -40,6 +40,6 @@ def with_lines(tasks: list[Task], work: Search, jobs: int) -> Iterator[Outcome]:
 
 
 def write_line(**values: str | int | float) -> None:
-    """Write a JSON object to stderr, whole and at once."""
+    """Write a JSON object to stderr in a single write."""
     sys.stderr.write(json.dumps(values) + "\n")
     sys.stderr.flush()

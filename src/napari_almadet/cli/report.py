@@ -112,7 +112,7 @@ def tell(outcome: Outcome, quiet: bool) -> None:
 
 
 def conclude(outcomes: list[Outcome], total: int, out: Path, quiet: bool) -> None:
-    """Print the summary of several cubes: numbers of each outcome, and the failures again."""
+    """Print the summary of several cubes: number of cubes by outcome, and all failures."""
     by = {status: [o for o in outcomes if o.status == status] for status in ("searched", "skipped", "failed")}
     if not quiet:
         skipped = f", {len(by['skipped'])} already searched" if by["skipped"] else ""
@@ -150,7 +150,7 @@ def summary(detections: Detections) -> Table:
 
     flux_unit = detections.flux_unit.to_string().replace(" / ", "/")
     place, line = coordinate_names(detections.cube)
-    # units below the names: the table is to fit the 80 columns of a pipe
+    # units below the names, so that the table fits into the 80 columns of a pipe
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     judged = ("prob",) if detections.negatives is None else ("prob", "rel")
     for name in ("id", *place, line, f"flux\n({flux_unit})", "SNR", *judged, "kind", ""):
@@ -166,7 +166,7 @@ def summary(detections: Detections) -> Table:
 
 
 def rounded(value: float, digits: int) -> str:
-    """A number to so many significant digits, with a power of ten only from a million on: 17.8 to one is 20."""
+    """A number rounded to significant digits, with a power of ten only from a million on: 17.8 to one digit is 20."""
     return f"{float(f'{value:.{digits}g}'):g}"
 
 
@@ -179,7 +179,7 @@ def coordinate_names(cube: Cube) -> tuple[tuple[str, str], str]:
 
 
 def coordinates(cube: Cube, candidate: Candidate) -> tuple[str, str, str]:
-    """A candidate's place under the headings of :func:`coordinate_names`."""
+    """The coordinates of a candidate, for the columns of :func:`coordinate_names`."""
     sky = cube.sky(candidate.x, candidate.y)
     if sky is None:
         place = f"{candidate.x:.1f}", f"{candidate.y:.1f}"
@@ -188,7 +188,7 @@ def coordinates(cube: Cube, candidate: Candidate) -> tuple[str, str, str]:
             sky.icrs.ra.to_string("hour", sep=":", precision=2, pad=True),
             sky.icrs.dec.to_string("deg", sep=":", precision=1, pad=True, alwayssign=True),
         )
-    if not np.isfinite(candidate.z):  # it shows no line
+    if not np.isfinite(candidate.z):  # without a line
         return *place, ""
     velocity, frequency = cube.velocity(candidate.z), cube.frequency(candidate.z)
     if velocity is not None:

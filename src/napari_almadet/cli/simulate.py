@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 INSTRUMENT = "Your own instrument"
 SHAPES = "Your own sources"
-PIXELS_PER_BEAM = 6.0  # if the pixel size is not given: the default instrument's, and well over the Nyquist limit
+PIXELS_PER_BEAM = 6.0  # default pixel size: that of the default instrument, well above Nyquist sampling
 
 
 @app.command(epilog="\n\n".join(f"[bold]{name}[/]: {about}" for name, about in SCENARIOS_ABOUT.items()))
@@ -203,7 +203,7 @@ def simulate(
 
 
 def observed_with(size: int, channels: int, instrument: dict) -> Observation:
-    """An observation with a given instrument; unless their size is given, the pixels are chosen to sample its beam.
+    """An observation with a given instrument; the default pixel size samples its beam.
 
     Raises
     ------

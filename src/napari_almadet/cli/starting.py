@@ -1,4 +1,4 @@
-"""Ctrl-C before a command is at work: while its libraries are loaded and its options are read."""
+"""Ctrl-C before a command starts: while libraries are loaded and options are read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_interrupts() -> Iterator[None]:
-    """Context in which Ctrl-C ends the program as it ends any other, without a traceback of whatever Python is at.
+    """Context in which Ctrl-C ends the program without a traceback.
 
-    Only where Python's own handler would raise KeyboardInterrupt: who has another handler keeps it.
+    Only replaces Python's default handler, which raises KeyboardInterrupt; other handlers stay.
     """
     ours = threading.current_thread() is threading.main_thread() and (
         signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -59,8 +59,8 @@ def train(
 
     To resume an interrupted training from its last epoch, run the same command again.  The trained weights are written
     to OUT as a .safetensors file; use them with detect --weights. The judge (the classifier) is trained on the
-    detections that --source-finder and --line-finder make; extent (the classifier of extended emission) on these and
-    on what --judge says of them.
+    detections of --source-finder and --line-finder; extent (the classifier of extended emission) on these and on the
+    probabilities from --judge.
     """
     from rich.progress import Progress
 
@@ -117,11 +117,11 @@ def train(
     output.print(f"Weights: {escape(str(weights))}", highlight=False, soft_wrap=True)
 
 
-FREE = ("epochs", "workers", "jobs", "patience")  # options that may change when a training goes on
+FREE = ("epochs", "workers", "jobs", "patience")  # options that may change when a training is resumed
 
 
 def other_options(folder: Path, options: dict) -> list[str]:
-    """Which options a training that is in a folder has otherwise; writes them down where there is none."""
+    """Options that differ from those of the training in a folder; without one, the options are written there."""
     path = folder / "options.json"
     options = {name: value for name, value in json.loads(json.dumps(options)).items() if name not in FREE}
     if path.is_file():

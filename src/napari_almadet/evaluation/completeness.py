@@ -1,9 +1,9 @@
 """Completeness, flux bias and fidelity of a search, measured in the user's own cube.
 
-The cube is searched once, with its negative beside it, so that sources are injected away from what is there.  Then
-rounds follow: in each, a few synthetic sources are added to the cube as it is read (:mod:`~napari_almadet.evaluation.
-injection`), and it is searched again with the same settings.  Each round has a seed of its own and leaves one file, so
-that an interrupted run goes on where it stopped and gives the same table, in however many processes it ran.
+The cube and its inverse are searched once, so that sources can be injected away from detected ones.  Then follow
+rounds: in each, a few synthetic sources are added to the cube as it is read (:mod:`~napari_almadet.evaluation.
+injection`), and it is searched again with the same settings.  Each round has its own seed and writes one file, so that
+an interrupted run can be resumed, and the table does not depend on the number of processes.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ if TYPE_CHECKING:
     from napari_almadet.measure.noise import Noise
     from napari_almadet.search.networks import SearchNetworks
 
-ABOUT = "completeness.json"  # what a folder is of
-SEARCH = "search"  # the result of the cube itself, in the folder
-MOST = 20  # sources a round; more would be each other's background
-SPARSE = 60.0  # square beams a source at least: a mean distance of eight beams
-APART = 6.0  # beams between injected sources: no finder's boxes or backgrounds of two meet
-CLEAR = 3.0  # beams between an injected source and what was found in the cube
-SNR = (2.0, 20.0)  # of the lines injected by default: from never to always found
+ABOUT = "completeness.json"  # identifies the run in a folder
+SEARCH = "search"  # folder of the result for the cube itself
+MOST = 20  # sources per round; more would affect each other's background
+SPARSE = 60.0  # square beams per source, minimum: a mean distance of eight beams
+APART = 6.0  # beams between injected sources, so that boxes and backgrounds do not overlap
+CLEAR = 3.0  # beams between an injected source and sources detected in the cube
+SNR = (2.0, 20.0)  # S/N of lines injected by default: from never to always found
 WITHOUT_EFFECT = ("device", "batch_size", "memory", "reliability")  # settings that do not change what is found
 
 
 class OtherRun(ValueError):
-    """A folder holds a run on another cube, or with other options."""
+    """A folder contains a run on another cube, or with other options."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Options:
     flux
         Bounds in the unit of the catalogue's ``f_sum``; None: an S/N of :data:`SNR` in each width and size.
     seed
-        Of places, fluxes and channels.
+        Seed of positions, fluxes and channels.
     """
 
     widths: tuple[float, ...]
@@ -94,9 +94,9 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What rounds need to know of a cube; can be sent to another process.
+    """Input of the rounds; can be sent to another process.
 
-    ``bounds`` are the ranges of flux by (width, size), ``each`` the sources a round.
+    ``bounds`` are the ranges of flux by (width, size), ``each`` is the number of sources per round.
     """
 
     cube: Cube
@@ -114,7 +114,7 @@ class Ground:
 
 
 def default_widths(n_channels: int) -> tuple[float, ...]:
-    """Widths in channels for a band: narrow, middling and wide lines, of up to a quarter of it."""
+    """Widths in channels for a band: narrow, medium and wide lines, up to a quarter of the band."""
     return tuple(float(w) for w in (3, 8, 20) if w <= n_channels / 4) or (max(1.0, n_channels / 4),)
 
 
@@ -129,12 +129,12 @@ def about(cube: Cube, settings: Settings, options: Options, networks: dict) -> d
 
 
 def claim(out: Path, run: dict) -> None:
-    """Begin a folder, or take up the run in it.
+    """Start a run in a folder, or resume the one in it.
 
     Raises
     ------
     OtherRun
-        If the folder holds another run, or something else; it is not changed.
+        If the folder contains another run or other files; it is not changed.
     """
     file = out / ABOUT
     if file.is_file():
@@ -161,7 +161,7 @@ def claim(out: Path, run: dict) -> None:
 
 
 def round_file(out: Path, number: int) -> Path:
-    """Where the rows of a round are kept."""
+    """The file with the rows of a round."""
     return out / "rounds" / f"round-{number:04d}.ecsv"
 
 
@@ -175,7 +175,7 @@ def first_search(
     networks: Networks | SearchNetworks | None,
     client: Any = None,
 ) -> Generator[Progress, None, Detections]:
-    """What is in the cube itself, with the negated cube beside it; from the folder where it was searched already."""
+    """The result for the cube itself and its inverse; read from the folder if it exists."""
     folder = out / SEARCH
     if is_result(folder):
         return read_result(folder, cube)
@@ -202,7 +202,7 @@ def ground_of(
     noise = detections.noise or (yield from noise_of.steps(cube, fwhm))
     decided = detections.provenance.get("dirty_beam", {}).get("beam")
     if settings.beam_setting == "auto" and decided in ("dirty", "clean"):
-        settings = replace(settings, beam=decided)  # which injected sources must not change
+        settings = replace(settings, beam=decided)  # so that injected sources cannot change the decision
     valid = np.isfinite(detections.stacked)
     taken = [(*c.position, circle(c, fwhm)) for c in detections.kept]
     room = room_of(valid, np.isfinite(noise.rms), taken, fwhm)
@@ -220,7 +220,7 @@ def ground_of(
 
 
 def circle(candidate: Candidate, fwhm: float) -> float:
-    """Radius about a candidate in which nothing is injected."""
+    """Radius around a candidate within which no source is injected."""
     return max(CLEAR * fwhm, 0.5 * float(np.hypot(*candidate.box.shape)) + 0.5 * CLEAR * fwhm)
 
 
@@ -239,7 +239,7 @@ def typical_fluxes(ground: Ground, width: float, size: float) -> tuple[float, fl
 
 
 def drawn(ground: Ground, number: int) -> list[tuple[Injection, Patch]]:
-    """The sources of a round, which depend on its number and the seed alone; widths and sizes take turns."""
+    """The sources of a round, which depend only on its number and the seed; widths and sizes alternate."""
     rng = np.random.default_rng([ground.options.seed, number])
     strata = [(w, s) for w in ground.options.widths for s in ground.options.sizes]
     first = number * ground.each
@@ -256,11 +256,11 @@ def drawn(ground: Ground, number: int) -> list[tuple[Injection, Patch]]:
 def search_round(
     ground: Ground, number: int, out: Path, networks: Networks | SearchNetworks | None, client: Any = None
 ) -> Generator[Progress, None, int]:
-    """Inject the sources of a round, search, and write what became of each; returns how many were found."""
+    """Inject the sources of a round, search, and write the outcome of each; return the number found."""
     sources = drawn(ground, number)
     cube = ground.cube
     if client is None and isinstance(cube.data, Lazy) and held_beside(cube, ground.settings):
-        cube = replace(cube, data=Held(cube.data))  # read once, from whatever packing
+        cube = replace(cube, data=Held(cube.data))  # read and decompressed only once
     searched = injected(cube, [patch for _, patch in sources])
     settings = replace(ground.settings, reliability=False)
     detections = yield from detect_steps(searched, settings, networks, client)
@@ -273,7 +273,7 @@ def search_round(
 
 
 def rows_of(ground: Ground, number: int, sources: Sequence[tuple[Injection, Patch]], detections: Detections) -> QTable:
-    """A row for each injected source: what it is, and the candidate it was found as."""
+    """A row for each injected source: its properties, and the matched candidate."""
     cube, fwhm, step = ground.cube, ground.room.fwhm, channel_width(ground.cube)
     found = matched([source for source, _ in sources], detections.candidates, fwhm, ground.room.channels)
     columns: dict[str, list] = {name: [] for name in COLUMNS}
@@ -301,7 +301,7 @@ def rows_of(ground: Ground, number: int, sources: Sequence[tuple[Injection, Patc
 
 
 def rounded(value: float) -> float:
-    """A measured value to :data:`DIGITS` digits: beyond, it depends on in how many threads it was computed."""
+    """A measured value rounded to :data:`DIGITS` digits: further digits depend on the number of threads."""
     return float(f"{value:.{DIGITS}g}")
 
 
@@ -337,7 +337,7 @@ DESCRIPTIONS = {
 
 
 def add_sky(table: QTable, cube: Cube) -> None:
-    """Add the coordinates that the header lets know."""
+    """Add the coordinates that the header provides."""
     sky = cube.sky(table["x"], table["y"])
     if sky is not None:
         table["ra"], table["dec"] = sky.icrs.ra.to(u.deg), sky.icrs.dec.to(u.deg)
@@ -349,10 +349,10 @@ def add_sky(table: QTable, cube: Cube) -> None:
 def matched(
     sources: Sequence[Injection], candidates: Sequence[Candidate], fwhm: float, channels: np.ndarray
 ) -> list[Candidate | None]:
-    """The candidate that each source was found as, one to one: kept ones first, then flagged, then dropped.
+    """The candidate matched with each source, one to one: kept ones first, then flagged, then dropped.
 
-    A candidate with a line lies within a beam of the source, or half the FWHM that it is seen with where that is more,
-    and its channels overlap the line's FWHM.
+    A candidate with a line must be within a beam of the source, or half its observed FWHM if that is larger, and its
+    channels must overlap the FWHM of the line.
     """
     answer: list[Candidate | None] = [None] * len(sources)
     for status in (Status.KEPT, Status.FLAGGED, Status.DROPPED):
@@ -377,7 +377,7 @@ def matched(
 
 
 def gathered(out: Path, rounds: int) -> QTable:
-    """The rows of the first rounds, in order, with one number each."""
+    """The rows of the first rounds, in order, numbered."""
     tables = [QTable.read(round_file(out, number)) for number in range(rounds)]
     table = vstack([t for t in tables if len(t)] or tables[:1], metadata_conflicts="silent")
     table.add_column(np.arange(1, len(table) + 1), 0, "id")
@@ -385,7 +385,7 @@ def gathered(out: Path, rounds: int) -> QTable:
 
 
 def caveats(ground: Ground, detections: Detections) -> list[str]:
-    """What limits what the injections show, one sentence each."""
+    """Limits of the results, one sentence each."""
     said = []
     decided = detections.provenance.get("dirty_beam", {}).get("beam")
     if decided == "dirty" and ground.psf is None:

@@ -16,7 +16,7 @@ from napari_almadet.evaluation.plots import COLOURS, MARKERS
 
 
 def save_plots(rows: QTable, bins: QTable, fidelity: Table | None, folder: Path) -> list[Path]:
-    """Draw ``completeness.png``, ``flux-ratio.png`` and, where there is a fidelity, ``fidelity.png``."""
+    """Draw ``completeness.png``, ``flux-ratio.png`` and, if fidelity was measured, ``fidelity.png``."""
     figures = {"completeness": completeness(rows, bins), "flux-ratio": ratios(bins)}
     if fidelity is not None and len(fidelity):
         figures["fidelity"] = fidelities(fidelity)
@@ -90,7 +90,7 @@ def ratios(bins: QTable) -> Figure:
 
 
 def fidelities(table: Table) -> Figure:
-    """Positives, negatives and fidelity from each source probability and S/N on."""
+    """Positive and negative detections and fidelity above each source probability and S/N."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     upper, lower = figure.subplots(2, 2, height_ratios=(2, 1), sharex="col")
     for top, bottom, against in zip(upper, lower, ("prob", "snr"), strict=True):

@@ -1,7 +1,7 @@
-"""A whole run of injections: what the user asks for in words, the rounds, and the tables and plots at the end.
+"""A whole run of injections: the user's options, the rounds, and the tables and plots at the end.
 
-The command runs the rounds in processes (:mod:`napari_almadet.cli.completeness`), the window in one thread, by :func:`
-run_steps`; either goes on with what the other began.
+The command runs the rounds in processes (:mod:`napari_almadet.cli.completeness`), the window in one thread with
+:func:`run_steps`; each can resume a run of the other.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave.
+    """The results of a run.
 
     Attributes
     ----------
     rows
-        An injected source a row, see :func:`~napari_almadet.evaluation.completeness.rows_of`.
+        One row per injected source, see :func:`~napari_almadet.evaluation.completeness.rows_of`.
     bins
         Completeness and flux bias by flux, width and size.
     fidelity
-        Of the cube's own candidates; None without a search of the inverted cube.
+        Fidelity of the cube's own candidates; None without a search of the inverted cube.
     notes
-        What limits all this, one sentence each.
+        Limits of the results, one sentence each.
     plots
-        Pictures of it; empty where matplotlib is not installed.
+        Files of plots; empty without matplotlib.
     """
 
     rows: QTable
@@ -54,14 +54,14 @@ class Outcome:
 
     @property
     def sentences(self) -> list[str]:
-        """How many were found, and from which flux on."""
+        """The number of sources found, and the fluxes of 50 % and 90 % completeness."""
         flagged = int(sum(str(status) == "flagged" for status in self.rows["status"]))
         also = f", {flagged} more were flagged" if flagged else ""
         counts = f"{len(self.rows)} sources injected, {int(sum(self.rows['found']))} found{also}."
         return [counts, *in_words(self.rows)]
 
 
-# --- what the user asks for ----------------------------------------------------------------------------------------
+# --- options -----------------------------------------------------------------------------------------------------
 
 
 def numbers(text: str, name: str) -> tuple[float, ...]:
@@ -70,7 +70,7 @@ def numbers(text: str, name: str) -> tuple[float, ...]:
     Raises
     ------
     ValueError
-        If the text is something else; ``name`` is what the message calls it.
+        If the text is something else; ``name`` is used in the message.
     """
     try:
         return tuple(float(part) for part in text.split(","))
@@ -104,19 +104,19 @@ def options_for(
     seed: int,
     name: str,
 ) -> Options:
-    """What to inject into a cube; widths become channels, of the middle of the band.
+    """Options of the injections; widths are converted to channels at mid-band.
 
     Parameters
     ----------
     widths
-        Numbers separated by commas, in the catalogue's unit of widths or, as 8ch, in channels.
+        Numbers separated by commas, in the unit of widths in the catalogue or, such as 8ch, in channels.
     name
-        What messages call the widths.
+        Name of the widths in messages.
 
     Raises
     ------
     ValueError
-        If a value makes no sense for this cube.
+        If a value is invalid for this cube.
     """
     step = channel_width(cube)
     if widths is None:
@@ -143,14 +143,14 @@ def options_for(
 def run_steps(
     cube: Cube, settings: Settings, options: Options, number: int, out: Path, networks: Networks | SearchNetworks
 ) -> Generator[Progress, None, Outcome]:
-    """Search the cube itself and the rounds that are missing, one after the other, and write tables and plots.
+    """Search the cube itself and the missing rounds one after another, and write tables and plots.
 
-    Progress is that of the search of the cube itself, and then in rounds.
+    Progress is that of the search of the cube, then the number of rounds.
 
     Raises
     ------
     OtherRun, CubeError, ValueError
-        If the folder is of another run, or there is no room for a source.
+        If the folder belongs to another run, or there is no room for a source.
     """
     from napari_almadet.detection import networks_used
 
@@ -166,19 +166,19 @@ def run_steps(
 
 
 def rounds_for(ground: Ground, number: int) -> int:
-    """How many rounds it takes to inject so many sources."""
+    """Number of rounds needed to inject a number of sources."""
     return -(-number // ground.each)
 
 
 def _in_rounds(steps: Generator[Progress, None, int], done: int, count: int) -> Generator[Progress, None, None]:
-    """The progress of a round as one of all rounds, with what it is at in words."""
+    """The progress of a round as that of all rounds, with the current stage."""
     yield Progress(f"Round {done + 1} of {count}", done, count)
     for step in steps:
         yield Progress(f"Round {done + 1} of {count}: {step.stage[0].lower()}{step.stage[1:]}", done, count)
 
 
 def concluded(ground: Ground, detections: Detections, count: int, out: Path) -> Outcome:
-    """The tables of the first ``count`` rounds, written with their plots."""
+    """Compute the tables of the first ``count`` rounds, and write them with plots."""
     rows = injections.gathered(out, count)
     rows.meta["pb_corrected"] = ground.cube.primary_beam is None or bool(ground.cube.primary_beam.corrected)
     bins, fidelity = completeness_table(rows), None

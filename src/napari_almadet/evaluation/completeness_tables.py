@@ -1,8 +1,8 @@
 """What injected sources show: completeness and flux bias against flux, width and size, and fidelity.
 
 Completeness against flux is summarised by C = c / (1 + exp(-(ln f - m) / s)), fitted by maximum likelihood to each
-source, found or not, without bins.  A plateau c below 1 is what crowding or bad parts of a cube leave; the fluxes of
-50 % and 90 % completeness follow, with intervals by the bootstrap.
+source, found or not, without bins.  A plateau c below 1 is due to crowding or bad parts of a cube.  The fluxes of 50 %
+and 90 % completeness are derived from the curve, with intervals from a bootstrap.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from scipy.optimize import minimize
 
 from napari_almadet.evaluation.matching import Rate
 
-BINS = 8  # of flux, from the least to the greatest of a width and size
+BINS = 8  # bins of flux, from the lowest to the highest of a width and size
 PROB_EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 SNR_EDGES = (0.0, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 50.0, np.inf)
-RESAMPLED = 200  # times, for intervals: their ends are then known to a tenth of their width
+RESAMPLED = 200  # bootstrap samples: the ends of intervals are then known to a tenth of their width
 FEWEST = 10  # sources, of which at least one was found and one missed, to fit a curve
-CERTAIN = 1e-9  # probabilities are kept so far from 0 and 1, for the logarithm
-INTERVAL = (2.5, 97.5)  # percentiles: 95 %, as the rates' intervals have
+CERTAIN = 1e-9  # minimum distance of probabilities from 0 and 1, for the logarithm
+INTERVAL = (2.5, 97.5)  # percentiles: 95 %, as for the intervals of rates
 SPREAD = (15.87, 50.0, 84.13)  # percentiles of one standard deviation, of a normal distribution
-PRIOR = 0.02  # weight of a plateau of 1: the curve of a handful of sources must not sink under one that was missed
+PRIOR = 0.02  # weight of a prior plateau of 1, so that one missed source does not lower the curve of a few sources
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ class Curve:
         return self.plateau / (1 + np.exp(-np.clip((np.log(flux) - self.middle) / self.slope, -50, 50)))
 
     def flux(self, completeness: float) -> float:
-        """Where it is reached; infinite where it never is."""
+        """The flux at which a completeness is reached; infinite if it is never reached."""
         if completeness >= self.plateau:
             return np.inf
         return float(np.exp(self.middle - self.slope * np.log(self.plateau / completeness - 1)))
 
 
 def fitted(flux: np.ndarray, found: np.ndarray, start: Curve | None = None) -> Curve | None:
-    """The curve of greatest likelihood; None for too few sources, or where all or none were found.
+    """The maximum-likelihood curve; None for too few sources, or if all or none were found.
 
     Parameters
     ----------
     flux, found
-        Of each source, (n,).
+        Flux of each source, and whether it was found, (n,).
     start
-        A curve near it.
+        First guess.
     """
     if len(flux) < FEWEST or found.all() or not found.any():
         return None
@@ -82,9 +82,9 @@ def fitted(flux: np.ndarray, found: np.ndarray, start: Curve | None = None) -> C
 def limits(
     rows: Table, levels: tuple[float, ...] = (0.5, 0.9), seed: int = 0
 ) -> list[tuple[float, tuple[float, float]]]:
-    """Fluxes of given completeness, each with its 95 % interval; NaN where no curve can be fitted.
+    """Fluxes of given completeness, each with its 95 % interval; NaN if no curve can be fitted.
 
-    A flux beyond the brightest injected source is infinite: the completeness is not reached there.
+    A flux above the brightest injected source is infinite: the completeness was not reached.
     """
     flux, found = np.array(rows["flux"], dtype=float), np.array(rows["found"], dtype=bool)
     most = flux.max(initial=0)
@@ -123,8 +123,8 @@ STRATUM = ("width", "size")
 def completeness_table(rows: QTable) -> QTable:
     """Completeness, with its 95 % interval (Wilson 1927), and the ratio of fluxes, by flux, width and size.
 
-    The ratio is of the found sources' measured flux over the injected one as the primary beam leaves it: its median
-    and 68 % range.
+    The ratio is the measured flux divided by the injected flux, attenuated by the primary beam, for the sources found:
+    median and 68 % range.
     """
     flux_unit, width_unit = rows["flux"].unit, rows["width"].unit
     flux, width, size = rows["flux"].value, rows["width"].value, np.asarray(rows["size"])
@@ -164,7 +164,7 @@ def completeness_table(rows: QTable) -> QTable:
 
 
 def flux_ratio(rows: QTable) -> np.ndarray:
-    """Measured over injected flux, (n,), the latter as the cube shows it: attenuated where it was not corrected."""
+    """Measured divided by injected flux, (n,); the latter is attenuated if the cube is not primary-beam corrected."""
     seen = np.array(rows["flux"].value, dtype=float)
     if not rows.meta.get("pb_corrected", True):
         seen = seen * np.asarray(rows["pb"], dtype=float)
@@ -172,20 +172,20 @@ def flux_ratio(rows: QTable) -> np.ndarray:
 
 
 def fidelity_table(found: np.ndarray, negatives: np.ndarray, threshold: float) -> Table:
-    """Candidates of the cube and of its negative, by source probability and by S/N: fidelity is 1 - N / P.
+    """Candidates P in the cube and N in the inverted cube, by source probability and by S/N: fidelity is 1 - N / P.
 
     Parameters
     ----------
     found, negatives
         ``prob`` and ``snr_pixel``, shape (n, 2) and (m, 2).
     threshold
-        Of ``prob``: by S/N, only candidates above it are counted.
+        Minimum ``prob`` of the candidates that are counted by S/N.
 
     Returns
     -------
     astropy.table.Table
-        ``fidelity`` is that of the bin and ``fidelity_above`` of all from its lower end on; between 0 and 1, and NaN
-        where there is no candidate.
+        ``fidelity`` is that of the bin, ``fidelity_above`` that of all candidates above its lower end; between 0 and 1,
+        and NaN without candidates.
     """
     rows = []
     for against, column, edges in (("prob", 0, PROB_EDGES), ("snr", 1, SNR_EDGES)):

@@ -30,20 +30,20 @@ from napari_almadet.cube.cube import Cube
 from napari_almadet.evaluation.matched_filter import Lines, find_lines, subtract_continuum
 from napari_almadet.measure.stacking import integrate
 
-# A Gaussian falls to a tenth, where a truth box ends, this many half widths at half maximum from its centre.
+# Half widths at half maximum from the centre of a Gaussian to a tenth of its peak, where a truth box ends.
 TENTH = float(np.sqrt(np.log(10) / np.log(2)))
 
-NOISE_BEAMS = 8  # side of the square about a pixel in which its noise is measured: 2 % from 43 channels
+NOISE_BEAMS = 8  # beams, side of the square in which the noise of a pixel is measured: 2 % with 43 channels
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a finder says of one source; pixels and channels are 0-based, ranges half-open.
+    """A source reported by a finder; pixels and channels are 0-based, ranges half-open.
 
-    ``kind`` is "line", "continuum" or "both".  ``score`` is what the finder ranks by, in
-    sigma; ``prob`` the probability, of finders that give one.  ``channels``, ``z`` (centre)
-    and ``fwhm`` are the line's, in channels; ``flux`` is the line's in Jy Hz, as it is
-    in the cube.  ``mask`` is its first voxel and which voxels are its own, of finders that say so.
+    ``kind`` is "line", "continuum" or "both".  ``score`` is the value by which the finder ranks, in sigma; ``prob`` the
+    probability, if the finder gives one.  ``channels``, ``z`` (centre) and ``fwhm`` describe the line, in channels;
+    ``flux`` is that of the line in Jy Hz, not corrected for the primary beam.  ``mask``, if the finder gives one, is
+    the first voxel and a boolean array.
     """
 
     x: float
@@ -60,7 +60,7 @@ class Source:
 
 
 class Field:
-    """A cube, and what several finders need of it, each made when first asked for."""
+    """A cube and the images that several finders need, each computed on first use."""
 
     def __init__(self, cube: Cube, psf: Path | None = None):
         self.cube = cube
@@ -82,8 +82,8 @@ class Field:
     def stacked(self) -> np.ndarray:
         """The image summed over channels, (y, x), in units of its local noise; NaN where there is no data.
 
-        The noise follows that of the channels over the field; its level is the stacked image's own, in which
-        sidelobes count too.
+        The noise varies over the field like that of the channels; its level is measured in the stacked image and
+        includes sidelobes.
         """
         stacked, _, noise = self._parts
         relative = stacked / noise
@@ -97,7 +97,7 @@ class Field:
 
     @cached_property
     def filled(self) -> np.ndarray:
-        """``stacked`` with 0 where there is no data, for libraries that know no NaN; contiguous float64."""
+        """``stacked`` with 0 where there is no data, for libraries that do not support NaN; contiguous float64."""
         return np.ascontiguousarray(np.nan_to_num(self.stacked), dtype=float)
 
     def write_image(self, folder: str) -> str:
@@ -106,7 +106,7 @@ class Field:
         if header is None or beam is None:
             raise ValueError("this finder needs a cube with sky coordinates and a beam")
         header.update(BMAJ=beam.major.to_value("deg"), BMIN=beam.minor.to_value("deg"), BPA=beam.pa.to_value("deg"))
-        header["BUNIT"] = "Jy/beam"  # it is none, but they want one
+        header["BUNIT"] = "Jy/beam"  # not true, but the libraries require a unit
         path = str(Path(folder) / "stacked.fits")
         fits.writeto(path, self.stacked.astype(np.float32), header)
         return path
@@ -127,7 +127,7 @@ def silence() -> Iterator[None]:
 
 @contextmanager
 def frozen_garbage() -> Iterator[None]:
-    """Keep what there is from the garbage collector; PyBDSF calls it at each step: seconds where torch is loaded."""
+    """Exclude existing objects from garbage collection: PyBDSF collects at each step, seconds with torch."""
     gc.freeze()
     try:
         yield
@@ -189,7 +189,7 @@ def gaussian_box(x: float, y: float, major: float, minor: float, angle: float, s
 
 
 def peaks(field: Field, *, threshold: float = 4.5) -> list[Source]:
-    """Local maxima of the stacked image, one within a beam: what a page of NumPy does."""
+    """Local maxima of the stacked image, one within a beam: a simple finder in NumPy."""
     image = field.stacked
     found = []
     for y, x in local_maxima(image, threshold, field.beam_fwhm):
@@ -202,10 +202,10 @@ def matched_filter(field: Field, *, threshold: float = 5.5, continuum: float = 4
     """Lines from a 3-D matched filter, as MF3D and LineSeeker find them, and continuum from the stacked image.
 
     Of the peaks in (x, y, channel, line width) over ``threshold``, and those of the stacked image over
-    ``continuum``, the single highest within a beam is kept; its kind tells which of the two it was found in.
+    ``continuum``, only the highest within a beam is kept; its kind says in which of the two it was found.
     """
     lines, stacked = field.lines, field.stacked
-    both = np.fmax(lines.snr / threshold, stacked / continuum)  # in units of what is asked of each
+    both = np.fmax(lines.snr / threshold, stacked / continuum)  # in units of the thresholds
     found = []
     for y, x in local_maxima(both, 1.0, field.beam_fwhm):
         has_line, has_continuum = lines.snr[y, x] > threshold, stacked[y, x] > continuum
@@ -241,7 +241,7 @@ def photutils(field: Field, *, threshold: float = 3.0, npixels: int = 20) -> lis
     """Segmentation with multi-threshold deblending, by ``photutils``."""
     from photutils.segmentation import SourceCatalog, deblend_sources, detect_sources
 
-    with silence():  # also where there is nothing to find
+    with silence():  # also if there are no sources
         segments = detect_sources(field.filled, threshold, int(npixels), mask=np.isnan(field.stacked))
         if segments is None:
             return []
@@ -304,7 +304,7 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
             rms_map=False,
             rms_value=1.0,
             mean_map="zero",
-            frequency=1e9,  # of no consequence, but it asks for one
+            frequency=1e9,  # irrelevant, but required
             outdir=folder,
             ncores=1,
             quiet=True,
@@ -322,7 +322,7 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
 
 @dataclass(frozen=True)
 class Finder:
-    """A finder with the package it needs and the values of its parameters that are tried on validation cubes."""
+    """A finder, the package it needs, and the grid of parameters tried on validation cubes."""
 
     find: Callable[..., list[Source]]
     grid: dict[str, tuple[float, ...]]
@@ -330,11 +330,11 @@ class Finder:
 
     @property
     def defaults(self) -> dict[str, float]:
-        """Parameters when none were chosen."""
+        """Default parameters."""
         return {name: p.default for name, p in signature(self.find).parameters.items() if p.kind == p.KEYWORD_ONLY}
 
     def combinations(self) -> list[dict[str, float]]:
-        """All of the grid."""
+        """All combinations of the grid."""
         return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
 
 

@@ -1,8 +1,8 @@
-"""Sources put into a cube as its parts are read: the file is never touched, and a cube of any size streams.
+"""Injection of sources into parts of a cube as they are read: the file does not change, and cubes can be of any size.
 
-An injected source is a Gaussian on the sky, seen through the beam of each channel, times a Gaussian line.  Its flux is
-in the unit of the catalogue.  A convolution adds the covariance matrices of two Gaussians (Wild 1970), so that no plane
-is convolved; where the dirty beam is given as an image, the source is convolved with that in the uv plane.
+An injected source is a Gaussian on the sky, convolved with the beam of each channel, times a Gaussian line.  Its flux
+is in the unit of the catalogue.  The convolution of two Gaussians adds their covariance matrices (Wild 1970), so that
+no plane needs to be convolved; if the dirty beam is given as an image, the source is convolved with it in the uv plane.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from napari_almadet.measure.noise import Noise
 
 REACH = 5.0  # sigma, where a source ends; derived: 4e-6 of its peak
-TRIES = 50  # random places for each source that is to be placed; at the densities used, one in two is free
-NEAR = 5.0  # beams about a place, in which its noise is measured
+TRIES = 50  # random positions tried per source; at the densities used, one in two is free
+NEAR = 5.0  # beams around a position within which its noise is measured
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Injection:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """What a source adds to a cube: ``spectrum[k] * images[k]`` from voxel ``origin`` = (channel, y, x) on.
+    """What a source adds to a cube: ``spectrum[k] * images[k]``, starting at voxel ``origin`` = (channel, y, x).
 
-    ``images`` has shape (channels, ny, nx), or (1, ny, nx) where all channels show the same.
+    ``images`` has shape (channels, ny, nx), or (1, ny, nx) if it is the same in all channels.
     """
 
     origin: tuple[int, int, int]
@@ -70,9 +70,9 @@ class Patch:
     images: np.ndarray
 
     def add_to(self, part: np.ndarray, channels: np.ndarray, y: np.ndarray, x: np.ndarray) -> None:
-        """Add it to a part of the cube, in place, whose axes hold these channels, rows and columns.
+        """Add it in place to a part of the cube with these channels, rows and columns.
 
-        Exact zeros, which mean that there is no data, stay zeros, and so does NaN.
+        Exact zeros, which mark missing data, and NaN do not change.
         """
         shape = (len(self.spectrum), *self.images.shape[1:])
         inside, own = [], []
@@ -99,7 +99,7 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Injected:
-    """An array (channel, y, x) with sources added to whatever part of it is read; float32."""
+    """An array (channel, y, x) that adds sources to each part when it is read; float32."""
 
     data: Any
     patches: tuple[Patch, ...]
@@ -122,7 +122,7 @@ class Injected:
     def __getitem__(self, index: Any) -> np.ndarray:
         index = index if isinstance(index, tuple) else (index,)
         index = (*index, *[slice(None)] * (3 - len(index)))
-        with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and then no data
+        with np.errstate(over="ignore"):  # float64 values beyond float32 become infinite, that is, missing
             values = np.array(self.data[index], dtype=np.float32)
         axes = [np.atleast_1d(np.arange(n)[i]) for i, n in zip(index, self.shape, strict=True)]
         part = values.reshape([len(axis) for axis in axes])
@@ -132,16 +132,16 @@ class Injected:
 
 
 class InjectedCube(Cube):
-    """A cube with injected sources; what a program elsewhere opens by its path is given the same sources again."""
+    """A cube with injected sources, which are added again if another process opens the file by its path."""
 
     def sha256(self, wanted: Callable[[], bool] = lambda: True) -> str:
-        """No hash: that of the file would be of another cube."""
+        """No hash: that of the file would be that of the cube without the sources."""
         return ""
 
 
 @dataclass(frozen=True, eq=False)
 class Reopened:
-    """What opens the file of an injected cube again after pickling, with its sources."""
+    """Opens the file of an injected cube again after pickling, and adds its sources."""
 
     reader: Callable[[str], Cube]
     patches: tuple[Patch, ...]
@@ -160,16 +160,16 @@ def injected(cube: Cube, patches: Sequence[Patch]) -> InjectedCube:
 
 
 def patch_of(source: Injection, cube: Cube, fwhm: float, psf: str | Path | None = None) -> Patch:
-    """What a cube shows of a source.
+    """The contribution of a source to a cube.
 
     Parameters
     ----------
     cube
         With its primary beam, if known: a source in a cube that was not corrected for it is attenuated.
     fwhm
-        Of the beam in pixels, geometric mean; the beam itself where the header gives none.
+        FWHM of the beam in pixels, geometric mean; used as the beam if the header has none.
     psf
-        Image of the dirty beam, if the source is to be seen through that.
+        Image of the dirty beam, if the source is to be convolved with it.
     """
     line = profile(source.z, source.width, cube.shape[0])
     (used,) = np.nonzero(line > line.max() * np.exp(-0.5 * REACH**2))
@@ -193,7 +193,7 @@ def profile(centre: float, width: float, n_channels: int) -> np.ndarray:
 
 
 def response(cube: Cube, z: float, origin: tuple[int, int], shape: tuple[int, int]) -> np.ndarray | float:
-    """What the primary beam leaves of a source, (ny, nx); 1 where it is not known or has been corrected for."""
+    """Attenuation by the primary beam, (ny, nx); 1 if it is unknown or has been corrected for."""
     beam = cube.primary_beam
     if beam is None or beam.corrected:
         return 1.0
@@ -240,7 +240,7 @@ def _psf(path: str, cube: Cube) -> np.ndarray:
 
 
 def _through_psf(source: Injection, cube: Cube, fwhm: float, path: str) -> tuple[tuple[int, int], np.ndarray]:
-    """The same through a dirty beam, whose peak is 1: over as much of the field as the beam's image reaches."""
+    """The same for a dirty beam with peak 1, as far as the image of the beam extends."""
     psf = _psf(path, cube)
     own, _ = shapes(cube, source, fwhm, [round(source.z)])
     y0, x0 = (int(np.floor(v + 0.5)) for v in (source.y, source.x))
@@ -260,12 +260,12 @@ def _through_psf(source: Injection, cube: Cube, fwhm: float, path: str) -> tuple
 
 
 def snr_of(patch: Patch, noise: Noise, level: float = 1.0) -> float:
-    """S/N of a source's line at its brightest pixel, matched to its own profile, in the channels' correlated noise.
+    """S/N of a source's line at its brightest pixel: matched filter of its profile, correlated noise of channels.
 
     Parameters
     ----------
     level
-        Noise of the place over ``noise.rms``.
+        Noise at the position relative to ``noise.rms``.
     """
     spectrum = np.where(np.isfinite(noise.rms), patch.at_peak(len(noise.rms)), 0.0)
     variance = noise.spectral_variance(spectrum) * level**2
@@ -273,7 +273,7 @@ def snr_of(patch: Patch, noise: Noise, level: float = 1.0) -> float:
 
 
 def level_at(cube: Cube, noise: Noise, x: float, y: float, fwhm: float) -> float:
-    """Noise of a place over ``noise.rms``, measured in the cube about it."""
+    """Noise at a position relative to ``noise.rms``, measured in the cube around it."""
     if noise.uniform:
         return 1.0
     half = int(np.ceil(NEAR * fwhm))
@@ -291,7 +291,7 @@ class Room:
     Attributes
     ----------
     free
-        Pixels (ny, nx) with data that are far from what is in the cube already.
+        Pixels (ny, nx) with data, far from detected sources.
     channels
         Those with data, (channels,).
     fwhm
@@ -315,9 +315,9 @@ class Room:
         return chosen
 
     def channel(self, rng: np.random.Generator, width: float) -> float:
-        """A random centre for a line of so many channels FWHM: in a channel with data, one FWHM from the band's ends.
+        """A random centre for a line of a given FWHM: in a channel with data, one FWHM from the ends of the band.
 
-        The middle of the band where the line is too wide for that.
+        If the line is too wide for that, the middle of the band.
         """
         (known,) = np.nonzero(self.channels)
         low, high = known[0] - 0.5 + width, known[-1] + 0.5 - width
@@ -333,7 +333,7 @@ def room_of(valid: np.ndarray, channels: np.ndarray, taken: Sequence[tuple[float
     Parameters
     ----------
     valid
-        Pixels with data, (ny, nx): a source lies a beam within them.
+        Pixels with data, (ny, nx): sources are at least a beam inside.
     channels
         Channels with data.
     taken

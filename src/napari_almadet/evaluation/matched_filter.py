@@ -16,15 +16,15 @@ from scipy import ndimage
 
 from napari_almadet.constants import NORMAL_MAD
 
-LINE_WIDTHS = (2.5, 3.5, 5.0, 7.0, 10.0, 14.0)  # FWHM in channels; a width between two loses 1 % of its SNR
-NOISE_CHANNELS = 42  # at least so many give the noise of a pixel, with the pixels about it
-CALM = 3.0  # sigma under which a channel counts as free of lines
+LINE_WIDTHS = (2.5, 3.5, 5.0, 7.0, 10.0, 14.0)  # FWHM in channels; the loss of S/N for widths in between is 1 %
+NOISE_CHANNELS = 42  # minimum number of samples, with neighbouring pixels, for the noise of a pixel
+CALM = 3.0  # sigma, below which a channel counts as line-free
 
 
 def subtract_continuum(planes: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Take each pixel's continuum off, in place, and measure the noise of a channel.
+    """Subtract the continuum of each pixel, in place, and measure the noise of a channel.
 
-    The continuum is the mean of the channels; in a second turn, of those that stay within 3 sigma.
+    The continuum is the mean of the channels; in a second iteration, of those within 3 sigma.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def subtract_continuum(planes: np.ndarray, reach: float) -> tuple[np.ndarray, np
     Returns
     -------
     planes
-        What was passed.
+        The same array.
     noise
         Standard deviation in a channel, shape (y, x); NaN where no channel has data.
     """
@@ -51,7 +51,7 @@ def subtract_continuum(planes: np.ndarray, reach: float) -> tuple[np.ndarray, np
     if valid is not None:
         cube[~valid] = 0
     some = cube[:: max(1, len(planes) // NOISE_CHANNELS)]
-    some = some[: len(some) - (len(some) + 1) % 2]  # of an even number torch's median is too low
+    some = some[: len(some) - (len(some) + 1) % 2]  # torch's median of an even number of values is too low
     spread = some.abs().median(dim=0).values.numpy() / NORMAL_MAD
     noise = _smooth(np.where(count > 0, spread, np.nan), reach)
     calm = cube.abs() < torch.from_numpy(np.nan_to_num(CALM * noise).astype(np.float32))
@@ -64,7 +64,7 @@ def subtract_continuum(planes: np.ndarray, reach: float) -> tuple[np.ndarray, np
 
 
 def _smooth(image: np.ndarray, side: float) -> np.ndarray:
-    """Mean over squares of what is known; NaN stays NaN."""
+    """Mean over squares, ignoring NaN; NaN stays NaN."""
     known = np.isfinite(image)
     side = max(3, round(side))
     total = ndimage.uniform_filter(np.where(known, image, 0.0), side)
@@ -86,13 +86,13 @@ class Lines:
         return float(self.channel[y, x]), LINE_WIDTHS[int(self.width[y, x])]
 
     def range(self, y: int, x: int) -> tuple[int, int]:
-        """Half-open range of the line, its centre -+ FWHM, cut at the band's ends."""
+        """Half-open range of the line, its centre -+ FWHM, clipped to the band."""
         z, fwhm = self.line(y, x)
         return max(0, round(z - fwhm)), min(self.n_channels, round(z + fwhm) + 1)
 
 
 def gaussian_profile(n_channels: int, centre: float | np.ndarray, fwhm: float) -> np.ndarray:
-    """Gaussian weights over channels, (n_channels,) or (n, n_channels), with which noise of 1 adds up to noise of 1."""
+    """Gaussian weights over channels, (n_channels,) or (n, n_channels), for which unit noise stays unit noise."""
     offset = np.arange(n_channels) - np.asarray(centre)[..., None]
     profile = np.exp(-0.5 * (offset / (fwhm * gaussian_fwhm_to_sigma)) ** 2)
     return (profile / np.sqrt((profile**2).sum(axis=-1, keepdims=True))).astype(np.float32)
@@ -106,7 +106,7 @@ def find_lines(planes: np.ndarray, noise: np.ndarray) -> Lines:
     planes
         Without continuum and without NaN, shape (channel, y, x).
     noise
-        Of a channel, shape (y, x); NaN where there is no data, where the SNR is NaN as well.
+        Of a channel, shape (y, x); NaN where there is no data; then the SNR is NaN, too.
     """
     n_channels, *shape = planes.shape
     spectra = torch.from_numpy(planes).flatten(1)

@@ -18,19 +18,18 @@ def match(
     radius: float = RADIUS,
     inside: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Pair true sources with candidates so that nothing is claimed twice and the most pairs count.
+    """Pair true sources with candidates one to one, with as many pairs as possible.
 
     Parameters
     ----------
     truth, found
         Centres, shape (n, 2) and (m, 2), in pixels.
     allowed
-        Shape (n, m), False where a pair must not count whatever its distance, e.g. because
-        the channel ranges do not overlap.
+        Shape (n, m), False for pairs that do not count at any distance, e.g. because the channel ranges do not overlap.
     radius
         Largest distance of a pair.
     inside
-        Shape (n, m), True where a candidate lies in the source's own voxels: a pair whatever their distance.
+        Shape (n, m), True if a candidate is in the voxels of the source: a pair at any distance.
 
     Returns
     -------
@@ -45,7 +44,7 @@ def match(
     if inside is not None:
         possible |= inside
         distance = np.where(inside, np.minimum(distance, radius), distance)
-    # An impossible pair costs more than all possible ones together, so the most possible pairs are made.
+    # An excluded pair costs more than all allowed ones together, so that the number of allowed pairs is maximal.
     cost = np.where(possible, distance, radius * (min(distance.shape, default=0) + 1))
     pairs = np.stack(linear_sum_assignment(cost), axis=1)
     return pairs[possible[pairs[:, 0], pairs[:, 1]]]
@@ -60,12 +59,12 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """The fraction; NaN of nothing."""
+        """The fraction; NaN if ``total`` is 0."""
         return self.hits / self.total if self.total else float("nan")
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper end of the interval; NaN of nothing."""
+        """Lower and upper end of the interval; NaN if ``total`` is 0."""
         if not self.total:
             return float("nan"), float("nan")
         low, high = binom_conf_interval(self.hits, self.total, confidence_level=0.95, interval="wilson")
@@ -77,7 +76,7 @@ class Rate:
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes with boxes: (n, 4) and (m, 4), half-open y0, y1, x0, x1, give (n, m)."""
+    """Intersection over union, (n, m), of two sets of boxes, (n, 4) and (m, 4): half-open y0, y1, x0, x1."""
     a, b = np.reshape(a, (-1, 4)), np.reshape(b, (-1, 4))
     shared = _shared(a[:, :2], b[:, :2]) * _shared(a[:, 2:], b[:, 2:])
     area_a, area_b = ((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2]) for box in (a, b))
@@ -85,7 +84,7 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def range_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of half-open ranges with ranges: (n, 2) and (m, 2) give (n, m)."""
+    """Intersection over union, (n, m), of two sets of half-open ranges, (n, 2) and (m, 2)."""
     a, b = np.reshape(a, (-1, 2)), np.reshape(b, (-1, 2))
     shared = _shared(a, b)
     union = (a[:, 1] - a[:, 0])[:, None] + (b[:, 1] - b[:, 0]) - shared

@@ -14,8 +14,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from napari_almadet.evaluation.finders import FINDERS
 
-# Okabe & Ito's colours, which the colour-blind can tell apart, with Tol's wine for the yellow that white swallows;
-# markers differ for those who print in grey.
+# Colours of Okabe & Ito, distinguishable with colour blindness; Tol's wine replaces the yellow, which is hard to see on
+# white. Markers differ for prints in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#882255")
 MARKERS = "osD^vP*Xh"
 LABELS = {
@@ -30,7 +30,7 @@ SNR_TICKS = (3, 5, 10, 20, 50, 100, 300)
 
 
 def style_of(finders: list[str]) -> dict[str, dict]:
-    """Colour and marker of each finder, the same in all pictures; classical ones thinner."""
+    """Colour and marker of each finder, the same in all plots; classical finders have thinner lines."""
     return {
         finder: {
             "color": colour,
@@ -46,10 +46,10 @@ def style_of(finders: list[str]) -> dict[str, dict]:
 
 
 def save_all(tables: dict[str, Table], folder: Path) -> list[Path]:
-    """Draw all there is in the tables of :func:`napari_almadet.evaluation.scores.tables`; returns the PNG files.
+    """Draw the tables of :func:`napari_almadet.evaluation.scores.tables`; returns the PNG files.
 
     ``summary.png``; ``reliability.png`` over all scenarios; ``curves-SCENARIO.png`` and ``errors-SCENARIO.png``
-    where there are sources.
+    for scenarios with sources.
     """
     scores = tables["scores"]
     styles = style_of(list(dict.fromkeys(scores["finder"])))
@@ -73,14 +73,14 @@ def _of(table: Table, scenario: str) -> Table:
 
 
 def _finders(table: Table, styles: dict) -> Iterator[tuple[str, Table, dict, float]]:
-    """Finder, its rows, its style, and its place among the others from -0.5 to 0.5, by which it steps aside."""
+    """Finder, its rows, its style, and an offset from -0.5 to 0.5 that separates its points from those of others."""
     for k, (finder, style) in enumerate(styles.items()):
         if len(table) and len(rows := table[table["finder"] == finder]):
             yield finder, rows, style, (k + 0.5) / len(styles) - 0.5
 
 
 def _bars(rows: Table, value: str, low: str, high: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values, and how far the ends of their intervals are from them."""
+    """Values, and their distances to the ends of their intervals."""
     values = np.array(rows[value], dtype=float)
     return values, np.array([values - rows[low], rows[high] - values]).clip(min=0)
 
@@ -92,7 +92,7 @@ def _against_snr(axes: Axes, table: Table, styles: dict, columns: tuple[str, str
 
 
 def _one_legend(figure: Figure) -> None:
-    """Below all panels, each finder once."""
+    """One legend below all panels."""
     handles = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -146,7 +146,7 @@ def errors(table: Table, styles: dict, title: str) -> Figure:
 
 
 def reliability(table: Table, styles: dict) -> Figure:
-    """Share of sources against the probability said, over how many candidates had it."""
+    """Fraction of true sources against the source probability, above a histogram of the candidates."""
     figure = Figure(figsize=(6, 6.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle="--", zorder=0)

@@ -38,7 +38,7 @@ def per_hundred(row: Row) -> str:
 
 
 def both(row: Row, name: str, form: str, factor: float = 1.0) -> str:
-    """An error over all matched sources, and over those of SNR 10 and more."""
+    """An error for all matched sources, and for those with SNR ≥ 10."""
     everything, strong = number(row, name, form, factor), number(row, f"{name}_snr10", form, factor)
     return everything if everything == strong == NOTHING else f"{everything} / {strong}"
 
@@ -55,7 +55,7 @@ DETECTION: Columns = {
     "F1": lambda row: rate(row, "f1"),
     "false positives in 100 cubes": per_hundred,
 }
-# the same in the 80 columns of a pipe: intervals below the rates
+# the same for the 80 columns of a pipe: intervals below the rates
 SHORT: Columns = {
     "finder": lambda row: row["finder"],
     "completeness": lambda row: below(row, "completeness"),
@@ -75,7 +75,7 @@ MEASURES: Columns = {
     "flux (%)": lambda row: both(row, "flux_error", ".0f", 100),
     "calibration error of `prob`": lambda row: number(row, "calibration_error", ".3f"),
     "s per cube": lambda row: number(row, "seconds"),
-    # of an ECSV file, what is empty comes back as masked
+    # empty values of an ECSV file are read as masked
     "parameters": lambda row: NOTHING if np.ma.is_masked(row["parameters"]) else row["parameters"] or NOTHING,
 }
 PAPER_STYLE: Columns = {
@@ -104,14 +104,14 @@ def markdown_table(rows: list[Row], columns: Columns) -> str:
 
 
 def markdown(scores: Table, pictures: Mapping[str, str] | None = None) -> str:
-    """The tables of all scenarios, each under its heading, with the pictures that belong there.
+    """The tables of all scenarios, with headings and pictures.
 
     Parameters
     ----------
     scores
         From :func:`napari_almadet.evaluation.scores.tables`.
     pictures
-        Links by name, as :func:`napari_almadet.evaluation.plots.save_all` names them.
+        Links by name, with the names of :func:`napari_almadet.evaluation.plots.save_all`.
     """
 
     def shown(name: str, text: str) -> list[str]:
@@ -134,12 +134,12 @@ def markdown(scores: Table, pictures: Mapping[str, str] | None = None) -> str:
 
 
 def replace_generated(page: Path, text: str, name: str = "scores") -> None:
-    """Put a text between ``<!-- NAME: begin ... -->`` and ``<!-- NAME: end -->`` of a page; all else stays.
+    """Put a text between ``<!-- NAME: begin ... -->`` and ``<!-- NAME: end -->`` of a page.
 
     Raises
     ------
     ValueError
-        If the page has not exactly one such place.
+        If the page does not have exactly one such place.
     """
     lines = page.read_text(encoding="utf-8").split("\n")
     begin = [i for i, line in enumerate(lines) if line.startswith(f"<!-- {name}: begin")]

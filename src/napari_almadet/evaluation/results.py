@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-TRUTH = "truth"  # name of the file that holds it
+TRUTH = "truth"  # name of the file with the true sources
 
 
 class StaleResults(ValueError):
-    """The results in a folder are of something else than what is to be evaluated now."""
+    """The results in a folder belong to another evaluation."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Results:
     path: Path
 
     def prepare(self, about: dict) -> None:
-        """Begin the file, or take off a line that was cut short.
+        """Start the file, or remove a truncated line.
 
         Raises
         ------
         StaleResults
-            If the file is of something else; it stays as it is.
+            If the file belongs to another evaluation; it is not changed.
         """
-        about = json.loads(json.dumps(about))  # tuples become lists, as they come back
+        about = json.loads(json.dumps(about))  # tuples become lists, as after reading
         if not self.path.exists() or b"\n" not in (content := self.path.read_bytes()):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(about) + "\n", encoding="utf-8")
@@ -62,7 +62,7 @@ class Results:
             return as_now(json.loads(file.readline()))
 
     def read(self) -> dict[int, dict]:
-        """Records by number of the cube, in its order; of several of one cube the last."""
+        """Records by number of the cube, sorted; the last one if a cube has several."""
         if not self.path.exists():
             return {}
         *whole, _ = self.path.read_text(encoding="utf-8").split("\n")
@@ -71,12 +71,12 @@ class Results:
 
 
 def as_now(about: dict) -> dict:
-    """What a file says it is of, in today's words: version 0.1 called a scenario a stratum."""
+    """The identification of a file with current names: version 0.1 called a scenario a stratum."""
     return {"scenario" if key == "stratum" else key: value for key, value in about.items()}
 
 
 def _plain(value):
-    """Numbers as JSON knows them: what is not finite is null."""
+    """Numbers for JSON: values that are not finite become null."""
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):

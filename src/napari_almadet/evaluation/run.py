@@ -32,22 +32,22 @@ from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.products import SimulatedCube, write_psf
 from napari_almadet.threads import cores
 
-NOISE_WINDOW = 48  # pixels on a side about a source, in which the noise is measured
-# Of the truth table, as `simulation.dataset.truth_table` describes it.
+NOISE_WINDOW = 48  # pixels, side of the square around a source in which the noise is measured
+# Columns of the truth table, see `simulation.dataset.truth_table`.
 TRUTH_COLUMNS = ("x", "y", "z", "fwhm_line", "snr_stack", "snr_line")
-RESOLVED_COLUMNS = ("kind", "id")  # of truth that has voxels, too
+RESOLVED_COLUMNS = ("kind", "id")  # further columns for sources with voxels
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The pipeline with the settings of a preset; ``with_psf``: it is given each cube's dirty beam."""
+    """The pipeline with the settings of a preset; ``with_psf``: the dirty beam of each cube is given."""
 
     name: str
     settings: Settings
     with_psf: bool = False
 
     def about(self) -> dict:
-        """What makes its results differ from another's: settings and weights."""
+        """Identification of the results: settings and weights."""
         settings = {k: v for k, v in self.settings.as_dict().items() if k not in ("device", "batch_size", "memory")}
         weights = [card.get("sha256", "") for card in load_networks(self.settings).cards]
         return {
@@ -59,7 +59,7 @@ class Preset:
         }
 
     def ready(self) -> Callable[[Field], list[Source]]:
-        """Load the networks; what is returned searches a field with them."""
+        """Load the networks; return a function that searches a field."""
         networks = load_networks(self.settings)
 
         def search(field: Field) -> list[Source]:
@@ -83,7 +83,7 @@ class Classical:
         return " ".join([self.finder, *(f"{k}={v:g}" for k, v in parameters.items())])
 
     def about(self) -> dict:
-        """What makes its results differ from another's: parameters and the library's version.
+        """Identification of the results: parameters and version of the library.
 
         Raises
         ------
@@ -97,14 +97,14 @@ class Classical:
             raise ModuleNotFoundError(f"{package} is not installed", name=package) from error
 
     def ready(self) -> Callable[[Field], list[Source]]:
-        """What searches a field."""
+        """Return a function that searches a field."""
         return lambda field: FINDERS[self.finder].find(field, **self.parameters)
 
 
 def candidates_of(detections: Detections) -> list[Source]:
-    """The kept candidates as other finders' sources; the flux in Jy Hz, NaN where the cube's units do not allow it.
+    """The kept candidates in the form of other finders' sources; flux in Jy Hz, NaN if the units do not allow it.
 
-    Parts of an object, which are listed below it, are not counted.
+    Candidates that are listed as parts of an object are omitted.
     """
     to_hertz = flux_in_hertz(detections.flux_unit, detections.cube.rest_frequency)
     return [_source(candidate, to_hertz) for candidate in detections.kept if not candidate.parent]
@@ -121,7 +121,7 @@ def _source(candidate: Candidate, to_hertz: float) -> Source:
 
 
 def flux_in_hertz(unit: u.UnitBase, rest: u.Quantity | None) -> float:
-    """Factor from a catalogue's flux unit to Jy Hz; radio velocities are linear in frequency, so there is one."""
+    """Factor from the flux unit of a catalogue to Jy Hz; constant, because radio velocities are linear in frequency."""
     try:
         return (1 * unit).to_value(u.Jy * u.Hz)
     except u.UnitConversionError:
@@ -138,9 +138,8 @@ def flux_in_hertz(unit: u.UnitBase, rest: u.Quantity | None) -> float:
 def measured_snr(cube: Cube, source: Source) -> tuple[float, float]:
     """SNR of a source in the stacked image and at its line, as the truth table defines it, measured in the cube.
 
-    The highest pixel of the box, over the noise of the channels about it: in the sum over all
-    channels, and in the sum weighted with a Gaussian of the line's centre and width; the latter is NaN
-    without a line.
+    The highest pixel of the box divided by the noise around it: in the sum over all channels, and in the sum weighted
+    with a Gaussian of the line's centre and width; the latter is NaN without a line.
     """
     n_channels, ny, nx = cube.shape
     y, x = round(source.y), round(source.x)
@@ -169,8 +168,8 @@ def measured_snr(cube: Cube, source: Source) -> tuple[float, float]:
 def object_of(source: Source, cube: Cube, labels: np.ndarray) -> int:
     """The number of the object in whose voxels a candidate's peak lies; 0 for none.
 
-    The peak is the highest voxel of the candidate's own mask, or of its box in the channels of its line; of one without
-    a line the highest pixel of its box in all channels together.  Where there is noise only, the centre counts too.
+    The peak is the highest voxel of the candidate's mask, or of its box in the channels of its line; without a line,
+    the highest pixel of its box in the sum over all channels.  The centre of the candidate also counts.
 
     Parameters
     ----------
@@ -200,7 +199,7 @@ def object_of(source: Source, cube: Cube, labels: np.ndarray) -> int:
 
 
 def mask_iou(source: Source, number: int, labels: np.ndarray) -> float:
-    """Voxels that a candidate's mask and an object share, over all that are either's; NaN without one of the two."""
+    """Intersection over union of the voxels of a candidate's mask and an object; NaN if either is missing."""
     if source.mask is None or not number:
         return np.nan
     origin, own = source.mask
@@ -212,8 +211,8 @@ def mask_iou(source: Source, number: int, labels: np.ndarray) -> float:
 def found_record(sources: list[Source], cube: Cube, labels: np.ndarray | None = None) -> dict[str, list]:
     """Sources as columns, with their measured SNRs; ranges are half-open.
 
-    With the numbers of the objects that voxels belong to also ``object``, in which of them a source lies (0: in none),
-    and ``iou_3d`` of its mask.
+    If ``labels`` are given, also ``object``, the number of the object that a source is in (0: none), and ``iou_3d``
+    of its mask.
     """
     objects = {}
     if labels is not None:
@@ -237,10 +236,9 @@ def found_record(sources: list[Source], cube: Cube, labels: np.ndarray | None = 
 
 
 def truth_record(simulated: SimulatedCube) -> dict:
-    """Truth as columns; ranges are half-open, -1 without a line; the flux is that which reaches the dirty cube.
+    """Truth as columns; ranges are half-open, -1 without a line; the flux is attenuated by the primary beam.
 
-    The truth table's is the sky's; the cube sees it through the primary beam, and no finder
-    corrects for that.
+    The flux in the truth table is that of the sky; no finder corrects for the primary beam.
     """
     truth, observation = simulated.truth, simulated.observation
     columns = {name: u.Quantity(truth[name]).value for name in TRUTH_COLUMNS}
@@ -262,16 +260,16 @@ def truth_record(simulated: SimulatedCube) -> dict:
     }
 
 
-@lru_cache(maxsize=1)  # most scenarios have one observation for all their cubes
+@lru_cache(maxsize=1)  # in most scenarios all cubes have the same observation
 def attenuation(observation: Observation) -> np.ndarray:
-    """What the primary beam leaves of a source's flux in the cube, (size, size)."""
+    """Attenuation by the primary beam, (size, size)."""
     if observation.pb_corrected:
         return np.ones((observation.size, observation.size))
     return observation.primary_beam()
 
 
 class _Worker:
-    """Simulates cubes and gives each to the contenders that have not seen it; lives in a process of its own."""
+    """Simulates cubes, each of which is searched by the contenders that have no result for it; runs in a process."""
 
     def __init__(self, contenders: dict, observation: Observation, device: str):
         self.contenders = contenders
@@ -287,20 +285,20 @@ class _Worker:
             for name in missing:
                 if name != TRUTH:
                     records[name] = {"cube": index, **self._search(name, field, simulated.mask)}
-        gc.collect()  # what PyBDSF leaves refers to itself, and would fill the memory in an hour
+        gc.collect()  # PyBDSF leaves reference cycles, which would fill the memory in an hour
         return records
 
     def _search(self, name: str, field: Field, labels: np.ndarray) -> dict:
-        """What a contender finds in a field, in how many seconds; ``labels`` are those of :func:`found_record`."""
+        """The detections of a contender in a field, and the time in seconds; ``labels`` as in :func:`found_record`."""
         if isinstance(self.contenders[name], Classical):
-            _ = field.stacked  # one image for all of them, on the time of none
+            _ = field.stacked  # made once for all finders, and not included in their times
         seconds, error = np.nan, None
         try:
             begin = time.perf_counter()
             sources = self.searches[name](field)
             seconds = round(time.perf_counter() - begin, 4)
             columns = found_record(sources, field.cube, labels)
-        except Exception as problem:  # a finder that fails finds nothing; the others go on
+        except Exception as problem:  # a finder that fails has no detections; the others continue
             columns, error = found_record([], field.cube, labels), f"{type(problem).__name__}: {problem}"
         return {"seconds": seconds, "error": error, "sources": columns}
 
@@ -328,23 +326,23 @@ def run(
 ) -> Iterator[tuple[int, int]]:
     """Let contenders search the first ``n`` cubes of each scenario; yields (done, total) after each cube.
 
-    The cubes are those that ``almadet simulate`` writes for the same set and seed.  Each is made once
-    and given to all contenders that have not searched it; what is in ``folder`` is not done again, but
-    for cubes on which a finder failed.
+    The cubes are those that ``almadet simulate`` writes for the same set and seed.  Each is
+    simulated once for all contenders that have not searched it; results in ``folder`` are kept, except for cubes on
+    which a finder failed.
 
     Parameters
     ----------
     folder
-        For the results, see :mod:`napari_almadet.evaluation.results`.
+        Folder of the results, see :mod:`napari_almadet.evaluation.results`.
     observation
         Default: the paper's set-up.
     jobs
-        Processes; default: one a core, or one where the networks run on a GPU.
+        Number of processes; default: one per core, or one if the networks run on a GPU.
 
     Raises
     ------
     StaleResults
-        If ``folder`` holds results of other cubes, weights or parameters.
+        If ``folder`` contains results of other cubes, weights or parameters.
     """
     observation = observation or Observation()
     by_name = {contender.name: contender for contender in contenders}
@@ -385,13 +383,13 @@ def run(
 
 
 def _same(stored: dict, truth: dict) -> bool:
-    """Whether two records of a cube's truth are of one sky."""
+    """Whether two records of a cube's truth describe the same sky."""
     ours, theirs = (np.array([record["sources"][axis] for axis in "xy"], dtype=float) for record in (stored, truth))
     return stored["seed"] == truth["seed"] and ours.shape == theirs.shape and np.allclose(ours, theirs, atol=0.01)
 
 
 def default_jobs(device: str) -> int:
-    """Processes that make sense: one a core, but one alone on a GPU."""
+    """Default number of processes: one per core, but only one on a GPU."""
     return 1 if pick_device(device).type != "cpu" else cores()
 
 

@@ -22,12 +22,12 @@ from napari_almadet.evaluation.results import TRUTH, Results
 from napari_almadet.simulation.objects import RESOLVED
 from napari_almadet.simulation.scenarios import SCENARIOS
 
-BRIGHT_STACK = 5.0  # SNR in the stacked image, and at the line, over which completeness is also given
+BRIGHT_STACK = 5.0  # SNR in the stacked image and of the line, above which completeness is also given
 BRIGHT_LINE = 6.0
-STRONG = 10.0  # SNR over which errors are also given
+STRONG = 10.0  # SNR above which errors are also given
 PAIR_SNR = 8.0
 PAIR_BEAMS = (1.0, 2.0)
-PAPER_IOU = 0.8  # overlap of boxes the paper asks for
+PAPER_IOU = 0.8  # minimum overlap of boxes in the paper
 SNR_EDGES = (0.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0, 100.0, np.inf)
 PROB_EDGES = np.linspace(0, 1, 11)
 SNRS = ("snr_stack", "snr_line")
@@ -37,20 +37,20 @@ BOX = ("y0", "y1", "x0", "x1")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one finder made of one scenario.
+    """The results of one finder in one scenario.
 
     Attributes
     ----------
     cubes
-        One row a cube: ``cube``, ``seconds``, ``error`` (None, or why the finder failed),
+        One row per cube: ``cube``, ``seconds``, ``error`` (None, or why the finder failed),
         ``sources`` and ``found``, the numbers of true sources and of candidates.
     true
-        One row a true source: its truth and, where ``matched``, ``iou`` and ``iou_channels`` of
+        One row per true source: its truth and, where ``matched``, ``iou`` and ``iou_channels`` of
         its candidate and the errors :data:`ERRORS`, candidate minus truth.  ``matched_boxes`` is the
         match with the paper's overlap required.
     found
-        One row a candidate, with ``matched``, ``matched_boxes`` and ``fragment``: whether it is one more candidate in a
-        resolved object, which is neither a source nor false.
+        One row per candidate, with ``matched``, ``matched_boxes`` and ``fragment``: whether it is a further candidate
+        in a resolved object, which counts neither as a source nor as false.
     """
 
     cubes: pd.DataFrame
@@ -59,14 +59,14 @@ class Outcome:
 
     @classmethod
     def load(cls, folder: Path, finder: str, n: int | None = None) -> Outcome:
-        """Match what a finder found with the truth, both from the folder of a scenario; the first ``n`` cubes."""
+        """Match the detections of a finder with the truth, both from a scenario's folder; the first ``n`` cubes."""
         truths, results = (Results(folder / f"{name}.jsonl").read() for name in (TRUTH, finder))
         numbers = [i for i in results if i in truths and (n is None or i < n)]
         return cls.of([truths[i] for i in numbers], [results[i] for i in numbers])
 
     @classmethod
     def of(cls, truths: list[dict], results: list[dict]) -> Outcome:
-        """Match records of truth with records of what was found in the same cubes."""
+        """Match records of truth with records of detections in the same cubes."""
         cubes, true, found = [], [], []
         for truth, result in zip(truths, results, strict=True):
             t, f = _columns(truth["sources"]), _columns(result["sources"])
@@ -81,7 +81,7 @@ class Outcome:
 
     @classmethod
     def joined(cls, outcomes: Iterable[Outcome]) -> Outcome:
-        """Those of several scenarios as one."""
+        """The results of several scenarios combined."""
         parts = zip(*((o.cubes, o.true, o.found) for o in outcomes), strict=True)
         return cls(*(pd.concat(frames, ignore_index=True) for frames in parts))
 
@@ -108,7 +108,7 @@ def _compare(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> None:
         for columns, side in ((t, 0), (f, 1)):
             columns[name] = np.isin(np.arange(len(columns["x"])), pairs[:, side])
     f["fragment"] = inside.any(axis=0) & ~f["matched"]
-    i, j = pairs.T  # of the protocol's own match
+    i, j = pairs.T  # pairs by the protocol of the page, without the overlap of boxes
     t["iou_3d"] = np.full(len(t["x"]), np.nan)
     if "iou_3d" in f and "id" in t:
         t["iou_3d"][i] = np.where(f["object"][j] == t["id"][i], f["iou_3d"][j], np.nan)
@@ -127,7 +127,7 @@ def _compare(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> None:
 
 
 def _inside(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> np.ndarray:
-    """Which candidates lie in the voxels of which resolved objects, (n, m); compact ones are told by distance alone."""
+    """Which candidates lie in the voxels of which resolved objects, (n, m); False for compact sources."""
     if "object" not in f or "id" not in t:  # results of version 0.1
         return np.zeros((len(t["x"]), len(f["x"])), bool)
     return (t["id"][:, None] == f["object"]) & np.isin(t["kind"], RESOLVED)[:, None]
@@ -136,15 +136,15 @@ def _inside(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> np.ndarray:
 def f1_interval(hits: int, true: int, found: int) -> tuple[float, float, float]:
     """F1 and its 95 % interval.
 
-    The share J of all objects, true or reported, that are both is a binomial rate, and
-    F1 = 2 J / (1 + J) rises with it, so the interval of J gives that of F1.
+    The fraction J of all objects, true or reported, that are both is a binomial rate.  F1 = 2 J / (1 + J) increases
+    with J, so the interval of J gives that of F1.
     """
     rate = Rate(hits, true + found - hits)
     return tuple(2 * j / (1 + j) for j in (rate.value, *rate.interval))
 
 
 def close_pairs(true: pd.DataFrame) -> Rate:
-    """Of the pairs 1 to 2 beams apart, both over SNR 8 in the stacked image, those of which both were found."""
+    """Rate of pairs with both sources found, among pairs 1 to 2 beams apart, both with SNR > 8 in the stacked image."""
     hits = total = 0
     for _, two in true[true["pair"] > 0].groupby(["cube", "pair"]):
         if len(two) != 2 or two["snr_stack"].min() < PAIR_SNR:
@@ -157,12 +157,12 @@ def close_pairs(true: pd.DataFrame) -> Rate:
 
 
 def error_snr(true: pd.DataFrame, error: str) -> pd.Series:
-    """The SNR that limits an error: of a position the higher of the two, of the rest the line's."""
+    """The SNR relevant for an error: for positions the higher of line and stack, for the others that of the line."""
     return true[list(SNRS)].max(axis=1) if error == "position" else true["snr_line"]
 
 
 def summary(outcome: Outcome) -> dict:
-    """One row of the table of scores; what there is nothing of is NaN."""
+    """One row of the table of scores; NaN if there are no sources or candidates."""
     cubes, true = outcome.cubes, outcome.true
     fragments = int(outcome.found["fragment"].sum())
     found = counted(outcome.found)
@@ -194,7 +194,7 @@ def summary(outcome: Outcome) -> dict:
         "false_positives_per_cube": extra * per_cube,
         "false_positives_per_cube_low": float(low) * per_cube,
         "false_positives_per_cube_high": float(high) * per_cube,
-        # the paper's count: what an image has too many
+        # the paper's count: surplus of candidates in an image
         "surplus": int((cubes["found"] - cubes["sources"]).clip(lower=0).sum()),
         "mean_iou": _of(np.mean, true["iou"]),
         "mean_iou_channels": _of(np.mean, true["iou_channels"]),
@@ -220,7 +220,7 @@ def curves(outcome: Outcome) -> list[dict]:
     for quantity, frame in (("completeness", true), ("purity", found)):
         for against in SNRS:
             if quantity == "completeness" and against == "snr_line":
-                frame = true[true["z0"] >= 0]  # a source without a line has no SNR there
+                frame = true[true["z0"] >= 0]  # a source without a line has no line SNR
             for low, high, part in _bins(frame, frame[against]):
                 rate = _rate(part["matched"])
                 rows.append({"quantity": quantity, "against": against, "snr_low": low, "snr_high": high})
@@ -240,7 +240,7 @@ def errors(outcome: Outcome) -> list[dict]:
 
 
 def calibration(found: pd.DataFrame) -> list[dict]:
-    """How many candidates of a probability are sources: the reliability curve, rows of a table."""
+    """Fraction of true sources among candidates, in bins of probability: the reliability curve, rows of a table."""
     rows = []
     judged = counted(found[found["prob"].notna()])
     bins = np.clip(np.digitize(judged["prob"], PROB_EDGES) - 1, 0, len(PROB_EDGES) - 2)
@@ -251,7 +251,7 @@ def calibration(found: pd.DataFrame) -> list[dict]:
 
 
 def calibration_error(found: pd.DataFrame) -> float:
-    """Expected calibration error: |mean probability - share of sources| over the bins, weighted by their candidates."""
+    """Expected calibration error: mean of |mean probability - fraction of sources|, weighted by candidates."""
     rows = calibration(found)
     total = sum(row["total"] for row in rows)
     gaps = (abs(row["mean_prob"] - row["value"]) * row["total"] for row in rows)
@@ -287,7 +287,7 @@ def _spread(values: pd.Series, name: str) -> dict:
 
 
 def _bins(frame: pd.DataFrame, snr: pd.Series) -> Iterator[tuple[float, float, pd.DataFrame]]:
-    """(low, high, rows) of the bins of SNR that hold something."""
+    """(low, high, rows) of the bins of SNR that are not empty."""
     for low, high in pairwise(SNR_EDGES):
         part = frame[(snr >= low) & (snr < high)]
         if len(part):
@@ -295,7 +295,7 @@ def _bins(frame: pd.DataFrame, snr: pd.Series) -> Iterator[tuple[float, float, p
 
 
 def stored(folder: Path) -> list[tuple[str, str]]:
-    """Which (scenario, finder) a set's folder has results of: scenarios as the simulation has them, presets first."""
+    """The (scenario, finder) pairs with results in the folder of a set, in the simulation's order, presets first."""
     order = list(FINDERS)
 
     def place(name: str) -> tuple[int, str]:
@@ -311,23 +311,23 @@ def stored(folder: Path) -> list[tuple[str, str]]:
 
 
 def labels(names: list[str]) -> dict[str, str]:
-    """A finder's name without its parameters where no other of the names begins likewise."""
+    """The name of a finder, without its parameters if that is unambiguous."""
     short = Counter(name.split(" ")[0] for name in names)
     return {name: name.split(" ")[0] if short[name.split(" ")[0]] == 1 else name for name in names}
 
 
 def tables(folder: Path, n: int | None = None) -> dict[str, Table]:
-    """All of the protocol from the results in the folder of a set, as tables.
+    """The tables of the protocol, from the results in the folder of a set.
 
-    ``scores`` has one row for each scenario and finder; ``curves``, ``errors`` and ``calibration`` one a
-    bin, the last also for all scenarios together, called "all".
+    ``scores`` has one row for each scenario and finder; ``curves``, ``errors`` and ``calibration`` one row per bin, the
+    last one also for all scenarios together, called "all".
 
     Parameters
     ----------
     folder
         ``OUT/SET`` of a run.
     n
-        Count the first ``n`` cubes of a scenario only; default: all there are.
+        Use only the first ``n`` cubes of a scenario; default: all.
     """
     outcomes = {(scenario, name): Outcome.load(folder / scenario, name, n) for scenario, name in stored(folder)}
     outcomes = {key: outcome for key, outcome in outcomes.items() if len(outcome.cubes)}

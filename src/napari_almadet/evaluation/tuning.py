@@ -19,19 +19,19 @@ def variants(finder: str) -> list[Classical]:
 
 
 def choose(out: Path, which: str, finders: list[str], scenarios: list[str], n: int) -> dict[str, dict]:
-    """Take for each finder the combination of highest F1 over all scenarios together, and write it to ``tuned.json``.
+    """Choose for each finder the parameters with the highest F1 over all scenarios, and write them to ``tuned.json``.
 
     Parameters
     ----------
     out
         With the results of all variants, see :func:`napari_almadet.evaluation.run.run`.
     which, scenarios, n
-        Which of them to count.
+        Set, scenarios and number of cubes to use.
 
     Returns
     -------
     dict
-        By finder: ``parameters``, and ``f1``, ``completeness``, ``purity`` they reached.
+        By finder: ``parameters``, and their ``f1``, ``completeness`` and ``purity``.
     """
     chosen = tuned(out)
     for finder in finders:
@@ -49,7 +49,7 @@ def choose(out: Path, which: str, finders: list[str], scenarios: list[str], n: i
 
 
 def tuned(out: Path) -> dict[str, dict]:
-    """What was chosen in a folder; empty if nothing was."""
+    """The parameters chosen in a folder; empty if there are none."""
     path = out / TUNED
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 

@@ -19,12 +19,12 @@ from napari_almadet.plugin.napari_workarounds import painted_apart, unobtrusive
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
-# What still runs when Python ends is asked to stop, and waited for: else Qt's objects are taken away under its hands.
-# napari does so at the end of its own event loop only, which a script or a notebook may never enter.
+# Work that still runs when Python exits is stopped and waited for: otherwise it would use Qt objects that are already
+# deleted. napari does this only at the end of its own event loop, which a script or a notebook may never enter.
 atexit.register(WorkerBase.await_workers)
 
-WAIT_MS = 10  # between looks at the events while the window waits for a thread
-PAUSE_MS = 10  # with none, Qt takes the next turn before other timers and the painting
+WAIT_MS = 10  # interval at which events are processed while the window waits for a thread
+PAUSE_MS = 10  # with 0, Qt would run the next step before other timers and before painting
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Failure:
 
 
 def cautiously(work: Callable[..., Generator], *args: Any) -> Generator:
-    """Work in steps that hands its error over as a `Failure` instead of raising it.
+    """Work in steps that returns an error as a `Failure` instead of raising it.
 
     napari would show the traceback of every error that a worker raises, and swallow a
     `RuntimeError`, which is what torch raises when a GPU is out of memory.
@@ -44,7 +44,7 @@ def cautiously(work: Callable[..., Generator], *args: Any) -> Generator:
     try:
         while True:
             try:
-                with unobtrusive:  # not around the yield: napari leaves a cancelled generator where it stands
+                with unobtrusive:  # not around the yield: napari does not close a cancelled generator
                     step = next(steps)
             except StopIteration as end:
                 return end.value
@@ -69,9 +69,9 @@ def in_background(
 
 
 def waited_for(work: Callable[..., Any], *args: Any) -> Any:
-    """What ``work(*args)`` returns, called in a thread while the window goes on painting, though it takes no input.
+    """Return ``work(*args)``, called in a thread; meanwhile the window is painted, but takes no input.
 
-    For what napari asks for and wants at once, such as a sample.  Without a window it is simply called.
+    For results that napari needs at once, such as sample data.  Without a window, it is called directly.
     """
     application = QApplication.instance()
     if application is None or QThread.currentThread() is not application.thread():
@@ -94,10 +94,10 @@ def _hand_over(done: Callable, failed: Callable, outcome: Any) -> None:
 
 
 def in_turns(steps: Iterator[None], window: QWidget, done: Callable[[], object]) -> None:
-    """Take steps that only the window's thread can take, with the window free to move between them; then ``done()``.
+    """Run steps in the window's thread, with pauses in which the window stays responsive; then ``done()``.
 
-    After each step the window is painted in a turn of its own, and its canvas in another: napari takes as long to draw
-    a new layer as it took to add it.
+    After each step the window and its canvas are painted separately: napari needs as long to draw a new layer as to
+    add it.
     """
     turns = painted_apart(steps, window)
 

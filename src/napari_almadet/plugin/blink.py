@@ -1,4 +1,4 @@
-"""The channels of the selected candidate played over and over, as one blinks images to see what changes."""
+"""Play the channels of the selected candidate in a loop, as one blinks images to see what changes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from napari_almadet.plugin.box_layer import weak
 from napari_almadet.plugin.session import Session
 
 FRAME_MS = 120
-MOST = 60  # frames of a round: of wider ranges, channels are left out
-BESIDE = 2  # channels before and after the emission range, where the source is not
+MOST = 60  # maximum number of frames; channels of wider ranges are skipped
+BESIDE = 2  # channels before and after the emission range, without emission of the source
 
 
 class Player:
-    """Plays the channels of whichever candidate is selected, until the user turns it off or moves the slider."""
+    """Plays the channels of the selected candidate, until the user turns it off or moves the slider."""
 
     changed = Signal(bool)  # whether it plays
 
@@ -33,7 +33,7 @@ class Player:
 
     @property
     def on(self) -> bool:
-        """Whether the channels of the selected candidate, and of those selected next, are played."""
+        """Whether channels are played: those of the selected candidate, then of each one selected later."""
         return self._on
 
     @on.setter
@@ -69,13 +69,13 @@ class Player:
         self._place += 1
 
     def _channel_changed(self, channel: int | None) -> None:
-        """The user took the slider: stop, but play the next candidate again."""
+        """The user moved the slider: stop, but play again when another candidate is selected."""
         if not self._setting and self._timer.isActive() and self._place:
             self._timer.stop()
 
 
 def frames(candidate: Candidate, n_channels: int) -> list[int]:
-    """Channels to play: the emission range and some beside it, no more than `MOST`."""
+    """Channels to play: the emission range and `BESIDE` on each side, at most `MOST`."""
     first, last = candidate.channels
     low, high = max(first - BESIDE, 0), min(last + BESIDE, n_channels)
     count = min(high - low, MOST)

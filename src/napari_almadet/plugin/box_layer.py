@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from napari_almadet.plugin.owner import Owner
 
 CLICK_SLOP = 3  # pixels the mouse may move between press and release of a click
-HANDLED = 80  # pixels of the screen from which on the handles at a box's sides and corners are apart
+HANDLED = 80  # screen pixels, size of a box at which its handles do not overlap
 LINE = 1.6  # screen pixels, line width of a box at any zoom
 BOLD = 1.7  # factor by which the lines of selected boxes are wider
 ZOOMED_MS = 40  # ms after the last zoom step, when line widths are updated
-TOOLS = {"draw": "add_rectangle", "edit": "select"}  # what the mouse does to boxes: napari's mode
+TOOLS = {"draw": "add_rectangle", "edit": "select"}  # tool: napari's mode
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class BoxLayer:
     def __init__(self, owner: Owner):
         self.owner: Owner = proxy(
             owner
-        )  # which holds this: a circle would keep viewers alive until garbage is collected
+        )  # which refers to this object: a reference cycle would keep viewers alive until garbage collection
         self.viewer = owner.viewer
         self.layer: Shapes | None = None
         self.volumes = Volumes(self.viewer)
-        self._look: Look | None = None  # None where it is to be worked out again
+        self._look: Look | None = None  # None: to be computed again
         self._colour_by = "verdict"
         self._everywhere = False
         self._instead = False
@@ -112,7 +112,7 @@ class BoxLayer:
 
     @property
     def colour_by(self) -> str:
-        """What the boxes' colours tell, a key of :data:`~napari_almadet.plugin.layers.COLOURINGS`."""
+        """What the colours of boxes show, a key of :data:`~napari_almadet.plugin.layers.COLOURINGS`."""
         return self._colour_by
 
     @colour_by.setter
@@ -122,7 +122,7 @@ class BoxLayer:
 
     @property
     def everywhere(self) -> bool:
-        """Whether boxes are seen in all channels, and not only in those their candidates live in."""
+        """Whether boxes are shown in all channels, not only in the emission ranges of their candidates."""
         return self._everywhere
 
     @everywhere.setter
@@ -207,7 +207,7 @@ class BoxLayer:
         return float(LINE / max(self.viewer.scene.camera.zoom * pixel, 1e-9))
 
     def _turned(self, *_: object) -> None:
-        """Two or three dimensions: paint once napari has sliced its layers for them, which this event may precede."""
+        """Switched between 2-D and 3-D: paint after napari has sliced its layers, which may be after this event."""
         self._soon("show")
 
     def _zooming(self, *_: object) -> None:
@@ -231,7 +231,7 @@ class BoxLayer:
             return
         wanted = self.layer.features["id"].isin([candidate.id for candidate in self.owner.chosen])
         rows = {int(row) for row in np.flatnonzero(wanted)}
-        if rows != set(self.layer.selected_data):  # else maybe the user's doing, of which napari is still telling
+        if rows != set(self.layer.selected_data):  # else the user may have done it, and napari's event is still to come
             with self._redraw():
                 self.layer.selected_data = rows
         self.show()
@@ -246,19 +246,19 @@ class BoxLayer:
 
     @property
     def tool(self) -> str:
-        """What the mouse does on the canvas: "draw" or "edit" boxes, or nothing of the kind ("")."""
+        """What the mouse does on the canvas: "draw" or "edit" boxes, or neither ("")."""
         active = self.layer is not None and self.viewer.layers.selection.active == self.layer
         return {mode: tool for tool, mode in TOOLS.items()}.get(str(self.layer.mode), "") if active else ""
 
     def use(self, tool: str) -> None:
-        """Let the user "draw" a box that becomes a candidate, "edit" boxes, or give the mouse back ("")."""
+        """Let the user "draw" a box that becomes a candidate, or "edit" boxes; "" returns to normal navigation."""
         if self.layer is not None and tool != self.tool:
             self.layer.visible = True
             self.viewer.layers.selection.active = self.layer
             self.layer.mode = TOOLS.get(tool, "pan_zoom")
             if tool == "edit" and self.owner.selected is not None:
                 self._bring_near(self.owner.selected)
-            self.mark()  # the change of mode let go of them
+            self.mark()  # the change of mode deselected them
 
     def tool_changed(self, event: object = None) -> None:
         """Another tool was chosen, or another layer made active."""
@@ -277,7 +277,7 @@ class BoxLayer:
             camera.center = (*camera.center[:-2], *(origin + end) / 2)
 
     def _selected(self, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
-        # Nothing selected is no wish to see nothing: napari clears the selection at every change of mode.
+        # An empty selection is ignored: napari clears the selection at every change of mode.
         if added and not self._redrawing:
             by_id = {candidate.id: candidate for candidate in self.owner.candidates}
             numbers = self.layer.features["id"]
@@ -373,13 +373,13 @@ class BoxLayer:
         self.sync()
 
     def _outlines(self, by_id: dict[int, Candidate]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
-        """Of each box in the layer the candidate's number, the outline, and whether that is the candidate's box."""
+        """For each box in the layer: number of the candidate, outline, and whether both agree."""
         numbers, outlines = self.layer.features["id"].to_numpy(copy=True), self.layer.data
         known = [by_id.get(number) for number in numbers]
         return numbers, outlines, layers.drawn_as(outlines, [c.box if c is not None else None for c in known])
 
     def sync(self) -> None:
-        """Make outlines and appearance in the layer those of the candidates' boxes; not while the user drags one."""
+        """Update outlines and appearance of all boxes from the candidates, except while the user drags one."""
         self._later.discard("sync")
         self._unsynced = self._pressed
         if self.layer is not None and not self._pressed:
@@ -388,9 +388,9 @@ class BoxLayer:
             self.mark()
 
     def fit(self) -> None:
-        """Make the outlines in the layer those of the candidates' boxes.
+        """Update the outlines of all boxes from the candidates.
 
-        Boxes that are being measured stay as the user left them until then.
+        Boxes whose candidate is being measured stay as the user left them.
         """
         if self.layer is None:
             return
@@ -418,7 +418,7 @@ class BoxLayer:
             self._write_features(numbers)
 
     def _write_features(self, numbers: np.ndarray) -> None:
-        """Give the boxes, whose candidates have these numbers, the features of those; blank until they are measured."""
+        """Set the features of boxes from the candidates with these numbers; blank until they are measured."""
         features = self.owner.features
         known = np.where(np.isin(numbers, features["id"]), numbers, layers.UNKNOWN)
         rows = layers.rows_of(features, known).assign(id=numbers)

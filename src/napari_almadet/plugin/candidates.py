@@ -40,7 +40,7 @@ KINDS = ("line", "continuum", "both")
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: what it is called, what it is sorted by, how its cells read, how wide they are."""
+    """A column of the table: title, sort key, text of its cells, and width."""
 
     title: str
     tip: str
@@ -115,7 +115,7 @@ class CandidateModel(QAbstractTableModel):
     Filtering and sorting is done in the session, on columns of numbers: next and previous,
     the boxes on the canvas and what is exported follow the same list, and 5000 rows take
     milliseconds where a `QSortFilterProxyModel` would call Python for each comparison.
-    Cells are put into words when they come into sight.
+    The text of a cell is made when it becomes visible.
     """
 
     def __init__(self, session: Session):
@@ -138,7 +138,7 @@ class CandidateModel(QAbstractTableModel):
         self.endResetModel()
 
     def update(self, changed: list[Candidate]) -> None:
-        """Show what is new of some candidates."""
+        """Update the rows of some candidates."""
         rows = [row for row in map(self.row, changed) if row is not None]
         if rows:
             values, colours = self._values_of([self.candidates[row] for row in rows])
@@ -150,11 +150,11 @@ class CandidateModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(min(rows), 0), self.index(max(rows), len(self.columns) - 1))
 
     def row(self, candidate: Candidate | None) -> int | None:
-        """Where a candidate stands, or None."""
+        """Row of a candidate, or None."""
         return self._places.get(id(candidate))
 
     def _values_of(self, candidates: list[Candidate]) -> tuple[dict[str, list], list[list[int]]]:
-        """What the columns hold of some candidates, and their colours."""
+        """Values of some candidates in all columns, and their colours."""
         features = self.session.features
         if features is None:
             return {}, []
@@ -191,7 +191,7 @@ class CandidateModel(QAbstractTableModel):
         return super().flags(index) | (Qt.ItemFlag.ItemIsEditable if editable else Qt.ItemFlag.NoItemFlags)
 
     def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
-        """Give a candidate the verdict or the note that was put in."""
+        """Set the verdict or note that the user entered."""
         candidate = self.candidates[index.row()]
         if self.columns[index.column()].title == "verdict":
             self.session.set_verdict([candidate], value)
@@ -215,7 +215,7 @@ class CandidateModel(QAbstractTableModel):
 
 
 class VerdictDelegate(QStyledItemDelegate):
-    """A list of the verdicts in place of a cell; a choice is taken at once."""
+    """A drop-down list of verdicts in a cell; a choice applies at once."""
 
     def createEditor(self, parent: QWidget, option, index: QModelIndex) -> QWidget:
         """The list, already open."""
@@ -225,28 +225,28 @@ class VerdictDelegate(QStyledItemDelegate):
         return editor
 
     def setEditorData(self, editor: QComboBox, index: QModelIndex) -> None:
-        """Start from the verdict as it is."""
+        """Start from the current verdict."""
         editor.setCurrentText(index.data())
-        QTimer.singleShot(0, editor.showPopup)  # by then it has its place, and the list finds room for all it holds
+        QTimer.singleShot(0, editor.showPopup)  # once it is in place, the list has room for all entries
 
     def setModelData(self, editor: QComboBox, model: CandidateModel, index: QModelIndex) -> None:
-        """Hand the choice over."""
+        """Apply the choice."""
         model.setData(index, editor.currentText())
 
 
 class RowView(QTableView):
-    """A table in which the session's keys do what they do on the canvas; Qt would search rows for the letters."""
+    """A table in which the session's keys work as on the canvas; Qt would use letters to search the rows."""
 
     def __init__(self, session: Session):
         super().__init__()
         self.session = session
 
     def sizeHint(self) -> QSize:
-        """No more than must be: a dock is never made lower than the hints of what it holds."""
+        """As small as possible: a dock cannot be made smaller than the size hints of its contents."""
         return self.minimumSizeHint()
 
     def keyPressEvent(self, event) -> None:
-        """Follow the session's keys, leave the rest to Qt."""
+        """Handle the session's keys; leave the others to Qt."""
         pressed = QKeySequence(event.keyCombination()).toString()
         name = next((name for name, (_, shown) in KEYS.items() if shown == pressed), None)
         if name is not None and self.session.keys_on:
@@ -258,7 +258,7 @@ class RowView(QTableView):
 
 
 class FilterBar(QWidget):
-    """What a candidate must be like to be shown."""
+    """Filters that decide which candidates are shown."""
 
     def __init__(self, session: Session):
         super().__init__()
@@ -314,12 +314,12 @@ class FilterBar(QWidget):
         self._tell()
 
     def clear(self) -> None:
-        """Let all through again, the dropped as before."""
+        """Reset all filters; whether dropped candidates are shown does not change."""
         self.session.filter_by = Filter(dropped=self.session.filter_by.dropped)
         self.show_filter()
 
     def _tell(self) -> None:
-        """Say how many filters are on, also while their row is folded."""
+        """Show how many filters are active, also while their row is folded."""
         wanted = self.session.filter_by
         on = sum(map(bool, (wanted.min_snr, wanted.min_prob, wanted.kind, wanted.verdict)))
         self.more.setText(f"Filters ({on})" if on else "Filters")
@@ -337,7 +337,7 @@ class FilterBar(QWidget):
 
 
 class CandidateTable(QWidget):
-    """Counts, verdict buttons, filters and the table; its rows and the session's selection are one."""
+    """Counts, verdict buttons, filters, and the table, whose selected rows are the session's selection."""
 
     def __init__(self, session: Session):
         super().__init__()
@@ -472,7 +472,7 @@ class CandidateTable(QWidget):
         self._count()
 
     def _lay_out(self) -> None:
-        """Widths by what the widest cell says, so that no row need be looked at; the hidden stay hidden."""
+        """Set the widths from the widest possible text, without reading rows; hidden columns stay hidden."""
         self._laid_out = self.model.columns
         metrics = self.view.fontMetrics()
         self.view.verticalHeader().setDefaultSectionSize(metrics.height() + 9)
@@ -488,13 +488,14 @@ class CandidateTable(QWidget):
         self._count()
 
     def _count(self, *_: object) -> None:
-        """How many are listed, what was said of them, and how pure they are likely to be."""
+        """Show the number of candidates, their verdicts, and the expected purity."""
         detections, listed = self.session.detections, self.session.candidates
         if detections is None:
             self.counts.setText("No candidates yet.")
             return
-        said = Counter(candidate.verdict for candidate in listed)
-        text = f"{len(listed)} of {len(detections.candidates)} listed: " + ", ".join(f"{said[v]} {v}" for v in VERDICTS)
+        verdicts = Counter(candidate.verdict for candidate in listed)
+        counts = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS)
+        text = f"{len(listed)} of {len(detections.candidates)} listed: {counts}"
         if not listed and replace(self.session.filter_by, dropped=False) != Filter():
             colour = Colours.of(self.session.viewer.theme).text
             text = f"No candidate fits the filters. <a href='all' style='color: {colour}'>Clear the filters</a>"
@@ -507,7 +508,7 @@ class CandidateTable(QWidget):
 
     def _mark_rows(self, *_: object) -> None:
         """Select the rows of the chosen candidates, the selected one's being the current."""
-        if self._marking:  # they are: the user selected them here
+        if self._marking:  # the user selected them in this table
             return
         model, wanted = self.model, QItemSelection()
         for row in filter(lambda row: row is not None, map(model.row, self.session.chosen)):
@@ -572,7 +573,7 @@ class CandidateTable(QWidget):
 
 
 def columns_of(features) -> list[Column]:
-    """The columns that a cube has values for: world coordinates where it has them, else pixels and channels."""
+    """The columns for which a cube has values: world coordinates if available, else pixels and channels."""
     if features is None:
         return [c for c in COLUMNS if c.world is not True]
     known = {name for name in ("ra", "dec", "freq", "v_rad", "rel") if np.isfinite(features[name]).any()}
@@ -584,7 +585,7 @@ def columns_of(features) -> list[Column]:
         if column.world is False and stand_in[column.sort_by] in known:
             continue
         chosen.append(column)
-    if "freq" in known:  # either tells the other; the inspector shows both
+    if "freq" in known:  # one is enough; the inspector shows both
         chosen = [c for c in chosen if c.sort_by != "v_rad"]
     elif "v_rad" in known:
         chosen = [c for c in chosen if c.sort_by != "z"]
@@ -604,8 +605,8 @@ def _least(prefix: str, most: float, step: float, decimals: int) -> QDoubleSpinB
     box.setSingleStep(step)
     box.setDecimals(decimals)
     box.setPrefix(prefix)
-    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # they would leave no room for the number
-    box.setStyleSheet("padding: 1px 4px")  # napari's is for the buttons
+    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # no room for them beside the number
+    box.setStyleSheet("padding: 1px 4px")  # napari's padding leaves room for the buttons
     box.setMinimumWidth(box.fontMetrics().horizontalAdvance(f"{prefix}0.00") + 16)
     return box
 

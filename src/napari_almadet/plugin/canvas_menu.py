@@ -29,7 +29,7 @@ MATCHES = {
     Match.FREQUENCY: "by frequency",
     Match.CHANNEL: "by number",
 }
-MARKS = 0.6  # of the width of a box's line have marks
+MARKS = 0.6  # width of marks, as a fraction of the line width of a box
 PALE = "#ffffff90"
 CONTOURS = "#7fffd0"
 UNIT = "almadet unit"  # name of the colour bar's unit among napari's overlays
@@ -40,7 +40,7 @@ ZOOMED_MS = 60  # after the last step of a zoom
 
 
 class CanvasMenu(QMenu):
-    """Switches of what is drawn over the cube on the canvas; each makes layers or overlays of napari's own."""
+    """Switches for what is drawn over the cube; each adds napari layers or overlays."""
 
     def __init__(self, session: Session, choice: SpectralChoice):
         super().__init__()
@@ -96,7 +96,7 @@ class CanvasMenu(QMenu):
         return action
 
     def fill(self) -> None:
-        """Offer the images there are contours of."""
+        """List the images that contours can be drawn of."""
         self.contours.clear()
         images = [x for x in self.viewer.layers if isinstance(x, Image) and not isinstance(x, Labels) and not x.rgb]
         for image in images:
@@ -141,7 +141,7 @@ class CanvasMenu(QMenu):
         self._write_words()
 
     def _write_words(self, *_: object) -> None:
-        """Write what the channel on screen is."""
+        """Write the frequency and velocity of the channel on screen."""
         channel = self.session.channel
         if not self.words.isChecked() or channel is None:
             return
@@ -155,7 +155,7 @@ class CanvasMenu(QMenu):
     # -- layers -----------------------------------------------------------------------
 
     def _redraw(self, *_: object) -> None:
-        """Draw colour bar, beam and grid of another cube."""
+        """Draw colour bar, beam and grid again after a change of cube."""
         if self.colour_bar.isChecked():
             self._show_bar(True)
         for name, action in (("beam", self.beam), ("axes", self.axes)):
@@ -172,7 +172,7 @@ class CanvasMenu(QMenu):
             self._made[name] = [self._add(layer) for layer in made]
 
     def _add(self, layer: Layer) -> Layer:
-        """Add a layer, and leave the user's own active."""
+        """Add a layer; the user's active layer stays active."""
         active = self.viewer.layers.selection.active
         self.viewer.add_layer(layer)
         self.viewer.layers.selection.active = active
@@ -224,7 +224,7 @@ class CanvasMenu(QMenu):
         return apart(np.asarray(names.data), list(names.features["name"]), (LETTER[0] * pixel, LETTER[1] * pixel))
 
     def draw_contours(self, image: Image) -> None:
-        """Add contours of an image, or of a cube's plane on screen, in their place over whatever is shown."""
+        """Add contours of an image, or of the channel on screen of a cube, at their position on the sky."""
         if image.ndim == 2:
             plane, name = np.asarray(image.data, dtype=float), image.name
         else:
@@ -240,7 +240,7 @@ class CanvasMenu(QMenu):
     def _paths(
         self, name: str, paths: list[np.ndarray], kind: str, face: str, edge: str, image: Image | None = None
     ) -> Shapes:
-        """A layer of lines in the pixels of an image, by default the present cube's."""
+        """A layer of lines in the pixels of an image; default: of the current cube."""
         return Shapes(
             paths,
             shape_type=kind,

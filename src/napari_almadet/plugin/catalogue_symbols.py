@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 SIZE = 1.2  # beams: diameter of a symbol
 COLOUR = "#40e0ff"
-MATCH = "candidate"  # column: number of the candidate that a row is, 0 for none
+MATCH = "candidate"  # column: number of the candidate matched with a row, 0 for none
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of a catalogue in a field: places (n, 2) as (y, x) in pixels, columns, and how many lay outside."""
+    """Rows of a catalogue in a field: positions (n, 2) as (y, x) in pixels, columns, and the number of rows outside."""
 
     places: np.ndarray
     columns: pd.DataFrame
@@ -92,7 +92,7 @@ def matched(places: np.ndarray, candidates: Sequence[Candidate], reach: float) -
 
 
 def symbols(rows: Rows, image: Image, cube: Cube, numbers: np.ndarray, name: str) -> Points:
-    """The layer of points: a ring each, filled where it is a candidate's."""
+    """The layer of points: rings, filled where the row matches a candidate."""
     faces = np.zeros((len(numbers), 4))
     faces[numbers > 0] = (0.25, 0.88, 1.0, 0.35)
     return Points(
@@ -110,7 +110,7 @@ def symbols(rows: Rows, image: Image, cube: Cube, numbers: np.ndarray, name: str
 
 
 def add_symbols(session: Session, path: str | Path) -> None:
-    """Read a catalogue in a thread and add it as a layer over the session's cube; say what became of its rows."""
+    """Read a catalogue in a thread, add it as a layer over the session's cube, and report the number of matches."""
     image, detections = session.image, session.detections
 
     def work() -> tuple[Rows, Cube]:
@@ -130,13 +130,13 @@ def add_symbols(session: Session, path: str | Path) -> None:
         active = session.viewer.layers.selection.active
         session.viewer.add_layer(symbols(rows, image, cube, numbers, Path(path).stem))
         session.viewer.layers.selection.active = active
-        show_info(said(name, rows, numbers, bool(there)))
+        show_info(match_summary(name, rows, numbers, bool(there)))
 
     in_background(work, done=done, failed=lambda error: show_error(str(error)))
 
 
-def said(name: str, rows: Rows, numbers: np.ndarray, compared: bool) -> str:
-    """What became of a catalogue's rows, in a sentence or two."""
+def match_summary(name: str, rows: Rows, numbers: np.ndarray, compared: bool) -> str:
+    """How many rows of a catalogue are in the field and match candidates, in a sentence or two."""
     parts: list[Any] = [f"{name}: {len(rows.places)} rows in the field, {rows.outside} outside."]
     if compared:
         count = int((numbers > 0).sum())

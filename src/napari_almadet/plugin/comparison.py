@@ -1,4 +1,4 @@
-"""Model and residual of the selected candidate's line-integrated image, side by side with it, on one scale."""
+"""Model and residual of the selected candidate's line-integrated image, next to it and on the same scale."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_almadet.plugin.theme import Colours
 
 
 class Comparison(QWidget):
-    """Two images in the pixels of another plot, which they are moved and zoomed with."""
+    """Two images that move and zoom together with another plot."""
 
     def __init__(self, beside: Plot, ground: str):
         super().__init__()
@@ -36,7 +36,7 @@ class Comparison(QWidget):
         self.setVisible(False)
 
     def paint(self, colours: Colours) -> None:
-        """Take on the colours and letters of a napari theme."""
+        """Apply the colours and fonts of a napari theme."""
         for plot, name in zip(self.plots, self.names, strict=True):
             plot.dress(colours)
             name.setColor("white")
@@ -44,16 +44,16 @@ class Comparison(QWidget):
     def show_model(
         self, image: np.ndarray, model: np.ndarray | None, words: str, origin: tuple[int, int], levels: tuple, lut: str
     ) -> None:
-        """Show a model, and what it leaves of the image, in the image's colours and on its scale.
+        """Show a model and the residual, with the colours and scale of the image.
 
         Parameters
         ----------
         words
-            What the model is; why there is none, where it is None.
+            Name of the model; if it is None, the reason why there is none.
         origin
             (y, x) of the images' first pixel.
         levels
-            Of the colours.
+            Limits of the colour scale.
         """
         nothing = np.full(image.shape, np.nan)
         made = nothing if model is None else model

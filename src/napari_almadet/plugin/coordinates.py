@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 RIGHT_BUTTON = 2
-SEPARATOR = "  "  # of the parts of the read-out
-MARGINS = 8  # pixels about the text of a line edit
+SEPARATOR = "  "  # between the parts of the read-out
+MARGINS = 8  # pixels, margins around the text of a line edit
 HINT = "Point at the cube to read its coordinates; right-click to copy a position."
 
 
@@ -39,11 +39,11 @@ class Place:
 
 
 def place_at(session: Session, position: tuple[float, ...]) -> Place | None:
-    """The place in the session's cube of a position on the canvas; None beside the cube, and in three dimensions."""
+    """Position in the session's cube for a position on the canvas; None outside the cube and in 3-D."""
     dims = session.viewer.dims
     if session.image is None or dims.ndisplay == 3:
         return None
-    # What the sliders say is right also before the pointer moves again.
+    # The sliders give the right channel even before the pointer moves again.
     world = [position[axis] if axis in dims.displayed else dims.point[axis] for axis in range(dims.ndim)]
     data = np.array(session.image.world_to_data(world))[-3:]
     channel, row, column = np.round(data)
@@ -90,19 +90,19 @@ def _value_text(session: Session, choice: SpectralChoice, place: Place) -> str:
 
 
 def _known(sky: SkyCoord) -> bool:
-    """Whether a pixel lies on the sky at all; those beyond an all-sky map's rim do not."""
+    """Whether a pixel is on the sky; pixels outside the edge of an all-sky map are not."""
     return bool(np.isfinite(sky.spherical.lon) and np.isfinite(sky.spherical.lat))
 
 
 class Readout(QLineEdit):
-    """A line that tells what is under the pointer; menus that copy positions, of the canvas and of a candidate."""
+    """A line with the coordinates under the pointer, and menus that copy a position."""
 
     def __init__(self, session: Session, choice: SpectralChoice):
         super().__init__(HINT)
         self.session, self.choice = session, choice
-        self._place: Place | None = None  # that the line tells of
+        self._place: Place | None = None  # that the line describes
         self._words = HINT
-        self._pointed = False  # before that napari's cursor is somewhere where nobody pointed
+        self._pointed = False  # False until the mouse moves: until then napari's cursor position is meaningless
         self.setReadOnly(True)
         self.setFrame(False)
         viewer = session.viewer
@@ -127,7 +127,7 @@ class Readout(QLineEdit):
         self._fit()
 
     def _fit(self) -> None:
-        """Leave out the last parts if there is no room for them: half a number would be a wrong one."""
+        """Leave out the last parts if there is no room for them, because a truncated number would be wrong."""
         parts = self._words.split(SEPARATOR)
         room, letters = self.width() - MARGINS, self.fontMetrics()
         while len(parts) > 1 and letters.horizontalAdvance(SEPARATOR.join(parts)) > room:
@@ -136,7 +136,7 @@ class Readout(QLineEdit):
         self.setCursorPosition(0)
 
     def resizeEvent(self, event) -> None:
-        """Say as much as there is room for."""
+        """Show as many parts as there is room for."""
         super().resizeEvent(event)
         self._fit()
 

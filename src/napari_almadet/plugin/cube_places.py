@@ -15,13 +15,13 @@ from napari_almadet.plugin.layers import voxels
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-SMALL = 0.15  # of the canvas: a field that takes less of it is zoomed to when the user turns to its cube
+SMALL = 0.15  # fraction of the canvas: if a cube's field is smaller, switching to the cube zooms to it
 
 
 class CubePlaces:
-    """Places the cubes of a viewer along the spectral axis with respect to the one that is inspected.
+    """Positions the cubes of a viewer along the spectral axis, relative to the one that is inspected.
 
-    Their places on the sky are the affine that `layers.cube_layer` gave them.
+    Their positions on the sky are in the affine set by `layers.cube_layer`.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class CubePlaces:
 
     @property
     def by(self) -> Match | None:
-        """By what channels are matched; None: velocity where the bands overlap in it, else frequency, else channel."""
+        """How channels are matched; None: by velocity if the bands overlap, else by frequency, else by number."""
         return self._by
 
     @by.setter
@@ -56,9 +56,9 @@ class CubePlaces:
         return [image for image in images if isinstance(image.metadata.get("cube"), Cube)]
 
     def turn_to(self, image: Image | None) -> bool:
-        """Lay the channels of all cubes upon those of ``image``, and stay at the place in the spectrum shown.
+        """Match the channels of all cubes with those of ``image``, and stay at the velocity or frequency shown.
 
-        Returns whether that place is one of its band.
+        Returns whether it is in the band of ``image``.
         """
         self.image = image
         cubes = self.cubes()
@@ -79,7 +79,7 @@ class CubePlaces:
         return bool(channel == np.round(point))
 
     def match(self, other: Image) -> tuple[float, float]:
-        """Slope and offset that lead from channels of another cube to those of the inspected one."""
+        """Slope and offset that convert channels of another cube to those of the inspected one."""
         cube, reference = other.metadata["cube"], self.image.metadata["cube"]
         for by in (self._by,) if self._by else (Match.VELOCITY, Match.FREQUENCY):
             found = match_channels(cube, reference, by)
@@ -93,7 +93,7 @@ class CubePlaces:
         return [layer for layer in self.viewer.layers if layer.ndim == 3 and layer.metadata.get("voxels_of") is cube]
 
     def _range_changed(self, *_: object) -> None:
-        """Let the slider count the channels of the inspected cube: napari's goes over the channels of all."""
+        """Restrict the slider to the channels of the inspected cube: napari's covers the channels of all cubes."""
         image, dims = self.image, self.viewer.dims
         if self._setting or image not in self.viewer.layers or len(self.cubes()) < 2:
             return
@@ -109,7 +109,7 @@ class CubePlaces:
                 self._setting = False
 
     def show_field(self, image: Image) -> None:
-        """Bring a cube's field on the canvas, if it is not on it, or takes but little of it."""
+        """Zoom to a cube's field if it is outside the canvas or small on it."""
         viewer = self.viewer
         if viewer.dims.ndisplay == 3 or len(self.cubes()) < 2:
             return
@@ -120,7 +120,7 @@ class CubePlaces:
             self.fit_view(image)
 
     def fit_view(self, image: Image | None) -> None:
-        """Fit a cube's field into the canvas; as napari's own button does, where it is the only one."""
+        """Fit a cube's field into the canvas; for a single cube the same as napari's own button."""
         if image is None or len(self.cubes()) < 2 or self.viewer.dims.ndisplay == 3:
             self.viewer.reset_view()
             return
@@ -138,7 +138,7 @@ def _overlap(found: tuple[float, float], cube: Cube, reference: Cube) -> bool:
 
 
 def _place(layer: Layer, slope: float, offset: float) -> None:
-    """Set the spectral part of a layer's affine; its place on the sky stays."""
+    """Set the spectral part of a layer's affine; its position on the sky does not change."""
     matrix = np.array(layer.affine.affine_matrix)
     before = matrix.copy()
     matrix[-4, -4], matrix[-4, -1] = slope, offset

@@ -18,9 +18,9 @@ KEPT = 8  # cutouts in memory
 
 
 class Cutouts:
-    """Squares of the cube through all channels, as the pipeline cuts them, about the candidates looked at last."""
+    """Cutouts of the cube around the candidates shown last: all channels, as large as those of the pipeline."""
 
-    ready = Signal()  # a cutout that was asked for has come
+    ready = Signal()  # a requested cutout has been read
 
     def __init__(self, session: Session):
         self.session = session
@@ -29,7 +29,7 @@ class Cutouts:
         session.detections_changed.connect(self._forget)
 
     def about(self, candidate: Candidate) -> Cutout | None:
-        """The cutout about a candidate's box; None while it is being read, until :attr:`ready` tells."""
+        """The cutout around a candidate's box; None while it is being read, until :attr:`ready` is emitted."""
         cube, box, side = self.session.ground.cube, candidate.box, self.session.ground.settings.crop
         if box in self._kept:
             self._kept.move_to_end(box)
@@ -46,7 +46,7 @@ class Cutouts:
         return None
 
     def _arrived(self, awaited: set[Box], box: Box, cutout: Cutout) -> None:
-        if awaited is self._awaited:  # else the session has gone on to another cube
+        if awaited is self._awaited:  # else the session has switched to another cube
             self._awaited.discard(box)
             self._keep(box, cutout)
             self.ready.emit()

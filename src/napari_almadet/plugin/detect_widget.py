@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     Run = Callable[[Cube, Settings], Generator[Progress, None, Detections]]
     Searched = tuple[Detections, list[Layer]]
 
-TICK_MS = 1000  # between two tellings of how long a run has been at it
-BUTTON = 28  # pixels of height, at least, of the buttons that start and stop a run
+TICK_MS = 1000  # interval at which the elapsed time is updated
+BUTTON = 28  # pixels, minimum height of the buttons that start and stop a run
 INSPECTOR = "Candidate inspector"  # name of the dock at the bottom
 DEVICES = {"auto": "automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
 START = (
@@ -83,7 +83,7 @@ class RunError(RuntimeError):
 
 
 def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detections]:
-    """The pipeline, loaded only now: torch takes seconds, and on Windows may refuse to come after Qt."""
+    """The pipeline, imported only when needed: torch takes seconds, and on Windows may fail to import after Qt."""
     try:
         from napari_almadet.networks.weights import pick_device
     except OSError as error:
@@ -98,7 +98,7 @@ def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detec
 
 
 def searched(run: Run, cube: Cube, settings: Settings, image: Image) -> Generator[Progress, None, Searched]:
-    """Run the pipeline, and make the layers of its result: neither is to hold up the window."""
+    """Run the pipeline and make the layers of its result, both outside the window's thread."""
     found = yield from run(cube, settings)
     return found, make_result_layers(found, image)
 
@@ -120,7 +120,7 @@ class DetectWidget(QWidget):
         self._clock = QTimer(self)
         self._clock.timeout.connect(self._tick)
         self._carried = Carried(0, 0)
-        self.injections: InjectionsDialog | None = None  # once it was asked for
+        self.injections: InjectionsDialog | None = None  # made when it is first opened
         self._showing = False  # whether a result is being put into the viewer
         self._build()
         layers = napari_viewer.layers
@@ -245,7 +245,7 @@ class DetectWidget(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
 
     def _follow_preset(self, preset: str) -> None:
-        """Show what a preset's settings are where they are not told, and what they mean there."""
+        """Show the default settings of the preset where the user has set none, with their tooltips."""
         defaults, paper = Settings(preset=preset), preset == "paper"
         self.threshold.setValue(defaults.threshold)
         self.threshold.setToolTip(
@@ -256,7 +256,7 @@ class DetectWidget(QWidget):
         self.keep_continuum.setChecked(not defaults.require_line)
 
     def _image_of(self, what: str, tip: str) -> QLineEdit:
-        """A line for the file of an image that goes with the cube, and a button in it to look for one."""
+        """A line for the file of an image that belongs to the cube, with a button to choose one."""
         line = QLineEdit()
         line.setPlaceholderText("none")
         line.setClearButtonEnabled(True)
@@ -274,14 +274,14 @@ class DetectWidget(QWidget):
             line.setText(path)
 
     def _unfold(self, shown: bool) -> None:
-        """Show or hide the settings, and let the inspector below have their room."""
+        """Show or hide the settings; when hidden, the inspector below gets the space."""
         self.options.setVisible(shown)
         dock = self.parent()
         if isinstance(dock, QDockWidget):
-            dock.setMinimumHeight(0)  # once the dock was given one, as by napari, Qt raises but never lowers it
+            dock.setMinimumHeight(0)  # if a minimum height is set, as by napari, Qt increases but never decreases it
 
     def open_injections(self, *_: object) -> None:
-        """Show the window for injections, in which a run may be at work."""
+        """Show the window for injections, in which a run may be in progress."""
         if self.injections is None:
             self.injections = InjectionsDialog(self.session, self.settings, self)
         self.injections.show()
@@ -296,7 +296,7 @@ class DetectWidget(QWidget):
             docks[INSPECTOR].parent().show()
 
     def showEvent(self, event) -> None:
-        """Bring the inspector back when the user brings this panel back, not when the window comes to the front."""
+        """Show the inspector when the user shows this panel again, but not when the window comes to the front."""
         super().showEvent(event)
         if not event.spontaneous():
             self.open_inspector()
@@ -304,7 +304,7 @@ class DetectWidget(QWidget):
     # -- which cube -------------------------------------------------------------------
 
     def _offer_layers(self, event: object = None) -> None:
-        """List the layers that a detection can run on; they come, go and change their names."""
+        """List the layers that a detection can run on; called when layers are added, removed or renamed."""
         self._images = self.session.cube_layers()
         self.image_choice.clear()
         self.image_choice.addItems([image.name for image in self._images])
@@ -319,12 +319,12 @@ class DetectWidget(QWidget):
         self._enable()
 
     def _make_room(self, detections: Detections | None) -> None:
-        """Give the settings' room to the table once there is something in it; else say what can be done."""
+        """Fold the settings once the table has entries; while it is empty, show what the user can do."""
         self.options_button.setChecked(detections is None)
         if self._worker is not None or self._showing:
-            return  # what is said there is of the run
+            return  # the text there is about the run
         if detections is not None:
-            self.status.clear()  # of what was said of another cube
+            self.status.clear()  # text about another cube
         elif self.session.image is None and (refused := self._refused()):
             self.status.setText(refused)
         elif self.session.image is None:
@@ -334,7 +334,7 @@ class DetectWidget(QWidget):
             cube = self.session.image.metadata.get("cube")
             folders = unsaved_of(cube) if isinstance(cube, Cube) else []
             if folders:
-                text = Colours.of(self.viewer.theme).text  # Qt's own blue is not to be read on a dark ground
+                text = Colours.of(self.viewer.theme).text  # Qt's blue is illegible on a dark background
                 when = datetime.fromtimestamp(folders[0].stat().st_mtime)
                 self.status.setText(
                     f"A session on this cube, last changed {when:%d %b %Y %H:%M}, was never saved: "
@@ -345,7 +345,7 @@ class DetectWidget(QWidget):
         hold_canvas(self.window())
 
     def _refused(self) -> str:
-        """Why images that are open are not offered."""
+        """Why open images are not in the list."""
         ours = ("detections", "map", "unit", "cut")  # in the metadata of layers that came with a cube
         images = [
             x for x in self.viewer.layers if isinstance(x, Image) and not any(name in x.metadata for name in ours)
@@ -358,7 +358,7 @@ class DetectWidget(QWidget):
     # -- the run ----------------------------------------------------------------------
 
     def settings(self) -> Settings:
-        """What the form says."""
+        """Settings from the form."""
         paper = self.preset.currentText() == "paper"
         return Settings(
             preset=self.preset.currentText(),
@@ -372,7 +372,7 @@ class DetectWidget(QWidget):
         )
 
     def detect(self) -> None:
-        """Run the detection on the chosen cube in a thread of its own."""
+        """Run the detection on the chosen cube in a thread."""
         image = self.session.image
         try:
             cube = cube_of(image)
@@ -392,7 +392,7 @@ class DetectWidget(QWidget):
         self.progress.setRange(0, 0)
         self.progress.setFormat("Starting")
         self._enable()
-        self.cancel_button.setFocus()  # Qt would give it to the next field, the filter, and what is typed with it
+        self.cancel_button.setFocus()  # Qt would move the focus to the filter field, and keys would be typed there
         self._worker.start()
 
     def cancel(self) -> None:
@@ -403,8 +403,8 @@ class DetectWidget(QWidget):
             self.status.setText("Stopping after the current step …")
 
     def _progressed(self, progress: Progress) -> None:
-        """Show how far the present stage is: a bar that moves as long as a stage has not told of a first part done."""
-        # A bar that may not update does not repaint the window for each of its numbers, before the next event can come.
+        """Show the progress of the current stage: a busy indicator until the stage reports its first part."""
+        # With updates disabled, the bar does not repaint the window for every number.
         self.progress.setUpdatesEnabled(False)
         self.progress.setFormat(f"{progress.stage}  %p %" if progress.done else progress.stage)
         self.progress.setRange(0, progress.total if progress.done else 0)
@@ -413,14 +413,14 @@ class DetectWidget(QWidget):
         self._stage = progress.stage
 
     def _tick(self) -> None:
-        """Tell how long the run has been at it, also while a stage tells nothing."""
+        """Show the elapsed time, also while a stage reports no progress."""
         if self._worker is not None and not self._worker.abort_requested:
             seconds = round(time.perf_counter() - self._started)
             self.status.setText(f"Searching {self._searching}: {self._stage} … {seconds} s")
 
     def _returned(self, image: Image, started: float, outcome: Searched | Failure) -> None:
         if not isalive(self):
-            return  # the dock was closed, and its run with it
+            return  # the dock was closed, which ended its run
         if isinstance(outcome, Failure):
             self._failed(outcome.error)
         elif image not in self.viewer.layers:
@@ -440,7 +440,7 @@ class DetectWidget(QWidget):
         self.status.setText(text + carried_text(self._carried))
         self._enable()
         if self.isAncestorOf(QApplication.focusWidget()):
-            self.table.view.setFocus()  # where the keys are those of the session
+            self.table.view.setFocus()  # in which the session's keys work
 
     def _carried_over(self, carried: Carried) -> None:
         self._carried = carried
@@ -449,7 +449,7 @@ class DetectWidget(QWidget):
         self.status.setText("Cancelled. Nothing was changed.")
 
     def _failed(self, error: Exception) -> None:
-        """Tell of an error once: those we know in a sentence, others with the traceback to report."""
+        """Report an error once: expected errors in a sentence, others with the traceback."""
         if isinstance(error, CubeError | RunError):
             show_error(str(error))
         else:
@@ -458,7 +458,7 @@ class DetectWidget(QWidget):
         self.status.setText(f"Failed: {error}")
 
     def _finished(self) -> None:
-        # A run may end between the request to stop and its next step: then neither returned nor aborted comes.
+        # A run may end between the request to stop and its next step: then neither `returned` nor `aborted` is emitted.
         if self._worker.abort_requested:
             self._aborted()
         self._worker = None
@@ -466,7 +466,7 @@ class DetectWidget(QWidget):
         self._enable()
 
     def _enable(self) -> None:
-        """Let be used what can be: nothing of the form during a run, and what the preset knows of."""
+        """Enable the controls that apply: none during a run, and only those that the preset uses."""
         running = self._worker is not None or self._showing
         self.detect_button.setEnabled(not running and self.session.image is not None)
         self.cancel_button.setEnabled(self._worker is not None)
@@ -497,7 +497,7 @@ def summary(detections: Detections, seconds: float) -> str:
 
 
 def carried_text(carried: Carried) -> str:
-    """What became of the reviews of an earlier detection, as a line of its own; empty where there were none."""
+    """How many reviews of an earlier detection were carried over, as a separate line; empty if there were none."""
     if not carried.matched and not carried.kept:
         return ""
     kept = f"; {carried.kept} not detected again, kept as yours" if carried.kept else ""

@@ -30,7 +30,7 @@ IMPORT = "Catalogues and regions (*.ecsv *.vot *.xml *.fits *.csv *.txt *.cat *.
 
 
 class FileMenu(QMenu):
-    """Saves, exports and imports; whatever takes long is done in a thread, and told of at the lower right."""
+    """Save, export and import; long operations run in a thread and are reported at the lower right."""
 
     def __init__(self, session: Session, keeper: Keeper):
         super().__init__("File")
@@ -132,7 +132,7 @@ class FileMenu(QMenu):
     def save_as(self) -> None:
         """Ask for a folder and save to it."""
         suggested = str(Path(self._home()) / f"{self.session.detections.cube.name} session")
-        # a name that need not exist: the folder is made
+        # the folder is created if it does not exist
         folder, _ = QFileDialog.getSaveFileName(
             self,
             "Save the session as a folder",
@@ -183,7 +183,7 @@ class FileMenu(QMenu):
         in_background(work, done=_tell, failed=_complain)
 
     def _ask(self, title: str, name: str, forms: str) -> Path | None:
-        """Ask where to write; the ending is that of the format chosen, unless one that is known is typed in."""
+        """Ask for a file name; the extension follows the chosen format, unless the user types a known one."""
         known = re.findall(r"\*(\.\w+)", forms)
         path, form = QFileDialog.getSaveFileName(self, title, str(Path(self._home()) / name), forms)
         if not path:
@@ -191,11 +191,11 @@ class FileMenu(QMenu):
         ending = Path(path).suffix.lower()
         if ending in known:
             return Path(path)
-        if re.fullmatch(r"\.[a-z]{2,8}", ending):  # asked for, and not to be had; other dots are part of a name
+        if re.fullmatch(r"\.[a-z]{2,8}", ending):  # an unknown extension; other dots are part of the name
             show_error(f"{Path(path).name}: {ending} cannot be written here. Choose one of {', '.join(known)}.")
             return None
         whole = Path(path + (re.findall(r"\*(\.\w+)", form) or known)[0])
-        # The dialog asked about the name as it was typed only.
+        # The dialog checked only the name as typed.
         if whole.exists() and not self._may_replace(whole):
             return None
         return whole
@@ -208,7 +208,7 @@ class FileMenu(QMenu):
         return self.session.detections.cube.name
 
     def import_candidates(self) -> None:
-        """Ask for a catalogue or a region file and take its sources in, to be inspected like the others."""
+        """Ask for a catalogue or a region file and import its sources as candidates."""
         path, _ = QFileDialog.getOpenFileName(self, "Import candidates", self._home(), IMPORT)
         if path:
             self.session.take_in(path)

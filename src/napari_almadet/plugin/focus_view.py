@@ -1,4 +1,4 @@
-"""The selected candidate as an image: focused, or a moment of its line; and a position-velocity cut through it."""
+"""The selected candidate as line-integrated image or moment map, and a position-velocity cut through it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.theme import Colours, menu_button
 
 SCALE_LENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)  # arcsec
-NO_DATA = "#606068"  # shows through where there are no pixels: beyond the field, or blank
+NO_DATA = "#606068"  # background where there are no pixels: outside the field, or blank
 FOCUSED, *MOMENTS = IMAGES = ("Line-integrated image", "Moment 0", "Moment 1", "Moment 2")
 TIPS = (
     "Sum over the emission range, continuum included: the image used for detection and S/N",
@@ -41,13 +41,13 @@ TIPS = (
 )
 VELOCITIES = MOMENTS[1:]
 COLOUR_MAPS = dict(zip(IMAGES, ("inferno", "inferno", "CET-D1A", "viridis"), strict=True))
-IMAGE_SHARE = 0.55  # of the width, at most, has the image beside a cut
-MASKS = (0, 2, 3, 4, 5)  # multiples of the noise under which voxels do not count in moments
+IMAGE_SHARE = 0.55  # of the width, maximum for the image next to a cut
+MASKS = (0, 2, 3, 4, 5)  # choices of the threshold for moments, in multiples of the noise
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """An image of a candidate: values with unit, and the pixel ``origin`` = (y, x) of the cube that is its [0, 0]."""
+    """An image of a candidate: values with unit, and ``origin``, the pixel (y, x) of the cube at its [0, 0]."""
 
     name: str
     values: u.Quantity
@@ -61,9 +61,9 @@ class FocusView(QWidget):
         super().__init__()
         self.session, self.choice, self.cutouts = session, choice, cutouts
         self.picture: Picture | None = None
-        self.cut: Cut | None = None  # of the cube, in its pixels
+        self.cut: Cut | None = None  # through the cube, in pixels
         self._cut_channels = (0, 0)
-        self._laid_across: Box | None = None  # the cut, at first
+        self._laid_across: Box | None = None  # the box that the cut was first placed across
         self._build_bar()
         self._build_plot()
         self.comparison = Comparison(self.plot, NO_DATA)
@@ -99,8 +99,8 @@ class FocusView(QWidget):
         self.show_cut = _tick(menu, "Position-velocity cut", "Along a line that you drag over the image")
         self.show_model = _tick(
             menu,
-            "Model and residual beside it",
-            "The Gaussian fitted to the line-integrated image, or what the mask holds, and what that leaves",
+            "Model and residual",
+            "The Gaussian fitted to the line-integrated image, or the emission in the mask, and the residual",
         )
         self.show_model.toggled.connect(self._model_toggled)
         for action in (self.show_contours, self.show_radii):
@@ -148,7 +148,7 @@ class FocusView(QWidget):
         self.marks = pg.PlotCurveItem(connect="pairs")
         self.names = [pg.TextItem(anchor=(0.5, 0.5)) for _ in range(3)]
         self.range_name = pg.TextItem(anchor=(0, 0))
-        self.range_name.setParentItem(self.plot.getViewBox())  # in its corner, above a picture that is less high
+        self.range_name.setParentItem(self.plot.getViewBox())  # in its corner, above the image
         self.range_name.setZValue(10)
         self.cut_line = pg.LineSegmentROI([(0, 0), (1, 1)])
         self.cut_line.sigRegionChanged.connect(self._draw_cut)
@@ -169,7 +169,7 @@ class FocusView(QWidget):
         self.cut_plot.hide()
 
     def paint(self, colours: Colours) -> None:
-        """Take on the colours and letters of a napari theme; what lies on the image is white on either."""
+        """Apply the colours and fonts of a napari theme; marks on the image are always white."""
         for plot in (self.plot, self.cut_plot):
             plot.dress(colours)
         self.comparison.paint(colours)
@@ -183,7 +183,7 @@ class FocusView(QWidget):
             name.setColor("white")
 
     def resizeEvent(self, event) -> None:
-        """Give the image what makes it square, if what is beside it can do with the rest."""
+        """Make the image square if the cut next to it has enough room."""
         super().resizeEvent(event)
         self._share_room()
 
@@ -191,7 +191,7 @@ class FocusView(QWidget):
         beside = self.plot.width() - self.plot.getViewBox().width()  # its colour bar
         square = self.plot.height() + round(beside)
         models = self.show_model.isChecked()
-        even = round((self.width() - beside) / 3 + beside)  # three images of one size, one with the colour bar
+        even = round((self.width() - beside) / 3 + beside)  # three images of one size, one with colour bar
         share = even if models else min(square, round(IMAGE_SHARE * self.width()))
         for place, width in enumerate((share, self.width() - share, self.width() - share)):
             self._plots.setStretch(place, max(1, width))
@@ -199,7 +199,7 @@ class FocusView(QWidget):
     # -- listening --------------------------------------------------------------------
 
     def _selected(self, *_: object) -> None:
-        """Lay the cut across the new candidate, or one whose box is another, then draw."""
+        """Place the cut across the candidate if it or its box is new, then draw."""
         candidate = self.session.subject
         if candidate is not None:
             self._laid_across = candidate.box
@@ -272,16 +272,16 @@ class FocusView(QWidget):
         self._draw_cut()
         self._draw_model(candidate)
         for plot in (self.plot, self.cut_plot):
-            plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
+            plot.scene().prepareForPaint()  # else pyqtgraph does this while painting, and paints twice
 
     def _focus_on(self, probe: Candidate) -> None:
-        """Sum a region that is no candidate over its channels, once its part of the cube has been read."""
+        """Sum a region over its channels, once its part of the cube has been read."""
         cutout = self.cutouts.about(probe)
         if cutout is not None:
             probe.focused, probe.focus_origin = focus(cutout.planes, probe.channels), cutout.origin
 
     def _picture(self, candidate: Candidate) -> Picture | None:
-        """The image asked for; None while the cube is being read for it."""
+        """The chosen image; None while the cube is being read."""
         name, brightness = self.image_choice.currentText(), brightness_unit(self.choice.cube)
         if name == FOCUSED:
             summed = candidate.focused * brightness * channel_width(self.choice.cube, mid_channel(candidate))
@@ -299,12 +299,12 @@ class FocusView(QWidget):
         return Picture(name, shown, cutout.origin)
 
     def _box_in_picture(self, candidate: Candidate) -> tuple[slice, slice]:
-        """Where the box lies in the picture; what little noise is left beside it has any velocity."""
+        """The part of the image in the box: outside it, pixels of noise have arbitrary velocities."""
         (y0, x0), box = self.picture.origin, candidate.box
         return slice(max(box.y0 - y0, 0), box.y1 - y0), slice(max(box.x0 - x0, 0), box.x1 - x0)
 
     def _velocity(self) -> SpectralAxis:
-        """What moments and cuts are made of: a velocity, or what else the cube can be shown on."""
+        """The spectral axis of moments and cuts: velocity if known, else frequency or channel."""
         return self.choice.velocity or self.choice.axis
 
     def _draw_radii(self, candidate: Candidate) -> None:
@@ -342,8 +342,8 @@ class FocusView(QWidget):
                 direction = vector / np.linalg.norm(vector)
                 tip = corner + 0.08 * size * direction
                 lines += [corner, tip]
-                texts.append((word, tip, (0.5 - 0.5 * direction[0], 0.5 + 0.5 * direction[1])))  # beyond the tip
-            scale = np.linalg.norm(np.linalg.solve(np.stack(vectors, axis=1), (1, 0)))  # arcsec of a pixel along x
+                texts.append((word, tip, (0.5 - 0.5 * direction[0], 0.5 + 0.5 * direction[1])))  # outside the tip
+            scale = np.linalg.norm(np.linalg.solve(np.stack(vectors, axis=1), (1, 0)))  # arcsec per pixel along x
             longest = 0.3 * size[0] * scale
             length = max((s for s in SCALE_LENGTHS if s <= longest), default=longest)
             word, pixels = f"{length:g}″", length / scale
@@ -361,7 +361,7 @@ class FocusView(QWidget):
     # -- the cut ----------------------------------------------------------------------
 
     def _draw_cut(self, *_: object) -> None:
-        """Cut the cube along the line, over the emission range and as many channels on either side."""
+        """Cut the cube along the line, over the emission range and the same number of channels on each side."""
         candidate = self.session.subject
         self.cut = None
         cutout = self.cutouts.about(candidate) if self.show_cut.isChecked() and self.picture is not None else None
@@ -396,7 +396,7 @@ class FocusView(QWidget):
     # -- the model --------------------------------------------------------------------
 
     def _draw_model(self, candidate: Candidate) -> None:
-        """The model of the line-integrated image and what it leaves, on that image's scale."""
+        """The model of the line-integrated image and the residual, on the scale of that image."""
         if not self.show_model.isChecked():
             return
         cutout = self.cutouts.about(candidate)
@@ -439,7 +439,7 @@ class FocusView(QWidget):
 
 
 def picture_layer(picture: Picture, image: Image, name: str, limits: tuple[float, float]) -> Image:
-    """A picture as a layer that lies over its pixels of the cube's layer ``image``."""
+    """An image as a layer at its position on the cube's layer ``image``."""
     plane = sky_plane(image)
     origin = np.array(plane["translate"]) + np.array(plane["scale"]) * picture.origin
     return Image(
@@ -452,9 +452,9 @@ def picture_layer(picture: Picture, image: Image, name: str, limits: tuple[float
 
 
 def cut_layer(cut: Cut, first: int, image: Image, name: str) -> Image:
-    """A cut from channel ``first`` on as a layer of shape (channel, 1, sample), at its place in the cube's layer.
+    """A cut that starts at channel ``first``, as a layer (channel, 1, sample) at its position in the cube's layer.
 
-    In two dimensions it is the line in the channel on screen, in three a standing plane.
+    In 2-D it appears as a line in the current channel, in 3-D as a plane.
     """
     (x0, y0), (x1, y1) = cut.start, cut.end
     dx, dy = (x1 - x0) / (cut.values.shape[1] - 1), (y1 - y0) / (cut.values.shape[1] - 1)
@@ -472,7 +472,7 @@ def cut_layer(cut: Cut, first: int, image: Image, name: str) -> Image:
         units=image.units,
         axis_labels=image.axis_labels,
         contrast_limits=_levels(cut.values),
-        metadata={"cut": True},  # nothing to look for sources in
+        metadata={"cut": True},  # not to be searched for sources
     )
 
 
@@ -487,7 +487,7 @@ def _colour_bar(image: pg.ImageItem, plot: Plot) -> pg.ColorBarItem:
     bar = pg.ColorBarItem(interactive=False, width=10, colorMap="inferno")
     bar.setImageItem(image, insert_in=plot.getPlotItem())
     bar.axis.enableAutoSIPrefix(False)
-    bar.axis.setWidth(None)  # by the numbers: at pyqtgraph's own width four digits lie on the unit
+    bar.axis.setWidth(None)  # fit to the numbers: at pyqtgraph's default width four digits overlap the unit
     return bar
 
 

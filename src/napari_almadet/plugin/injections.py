@@ -1,4 +1,4 @@
-"""Completeness by injection: synthetic sources in the open cube, found again by the settings of the form."""
+"""Completeness by injection: synthetic sources are added to the open cube and searched with the form's settings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from napari_almadet.evaluation.completeness_run import Outcome
     from napari_almadet.plugin.session import Session
 
-NUMBER = 400  # sources, as the command has it
+NUMBER = 400  # sources, the default of the command
 SIZES = "0, 1"
 TITLE = "Completeness by injection"
 INTRODUCTION = (
@@ -82,7 +82,7 @@ log = logging.getLogger(__name__)
 def injected(
     cube: Cube, settings: Settings, options: Options, number: int, out: Path, networks: Callable[[Settings], object]
 ) -> Generator[Progress, None, Outcome]:
-    """The run, with all that takes long to load loaded only now."""
+    """Run the injections; modules that are slow to load are imported only here."""
     yield Progress("Loading the networks", 0, 0)
     from napari_almadet.evaluation.completeness_run import run_steps
 
@@ -90,9 +90,9 @@ def injected(
 
 
 class InjectionsDialog(QDialog):
-    """Asks what to inject, runs it in a thread, and shows table and plots.
+    """Form for injections; runs them in a thread and shows table and plots.
 
-    ``settings`` gives those of the search; ``run`` is `injected`, or what a test puts in its place.
+    ``settings`` returns the settings of the search; ``run`` is `injected`, or a replacement in tests.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class InjectionsDialog(QDialog):
         self.session, self.settings, self._run = session, settings, run
         self._worker = None
         self._cube: Cube | None = None
-        self._first: tuple[float, int] | None = None  # when the first progress in rounds came, and how many there were
+        self._first: tuple[float, int] | None = None  # time of the first completed rounds, and their number
         self.outcome: Outcome | None = None
         self.setWindowTitle(TITLE)
         self.setModal(False)
@@ -116,7 +116,7 @@ class InjectionsDialog(QDialog):
         self._follow()
 
     def sizeHint(self) -> QSize:
-        """Room for the table, also on a screen of 720 pixels."""
+        """Large enough for the table, but at most as high as a screen of 720 pixels allows."""
         return QSize(760, 620)
 
     def _build(self) -> None:
@@ -177,10 +177,10 @@ class InjectionsDialog(QDialog):
         layout.addStretch()
         layout.setStretch(layout.count() - 1, 0)
 
-    # -- what is asked for ------------------------------------------------------------
+    # -- the form ---------------------------------------------------------------------
 
     def _follow(self, *_: object) -> None:
-        """Say which cube it is about; during a run, it stays that of the run."""
+        """Show the name of the cube; during a run, it stays that of the run."""
         if self._worker is not None or not isalive(self):
             return
         self._cube, image = None, self.session.image
@@ -219,7 +219,7 @@ class InjectionsDialog(QDialog):
             "Folder for the injections",
             start,
             "Folder (*)",
-            options=QFileDialog.Option.DontConfirmOverwrite,  # a name that need not exist: the folder is made
+            options=QFileDialog.Option.DontConfirmOverwrite,  # the folder is created if it does not exist
         )
         if folder:
             self.folder.setText(folder)
@@ -230,7 +230,7 @@ class InjectionsDialog(QDialog):
         return Path.home() if path is None else path.resolve().parent
 
     def take_up(self) -> None:
-        """Where the folder holds a run, put its options into the form."""
+        """If the folder contains a run, set the form to its options."""
         from napari_almadet.evaluation.completeness import ABOUT
 
         file = Path(self.folder.text().strip()) / ABOUT
@@ -243,21 +243,21 @@ class InjectionsDialog(QDialog):
             seed = int(options["seed"])
             flux = "" if options["flux"] is None else "..".join(f"{float(f):.12g}" for f in options["flux"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.info("%s cannot be read: %s", file, error)  # the run itself says so
+            log.info("%s cannot be read: %s", file, error)  # the run itself reports this
             return
         self._seed = seed
         self.widths.setText(widths)
         self.sizes.setText(sizes)
         self.flux.setText(flux)
-        self.status.setText("This folder holds a run: its widths, sizes and fluxes are taken from there.")
+        self.status.setText("This folder contains a run: its widths, sizes and fluxes are used.")
 
     def options(self) -> Options:
-        """What the form asks for.
+        """Options from the form.
 
         Raises
         ------
         ValueError
-            If it makes no sense for the cube; the message is one for the user.
+            If they do not fit the cube; the message is for the user.
         """
         from napari_almadet.evaluation.completeness_run import flux_range, numbers, options_for
 
@@ -269,7 +269,7 @@ class InjectionsDialog(QDialog):
     # -- the run ----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Run in a thread of its own."""
+        """Run in a thread."""
         self._follow()
         try:
             if not self.folder.text().strip():
@@ -291,14 +291,14 @@ class InjectionsDialog(QDialog):
         self._worker.start()
 
     def cancel(self) -> None:
-        """Ask the run to stop; it does so at its next step, and keeps the rounds that are done."""
+        """Ask the run to stop: it stops at its next step, and keeps the completed rounds."""
         if self._worker is not None:
             self._worker.quit()
             self.cancel_button.setEnabled(False)
             self.status.setText("Stopping after the current step …")
 
     def reject(self) -> None:
-        """Close the window; a run goes on, and is there when it is opened again."""
+        """Close the window; a run continues and is shown when the window is opened again."""
         self.hide()
 
     def _progressed(self, progress: Progress) -> None:
@@ -309,7 +309,7 @@ class InjectionsDialog(QDialog):
         self.status.setText(f"{progress.stage}{self._left(progress)}")
 
     def _left(self, progress: Progress) -> str:
-        """How long the rounds will still take, from those that were searched; empty until one was."""
+        """Estimated remaining time, from the completed rounds; empty before the first one is complete."""
         if not progress.stage.startswith("Round "):
             return ""
         now = time.perf_counter()
@@ -344,10 +344,10 @@ class InjectionsDialog(QDialog):
         self.cancel_button.setEnabled(running)
         self.progress.setVisible(running)
 
-    # -- what came of it --------------------------------------------------------------
+    # -- the outcome ------------------------------------------------------------------
 
     def _show(self, outcome: Outcome) -> None:
-        """The outcome in sentences, as a table, and as plots."""
+        """Show the outcome as text, table and plots."""
         self.outcome = outcome
         self.status.setText("\n".join([*outcome.sentences, *outcome.notes, f"Written to {self.folder.text()}."]))
         self.table.setRowCount(len(outcome.bins))
@@ -365,7 +365,7 @@ class InjectionsDialog(QDialog):
 
 
 class Picture(QLabel):
-    """A picture from a file, as large as there is room for."""
+    """A picture from a file, scaled to the available space."""
 
     def __init__(self, path: Path):
         super().__init__()
@@ -387,7 +387,7 @@ class Picture(QLabel):
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:
-    """Widgets beside each other; what can grow shares the room."""
+    """Widgets side by side; those that can grow share the space."""
     layout = QHBoxLayout()
     for widget in widgets:
         layout.addWidget(widget, 0 if isinstance(widget, QLabel) else 1)
@@ -395,6 +395,6 @@ def _row(*widgets: QWidget) -> QHBoxLayout:
 
 
 def _between(row, name: str) -> str:
-    """A value with its interval; a dash where there is none."""
+    """A value with its interval; a dash if there is none."""
     middle, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(middle) else "–"

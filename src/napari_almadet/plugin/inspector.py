@@ -1,4 +1,4 @@
-"""Spectrum, image and numbers of the selected candidate, side by side; coordinates and display of the cube above."""
+"""Spectrum, image and numbers of the selected candidate; coordinates and display settings of the cube above."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ POINT_AND_CLICK = (
 )
 REGION_ROWS = (("Mean", "mean"), ("rms", "rms"), ("Std. dev.", "std"), ("Minimum", "minimum"), ("Maximum", "maximum"))
 NOTHING_SELECTED = "Select a candidate (its box, its row, or key N) to see its spectrum, image and measured values."
-WIDEST_ROW = "Probability  00:00:00.000 −00:00:00.00    copy"  # of the numbers
-NARROWEST_ROW = "Frequency  000.00000 GHz    "  # that is still easy to read
+WIDEST_ROW = "Probability  00:00:00.000 −00:00:00.00    copy"  # widest row of the numbers
+NARROWEST_ROW = "Frequency  000.00000 GHz    "  # minimum that is easy to read
 SHARE = 0.34  # of the window's height: room for all numbers without scrolling
-SETTLED_MS = 300  # by then docks and canvas have taken the room that they are given
+SETTLED_MS = 300  # by then docks and canvas have their final size
 COLOUR_BAR_WIDTH = 60
-CUT_SHARE = 0.58  # of what the numbers leave, at most, have the image and the cut beside it
+CUT_SHARE = 0.58  # of the width without the numbers, maximum for the image with the cut
 
 
 class Inspector(QWidget):
-    """The panel at the bottom: what is known of the selected candidate, and of the place under the pointer."""
+    """The panel at the bottom: the selected candidate, and the position under the pointer."""
 
     def __init__(self, session: Session):
         super().__init__()
         self.session = session
         colours = Colours.of(session.viewer.theme)
-        self.look = Look(session)  # before all else: it forgets another cube's regions before anything is drawn again
+        self.look = Look(session)  # first: it removes the regions of another cube before anything is drawn
         self.choice = SpectralChoice(session)
         self.cutouts = Cutouts(session)
         self.readout = Readout(session, self.choice)
@@ -90,11 +90,11 @@ class Inspector(QWidget):
             self.panels.addWidget(panel)
             self.panels.setStretchFactor(i, int(i == 0))
         self.panels.splitterMoved.connect(self._panels_moved)
-        self._arranged = False  # by the user
-        self._placed = False  # in the window
-        self._filled = False  # with a candidate, once
-        self._had = 0  # pixels of height, when last a candidate was shown
-        self._field_was_seen = self._field_is_seen()  # before this panel takes the canvas its room
+        self._arranged = False  # whether the user has moved the borders
+        self._placed = False  # whether the panel has its place in the window
+        self._filled = False  # whether a candidate has been shown
+        self._had = 0  # pixels, height when a candidate was last shown
+        self._field_was_seen = self._field_is_seen()  # before this panel makes the canvas smaller
         for action in (self.focus.show_cut, self.focus.show_model):
             action.toggled.connect(self._arrange)
         self.hint = QLabel()
@@ -103,7 +103,7 @@ class Inspector(QWidget):
         for page in (self.hint, self.panels):
             self.pages.addWidget(page)
         top = QHBoxLayout()
-        self.readout.setMinimumWidth(40)  # it leaves out what there is no room for
+        self.readout.setMinimumWidth(40)  # it omits parts that do not fit
         top.addWidget(self.readout, 1)
         top.addWidget(self.look_button)
         top.addWidget(self.canvas_button)
@@ -129,9 +129,10 @@ class Inspector(QWidget):
         self._again()
 
     def showEvent(self, event) -> None:
-        """Take the room below the canvas, once, and have all of the field seen that was seen before.
+        """Take the space below the canvas, once, and keep the whole field visible if it was visible before.
 
-        The docks at the left reach down beside this one: above it, they would leave it 180 of 720 pixels.
+        The docks at the left extend to the bottom, next to this one: on top of it, they would leave it 180 of 720
+        pixels.
         """
         super().showEvent(event)
         dock, window = self.parent(), self.window()
@@ -143,16 +144,16 @@ class Inspector(QWidget):
     def _take_room(self) -> None:
         dock, window = self.parent(), self.window()
         if isinstance(dock, QDockWidget) and isinstance(window, QMainWindow):
-            height = self._had or round(SHARE * window.height())  # what it had before the settings took it
+            height = self._had or round(SHARE * window.height())  # its height before the settings were unfolded
             window.resizeDocks([dock], [height], Qt.Orientation.Vertical)
             if self._field_was_seen:
-                QTimer.singleShot(SETTLED_MS, self._fit_field)  # which is not called once this widget is gone
+                QTimer.singleShot(SETTLED_MS, self._fit_field)  # not called if this widget has been deleted
 
     def _fit_field(self) -> None:
         self.session.places.fit_view(self.session.image)
 
     def _field_is_seen(self) -> bool:
-        """Whether all of the cube's field lies on the canvas, as it does until the user zooms into it."""
+        """Whether the whole field of the cube is visible, as it is until the user zooms in."""
         image, viewer = self.session.image, self.session.viewer
         if image is None or viewer.dims.ndisplay == 3:
             return False
@@ -162,13 +163,13 @@ class Inspector(QWidget):
         return bool((np.abs(corners) <= half).all())
 
     def resizeEvent(self, event) -> None:
-        """Keep the image about square, until the user has moved the panels' borders."""
+        """Keep the image approximately square, until the user moves the panels' borders."""
         super().resizeEvent(event)
         if not self._arranged:
             self._arrange()
 
     def _arrange(self, *_: object) -> None:
-        """An image about square, as much again for a cut, the numbers, and what is left for the spectrum."""
+        """Divide the width: a square image, the same for a cut, then the numbers, and the rest for the spectrum."""
         side, spectrum = self.height() - 54 + COLOUR_BAR_WIDTH, self.spectrum.minimumSizeHint().width()
         bar = self.scroll.verticalScrollBar().sizeHint().width()
         numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW) + bar
@@ -193,10 +194,10 @@ class Inspector(QWidget):
 
     def _channel_changed(self, *_: object) -> None:
         if self.session.subject is not None and self.session.subject is self.session.probe:
-            self._again()  # statistics are those of the channel
+            self._again()  # the statistics depend on the channel
 
     def _looked(self) -> None:
-        """Have the panels there as soon as there is a spectrum to show."""
+        """Show the panels as soon as there is a spectrum."""
         if self.pages.currentIndex() == 0 and self.look.any_profiles():
             self._again()
 
@@ -209,7 +210,7 @@ class Inspector(QWidget):
         elif not empty and before == 0 and (not self._filled or self.height() < self._had):
             self._filled = True
             self._field_was_seen = self._field_is_seen()
-            QTimer.singleShot(SETTLED_MS, self._take_room)  # the folded settings leave it the room only then
+            QTimer.singleShot(SETTLED_MS, self._take_room)  # the space of the folded settings is free only then
         if candidate is None:
             self.numbers.setText(POINT_AND_CLICK)
             self.hint.setText(NOTHING_FOUND_YET if self.session.detections is None else NOTHING_SELECTED)
@@ -221,15 +222,15 @@ class Inspector(QWidget):
         rows = self._table(
             facts(self.session.detections, candidate, self.choice.velocity, self.choice.frequency), "position"
         )
-        said = "" if candidate.verdict == "unreviewed" else f", {candidate.verdict} by you"
+        verdict = "" if candidate.verdict == "unreviewed" else f", {candidate.verdict} by you"
         note = f"<div><i>{escape(candidate.note)}</i></div>" if candidate.note else ""
         reasons = "".join(f"<div style='margin-top: 2px'>{escape(reason)}</div>" for reason in candidate.reasons)
-        self.numbers.setText(f"{measured}<b>Candidate {candidate.id}</b>{said}{note}{rows}{reasons}")
-        # Else the text is laid out while the window is painted, which is then painted twice more.
+        self.numbers.setText(f"{measured}<b>Candidate {candidate.id}</b>{verdict}{note}{rows}{reasons}")
+        # Otherwise the text is laid out during painting, and the window is painted twice more.
         QApplication.sendPostedEvents(self.numbers.parent(), QEvent.Type.LayoutRequest)
 
     def _region_rows(self) -> str:
-        """Name and statistics of the region that is looked at, in the channel on screen."""
+        """Name and statistics of the current region, in the channel on screen."""
         region, cube, channel = self.look.chosen, self.choice.cube, self.session.channel
         if region is None or cube is None or channel is None:
             return ""
@@ -246,12 +247,12 @@ class Inspector(QWidget):
         return f"<b>{escape(region.name)}</b>{self._table(rows, 'region')}"
 
     def _statistics(self) -> list[tuple[str, str]]:
-        """Of the range that is being measured, if one is, and of the fit."""
+        """Rows for the measured range, if there is one, and for the fit."""
         measured, fitted = self.spectrum.statistics, self.spectrum.line_fit.rows(self.choice.velocity)
         return fitted if measured is None else [*statistics_rows(measured, self.spectrum.axis), *fitted]
 
     def _table(self, rows: list[tuple[str, str]], copies: str) -> str:
-        """Rows as HTML, with a link in the first of them to copy what they say."""
+        """Rows as HTML; the first one has a link that copies them."""
         colour = Colours.of(self.session.viewer.theme).text
         link = f"&nbsp; <a href='{copies}' style='color: {colour}'>copy</a>"
         lines = (

@@ -154,7 +154,7 @@ class Keeper:
         originals = list(detections.candidates)
         still = replace(detections, candidates=[copy(candidate) for candidate in originals])
         meanwhile = self._writing[id(detections)] = []
-        done_with = _unfinished(detections.cube) if not keep_cube else []  # it was carried over by now
+        done_with = _unfinished(detections.cube) if not keep_cube else []  # already carried over
 
         def work() -> Path:
             from napari_almadet.catalogue.result_folder import write_result
@@ -171,7 +171,7 @@ class Keeper:
             journal = Journal(folder)
             journal.know(still, originals)
             self.session.keep_in(detections, journal)
-            # what was carried over stands in the journal too: it tells that something was said
+            # reviews that were carried over are also in the journal, which shows that the session has reviews
             carried = [] if keep_cube else [candidate for candidate in originals if reviewed(candidate)]
             if with_reviews := list({id(candidate): candidate for candidate in [*carried, *meanwhile]}.values()):
                 self._take_down(journal, detections, with_reviews)
@@ -196,7 +196,7 @@ class Keeper:
             self._take_down(journal, detections, changed)
 
     def _early_journal(self, detections: Detections) -> Journal:
-        """Where changes are taken down while there is no folder yet."""
+        """The journal for changes made before the folder has been written."""
         from napari_almadet.catalogue.result_folder import Journal
 
         if id(detections) not in self._early:
@@ -209,6 +209,6 @@ class Keeper:
         try:
             journal.record(detections, changed)
         except OSError as error:
-            if not self._reported:  # once; the next save tells again
+            if not self._reported:  # only once per save
                 show_warning(f"Changes cannot be written to {journal.path}: {error}. Save the session elsewhere.")
             self._reported = True

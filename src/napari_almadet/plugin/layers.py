@@ -37,7 +37,7 @@ COLOURINGS = {
 MOST_LABELS = 2**29  # voxels of a cube whose masks are shown: a gigabyte of labels
 EDGE_WIDTH = 1.0  # pixels of the cube, until `BoxLayer` draws the lines as wide as they are to be on the screen
 TEXT_SIZE = 9  # points of the candidates' numbers, when "display text" is on
-UNKNOWN = -1  # id of a box that the user drew and that is no candidate
+UNKNOWN = -1  # id of a box that the user drew and that is not a candidate
 
 # Words for the spectral axis types of FITS (WCS paper III) and AIPS; the sky's types are their own words.
 _SPECTRAL_WORDS = {
@@ -146,9 +146,9 @@ def picture_of(cube: Cube, frame: SkyFrame | None = None) -> LayerDataTuple:
 
 
 def sky_place(cube: Cube, frame: SkyFrame | None, ndim: int) -> dict[str, Any]:
-    """Scale, units and, beside the first cube, affine of a layer of 2 or 3 dimensions in a cube's pixels.
+    """Scale, units and affine of a layer of 2 or 3 dimensions in a cube's pixels, and its ``frame``.
 
-    With the ``frame`` it lies in; nothing where the cube has no sky coordinates.
+    The first cube needs no affine.  Empty if the cube has no sky coordinates.
     """
     if cube.pixel_scale is None:
         return {}
@@ -172,8 +172,7 @@ def sky_place(cube: Cube, frame: SkyFrame | None, ndim: int) -> dict[str, Any]:
 def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
     """Points at the sources of a simulated cube, in all channels, initially hidden.
 
-    ``truth`` as from :func:`napari_almadet.simulation.products.truth_table`; ``cube`` is the
-    cube's own layer.
+    ``truth`` is from :func:`napari_almadet.simulation.products.truth_table`; ``cube`` is the cube's layer.
     """
     import pandas as pd
 
@@ -214,9 +213,9 @@ def make_result_layers(detections: Detections, image: Image, journal: Journal | 
 def boxes_layer(detections: Detections, rows: pd.DataFrame, image: Image) -> LayerDataTuple:
     """Shapes layer with a box for each candidate, over all channels of ``image``; ``rows`` are the `features` of all.
 
-    Two-dimensional, so that one box does for all channels; which are seen is a matter of
-    their colours' opacity, see `Session`.  A three-dimensional layer would need a box for
-    each channel of each candidate.  Without text at first, which is what makes a Shapes layer slow.
+    The layer is two-dimensional, so that one box is enough for all channels; hidden boxes are transparent, see
+    `BoxLayer`.  A three-dimensional layer would need a box for each channel of each candidate.  Text is off at first,
+    because it makes a Shapes layer slow.
     """
     meta = {
         "name": f"{image.name} candidates",
@@ -240,7 +239,7 @@ def corners(boxes: Sequence[Box]) -> np.ndarray:
 
 
 def drawn_as(outlines: Sequence[np.ndarray], boxes: Sequence[Box | None]) -> np.ndarray:
-    """Which outlines (n, 2) are those of the boxes beside them; none is that of None."""
+    """Whether each outline (n, 2) is that of the corresponding box; False for None."""
     alike = np.array([box is not None and len(o) == 4 for o, box in zip(outlines, boxes, strict=True)], dtype=bool)
     rows = np.flatnonzero(alike)
     if rows.size:
@@ -276,7 +275,7 @@ def _painted(words: pd.Series, palette: dict[str, str]) -> np.ndarray:
 
 
 def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
-    """Blobs Finder's probability map as light over the cube, hidden until asked for."""
+    """The probability map of the detection network as an additive layer over the cube, initially hidden."""
     meta = {
         "name": f"{image.name} probability",
         **sky_plane(image),
@@ -291,7 +290,7 @@ def probability_layer(detections: Detections, image: Image) -> LayerDataTuple:
 def masks_layers(detections: Detections, image: Image, always: bool = False) -> list[LayerDataTuple]:
     """The masks of the sources as a Labels layer, initially hidden; none if there is too little memory.
 
-    Without any mask there is a layer only if that is to be ``always``, for them to be painted in.
+    If no source has a mask, a layer is made only with ``always``, so that the user can paint.
     """
     masked = always or any(candidate.mask is not None for candidate in detections.candidates)
     if not masked or np.prod(detections.cube.shape, dtype=float) > MOST_LABELS:
@@ -312,8 +311,8 @@ def masks_layers(detections: Detections, image: Image, always: bool = False) -> 
 def features(detections: Detections, candidates: Sequence[Candidate]) -> pd.DataFrame:
     """The catalogue's columns (see ``docs/catalogue.md``) as plain numbers, of dropped candidates too.
 
-    A dropped candidate may not have been measured: its place is then its box's, its line
-    the peak's.
+    A dropped candidate may not have been measured: then its position is the centre of its box, and its line that of
+    the peak.
     """
     import pandas as pd
 
@@ -342,7 +341,7 @@ def rewrite(boxes: Shapes, features: pd.DataFrame, numbers: Sequence[int]) -> No
     new = rows_of(features, table["id"].to_numpy()[rows])
     for column, name in enumerate(table):
         before, after = table[name].to_numpy()[rows], new[name].to_numpy()
-        if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):  # to set a column takes pandas 1 ms
+        if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):  # setting a column takes pandas 1 ms
             table.iloc[rows, column] = after
     boxes.events.features()
 
@@ -350,18 +349,18 @@ def rewrite(boxes: Shapes, features: pd.DataFrame, numbers: Sequence[int]) -> No
 def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple[float, float] | None:
     """Display range from a sample of planes spread over the band; None where the sample is blank.
 
-    Planes without a finite or with one single value (blank edge channels) do not count.
-    From the 1st percentile to the 99.9th, but to six sigma of the noise at least, so that a
-    plane of noise is dark and a line stands out.
+    Planes without finite values or with a single value (blank edge channels) do not count.  The range is from the 1st
+    to the 99.9th percentile, but at least to six sigma of the noise, so that a plane of noise is dark and a line is
+    bright.
     """
     n_channels, ny, nx = cube.shape
     spread = np.unique(np.linspace(0, n_channels - 1, planes + 2).round().astype(int))
     strips = _strips(ny, max(1, pixels // nx))
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
         sampled = np.array([[cube.data[c, s] for s in strips] for c in spread], np.float32).reshape(len(spread), -1)
-    if (huge := np.abs(sampled) >= HUGE).any():  # FLT_MAX or 1e30, as some programs mark that there is no data
+    if (huge := np.abs(sampled) >= HUGE).any():  # some programs mark missing data with FLT_MAX or 1e30
         sampled[huge & (np.abs(sampled) > cube.ceiling)] = np.nan
-    blank = ~sampled.any(axis=0)  # zeros outside the primary beam; `Cube.blank` may have to read much of the cube
+    blank = ~sampled.any(axis=0)  # zeros outside the primary beam; `Cube.blank` could read much of the cube
     samples = []
     for plane in sampled:
         values = plane[np.isfinite(plane) & ~blank]
@@ -377,7 +376,7 @@ def contrast_limits(cube: Cube, planes: int = 9, pixels: int = 200_000) -> tuple
 
 
 def _strips(ny: int, rows: int, n: int = 16) -> list[slice]:
-    """Strips of rows, all of one height, evenly spread; all rows as one strip if there are no more than asked for."""
+    """Evenly spaced strips of rows, all of the same height; one strip with all rows if the image is not larger."""
     if ny <= rows:
         return [slice(0, ny)]
     height = max(1, rows // n)
@@ -386,7 +385,7 @@ def _strips(ny: int, rows: int, n: int = 16) -> list[slice]:
 
 
 def _blank(dtype: np.dtype) -> Any:
-    """What a box that the user draws has in a column: no candidate, no number, no word."""
+    """The value in a column for a box that the user drew: no candidate, NaN or empty text."""
     return {"i": UNKNOWN, "f": np.nan, "b": False}.get(dtype.kind, "")
 
 
@@ -398,7 +397,7 @@ def _axis_labels(cube: Cube) -> tuple[str, str, str]:
 
 
 def sky_plane(image: Image) -> dict[str, Any]:
-    """The transform of the two sky axes of a cube's layer; layers that differ make napari drop all units."""
+    """The transform of the two sky axes of a cube's layer; if layers differ in it, napari drops all units."""
     return {
         "scale": tuple(image.scale[-2:]),
         "translate": tuple(image.translate[-2:]),

@@ -1,4 +1,4 @@
-"""Lines that the user fits: marked by dragging over the spectrum, fitted at once, accepted on demand."""
+"""Interactive line fits: the user drags over a line in the spectrum; it is fitted at once, and kept on request."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.theme import Colours, transparent
 
-BASELINES = {"no baseline": 0, "constant": 1, "straight line": 2}  # and how many terms each has
+BASELINES = {"no baseline": 0, "constant": 1, "straight line": 2}  # number of terms of each
 MOST = 6  # Gaussians
-VIEW_MS = 200  # after the last step of a zoom the channels in view are fitted
+VIEW_MS = 200  # ms after the last zoom step, when the visible channels are fitted
 HINT = "Drag over a line in the plot to mark a Gaussian."
 
 
 class MarkingBox(pg.ViewBox):
-    """A plot's area over which a drag of the mouse marks a range instead of moving the plot, while ``marking``."""
+    """A plot area in which, while ``marking``, a drag of the mouse marks a range instead of moving the plot."""
 
-    marked = Signal(float, float, bool)  # from, to, and whether the mouse was let go
+    marked = Signal(float, float, bool)  # from, to, and whether the mouse button was released
 
     def __init__(self):
         super().__init__()
         self.marking = False
 
     def mouseDragEvent(self, event, axis=None) -> None:
-        """Tell of the range that is dragged over."""
+        """Emit the range of the drag."""
         if not self.marking or event.button() != Qt.MouseButton.LeftButton:
             super().mouseDragEvent(event, axis)
             return
@@ -52,9 +52,9 @@ class MarkingBox(pg.ViewBox):
 
 
 class LineFit(QWidget):
-    """A row of controls, and what is drawn in the plot of the spectrum: model, its Gaussians, handles, residual.
+    """Controls of the fit, and its items in the plot of the spectrum: model, Gaussians, handles, residual.
 
-    The channels in view are fitted.  ``changed`` is emitted when there is another fit, or none any more.
+    The visible channels are fitted.  ``changed`` is emitted when the fit changes or is removed.
     """
 
     changed = Signal()
@@ -66,9 +66,9 @@ class LineFit(QWidget):
         self.starts: list[tuple[float, float]] = []  # centre and FWHM, in channels
         self._subject: Candidate | None = None
         self._shown: tuple[Candidate, u.Quantity, SpectralAxis] | None = None
-        self._noise_of: Any = None  # aperture, cutout, change of unit and pixels of what is shown
+        self._noise_of: Any = None  # aperture, cutout, unit conversion and pixels of the spectrum shown
         self._key: object = None
-        self._awaited: Detections | None = None  # whose noise is being measured
+        self._awaited: Detections | None = None  # detections whose noise is being measured
         self._build()
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -109,7 +109,7 @@ class LineFit(QWidget):
         self.handles: list[tuple[pg.TargetItem, pg.TargetItem]] = []
 
     def paint(self, colours: Colours) -> None:
-        """Take on the colours of a napari theme."""
+        """Apply the colours of a napari theme."""
         self._colours = colours
         self.model.setPen(pg.mkPen(colours.range, width=2))
         self.parts.setPen(pg.mkPen(colours.range, width=1, style=Qt.PenStyle.DotLine))
@@ -137,7 +137,7 @@ class LineFit(QWidget):
             self._subject = None
             self.hide_all()
 
-    # -- what is fitted ---------------------------------------------------------------
+    # -- the fit ----------------------------------------------------------------------
 
     def show_spectrum(
         self,
@@ -149,16 +149,16 @@ class LineFit(QWidget):
         converted: Callable[[u.Quantity], u.Quantity],
         pixels: np.ndarray | None = None,
     ) -> None:
-        """Fit the spectrum that is shown, from the candidate's lines where it is another candidate's.
+        """Fit the spectrum shown; for a new candidate, start from its lines.
 
         Parameters
         ----------
         cutout
-            About the candidate's box.
+            Around the candidate's box.
         converted
-            Gives the noise in the unit of the spectrum, or one that differs from it by a scale.
+            Converts the noise to the unit of the spectrum, up to a scale factor.
         pixels
-            Of the box, those that are summed, of a region.
+            Pixels of the box that are summed, for a region.
         """
         self._shown, self._noise_of = (candidate, spectrum, axis), (aperture, cutout, converted, pixels)
         if not self.on:
@@ -169,7 +169,7 @@ class LineFit(QWidget):
         self._again()
 
     def _again(self, *_: object) -> None:
-        """Fit, if anything is another than last time, and draw."""
+        """Fit if anything has changed since the last time, and draw."""
         if not self.on or self._shown is None:
             return
         (candidate, spectrum, axis), (aperture, cutout, converted, pixels) = self._shown, self._noise_of
@@ -227,7 +227,7 @@ class LineFit(QWidget):
     # -- what the mouse does ----------------------------------------------------------
 
     def _marked(self, start: float, end: float, done: bool) -> None:
-        """A range dragged over: while it is dragged, shaded; when it is let go, a Gaussian of that FWHM."""
+        """Shade the range during the drag; on release, add a Gaussian with the range as its FWHM."""
         if self._shown is None:
             return
         self.preview.setVisible(not done)
@@ -239,7 +239,7 @@ class LineFit(QWidget):
             self._again()
 
     def _fitted_starts(self) -> list[tuple[float, float]]:
-        """Where the Gaussians are by now, to go on from."""
+        """Current centres and FWHM of the Gaussians, as start of the next fit."""
         if self.fit is None or len(self.fit.gaussians) != len(self.starts):
             return self.starts
         return [(float(centre), float(fwhm)) for _, centre, fwhm in self.fit.gaussians]
@@ -249,7 +249,7 @@ class LineFit(QWidget):
         self._again()
 
     def _dragged(self, which: int, handle: pg.TargetItem) -> None:
-        """A Gaussian's top or side was put elsewhere: fit again from there."""
+        """The user dragged the top or side of a Gaussian: fit again from there."""
         place = float(self._shown[2].fractional(handle.pos().x()))
         starts = list(self._fitted_starts())
         centre, fwhm = starts[which]
@@ -266,7 +266,7 @@ class LineFit(QWidget):
     # -- drawing ----------------------------------------------------------------------
 
     def hide_all(self) -> None:
-        """Take the fit out of the plot."""
+        """Remove the fit from the plot."""
         self.fit, self._key = None, None
         for item in self.items:
             item.setVisible(False)
@@ -322,7 +322,7 @@ class LineFit(QWidget):
     def rows(self, velocity: SpectralAxis | None) -> list[tuple[str, str]]:
         """(name, value with error and unit) of the fit shown, in reading order.
 
-        Integrals are over ``velocity``, where it is known.
+        Integrals are over ``velocity`` if it is known.
         """
         if self.fit is None or self._shown is None or not self.on:
             return []
@@ -348,7 +348,7 @@ class LineFit(QWidget):
 
 
 def with_error(value: float, error: float, unit: str) -> str:
-    """A value with its error, both to the second digit of the error, and their unit."""
+    """A value with its error, both rounded to two digits of the error, and their unit."""
     if not (np.isfinite(value) and np.isfinite(error) and error > 0):
         return f"{number(value, '.4g')} {unit}".rstrip()
     digits = max(0, 1 - int(np.floor(np.log10(error))))

@@ -21,11 +21,11 @@ from napari_almadet.inspection.redshifts import Identification, RedshiftRange, o
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
-LEAST_REDSHIFT = -0.01  # as far as anything in the Local Group comes towards us, and more
+LEAST_REDSHIFT = -0.01  # more blueshifted than any galaxy of the Local Group
 
 
 class LinesMenu(QMenu):
-    """A small form in a menu: the rest frequency velocities count from, and the redshift lines are marked at."""
+    """A small form in a menu: rest frequency of the velocity axis, and redshift at which lines are marked."""
 
     changed = Signal()
 
@@ -50,7 +50,7 @@ class LinesMenu(QMenu):
             "Identify the selected candidate's line with this one: sets rest frequency and redshift"
         )
         self.identity.setMaxVisibleItems(12)
-        self.identity.setStyleSheet("QComboBox { combobox-popup: 0 }")  # else some styles list all, over the screen
+        self.identity.setStyleSheet("QComboBox { combobox-popup: 0 }")  # else some styles fill the screen
         self.identity.activated.connect(self._identified)
 
         rest = QHBoxLayout()
@@ -90,7 +90,7 @@ class LinesMenu(QMenu):
         self.header_button.setEnabled(self.choice.cube is not None and self.choice.cube.rest_frequency is not None)
 
     def _fill(self) -> None:
-        """Offer what the line could be, the nearest first."""
+        """List possible identifications of the line, the nearest first."""
         observed = self._observed()
         self.identity.clear()
         self.identity.setEnabled(observed is not None)
@@ -117,7 +117,7 @@ class LinesMenu(QMenu):
 
     def _identified(self, index: int) -> None:
         line = self.identity.itemData(index)
-        if isinstance(line, Identification):  # of several lines; velocities count from the selected candidate's first
+        if isinstance(line, Identification):  # velocities are relative to the candidate's first line
             observed, z = self._observed(), line.redshift
             self.show_lines.setChecked(True)
             self.redshift.setValue(z)
@@ -128,7 +128,7 @@ class LinesMenu(QMenu):
         elif line is not None:
             self.show_lines.setChecked(True)
             self.redshift.setValue(redshift_of(line, self._observed()))
-            if self.choice.cube.frequency(0) is not None:  # else frequencies are counted from the rest frequency
+            if self.choice.cube.frequency(0) is not None:  # else the axis is velocity relative to the rest frequency
                 self.rest.setValue(line.rest_frequency)
 
     def _redshift_changed(self, *_: object) -> None:

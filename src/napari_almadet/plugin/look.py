@@ -20,29 +20,29 @@ from napari_almadet.plugin.box_layer import CLICK_SLOP, weak
 from napari_almadet.plugin.layers import sky_plane
 from napari_almadet.plugin.session import Session
 
-POINTER_MS = 40  # between two spectra under a pointer that moves
+POINTER_MS = 40  # minimum interval between spectra while the pointer moves
 TOOLS = {"box": "add_rectangle", "ellipse": "add_ellipse", "polygon": "add_polygon"}  # napari's modes
 NAMES = {"rectangle": "box", "ellipse": "ellipse", "polygon": "polygon"}
 WHOLE = "whole field"
-# Of the curves of regions, distinguished on dark and light ground; the pointer's is the first
+# Colours of the curves of regions, visible on dark and light backgrounds; the first is that of the pointer.
 COLOURS = ("#e0a030", "#40c0a0", "#d070d0", "#7090ff", "#e07050", "#90c040")
-LARGE = 2**28  # voxels of a region that are not read without being asked: a gigabyte
+LARGE = 2**28  # voxels (1 GB): larger regions are read only after confirmation
 
 
 class Look:
-    """Regions and the pointer of a session; none of them is a candidate until the user makes it one.
+    """Regions and pointer of a session; they become candidates only if the user requests it.
 
     Attributes
     ----------
     regions
-        Those drawn or clicked, in their order; a click on the sky makes one pixel of it one.
+        Drawn or clicked regions, in their order; a click makes a region of one pixel.
     chosen
-        The one that the panels show while no candidate is selected, or None.
+        The region that the panels show while no candidate is selected, or None.
     follow
         Whether the spectrum under the pointer is shown.
     """
 
-    changed = Signal()  # a region, or a spectrum, is another
+    changed = Signal()  # a region or a spectrum has changed
 
     def __init__(self, session: Session):
         self.session, self.viewer = session, session.viewer
@@ -65,7 +65,7 @@ class Look:
 
     @property
     def cube(self):
-        """The cube that is looked at; None where there is none."""
+        """The current cube, or None."""
         return None if self.session.image is None else self.session.ground.cube
 
     # -- the pointer ------------------------------------------------------------------
@@ -104,7 +104,7 @@ class Look:
         return (int(y), int(x)) if 0 <= y < ny and 0 <= x < nx else None
 
     def _pressed(self, viewer: Any, event: Any) -> Iterator[None]:
-        """A click on the sky, beside any box, keeps the spectrum of that pixel."""
+        """Keep the spectrum of a pixel that is clicked outside all boxes."""
         active = self.viewer.layers.selection.active
         pressed = np.array(event.pos)
         looks = event.button == 1 and (active is None or active.mode == "pan_zoom")
@@ -119,12 +119,12 @@ class Look:
     # -- regions ----------------------------------------------------------------------
 
     def point(self, y: int, x: int) -> None:
-        """Look at one pixel, in place of the one looked at before."""
+        """Show one pixel, instead of the previous one."""
         self._point = region_of("point", np.array([[y, x]]), self.cube.shape[1:], f"pixel x {x}, y {y}")
         self._list(self._point)
 
     def whole_field(self) -> None:
-        """Look at the whole field, if it is not too large to be read as a whole."""
+        """Show the whole field, if it is not too large to be read."""
         if np.prod(self.cube.shape) > LARGE:
             show_warning(f"{self.cube.name} is too large to be read as a whole: draw a region.")
             return
@@ -155,7 +155,7 @@ class Look:
             QTimer.singleShot(0, weak(self._read_shapes))
 
     def _read_shapes(self) -> None:
-        """Make the regions those that were drawn; the one added or moved last is chosen."""
+        """Update the regions from the shapes drawn; the one added or moved last is chosen."""
         before = {region.name: region for region in self.regions}
         self._list(None)
         news = [r for r in self.regions if r.name not in before or not _alike(r, before[r.name])]
@@ -177,17 +177,17 @@ class Look:
         self.choose(names.get(wanted.name) if wanted is not None else None)
 
     def choose(self, region: Region | None) -> None:
-        """Have the panels show a region, as long as no candidate is selected."""
+        """Show a region in the panels while no candidate is selected."""
         self.chosen = region
         self.changed.emit()
         self.session.look_at(None if region is None else self._probe(region))
 
     def _probe(self, region: Region) -> Candidate:
-        """A region as the panels take it: a candidate that belongs to no detection, over the whole band."""
+        """A region in the form that the panels need: a candidate over the whole band that belongs to no detections."""
         return Candidate(0, region.box, np.nan, channels=(0, self.cube.shape[0]), kind="region")
 
     def clear(self, *_: object) -> None:
-        """Forget all regions, and take their layer away."""
+        """Remove all regions and their layer."""
         layer, self.layer = self.layer, None
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)
@@ -203,7 +203,7 @@ class Look:
             self._list(None)
 
     def make_candidate(self) -> None:
-        """Make the chosen region the user's own candidate: its box is measured like one that was drawn."""
+        """Make a candidate from the chosen region; its box is measured like a drawn one."""
         if self.chosen is not None:
             self.session.add(self.chosen.box)
 
@@ -227,15 +227,15 @@ class Look:
             self.changed.emit()
 
     def pixels_of(self, name: str) -> int:
-        """How many pixels a profile is summed over, by its name."""
+        """Number of pixels that each profile is summed over, by name."""
         return next((region.pixels for region in self.regions if region.name == name), 1)
 
     def any_profiles(self) -> bool:
-        """Whether there is a profile beside what the panels show."""
+        """Whether there are profiles besides the spectrum that the panels show."""
         return bool(self.regions) or self._pointed is not None
 
     def profiles(self) -> list[tuple[str, str, u.Quantity]]:
-        """Name, colour and spectrum of the pointer and of the regions that are not what the panels show."""
+        """Name, colour and spectrum of the pointer and of all regions except the one that the panels show."""
         shown = self.chosen if self.session.selected is None else None
         curves = []
         for number, region in enumerate(self.regions, start=1):

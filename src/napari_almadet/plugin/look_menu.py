@@ -10,7 +10,7 @@ from napari_almadet.plugin.look import TOOLS, Look
 
 
 class LookMenu(QMenu):
-    """Switches and tools of a `Look`."""
+    """Menu with the switches and tools of a `Look`."""
 
     def __init__(self, look: Look):
         super().__init__()
@@ -33,7 +33,7 @@ class LookMenu(QMenu):
         self.aboutToShow.connect(self.fill)
 
     def fill(self) -> None:
-        """Offer what there is."""
+        """List the regions and enable what applies."""
         there = self.look.cube is not None
         for action in (*self.tools.values(), self.whole):
             action.setEnabled(there)

@@ -1,4 +1,4 @@
-"""The masks of candidates in napari's Labels layer: how they look, and what the user's brush does to them."""
+"""The masks of candidates in napari's Labels layer: appearance, and edits with the brush."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from napari_almadet.catalogue.detections import Detections
     from napari_almadet.plugin.owner import Owner
 
-UNDO = "Control-Z"  # napari's name for the key, which its Labels bind to an undo of their own
+UNDO = "Control-Z"  # napari's name of the key, which its Labels layers use for their own undo
 
 
 class Outline(StrEnum):
-    """What of a candidate is drawn on the canvas."""
+    """What is drawn of a candidate on the canvas."""
 
     BOX = "boxes"
     MASK = "masks"
@@ -35,26 +35,26 @@ class Outline(StrEnum):
 
 
 class MaskLayer:
-    """Keeps a Labels layer and the masks of the session's candidates in agreement, whichever of them changes.
+    """Synchronises a Labels layer with the masks of the session's candidates, whichever of them changes.
 
-    Each candidate's voxels have its number.  What napari's brush, eraser, bucket or polygon does to them is the
-    candidate's new mask: it is measured again, and one undo takes that back.
+    Each candidate's voxels have its number.  If the user edits them with napari's brush, eraser, bucket or polygon, the
+    candidate gets the new mask and is measured again; one undo reverts both.
 
     Attributes
     ----------
     layer
-        The layer at present; None where nothing was found yet, or the user removed it.
+        The current layer; None without detections, or if the user removed it.
     """
 
     def __init__(self, session: Owner):
-        self.session: Owner = proxy(session)  # which holds this
+        self.session: Owner = proxy(session)  # which refers to this object
         self.viewer = session.viewer
         self.layer: Labels | None = None
         self._outline = Outline.BOX
-        self._wanted = False  # whether the masks are to be seen
-        self._drawn: dict[int, tuple[slice, ...]] = {}  # where in the layer each candidate's voxels lie, by number
+        self._wanted = False  # whether masks are shown
+        self._drawn: dict[int, tuple[slice, ...]] = {}  # bounds of each candidate's voxels, by number
         self._painted: dict[int, SourceMask] = {}  # masks that are being measured, by number
-        self._strokes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # that were not read yet
+        self._strokes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # not yet read
         self._later: set[str] = set()
         session.edited.connect(self._edited)
         session.candidates_changed.connect(self._changed)
@@ -62,7 +62,7 @@ class MaskLayer:
         session.measuring_changed.connect(self._measured)
 
     def adopt(self, layer: Labels | None) -> None:
-        """Turn to another layer, or to none."""
+        """Switch to another layer, or to none."""
         if self.layer is not None:
             self.layer.events.paint.disconnect(self._paint)
             self.layer.events.mode.disconnect(self._mode_changed)
@@ -98,7 +98,7 @@ class MaskLayer:
         self.show()
 
     def ready(self) -> bool:
-        """Have a layer, empty if nothing has a mask; False, and the user is informed, where there can be none."""
+        """Make sure that there is a layer, empty without masks; if impossible, inform the user and return False."""
         session = self.session
         if self.layer is not None:
             return True
@@ -120,14 +120,14 @@ class MaskLayer:
         return True
 
     def show(self) -> None:
-        """Draw the masks of the candidates shown in the colours of their boxes, the chosen ones white."""
+        """Draw the masks of the visible candidates in the colours of their boxes; chosen ones are white."""
         self._later.discard("show")
         if self.layer is None:
             return
         wanted = self._outline is not Outline.BOX or bool(self.tool)
-        if wanted != self._wanted:  # else the user may have used the layer's eye
+        if wanted != self._wanted:  # else the user may have hidden or shown the layer
             self._wanted = wanted
-            if self.layer.visible != wanted:  # to say so again would take the brush away
+            if self.layer.visible != wanted:  # setting it again would deactivate the brush
                 self.layer.visible = wanted
         if self.layer.visible:
             self.layer.colormap = self._colours()
@@ -150,7 +150,7 @@ class MaskLayer:
         self._soon("show")
 
     def _soon(self, name: str) -> None:
-        """Call a method once the present events are over; once, however often it is asked for."""
+        """Call a method after the current events; only once, even if requested several times."""
         if name not in self._later:
             self._later.add(name)
             QTimer.singleShot(0, weak(getattr(self, name)))
@@ -159,12 +159,12 @@ class MaskLayer:
 
     @property
     def tool(self) -> str:
-        """ "paint" while a tool of napari's changes masks, else ""."""
+        """ "paint" while a napari tool edits masks, else ""."""
         active = self.layer is not None and self.viewer.layers.selection.active == self.layer
         return "paint" if active and str(self.layer.mode) not in ("pan_zoom", "transform", "pick") else ""
 
     def use(self, tool: str) -> None:
-        """Give the user napari's brush for the selected candidate's mask ("paint"), or take it away ("")."""
+        """Activate ("paint") or deactivate ("") napari's brush for the selected candidate's mask."""
         if tool == "paint" and self.ready():
             self.layer.visible = self.layer.editable = True
             self.viewer.layers.selection.active = self.layer
@@ -181,12 +181,12 @@ class MaskLayer:
         self.session.using("")
 
     def _paint(self, event: Any) -> None:
-        """Take note of a stroke, to be read when napari has finished its own work: it tells of some before they are."""
+        """Store a stroke, to be read after napari's own processing: some events come before the change."""
         self._strokes += strokes(event.value)
         self._soon("read")
 
     def read(self) -> None:
-        """Take strokes as changes of masks; voxels of a number that is no candidate's become one of the user."""
+        """Apply strokes to masks; voxels with the number of no candidate become a new candidate of the user."""
         self._later.discard("read")
         done, self._strokes = self._strokes, []
         if self.layer is None:
@@ -227,7 +227,7 @@ class MaskLayer:
         self._drawn[candidate.id] = _about(self._drawn.get(candidate.id), mask.slices)
 
     def _new(self, mask: SourceMask, number: int) -> Candidate | None:
-        """A candidate of the user with a mask; its voxels get its number."""
+        """A new candidate of the user with a mask; its voxels get its number."""
         session = self.session
         try:
             candidate = replace(session.detections, candidates=session.boxed()).drawn(box_of(mask))
@@ -242,10 +242,10 @@ class MaskLayer:
         session.measure(candidate, session.outlined, candidate, session.detections, mask, drawn=True)
         return candidate
 
-    # -- agreement --------------------------------------------------------------------
+    # -- synchronising ----------------------------------------------------------------
 
     def _measured(self, *_: object) -> None:
-        """Forget masks that have been measured, or could not be: what is drawn is then the candidates' own again."""
+        """Forget painted masks once they are measured or rejected: then the candidates' own masks are drawn."""
         busy = self.session.busy() if self.session.detections is not None else set()
         done = [number for number in self._painted if number not in busy]
         for number in done:
@@ -258,13 +258,13 @@ class MaskLayer:
         self._soon("show")
 
     def redraw(self) -> None:
-        """Bring the voxels of all candidates up to date that are not drawn as they are."""
+        """Redraw all candidates whose voxels in the layer are outdated."""
         self._later.discard("redraw")
         if self.layer is not None:
             self._redraw(self.session.detections.candidates)
 
     def _redraw(self, candidates: Sequence[Candidate]) -> None:
-        """Draw the voxels of some candidates again where they are not as they should be."""
+        """Redraw those of some candidates whose voxels in the layer are outdated."""
         if self.layer is None:
             return
         there = {id(candidate) for candidate in self.session.detections.candidates}
@@ -298,9 +298,9 @@ class MaskLayer:
 
 
 def strokes(history: Sequence[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Voxels (n, 3), their numbers before and after, of each step of a stroke as napari keeps them for its undo.
+    """Voxels (n, 3), and their numbers before and after, of each step of a stroke in napari's undo history.
 
-    A step is (indices, before, after) or, from the brush of napari 0.9 on, a box with a mask in it.
+    A step is (indices, before, after) or, for the brush since napari 0.9, a box with a mask in it.
     """
     for step in history:
         if hasattr(step, "slice_key"):
@@ -317,7 +317,7 @@ def strokes(history: Sequence[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, np
 
 
 def _about(one: tuple[slice, ...] | None, other: tuple[slice, ...]) -> tuple[slice, ...]:
-    """The part of the cube about two."""
+    """The smallest part of the cube that contains two parts."""
     if one is None:
         return other
     return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))

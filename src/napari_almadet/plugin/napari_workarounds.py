@@ -1,8 +1,8 @@
-"""What napari, Qt and Python do not offer, done by reaching into them: the only place that does.
+"""Workarounds that use private parts of napari, Qt and Python; no other module uses any.
 
-Each entry names what it works around, where that is discussed upstream, and for which versions it was tried; with any
-other version the slow public way is taken, or nothing is done.  ``tests/plugin/test_napari_workarounds.py`` tries each
-with the version installed, and tells when one is no longer needed.
+Each entry names the problem, where it is discussed upstream, and the versions tried; with any other version the slow
+public way is used, or nothing is done.  ``tests/plugin/test_napari_workarounds.py`` tries each one with the installed
+version, and fails when one is no longer needed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from napari.layers import Shapes
     from napari.viewer import Viewer
 
-TRIED = ((0, 9),)  # versions of napari whose private attributes are as they are used here
+TRIED = ((0, 9),)  # versions of napari with the private attributes used here
 SWITCH = 5e-4  # seconds after which a thread that waits for the interpreter gets it; Python's default is 5e-3
 LETTERS = "almadet"  # name of the blank text on the canvas
-LETTERS_MS = 1000  # by then it was drawn
+LETTERS_MS = 1000  # by then it has been drawn
 
 
 def tried() -> bool:
@@ -38,14 +38,14 @@ def tried() -> bool:
     return tuple(int(part) for part in napari.__version__.split(".")[:2]) in TRIED
 
 
-# -- a Shapes layer of thousands of boxes, of which few are seen -----------------------------------------------------
+# -- a Shapes layer of thousands of boxes, few of them visible -------------------------------------------------------
 
 
 def paint_boxes(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> None:
-    """Give the boxes their RGBA colours (n, 4) and line widths (n) in data units; those of no opacity are not there.
+    """Set RGBA colours (n, 4) and line widths (n), in data units, of boxes; transparent ones are not drawn at all.
 
-    napari's ``edge_color`` and ``edge_width`` visit every shape in Python, hand transparent ones on to OpenGL, and let
-    the mouse catch them (napari/napari#1562, open; hiding single shapes is not offered).
+    napari's ``edge_color`` and ``edge_width`` loop over all shapes in Python, pass transparent ones to OpenGL, and let
+    the mouse select them (napari/napari#1562, open; napari cannot hide single shapes).
     """
     if tried():
         _paint_displayed(boxes, colours, widths)
@@ -55,10 +55,10 @@ def paint_boxes(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> None:
 
 
 def _paint_displayed(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> None:
-    """Change what differs in the layer's list of shapes, and take the hidden ones for out of view.
+    """Change what differs in the layer's list of shapes, and mark hidden shapes as out of view.
 
-    They are then neither among the triangles on display nor found under the pointer.  When napari puts these together
-    again (as it does when a box is moved) all are in them again, transparent, until the next painting.
+    Then they are neither among the triangles displayed nor found under the pointer.  When napari builds the triangles
+    again (for example when a box is moved), hidden shapes are included, transparent, until the next painting.
     """
     shapes, marked = boxes._data_view, set(boxes._selected_data_in_view)
     differ = np.flatnonzero(np.any(np.abs(colours - shapes.edge_color) > 1e-6, axis=1))
@@ -71,8 +71,8 @@ def _paint_displayed(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> 
             shapes.update_edge_width(row, widths[row])
     seen, mesh = colours[:, 3] > 0, shapes._mesh
     shown = seen.copy()
-    if not seen.any():  # transparent; in two dimensions too, lest three are shown before the next painting:
-        shown[:1] = True  # napari 0.9.2 gives OpenGL vertices of four coordinates where there are none
+    if not seen.any():  # transparent; also in 2-D, as 3-D may be shown before the next painting:
+        shown[:1] = True  # without any, napari 0.9.2 passes vertices of four coordinates to OpenGL
     drawn = shown[mesh.displayed_triangles_to_shape_index]
     if differ.size or resized.size or not drawn.all():
         mesh.displayed_triangles = mesh.displayed_triangles[drawn]
@@ -82,7 +82,7 @@ def _paint_displayed(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> 
     shapes._displayed = seen
     shapes._clear_cache()
     shapes._visible_shapes = [(row, shapes.shapes[row]) for row in np.flatnonzero(seen).tolist()]
-    if marked != set(boxes._selected_data_in_view):  # no handles about a box that is not seen
+    if marked != set(boxes._selected_data_in_view):  # no handles around a hidden box
         boxes._selected_box = boxes.interaction_box(boxes._selected_data_in_view)
         boxes.events.highlight()
 
@@ -91,22 +91,22 @@ def _paint_displayed(boxes: Shapes, colours: np.ndarray, widths: np.ndarray) -> 
 
 
 def hold_canvas(window: QWidget) -> None:
-    """Make the canvas's OpenGL context current; to be called before napari removes a layer.
+    """Make the canvas's OpenGL context current; must be called before napari removes a layer.
 
-    Since napari/napari#8122 (0.6.3) napari at once executes what vispy has queued for the layer, in whichever context
-    is current.  That may be the one in which Qt puts the window together; the canvas's GL programs are then selected
-    and deleted there, and under Mesa's software renderer napari crashed in the second frame after a Shapes layer was
-    removed.  To make a context current that is current already is nothing.
+    Since napari/napari#8122 (0.6.3) napari executes the commands that vispy has queued for the layer at once, in the
+    current context.  This may be the context in which Qt composes the window; then the canvas's GL programs are
+    selected and deleted there, and with Mesa's software renderer napari crashed in the second frame after a Shapes
+    layer was removed.  If the context is already current, this does nothing.
     """
     for canvas in window.findChildren(QOpenGLWidget):
         canvas.makeCurrent()
 
 
 def prepare_letters(viewer: Viewer) -> None:
-    """Have a blank text drawn on the canvas for a moment, so that napari's letters are there when boxes are drawn.
+    """Draw a blank text on the canvas for a moment, so that vispy's fonts are ready when boxes are drawn.
 
-    Every Shapes layer has a text to draw, if an empty one, and before the first text of all vispy renders some letters
-    to measure it by: a third of what the first drawing of boxes takes.  Public attributes only.
+    Every Shapes layer draws a text, even if it is empty, and before its first text vispy renders some letters to
+    measure the font: a third of the time of the first drawing of boxes.  Uses public attributes only.
     """
     overlays = viewer.canvas.overlays
     overlays[LETTERS] = TextOverlay(text=" ", visible=True)
@@ -117,13 +117,13 @@ def prepare_letters(viewer: Viewer) -> None:
 
 
 class Unobtrusive:
-    """A context in which Python does not hold up the window's thread for others' sake, nor for that of old garbage.
+    """A context in which the window's thread waits less for other threads and for garbage collection.
 
-    A picture takes some hundred calls of OpenGL, each of which gives the interpreter away, and Python lets whoever took
-    it have it for 5 ms (``sys.setswitchinterval``; the convoy effect, bpo-7946, open).  And whichever
-    thread makes objects collects garbage now and then, napari whenever a layer goes, and looks for it through all there
-    is, with torch and astropy a third of a second (``gc.freeze``): what is in memory when the first thread enters is
-    left out of that until the last one leaves.
+    Drawing a frame takes some hundred calls of OpenGL.  Each releases the interpreter lock, and a thread that takes it
+    keeps it for 5 ms (``sys.setswitchinterval``; the convoy effect, bpo-7946, open).  Garbage is collected whenever
+    objects are created, and by napari whenever a layer is removed.  With torch and astropy in memory one collection
+    takes a third of a second; objects that exist when the first thread enters are excluded from it until the last one
+    leaves (``gc.freeze``).
     """
 
     def __init__(self):
@@ -149,10 +149,11 @@ unobtrusive = Unobtrusive()
 
 
 def painted_apart(steps: Iterator[None], window: QWidget) -> Iterator[None]:
-    """Steps with pauses after each: before the window's docks are painted, before its canvas is, and after that.
+    """Steps with a pause before the docks are painted, one before the canvas is painted, and one after it.
 
-    Qt paints a window as a whole: after a step that changes both, one event would take as long as both together.
-    Put to sleep as a whole, the window would be painted as a whole, and over its sleeping canvas.  Public Qt only.
+    Qt paints a window in one event: after a step that changes docks and canvas, that event would take as long as both
+    together.  Disabling the updates of the whole window would not help: it would then be painted as a whole, also over
+    its canvas.  Uses public Qt only.
     """
     parts = [window.findChildren(kind) for kind in (QDockWidget, QOpenGLWidget)]
 

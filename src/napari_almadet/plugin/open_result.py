@@ -1,4 +1,4 @@
-"""A result folder as layers, or in the layer of its cube if that is open already."""
+"""A result folder as layers, or in the layer of its cube if that is already open."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def open_result(folder: str | Path, viewer: Viewer | None) -> list[LayerDataTuple]:
-    """The cube, the probability map and the boxes of a folder of results; empty where all that was shown at once.
+    """Layers of a result folder: cube, probability map and boxes.
 
-    Where the cube is open in the viewer already, the result is shown in its layer.  What cannot be opened is reported.
+    If the cube is already open in the viewer, the result is shown with its layer, and nothing is returned.  Errors are
+    reported to the user.
     """
     from napari_almadet.catalogue.result_folder import FolderError, Journal, belongs, read_result
 

@@ -1,4 +1,4 @@
-"""The panels of the plugin in the window: opening them, finding them, and opening them with a session."""
+"""Opening and finding the panels of the plugin, also for a session."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLUGIN, TITLE, WIDGET = "napari-almadet", "ALMA source detection", "Detect sourc
 
 
 def open_panels(viewer: Viewer | None) -> None:
-    """Open the plugin's panels in a viewer's window, if they are not open, as soon as the layers are there."""
+    """Open the plugin's panels in a viewer's window, unless they are open, as soon as the layers exist."""
     from qtpy.QtCore import QTimer
 
     def opened() -> None:
@@ -29,7 +29,7 @@ def open_panels(viewer: Viewer | None) -> None:
 
 
 def open_widget(viewer: Viewer) -> DetectWidget:
-    """Open the plugin's widget, or find the open one, under the name by which napari's menu shows and hides it."""
+    """Open the plugin's widget, or find the open one, with the name that napari's menu uses to show and hide it."""
     from napari_almadet.plugin.detect_widget import DetectWidget
 
     name = f"{WIDGET} ({TITLE})"

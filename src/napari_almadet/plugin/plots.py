@@ -1,4 +1,4 @@
-"""A plot as the inspector's panels have it: in napari's colours and letters, and painted once for each change."""
+"""The plots of the inspector's panels: with napari's colours and fonts, painted once per change."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ LABEL_OVERHANG = 5  # pixels by which pyqtgraph lets the label of a horizontal a
 
 
 class Plot(pg.PlotWidget):
-    """A plot without menus and buttons of its own.
+    """A plot without its own menus and buttons.
 
-    Its axes keep the room that their widest number took so far: one that gave it back would have the plot laid out and
-    painted again, and let it jump, from candidate to candidate.
+    Its axes keep the width of their widest number so far: otherwise the plot would be laid out again, and jump, from
+    candidate to candidate.
     """
 
     def __init__(self, box: pg.ViewBox | None = None):
@@ -28,9 +28,9 @@ class Plot(pg.PlotWidget):
         self.plotItem.vb.sigResized.connect(self._fit_names)
 
     def dress(self, colours: Colours) -> None:
-        """Take on the colours of a napari theme, and the size of its letters."""
+        """Apply the colours of a napari theme and its font size."""
         self.letters.setPointSizeF(small_size())
-        self.setBackground(colours.background)  # else it keeps the one it was first painted with
+        self.setBackground(colours.background)  # else the first one stays
         for item in self.scene().items():
             if isinstance(item, pg.AxisItem):
                 item.setStyle(autoReduceTextSpace=False)
@@ -43,15 +43,15 @@ class Plot(pg.PlotWidget):
         self._fit_names()
 
     def begin(self) -> None:
-        """Paint all of the plot with the window when next it is painted, however many items change until then.
+        """Paint the whole plot once, with the next painting of the window, even if many items change.
 
-        Qt else takes note of each item, and has the window painted once for each plot.
+        Otherwise Qt records each item, and paints the window once for each plot.
         """
         self.scene().update()
         self.viewport().update()
 
     def name(self, side: str, *texts: str) -> None:
-        """Write what an axis shows beside it: the first of some texts, from long to short, that there is room for."""
+        """Label an axis with the first text, from long to short, that fits."""
         self._names[side] = texts
         self._fit_names()
 
@@ -62,4 +62,4 @@ class Plot(pg.PlotWidget):
             text = next((text for text in texts if letters.horizontalAdvance(text) <= length), texts[-1])
             if axis.labelText != text:
                 axis.setLabel(text)
-                axis.resizeEvent()  # puts the label in its place, which pyqtgraph leaves for the next change of size
+                axis.resizeEvent()  # places the label, which pyqtgraph does only when the size changes

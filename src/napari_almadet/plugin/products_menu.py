@@ -1,4 +1,4 @@
-"""In the menu "File": products of all sources into a folder, and the report, which opens in the browser."""
+"""Entries in the menu "File": products of all sources, and the report, which opens in the browser."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ProductsMenu:
-    """Two entries of a menu; both write in a thread what the command line writes."""
+    """Two menu entries; each writes the same files as the command line, in a thread."""
 
     def __init__(self, menu: QMenu, session: Session, keeper: Keeper, home: Callable[[], str]):
         self.menu, self.session, self.keeper, self.home = menu, session, keeper, home
@@ -37,7 +37,7 @@ class ProductsMenu:
         self.enable()
 
     def enable(self) -> None:
-        """Let them be chosen where there is a result."""
+        """Enable both if there is a result."""
         for action in (self.products_action, self.report_action):
             action.setEnabled(self.session.detections is not None)
 
@@ -57,7 +57,7 @@ class ProductsMenu:
         in_background(work, done=self._tell, failed=self._complain)
 
     def show_report(self) -> None:
-        """Write the report, into the session's folder where that is saved, and open it."""
+        """Write the report, in the session's folder if it is saved, and open it."""
         detections = self.session.detections
         folder = self.keeper.folder if self.keeper.saved else Path(mkdtemp(prefix="almadet-"))
 

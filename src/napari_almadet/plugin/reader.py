@@ -26,7 +26,7 @@ SUFFIXES = (*(fits + packed for fits in FITS for packed in ("", ".gz", ".fz", ".
 
 
 def napari_get_reader(path: str | Sequence[str]) -> Callable[..., list[LayerDataTuple]] | None:
-    """The reader of cubes, by their names, or of one folder of results; None for anything else.
+    """The reader for cubes, chosen by file names, or for a result folder; None for anything else.
 
     A folder is a cube if it is a CASA image.  napari asks about every folder that is opened, so the answer must
     come at once.
@@ -48,10 +48,10 @@ def _is_cube(path: Path) -> bool:
 
 
 def read(path: str | Sequence[str]) -> list[LayerDataTuple]:
-    """One image layer a file; a file that is no cube is refused in one sentence, and the others still open.
+    """One image layer per file; a file that is not a cube is refused in one sentence, and the others still open.
 
-    Further cubes in a file, such as its errors, are hidden layers.  Cubes lie in their places on the sky, beside
-    those that are open already.
+    Further cubes in a file, such as its errors, become hidden layers.  Cubes are placed at their positions on the sky,
+    relative to those already open.
     """
     paths = [path] if isinstance(path, str) else list(path)
     viewer, layers = napari.current_viewer(), []
@@ -74,11 +74,11 @@ def read(path: str | Sequence[str]) -> list[LayerDataTuple]:
             show_info("\n".join([f"{cube.name}:", *cube.notes]))
     if layers:
         north_up(viewer)
-    return layers or [(None,)]  # napari's way to say "read, and nothing to show"
+    return layers or [(None,)]  # tells napari that the file was read, but has no layer
 
 
 def read_map(path: str, frame: SkyFrame | None) -> LayerDataTuple | None:
-    """A file with one plane, such as a continuum or moment map, as a layer; None if it is nothing of the kind."""
+    """A file with one plane, such as a continuum or moment map, as a layer; None for other files."""
     try:
         data, celestial = read_image(path)
     except CubeError:
@@ -89,7 +89,7 @@ def read_map(path: str, frame: SkyFrame | None) -> LayerDataTuple | None:
 
 
 def other_layers(path: Path, frame: SkyFrame | None) -> list[LayerDataTuple]:
-    """Hidden layers of the cubes in a file beyond the first, those that are no cubes left out."""
+    """Hidden layers of all further cubes in a file; other images in it are skipped."""
     layers = []
     for name in image_names(path)[1:]:
         try:
@@ -101,7 +101,7 @@ def other_layers(path: Path, frame: SkyFrame | None) -> list[LayerDataTuple]:
 
 
 def _reader_of(file: Path) -> Callable[..., list[LayerDataTuple]] | None:
-    """The reader of a saved session's settings or catalogue, or of a catalogue by itself; None for other settings."""
+    """The reader for the settings or catalogue of a saved session, or for a separate catalogue; else None."""
     from napari_almadet.catalogue.result_folder import is_result
 
     if is_result(file.parent):
@@ -110,7 +110,7 @@ def _reader_of(file: Path) -> Callable[..., list[LayerDataTuple]] | None:
 
 
 def read_part_of_a_session(path: str | Sequence[str]) -> list[LayerDataTuple]:
-    """The session whose settings or catalogue was opened, as if its folder had been."""
+    """Open the session that settings or a catalogue belong to, as if its folder had been opened."""
     return read_result(str(Path(path if isinstance(path, str) else path[0]).parent))
 
 
@@ -132,11 +132,11 @@ def read_catalogue(path: str | Sequence[str]) -> list[LayerDataTuple]:
 
 
 def read_result(path: str | Sequence[str]) -> list[LayerDataTuple]:
-    """A folder of results as layers: the cube, the probability map, the boxes; and the panels to inspect them.
+    """A result folder as layers (cube, probability map, boxes); also opens the panels to inspect them.
 
-    Where the cube is open already, the result is shown in its layer.
+    If the cube is already open, the result is shown with its layer.
     """
-    from napari_almadet.plugin.open_result import open_result  # here: these need a window system, files do not
+    from napari_almadet.plugin.open_result import open_result  # imported here, as it needs a window system
     from napari_almadet.plugin.panels import open_panels
 
     viewer = napari.current_viewer()

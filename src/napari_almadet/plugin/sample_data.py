@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 def simulated_sources() -> list[LayerDataTuple]:
-    """A simulated ALMA observation of a few sources, and a hidden layer with what is true of them."""
+    """A simulated ALMA observation of a few sources, and a hidden layer with their true positions."""
     return _sample("sources")
 
 
 def noise_only() -> list[LayerDataTuple]:
-    """The same observation of an empty field: nothing should be found in it."""
+    """The same observation of an empty field, in which nothing should be found."""
     return _sample("noise")
 
 
 def _sample(kind: str) -> list[LayerDataTuple]:
     viewer = napari.current_viewer()
     north_up(viewer)
-    if viewer is None:  # and maybe no window system
+    if viewer is None:  # there may be no window system
         cube, truth = _simulated(kind)
     else:
         from napari_almadet.plugin.background import waited_for

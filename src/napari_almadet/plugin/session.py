@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from napari_almadet.paper.pipeline import Networks
     from napari_almadet.settings import Settings
 
-# What keys do: method of the session, (key as napari calls it, as it is shown).  None of them is napari's own, on
-# whatever layer: P, for one, draws a polygon where a Shapes layer is active, and A selects all of its shapes.
+# Keys: method of the session, (napari's name of the key, text shown).  None of them is used by napari itself on any
+# layer: for example, P draws a polygon if a Shapes layer is active, and A selects all its shapes.
 KEYS = {
     "next": ("N", "N"),
     "previous": ("Shift-N", "Shift+N"),
@@ -47,7 +47,7 @@ KEYS = {
     "undo": ("Control-Z", "Ctrl+Z"),
 }
 
-# Weak values: a session lives as long as a panel holds it, and no longer.
+# Weak values: a session lives as long as a panel refers to it.
 _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
 
 
@@ -108,7 +108,7 @@ class Measuring:
 
     candidate: Candidate
     detections: Detections
-    drawn: bool  # and is not among the detections yet
+    drawn: bool  # not yet among the detections
 
 
 @lru_cache(maxsize=1)
@@ -197,7 +197,7 @@ class Session:
     @classmethod
     def of(cls, viewer: Viewer) -> Session:
         """The session shared by the panels of a viewer; created if there is none."""
-        # napari hands out proxies of the viewer; they hash as the viewer itself does.
+        # napari passes proxies of the viewer; their hash is that of the viewer itself.
         session = _sessions.get(hash(viewer))
         if session is None:
             session = _sessions[hash(viewer)] = cls(viewer)
@@ -223,7 +223,7 @@ class Session:
         self._measuring: dict[int, Measuring] = {}  # by id(): the latest request to measure each candidate
         self._order = ("id", False)
         self._filter = Filter()
-        self._outdated = False  # whether a verdict or a note may have changed what is to be shown
+        self._outdated = False  # whether a new verdict or note may change which candidates are shown
         self._looked_at: dict[int, tuple[Detections, Candidate]] = {}  # last, by id() of the detections
         self._presenting = False
         self._restoring = False
@@ -254,7 +254,7 @@ class Session:
     # -- cubes and results ------------------------------------------------------------
 
     def cube_layers(self) -> list[Image]:
-        """Layers a detection can run on: images of three axes, or four the first of which has length 1."""
+        """Layers that a detection can run on: images with three axes, or with four if the first has length 1."""
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         return [image for image in images if not layers.refusal(image)]
 
@@ -302,7 +302,7 @@ class Session:
     def present_in_turns(
         self, image: Image, detections: Detections, made: Sequence[Layer], window: QWidget, done: Callable[[], object]
     ) -> None:
-        """The same with the window free to move in between; ``done`` is called at the end.
+        """The same in steps between which the window stays responsive; ``done`` is called at the end.
 
         ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.
         """
@@ -311,12 +311,12 @@ class Session:
     def _presenting_steps(self, image: Image, detections: Detections, made: Sequence[Layer]) -> Iterator[None]:
         before, image.metadata["cube"] = image.metadata.get("cube"), detections.cube  # each run prepares the cube again
         earlier = self._results(detections.cube) + (self._results(before) if before is not detections.cube else [])
-        # a session that was saved is what it is; only what was just found takes over what was said
+        # reviews are carried over to new detections only, not to a saved session
         kept = self._hand_over(earlier, detections, carry=made[0].metadata.get("journal") is None)
         boxes = next(layer for layer in made if isinstance(layer, Shapes))
         first = [layer for layer in earlier if isinstance(layer, Shapes) or image != self.image]
         yield from self._remove(first)
-        self._insert(boxes, len(self.viewer.layers))  # before all else: the user waits for them
+        self._insert(boxes, len(self.viewer.layers))  # first: the user waits for them
         yield
         if image == self.image:
             self._adopt(None if kept else boxes.features.copy(), detections)
@@ -336,9 +336,9 @@ class Session:
                 yield
 
     def _remove(self, layers_there: Sequence[Layer]) -> Iterator[None]:
-        """Remove layers, one a step."""
+        """Remove layers, one per step."""
         for layer in layers_there:
-            if layer in self.viewer.layers:  # the user may have been quicker
+            if layer in self.viewer.layers:  # the user may have removed it meanwhile
                 with unobtrusive:
                     self.viewer.layers.remove(layer)
             yield
@@ -362,13 +362,13 @@ class Session:
         former = next((layer.metadata["detections"] for layer in earlier), None)
         if former is detections or self._restoring:
             return None
-        said = self.unfinished(detections.cube) if carry else []
+        reviewed = self.unfinished(detections.cube) if carry else []
         if former is not None:
             self._changes.append(Replacement(detections, former, earlier[0].metadata.get("journal")))
-            said = former.candidates
-        if not carry or not said:
+            reviewed = former.candidates
+        if not carry or not reviewed:
             return None
-        carried = carry_over(said, detections.candidates, detections.cube.beam_fwhm)
+        carried = carry_over(reviewed, detections.candidates, detections.cube.beam_fwhm)
         self.carried_over.emit(carried)
         return carried
 
@@ -549,7 +549,7 @@ class Session:
 
     @property
     def tool(self) -> str:
-        """What the mouse does on the canvas: "draw" or "edit" boxes, "paint" masks, or nothing of the kind ("")."""
+        """What the mouse does on the canvas: "draw" or "edit" boxes, "paint" masks, or none ("")."""
         return self.boxes.tool or self.masks.tool
 
     def use(self, tool: str) -> None:
@@ -703,7 +703,7 @@ class Session:
 
         def done(new: list[Candidate]) -> None:
             there = {id(candidate) for candidate in detections.candidates}
-            if all(id(candidate) in there for candidate in old):  # the user may have been quicker
+            if all(id(candidate) in there for candidate in old):  # the user may have removed them meanwhile
                 self._change([*((c, {}) for c in new), *((c, None) for c in old)], detections)
 
         def failed(error: Exception) -> None:
@@ -785,7 +785,7 @@ class Session:
         return move(candidate, detections, box, self.networks(detections.settings))
 
     def outlined(self, candidate: Candidate, detections: Detections, mask: SourceMask) -> Candidate:
-        """A candidate of the user, with the line in the box about its mask, measured in the mask."""
+        """Add a candidate of the user, with the line in the box around its mask, measured in the mask."""
         from napari_almadet.remeasure import remask
 
         return remask(self._moved(candidate, detections, candidate.box), detections, mask)
@@ -809,8 +809,8 @@ class Session:
 
         def done(measured: Candidate) -> None:
             if finished():
-                said = {"verdict": candidate.verdict, "note": candidate.note}  # may have come in the meantime
-                self._change([(candidate, {**vars(measured), **said})], request.detections)
+                review = {"verdict": candidate.verdict, "note": candidate.note}  # may have come in the meantime
+                self._change([(candidate, {**vars(measured), **review})], request.detections)
 
         def failed(error: Exception) -> None:
             if finished():
@@ -846,7 +846,7 @@ class Session:
             if removed:
                 listed[:] = [c for c in listed if c is not candidate]
             else:
-                if added and any(c.id == state["id"] for c in listed):  # meanwhile another took the number
+                if added and any(c.id == state["id"] for c in listed):  # another candidate has the number by now
                     state = {**state, "id": max(c.id for c in listed) + 1}
                 vars(candidate).update(state)
                 listed.extend([candidate] * added)
@@ -873,7 +873,7 @@ class Session:
         new = [candidate for candidate in listed if id(candidate) not in there]
         if new:
             self.select(new[-1])
-        elif self.selected is None and self.candidates and kept is not None:  # it was taken away: its neighbour
+        elif self.selected is None and self.candidates and kept is not None:  # it was removed: select its neighbour
             self.select(self.candidates[min(kept, len(self.candidates) - 1)])
 
     def _refresh_features(self, changed: list[Candidate]) -> None:
@@ -923,7 +923,7 @@ class Session:
         found = event.value.metadata.get("detections")
         if isinstance(found, Detections) and not self._presenting and not self._taking_up:
             self._taking_up = True
-            QTimer.singleShot(0, weak(self._take_up))  # once all layers that come with it are there
+            QTimer.singleShot(0, weak(self._take_up))  # after all layers of the same result are inserted
         elif event.value.metadata.get("map") is not None:
             self.boxes.on_top()
 
@@ -943,7 +943,7 @@ class Session:
         if layer == self.image:
             self.inspect(None)
         elif layer == self.boxes.layer:
-            self.boxes.adopt(None)  # table and panels go on without
+            self.boxes.adopt(None)  # table and panels work without it
         elif layer == self.masks.layer:
             self.masks.adopt(None)
 

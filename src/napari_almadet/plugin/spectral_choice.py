@@ -1,4 +1,4 @@
-"""On which spectral axis the panels show the cube, relative to which rest frequency, and in which units."""
+"""The spectral axis, rest frequency and units that the panels use."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class SpectralChoice:
     cube
         The cube under inspection, or None.
     axes
-        What it can be shown on; empty without a cube.
+        The spectral axes available for it; empty without a cube.
     axis
-        The one chosen, or None without a cube.
+        The chosen one, or None without a cube.
     rest_frequency
-        The user's, the header's, or None where neither is known.
+        From the user, else from the header; None if unknown.
     frame
-        The standard of rest that was asked for; None is the header's, and where a cube cannot be given in it.
+        The standard of rest that the user chose; None: that of the header, also if conversion is impossible.
     display
-        In which units brightnesses and flux densities are shown.
+        Units of brightness and flux density.
     """
 
     changed = Signal()
@@ -38,9 +38,9 @@ class SpectralChoice:
         self.cube: Cube | None = None
         self.axes: list[SpectralAxis] = []
         self.axis: SpectralAxis | None = None
-        self._velocities: list[SpectralAxis] = []  # picked out once: astropy takes its time to compare units
+        self._velocities: list[SpectralAxis] = []  # selected once: comparing units takes astropy long
         self.rest_frequency: u.Quantity | None = None
-        self._wanted: str | None = None  # by the user, and kept for cubes that have it
+        self._wanted: str | None = None  # chosen by the user; used for all cubes that have it
         self.frame: str | None = None
         self.display = Display()
         session.image_changed.connect(self._follow)
@@ -49,12 +49,12 @@ class SpectralChoice:
 
     @property
     def velocity(self) -> SpectralAxis | None:
-        """The axis in km/s: the one chosen, else the radio convention's; None where no velocity is known."""
+        """The axis in km/s: the chosen one, else in the radio convention; None if velocities are unknown."""
         return self.axis if self.axis in self._velocities else next(iter(self._velocities), None)
 
     @property
     def frequency(self) -> SpectralAxis | None:
-        """The axis in GHz, or None where no frequency is known."""
+        """The axis in GHz, or None if frequencies are unknown."""
         return next((axis for axis in self.axes if axis.unit == u.GHz), None)
 
     def choose(self, choice: str) -> None:
@@ -65,20 +65,20 @@ class SpectralChoice:
             self.changed.emit()
 
     def set_rest_frequency(self, rest: u.Quantity | None) -> None:
-        """Count velocities from another rest frequency; None is the header's."""
+        """Set the rest frequency of the velocity axis; None: that of the header."""
         rest = rest if rest is not None or self.cube is None else self.cube.rest_frequency
         if rest != self.rest_frequency:
             self.rest_frequency = rest
             self._list()
 
     def set_frame(self, frame: str | None) -> None:
-        """Give frequencies and velocities in another standard of rest; None is the header's."""
+        """Set the standard of rest of frequencies and velocities; None: that of the header."""
         if frame != self.frame:
             self.frame = frame
             self._list()
 
     def set_display(self, display: Display) -> None:
-        """Show brightnesses and flux densities in other units."""
+        """Set the units of brightness and flux density."""
         if display != self.display:
             self.display = display
             self.changed.emit()
@@ -87,7 +87,7 @@ class SpectralChoice:
         try:
             there = self.session.detections is not None or self.session.image is not None
             cube = self.session.ground.cube if there else None
-        except CubeError:  # of complex numbers, say: there is nothing to show
+        except CubeError:  # for example complex numbers: nothing to show
             cube = None
         if cube is not self.cube:
             self.cube = cube

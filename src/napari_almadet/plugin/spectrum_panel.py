@@ -54,7 +54,7 @@ APERTURES = {
     Aperture.PEAK: "Brightest pixel of the line-integrated image inside the box",
     Aperture.BEAM: "Weighted with the beam at the candidate's centre: the flux density of a point source",
 }
-ROOM_FOR_PEAKS, ROOM_FOR_NAMES = 1.15, 1.45  # of the highest value: the height of the plot, lines' names above it
+ROOM_FOR_PEAKS, ROOM_FOR_NAMES = 1.15, 1.45  # of the highest value: height of the plot without and with names of lines
 FWHM_TIP = "FWHM of the line; drag it to set the emission range to one FWHM on either side of the centre"
 PEAK_TIP = "A line of this candidate: click to measure the candidate on it"
 
@@ -62,10 +62,10 @@ PEAK_TIP = "A line of this candidate: click to measure the candidate on it"
 class SpectrumPanel(QWidget):
     """Plot of the selected candidate's spectra.
 
-    Its vertical line and napari's slider move each other; dragging the shaded emission
-    range focuses the candidate again.
+    Its vertical line and napari's slider move together; dragging the shaded emission range measures the candidate
+    again.
 
-    ``measured`` is emitted when there are other ``statistics`` of a second range, or none any more.
+    ``measured`` is emitted when the ``statistics`` of the measured range change or are removed.
     """
 
     measured = Signal()
@@ -75,13 +75,13 @@ class SpectrumPanel(QWidget):
     ):
         super().__init__()
         self.session, self.choice, self.cutouts, self.look = session, choice, cutouts, look
-        self.spectrum: u.Quantity | None = None  # shown, in the unit of the vertical axis
-        self.corrected: u.Quantity | None = None  # what the search measured in the box, if that is another
+        self.spectrum: u.Quantity | None = None  # the spectrum shown, in the unit of the vertical axis
+        self.corrected: u.Quantity | None = None  # spectrum that the search measured in the box, if different
         self.statistics: RangeStatistics | None = None
         self._baseline = (np.nan, np.nan)
-        self._whole_band = True  # is to be shown; else the part that the user zoomed to
+        self._whole_band = True  # whether to show the whole band; else the part that the user zoomed to
         self.line_marks: list[pg.InfiniteLine] = []
-        self.left_out: list[pg.LinearRegionItem] = []  # channels that were
+        self.left_out: list[pg.LinearRegionItem] = []  # channels left out of the search
         self._build_plot()
         self._build_bar()
         layout = QVBoxLayout(self)
@@ -109,7 +109,7 @@ class SpectrumPanel(QWidget):
         self.plot.showAxis("right")
         self.plot.name("right", "Line probability")
         self.plot.scene().sigMouseClicked.connect(self._clicked)
-        # The denoised spectrum has a scale of its own, 0 to 1, on the right.
+        # The denoised spectrum has a separate scale, 0 to 1, on the right.
         self.right = pg.ViewBox(enableMenu=False)
         self.right.setMouseEnabled(x=True, y=False)
         self.plot.scene().addItem(self.right)
@@ -126,7 +126,7 @@ class SpectrumPanel(QWidget):
         self.range.setZValue(-5)
         self.range.sigRegionChanged.connect(self._measure_range)
         self.data = pg.PlotCurveItem()
-        self.profiles: list[pg.PlotCurveItem] = []  # of regions and under the pointer
+        self.profiles: list[pg.PlotCurveItem] = []  # spectra of regions and under the pointer
         self.profile_names = pg.TextItem(anchor=(0, 0))
         self.profile_names.setParentItem(self.plot.getViewBox())
         self.profile_names.setZValue(10)
@@ -145,7 +145,7 @@ class SpectrumPanel(QWidget):
         self.fwhm = pg.PlotCurveItem()
         self.peaks = pg.ScatterPlotItem(symbol="t", hoverable=True, tip=lambda x, y, data: PEAK_TIP)
         self.peaks.sigClicked.connect(self._peak_clicked)
-        self.ends = [pg.TargetItem(size=7, symbol="o") for _ in range(2)]  # of the FWHM, to drag
+        self.ends = [pg.TargetItem(size=7, symbol="o") for _ in range(2)]  # handles at both ends of the FWHM
         for end in self.ends:
             end.setToolTip(FWHM_TIP)
             end.sigPositionChanged.connect(self._fwhm_dragged)
@@ -154,7 +154,7 @@ class SpectrumPanel(QWidget):
             self.right.addItem(item, ignoreBounds=True)
 
     def _build_bar(self) -> None:
-        """Two short rows rather than a long one, so that the panel may be narrow."""
+        """Make two short rows of controls instead of one long row, so that the panel can be narrow."""
         self.curves = {}
         curves, choices = self._bars = QHBoxLayout(), QHBoxLayout()
         for bar in self._bars:
@@ -164,7 +164,7 @@ class SpectrumPanel(QWidget):
             button.setChecked(name not in ("residual", "corrected"))
             button.toggled.connect(self._draw)
             curves.addWidget(button)
-        self.curves["corrected"].setVisible(False)  # until there is one
+        self.curves["corrected"].setVisible(False)  # until it exists
         curves.addStretch(1)
         self.range_button = _toggle("Measure", "Drag a second range over the spectrum to measure it")
         self.range_button.toggled.connect(self._range_toggled)
@@ -197,7 +197,7 @@ class SpectrumPanel(QWidget):
             "Lines", "Identify the line; set rest frequency and redshift; mark lines in the band", self.lines_menu
         )
         for box in (self.aperture_choice, self.smoothing, self.unit_choice):
-            # three of them and two menus fit beside the other panels on 1280 pixels, in large letters too
+            # three panels and two menus fit into 1280 pixels, also with large fonts
             box.setMinimumContentsLength(0 if box is self.smoothing else 1)
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             choices.addWidget(box, 1)
@@ -205,7 +205,7 @@ class SpectrumPanel(QWidget):
         choices.addWidget(self.lines_button)
 
     def paint(self, colours: Colours) -> None:
-        """Take on the colours and letters of a napari theme."""
+        """Apply the colours and fonts of a napari theme."""
         self.plot.dress(colours)
         self.plot.getAxis("right").setTextPen(colours.denoised)
         self.data.setPen(pg.mkPen(colours.text, width=1))
@@ -266,17 +266,17 @@ class SpectrumPanel(QWidget):
 
     @property
     def axis(self) -> SpectralAxis | None:
-        """The horizontal axis; None while neither a candidate nor a region is shown."""
+        """The horizontal axis; None if neither a candidate nor a region is shown."""
         return self.choice.axis if self.session.subject is not None or self._pointed() else None
 
     def _pointed(self) -> bool:
-        """Whether there are profiles to show beside, or without, a candidate."""
+        """Whether there are profiles to show, with or without a candidate."""
         return self.look is not None and self.choice.axis is not None and self.look.any_profiles()
 
     @property
     def aperture(self) -> Aperture:
         """Aperture of the spectrum of the data."""
-        return Aperture(self.aperture_choice.currentData())  # PySide6 makes a plain string of it
+        return Aperture(self.aperture_choice.currentData())  # PySide6 converts it to a plain string
 
     def _channel_changed(self, channel: int | None) -> None:
         if self.axis is not None and channel is not None:
@@ -296,18 +296,18 @@ class SpectrumPanel(QWidget):
             self.session.set_channel(self.axis.channel(view.mapSceneToView(event.scenePos()).x()))
 
     def _span_dragged(self) -> None:
-        """Focus on the range that was dragged; one that the panel drew itself is the candidate's already."""
+        """Set the emission range to the dragged one; ignored if the panel itself drew it."""
         candidate = self.session.subject
         if self.axis is None or not candidate.channels[1]:
             return
         channels = self.axis.channels(*self.span.getRegion())
         if channels == candidate.channels:
-            self._draw_span(candidate)  # back to the channels' edges
+            self._draw_span(candidate)  # back to the edges of channels
         else:
             self.session.refocus(candidate, channels)
 
     def _line_dragged_to(self, end: pg.TargetItem) -> EmissionPeak:
-        """The line with the FWHM that one end of its bar tells, the other end being as far from the centre."""
+        """Set the FWHM of the line from one end of its bar; the other end is symmetric about the centre."""
         line = self.session.subject.primary
         return replace(line, fwhm=2 * abs(float(self.axis.fractional(end.pos().x())) - line.centre))
 
@@ -317,7 +317,7 @@ class SpectrumPanel(QWidget):
     def _fwhm_dropped(self, end: pg.TargetItem) -> None:
         candidate = self.session.subject
         channels = self._line_dragged_to(end).emission_range(len(self.spectrum))
-        self._draw_fwhm(candidate.primary)  # the fit is as it was: what was chosen is the emission range
+        self._draw_fwhm(candidate.primary)  # the fit does not change: the user chose the emission range
         if channels != candidate.channels:
             self.session.refocus(candidate, channels)
 
@@ -370,12 +370,12 @@ class SpectrumPanel(QWidget):
             self._place_range()
         else:
             self._measure_range()
-        self.plot.scene().prepareForPaint()  # pyqtgraph would do so while painting, and then paint again
+        self.plot.scene().prepareForPaint()  # else pyqtgraph does this while painting, and paints twice
 
     def _extracted(self, candidate: Candidate) -> u.Quantity | None:
         """The spectrum of the cube that the panel shows; None while it is read.
 
-        Of a region the sum over just its pixels, where the aperture is the box.
+        For a region and the aperture "box", it is the sum over the pixels of the region only.
         """
         region = self._region(candidate)
         if region is not None and self.aperture is Aperture.BOX:
@@ -384,27 +384,27 @@ class SpectrumPanel(QWidget):
         return None if cutout is None else extract(self.choice.cube, candidate, self.aperture, cutout)
 
     def _converted(self, spectrum: u.Quantity) -> u.Quantity:
-        """A spectrum through the aperture, or its noise, in the unit that was chosen."""
+        """A spectrum in the aperture, or its noise, in the chosen unit."""
         region = self._region(self.session.subject)
         pixels = region.pixels if region is not None else int(np.prod(self.session.subject.box.shape))
         return self.choice.display.of_spectrum(spectrum, self.choice.cube, pixels)
 
     def _region(self, candidate: Candidate) -> Region | None:
-        """The region that a candidate shown stands for; None for a real one."""
+        """The region that is shown in the form of a candidate; None for a real candidate."""
         return self.look.chosen if self.look is not None and candidate is self.session.probe else None
 
     def _smoothed(self, values: np.ndarray) -> np.ndarray:
         return smoothed(values, self.smoothing.currentText())
 
     def _looked(self) -> None:
-        """Another region or place of the pointer: its profile, and all if there was nothing shown before."""
+        """Draw the profile of a new region or pointer position; draw everything if the plot was empty."""
         if self.spectrum is None or not self.line.isVisible():
             self._draw()
         else:
             self._draw_profiles()
 
     def _draw_profiles(self) -> None:
-        """The spectra of regions and under the pointer, each in its colour, named in the corner."""
+        """Draw the spectra of regions and under the pointer, each in its colour, with a legend."""
         axis, profiles = self.axis, [] if self.look is None or self.axis is None else self.look.profiles()
         unit = self.spectrum.unit if self.spectrum is not None else None
         names, highest = [], []
@@ -417,7 +417,7 @@ class SpectrumPanel(QWidget):
             spectrum = self.choice.display.of_spectrum(spectrum, self.choice.cube, self.look.pixels_of(name))
             unit = unit or self.choice.display.scaled(spectrum).unit
             curve = self.profiles[place]
-            # a pixel's Jy/beam is a Jy of a point source; what has another unit has a scale of its own
+            # Jy/beam in a pixel is Jy for a point source; other units are scaled separately
             alike = spectrum.unit.is_equivalent(unit)
             values = self._smoothed(spectrum.to_value(unit) if alike else self._scaled(spectrum.value))
             curve.setPen(pg.mkPen(colour, width=1))
@@ -431,12 +431,12 @@ class SpectrumPanel(QWidget):
             self._range_of_profiles(np.concatenate(highest), unit)
 
     def _scaled(self, values: np.ndarray) -> np.ndarray:
-        """A spectrum of another unit, its highest value as high as that of the data."""
+        """A spectrum in another unit, scaled so that its maximum is that of the data."""
         top = np.nanmax(np.abs(self.spectrum.value), initial=0.0)
         return values * top / (np.nanmax(np.abs(values), initial=0.0) or 1.0)
 
     def _range_of_profiles(self, values: np.ndarray, unit: u.UnitBase) -> None:
-        """Axes for profiles alone."""
+        """Set the axes if only profiles are shown."""
         what = "Flux density" if unit.is_equivalent(u.Jy) else "Brightness"
         text = unit_text(unit)
         self.plot.name("left", *([f"{what} ({text})", text] if text else [what]))
@@ -465,7 +465,7 @@ class SpectrumPanel(QWidget):
             own = self._smoothed(self.corrected.to_value(self.spectrum.unit))
             self.corrected_curve.setData(*steps(axis, own), stepMode="center", connect="finite")
             self.corrected_curve.setVisible(on["corrected"])
-        if len(candidate.denoised) == n_channels:  # a candidate from elsewhere may have none
+        if len(candidate.denoised) == n_channels:  # imported candidates may have none
             self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
             self.denoised.setVisible(on["prob."])
         if candidate.peaks and np.isfinite(values).any():
@@ -489,7 +489,7 @@ class SpectrumPanel(QWidget):
         low, high = _span(values)
         above = ROOM_FOR_NAMES if self.lines_menu.in_band() else ROOM_FOR_PEAKS
         self.plot.setYRange(low, high * above, padding=0)
-        # Zero of both scales on one height, and the denoised spectrum's 1 on that of the highest value.
+        # Zero is at the same height in both scales, and 1 of the denoised spectrum at the highest value.
         self.right.setYRange(low / high, above, padding=0)
 
     def _draw_span(self, candidate: Candidate) -> None:
@@ -499,7 +499,7 @@ class SpectrumPanel(QWidget):
             self.span.setRegion(np.sort(self.axis.world(np.array([first, last]) - 0.5)))
 
     def _draw_left_out(self, flagged: np.ndarray | None) -> None:
-        """Shade the channels that were left out of the search."""
+        """Shade the channels that were excluded from the search."""
         for region in self.left_out:
             self.plot.removeItem(region)
         channels = runs([] if flagged is None else np.flatnonzero(flagged))
@@ -512,7 +512,7 @@ class SpectrumPanel(QWidget):
             self.plot.addItem(region, ignoreBounds=True)
 
     def _draw_peaks(self, candidate: Candidate) -> None:
-        """Every peak as a mark to click, the secondary ones too, and the primary's FWHM at its half height."""
+        """Draw a clickable mark for every peak, and the FWHM of the primary one at half its height."""
         on = self.curves["prob."].isChecked()
         self.peaks.setVisible(on and bool(candidate.peaks))
         for item in (self.fwhm, *self.ends):
@@ -535,7 +535,7 @@ class SpectrumPanel(QWidget):
                 end.setPos(place, height)
 
     def _draw_lines(self, *_: object) -> None:
-        """Labelled marks where the chosen redshift puts known lines."""
+        """Draw labelled marks of known lines at the chosen redshift."""
         for item in self.line_marks:
             self.plot.removeItem(item)
         self.line_marks = []
@@ -548,7 +548,7 @@ class SpectrumPanel(QWidget):
                 place,
                 pen=pg.mkPen(self._colours.range, style=Qt.PenStyle.DashLine),
                 label=line.name,
-                labelOpts={"position": 0.93 - 0.12 * (len(self.line_marks) % 3)},  # neighbours do not lie on each other
+                labelOpts={"position": 0.93 - 0.12 * (len(self.line_marks) % 3)},  # labels of neighbours do not overlap
             )
             item.label.setColor(self._colours.range)
             item.label.setFont(self.plot.letters)
@@ -568,7 +568,7 @@ class SpectrumPanel(QWidget):
         self._draw()
 
     def _fit_toggled(self, on: bool) -> None:
-        """Let the mouse mark lines to fit, and nothing else in the plot be caught by it."""
+        """Let the mouse mark lines to fit, and disable the other movable items of the plot."""
         if on:
             self.range_button.setChecked(False)
         self.span.setMovable(not on)
@@ -586,7 +586,7 @@ class SpectrumPanel(QWidget):
             )
 
     def _place_range(self) -> None:
-        """Put the range where it was, in channels; at first, over the emission range and as much on either side."""
+        """Restore the measured range, in channels; at first, it covers the emission range and as much on each side."""
         if self._range_channels is None or self._range_channels[1] > len(self.spectrum):
             first, last = self.session.subject.channels
             width = max(last - first, 1)
@@ -608,7 +608,7 @@ class SpectrumPanel(QWidget):
 
 
 def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges (n + 1) and values (n) of a step plot that rises from left to right, whatever way the cube runs."""
+    """Edges (n + 1) and values (n) of a step plot, with increasing coordinates whatever the order of channels."""
     return (axis.edges, values) if axis.edges[0] < axis.edges[-1] else (axis.edges[::-1], values[::-1])
 
 
@@ -634,7 +634,7 @@ def quantity_text(value: u.Quantity) -> str:
 
 
 def _shown_height(peak: EmissionPeak) -> float:
-    """Where on the scale of the line probability a line's mark is put; of one that was fitted elsewhere, at the top."""
+    """Height of a line's mark on the scale of the line probability; at the top for lines from other fits."""
     return peak.amplitude if np.isfinite(peak.amplitude) else 1.0
 
 
@@ -646,7 +646,7 @@ def _toggle(text: str, tip: str) -> QPushButton:
 
 
 def _span(values: np.ndarray) -> tuple[float, float]:
-    """Lower end of the flux axis, with room below, and the highest value; zero is always between them."""
+    """Lower end of the flux axis, with a margin, and the highest value; the range includes zero."""
     finite = values[np.isfinite(values)]
     low, high = (min(0.0, finite.min()), max(0.0, finite.max())) if finite.size else (0.0, 1.0)
     room = 0.08 * (high - low) or 1.0

@@ -1,7 +1,7 @@
-"""How brightness becomes colour: limits that blank and noisy channels do not spoil, and exact stretches; no Qt.
+"""Display of brightness: limits unaffected by blank and noisy channels, and exact stretches; without Qt.
 
-A stretch is made by a colour map with unevenly spaced control points, so that the
-layer's data, its contrast limits and its colour bar stay what they are.
+A stretch is a colour map with unevenly spaced control points, so that the layer's data, contrast limits and colour bar
+do not change.
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ STRETCHES: dict[str, BaseStretch] = {
     "sqrt": SqrtStretch(),
 }
 COLOURS = 256
-SAMPLE = 100_000  # pixels of a plane, or of all planes together, that limits are taken from
-PLANES = 64  # planes that are looked at
-NOISY = 3.0  # times the typical noise of a plane: one noisier than that does not count
+SAMPLE = 100_000  # pixels of a plane, or of all planes together, from which limits are computed
+PLANES = 64  # planes in the sample
+NOISY = 3.0  # times the typical noise of a plane: noisier planes do not count
 
 
 @dataclass(frozen=True)
 class Display:
-    """What was chosen for a layer; kept in its metadata under ``display``."""
+    """Display settings of a layer; stored in its metadata as ``display``."""
 
     interval: str = AUTOMATIC
     stretch: str = "linear"
     per_channel: bool = False
-    colours: Colormap | None = None  # the colour map before it was stretched
+    colours: Colormap | None = None  # colour map without stretch
 
     @classmethod
     def of(cls, image: Image) -> Display:
-        """What was chosen for a layer, or how it was opened."""
+        """The settings of a layer, or the defaults."""
         return image.metadata.get("display", cls())
 
 
@@ -73,12 +73,11 @@ def stretched(colours: Colormap, stretch: str) -> Colormap:
 
 
 def limits(cube: Cube, interval: str, channel: int | None = None) -> tuple[float, float] | None:
-    """Values shown darkest and brightest, of one channel or of the whole cube; None where nothing is to be seen.
+    """Values shown darkest and brightest, of a channel or the whole cube; None without finite, varying values.
 
     For a whole cube, planes that are blank or hold a single value do not count, nor do
-    those whose noise is over `NOISY` times the planes' median, as edge channels' may be.
-    The least and highest value are sought in all pixels, the other intervals are taken
-    from a sample.
+    those whose noise is over `NOISY` times the median of all planes, such as edge channels.
+    Minimum and maximum are computed from all pixels, other intervals from a sample.
 
     Parameters
     ----------
@@ -105,7 +104,7 @@ def _pair(low: float, high: float) -> tuple[float, float] | None:
 
 
 def _extremes(cube: Cube) -> tuple[float, float] | None:
-    """The least and highest value of all planes that are not noisy, each read as a whole, one after the other."""
+    """Minimum and maximum of all planes that are not noisy; one plane is read at a time."""
     ceiling = NOISY * _typical_noise(_planes(cube))
     low, high = np.inf, -np.inf
     for channel in range(cube.shape[0]):
@@ -123,7 +122,7 @@ def _quiet_planes(cube: Cube) -> list[tuple[int, np.ndarray]]:
 
 
 def _planes(cube: Cube) -> list[tuple[int, np.ndarray]]:
-    """Samples of planes spread over the band; blank ones are left out."""
+    """Samples of planes spread over the band, without blank ones."""
     n_channels = cube.shape[0]
     channels = np.unique(np.linspace(0, n_channels - 1, min(n_channels, PLANES)).round().astype(int))
     sampled = ((int(channel), _sample(cube, channel, SAMPLE // len(channels) * 4)) for channel in channels)

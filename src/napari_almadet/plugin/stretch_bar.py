@@ -25,7 +25,7 @@ class StretchBar(QWidget):
         super().__init__()
         self.session = session
         self.image: Image | None = None
-        self._request: object = None  # the latest limits asked for
+        self._request: object = None  # the latest request
         self.interval = _choice(list(INTERVALS), "Contrast limits: which values are shown darkest and brightest")
         self.stretch = _choice(list(STRETCHES), "Stretch: how brightness maps to colour between the limits")
         self.scope = _choice(list(SCOPES), "Limits from the whole cube, without its blank and noisy channels, or again")
@@ -40,7 +40,7 @@ class StretchBar(QWidget):
         self._follow(session.image)
 
     def _follow(self, image: Image | None) -> None:
-        """Turn to another layer, and show what was chosen for it."""
+        """Switch to another layer, and show its settings."""
         if self.image is not None:
             self.image.events.colormap.disconnect(self._colours_changed)
         self.image = image
@@ -79,7 +79,7 @@ class StretchBar(QWidget):
             self.image.colormap = display.colours if plain else stretched(display.colours, display.stretch)
 
     def _colours_changed(self, event: object) -> None:
-        """The user picked another colour map: stretch that one."""
+        """The user chose another colour map: stretch it."""
         display = replace(Display.of(self.image), colours=self.image.colormap)
         self.image.metadata["display"] = display
         self._colour(display)
@@ -89,7 +89,7 @@ class StretchBar(QWidget):
             self._limit(Display.of(self.image))
 
     def _limit(self, display: Display) -> None:
-        """Find new limits: of a channel at once, of the whole cube, which may be large, in a thread."""
+        """Compute new limits: for a channel at once, for the whole cube, which may be large, in a thread."""
         self._request = request = object()
         try:
             cube = cube_of(self.image)

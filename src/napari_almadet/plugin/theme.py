@@ -8,11 +8,11 @@ from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from qtpy.QtWidgets import QApplication, QMenu, QPushButton
 
-SCREEN_TO_LETTERS = 72  # least height of the screen in points of the panels' letters; on less they lie on each other
+SCREEN_TO_LETTERS = 72  # minimum height of the screen, in font sizes of the panels; on lower screens texts overlap
 
 
 def small_size() -> int:
-    """Points of letters a size smaller than the user has napari's, and no larger than a low screen has room for."""
+    """Font size in points: one size smaller than napari's, and limited on low screens."""
     return min(get_settings().appearance.font_size - 1, round(screen_height() / SCREEN_TO_LETTERS))
 
 
@@ -22,15 +22,15 @@ def screen_height() -> int:
 
 
 def small_font() -> str:
-    """A style for such letters."""
+    """A style sheet with this font size."""
     return f"font-size: {small_size()}pt"
 
 
 def small_print() -> str:
-    """A style for panels full of controls: small letters, and rows as low as a line of text.
+    """A style sheet for panels with many controls: a small font, and rows as low as a line of text.
 
-    On a small screen every pixel is the plots'. A line edit to read from looks like a label; unlike one it does not
-    have the window laid out again for every text.
+    It leaves more of a small screen to the plots.  A read-only line edit looks like a label; unlike a label, it does
+    not cause a new layout of the window for every text.
     """
     return f"""
         QComboBox, QPushButton {{ {small_font()}; padding: 1px 5px }}
@@ -54,7 +54,7 @@ class Colours:
 
     @classmethod
     def of(cls, theme_name: str) -> Colours:
-        """The colours that go with a napari theme."""
+        """The colours for a napari theme."""
         theme = get_theme(theme_name)
         own = {
             "dark": ("#5ec8ff", "#ffb45e", "#ff5e7a", "#8fe08f", "#c9a0ff"),
@@ -69,8 +69,8 @@ class Colours:
 
 
 def menu_button(text: str, tip: str, menu: QMenu) -> QPushButton:
-    """A button that opens a menu; the menu belongs to it, so that it takes on napari's theme."""
-    button = QPushButton(f"{text} ▾")  # Qt's own arrow lies on the text
+    """A button that opens a menu; the button owns the menu, so that napari's theme applies to it."""
+    button = QPushButton(f"{text} ▾")  # Qt's own arrow overlaps the text
     button.setStyleSheet("QPushButton::menu-indicator { image: none; width: 0 }")
     button.setToolTip(tip)
     menu.setParent(button, menu.windowFlags())

@@ -1,4 +1,4 @@
-"""The menu of units at the axis: of brightness, flux density and their scale; the standard of rest."""
+"""The menu of units at the axis: brightness, flux density and their scale; and the standard of rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPECTRA = {False: "flux density (the sum)", True: "mean brightness"}
 
 
 class UnitsMenu(QMenu):
-    """What spectrum, images and read-out are given in; what a cube's header does not allow is grey, with the reason."""
+    """Units of spectrum, images and read-out; those that a cube's header does not allow are grey, with the reason."""
 
     def __init__(self, choice: SpectralChoice):
         super().__init__()
@@ -30,7 +30,7 @@ class UnitsMenu(QMenu):
         self.fill()
 
     def fill(self) -> None:
-        """Offer what there is for the present cube."""
+        """List the units that the current cube allows."""
         self.clear()
         choice, cube = self.choice, self.choice.cube
         display = choice.display
@@ -70,7 +70,7 @@ class UnitsMenu(QMenu):
         action.setFont(font)
 
     def _group(self, offered: Iterable[tuple[Any, str, str]], chosen: Any, choose: Callable[[Any], object]) -> None:
-        """Actions of which one is chosen; each is a value, its words, and why it cannot be had."""
+        """Exclusive actions; each has a value, a text, and the reason if it is unavailable."""
         group = QActionGroup(self)
         for value, words, refused in offered:
             action = group.addAction(f"{words}: {refused}" if refused else words)

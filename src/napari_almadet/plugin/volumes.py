@@ -1,4 +1,4 @@
-"""Candidates in 3-D: each as the edges of a block that spans its box and its channels."""
+"""Candidates in 3-D: the edges of a block that spans its box and its channels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from napari_almadet.catalogue.candidate import Candidate
 
-# The twelve edges of a block, each as one of its corners and a direction (channel, y, x), in units of its sides.
+# The twelve edges of a block: a corner and a direction (channel, y, x) each, in units of its sides.
 CORNERS = np.array(
     [
         *[(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)],
@@ -36,9 +36,9 @@ def edges(candidates: Sequence[Candidate]) -> np.ndarray:
 
 
 class Volumes:
-    """A layer of such edges, there while the viewer shows three dimensions: napari would draw a box in one plane.
+    """A layer of such edges, present while the viewer is in 3-D, where napari would draw a box in one plane only.
 
-    One layer of vectors: three-dimensional shapes are a mesh each, and slow from some hundred on.
+    It is a Vectors layer: three-dimensional shapes are a mesh each, and slow for more than a few hundred.
     """
 
     def __init__(self, viewer: Viewer):
@@ -71,7 +71,7 @@ class Volumes:
         self.viewer.layers.selection.active = active
 
     def hide(self) -> None:
-        """Take the layer away."""
+        """Remove the layer."""
         layer, self.layer = self.layer, None
         if layer is not None and layer in self.viewer.layers:
             self.viewer.layers.remove(layer)

@@ -12,10 +12,10 @@ from napari_almadet.catalogue.export import REGIONS, write_catalogue, write_regi
 
 
 def write_boxes(path: str, data: Any, meta: dict) -> list[str]:
-    """Write the kept candidates whose boxes a layer shows, in the format that the name's ending says."""
+    """Write the kept candidates of a boxes layer, in the format given by the file extension."""
     detections = meta.get("metadata", {}).get("detections")
     if not isinstance(detections, Detections):
-        # napari takes an error for a writer that does not exist
+        # napari would report an exception as a missing writer
         show_error(f"The layer {meta.get('name', '')} contains no candidates of a detection: choose another format.")
         return []
     write = write_regions if Path(path).suffix.lower() in REGIONS else write_catalogue

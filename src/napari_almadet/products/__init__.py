@@ -1,1 +1,1 @@
-"""What a paper prints of a source and of a field: maps, spectra, cuts, pages, a report; no napari, no Qt."""
+"""Data products of sources and fields: maps, spectra, cuts, pages, a report; without napari and Qt."""

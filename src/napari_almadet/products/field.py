@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from napari_almadet.catalogue.detections import Detections
     from napari_almadet.cube.cube import Cube
 
-PAIRS = 24  # of channels, whose differences show the noise of each pixel
-APART = 3  # channels between the two of a pair: neighbours share noise
-SMOOTHING = 2.0  # beams, over which the noise of pixels is averaged: one pixel's pairs tell it to 15 %
-PIXELS_PER_BEAM = 4.0  # where the beam is not known
+PAIRS = 24  # pairs of channels, from whose differences the noise of each pixel is estimated
+APART = 3  # channels between the two of a pair: the noise of neighbours is correlated
+SMOOTHING = 2.0  # beams over which the noise is averaged: the pairs of one pixel give it to 15 %
+PIXELS_PER_BEAM = 4.0  # if the beam is unknown
 
 
 def noise_map(cube: Cube) -> np.ndarray:
     """Noise of one channel at each pixel, (ny, nx), float32, in the cube's unit; NaN where there is no data.
 
-    Half the spread of channels that are a few apart: the median of the absolute differences of some pairs spread over
-    the band, smoothed with a Gaussian of two beams, so that sources in a few of them hardly count.
+    Estimated from differences of channels that are a few channels apart: the median of the absolute differences of
+    pairs over the whole band, so that sources in a few pairs hardly matter, smoothed with a Gaussian of two beams.
     """
     n_channels = cube.shape[0]
     lag = min(APART, n_channels - 1)
@@ -53,13 +53,13 @@ def noise_map(cube: Cube) -> np.ndarray:
 
 
 def _rows(field: tuple[int, int], planes: int) -> Iterator[slice]:
-    """Strips of a field, of which some planes fit into a block that is read at once."""
+    """Strips of rows, such that several planes of a strip fit into one block in memory."""
     ny, nx = field
     return channel_blocks(ny, nx * planes)
 
 
 def _smoothed(image: np.ndarray, sigma: float) -> np.ndarray:
-    """An image after a Gaussian that knows of pixels without data."""
+    """An image smoothed with a Gaussian that ignores pixels without data."""
     known = np.isfinite(image)
     weight = ndimage.gaussian_filter(known.astype(np.float32), sigma, mode="constant")
     blurred = ndimage.gaussian_filter(np.where(known, image, 0).astype(np.float32), sigma, mode="constant")
@@ -67,7 +67,7 @@ def _smoothed(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def write_noise(detections: Detections, path: Path) -> None:
-    """Write the noise map, and the noise of each channel as a table, where it was measured."""
+    """Write the noise map and, if it was measured, the noise of each channel as a table."""
     cube, noise = detections.cube, detections.noise
     unit = u.dimensionless_unscaled if cube.unit is None else cube.unit
     header = image_header(cube, (0, 0), cube.name, unit, "Noise")
@@ -82,7 +82,7 @@ def write_noise(detections: Detections, path: Path) -> None:
 
 
 def write_mask(detections: Detections, candidates: Sequence[Candidate], path: Path) -> None:
-    """Write a cube in which each voxel of a source has its ``id``, 0 for none, some channels at a time."""
+    """Write a cube in which the voxels of a source have its ``id``, all others 0; a few channels at a time."""
     cube = detections.cube
     masks = [(c.id, mask) for c in candidates if (mask := mask_of(detections, c)) is not None]
     kind = np.int16 if max((number for number, _ in masks), default=0) < 2**15 else np.int32

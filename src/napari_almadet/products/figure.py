@@ -1,4 +1,4 @@
-"""One page for each candidate: spectrum, focused image, moment 0 and numbers, as PNG or PDF; no Qt."""
+"""One page per candidate: spectrum, line-integrated image, moment 0 and numbers, as PNG or PDF; without Qt."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".pdf")
 SIZE = (11.0, 7.5)  # inches
-ROOM_FOR_LEGEND = 1.2  # the spectrum's height, with the legend above it
+ROOM_FOR_LEGEND = 1.2  # height of the spectrum including the legend, relative to the highest value
 DATA, DENOISED, FIT, CORRECTED = "#333333", "#0067b0", "#b85c00", "#7a3fc0"
 
 
 def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
     """A page on one candidate.
 
-    The moment 0 is that of the emission range, in radio velocities where they are known, with each pixel's
-    continuum taken off where the candidate has lines; the line-integrated image is the paper's, with the continuum.
+    Moment 0 is computed over the emission range, in radio velocities if known; for candidates with lines the continuum
+    of each pixel is subtracted.  The line-integrated image is that of the paper and includes the continuum.
     """
     from matplotlib.figure import Figure
 
-    # by hand: matplotlib's own layouts do not know how much room the labels of sky coordinates take
+    # set by hand: matplotlib's layouts ignore the size of the labels of sky coordinates
     figure = Figure(figsize=SIZE)
     below = ((0.075, 0.12, 0.27, 0.33), (0.41, 0.12, 0.27, 0.33))
     cutout = cut_out(detections.cube, candidate.box, detections.settings.crop)
@@ -61,7 +61,7 @@ def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
 
 
 def write_figure(detections: Detections, candidate: Candidate, path: str | Path) -> Path:
-    """Write the page on one candidate as PNG or PDF, by the ending of ``path``.
+    """Write the page on one candidate as PNG or PDF, by the extension of ``path``.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
     first, last = candidate.channels
     if (first, last) != (0, n_channels):
         axes.axvspan(*world([first - 0.5, last - 0.5]), color=FIT, alpha=0.15, linewidth=0, label="emission range")
-    if candidate.peaks and np.isfinite(flux.value).any():  # on the continuum, as in the window
+    if candidate.peaks and np.isfinite(flux.value).any():  # on top of the continuum, as in the window
         fine = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
         model = LineModel.of(flux.value, candidate.peaks)
         axes.plot(world(fine), model(fine), color=FIT, linewidth=1.2, linestyle="--", label="fit")
@@ -126,7 +126,7 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
     low, high = axes.get_ylim()
     axes.set_ylim(low, ROOM_FOR_LEGEND * high if high > 0 else high)
     top = 1.1 * ROOM_FOR_LEGEND
-    scale.set_ylim(top * low / (ROOM_FOR_LEGEND * high) if high > 0 else -1, top)  # zero at one height
+    scale.set_ylim(top * low / (ROOM_FOR_LEGEND * high) if high > 0 else -1, top)  # zeros at the same height
     scale.set_ylabel("Line probability", color=DENOISED)
     handles = [line for one in (axes, scale) for line in one.get_legend_handles_labels()[0]]
     axes.legend(handles=handles, loc="upper right", fontsize=8, frameon=False, ncols=5)
@@ -140,7 +140,7 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
 
 
 def _velocity(detections: Detections) -> SpectralAxis:
-    """What a moment is made of: the radio velocity, or what else the cube's channels are known by."""
+    """Spectral axis of a moment: radio velocity if known, else frequency or channel."""
     axes = spectral_axes(detections.cube)
     return next((axis for axis in axes if axis.unit == u.km / u.s), axes[0])
 
@@ -151,7 +151,7 @@ def _frame(cube) -> str:
 
 
 def image_axes(figure: Figure, place: tuple[float, float, float, float], detections: Detections) -> Axes:
-    """Axes with sky coordinates where the cube has them."""
+    """Axes with sky coordinates if the cube has them."""
     wcs = detections.cube.celestial
     if wcs is None:
         axes = figure.add_axes(place)
@@ -167,7 +167,7 @@ def image_axes(figure: Figure, place: tuple[float, float, float, float], detecti
 
 
 def _draw_image(axes: Axes, quantity: u.Quantity, detections: Detections, candidate: Candidate, origin) -> None:
-    """An image of the candidate with its box and the beam."""
+    """Draw an image of the candidate with its box and the beam."""
     from matplotlib.patches import Polygon, Rectangle
 
     image, (y0, x0) = quantity.value, origin
@@ -191,7 +191,7 @@ def _draw_image(axes: Axes, quantity: u.Quantity, detections: Detections, candid
 
 
 def write_facts(axes: Axes, detections: Detections, candidate: Candidate) -> None:
-    """A candidate's numbers, and the sentences of what was decided about it."""
+    """Write the measured values of a candidate and the decisions about it."""
     axes.axis("off")
     rows = [*facts(detections, candidate), ("Verdict", candidate.verdict)]
     if candidate.redshifts:

@@ -1,4 +1,4 @@
-"""Headers of products: the cube's own coordinates, shifted to where a part of it begins, with unit, beam and name."""
+"""Headers of products: the cube's coordinates, shifted to the origin of a part of it, with unit, beam and name."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from napari_almadet.cube.cube import Cube
 
-COPIED = ("TELESCOP", "INSTRUME", "OBSERVER", "DATE-OBS", "EQUINOX")  # what other programs show of a file's origin
-# as CASA and CARTA look for it: what is in Jy/beam they turn into flux densities
+COPIED = ("TELESCOP", "INSTRUME", "OBSERVER", "DATE-OBS", "EQUINOX")  # origin of a file
+# as CASA and CARTA expect it: they convert Jy/beam into flux densities
 SPELT = {u.Jy / u.beam: "Jy/beam", u.mJy / u.beam: "mJy/beam", u.uJy / u.beam: "uJy/beam"}
 ORDER = ("Jy", "mJy", "uJy", "K", "beam", "pix", "km", "Hz", "s")
 
 
 def unit_card(unit: u.UnitBase) -> str:
-    """A unit as ``BUNIT`` has it: without a second slash, which programs read in different ways.
+    """A unit for ``BUNIT``: with at most one slash, because programs disagree on the meaning of a second one.
 
-    ``Jy/beam km/s`` is Jy km / (beam s) to CASA and Jy / (beam km s) to astropy.
+    CASA reads ``Jy/beam km/s`` as Jy km / (beam s), astropy as Jy / (beam km s).
     """
     if unit in SPELT:
         return SPELT[unit]
@@ -57,7 +57,7 @@ def cube_header(cube: Cube, origin: tuple[int, int, int], name: str, unit: u.Uni
 def image_header(cube: Cube, origin: tuple[int, int], name: str, unit: u.UnitBase, kind: str) -> fits.Header:
     """Header of an image whose first pixel is pixel ``origin`` = (y, x) of a cube; ``kind`` goes to ``BTYPE``.
 
-    The one beam that stands for the cube stands for the image, too.
+    The beam is the common beam of the cube.
     """
     header = cube.celestial_header() or fits.Header()
     _shift(header, origin)
@@ -91,9 +91,9 @@ def spectral_cards(cube: Cube, first: int, axis: int) -> fits.Header:
 
 
 def beam_table(cube: Cube, first: int, last: int) -> fits.BinTableHDU | None:
-    """CASA's table ``BEAMS`` of the channels from ``first`` up to ``last``; None where one beam is the cube's.
+    """CASA's table ``BEAMS`` of the channels from ``first`` up to ``last``; None if the cube has a single beam.
 
-    A channel without a beam gets the one that stands for the cube.
+    Channels without a beam get the common beam of the cube.
     """
     if cube.beams is None or cube.beams.isscalar or cube.beam is None:
         return None

@@ -1,4 +1,4 @@
-"""A page on each source's products: spectrum with errors and fit, moments with contours and beam, cut, numbers."""
+"""A page on each source: spectrum with errors and fit, moments with contours and beam, cut, measured values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SIZE = (11.0, 7.5)  # inches
 DPI = 110
 MASK = "#0067b0"
-ABOUT_LINE = 3.0  # line widths to either side that a spectrum shows
+ABOUT_LINE = 3.0  # line widths shown on each side of the line
 LEAST_ABOUT = 20  # channels
 
 
@@ -42,7 +42,7 @@ def write_page(
     Parameters
     ----------
     maps
-        Sums of its mask and the coordinate they count from; None of a source without a line.
+        Sums over its mask, and the coordinate to which they are relative; None for a source without a line.
     cut
         Its position-velocity cut, or None.
     """
@@ -73,7 +73,7 @@ def write_page(
 
 
 def draw_spectrum(axes: Axes, detections: Detections, data: SourceData, spectrum: Spectrum) -> None:
-    """The spectrum over a source's pixels with its errors, its mask's channels and the fitted lines."""
+    """Draw the spectrum of a source with errors, channels of the mask and fitted lines."""
     cube, candidate, n_channels = detections.cube, data.candidate, len(spectrum.flux)
     flux = readable(spectrum.aperture * spectrum.unit)
     error = (spectrum.aperture_error * spectrum.unit).to_value(flux.unit)
@@ -124,7 +124,7 @@ def draw_image(
     snr: np.ndarray | None,
     colours: str = "inferno",
 ) -> None:
-    """A map of a source's part of the field, with contours of its S/N and the beam."""
+    """Draw a map of a source, with contours of its S/N and the beam."""
     from matplotlib.patches import Polygon
 
     shown = readable(np.where(np.isfinite(image), image, np.nan) * unit)

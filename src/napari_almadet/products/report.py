@@ -1,4 +1,4 @@
-"""A result as one HTML page that needs nothing else: field, table, a panel for each candidate, settings, warnings."""
+"""A result as one self-contained HTML page: field, table, a panel for each candidate, settings, warnings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 FIELD_WIDTH, FIELD_HEIGHTS = 7.0, (2.5, 9.0)  # inches
 SPECTRUM_SIZE, IMAGE_SIZE = (5.2, 2.5), (3.2, 3.2)  # inches: small, so that the text is large enough on a phone
 DPI = 140
-MOST_FIELD_PIXELS = 1500  # along a side of the picture of the field; larger fields are thinned
+MOST_FIELD_PIXELS = 1500  # along a side of the picture of the field; larger fields are subsampled
 COLOURS = {Status.KEPT: "#00b4d8", Status.FLAGGED: "#ffb000", Status.DROPPED: "#888888"}
 REPORT = "report.html"
 
@@ -108,19 +108,19 @@ for (const table of document.querySelectorAll("table.list")) {
 def write_html(
     detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None
 ) -> Generator[Progress, None, Path]:
-    """Write a result as one HTML page, with all its pictures in it.
+    """Write a result as one HTML page that contains all its pictures.
 
     Parameters
     ----------
     detections
         With the cube.
     candidates
-        Those with a row and a panel; default: the kept ones.
+        Candidates to include; default: the kept ones.
 
     Returns
     -------
     pathlib.Path
-        The file; an existing one is replaced once the new one is whole.
+        The file; an existing one is replaced once the new one is complete.
     """
     path, cube = Path(path), detections.cube
     chosen = detections.kept if candidates is None else list(candidates)
@@ -191,7 +191,7 @@ def _settings(detections: Detections) -> str:
 
 
 def _table(detections: Detections, chosen: Sequence[Candidate]) -> str:
-    """A row for each candidate; its columns are sorted by a click on their heads."""
+    """A row for each candidate; a click on a heading sorts the table."""
     if not chosen:
         return "<p>No candidate.</p>"
     table, flux = detections.table(chosen), unit_text(detections.flux_unit)

@@ -1,6 +1,6 @@
-"""What a source's mask holds, computed: maps, spectrum and cut, each in one pass over its part of the cube.
+"""Maps, spectrum and cut of a source from the voxels in its mask, each in one pass over its part of the cube.
 
-Moments are of the voxels in the mask, as SoFiA-2's are: moment 0 of all of them, moments 1 and 2 of the positive ones.
+Moments are defined as in SoFiA-2: moment 0 uses all voxels of the mask, moments 1 and 2 the positive ones.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.measure.noise import Noise
 
-MARGIN = 10  # pixels and channels about a mask, as SoFiA-2 has them by default
-LINE_MARGIN = 2  # channels beside a mask that are not taken for the continuum
-LEAST_FREE = 4  # channels without a line, of fewer of which no continuum is taken off
+MARGIN = 10  # pixels and channels around a mask, the default of SoFiA-2
+LINE_MARGIN = 2  # channels next to a mask that are not used for the continuum
+LEAST_FREE = 4  # line-free channels, minimum to subtract a continuum
 OPTICAL = {"VOPT": "optical", "VELO": "relativistic", "FELO": "optical"}  # axis in the file: convention of velocities
-CUT_BEAMS = 1.5  # by which a cut reaches beyond the mask
-SHORTEST_CUT = 10  # pixels to either side
-ROUNDING = 1e-12  # of a mean square, under which the difference of two is none: one voxel has no spread
+CUT_BEAMS = 1.5  # beams by which a cut extends beyond the mask
+SHORTEST_CUT = 10  # pixels on each side
+ROUNDING = 1e-12  # of a mean square: smaller differences of two are rounding errors; one voxel has no spread
 
 
 @dataclass(frozen=True, eq=False)
 class Scales:
-    """Channels of a cube as the products' units have them.
+    """Channel widths, coordinates and flux factors of a cube in the units of the products.
 
     Attributes
     ----------
     unit
         Of a channel's width: km/s, Hz or chan.
     width
-        Of each channel, (channels,), as the catalogue's fluxes have it.
+        Width of each channel, (channels,), as used for the fluxes in the catalogue.
     place
-        Coordinate of each channel for moments 1 and 2, in ``unit``, in the convention of the file's own axis.
+        Coordinate of each channel for moments 1 and 2, in ``unit``, in the convention of the axis in the file.
     label
-        What ``place`` is, e.g. "radio velocity, LSRK".
+        Name of ``place``, e.g. "radio velocity, LSRK".
     flux
-        What turns a brightness summed over pixels into a flux density, (channels,), and its unit.
+        Factor from a brightness summed over pixels to a flux density, (channels,), and the unit of the flux density.
     beam
-        Factor that brings each channel to the beam that stands for the cube, (channels,): 1 for one beam.
+        Factor that scales each channel to the common beam of the cube, (channels,): 1 for a single beam.
     """
 
     unit: u.UnitBase
@@ -62,7 +62,7 @@ class Scales:
 
     @classmethod
     def of(cls, cube: Cube) -> Scales:
-        """Those of a cube."""
+        """The scales of a cube."""
         number = np.arange(cube.shape[0])
         factor, flux_unit = flux_factor(cube, number)
         factor = np.broadcast_to(factor, number.shape).astype(float)
@@ -94,22 +94,22 @@ class SourceData:
     origin
         (channel, y, x) of the first voxel.
     planes
-        As they are in the cube, NaN where there is no data: (channels, ny, nx), with a margin about the mask.
+        Values of the cube, NaN where there is no data: (channels, ny, nx), with a margin around the mask.
     mask
         Voxels of the source, likewise.
     footprint
-        Pixels (ny, nx) with a voxel in the mask; of a source without a line, those of its box.
+        Pixels (ny, nx) with a voxel in the mask; for a source without a line, the pixels of its box.
     baseline
         Mean of each pixel's line-free channels, (ny, nx); 0 where there are too few.
     continuum
         The same where continuum was detected in the source, else 0.
     subtracted
-        Whether it is taken off the planes of a line.
+        Whether the continuum is subtracted from the line.
     free
-        Channels that it is the mean of.
+        Channels over which the continuum is averaged.
     aperture, pixels
-        Sum over the pixels that have a voxel in the mask, continuum off, in each channel of the band, and how many of
-        them have data: (channels of the cube,).
+        Sum over the pixels with a voxel in the mask, without continuum, in each channel of the band, and the number of
+        those pixels with data: (channels of the cube,).
     level
         Noise at the source over that of the cube.
     """
@@ -129,11 +129,11 @@ class SourceData:
 
     @property
     def channels(self) -> slice:
-        """Those of the part."""
+        """The channels of this part."""
         return slice(self.origin[0], self.origin[0] + len(self.planes))
 
     def without_baseline(self, scales: Scales) -> np.ndarray:
-        """Moment 0 with each pixel's line-free mean off, as the catalogue's sums over masks are, (ny, nx)."""
+        """Moment 0 less the mean of each pixel's line-free channels, as for fluxes in the catalogue, (ny, nx)."""
         part = self.channels
         weight = (scales.width * scales.beam)[part, None, None]
         return (np.where(self.mask, np.nan_to_num(self.planes - self.baseline), 0).astype(float) * weight).sum(axis=0)
@@ -145,7 +145,7 @@ class SourceData:
 
 
 def mask_of(detections: Detections, candidate: Candidate) -> SourceMask | None:
-    """A candidate's mask; of one with a line but without a mask its box and emission range; None of a continuum."""
+    """Mask of a candidate; without one, its box and emission range; None for a source without a line."""
     if candidate.mask is not None:
         return candidate.mask
     if candidate.kind == "continuum":
@@ -155,9 +155,9 @@ def mask_of(detections: Detections, candidate: Candidate) -> SourceMask | None:
 
 
 def source_data(detections: Detections, candidate: Candidate, noise: Noise | None = None) -> SourceData:
-    """Read a source's part of the cube, some channels at a time.
+    """Read the part of the cube with a source, a few channels at a time.
 
-    Of a source without a line the part is its box, without any channels: there are sums over the band only.
+    For a source without a line, the part is its box with no channels: only sums over the band are computed.
     """
     cube = detections.cube
     mask = mask_of(detections, candidate)
@@ -198,7 +198,7 @@ def source_data(detections: Detections, candidate: Candidate, noise: Noise | Non
 
 
 def free_channels(candidate: Candidate, line: slice, n_channels: int) -> np.ndarray:
-    """Channels (channels,) without a line of the source: those of its mask and of its other peaks left out."""
+    """Channels (channels,) outside the mask and the other lines of the source."""
     free = off_line(candidate.peaks, n_channels)
     if candidate.kind != "continuum":
         free[max(line.start - LINE_MARGIN, 0) : line.stop + LINE_MARGIN] = False
@@ -206,7 +206,7 @@ def free_channels(candidate: Candidate, line: slice, n_channels: int) -> np.ndar
 
 
 def level_at(candidate: Candidate, noise: Noise | None) -> float:
-    """The noise at a source over the cube's, by the ``rms`` that was measured there; 1 where that is not known."""
+    """Noise at a source relative to that of the cube, from the ``rms`` measured there; 1 if unknown."""
     if noise is None or not np.isfinite(noise.rms).any() or not candidate.rms > 0:
         return 1.0
     channel = candidate.z if np.isfinite(candidate.z) else np.nan
@@ -242,7 +242,7 @@ def _read(
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over the spectral axis, of which moments are made; those of several sources may be added.
+    """Sums over the spectral axis, from which moments are computed; the sums of several sources can be added.
 
     Attributes
     ----------
@@ -265,11 +265,11 @@ class Sums:
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> Sums:
-        """No voxel at all."""
+        """Sums over no voxels."""
         return cls(*(np.zeros(shape) for _ in range(4)), np.zeros(shape, np.int32), np.zeros(shape))
 
     def add(self, other: Sums, place: tuple[slice, slice]) -> None:
-        """Add those of a part of the field, in place."""
+        """Add the sums of a part of the field, in place."""
         for name in ("total", "positive", "first", "second", "count", "variance"):
             getattr(self, name)[place] += getattr(other, name)
 
@@ -279,7 +279,7 @@ class Sums:
         Parameters
         ----------
         middle
-            The coordinate that the sums count from.
+            The coordinate to which the sums are relative.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             mean = np.where(self.positive > 0, self.first / self.positive, np.nan)
@@ -295,7 +295,7 @@ class Sums:
 
 
 def sums_of(data: SourceData, scales: Scales, noise: Noise) -> tuple[Sums, float]:
-    """Sums over a source's mask, and the coordinate that the first and second count from: the middle of the band."""
+    """Sums over the mask of a source, and the coordinate to which the first and second are relative: mid-band."""
     channels, middle = data.channels, float(np.median(scales.place))
     width, place = scales.width[channels, None, None], scales.place[channels, None, None] - middle
     scale = scales.beam[channels, None, None]
@@ -319,7 +319,7 @@ def variance_of(data: SourceData, weight: np.ndarray, noise: Noise) -> np.ndarra
     variance = np.zeros(weights.shape[1:])
     for lag, r in enumerate(noise.spectral[: len(weights)]):
         variance += (1 if lag == 0 else 2) * r * (weights[: len(weights) - lag] * weights[lag:]).sum(axis=0)
-    if data.subtracted:  # a mean over so many channels is taken off each
+    if data.subtracted:  # the subtracted mean over the free channels has an error, too
         variance += weights.sum(axis=0) ** 2 / data.free
     return np.maximum(variance, 0)
 
@@ -329,10 +329,10 @@ def variance_of(data: SourceData, weight: np.ndarray, noise: Noise) -> np.ndarra
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Flux density of a source in each channel of the band, in ``unit``, with errors by the noise.
+    """Flux density of a source in each channel of the band, in ``unit``, with errors from the noise.
 
-    ``flux`` is the sum over the mask's voxels in the channel, 0 where it has none, and ``pixels`` their number;
-    ``aperture`` is that over all pixels that have a voxel in the mask, NaN in a channel without data.
+    ``flux`` is the sum over the voxels of the mask in the channel, 0 if there are none, and ``pixels`` their number;
+    ``aperture`` is the sum over all pixels with a voxel in the mask in any channel, NaN in a channel without data.
     """
 
     unit: u.UnitBase
@@ -371,10 +371,10 @@ def spectrum_of(data: SourceData, scales: Scales, noise: Noise) -> Spectrum:
 
 @dataclass(frozen=True, eq=False)
 class PositionVelocity:
-    """A cut through a source: ``values`` (channels, offsets), the first channel of which is ``first``.
+    """A cut through a source: ``values`` (channels, offsets), from channel ``first`` on.
 
-    Offsets grow along ``angle``, degrees from North through East, by ``step`` arcsec (pixels without WCS), and are 0
-    at ``middle``, an index that need not be whole.
+    Offsets increase along ``angle``, in degrees from North through East, in steps of ``step`` arcsec (pixels without
+    WCS), and are 0 at the index ``middle``, which need not be an integer.
     """
 
     values: np.ndarray
@@ -386,7 +386,7 @@ class PositionVelocity:
 
 
 def cut_angle(candidate: Candidate) -> tuple[float, str]:
-    """Along which position angle a source is cut, and what that is: its kinematic axis, else its major one."""
+    """Position angle of the cut, and its name: that of the kinematic axis, else of the major axis."""
     for name, words in (("kin_pa", "kinematic axis"), ("ell_pa", "major axis"), ("dc_pa", "major axis")):
         if np.isfinite(getattr(candidate, name)):
             return float(getattr(candidate, name)), words
@@ -394,7 +394,7 @@ def cut_angle(candidate: Candidate) -> tuple[float, str]:
 
 
 def cut_through(cube: Cube, data: SourceData) -> PositionVelocity | None:
-    """The position-velocity cut through a source's place, one pixel wide; None of a source without a line."""
+    """The position-velocity cut through the position of a source, one pixel wide; None without a line."""
     if not data.mask.any():
         return None
     x, y = data.candidate.position
@@ -424,7 +424,7 @@ def _cut(cube: Cube, data: SourceData, start: tuple[float, float], end: tuple[fl
 
 
 def _continuum_in(data: SourceData, box: Box) -> np.ndarray:
-    """The continuum on the pixels of a box; 0 beyond where it was measured."""
+    """The continuum in the pixels of a box; 0 outside the region in which it was measured."""
     image, (y0, x0) = np.zeros(box.shape, np.float32), data.origin[1:]
     ny, nx = data.continuum.shape
     y = slice(max(y0, box.y0), min(y0 + ny, box.y1))

@@ -1,6 +1,6 @@
 """Products as files, named as SoFiA-2 names them: ``NAME_mom0.fits`` of the field, ``NAME_cubelets/NAME_1_mom0.fits``.
 
-One source is read, computed and written after the other, so that no more than a source's part of the cube is in memory.
+Sources are processed one after another, so that only the part of the cube with one source is in memory.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     pass
 
 ABOUT_PRODUCTS = "products.json"
-MOST_FIELD = 2e8  # pixels of a field, over which its moments are not made: they would take 10 GB
+MOST_FIELD = 2e8  # pixels: moments of larger fields are not made, as they would need 10 GB
 
 
 @in_steps
@@ -51,17 +51,18 @@ def write_products(
 ) -> Generator[Progress, None, Path]:
     """Write the products of a field and of its sources into a folder.
 
-    Of each source with a line ``NAME_cubelets/NAME_1_cube.fits``, ``_mask.fits``, ``_mom0.fits``, ``_mom1.fits``,
-    ``_mom2.fits``, ``_chan.fits``, ``_snr.fits``, ``_spec.txt``, ``_spec.fits``, ``_pv.fits`` and ``_page.png``; of one
-    with continuum ``_cont.fits``.  Of the field ``NAME_mask.fits``, ``NAME_mom0.fits``, ``NAME_mom1.fits``,
-    ``NAME_mom2.fits``, ``NAME_chan.fits``, ``NAME_noise.fits``.  They take their places when they are whole.
+    For each source with a line: ``NAME_cubelets/NAME_1_cube.fits``, ``_mask.fits``, ``_mom0.fits``,
+    ``_mom1.fits``, ``_mom2.fits``, ``_chan.fits``, ``_snr.fits``, ``_spec.txt``, ``_spec.fits``, ``_pv.fits`` and
+    ``_page.png``; for one with continuum: ``_cont.fits``.  For the field: ``NAME_mask.fits``, ``NAME_mom0.fits``,
+    ``NAME_mom1.fits``, ``NAME_mom2.fits``, ``NAME_chan.fits``, ``NAME_noise.fits``.  Files are replaced only once they
+    are complete.
 
     Parameters
     ----------
     detections
         With the cube.
     folder
-        Mostly that of the result.
+        Usually that of the result.
     candidates
         Default: the kept ones.
     pages
@@ -91,7 +92,7 @@ def write_products(
         about = {"identity": identity_of(folder), "sources": [c.id for c in chosen], "margin": MARGIN}
         (beside / ABOUT_PRODUCTS).write_text(json.dumps(about) + "\n", encoding="utf-8")
     for left in cubelets.glob(f"{name}_*"):
-        if left.name not in written:  # of a result before
+        if left.name not in written:  # from an earlier result
             left.unlink()
     yield Progress("Writing products", len(chosen), len(chosen) + 1)
     write_field(detections, chosen, scales, field, folder)
@@ -99,7 +100,7 @@ def write_products(
 
 
 def has_products(folder: str | Path, cube_name: str) -> bool:
-    """Whether a folder's products are those of the result that is in it."""
+    """Whether the products in a folder belong to the result in it."""
     folder = Path(folder)
     try:
         about = json.loads((folder / f"{file_name(cube_name)}_cubelets" / ABOUT_PRODUCTS).read_text(encoding="utf-8"))
@@ -109,7 +110,7 @@ def has_products(folder: str | Path, cube_name: str) -> bool:
 
 
 def identity_of(folder: Path) -> str | None:
-    """Identity of the result in a folder; None where there is none."""
+    """Identity of the result in a folder; None if there is none."""
     try:
         return json.loads((folder / ABOUT).read_text(encoding="utf-8")).get("identity")
     except (OSError, ValueError, AttributeError):
@@ -117,7 +118,7 @@ def identity_of(folder: Path) -> str | None:
 
 
 def file_name(name: str) -> str:
-    """A cube's name as part of a file's: letters, digits, dots, signs; all else becomes an underscore."""
+    """The name of a cube for a file name: other characters than letters, digits, dots and signs become underscores."""
     return re.sub(r"[^\w.+-]+", "_", name).strip("_.") or "cube"
 
 
@@ -127,7 +128,7 @@ def file_name(name: str) -> str:
 def write_source(
     detections: Detections, data: SourceData, scales: Scales, title: str, base: Path, pages: bool = True
 ) -> Sums | None:
-    """Write all of a source into files that begin with ``base``; the sums of its maps, None of one without a line."""
+    """Write all products of a source to files that begin with ``base``; return its sums, None without a line."""
     cube, noise = detections.cube, detections.noise
     spectrum = spectrum_of(data, scales, noise)
     write_spectrum(detections, data, spectrum, title, base)
@@ -150,7 +151,7 @@ def write_source(
 
 
 def write_cubelet(detections: Detections, data: SourceData, title: str, base: Path) -> None:
-    """The part of the cube about a source, as it is in the cube, and the mask in it: 1 in the source, 0 elsewhere."""
+    """Write the part of the cube around a source, and its mask: 1 in the source, 0 elsewhere."""
     cube = detections.cube
     header = cube_header(cube, data.origin, title)
     hdus: list = [fits.PrimaryHDU(data.planes, header)]
@@ -172,7 +173,7 @@ def write_maps(
     base: Path,
     data: SourceData | None = None,
 ) -> None:
-    """Moments 0, 1 and 2 and the number of channels; of a source also moment 0 over its error."""
+    """Write moments 0, 1 and 2 and the number of channels; for a source also moment 0 divided by its error."""
     cube = detections.cube
     brightness = brightness_unit(cube) * scales.unit
     zeroth, mean, spread = sums.moments(middle)
@@ -204,7 +205,7 @@ def write_maps(
 
 
 def write_spectrum(detections: Detections, data: SourceData, spectrum: Spectrum, title: str, base: Path) -> None:
-    """The spectrum as text, in the mask's channels, as SoFiA-2 has it; and all of it, the whole band, as FITS."""
+    """Write the spectrum in the channels of the mask as text, like SoFiA-2, and that of the whole band as FITS."""
     table = spectrum_table(detections, spectrum)
     table.meta = {"OBJECT": title, "ID": data.candidate.id}
     fits.HDUList([fits.PrimaryHDU(), fits.table_to_hdu(table, name="SPECTRUM")]).writeto(_named(base, "spec.fits"))
@@ -230,7 +231,7 @@ def spectrum_table(detections: Detections, spectrum: Spectrum) -> QTable:
 
 
 def _spectrum_text(table: QTable, title: str, masked: bool) -> str:
-    """Columns as SoFiA-2 has them, channel, coordinate, flux density and pixels, and the error."""
+    """The columns of SoFiA-2 (channel, coordinate, flux density and pixels), and the error."""
     coordinate = next((name for name in ("freq", "v_rad") if name in table.colnames), None)
     flux, error = ("flux", "err_flux") if masked else ("aperture", "err_aperture")
     names = [("Channel", "-"), ("Flux density", unit_card(table[flux].unit)), ("Pixels", "-"), ("Error", "")]
@@ -259,7 +260,7 @@ def _spectrum_text(table: QTable, title: str, masked: bool) -> str:
 
 
 def write_cut(detections: Detections, cut: PositionVelocity, title: str, base: Path) -> None:
-    """The position-velocity cut; its first axis is the offset in arcsec, towards its position angle."""
+    """Write the position-velocity cut; the first axis is the offset in arcsec along the position angle."""
     cube = detections.cube
     header = fits.Header()
     header["CTYPE1"] = "OFFSET"
