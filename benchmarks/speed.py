@@ -1,13 +1,13 @@
-"""How fast a search is beside an earlier commit's, on the same machine and cubes, and where its time goes.
+"""Speed of a search relative to an earlier commit, on the same machine and cubes, and the time of each stage.
 
     python benchmarks/speed.py                                     # all figures but the longest
     python benchmarks/speed.py --only warm warm-fz --pairs 5       # some of them
     python benchmarks/speed.py --write                             # and docs/performance.md made of what was measured
 
 The earlier commit's code is checked out beside the working tree (``git worktree``, in a temporary folder) and run by
-the same Python.  Old and new take turns on cubes that are simulated here, so that both meet the same machine; the
-ratios are new over old of each pair, their median, lowest and highest.  On a machine that does other things trust
-the processor's time.  SoFiA-2 is run where ``sofia`` is on the PATH.
+the same Python.  Old and new code alternate on simulated cubes, so that both run under the same conditions; the ratios
+are new over old of each pair: median, lowest and highest.  On a busy machine, only CPU times are meaningful.  SoFiA-2
+is run if ``sofia`` is on the PATH.
 """
 
 from __future__ import annotations
@@ -101,14 +101,14 @@ class Figure:
 FIGURES = (
     Figure(
         "warm",
-        "`detect()` in a process that has searched before, plain FITS",
+        "`detect()`, repeated in one process, plain FITS",
         "plain",
         {"clock": 0.28, "processor": 0.28},
         warm=True,
     ),
     Figure("warm-one", "the same in one thread", "plain", {"processor": 0.28}, warm=True, threads=1),
     Figure("warm-fz", "`detect()`, RICE-compressed", "packed", {"clock": 0.12}, warm=True),
-    Figure("busy", "`detect()`, plain, beside two busy loops", "plain", {"clock": 0.12}, warm=True, busy=2),
+    Figure("busy", "`detect()`, plain, with two busy loops running", "plain", {"clock": 0.12}, warm=True, busy=2),
     Figure("command", "`almadet detect`, plain FITS", "plain", {"clock": 0.40}),
     Figure("command-fz", "the same, RICE-compressed", "packed", {"clock": 0.28}),
     Figure("channels", "`detect()`, 2048 channels of 128 x 128 pixels", "channels", {"processor": 0.35}, warm=True),
@@ -403,7 +403,7 @@ def page(results: dict) -> str:
             continue
         for number, (label, unit) in {
             "clock": ("clock", "s"),
-            "processor": ("processor", "s"),
+            "processor": ("CPU", "s"),
             "memory": ("peak memory", "MiB"),
         }.items():
             old, new = (median(getattr(run[i], number) for run in runs[figure.name]) for i in (0, 1))
@@ -411,7 +411,8 @@ def page(results: dict) -> str:
             aim = figure.aims.get(number)
             said = "" if aim is None else f"{aim:.2f}"
             if aim is not None and middle > aim:
-                missed.append(f"{figure.what}: {label} {middle:.2f} times that of before, aim {aim:.2f}")
+                name = {"clock": "elapsed time", "processor": "CPU time", "memory": "peak memory"}[number]
+                missed.append(f"{figure.what}: {name} {middle:.2f} times the value before, aim {aim:.2f}")
             digits = 0 if number == "memory" else 2
             lines.append(
                 f"| {figure.what if number == 'clock' else ''} | {label} "
@@ -422,12 +423,12 @@ def page(results: dict) -> str:
     for name in ("warm-one", "warm-fz", "channels"):
         if name in runs:
             what = next(figure.what for figure in FIGURES if figure.name == name)
-            lines += [f"{what}; ms of the processor:", "", "| stage | before | now |", "|---|---|---|"]
+            lines += [f"{what}; CPU time in ms:", "", "| stage | before | now |", "|---|---|---|"]
             lines += [f"| {stage} | {1e3 * a:.0f} | {1e3 * b:.0f} |" for stage, (a, b) in budget(runs[name]).items()]
             lines.append("")
-    lines += ["## When, and beside what", ""]
+    lines += ["## Date and load", ""]
     lines += [
-        "| figure | runs | commit | date | load, before to after | OMP_NUM_THREADS |",
+        "| figure | runs | commit | date | load, at the start and end | OMP_NUM_THREADS |",
         "|---|---|---|---|---|---|",
     ]
     for figure in FIGURES:
@@ -437,20 +438,20 @@ def page(results: dict) -> str:
                 f"| {figure.what} | {len(runs[figure.name])} | {when['commit']} | {when['date']} "
                 f"| {when['load']}, {when['load_after']} | {when['openmp']} |"
             )
-    lines += ["", "## What is missed", ""]
-    lines += [f"* {text}." for text in missed] or ["* No aim that was measured."]
+    lines += ["", "## Aims that are not reached", ""]
+    lines += [f"* {text}." for text in missed] or ["* None of those measured."]
     if unmeasured:
         lines += ["", "Not measured this time:", "", *(f"* {what}." for what in unmeasured)]
-    lines += ["", "## Beside SoFiA-2", "", beside_sofia(results["sofia"], runs), "", GPU]
+    lines += ["", "## Comparison with SoFiA-2", "", beside_sofia(results["sofia"], runs), "", GPU]
     return "\n".join(lines)
 
 
 def beside_sofia(stored: dict | None, runs: dict[str, list[tuple[Measured, Measured]]]) -> str:
-    """What to say of it."""
+    """The comparison in words."""
     if stored is None:
         return (
-            "It was not on the PATH where this was measured. Where it is, the script runs it on the same plain cube "
-            "(5 sigma, two threads)."
+            "SoFiA-2 was not installed on this machine. If it is on the PATH, the script runs it on the same plain "
+            "cube (5 sigma, two threads)."
         )
     other = Measured(**stored)
     parts = [f"SoFiA-2 takes {other.clock:.2f} s ({other.processor:.2f} s of the processor, {other.memory:.0f} MiB)"]
@@ -463,25 +464,27 @@ def beside_sofia(stored: dict | None, runs: dict[str, list[tuple[Measured, Measu
 
 INTRODUCTION = """# How fast it is
 
-Made by `python benchmarks/speed.py --write`. The code of commit {before} and that of now searched the same simulated
-cubes (128 x 360 x 360, but where it is said) in turns: {system}, {processor}, {cores} cores to use, {memory} GiB. When,
-and **beside how much other work**, is [said below](#when-and-beside-what): with a load over the number of cores the
-times on the clock say more about the other work than about this program, and the processor's are longer than on an idle
-machine, for work that shares its caches. Where OMP_NUM_THREADS is not set, as nobody sets it, the threads of BLAS and
-OpenMP of the code of before wait for each other in loops, and the more so, the more other work there is: that ratio is
-one of a busy machine, and on an idle one it is nearer to that in one thread. With OMP_NUM_THREADS 1 both compute in
-one thread, and the ratio of the processor's time is that of the work alone. The code of now also does what that of
-before did not: it measures the noise, masks and joint fits.
+Made by `python benchmarks/speed.py --write`. Commit {before} ("before") and the current code ("now") searched the same
+simulated cubes (128 x 360 x 360 unless stated otherwise) alternately, on {system}, {processor}, with {cores} cores and
+{memory} GiB.
+
+* The [load of the machine](#date-and-load) affects the results. If the load exceeds the number of cores, elapsed times
+  ("clock") mostly measure the other programs; CPU times are longer, too, because the programs share caches.
+* If OMP_NUM_THREADS is not set, which is the usual case, the BLAS and OpenMP threads of the old code wait for each
+  other in busy loops. The more load, the more time they lose: the ratio then applies to a busy machine, and on an idle one it
+  is closer to the ratio with one thread.
+* With OMP_NUM_THREADS=1 both versions use one thread, and the ratio of CPU times compares the work itself.
+* The current code does more: it also measures the noise, and makes masks and joint fits.
 """
 
 GPU = """## On a GPU
 
-`python benchmarks/gpu.py` takes under five minutes on one NVIDIA GPU and prints ms a cube, stage by stage, from the
-device's memory and from the host's. No GPU was at hand when this page was made, so that there are no figures here: the
-aims of 3.2 ms a cube from the host's memory and 1 ms from the device's are not shown to be reached, nor can they be
-while bad channels, the components of bright sources, cutouts and fits are computed on the processor. How often a window
-waits for its device is counted, and held where it is, by `tests/search/test_waits.py`: 66 times in a small field with
-bright sources, most of them where sidelobes are taken off.
+`python benchmarks/gpu.py` takes less than five minutes on one NVIDIA GPU. It prints the time per cube and stage in ms,
+for data in device memory and in host memory. This page has no GPU times, because no GPU was available. It is not shown
+that the aims are reached: 3.2 ms per cube from host memory and 1 ms from device memory. They cannot be reached as long
+as bad channels, the components of bright sources, cutouts and fits are computed on the CPU. The test
+`tests/search/test_waits.py` counts how often the CPU waits for the device, and fails if the number grows: 66 times in a small field with bright
+sources, most of them during the subtraction of sidelobes.
 """
 
 
