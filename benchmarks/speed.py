@@ -471,8 +471,8 @@ simulated cubes (128 x 360 x 360 unless stated otherwise) alternately, on {syste
 * The [load of the machine](#date-and-load) affects the results. If the load exceeds the number of cores, elapsed times
   ("clock") mostly measure the other programs; CPU times are longer, too, because the programs share caches.
 * If OMP_NUM_THREADS is not set, which is the usual case, the BLAS and OpenMP threads of the old code wait for each
-  other in busy loops. The more load, the more time they lose: the ratio then applies to a busy machine, and on an idle one it
-  is closer to the ratio with one thread.
+  other in busy loops. The more load, the more time they lose: the ratio then applies to a busy machine, and on an idle
+  one it is closer to the ratio with one thread.
 * With OMP_NUM_THREADS=1 both versions use one thread, and the ratio of CPU times compares the work itself.
 * The current code does more: it also measures the noise, and makes masks and joint fits.
 """
@@ -483,8 +483,8 @@ GPU = """## On a GPU
 for data in device memory and in host memory. This page has no GPU times, because no GPU was available. It is not shown
 that the aims are reached: 3.2 ms per cube from host memory and 1 ms from device memory. They cannot be reached as long
 as bad channels, the components of bright sources, cutouts and fits are computed on the CPU. The test
-`tests/search/test_waits.py` counts how often the CPU waits for the device, and fails if the number grows: 66 times in a small field with bright
-sources, most of them during the subtraction of sidelobes.
+`tests/search/test_waits.py` counts how often the CPU waits for the device, and fails if the number grows: 66 times in a
+small field with bright sources, most of them during the subtraction of sidelobes.
 """
 
 
