@@ -6,10 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
+from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.cube.cube import Cube
 from napari_almadet.search.merge import NoiseSummary
-from napari_almadet.search.out_of_distribution import out_of_distribution
+from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.out_of_distribution import highest_offset, out_of_distribution, unseen_emission
+from napari_almadet.search.raw_detection import Extent, Features, RawDetection
+from napari_almadet.search.windows import Window
 
 CUBE = Cube.from_array(np.zeros((64, 8, 8), np.float32))
 USUAL = NoiseSummary(correlation=1.0, dips=3e-7, channels=64)
@@ -75,3 +80,46 @@ def test_a_cube_with_a_single_channel_of_data_is_said_to_have_one(good, words):
 def test_a_beam_that_is_too_wide_is_not_said_to_have_too_few_pixels():
     (said,) = warnings_of(13.2, 2)
     assert "wider than any in training (up to 13)" in said
+
+
+def units_of(image: np.ndarray, channels: slice) -> NoiseUnits:
+    """Noise of 64 channels, the tenth of which has no data, and an image (24, 24) in some of them."""
+    cube = np.random.default_rng(3).normal(size=(63, 24, 24)).astype(np.float32) + 2  # a continuum everywhere
+    cube[channels] += image
+    kept = np.delete(np.arange(64), 10)
+    valid = torch.ones(24, 24, dtype=torch.bool)
+    return NoiseUnits(torch.from_numpy(cube), valid, torch.ones(63), torch.ones(24, 24), torch.from_numpy(kept))
+
+
+def test_a_cloud_larger_than_the_field_offsets_its_channels_and_a_source_does_not():
+    source = np.zeros((24, 24))
+    source[4:16, 4:16] = 50  # a quarter of the field
+    offset, channels = highest_offset(units_of(np.full((24, 24), 5.0), slice(30, 35)), 2.0)
+    assert offset == pytest.approx(5, abs=0.3)
+    assert channels == (31, 36)  # the cube's own numbers
+    assert highest_offset(units_of(source, slice(30, 35)), 2.0)[0] < 0.7
+
+
+def large(share: float, status: Status, channels: tuple[int, int]) -> RawDetection:
+    """A candidate that covers such a share of the field."""
+    extent = Extent(**({name: 1.0 for name in Extent.__dataclass_fields__ if name != "place"} | {"field_share": share}))
+    candidate = Candidate(1, Box(0, 8, 0, 8), 0.9, status=status, channels=channels)
+    window = Window(0, 0, (8, 8), (slice(0, 8), slice(0, 8)), 1)
+    return RawDetection(candidate, 4, 4, 2.0, 2.0, np.zeros(64), Features(), window, Box(0, 8, 0, 8), extent)
+
+
+@pytest.mark.parametrize(
+    ("offset", "detections", "warned"),
+    [
+        (0.9, [], False),
+        (1.1, [], True),
+        (5.0, [(0.9, Status.KEPT, (28, 36))], False),
+        (5.0, [(0.9, Status.DROPPED, (28, 36))], True),
+        (5.0, [(0.1, Status.KEPT, (28, 36))], True),
+        (5.0, [(0.9, Status.KEPT, (40, 46))], True),
+    ],
+)
+def test_emission_all_over_the_field_that_no_candidate_explains_is_warned_of(offset, detections, warned):
+    noise = replace(USUAL, offset=offset, offset_channels=(30, 35))
+    said = unseen_emission([USUAL, noise], [large(*values) for values in detections])
+    assert ["channels 30 to 34" in text for text in said] == [True] * warned

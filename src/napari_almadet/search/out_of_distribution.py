@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_almadet.catalogue.candidate import Status
 from napari_almadet.search.merge import NoiseSummary
+from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.search.noise_units import NoiseUnits
 
 
 # The range of the training data, see napari_almadet.training.fields.
@@ -17,6 +21,8 @@ BEAMS = (2.5, 6.5)  # FWHM in averaged pixels
 SAMPLED = 2.0  # pixels per beam, minimum for interpolation; derived: the Nyquist limit
 LEAST_CHANNELS = 24
 MOST_CORRELATION = 1.8  # rms of wide lines relative to independent channels
+MOST_OFFSET = 1.0  # sigma, median of a channel's pixels; in a field of 100 beams noise has 0.1; chosen by eye
+FILLED = 0.25  # of the field: a candidate of this area explains such an offset; chosen by eye
 MOST_DIPS = 1e-4  # fraction of voxels below -5 sigma; Gaussian noise has 3e-7; chosen by eye
 
 
@@ -56,3 +62,40 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
             "with calibration errors: check candidates near them."
         )
     return warnings
+
+
+def highest_offset(units: NoiseUnits, beam: float) -> tuple[float, tuple[int, int]]:
+    """``offset`` and ``offset_channels`` of :class:`~napari_almadet.search.merge.NoiseSummary` of one window.
+
+    Sources in less than half of the field do not change a median; what is the same in all channels is taken off.
+    """
+    thin = max(1, int(beam / 2))  # pixels closer together have the same noise
+    some = units.cube[:, ::thin, ::thin][:, units.valid[::thin, ::thin]]
+    if some.shape[1] == 0:
+        return 0.0, (0, 0)
+    medians = some.median(dim=1).values.cpu().numpy()
+    medians = medians - np.median(medians)
+    top = int(medians.argmax())
+    low = np.flatnonzero(medians <= medians[top] / 2)
+    first = int(low[low < top].max(initial=-1)) + 1
+    last = int(low[low > top].min(initial=len(medians)))
+    channels = units.channels.cpu().numpy()
+    return float(medians[top]), (int(channels[first]), int(channels[last - 1]) + 1)
+
+
+def unseen_emission(noises: Sequence[NoiseSummary], detections: Sequence[RawDetection]) -> list[str]:
+    """A sentence on channels that are bright all over the field and that no large candidate explains, if there are."""
+    highest = max(noises, key=lambda noise: noise.offset, default=None)
+    if highest is None or highest.offset < MOST_OFFSET:
+        return []
+    first, last = highest.offset_channels
+    for detection in detections:
+        candidate, extent = detection.candidate, detection.extent
+        large = candidate.status is Status.KEPT and extent is not None and extent.field_share >= FILLED
+        if large and candidate.channels[0] < last and candidate.channels[1] > first:
+            return []
+    return [
+        f"Half of the field is brighter than {highest.offset:.1f} sigma in channels {first} to {last - 1}: emission "
+        "that fills the field, which may have been missed, or an offset of these channels. Look at the spectrum of "
+        "the whole field."
+    ]

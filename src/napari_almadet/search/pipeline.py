@@ -53,7 +53,7 @@ from napari_almadet.search.measuring import measure_detections
 from napari_almadet.search.merge import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
 from napari_almadet.search.networks import load_once
 from napari_almadet.search.noise_units import binning, in_noise_units, resample
-from napari_almadet.search.out_of_distribution import out_of_distribution
+from napari_almadet.search.out_of_distribution import highest_offset, out_of_distribution, unseen_emission
 from napari_almadet.search.positions import best_place, cutout_of, focus_on, gaussian_box, is_isolated
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window, beam_fwhm, noise_profile, read_averaged, read_blocks, windows
@@ -164,7 +164,8 @@ def search_steps(
         if not detection.candidate.id:
             detection.candidate.id = max(used) + 1
             used.add(detection.candidate.id)
-    warnings = out_of_distribution(cube, fwhm, k, [part.noise for part in parts if part.noise])
+    noises = [part.noise for part in parts if part.noise]
+    warnings = out_of_distribution(cube, fwhm, k, noises) + unseen_emission(noises, detections)
     warnings += [may_be_dirty(decision)] if decision.doubtful else []
     candidates = [detection.candidate for detection in detections]
     return Found(stacked, probability, candidates, warnings, scales(cube, fwhm, k, len(parts)), decision, noise)
@@ -371,7 +372,7 @@ def search_window(
         detections.append(raw_detection(row, whole, measured, window))
     detections = merge_extended(detections, looked_at, window, n_channels)
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
-    noise = NoiseSummary(correlation, dips, len(channels), decision)
+    noise = NoiseSummary(correlation, dips, len(channels), decision, *highest_offset(units, beam))
     probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()
     return np.stack([probability, looked_at.strength]), detections, noise
 
