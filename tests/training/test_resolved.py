@@ -7,7 +7,15 @@ import pytest
 
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.emission import Emission
-from napari_almadet.training.resolved import Resolved, draw_clouds, draw_galaxies, leaves, truth_of, with_continuum
+from napari_almadet.training.resolved import (
+    Resolved,
+    draw_clouds,
+    draw_filling,
+    draw_galaxies,
+    leaves,
+    truth_of,
+    with_continuum,
+)
 
 SIDE, CHANNELS = 96, 32
 BEAM = CleanBeam(4.0, 4.0, 0.0)
@@ -80,7 +88,7 @@ def test_continuum_is_added_to_all_channels():
     )
 
 
-@pytest.mark.parametrize("draw", [draw_galaxies, draw_clouds])
+@pytest.mark.parametrize("draw", [draw_galaxies, draw_clouds, draw_filling])
 def test_drawn_objects_have_snrs_that_networks_can_learn_from(draw):
     rng = np.random.default_rng(0)
     for _ in range(6):

@@ -34,6 +34,7 @@ from napari_almadet.training.resolved import Ranges
 
 # What the fields hold
 SKIES = {"galaxies": 0.34, "clouds": 0.36, "absorption": 0.08, "continuum": 0.13, "sources": 0.09}
+FILLING, EVERY = {"filling": 1.0}, 16  # one observation in so many is of clouds larger than the field
 RANGES = Ranges((2.0, 18.0), (2.0, 14.0), (6.0, 500.0), (6.0, 400.0))
 SMOOTHED = 0.2  # of the fields
 BRIGHT_BESIDE = 0.12  # of the fields of galaxies and clouds have bright sources beside, whose continuum was left in
@@ -49,11 +50,11 @@ FACTS = ("true", "large", "kept", "spoilt", "negated", "field", "y", "x")
 
 
 def patches_of_field(
-    rng: np.random.Generator, shared, networks: SearchNetworks, number: int
+    rng: np.random.Generator, shared, networks: SearchNetworks, number: int, skies: dict[str, float] = SKIES
 ) -> tuple[list[tuple], list[tuple]]:
     """Rows of :data:`COLUMNS` and of :data:`FACTS` of the patches in one simulated field, and in its negative."""
     spoil = spoilt if rng.random() < SPOILT else None
-    mix = Mix(SKIES, ALL_CHANNELS, FEWEST_CHANNELS, spoil, RANGES, SMOOTHED, BRIGHT_BESIDE)
+    mix = Mix(skies, ALL_CHANNELS, FEWEST_CHANNELS, spoil, RANGES, SMOOTHED, BRIGHT_BESIDE)
     field = simulate_field(rng, shared, EMPTY, mix)
     measures, facts = [], []
     for negated in (False, True)[: 1 + (rng.random() < NEGATED)]:
@@ -118,7 +119,8 @@ def extents_of_observation(folder: Path, which: str, index: int, seed: int, weig
     shared = instrument(rng, paper=index % 5 == 0)
     measures, facts = [], []
     for number in range(FIELDS):
-        found = patches_of_field(rng, shared, networks, FIELDS * index + number)
+        skies = FILLING if index % EVERY == EVERY // 2 else SKIES
+        found = patches_of_field(rng, shared, networks, FIELDS * index + number, skies)
         measures += found[0]
         facts += found[1]
     partial = path.with_suffix(".partial.npz")

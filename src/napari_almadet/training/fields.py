@@ -30,7 +30,16 @@ from napari_almadet.simulation.emission import beam_between, beam_transfer
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.threads import cores
 from napari_almadet.training.data import SHARED_CHANNELS, Shown
-from napari_almadet.training.resolved import USUAL, Ranges, Resolved, dirty, draw_clouds, draw_galaxies, truth_of
+from napari_almadet.training.resolved import (
+    USUAL,
+    Ranges,
+    Resolved,
+    dirty,
+    draw_clouds,
+    draw_filling,
+    draw_galaxies,
+    truth_of,
+)
 
 SIDE = 96  # px of a field
 CHANNELS = 128
@@ -252,7 +261,8 @@ def draw_field(
         return draw_continuum(rng, beam.fwhm, n_channels), []
     if kind == "sources":
         return draw_sources(rng, beam.fwhm, n_channels, 0.0), []
-    resolved = (draw_galaxies if kind == "galaxies" else draw_clouds)(rng, beam, SIDE, n_channels, mix.ranges)
+    draw = {"galaxies": draw_galaxies, "clouds": draw_clouds, "filling": draw_filling}[str(kind)]
+    resolved = draw(rng, beam, SIDE, n_channels, mix.ranges)
     if mix.bright_beside and rng.random() < mix.bright_beside:
         return draw_continuum(rng, beam.fwhm, n_channels), resolved
     return draw_lines(rng, beam.fwhm, n_channels, int(rng.choice(4, p=[0.5, 0.25, 0.15, 0.1]))), resolved
@@ -342,7 +352,7 @@ def simulate_field(
     n_channels = CHANNELS if rng.random() < mix.all_channels else int(rng.integers(mix.fewest_channels, CHANNELS + 1))
     sources, resolved = draw_field(rng, instrument.clean_beam, n_channels, empty, mix)
     effect = str(rng.choice(list(EFFECTS), p=list(EFFECTS.values())))
-    if resolved and effect == "none" and rng.random() < SHORT_SPACINGS:
+    if resolved and effect == "none" and (resolved[0].smooth or rng.random() < SHORT_SPACINGS):
         effect = "restored"
     transfer = instrument.response
     if effect == "phases" or (effect == "clean" and rng.random() < 0.25):

@@ -33,10 +33,14 @@ HALF_POWER = 1 - np.log(2)  # variance of a Gaussian within its half-power conto
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """One object, in units of a channel's noise as the clean beam shows it; ``centre`` is (y, x)."""
+    """One object, in units of a channel's noise as the clean beam shows it; ``centre`` is (y, x).
+
+    A ``smooth`` one is seen only if short spacings are in the data.
+    """
 
     emission: Emission
     centre: tuple[float, float]
+    smooth: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +116,23 @@ def draw_clouds(
             made = brightened(rng, emission, beam, side, n_channels, ranges.cloud_snr)
             objects.append(Resolved(made, (cloud.y, cloud.x)))
     return objects
+
+
+def draw_filling(
+    rng: np.random.Generator, beam: CleanBeam, side: int, n_channels: int, ranges: Ranges = USUAL
+) -> list[Resolved]:
+    """A smooth cloud larger than the field, a line of 2 channels to a quarter of the band."""
+    place = (*rng.uniform(0.2, 0.8, 2) * side, rng.uniform(0.1, 0.9) * n_channels)
+    cloud = replace(
+        draw_cloud(rng, (side, side), n_channels, place, None),
+        contrast=float(rng.uniform(0.1, 0.6)),
+        floor=0.0,
+        dispersion=float(np.exp(rng.uniform(0, np.log(0.1 * n_channels)))),
+    )
+    emission = cloud_emission(cloud, n_channels)
+    if not emission.cube.any():
+        return []
+    return [Resolved(brightened(rng, emission, beam, side, n_channels, ranges.cloud_snr), (cloud.y, cloud.x), True)]
 
 
 def brightened(
