@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_almadet import Cube, Settings, detect
 from napari_almadet.catalogue.candidate import Status
@@ -15,7 +16,10 @@ from napari_almadet.measure.dips import (
     Spectrum,
     continuum_channels,
     dips_in,
+    strongest,
+    sums_about,
     threshold,
+    widths,
 )
 
 N = 128
@@ -164,3 +168,30 @@ def test_a_source_with_absorption_is_not_dropped_for_a_negative_sum(planes_of):
 def test_the_setting_is_one_of_three_words():
     with pytest.raises(ValueError, match="absorption is 'maybe', but must be one of auto, on, off"):
         Settings(absorption="maybe")
+
+
+@pytest.mark.parametrize("reach", [0, 1, 4, 13])
+def test_sums_over_channels_and_what_lies_near_a_channel_are_scipys(reach):
+    values = np.random.default_rng(1).standard_normal(N)
+    expected = ndimage.convolve1d(values, np.ones(2 * reach + 1), mode="constant")
+    np.testing.assert_allclose(sums_about(values, reach), expected, atol=1e-12)
+    some = values > 1.5
+    wider = ndimage.binary_dilation(some, iterations=reach) if reach else some
+    np.testing.assert_array_equal(sums_about(some, reach) > 0, wider)
+
+
+@pytest.mark.parametrize(("centre", "width"), [(1.0, 2.25), (60.0, 5.0625), (90.0, 38.44)])
+def test_the_strongest_dip_is_that_of_a_least_squares_fit_of_every_width_and_place(centre, width):
+    seen = spectrum(40 - 4 * line(centre, width), 3)
+    inside = CHANNEL != 64
+    tried = []
+    for fwhm in widths(N):
+        for place in CHANNEL:
+            terms = np.stack([np.ones(N), CHANNEL - 64.0, line(place, fwhm)], axis=1) * inside[:, None]
+            covariance = np.linalg.inv(terms.T @ terms)
+            height = covariance[2] @ terms.T @ (seen.values * inside)
+            whole = (line(place, fwhm) ** 2 * inside).sum() > 0.5 * fwhm * np.sqrt(np.pi / (8 * np.log(2)))
+            tried.append((-height / np.sqrt(covariance[2, 2]) if whole else 0.0, place, fwhm))
+    snr, place, fwhm = strongest(seen, inside)
+    assert (place, fwhm) == max(tried)[1:]
+    assert snr == pytest.approx(max(tried)[0], rel=1e-3)

@@ -37,10 +37,23 @@ def test_blurred_planes_are_those_of_scipys_filter_whichever_way_they_are_made(n
         np.testing.assert_allclose(planes.blurred(noise, sigma), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("block", [planes.BLOCK, 3 * 33 * 21])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 9, 15, 60])
-def test_sums_over_channels_are_those_of_scipys_filter(noise, channels):
+def test_sums_over_channels_are_those_of_scipys_filter(noise, monkeypatch, channels, block):
+    monkeypatch.setattr(planes, "BLOCK", block)
     expected = channels * ndimage.uniform_filter1d(noise, channels, axis=0, mode="constant")
     np.testing.assert_allclose(planes.channel_sums(noise, channels), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [10**6, 700])
+def test_a_sample_of_negative_values_is_every_so_many_of_them_in_whatever_blocks(noise, monkeypatch, most):
+    monkeypatch.setattr(planes, "BLOCK", 1000)
+    known = np.random.default_rng(3).random(noise.size) < 0.6
+    below = noise.ravel()[(noise.ravel() < 0) & known]
+    picked, count = planes.some_negatives(noise.ravel(), known, most)
+    assert count == len(below)
+    np.testing.assert_array_equal(picked, below[:: max(1, len(below) // most)])
+    np.testing.assert_array_equal(planes.some_negatives(abs(noise).ravel(), None, most)[0], [])
 
 
 def test_what_hangs_together_is_found_however_far_it_reaches():

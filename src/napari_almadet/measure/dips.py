@@ -9,11 +9,12 @@ unevenness that a bandpass leaves.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy import ndimage, signal
-from scipy.optimize import least_squares
-from scipy.stats import norm
+from scipy import ndimage
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.special import ndtri
 
 from napari_almadet.constants import FOUR_LN2
 
@@ -26,7 +27,8 @@ FLATNESS = 0.005  # of the continuum: unevenness of a channel that a good bandpa
 LEAST_DEPTH = 0.015  # derived: three times that, since what a bandpass leaves may be as wide as a line
 WIDEST = 1 / 3  # of the band: of a wider dip the continuum beside it is not known
 STEP = 1.5  # ratio of the widths tried; a width between two loses 2 % of its S/N
-CLIP = 2.5  # sigma, beyond which channels are no continuum, alone or in means of 3, 9, 27
+CLIP = 2.5  # sigma, beyond which channels are no continuum, alone or in sums
+SUMS = (1, 3, 9, 27)  # channels of these sums
 ROUNDS = 20  # of clipping, at most; some five are enough
 LEAST_OWN = 0.1  # of a Gaussian's square, that no straight line explains
 FLANK = 0.6  # FWHM from a dip's middle; derived: a Gaussian is down to 0.37 there, and half of it counts as risen
@@ -90,6 +92,11 @@ class Spectrum:
             for lag, r in enumerate(self.spectral[: len(weights)])
         )
         return max(sum(lags), 1e-30)
+
+    @cached_property
+    def deviations(self) -> dict[int, float]:
+        """Standard deviation of the noise in sums over so many channels, for all :data:`SUMS`."""
+        return {width: float(np.sqrt(self.variance(np.ones(width)))) for width in SUMS}
 
     def covered(self, vectors: np.ndarray) -> np.ndarray:
         """Vectors (n, channels) times the correlation matrix of the channels."""
@@ -173,22 +180,29 @@ def clipped(spectrum: Spectrum, below: bool) -> np.ndarray:
 def outliers(spectrum: Spectrum, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Channels (n,) that lie below and above zero, alone or in means of several; above, further off, for the noise."""
     low, high = np.zeros((2, len(rest)), bool)
-    for width in (1, 3, 9, 27):
-        if width > spectrum.used.sum() / 4:
+    longest = spectrum.used.sum() / 4
+    for width, deviation in spectrum.deviations.items():
+        if width > longest:
             break
-        weights = np.ones(width)
-        sums = ndimage.convolve1d(rest, weights, mode="constant") / np.sqrt(spectrum.variance(weights))
+        sums = sums_about(rest, width // 2) / deviation
         lower, higher = sums < -CLIP * (1 + 0.25 * np.log(width)), sums > 1 + CLIP * (1 + 0.5 * np.log(width))
-        about = width // 3
-        low |= ndimage.binary_dilation(lower, iterations=about) if about else lower
-        high |= ndimage.binary_dilation(higher, iterations=about) if about else higher
+        low |= sums_about(lower, width // 3) > 0
+        high |= sums_about(higher, width // 3) > 0
     return low, high
+
+
+def sums_about(values: np.ndarray, reach: int) -> np.ndarray:
+    """Sums of the values (n,) within so many channels of each, with nothing beyond the ends."""
+    if not reach:
+        return values
+    total, place = np.concatenate([[0], np.cumsum(values)]), np.arange(len(values))
+    return total[np.minimum(place + reach + 1, len(values))] - total[np.maximum(place - reach, 0)]
 
 
 def threshold(n_channels: int) -> float:
     """S/N of a dip that noise does not make: by the number of places and widths that are tried."""
     trials = sum(n_channels / width for width in widths(n_channels))
-    return float(norm.isf(FALSE_ALARM / trials))
+    return float(-ndtri(FALSE_ALARM / trials))
 
 
 def dips_in(spectrum: Spectrum) -> tuple[np.ndarray, list[Dip]]:
@@ -244,31 +258,45 @@ def strongest(spectrum: Spectrum, inside: np.ndarray) -> tuple[float, float, flo
     Of a Gaussian only what no straight line explains counts: with an orthonormal basis B of the line, t' (1 - B B') s
     over the deviation of noise in it.
     """
-    best = (0.0, 0.0, 1.0)
     slope = np.arange(len(inside)) - np.flatnonzero(inside).mean()
     basis = np.linalg.qr((np.stack([np.ones(len(slope)), slope]) / spectrum.sigma * inside).T)[0].T
     rest = spectrum.values * inside
     rest = rest - (basis @ rest) @ basis
-    for width in widths(int(spectrum.used.sum())):
-        half = int(np.ceil(1.5 * width))
-        kernel = profile(2 * half + 1, half, width)
-        shared = spectrum.variance(kernel) / (kernel**2).sum()  # of the noise, for channels that share it
-        sums = signal.fftconvolve(rest, kernel, mode="same")
-        known = signal.fftconvolve(inside.astype(float), kernel**2, mode="same")
-        explained = sum(signal.fftconvolve(one, kernel, mode="same") ** 2 for one in basis)
-        seen = known > 0.5 * (kernel**2).sum()
-        norm_of = np.where(seen, known - explained, np.inf)
-        snr = np.where(norm_of > LEAST_OWN * known, -sums / np.sqrt(np.maximum(norm_of, 1e-9) * shared), 0.0)
-        k = int(np.argmax(snr))
-        if snr[k] > best[0]:
-            best = (float(snr[k]), float(k), width)
-    return best
+    tried = widths(int(spectrum.used.sum()))
+    size, kernels, by_kernel, by_square = kernels_of(len(inside), len(tried))
+    energy = np.array([(kernel**2).sum() for kernel in kernels])[:, None]
+    shared = np.array([[spectrum.variance(kernel)] for kernel in kernels]) / energy  # for channels that share noise
+    sums = irfft(rfft(np.stack([rest, *basis]), size)[:, None] * by_kernel, size)[..., : len(inside)]
+    known = irfft(rfft(inside.astype(float), size) * by_square, size)[:, : len(inside)]
+    norm_of = np.where(known > 0.5 * energy, known - (sums[1:] ** 2).sum(axis=0), np.inf)
+    snr = np.where(norm_of > LEAST_OWN * known, -sums[0] / np.sqrt(np.maximum(norm_of, 1e-9) * shared), 0.0)
+    i, k = np.unravel_index(int(np.argmax(snr)), snr.shape)
+    return (float(snr[i, k]), float(k), tried[i]) if snr[i, k] > 0 else (0.0, 0.0, 1.0)
+
+
+@lru_cache(maxsize=16)
+def kernels_of(n_channels: int, count: int) -> tuple[int, list[np.ndarray], np.ndarray, np.ndarray]:
+    """The Gaussians of so many widths, and transforms with which spectra are correlated with them and their squares.
+
+    The first number is the length of the spectra that are transformed, padded for the widest one.
+    """
+    tried = [STEP**i for i in range(count)]
+    halves = [int(np.ceil(1.5 * width)) for width in tried]
+    kernels = [profile(2 * half + 1, half, width) for half, width in zip(halves, tried, strict=True)]
+    size = next_fast_len(n_channels + 2 * halves[-1] + 1, real=True)
+    padded = np.zeros((count, size))
+    for row, kernel, half in zip(padded, kernels, halves, strict=True):
+        row[: len(kernel)] = kernel
+        row[:] = np.roll(row, -half)  # its middle is the first: it is symmetric, and its transform real
+    return size, kernels, rfft(padded).real, rfft(padded**2).real
 
 
 def fitted(
     spectrum: Spectrum, rest: np.ndarray, line: np.ndarray, snr: float, centre: float, width: float
 ) -> Dip | None:
     """The dip with a Gaussian optical depth that fits best; None where none does, or where it is no absorption."""
+    from scipy.optimize import least_squares
+
     n = len(rest)
     about = spectrum.used & (np.abs(np.arange(n) - centre) <= max(2.5 * width, 8))
     at = min(max(round(centre), 0), n - 1)

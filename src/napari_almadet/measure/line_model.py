@@ -86,7 +86,7 @@ class Line:
         a, c, w = (self.parameters if parameters is None else parameters.reshape(-1, 3)).T
         return float((a * w * c).sum() / (a * w).sum())
 
-    def skew(self, spectrum: np.ndarray, used: np.ndarray, covariance: np.ndarray) -> tuple[float, float]:
+    def skew(self, spectrum: np.ndarray, used: np.ndarray, white: np.ndarray) -> tuple[float, float]:
         """Shift of the centroid in channels due to the asymmetry of a line fitted with one Gaussian, and its error.
 
         The asymmetry is the Gauss-Hermite h3 of the residual; it shifts the mean by sqrt(3) h3 sigma
@@ -96,7 +96,6 @@ class Line:
         sigma = np.hypot(w * gaussian_fwhm_to_sigma, np.sqrt(1 / 12))
         y = (used - c) / sigma
         term = a * np.exp(-0.5 * y**2) * (2 * np.sqrt(2) * y**3 - 3 * np.sqrt(2) * y) / np.sqrt(6)
-        white = whitening(covariance)
         known = np.linalg.qr(white @ self.slopes(used.astype(float)))[0]
         seen = white @ term
         seen = seen - known @ (known.T @ seen)
@@ -154,7 +153,13 @@ def _crossed(grid: np.ndarray, values: np.ndarray, level: float) -> float:
 
 
 def fit_line(
-    spectrum: np.ndarray, used: np.ndarray, covariance: np.ndarray, centre: float, fwhm: float, most: int = MOST
+    spectrum: np.ndarray,
+    used: np.ndarray,
+    covariance: np.ndarray,
+    centre: float,
+    fwhm: float,
+    most: int = MOST,
+    white: np.ndarray | None = None,
 ) -> tuple[Line, Line] | None:
     """Fit a line in a spectrum without continuum.
 
@@ -170,6 +175,8 @@ def fit_line(
         Initial values, in channels.
     most
         Maximum number of Gaussians.
+    white
+        As :func:`whitening` makes it of the covariance, where that is known already.
 
     Returns
     -------
@@ -178,7 +185,7 @@ def fit_line(
     """
     if len(used) < 3:
         return None
-    white = whitening(covariance)
+    white = whitening(covariance) if white is None else white
     problem = _Problem(used.astype(float), white, white @ spectrum[used].astype(float))
     single = problem.fitted([(centre, fwhm)])
     if single is None:

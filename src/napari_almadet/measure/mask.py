@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.noise import Noise
-from napari_almadet.measure.planes import blurred, bounds, channel_sums
+from napari_almadet.measure.planes import blurred, bounds, channel_sums, in_blocks, some_negatives
 
 # FWHM in beams, and number of channels; wider kernels are used only for wide sources. From the design study of step 10
 # (233 cubes), as the thresholds and the growth below; `benchmarks/accuracy.py` measures what they achieve.
@@ -31,6 +31,7 @@ MOST_OF_BAND = 1 / 3  # of the channels of the band, maximum length of a kernel;
 THRESHOLDS = (4.0, 4.5, 5.0, 6.0)  # sigma, tried in this order; lower ones include too much noise
 NEGATIVE = 0.02  # maximum ratio of negative to positive voxels beyond a threshold
 SPARE = 10  # negative voxels that are ignored in this ratio; chosen by eye
+SAMPLED = 20000  # negative voxels whose median gives the noise of a smoothed cutout, to 1 %
 SEED_REACH = 0.8  # beams around a detection, within which its brightest voxel is searched; chosen by eye
 FIRST_REACH = 10  # pixels and channels around a detection, in which its mask is searched first; affects only the speed
 GROWTH = 0.35  # beams (and one channel) by which a mask is grown to include emission below the threshold
@@ -83,21 +84,26 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
             fwhm, plane = size, smoothed(scaled, size * beam, 1)
         seen = smoothed(plane, 0, channels).ravel()
         unit = noise.smoothed(size * beam, channels)
-        below = np.flatnonzero(seen < 0 if full else (seen < 0) & known.ravel())
-        if below.size > 500:
-            spread = float(np.median(seen[below[:: max(1, below.size // 20000)]])) / -NORMAL_MAD
-            unit *= float(np.clip(spread / unit, 1, 3))
-        for extreme, kept, beyond in (
-            (np.maximum, highest.ravel(), seen > THRESHOLDS[0] * unit),
-            (np.minimum, lowest.ravel(), seen < -THRESHOLDS[0] * unit),
-        ):
-            where = np.flatnonzero(beyond)  # few, so that whole planes need not be compared
-            kept[where] = extreme(kept[where], seen[where] / np.float32(unit))
+        negative, count = some_negatives(seen, None if full else known.ravel(), SAMPLED)
+        if count > 500:
+            unit *= float(np.clip(float(np.median(negative)) / -NORMAL_MAD / unit, 1, 3))
+        for part in in_blocks(seen.size):
+            take_extremes(highest.ravel()[part], lowest.ravel()[part], seen[part], unit)
         if (size, channels) == REFERENCE or short:
             answer = (seen / np.float32(unit)).reshape(scaled.shape)
             reference = answer if reference is None else np.maximum(reference, answer)
     assert reference is not None
     return Contrast(highest, lowest, reference)
+
+
+def take_extremes(highest: np.ndarray, lowest: np.ndarray, seen: np.ndarray, unit: float) -> None:
+    """Raise and lower extremes (n,) to what is seen there in units of its noise, beyond the lowest threshold."""
+    for extreme, kept, beyond in (
+        (np.maximum, highest, seen > THRESHOLDS[0] * unit),
+        (np.minimum, lowest, seen < -THRESHOLDS[0] * unit),
+    ):
+        where = np.flatnonzero(beyond)  # few, so that whole planes need not be compared
+        kept[where] = extreme(kept[where], seen[where] / np.float32(unit))
 
 
 def suits(channels: int, width: float, n_channels: int) -> bool:
@@ -109,7 +115,11 @@ def smoothed(planes: np.ndarray, fwhm: float, channels: int) -> np.ndarray:
     """Planes (channels, ny, nx) after a Gaussian of ``fwhm`` pixels and a mean over some channels."""
     if fwhm > 0:
         planes = blurred(planes, fwhm * gaussian_fwhm_to_sigma)
-    return channel_sums(planes, channels) / np.float32(channels) if channels > 1 else planes
+    if channels == 1:
+        return planes
+    total = channel_sums(planes, channels)
+    total /= np.float32(channels)
+    return total
 
 
 def brightest_voxel(

@@ -250,7 +250,7 @@ def line_in(made: Measured, cutout: Cutout, scale: Scale, least: float) -> tuple
     if len(cutout.noise.spectral) == 1:  # independent channels: their covariance is a diagonal
         diagonal = cutout.noise.sigma[filled] ** 2 * variance
         root = 1 / np.sqrt(np.maximum(diagonal, FLOOR * diagonal.max()))
-        white, inverse = root[:, None], np.diag(root**2)
+        white, inverse = root[:, None], root**2
     else:
         matrix = whitening(covariance_of(cutout.noise, filled, np.zeros(len(cutout.rms)), variance))
         white, inverse = matrix, matrix @ matrix  # it is symmetric
@@ -293,7 +293,8 @@ def _heights_and_norms(
     first, last = np.searchsorted(channel, [centre[0] - REACH * width - 2, centre[-1] + REACH * width + 2])
     part = slice(int(first), int(last))
     unit = profiles(channel[part], centre, np.full(len(centre), width))[0]
-    square = ((unit @ inverse[part, part]) * unit).sum(axis=1) - ((unit @ level[part]) ** 2).sum(axis=1)
+    covered = unit * inverse[part] if inverse.ndim == 1 else unit @ inverse[part, part]  # of a diagonal matrix, or any
+    square = (covered * unit).sum(axis=1) - ((unit @ level[part]) ** 2).sum(axis=1)
     return unit @ seen[part], np.sqrt(np.maximum(square, 0))
 
 
@@ -394,7 +395,8 @@ def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list
     used = task.window()
     found: Component | None = None
     centre, fwhm = task.seed.lines[0]
-    covariance = np.eye(len(used))
+    alone = covariance_of(cutout.noise, used, rest, 1.0)
+    covariance, white = alone, whitening(alone) if len(used) else alone
     for turn in range(PASSES + 1):
         if turn:
             new = fit_the_image(task, shapes, spectra, rest)
@@ -403,15 +405,17 @@ def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list
             found, shapes = new, list(new.best.shapes)
         rows = rows_of(shapes, task.cutout.pixels)
         variance = cutout.noise.spatial_variance(rows[0]) * level_at(cutout, shapes[0]) ** 2
-        covariance = covariance_of(cutout.noise, used, rest, variance)
-        fits = fit_line(spectrum_at(rows[0], task.lines), used, covariance, centre, fwhm)
+        covariance = alone * variance
+        fits = fit_line(
+            spectrum_at(rows[0], task.lines), used, covariance, centre, fwhm, white=white / np.sqrt(variance)
+        )
         if fits is not None:
             made.single, made.line = fits
             centre, fwhm = fits[0].parameters[0, 1:]
             spectra[0] = without_skirts(made.line.at(np.arange(task.n_channels)))
         for j, row in enumerate(rows[1:], 1):
             spectra[j] = spectrum_of_neighbour(task, task.seeds[task.group[j]], row, rest, spectra[j])
-    take_the_fit(task, made, found, shapes, spectra[0], rest, (used, covariance))
+    take_the_fit(task, made, found, shapes, spectra[0], rest, (used, covariance, white / np.sqrt(variance)))
     return found, shapes
 
 
@@ -461,11 +465,12 @@ def take_the_fit(
     shapes: Sequence[Shape],
     spectrum: np.ndarray,
     rest: np.ndarray,
-    fitted: tuple[np.ndarray, np.ndarray],
+    fitted: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     """Set flux, position, size, peak and widths of a source that is a Gaussian with one spectrum.
 
-    ``spectrum`` is the fitted one; ``fitted`` are the channels it was fitted in, and their covariance.
+    ``spectrum`` is the fitted one; ``fitted`` are the channels it was fitted in, their covariance, and what makes their
+    noise white.
     """
     cutout, scale = task.cutout, task.scale
     first, last = made.channels = range_of(task, made.line)
@@ -515,18 +520,18 @@ def range_of(task: LineTask, line: Line | None) -> tuple[int, int]:
 
 
 def take_the_widths(
-    made: Measured, line: Line, fitted: tuple[np.ndarray, np.ndarray], channels: tuple[int, int]
+    made: Measured, line: Line, fitted: tuple[np.ndarray, np.ndarray, np.ndarray], channels: tuple[int, int]
 ) -> None:
     """Set centroid and widths from a fitted line.
 
     The centroid is that of the Gaussian, shifted by the asymmetry as far as it is significant; for a line that is not a
     Gaussian it is the centroid of the spectrum.
     """
-    used, covariance = fitted
+    used, covariance, white = fitted
     spectrum = np.zeros(0) if made.spectrum is None else made.spectrum
     made.z, made.err_z = line.centroid(), line.error(line.centroid)
     if len(line.parameters) == 1:
-        shift, error = line.skew(spectrum, used, covariance)
+        shift, error = line.skew(spectrum, used, white)
         share = float(1 / (1 + np.exp(-TRANSITION * (abs(shift) / error - SKEWED)))) if error > 0 else 0.0
         made.z += share * shift
         made.err_z = float(np.sqrt(made.err_z**2 + (share * error) ** 2 + (share * (1 - share) * shift) ** 2))
@@ -609,7 +614,7 @@ def rest_weights(parts: Separated, shape: Shape) -> np.ndarray:
 def covariance_of(noise: Noise, used: np.ndarray, rest: np.ndarray, variance: float) -> np.ndarray:
     """Covariance of some channels of a continuum-subtracted spectrum, given the variance of its sum over pixels."""
     # a mean over the very channels that are fitted is correlated with them; that would make the matrix singular
-    return (noise.channel_covariance(len(rest))[np.ix_(used, used)] + noise.spectral_variance(rest)) * variance
+    return (noise.covariance_between(used) + noise.spectral_variance(rest)) * variance
 
 
 def level_at(cutout: Cutout, shape: Shape) -> float:

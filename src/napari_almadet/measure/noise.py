@@ -99,9 +99,13 @@ class Noise:
 
     def channel_covariance(self, n_channels: int, first: int = 0) -> np.ndarray:
         """Covariance of the channels of one pixel, (n_channels, n_channels), starting with channel ``first``."""
-        lag = np.abs(np.subtract.outer(np.arange(n_channels), np.arange(n_channels)))
+        return self.covariance_between(np.arange(first, first + n_channels))
+
+    def covariance_between(self, channels: np.ndarray) -> np.ndarray:
+        """Covariance of some channels (n,) of one pixel, by their numbers: (n, n)."""
+        lag = np.abs(np.subtract.outer(channels, channels))
         known = np.append(self.spectral, 0.0)
-        sigma = self.sigma[first : first + n_channels]
+        sigma = self.sigma[channels]
         return known[np.minimum(lag, len(self.spectral))] * np.outer(sigma, sigma)
 
     @property

@@ -15,6 +15,7 @@ from napari_almadet.constants import MAD_TO_SIGMA
 
 BAND_SIDE = 256  # pixels along a side, up to which a product with a matrix is faster than a filter's sliding sum
 TRUNCATE = 3.0  # sigma, at which Gaussians are cut off
+BLOCK = 2**16  # values that are worked on together, so that they stay in the processor's cache; chosen for speed
 
 
 def counted(mask: np.ndarray) -> np.ndarray:
@@ -94,9 +95,36 @@ def channel_sums(planes: np.ndarray, channels: int) -> np.ndarray:
     """Sum over each channel and its neighbours, so many in all, with zeros beyond the ends; the planes if one."""
     if channels == 1:
         return planes
-    total = planes.copy()
-    for step in range(1, channels // 2 + 1):
-        total[step:] += planes[:-step]
-        if step <= (channels - 1) // 2:
-            total[:-step] += planes[step:]
+    total, n = planes.copy(), len(planes)
+    depth = max(1, BLOCK // max(planes[0].size, 1))
+    for first in range(0, n, depth):
+        last = min(first + depth, n)
+        for step in range(1, channels // 2 + 1):
+            total[max(first, step) : last] += planes[max(first, step) - step : max(last - step, 0)]
+            if step <= (channels - 1) // 2:
+                total[first : max(min(last, n - step), first)] += planes[first + step : last + step]
     return total
+
+
+def in_blocks(n: int) -> list[slice]:
+    """Parts of n values that are looked at together, :data:`BLOCK` in each."""
+    return [slice(first, min(first + BLOCK, n)) for first in range(0, n, BLOCK)]
+
+
+def some_negatives(values: np.ndarray, known: np.ndarray | None, most: int) -> tuple[np.ndarray, int]:
+    """Every k-th of the known values (n,) below 0, with k such that there are about ``most``; and how many there are.
+
+    ``known`` is None where all are.
+    """
+
+    def below(part: slice) -> np.ndarray:
+        return values[part] < 0 if known is None else (values[part] < 0) & known[part]
+
+    blocks = in_blocks(len(values))
+    count = sum(int(np.count_nonzero(below(part))) for part in blocks)
+    step, passed, picked = max(1, count // most), 0, []
+    for part in blocks:
+        found = np.flatnonzero(below(part))
+        picked.append(values[part][found[-passed % step :: step]])
+        passed += len(found)
+    return np.concatenate(picked), count

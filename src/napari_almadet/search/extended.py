@@ -8,8 +8,6 @@ from dataclasses import replace
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
@@ -191,6 +189,9 @@ def without_jumps(patch: np.ndarray, seen: Seen) -> np.ndarray:
         pairs.append((number[one][hang], number[other][hang]))
     a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
     count = int(number.max()) + 1
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(count, count))
     labels[patch] = connected_components(graph, directed=False)[1]
     return labels

@@ -263,9 +263,10 @@ def band_maps(
     import torch
 
     bank, flat = bank_of(len(band.values), band.rms, band.widths), band.values.flatten(1)
-    spread_of = spreads(bank, flat[:, quiet[:: max(1, len(quiet) // 2048)]])
+    parts = bank.groups()
+    spread_of = spreads(bank, flat[:, quiet[:: max(1, len(quiet) // 2048)]], parts)
     shapes = bank.shapes / spread_of[:, None]
-    groups = [(shapes[rows, channels].contiguous(), channels) for rows, channels in bank.groups()]
+    groups = [(shapes[rows, channels].contiguous(), channels) for rows, channels in parts]
     n_pixels = flat.shape[1]
     highest, negative = flat.new_empty(len(groups), n_pixels), flat.new_zeros(n_pixels)
 
@@ -298,20 +299,33 @@ def band_maps(
     return snr, bank.centre[best], bank.width[best], negative, float(spread_of[-1])
 
 
-def spreads(bank: Bank, spectra: torch.Tensor) -> torch.Tensor:
-    """Robust spread of the responses of all lines of a width to spectra (channels, n): (lines,), at least 1."""
+def spreads(bank: Bank, spectra: torch.Tensor, groups: list[tuple[slice, slice]] | None = None) -> torch.Tensor:
+    """Robust spread of the responses of all lines of a width to spectra (channels, n): (lines,), at least 1.
+
+    ``groups`` are those of the bank, where they are known already.
+    """
     import torch
 
+    flat = bank.flat(spectra)
+    responses = flat.new_empty(len(bank.width), flat.shape[1])
+
+    def respond(group: tuple[slice, slice]) -> None:
+        rows, channels = group
+        responses[rows] = (bank.shapes[rows, channels] @ flat[channels]).abs_()
+
+    spread(respond, bank.groups() if groups is None else groups)
     known = bank.width.cpu().numpy()
     ends = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
     parts = [slice(first, last) for first, last in pairwise(ends)]  # the lines of one width are beside each other
 
     def of_width(rows: slice) -> torch.Tensor:
-        responses = (bank.lines[rows] @ spectra).flatten().abs()
-        if responses.device.type != "cpu":
-            return responses.median()
-        middle = (len(responses) - 1) // 2  # the lower median, as torch has it
-        return torch.as_tensor(np.partition(responses.numpy(), middle)[middle])
+        own = responses[rows].flatten()
+        if own.device.type != "cpu":
+            return own.median()
+        middle = (len(own) - 1) // 2  # the lower median, as torch has it
+        values = own.numpy()
+        values.partition(middle)
+        return torch.as_tensor(values[middle])
 
     made = torch.ones_like(bank.width)
     for rows, middle in zip(parts, spread(of_width, parts), strict=True):
