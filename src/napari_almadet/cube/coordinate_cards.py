@@ -166,9 +166,8 @@ def with_plain_matrix(header: fits.Header, notes: list[str]) -> None:
 
 def _set_row(header: fits.Header, axis: int, row: dict[int, float]) -> None:
     """Write a row of the CD matrix as a step (with the sign of the diagonal) times a row of PC."""
-    mixed = [j for j, value in row.items() if value and j != axis]
-    length = float(np.sqrt(sum(value**2 for value in row.values())))
-    step = row[axis] if not mixed else float(np.copysign(length, row[axis] or 1.0))
+    length = np.sqrt(sum(value**2 for value in row.values()))
+    step = float(np.copysign(length, row[axis] or 1.0))
     header[f"CDELT{axis}"] = step
     for j, value in row.items():
         header.remove(f"PC{axis}_{j}", ignore_missing=True)

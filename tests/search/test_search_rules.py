@@ -1,0 +1,157 @@
+"""Single rules of the search, each with a value on either side of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.progress import finish
+from napari_almadet.search.beam_decision import BeamDecision, lobe_axes
+from napari_almadet.search.line_maps import BAND, NARROW, WIDTHS, bands
+from napari_almadet.search.lines import distinct, frequency_denoising, resolutions
+from napari_almadet.search.measuring import drop_negative, inside, reaches_border
+from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.noise_units import lag_of
+from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.windows import Window
+from napari_almadet.settings import Settings
+
+WINDOW = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 1)
+
+
+# --- lines ---
+
+
+@pytest.mark.parametrize(
+    ("channels", "averaged"), [(1, [1]), (255, [1]), (256, [1, 4]), (1023, [1, 4]), (1024, [1, 4, 16])]
+)
+def test_channels_are_averaged_by_fours_as_long_as_64_are_left(channels, averaged):
+    assert resolutions(channels) == averaged
+
+
+@pytest.mark.parametrize(
+    ("apart", "wider", "kept"), [(0.09, 1.0, 1), (0.11, 1.0, 2), (0.0, 1.09, 1), (0.0, 1.12, 2), (0.08, 1.08, 1)]
+)
+def test_fits_that_agree_within_a_tenth_of_the_width_are_one_line(apart, wider, kept):
+    peaks = [EmissionPeak(50, 0.9, 1.0, 50.0, 10.0), EmissionPeak(51, 0.8, 1.0, 50 + 10 * apart, 10 * wider)]
+    assert len(distinct(peaks)) == kept
+
+
+def test_a_source_without_a_line_is_continuum_however_bright():
+    """Line Finder sees nothing in a flat spectrum of 40 sigma in each channel."""
+    spectrum = np.full(96, 40, np.float32)
+    candidate = Candidate(1, Box(0, 1, 0, 1), 0.9)
+    detection = RawDetection(candidate, 5.0, 5.0, 2.0, 2.0, spectrum, Features(snr_own_line=30.0), WINDOW)
+    finish(frequency_denoising([detection], Settings(), SearchNetworks(None, torch.zeros_like, None)))
+    assert (candidate.peaks, candidate.kind) == ((), "continuum")
+
+
+def test_bands_of_long_spectra_are_searched_for_narrow_lines_only():
+    values = torch.zeros(2 * BAND)
+    first, *others = list(bands(values, torch.ones(2 * BAND)))
+    assert max(first.widths) == NARROW
+    assert max(max(band.widths) for band in others) > NARROW  # in averaged channels
+    assert max(next(bands(torch.zeros(BAND), torch.ones(BAND))).widths) == max(WIDTHS)
+
+
+def test_a_line_between_two_trial_widths_keeps_95_percent_of_its_signal():
+    """Matched filters of width v lose sqrt(2 v w / (v^2 + w^2)) of a Gaussian line of width w."""
+    widths = np.array(WIDTHS)
+    between = np.sqrt(widths[:-1] * widths[1:])
+    kept = np.sqrt(2 * widths[:-1] * between / (widths[:-1] ** 2 + between**2))
+    assert kept.min() > 0.95
+
+
+@pytest.mark.parametrize(("channels", "lag"), [(2, 1), (3, 1), (4, 1), (8, 2), (12, 3), (100, 3)])
+def test_noise_is_measured_three_channels_apart_and_closer_in_short_cubes(channels, lag):
+    assert lag_of(channels) == lag
+
+
+# --- dirty or not ---
+
+DOUBTFUL = {"lobe": [1.0, 1.0], "slope": 0.5, "visible": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed", "doubtful"),
+    [
+        ("slope", {}, True),
+        ("lobe", {"lobe": [1.24, 1.0]}, True),
+        ("lobe", {"lobe": [1.26, 1.0]}, False),
+        ("lobe", {"lobe": [1.0, 0.79]}, False),
+        ("slope", {"visible": 0.02}, False),
+        ("slope", {"slope": 0.29}, False),
+        ("filled", {}, False),
+        ("estimated", {}, False),
+        ("unexplained", {}, True),
+    ],
+)
+def test_a_cube_is_doubtful_if_its_noise_nearly_has_the_beam_and_sidelobes_are_seen(rule, changed, doubtful):
+    assert BeamDecision("clean", rule, {**DOUBTFUL, **changed}).doubtful == doubtful
+
+
+@pytest.mark.parametrize(
+    ("pixels", "known"), [(((0, 1), (1, 0), (0, -1)), False), (((0, 1), (1, 0), (0, -1), (-1, 0)), True)]
+)
+def test_a_lobe_needs_four_pixels_beside_its_peak(pixels, known):
+    psf = torch.zeros(64, 64)
+    psf[0, 0] = 1
+    for y, x in pixels:
+        psf[y, x] = 0.5
+    assert np.isfinite(lobe_axes(psf)).all() == known
+
+
+# --- measuring ---
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "answer"),
+    [
+        (9.6, 25.0, True),
+        (9.4, 25.0, False),
+        (19.4, 25.0, True),
+        (19.6, 25.0, False),
+        (15.0, 19.4, False),
+        (15.0, 34.6, False),
+    ],
+)
+def test_a_centre_is_inside_a_cutout_up_to_the_outer_edges_of_its_pixels(y, x, answer):
+    """The cutout has rows 10 to 19 and columns 20 to 34."""
+    cutout = SimpleNamespace(origin=(10, 20), planes=np.zeros((3, 10, 15)))
+    assert inside(SimpleNamespace(y=y, x=x), cutout) == answer
+
+
+@pytest.mark.parametrize("at_edge_of_field", [False, True])
+@pytest.mark.parametrize("pixel", [(0, 4), (5, 0), (-1, 4), (5, -1)])
+def test_a_mask_at_an_edge_of_its_cutout_needs_a_larger_one_unless_the_field_ends_there(pixel, at_edge_of_field):
+    mask = np.zeros((3, 10, 12), bool)
+    made = SimpleNamespace(parts=SimpleNamespace(mask=mask))
+    cutout = SimpleNamespace(origin=(0, 0) if at_edge_of_field else (10, 10), planes=mask)
+    cube = SimpleNamespace(shape=(3, 10, 12) if at_edge_of_field else (3, 50, 50))
+    mask[1, 5, 5] = True
+    assert not reaches_border(made, cutout, cube)
+    mask[(1, *pixel)] = True
+    assert reaches_border(made, cutout, cube) != at_edge_of_field
+
+
+@pytest.mark.parametrize(
+    ("kind", "f_cont", "f_sum", "boxed", "absorbed", "status"),
+    [
+        ("continuum", -1.0, 2.0, 1.0, np.nan, Status.DROPPED),
+        ("continuum", 1.0, -2.0, 1.0, np.nan, Status.KEPT),  # a continuum source has no line to be negative
+        ("line", -1.0, 2.0, 1.0, np.nan, Status.KEPT),
+        ("line", 1.0, -2.0, 1.0, np.nan, Status.DROPPED),
+        ("line", 1.0, 2.0, -1.0, np.nan, Status.DROPPED),
+        ("both", -1.0, -2.0, -1.0, np.nan, Status.KEPT),
+        ("line", 1.0, -2.0, 1.0, 8.0, Status.KEPT),  # absorption
+    ],
+)
+def test_a_negative_flux_of_its_own_kind_drops_a_candidate(kind, f_cont, f_sum, boxed, absorbed, status):
+    candidate = Candidate(1, Box(0, 5, 0, 5), 0.9, kind=kind, status=Status.KEPT)
+    candidate.f_cont, candidate.f_sum, candidate.abs_snr = f_cont, f_sum, absorbed
+    drop_negative(candidate, boxed)
+    assert candidate.status is status
