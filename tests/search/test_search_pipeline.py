@@ -297,6 +297,33 @@ def test_two_galaxies_that_touch_at_other_velocities_are_two_candidates():
     assert [c.z for c in kept] == pytest.approx([16, 46], abs=1.5)
 
 
+def cloud_with(bridge: float) -> np.ndarray:
+    """A round cloud of S/N 10 and a small one of S/N 7.5 in the same channels, four beams away, and what is between."""
+    y, x = np.indices((120, 120))
+    image = np.where((np.abs(y - 60) < 8) & (x > 40) & (x < 95), bridge, 0.0)
+    for column, radius, snr in ((36, 17, 10.0), (97, 10, 7.5)):
+        image = np.maximum(image, snr * (np.hypot(y - 60, x - column) < radius))
+    line = np.exp(-4 * np.log(2) * ((np.arange(64) - 32) / 6) ** 2)
+    return planes(8) + ((line / np.linalg.norm(line))[:, None, None] * image).astype(np.float32)
+
+
+@pytest.mark.parametrize(("bridge", "rows"), [(4.0, 1), (0.0, 2)])
+def test_pieces_of_a_cloud_are_one_candidate_and_two_clouds_are_two(bridge, rows):
+    detections = detect(beam_cube(cloud_with(bridge)), Settings(threshold=0.5), networks=UNSURE)
+    kept = sorted((c for c in detections.kept if np.hypot(c.y - 60, (c.x - 60) / 3) < 20), key=lambda c: c.x)
+    assert len(kept) == rows
+    footprint = kept[0].mask.footprint.any(axis=0)
+    right = kept[0].mask.origin[2] + np.flatnonzero(footprint)[-1]
+    assert (right > 95) == (rows == 1)  # its mask includes the piece
+
+
+def test_a_compact_source_of_the_same_velocity_beside_a_galaxy_is_a_row_of_its_own():
+    cube = add(galaxy(16), 88, 60, 20, 32.0)
+    kept = found(beam_cube(cube), UNSURE)
+    assert len([c for c in kept if np.hypot(c.y - 88, c.x - 60) < 3]) == 1
+    assert len([c for c in kept if np.hypot(c.y - 60, c.x - 60) < 8]) == 1
+
+
 def test_sources_that_crowd_stay_apart_where_source_finder_is_sure_of_them():
     places = [(60, 44), (54, 60), (62, 76)]
     cube = planes(30)

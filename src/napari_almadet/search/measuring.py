@@ -89,7 +89,7 @@ def measured(
     """
     beam = detection.beam
     half = int(np.ceil(max(reach_of(detection, kept) + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
-    merge, blended = False, detection.candidate.blended
+    merge, blended = any(is_piece(f, detection) for f in kept), detection.candidate.blended
     for _ in range(2 * ROUNDS):
         detection.candidate.blended = blended  # not by what turns out to be a part of it
         cutout = region(cube, detection, noise, half, beam)

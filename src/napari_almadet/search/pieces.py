@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 
 from napari_almadet.catalogue.candidate import Status
 from napari_almadet.constants import FOUR_LN2
-from napari_almadet.search.extent import NEIGHBOURS, Seen, line_channel, line_width
+from napari_almadet.search.extent import NEIGHBOURS, Seen, line_channel, line_width, surroundings
 from napari_almadet.search.raw_detection import RawDetection
 
 # From the patches of eight simulated clouds (validation), whose pieces are joined at 2.7 to 4.8 sigma, a piece being at
@@ -39,15 +39,17 @@ def pieces(found: Sequence[np.ndarray], whole: Sequence[int], seen: Seen) -> lis
     """
     if len(found) < 2:
         return list(range(len(found)))
-    brightest = [int(np.where(patch, seen.line, -np.inf).argmax()) for patch in found]
     order = sorted(range(len(found)), key=lambda i: int(found[i].sum()))
+    reach = FARTHEST * seen.beam
     pairs = []
     for rank, i in enumerate(order):
-        near = ndimage.distance_transform_edt(~found[i]) <= FARTHEST * seen.beam
-        larger = [j for j in order[rank + 1 :] if whole[j] != whole[i] and (near & found[j]).any()]
+        place = surroundings(found[i], round(reach))
+        patch, about = found[i][place], seen.about(place)
+        near = ndimage.distance_transform_edt(~patch) <= reach
+        larger = [j for j in order[rank + 1 :] if whole[j] != whole[i] and (near & found[j][place]).any()]
         if larger:
-            line = line_image(brightest[i], seen)
-            pairs += [(i, j) for j in larger if bridged(line, found[i], found[j])]
+            line = line_image(int(np.where(patch, about.line, -np.inf).argmax()), about)
+            pairs += [(i, j) for j in larger if bridged(line, patch, found[j][place])]
     a, b = np.array(pairs, int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(found), len(found)))
     return [int(number) for number in connected_components(graph, directed=False)[1]]
