@@ -65,6 +65,16 @@ def test_products_are_written_also_of_what_was_searched_before(almadet, cube, tm
     assert product.stat().st_mtime_ns == written  # they are there
 
 
+def test_products_of_an_earlier_search_do_not_stay_beside_a_new_result(almadet, cube, tmp_path):
+    arguments, out = ["detect", cube(), "-o", tmp_path / "out", "--preset", "paper"], tmp_path / "out" / "field"
+    assert almadet(*arguments, "--threshold", 0.5, "--products").exit_code == 0
+    (out / "notes.txt").write_text("mine")
+    assert len(list(out.glob("field_*"))) > 4
+    assert almadet(*arguments, "--threshold", 0.6).exit_code == 0
+    assert not list(out.glob("field_*"))
+    assert (out / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.filterwarnings("ignore::astropy.io.votable.exceptions.VOWarning")
 def test_the_catalogue_comes_in_the_formats_asked_for(almadet, cube, tmp_path):
     out = tmp_path / "out"

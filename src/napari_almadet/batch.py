@@ -35,7 +35,7 @@ from napari_almadet.cube.storage import split_address
 from napari_almadet.inspection.redshifts import RedshiftRange, identify
 from napari_almadet.processes import Pool
 from napari_almadet.products.report import REPORT, write_html
-from napari_almadet.products.writing import has_products, write_products
+from napari_almadet.products.writing import has_products, remove_products, write_products
 from napari_almadet.progress import Progress, finish
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
@@ -262,7 +262,7 @@ class Search:
     def add(self, task: Task, detections: Detections | None, report: Callable[[Progress], object]) -> None:
         """Write the optional products; for an existing result only those that are missing.
 
-        Tables of an earlier result in formats that are not requested are removed.
+        Tables, products and the page of an earlier result that are not requested are removed with it.
         """
         wanted = [task.folder / f"catalog{FORMATS[form]}" for form in self.formats if form != "ecsv"]
         if detections is None:
@@ -274,6 +274,8 @@ class Search:
         products = self.products
         if products and detections is None:
             products = not has_products(task.folder, read_cube(task.path).name)
+        elif detections is not None and not products:
+            remove_products(task.folder, detections.cube.name)
         page = task.folder / REPORT
         if detections is not None:
             page.unlink(missing_ok=True)

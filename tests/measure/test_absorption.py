@@ -89,6 +89,13 @@ def test_a_narrow_deep_dip_is_one_where_channels_share_their_noise():
         assert 2.5 < dip.width < 4
 
 
+def test_a_dip_may_lie_within_a_wider_line_in_emission():
+    for seed in range(10):
+        (dip,) = dips_in(spectrum(30 * np.exp(-0.7 * line(60, 5)) + 8 * line(60, 30), seed))[1]
+        assert dip.z == pytest.approx(60, abs=0.6)
+        assert dip.depth == pytest.approx((30 * (1 - np.exp(-0.7)) - 8) / 30, abs=0.12)  # below the continuum
+
+
 def test_two_dips_are_counted():
     found = dips_in(spectrum(30 * np.exp(-0.5 * line(30, 5) - 0.9 * line(90, 8)), 7))[1]
     assert [round(dip.z) for dip in found] == [90, 30]
@@ -133,6 +140,17 @@ def test_absorption_is_in_the_catalogue_and_takes_nothing_of_the_continuum(plane
 
     off = detect(Cube.from_array(planes), replace(settings, absorption="off"), networks=networks)
     assert all(np.isnan(c.abs_snr) for c in off.candidates)
+
+
+def test_absorption_before_the_core_of_a_galaxy_with_emission_is_found(planes_of, networks):
+    planes = absorbed(planes_of(shape=(96, 64, 64), seed=9), 32, 32, 30.0, 1.0, 48, 5)
+    yy, xx = np.indices(planes.shape[1:])
+    disc = np.exp(-4 * np.log(2) * ((yy - 32) ** 2 + (xx - 32) ** 2) / 14.0**2)
+    planes += (6 * np.exp(-4 * np.log(2) * ((np.arange(96) - 48) / 20) ** 2))[:, None, None] * disc
+    result = detect(Cube.from_array(planes), Settings(device="cpu"), networks=networks)
+    (candidate,) = [c for c in result.kept if np.isfinite(c.abs_snr)]
+    assert candidate.kind == "both"
+    assert candidate.abs_z == pytest.approx(48, abs=1)
 
 
 def test_absorption_of_a_brighter_source_is_not_that_of_its_neighbour(planes_of, networks):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_almadet.measure.dips import FEW, FLATNESS, PRESENT, SKIRT, WIDEST, Dip, Spectrum, dips_in, profile
+from napari_almadet.measure.dips import FEW, FLATNESS, PRESENT, SKIRT, WIDEST, Dip, Spectrum, dips_in, outliers, profile
 from napari_almadet.measure.estimators import spectrum_at
 from napari_almadet.measure.gaussian_group import Shape
 
@@ -50,11 +50,14 @@ def find_absorption(
     if mode == "off" or not made.continuum_snr >= PRESENT:
         return None
     own, variance, place = spectrum_of(candidate, cutout, made, scale)
-    emission = emission_of(candidate, made, len(own))
-    used = np.isfinite(cutout.rms) & ~emission
+    known = np.isfinite(cutout.rms)
+    used = known & ~emission_of(candidate, made, len(own))
     level = float(np.median(own[used])) if used.any() else 0.0
     sigma = np.sqrt(variance) * cutout.noise.sigma
-    if used.sum() < 2 * FEW or not level > 0 or not (sigma[used] > 0).all():
+    if used.sum() < FEW or not level > 0 or not (sigma[known] > 0).all():
+        return None
+    used |= known & below_continuum(own, level, sigma, known, cutout.noise.spectral)
+    if used.sum() < 2 * FEW:
         return None
     if mode == "auto" and level * np.sqrt(WIDEST * used.sum()) < REACHED * np.median(sigma[used]):
         return None
@@ -126,6 +129,14 @@ def emission_of(candidate: Candidate, made: Measured, n_channels: int) -> np.nda
     for low, high in ranges:
         found |= (channel >= low - 1) & (channel < high + 1)
     return found | np.asarray(made.parts.mask.any(axis=(1, 2)))
+
+
+def below_continuum(
+    own: np.ndarray, level: float, sigma: np.ndarray, known: np.ndarray, spectral: np.ndarray
+) -> np.ndarray:
+    """Channels (n,) of a spectrum below its continuum's ``level``: a dip may lie within a wider line in emission."""
+    rest = np.where(known, (own - level) / np.where(known, sigma, 1.0), 0.0)
+    return outliers(Spectrum(rest, known, sigma, spectral), rest)[0]
 
 
 # --- is it the source's own? ---------------------------------------------------------------------------------------

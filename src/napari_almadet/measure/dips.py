@@ -211,8 +211,8 @@ def dips_in(spectrum: Spectrum) -> tuple[np.ndarray, list[Dip]]:
     if not free.any():
         return free, []
     line, _ = continuum_fit(spectrum, free)
-    _, high = outliers(spectrum, (spectrum.values - line) * spectrum.used)
-    inside = spectrum.used & ~high
+    low, high = outliers(spectrum, (spectrum.values - line) * spectrum.used)
+    inside = spectrum.used & (low | ~high)  # a dip may lie within a wider line in emission
     places: list[tuple[float, float, float, np.ndarray]] = []  # S/N, centre, FWHM, channels
     least = threshold(int(spectrum.used.sum()))
     while len(places) < MOST and inside.sum() >= 2 * FEW:
@@ -299,8 +299,7 @@ def fitted(
 
     n = len(rest)
     about = spectrum.used & (np.abs(np.arange(n) - centre) <= max(2.5 * width, 8))
-    at = min(max(round(centre), 0), n - 1)
-    nearest = np.flatnonzero(about)[np.argmin(np.abs(np.flatnonzero(about) - at))]
+    nearest = _nearest(about, centre)
     first = float(np.clip(-rest[nearest] / max(line[nearest], 1e-9), 0.01, 0.95))
 
     def model(p: np.ndarray) -> np.ndarray:
@@ -325,7 +324,13 @@ def fitted(
     normal = np.linalg.pinv(answer.jac.T @ answer.jac)
     anchor = answer.jac[-1]
     covariance = normal @ (slopes @ spectrum.covered(slopes).T + np.outer(anchor, anchor)) @ normal
-    return described(answer.x, covariance, snr, line[min(max(round(answer.x[1]), 0), n - 1)])
+    return described(answer.x, covariance, snr, line[_nearest(about, answer.x[1])])
+
+
+def _nearest(channels: np.ndarray, centre: float) -> int:
+    """The one of some channels (n,) that is nearest to a centre."""
+    chosen = np.flatnonzero(channels)
+    return int(chosen[np.argmin(np.abs(chosen - centre))])
 
 
 def described(p: np.ndarray, covariance: np.ndarray, snr: float, brightness: float) -> Dip | None:

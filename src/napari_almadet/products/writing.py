@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
@@ -38,10 +37,8 @@ from napari_almadet.products.source import (
 )
 from napari_almadet.progress import Progress, in_steps
 
-if TYPE_CHECKING:
-    pass
-
 ABOUT_PRODUCTS = "products.json"
+FIELD_PRODUCTS = ("mask", "mom0", "mom1", "mom2", "chan", "noise")
 MOST_FIELD = 2e8  # pixels: moments of larger fields are not made, as they would need 10 GB
 
 
@@ -107,6 +104,21 @@ def has_products(folder: str | Path, cube_name: str) -> bool:
         return about["identity"] is not None and about["identity"] == identity_of(folder)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def remove_products(folder: str | Path, cube_name: str) -> None:
+    """Remove the products of an earlier result from a folder; nothing where a folder has none of ours."""
+    folder, name = Path(folder), file_name(cube_name)
+    cubelets = folder / f"{name}_cubelets"
+    if not (cubelets / ABOUT_PRODUCTS).is_file():
+        return
+    for kind in FIELD_PRODUCTS:
+        (folder / f"{name}_{kind}.fits").unlink(missing_ok=True)
+    for path in cubelets.glob(f"{name}_*"):
+        path.unlink()
+    (cubelets / ABOUT_PRODUCTS).unlink()  # last, so that what is interrupted can be done again
+    if not any(cubelets.iterdir()):
+        cubelets.rmdir()
 
 
 def identity_of(folder: Path) -> str | None:
