@@ -7,14 +7,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
-    from napari.layers import Image
+    from napari.layers import Image, Shapes
     from napari.viewer import Viewer
     from psygnal import SignalInstance
 
     from napari_almadet.catalogue.candidate import Box, Candidate, SourceMask
     from napari_almadet.catalogue.detections import Detections
     from napari_almadet.catalogue.result_folder import Journal
-    from napari_almadet.plugin.box_layer import BoxLayer
+
+
+class Boxes(Protocol):
+    """What the masks ask of the layer of boxes."""
+
+    layer: Shapes | None
+    instead: bool
+
+    def on_top(self) -> None:
+        """Move the layer over all others."""
 
 
 class Owner(Protocol):
@@ -29,7 +38,7 @@ class Owner(Protocol):
     selected: Candidate | None
     channel: int | None
     journal: Journal | None
-    boxes: BoxLayer
+    boxes: Boxes
     colour_by: str
     edited: SignalInstance
     candidates_changed: SignalInstance
