@@ -10,6 +10,7 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.wcs import WCS
 from made_by_hand import N_CHANNELS, N_X, N_Y, SIGMA_PER_FWHM, SOURCES, make_detections
+from napari import settings
 from napari.layers import Layer
 from napari.qt.threading import WorkerBase
 from npe2 import PluginManifest
@@ -21,6 +22,16 @@ from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.detect_widget import DetectWidget
 from napari_almadet.plugin.session import Session
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path, monkeypatch) -> Path:
+    """napari's settings in a file of the test's own: it is not to change those of whoever runs it."""
+    file = tmp_path / "napari.yaml"
+    monkeypatch.setattr(settings, "_SETTINGS", None)
+    monkeypatch.setenv("NAPARI_CONFIG", str(file))  # of programs that the test starts
+    settings.get_settings(file)
+    return file
 
 
 @pytest.fixture(autouse=True)

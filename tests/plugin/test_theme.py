@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from napari.settings import get_settings
 
@@ -14,3 +16,8 @@ def test_letters_have_room_on_the_screen(monkeypatch, height, napari, panels):
     monkeypatch.setattr(get_settings().appearance, "font_size", napari)
     assert theme.small_size() == panels
     assert f"font-size: {panels}pt" in theme.small_print()
+
+
+def test_a_test_changes_no_settings_of_whoever_runs_it(own_settings):
+    get_settings().appearance.font_size += 1
+    assert Path(get_settings().config_path) == own_settings
