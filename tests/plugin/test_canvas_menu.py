@@ -75,3 +75,18 @@ def test_names_of_coordinates_do_not_lie_on_each_other_however_far_out_one_zooms
         beside |= places[others, 1] - x >= 6 * len(texts[i])
         beside |= x - places[others, 1] >= 6 * np.array([len(t) for t in texts[others]])
         assert beside.all()
+
+
+def test_with_a_grid_and_a_beam_over_it_another_cube_can_be_chosen(menu, session, viewer, cube_image, data, header):
+    menu.axes.trigger()
+    menu.beam.trigger()
+    kelvin = Cube(data, wcs=WCS(header), unit=u.K, header=header, name="other")
+    other = viewer.add_layer(Layer.create(*layers.cube_layer(kelvin)))
+    session.inspect(other)
+    session.inspect(cube_image)  # as from the list in the form: the other's layer is the active one
+    assert session.image == cube_image and viewer.layers.selection.active == cube_image
+    names = [layer.name for layer in viewer.layers]
+    assert sorted(names) == sorted(["toy", "other", "toy beam", "toy grid", "toy coordinates"])
+    mine = viewer.add_points([[3, 3]], name="mine")
+    session.inspect(other)
+    assert session.image == other and viewer.layers.selection.active == mine

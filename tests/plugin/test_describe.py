@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -65,6 +67,9 @@ def test_bare_array_is_told_in_channels(data):
     told = dict(facts(found, found.candidates[0]))
     assert told["Pixel"] == "x 60.0, y 50.0, channel 20.0"
     assert told["Flux"] == "1 ± 0.1 pix chan"
+    for method, words in (("box", "sum over the box"), ("fit", "Gaussian fit")):  # after a line fit was accepted, too
+        measured = dict(facts(found, replace(found.candidates[0], method=method)))
+        assert measured["Flux"] == f"1 ± 0.1 pix chan,\n{words}"
     assert told["FWHM"] == "6.0 channels"
     assert "Position" not in told
     assert {"Frequency", "Velocity"}.isdisjoint(told)

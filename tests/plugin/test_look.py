@@ -142,3 +142,18 @@ def test_what_to_do_is_said_whole_while_nothing_is_selected(inspector, viewer, c
     point_at(viewer, cube_image, 50, 60)
     qtbot.waitUntil(lambda: inspector.pages.currentIndex() == 1)
     assert inspector.numbers.text().startswith("Click on the sky") and inspector.numbers.text().endswith("Look ▾.")
+
+
+def test_curves_of_other_units_are_scaled_while_the_candidate_s_own_is_being_read(inspector, session, monkeypatch):
+    look, panel = inspector.look, inspector.spectrum
+    look.point(50, 60)  # in Jy/beam
+    look._whole = None
+    look.whole_field()  # in Jy
+    monkeypatch.setattr(inspector.cutouts, "about", lambda candidate: None)
+    detections = make_detections(inspector.choice.cube)
+    session.present(session.image, detections)
+    look.point(50, 60)
+    look.whole_field()
+    session.select(detections.candidates[0])
+    assert panel.spectrum is None and panel.plot.getAxis("left").labelText
+    assert "(scaled)" in panel.profile_names.textItem.toPlainText()

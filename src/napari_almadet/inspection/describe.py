@@ -60,6 +60,14 @@ def unit_text(unit: u.UnitBase) -> str:
     return text.strip()
 
 
+FLUX_METHODS = {  # `METHODS` in words
+    "point": "as a point source",
+    "fit": "Gaussian fit",
+    "mask": "sum over the mask",
+    "box": "sum over the box",
+}
+
+
 def sky_text(sky: SkyCoord) -> tuple[str, str]:
     """Right ascension and declination (ICRS), sexagesimal as astronomers write them."""
     ra, dec = sky.icrs.ra, sky.icrs.dec
@@ -118,7 +126,8 @@ def facts(
         rows += _line_facts(cube, candidate, channel, velocity, frequency)
     if np.isfinite(candidate.f_sum):
         error = f" ± {candidate.err_f_sum:.2g}" if np.isfinite(candidate.err_f_sum) else ""
-        rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit_text(detections.flux_unit)}".rstrip()))
+        how = f",\n{FLUX_METHODS[candidate.method]}" if candidate.method in FLUX_METHODS else ""
+        rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit_text(detections.flux_unit)}".rstrip() + how))
     if np.isfinite(candidate.abs_snr):
         rows.append(("Absorption", absorption_text(candidate)))
     rows.append(("Peak S/N", number(candidate.snr_pixel, ".1f")))

@@ -34,6 +34,7 @@ class Plot(pg.PlotWidget):
         for item in self.scene().items():
             if isinstance(item, pg.AxisItem):
                 item.setStyle(autoReduceTextSpace=False)
+                item.enableAutoSIPrefix(False)  # a factor in the name of an axis is easily overlooked
                 item.setPen(colours.dim)
                 item.setTextPen(colours.text)
                 item.setTickFont(self.letters)

@@ -270,6 +270,7 @@ class Session:
         self.boxes.leave()
         self._remember()
         self.image, self.probe, stay = image, None, False
+        self._leave_layers_of_others()
         if image is not None and isinstance(image.metadata.get("cube"), Cube):
             layers.north_up(self.viewer)
             stay = self.places.turn_to(image)
@@ -279,6 +280,19 @@ class Session:
         self.boxes.arrive()
         self._slider_moved()
         self._select_again(stay)
+
+    def _leave_layers_of_others(self) -> None:
+        """Make the cube's layer the active one where a layer of another cube is; the user's own layers stay active.
+
+        Else whatever activates that layer again, as after a layer was added, would turn the panels to the other cube.
+        """
+        active = self.viewer.layers.selection.active
+        if self.image is None or active is None or active == self.image:
+            return
+        found, own = active.metadata.get("detections"), self.image.metadata.get("cube")
+        of_another = isinstance(found, Detections) and found.cube is not own
+        if of_another or active in self.cube_layers():
+            self.viewer.layers.selection.active = self.image
 
     def _remember(self) -> None:
         """Remember which candidate was selected, for when the user returns to its cube."""

@@ -419,7 +419,8 @@ class SpectrumPanel(QWidget):
             curve = self.profiles[place]
             # Jy/beam in a pixel is Jy for a point source; other units are scaled separately
             alike = spectrum.unit.is_equivalent(unit)
-            values = self._smoothed(spectrum.to_value(unit) if alike else self._scaled(spectrum.value))
+            values = spectrum.to_value(unit) if alike else scaled_to(spectrum.value, self._highest(highest))
+            values = self._smoothed(values)
             curve.setPen(pg.mkPen(colour, width=1))
             curve.setData(*steps(axis, values), stepMode="center", connect="finite")
             curve.setVisible(True)
@@ -430,10 +431,10 @@ class SpectrumPanel(QWidget):
         if self.spectrum is None and highest:
             self._range_of_profiles(np.concatenate(highest), unit)
 
-    def _scaled(self, values: np.ndarray) -> np.ndarray:
-        """A spectrum in another unit, scaled so that its maximum is that of the data."""
-        top = np.nanmax(np.abs(self.spectrum.value), initial=0.0)
-        return values * top / (np.nanmax(np.abs(values), initial=0.0) or 1.0)
+    def _highest(self, profiles: list[np.ndarray]) -> float:
+        """The highest value of the data, or, while those are read or where there are none, of the first profile."""
+        values = profiles[0] if self.spectrum is None else self.spectrum.value
+        return float(np.nanmax(np.abs(values), initial=0.0))
 
     def _range_of_profiles(self, values: np.ndarray, unit: u.UnitBase) -> None:
         """Set the axes if only profiles are shown."""
@@ -605,6 +606,11 @@ class SpectrumPanel(QWidget):
         else:
             return
         self.measured.emit()
+
+
+def scaled_to(values: np.ndarray, top: float) -> np.ndarray:
+    """A spectrum of another unit, its highest value as high as ``top``."""
+    return values * top / (np.nanmax(np.abs(values), initial=0.0) or 1.0)
 
 
 def steps(axis: SpectralAxis, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
