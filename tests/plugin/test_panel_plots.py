@@ -48,8 +48,8 @@ def test_a_name_lies_at_the_middle_of_its_axis(plot, qtbot):
 
 
 def test_small_values_stand_at_the_axis_as_they_are(plot, qtbot):
-    plot.plot([0, 1], [0, 4e-4])
     plot.name("left", "Brightness (K)")
+    plot.setYRange(0, 0.7, padding=0)
     left = plot.getAxis("left")
-    qtbot.waitUntil(lambda: left.range[1] > 0)
-    assert left.autoSIPrefixScale == 1.0 and "x0.001" not in left.label.toPlainText()
+    qtbot.waitUntil(lambda: left.range[1] == 0.7)
+    assert "x0.001" not in left.label.toPlainText() and left.autoSIPrefixScale == 1.0
