@@ -1,6 +1,6 @@
 """Simulated observations: sky -> visibilities -> dirty cube."""
 
-# What each scenario of `scenarios.SCENARIOS` is, here so that the command line's help imports nothing slow.
+# Descriptions of `scenarios.SCENARIOS`; here, so that the help of the command line imports nothing slow.
 SCENARIOS_ABOUT = {
     "paper": "the paper's table 1",
     "empty": "no source",

@@ -29,8 +29,8 @@ LATITUDES = {
 def read_cfg(path: Path) -> tuple[np.ndarray, float, str, float]:
     """Read a configuration file: lines of x, y, z, diameter (m) and a pad's name, after ``# key=value`` lines.
 
-    ``coordsys=LOC`` are local east, north and up, the latitude that of the ``observatory`` or a line
-    ``# latitude=DEGREES``; ``coordsys=XYZ`` are geocentric.  Others are not read.
+    ``coordsys=LOC``: local east, north and up, with the latitude of the ``observatory`` or from a line
+    ``# latitude=DEGREES``.  ``coordsys=XYZ``: geocentric.  Other systems are not supported.
 
     Returns
     -------
@@ -39,14 +39,14 @@ def read_cfg(path: Path) -> tuple[np.ndarray, float, str, float]:
     latitude : float
         In radians.
     name : str
-        The file's, without its ending.
+        Name of the file without its extension.
     diameter : float
         Of the dishes in metres; the largest if there are several.
 
     Raises
     ------
     ValueError
-        If the file is not understood; says what to add to it.
+        If the file is not understood; the message says what to add.
     """
     if not path.is_file():
         raise ValueError(f"no antenna file {path}")
@@ -76,7 +76,7 @@ def read_cfg(path: Path) -> tuple[np.ndarray, float, str, float]:
 
 
 def local(geocentric: np.ndarray) -> tuple[np.ndarray, float]:
-    """East, north and up of geocentric places (n, 3) about their mean, in metres; and its latitude in radians."""
+    """East, north and up of geocentric positions (n, 3), relative to their mean, in metres; latitude in radians."""
     from astropy import units as u
     from astropy.coordinates import EarthLocation
 

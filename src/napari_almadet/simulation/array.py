@@ -17,14 +17,14 @@ from napari_almadet.constants import ARCSEC_PER_DEGREE, FOUR_LN2
 
 SIDEREAL_DAY = 86164.0905  # s
 
-# CASA's models of the 12-m and the 7-m dishes: a uniformly lit disc with a hole, their diameters in
-# metres by the dish's.  Other dishes are taken as lit to their rim, without a hole.
+# CASA's models of the 12-m and the 7-m dishes: diameters in metres of a uniformly illuminated disc and its hole, by the
+# diameter of the dish.  Other dishes are assumed to be fully illuminated, without a hole.
 LIT_DISCS = {12.0: (10.7, 0.75), 7.0: (6.25, 0.75)}
 
 
 @dataclass(frozen=True, eq=False)
 class AntennaArray:
-    """Antennas of one kind: where they stand and how large they are.
+    """Antennas of the same kind: positions and diameter.
 
     ``enu`` has shape (n, 3), local east, north, up in metres; ``latitude`` is in radians, ``diameter`` in metres.
     """
@@ -37,13 +37,13 @@ class AntennaArray:
     @classmethod
     @lru_cache
     def load(cls, name: str = "alma_cycle9_c3") -> AntennaArray:
-        """Read one of the configurations in ``simulation/antennas``, or a file of one's own.
+        """Read one of the configurations in ``simulation/antennas``, or another file.
 
         Parameters
         ----------
         name
-            Of a configuration; or the path of a file that ends in ``.ecsv``, like those there, or in ``.cfg``, as CASA
-            has them (see `antenna_file.read_cfg`).
+            Of a configuration; or the path of an ``.ecsv`` file like those in the folder, or of a ``.cfg`` file of CASA
+            (see `antenna_file.read_cfg`).
 
         Raises
         ------
@@ -102,7 +102,7 @@ class AntennaArray:
         return np.stack([along_u.ravel(), along_v.ravel()], axis=1)
 
     def elevation(self, declination: float, hour_angles: np.ndarray) -> np.ndarray:
-        """Height of a source over the horizon; all angles in radians."""
+        """Elevation of a source; all angles in radians."""
         along = np.cos(self.latitude) * np.cos(declination) * np.cos(hour_angles)
         return np.arcsin(np.sin(self.latitude) * np.sin(declination) + along)
 
@@ -115,21 +115,20 @@ def cells(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
     uv
         Shape (m, 2), in wavelengths.
     n, cell
-        Pixels on a side of the image the grid belongs to, and their size in radians; the
-        uv cell is ``1 / (n cell)``.
+        Side of the image in pixels, and pixel size in radians; the uv cell is ``1 / (n cell)``.
 
     Returns
     -------
     ndarray
-        Shape (m,), for the grid that belongs to an image with East left: zero frequency at
-        [0, 0] as `numpy.fft` has it, -u along the second axis.
+        Shape (m,), for an image with East to the left: zero frequency at [0, 0] as in `numpy.fft`, -u along the second
+        axis.
 
     Raises
     ------
     ValueError
-        If a visibility lies beyond the grid: the pixels are too large for the longest baseline.
+        If a visibility is outside the grid: the pixels are too large for the longest baseline.
     """
-    # East, where u grows, is to the left in an image.
+    # u increases to the East, which is to the left in an image.
     index = np.rint(uv * (n * cell)).astype(int) * (-1, 1)
     if np.abs(index).max(initial=0) >= n // 2:
         raise ValueError(
@@ -141,7 +140,7 @@ def cells(uv: np.ndarray, n: int, cell: float) -> np.ndarray:
 
 
 def grid_visibilities(uv: np.ndarray, n: int, cell: float, values: np.ndarray | None = None) -> np.ndarray:
-    """Add visibilities into the nearest cells of a uv grid, and their conjugates into the opposite ones.
+    """Add visibilities to the nearest cells of a uv grid, and their conjugates to the opposite ones.
 
     Parameters
     ----------
@@ -153,7 +152,7 @@ def grid_visibilities(uv: np.ndarray, n: int, cell: float, values: np.ndarray | 
     Returns
     -------
     ndarray
-        Shape (n, n), Hermitian; of real values real.
+        Shape (n, n), Hermitian; real for real values.
     """
     index = np.concatenate([cells(uv, n, cell), cells(-uv, n, cell)])
 
@@ -169,10 +168,10 @@ def grid_visibilities(uv: np.ndarray, n: int, cell: float, values: np.ndarray | 
 
 
 def briggs_weights(uv: np.ndarray, n: int, cell: float, robust: float) -> np.ndarray:
-    """Robust weights of visibilities of equal noise (Briggs 1995, as CASA has them).
+    """Robust weights of visibilities of equal noise (Briggs 1995, as in CASA).
 
-    A visibility in a cell that holds W of them gets 1 / (1 + W f^2), where f^2 = (5 10^-R)^2
-    over the mean W a visibility sees.
+    A visibility in a cell with W visibilities has the weight 1 / (1 + W f^2), where f^2 is (5 10^-R)^2 divided by the
+    mean of W over the visibilities.
 
     Parameters
     ----------
@@ -194,14 +193,14 @@ def briggs_weights(uv: np.ndarray, n: int, cell: float, robust: float) -> np.nda
 
 
 def point_spread_function(grid: np.ndarray, size: int, total: float | None = None) -> np.ndarray:
-    """The dirty beam: Fourier transform of gridded weights, with its peak of 1 at ``[size // 2, size // 2]``.
+    """The dirty beam: Fourier transform of gridded weights, with a peak of 1 at ``[size // 2, size // 2]``.
 
     Parameters
     ----------
     grid
         Shape (n, n), see `grid_visibilities`; complex if the antennas' phases are wrong.
     total
-        What the weights sum to; default: the sum of the grid.
+        Sum of the weights; default: the sum of the grid.
 
     Returns
     -------
@@ -210,7 +209,7 @@ def point_spread_function(grid: np.ndarray, size: int, total: float | None = Non
     """
     n = len(grid)
     pixels = np.arange(size) - size // 2
-    # The same as irfft2, of the columns alone that hold a visibility and for the pixels alone that are asked for.
+    # The same as irfft2, but only for columns with a visibility and for the requested pixels.
     half = grid[:, : n // 2 + 1]
     filled = half.any(axis=0)
     columns = np.zeros((size, half.shape[1]), dtype=complex)
@@ -232,7 +231,7 @@ class CleanBeam:
         return float(np.sqrt(self.major * self.minor))
 
     def image(self, n: int) -> np.ndarray:
-        """Shape (n, n), with its peak of 1 at ``[n // 2, n // 2]``."""
+        """Shape (n, n), with a peak of 1 at ``[n // 2, n // 2]``."""
         offset = np.arange(n) - n // 2
         return np.exp(-FOUR_LN2 * self._radius2(offset[None, :], offset[:, None]))
 
@@ -272,7 +271,7 @@ def fit_clean_beam(psf: np.ndarray, level: float = 0.35) -> CleanBeam:
     widths, axes = np.linalg.eigh([[a, b], [b, c]])
     minor_axis_x, minor_axis_y = axes[:, 1]  # the larger curvature belongs to the minor axis
     major, minor = 2 * np.sqrt(np.log(2) / widths)
-    # The major axis is across the minor; North is up, East is left: PA = atan2(east, north).
+    # The major axis is perpendicular to the minor one; North is up, East is left: PA = atan2(east, north).
     angle = np.degrees(np.arctan2(minor_axis_y, minor_axis_x)) % 180
     return CleanBeam(float(major), float(minor), float(angle))
 
@@ -292,8 +291,8 @@ def dish_pattern(angle: np.ndarray, frequency: float, diameter: float = 12.0) ->
     Returns
     -------
     ndarray
-        Of the angles' shape, 1 in the centre.  For ALMA's dishes CASA interpolates the same
-        pattern in a table and comes out up to 1.1 % higher within the half-power radius.
+        With the shape of ``angle``, 1 in the centre.  For ALMA's dishes CASA interpolates the same pattern in a table;
+        the result is up to 1.1 % higher within the half-power radius.
     """
     lit, hole = LIT_DISCS.get(diameter, (diameter, 0.0))
 

@@ -1,7 +1,7 @@
-"""Channels that share their noise: each is a weighted sum of finer ones, as correlators and imaging make them.
+"""Correlated channels: each is a weighted sum of finer channels, as produced by correlators and imaging.
 
-A `mixing` is the matrix of these weights, (channels, finer channels).  Signal goes through it as it is; noise that
-the finer channels do not share has the covariance ``mixing @ mixing.T`` after it, which `noise_factor` draws from.
+A `mixing` is the matrix of these weights, (channels, finer channels).  It is applied to the signal.  Independent noise
+of the finer channels then has the covariance ``mixing @ mixing.T``, from which `noise_factor` draws.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 HANNING = (0.25, 0.5, 0.25)
-AVERAGES = (2, 4, 8)  # channels that ALMA's correlator averages by after it (ALMA Technical Handbook, chapter 5)
+AVERAGES = (2, 4, 8)  # channels averaged by ALMA's correlator after Hanning smoothing (Technical Handbook, chapter 5)
 KINDS = ("hanning", "boxcar", *(f"average {n}" for n in AVERAGES), "regrid", "hanning regrid")
 
 
 @dataclass(frozen=True, eq=False)
 class Mixing:
-    """How the channels of a cube came about.
+    """How the channels of a cube are made from finer ones.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Mixing:
     matrix
         Weights, shape (channels, finer channels); each row sums to 1.
     first, step
-        Where finer channel 0 lies, and how far apart they are, in channels of the cube.
+        Position of finer channel 0, and distance of the finer channels, in channels of the cube.
     """
 
     kind: str
@@ -36,27 +36,27 @@ class Mixing:
 
     @property
     def of_signal(self) -> Mixing | None:
-        """What a line sees of it: None where many finer channels are averaged, which is what drawing it does too."""
+        """The mixing to apply to a line; None if many finer channels are averaged, because lines are drawn averaged."""
         return None if self.kind.startswith("average") else self
 
     def finer(self, channel: np.ndarray | float) -> np.ndarray | float:
-        """A channel of the cube as one of the finer channels."""
+        """The finer channel at a channel of the cube."""
         return (channel - self.first) / self.step
 
     @property
     def rms(self) -> np.ndarray:
-        """Noise of each channel where that of each finer one is 1, shape (channels,)."""
+        """Noise of each channel if that of each finer one is 1, shape (channels,)."""
         return np.linalg.norm(self.matrix, axis=1)
 
     @property
     def covariance(self) -> np.ndarray:
-        """Of the channels' noise, its mean variance 1: shape (channels, channels)."""
+        """Covariance of the noise of channels, normalised to a mean variance of 1: shape (channels, channels)."""
         shared = self.matrix @ self.matrix.T
         return shared / np.diag(shared).mean()
 
 
 def convolution(n: int, kernel: tuple[float, ...], step: int = 1) -> np.ndarray:
-    """Matrix (n, finer) of a convolution of which every ``step``-th channel is kept; ends are no exception."""
+    """Matrix (n, finer) of a convolution of which every ``step``-th channel is kept, including the ends."""
     matrix = np.zeros((n, step * (n - 1) + len(kernel)))
     for i, row in enumerate(matrix):
         row[step * i : step * i + len(kernel)] = kernel
@@ -64,7 +64,7 @@ def convolution(n: int, kernel: tuple[float, ...], step: int = 1) -> np.ndarray:
 
 
 def regridding(n: int, ratio: float, phase: float) -> np.ndarray:
-    """Matrix (n, finer) of linear interpolation onto channels ``ratio`` times as far apart, the first at ``phase``."""
+    """Matrix (n, finer) of linear interpolation to channels ``ratio`` times as wide, the first at ``phase``."""
     place = phase + ratio * np.arange(n)
     below = np.floor(place).astype(int)
     matrix = np.zeros((n, below[-1] + 2))
@@ -82,7 +82,7 @@ def mixing(kind: str, n: int, ratio: float = 1.2, phase: float = 0.3) -> Mixing:
         One of `KINDS`: Hanning smoothing, a boxcar of three channels, channels averaged after Hanning smoothing,
         or regridding in velocity by linear interpolation, after Hanning smoothing or without.
     ratio, phase
-        Of regridding: channel width over the finer one, and where the first channel lies between two finer ones.
+        For regridding: channel width relative to the finer one, and position of the first channel between finer ones.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def mixing(kind: str, n: int, ratio: float = 1.2, phase: float = 0.3) -> Mixing:
 
 
 def draw_mixing(rng: np.random.Generator, n: int) -> Mixing:
-    """A mixing of any kind, all as likely, for a cube of ``n`` channels; regridded ones by a ratio of 0.8 to 1.6."""
+    """Draw a mixing of any kind for ``n`` channels, with equal probability; the ratio of regridding is 0.8 to 1.6."""
     kind = str(rng.choice(KINDS))
     return mixing(kind, n, float(rng.uniform(0.8, 1.6)), float(rng.uniform(0, 1)))
 
@@ -116,5 +116,5 @@ def draw_mixing(rng: np.random.Generator, n: int) -> Mixing:
 def noise_factor(mixing: Mixing) -> np.ndarray:
     """A matrix L, (channels, channels), float32: ``L @ white`` has the mixing's `Mixing.covariance`."""
     covariance = mixing.covariance
-    # regridding onto finer channels makes some of them sums of others
+    # after regridding to finer channels some are sums of others
     return np.linalg.cholesky(covariance + 1e-6 * np.eye(len(covariance))).astype(np.float32)

@@ -1,7 +1,7 @@
-"""CLEAN: what a dirty cube becomes when its beam is deconvolved, as far as somebody took it, and restored.
+"""CLEAN of a simulated dirty cube, to a given depth, and restoration with the clean beam.
 
-Minor cycles go through a list of the brightest pixels only (Clark 1980, A&A 89, 377), with the whole dirty beam
-(Högbom 1974, A&AS 15, 417); after each the residual of all pixels is brought up to date.
+Minor cycles use a list of the brightest pixels only (Clark 1980, A&A 89, 377), with the whole dirty beam (Högbom 1974,
+A&AS 15, 417); after each of them the residual of all pixels is updated.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-LISTED = 3000  # most pixels that a minor cycle goes through
-DEPTH = 0.3  # of a plane's peak, down to which one minor cycle goes
-FEW = 60  # components at different pixels, up to which the beam is subtracted at each; beyond, by one FFT
+LISTED = 3000  # maximum number of pixels in a minor cycle
+DEPTH = 0.3  # of the peak of a plane: depth of one minor cycle
+FEW = 60  # components: up to this number the beam is subtracted at each pixel, for more with one FFT
 
 
 @dataclass(frozen=True)
 class CleanRun:
-    """How far CLEAN is taken in each plane.
+    """Stopping criteria of CLEAN for each plane.
 
     Attributes
     ----------
     iterations
-        Most iterations in a plane.
+        Maximum number of iterations in a plane.
     threshold
-        Peak of the residual at which to stop, in units of the cube's noise.
+        Peak of the residual at which to stop, in units of the noise.
     gain
-        Share of the peak that an iteration takes off.
+        Fraction of the peak that an iteration subtracts.
     """
 
     iterations: int = 1000
@@ -36,7 +36,7 @@ class CleanRun:
 
 
 def draw_clean(rng: np.random.Generator, most: int = 3000) -> CleanRun:
-    """Stopped early or late: 30 to ``most`` iterations a plane, down to 1 to 6 times the noise, gain 0.05 to 0.2."""
+    """Draw stopping criteria: 30 to ``most`` iterations per plane, 1 to 6 times the noise, gain 0.05 to 0.2."""
     return CleanRun(
         iterations=int(np.exp(rng.uniform(np.log(30), np.log(most)))),
         threshold=float(rng.uniform(1, 6)),
@@ -65,7 +65,7 @@ def clean_plane(dirty: np.ndarray, psf: np.ndarray, noise: float, run: CleanRun)
     residual, components = np.array(dirty, np.float32).ravel(), np.zeros(n * n, np.float32)
     psf = np.ascontiguousarray(psf, np.float32)
     transfer = None
-    # in the plane's own precision: a peak that only double precision tells from the threshold lists no pixel
+    # in the precision of the plane: otherwise a peak very close to the threshold would give an empty list
     stop, left = float(np.float32(run.threshold * noise)), run.iterations
     while left > 0:
         size = np.abs(residual)
@@ -95,9 +95,9 @@ def clean_plane(dirty: np.ndarray, psf: np.ndarray, noise: float, run: CleanRun)
 
 
 def _minor_cycle(values, listed, n, psf, limit, left, gain) -> tuple[np.ndarray, int]:
-    """Components at the listed pixels down to a limit, and the iterations that are left; the psf is flat."""
+    """Components at the listed pixels down to a limit, and the number of remaining iterations; the psf is flattened."""
     found = np.zeros(len(listed), np.float32)
-    # index of each listed pixel in a plane as wide as the psf; a difference of two is a lag
+    # index of each listed pixel in a plane of the size of the psf; differences are lags
     place = (listed // n) * (2 * n) + listed % n
     centre = n * 2 * n + n
     while left > 0:
@@ -123,14 +123,14 @@ def clean_cube(
     psfs
         The dirty beams of the first and of the last channel, (2 n, 2 n) each; interpolated between.
     beam
-        Transform of the clean beam of peak 1 on a grid of 2 n, as `numpy.fft.rfft2` has it.
+        Transform (`numpy.fft.rfft2`) of the clean beam with peak 1 on a grid of 2 n.
     noise
         Of a channel, in Jy/beam.
 
     Returns
     -------
     ndarray
-        Float32, of the cube's shape: components convolved with the clean beam, and what is left of the dirty plane.
+        Float32, of the cube's shape: components convolved with the clean beam, plus the residual.
     """
     n = dirty.shape[1]
     first, last = (psf.astype(np.float32) for psf in psfs)

@@ -1,8 +1,8 @@
-"""Turbulent clouds: lognormal density and velocities with power-law spectra, seen in one line or in several.
+"""Turbulent clouds: lognormal density and velocities with power-law spectra, in one or several lines.
 
 A cloud is a stack of slabs along the line of sight.  Density and velocity are Gaussian random fields in three
-dimensions with a power spectrum k^-beta (fractional Brownian motion, Stutzki et al. 1998, A&A 336, 697), the density
-their exponential, as supersonic turbulence makes it (Vazquez-Semadeni 1994, ApJ 423, 681).
+dimensions with a power spectrum k^-beta (fractional Brownian motion, Stutzki et al. 1998, A&A 336, 697); the density
+is the exponential of such a field, as in supersonic turbulence (Vazquez-Semadeni 1994, ApJ 423, 681).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from napari_almadet.constants import FOUR_LN2
 from napari_almadet.simulation.emission import Emission, broadened
 
 SLABS = 12  # along the line of sight
-# NH3 (1,1): velocities of its five groups in km/s, and their shares of the whole if it is optically thin
+# NH3 (1,1): velocities of its five groups in km/s, and their fractions of the total if it is optically thin
 # (Ho & Townes 1983, ARA&A 21, 239, fig. 3 and table 1; LTE intensities 0.11, 0.14, 0.50, 0.14, 0.11).
 NH3_11 = ((-19.5, -7.5, 0.0, 7.5, 19.5), (0.11, 0.14, 0.50, 0.14, 0.11))
 
@@ -28,23 +28,23 @@ class Cloud:
     Attributes
     ----------
     x, y, z
-        The middle of its envelope: 0-based pixels, and its mean velocity as a channel.
+        Centre of its envelope in 0-based pixels, and its mean velocity as a channel.
     size
-        FWHM of its envelope along x and y; None where it fills the image.
+        FWHM of its envelope along x and y; None if it fills the image.
     shape
-        Rows and columns of the image that it is made for; the image begins at pixel (0, 0).
+        Rows and columns of the image for which it is made.
     density_index, velocity_index
-        Of the power spectra in three dimensions: 11/3 is Kolmogorov's, 4 Burgers'.
+        Indices of the three-dimensional power spectra: 11/3 for Kolmogorov, 4 for Burgers turbulence.
     contrast
         Standard deviation of the logarithm of the density.
     dispersion, velocity_spread
-        Standard deviation of velocities at one place, and of the velocities of places.
+        Standard deviation of velocities along a line of sight, and of the mean velocities of lines of sight.
     gradient
         Channels by which the velocity changes across 100 pixels, along x and along y.
     lines
         Offsets in channels and relative strengths of its lines.
     floor
-        Quantile of the densities under which there is no emission: clouds have edges.
+        Quantile of the density below which there is no emission, so that clouds have edges.
     seed
         Of the random fields.
     """
@@ -74,14 +74,14 @@ def draw_cloud(
     *,
     several_lines: bool = False,
 ) -> Cloud:
-    """A cloud as they are, of a given size.
+    """Draw a cloud of a given size.
 
     Parameters
     ----------
     shape
         Rows and columns of the image.
     n_channels
-        Of the band, a third of which its velocities spread over at most.
+        Of the band; the velocities cover at most a third of it.
     place
         x, y and channel of its middle.
     size

@@ -1,8 +1,7 @@
 """Simulated observations with their truth: one cube, the two sample cubes, and whole sets on disk.
 
-What is true of a source is defined in ``docs/validation.md``: its box is where its own
-model, convolved with the clean beam, exceeds a tenth of its own peak; its channels are its
-line's centre -+ FWHM.
+The truth is defined in ``docs/validation.md``: the box of a source is where its own model, convolved with the clean
+beam, exceeds a tenth of its peak; its channels are the centre of the line -+ FWHM.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from napari_almadet.simulation.truth import object_table, parts_of, view_of
 from napari_almadet.threads import cores
 
 SAMPLE_SEED = 45  # a field of ordinary sources: SNR 10 to 27 in the stacked image
-# The three sets are streams of seeds that cannot meet.
+# The three sets use disjoint seeds.
 SETS = {"train": 0, "validation": 1, "test": 2}
 OPTIONS = {
     "n_channels": "channels",
@@ -70,28 +69,28 @@ def simulate_cube(
     Parameters
     ----------
     seed
-        Of everything that is drawn.
+        Seed of all random numbers.
     scenario
         A key of :data:`~napari_almadet.simulation.scenarios.SCENARIOS`.
     observation, imager
-        What to observe with; the paper's set-up if neither is given.  Some scenarios draw an
-        observation of their own, which has the size and the channels of this one.
+        The observation; default: the paper's set-up.  Some scenarios draw their own observation, with the size and the
+        channels of this one.
     shapes
         Other values of :class:`~napari_almadet.simulation.sky.SkyRecipe` than the scenario's, and ``brightness``, a
-        factor; of galaxies and clouds ``beams`` and ``snr``, ranges of sizes in beams and of the best place's SNR.
+        factor; for galaxies and clouds ``beams`` and ``snr``, ranges of sizes in beams and of the peak S/N.
     own_instrument
-        Observe with what is given in scenarios too that would draw any array.
+        Use the given observation also in scenarios that would draw an array.
 
     Raises
     ------
     ValueError
-        If there is no such scenario, or it is about what was to be changed.
+        If there is no such scenario, or it does not allow the change.
     """
     if scenario not in SCENARIOS:
         raise ValueError(f"no scenario {scenario!r}; there are: {', '.join(SCENARIOS)}")
     kind = changed(scenario, shapes or {}, own_instrument)
     asked = imager.observation if imager else observation or Observation()
-    # streams of their own: the sky of a seed does not depend on how much the observation draws
+    # separate streams: the sky of a seed does not depend on the random numbers that the observation uses
     observation = kind.observe(np.random.default_rng([seed, 1]), asked) if kind.observe else asked
     if imager is None or observation != asked:
         imager = Imager(observation, device=imager.device if imager else "cpu")
@@ -108,12 +107,12 @@ def simulate_cube(
 
 
 def changed(scenario: str, shapes: dict, own_instrument: bool = False) -> Scenario:
-    """A scenario with other sources, or without arrays of its own; see :func:`simulate_cube`.
+    """A scenario with other sources, or with a fixed array; see :func:`simulate_cube`.
 
     Raises
     ------
     ValueError
-        If it has no Gaussians whose shapes could change, or is about arrays.
+        If it has no Gaussians whose shapes could change, or if its purpose is to vary the array.
     """
     kind = SCENARIOS[scenario]
     if own_instrument and kind.observe in (other_array, primary_beam_corrected):
@@ -147,7 +146,7 @@ def _processed(
     kind: Scenario,
     shapes: dict | None,
 ) -> SimulatedCube:
-    """A cube of a scenario with objects beside the model's Gaussians, or with more done to it than imaging."""
+    """A cube of a scenario with objects other than Gaussians, or with processing after imaging."""
     observation = imager.observation
     done = kind.process(np.random.default_rng([seed, 3]), observation) if kind.process else Processing()
     mixing = done.mixing.of_signal if done.mixing else None
@@ -166,7 +165,7 @@ def _processed(
 
 
 def sample(kind: str = "sources", seed: int = SAMPLE_SEED) -> SimulatedCube:
-    """One of the two samples, made on the spot: ``"sources"`` (the paper's) or ``"noise"`` (an empty field)."""
+    """One of the two sample cubes, simulated on demand: ``"sources"`` (the paper's) or ``"noise"`` (an empty field)."""
     return simulate_cube(seed, {"sources": "paper", "noise": "empty"}[kind])
 
 
@@ -176,7 +175,7 @@ def sample_cube(kind: str = "sources", seed: int = SAMPLE_SEED) -> Cube:
 
 
 def cube_of(simulated: SimulatedCube, name: str) -> Cube:
-    """A simulated cube as the rest of the package knows cubes."""
+    """A simulated cube as a `Cube`."""
     cards = header(simulated.observation, "Jy/beam", simulated.beam)
     return Cube(
         simulated.dirty,
@@ -190,7 +189,7 @@ def cube_of(simulated: SimulatedCube, name: str) -> Cube:
 
 
 def seed_of(which: str, index: int, scenario: str, seed: int) -> int:
-    """Seed of one cube of a set: sets, scenarios and cubes have streams of their own."""
+    """Seed of one cube of a set: different for each set, scenario and cube."""
     sequence = np.random.SeedSequence([seed, SETS[which], list(SCENARIOS).index(scenario), index])
     return int(sequence.generate_state(1, np.uint32)[0])
 
@@ -211,10 +210,9 @@ def write_set(
 ) -> Iterator[Path]:
     """Simulate ``n`` cubes into ``folder/<scenario>-<number>``, in parallel, and yield each as it is done.
 
-    With ``mosaic`` over 1 each is a mosaic of that many fields on a side, and has no sky model cube.  Cubes that
-    are there already are not made again, so an interrupted run goes on where it stopped; if they were made with other
-    options, it is refused (`ValueError`).  ``shapes`` and
-    ``own_instrument`` are those of :func:`simulate_cube`.
+    With ``mosaic`` > 1 each is a mosaic of that many fields on a side, without a sky model cube.  Existing cubes are
+    kept, so that an interrupted run can be resumed; if they were made with other options, `ValueError` is raised.
+    ``shapes`` and ``own_instrument`` are those of :func:`simulate_cube`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     observation = observation or Observation()
@@ -243,17 +241,17 @@ def write_set(
 def _check_options(
     target: Path, seed: int, observation: Observation, mosaic: int, shapes: dict | None, as_given: bool
 ) -> None:
-    """Refuse to go on in a folder whose cubes were made with other options.
+    """Raise if the cubes in a folder were made with other options.
 
     Parameters
     ----------
     as_given
-        Whether cubes are observed with ``observation`` itself; what a scenario draws has but its size and channels.
+        Whether cubes are observed with ``observation`` itself; drawn observations have only its size and channels.
 
     Raises
     ------
     ValueError
-        If a cube that is there already is not the one that would be made.
+        If an existing cube is not the one that would be made.
     """
     compared = [field for field in asdict(observation) if field != "mosaic"] if as_given else ["size", "n_channels"]
     try:
@@ -265,7 +263,7 @@ def _check_options(
         raise ValueError(f"{target} is not a simulated cube: choose another folder, or remove it") from None
     asked = json.loads(json.dumps(asdict(observation))) | {"seed": seed, "mosaic": mosaic}
     asked |= {"shapes": json.loads(json.dumps(shapes or {}))}
-    if mosaic > 1:  # whose size is that of all its fields
+    if mosaic > 1:  # its size is that of all fields together
         there["size"] = asked["size"]
     if differ := [OPTIONS.get(name, name) for name, value in there.items() if asked[name] != value]:
         raise ValueError(f"{target} was made with other options ({', '.join(differ)}): choose another folder")

@@ -1,7 +1,7 @@
-"""Objects of any shape: a cube of each one's own brightness, where it lies in a field, and what is true of it.
+"""Objects of any shape: a cube with the brightness of each one, and its position in a field.
 
-The Gaussians of `napari_almadet.simulation.sky` are products of an image and a spectrum.  Galaxies and clouds are
-not: each is a small cube of its own, on the pixels and channels of the field.
+The Gaussians of `napari_almadet.simulation.sky` are products of an image and a spectrum.  Galaxies and clouds are not:
+each is a small cube with the pixels and channels of the field.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from scipy import fft, ndimage
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.sky import covariance
 
-MASK_LEVEL = 0.5  # of a channel's rms: where an object's own model, as the beam shows it, counts as the object
-BEAM_REACH = 2.0  # FWHM, to which a Gaussian beam is followed: there it has fallen to 2e-5
+MASK_LEVEL = 0.5  # of a channel's rms: minimum of an object's model, convolved with the beam, in voxels of the object
+BEAM_REACH = 2.0  # FWHM, radius to which a Gaussian beam is computed: there it has fallen to 2e-5
 
 
 @dataclass(frozen=True, eq=False)
 class Emission:
-    """One object's own brightness.
+    """The brightness of one object.
 
     Attributes
     ----------
     cube
         Shape (channels, ny, nx), float32, in Jy/pixel or in any unit of brightness; negative in absorption.
     origin
-        Channel, row and column of the field in which ``cube[0, 0, 0]`` lies; may be negative.
+        Channel, row and column of ``cube[0, 0, 0]`` in the field; may be negative.
     kind
         "galaxy", "cloud", "continuum" or "absorption".
     """
@@ -42,7 +42,7 @@ class Emission:
         return replace(self, cube=self.cube * np.float32(factor))
 
     def within(self, shape: tuple[int, int, int]) -> Emission:
-        """The part of it that lies in a field of a shape (channels, ny, nx); maybe of no voxels."""
+        """The part inside a field of a shape (channels, ny, nx); it may have no voxels."""
         first = [max(0, -o) for o in self.origin]
         stop = [
             max(f, min(n, size - o)) for f, n, size, o in zip(first, self.cube.shape, shape, self.origin, strict=True)
@@ -52,17 +52,17 @@ class Emission:
         return replace(self, cube=self.cube[part], origin=origin)
 
     def add_to(self, field: np.ndarray) -> None:
-        """Add it to a field (channels, ny, nx), in place; what lies outside is lost."""
+        """Add it to a field (channels, ny, nx), in place; parts outside are ignored."""
         part = self.within(field.shape)
         field[part.place] += part.cube
 
     @property
     def place(self) -> tuple[slice, slice, slice]:
-        """Where it lies in the field; of use for what lies `within` it."""
+        """Slices of the field that it covers; for a part from `within`."""
         return tuple(slice(o, o + n) for o, n in zip(self.origin, self.cube.shape, strict=True))
 
     def seen_with(self, beam: CleanBeam) -> Emission:
-        """Convolved with a Gaussian beam of peak 1, Jy/pixel to Jy/beam, and as much larger as the beam reaches."""
+        """Convolved with a Gaussian beam of peak 1, from Jy/pixel to Jy/beam; larger by the extent of the beam."""
         reach = int(np.ceil(BEAM_REACH * beam.major))
         n, ny, nx = self.cube.shape
         wide = tuple(fft.next_fast_len(side + 2 * reach, real=True) for side in (ny, nx))
@@ -77,7 +77,7 @@ class Emission:
         return replace(self, cube=seen, origin=(z, y - reach, x - reach))
 
     def mixed(self, mixing: np.ndarray) -> Emission:
-        """In other channels, each a weighted sum of these: ``mixing`` is (new, old) channels of the field."""
+        """Converted to other channels, weighted sums of these: ``mixing`` is (new, old) channels of the field."""
         first, n = self.origin[0], len(self.cube)
         low, high = max(first, 0), min(first + n, mixing.shape[1])
         weights = mixing[:, low:high]
@@ -95,14 +95,14 @@ def beam_covariance(beam: CleanBeam) -> np.ndarray:
 
 
 def beam_transfer(beam: CleanBeam, shape: tuple[int, int]) -> np.ndarray:
-    """Transform of a Gaussian beam of unit area, as `numpy.fft.rfft2` of an image of ``shape`` has it: float32."""
+    """Transform (`numpy.fft.rfft2`) of a Gaussian beam of unit area, for an image of ``shape``: float32."""
     (xx, xy), (_, yy) = beam_covariance(beam)
     v, u = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])
     return np.exp(-2 * np.pi**2 * (xx * u**2 + 2 * xy * u * v + yy * v**2)).astype(np.float32)
 
 
 def beam_between(from_: CleanBeam, to: CleanBeam) -> CleanBeam | None:
-    """The Gaussian with which one beam becomes another, wider one; None if it is not wider in every direction."""
+    """The Gaussian that convolves a beam to a wider one; None if that is not wider in every direction."""
     values, axes = np.linalg.eigh(beam_covariance(to) - beam_covariance(from_))
     if values[0] < 0:
         return None
@@ -115,12 +115,12 @@ def beam_between(from_: CleanBeam, to: CleanBeam) -> CleanBeam | None:
 def deposit(
     places: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndarray, shape: tuple[int, int, int]
 ) -> np.ndarray:
-    """Lay points into a cube of ``shape``, each shared among the eight voxels about it; float32.
+    """Add points to a cube of ``shape``, each distributed over the eight nearest voxels; float32.
 
     Parameters
     ----------
     places
-        Channel, y and x of the points, 0-based, each of shape (n,); a point more than a voxel outside is lost.
+        Channel, y and x of the points, 0-based, each of shape (n,); points more than a voxel outside are ignored.
     weights
         Shape (n,).
     """
@@ -129,7 +129,7 @@ def deposit(
     inside = np.all([(c >= -1) & (c < n) for c, n in zip(cells, shape, strict=True)], axis=0)
     cells, parts = ([a[inside] for a in arrays] for arrays in (cells, parts))
     weights = weights[inside]
-    wide = tuple(n + 2 for n in shape)  # a border of a voxel takes what falls off
+    wide = tuple(n + 2 for n in shape)  # a border of one voxel for points at the edge
     base = ((cells[0] + 1) * wide[1] + cells[1] + 1) * wide[2] + cells[2] + 1
     total = np.zeros(np.prod(wide))
     for corner in range(8):
@@ -143,14 +143,14 @@ def deposit(
 
 
 def broadened(cube: np.ndarray, dispersion: float) -> np.ndarray:
-    """A cube whose lines are wider by a Gaussian of so many channels standard deviation; as long as before."""
+    """A cube with spectra convolved with a Gaussian, standard deviation in channels; same number of channels."""
     return ndimage.gaussian_filter1d(cube, dispersion, axis=0, mode="constant", truncate=4) if dispersion > 0 else cube
 
 
 def line_widths(spectrum: np.ndarray) -> tuple[float, float]:
     """Widths in channels between the outermost crossings of 20 % and 50 % of a spectrum's peak (w20, w50).
 
-    Crossings are interpolated linearly between channels; of an absorption line those of its depth.
+    Crossings are interpolated linearly between channels; for absorption lines they are those of the depth.
     """
     spectrum = np.pad(np.abs(spectrum), 1)
     widths = []

@@ -1,7 +1,7 @@
-"""Galaxies: thick discs of gas that rotate, tilted ring by ring, with arms, clumps and a dispersion of velocities.
+"""Galaxies: thick rotating gas discs made of tilted rings, with arms, clumps and a velocity dispersion.
 
-The disc is cut into small cells, each of them a point with its weight, its place on the sky and its velocity.  What
-the cells add up to is the galaxy's cube; the dispersion of velocities that all of it has is a convolution.
+The disc is divided into small cells, each a point with a weight, a position on the sky and a velocity.  Their sum is
+the cube of the galaxy; the common velocity dispersion is a convolution.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from scipy import ndimage
 from napari_almadet.simulation.emission import Emission, broadened, deposit
 
 ATOP = 5  # cells through the thickness, at quantiles of a sech² profile
-MOST_CELLS = 700  # on a side of the disc, so that the largest takes a second or two
+MOST_CELLS = 700  # cells on a side of the disc, maximum: the largest disc takes a second or two
 FACE = 192  # pixels on a side of the face-on map of arms and clumps
-REACH = 3.0  # exponential scale lengths, at which a disc ends
+REACH = 3.0  # radius of a disc in exponential scale lengths
 
 
 @dataclass(frozen=True)
@@ -26,31 +26,31 @@ class Galaxy:
     Attributes
     ----------
     x, y, z
-        Its centre: 0-based pixels, and the systemic velocity as a channel.
+        Centre in 0-based pixels, and systemic velocity as a channel.
     radius
-        Where the disc ends, `REACH` scale lengths from its centre.
+        Radius of the disc, `REACH` scale lengths.
     inclination, angle
         0 face-on, 90 edge-on; position angle of the receding side from north through east.
     velocity, turnover
-        Of the rotation curve: the asymptotic velocity, and the radius at which it turns over.
+        Asymptotic velocity and turnover radius of the rotation curve.
     curve
-        ``(beta, gamma)`` of the multi-parameter curve of Courteau (1997, AJ 114, 2402, eq. 1); None for his arctan.
+        ``(beta, gamma)`` of the multi-parameter curve of Courteau (1997, AJ 114, 2402, eq. 1); None for arctan.
     dispersion
-        Standard deviation of velocities at one place, at the edge; twice as much in the centre.
+        Velocity dispersion at the edge; twice as large in the centre.
     thickness
         Scale height of the sech² profile.
     hole
-        Share of the radius within which there is less and less gas; 0 for an exponential disc.
+        Fraction of the radius inside which the gas density decreases; 0 for an exponential disc.
     warp
-        By how much inclination and position angle change from 0.5 radii to the edge.
+        Change of inclination and position angle from 0.5 radii to the edge.
     arms, pitch, contrast, phase
-        Number of logarithmic arms, their pitch angle, how much they stand out (0 to 1), and where they begin.
+        Number of logarithmic arms, pitch angle, contrast (0 to 1), and start angle.
     clumps
-        Share of the gas that is in clumps of 0.02 to 0.08 radii.
+        Fraction of the gas in clumps of 0.02 to 0.08 radii.
     lopsided
         Relative difference of the two halves.
     seed
-        Of clumps and of the cells' places.
+        Seed of clumps and positions of cells.
     """
 
     x: float
@@ -84,24 +84,24 @@ def rotation_velocity(galaxy: Galaxy, radius: np.ndarray) -> np.ndarray:
     if galaxy.curve is None:
         return galaxy.velocity * 2 / np.pi * np.arctan(1 / ratio)
     beta, gamma = galaxy.curve
-    # x^gamma overflows in the very centre, where the curve is 0
+    # x^gamma overflows in the centre, where the curve is 0
     return galaxy.velocity * (1 + ratio) ** beta / (1 + np.minimum(ratio, 1e6) ** gamma) ** (1 / gamma)
 
 
 def draw_galaxy(rng: np.random.Generator, place: tuple[float, float, float], diameter: float, width: float) -> Galaxy:
-    """A galaxy as they are, of a given size.
+    """Draw a galaxy of a given size.
 
     Parameters
     ----------
     place
         Its centre: x, y, channel.
     diameter
-        Of the disc's edge along the major axis, in pixels.
+        Diameter of the disc along the major axis, in pixels.
     width
-        Of its line between the two velocities of the flat part, in channels.
+        Width of the line between the two velocities of the flat part, in channels.
     """
     radius = diameter / 2
-    inclination = float(np.degrees(np.arccos(rng.uniform(0.05, 1))))  # as of random directions, but for the last 3 deg
+    inclination = float(np.degrees(np.arccos(rng.uniform(0.05, 1))))  # random orientations, except for the last 3 deg
     curve = None if rng.random() < 0.5 else (float(rng.uniform(-0.15, 0.15)), float(rng.uniform(1.0, 5.0)))
     armed = rng.random() < 0.6
     return Galaxy(
@@ -127,12 +127,12 @@ def draw_galaxy(rng: np.random.Generator, place: tuple[float, float, float], dia
 
 
 def galaxy_emission(galaxy: Galaxy, step: float = 0.5) -> Emission:
-    """The galaxy's own cube, its total 1.
+    """The cube of the galaxy, with a sum of 1.
 
     Parameters
     ----------
     step
-        Side of the cells in pixels; larger where there would be over `MOST_CELLS` squared of them.
+        Side of the cells in pixels; larger if there would be more than `MOST_CELLS` squared of them.
     """
     rng = np.random.default_rng(galaxy.seed)
     n = int(np.clip(np.ceil(2 * galaxy.radius / step), 24, MOST_CELLS))
@@ -156,7 +156,7 @@ def galaxy_emission(galaxy: Galaxy, step: float = 0.5) -> Emission:
         layers = layers[:1]
     places = [[], [], []]
     for height in layers:
-        # the minor axis on the sky: the plane's share, and the layer's above it
+        # the minor axis on the sky: contributions of the plane, and of the height above it
         minor = across * np.cos(tilt) - height * np.sin(tilt)
         east = along * np.sin(angle) - minor * np.cos(angle)
         north = along * np.cos(angle) + minor * np.sin(angle)
@@ -177,7 +177,7 @@ def galaxy_emission(galaxy: Galaxy, step: float = 0.5) -> Emission:
 
 
 def surface_density(galaxy: Galaxy, along: np.ndarray, across: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gas per area of the plane at places in radii, along the major axis and across it; in any unit."""
+    """Gas per area of the disc at positions in radii, along and perpendicular to the major axis; in any unit."""
     radius, azimuth = np.hypot(along, across), np.arctan2(across, along)
     density = np.exp(-REACH * radius)
     if galaxy.hole:
@@ -190,14 +190,14 @@ def surface_density(galaxy: Galaxy, along: np.ndarray, across: np.ndarray, rng: 
     if galaxy.clumps:
         spots = clump_map(rng)
         where = [(a + 1) / 2 * (FACE - 1) for a in (across, along)]
-        # clumps lie where there is gas
+        # clumps follow the gas
         clumped = density * ndimage.map_coordinates(spots, where, order=1)
         density = (1 - galaxy.clumps) * density + galaxy.clumps * clumped * density.sum() / max(clumped.sum(), 1e-30)
     return np.maximum(density, 0)
 
 
 def clump_map(rng: np.random.Generator) -> np.ndarray:
-    """30 to 200 round spots of all sizes from 0.02 to 0.08 radii, few bright and many faint: (FACE, FACE)."""
+    """30 to 200 round clumps of 0.02 to 0.08 radii, few bright and many faint ones: (FACE, FACE)."""
     spots = np.zeros((4, FACE, FACE))
     n = int(rng.integers(30, 200))
     row, column = rng.integers(0, FACE, (2, n))

@@ -1,9 +1,8 @@
-"""Cubes larger than memory: fields of a scenario side by side, seen as one mosaic and written channel by channel.
+"""Cubes larger than memory: a mosaic of many fields of a scenario, written channel by channel.
 
-A mosaic differs from a single field in three ways.  Its primary beam is flat, as many pointings make it.  A source's
-sidelobes, and the noise's correlation, reach no further than a pointing sees: in a mosaic both are the
-dirty beam times the autocorrelation of the primary beam (Ekers & Rots 1979).  The dirty beam is the middle channel's
-in all channels.
+A mosaic differs from a single field in three ways.  The primary beam is flat, because many pointings are combined.
+Sidelobes and the correlation of the noise extend only over one pointing: both are the dirty beam times the
+autocorrelation of the primary beam (Ekers & Rots 1979).  All channels have the dirty beam of the middle channel.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.products import draw_sky, finished, header, truth_table, write_psf
 from napari_almadet.simulation.scenarios import SCENARIOS, Scenario
 
-FAINTEST = 1e-5  # of a component's peak, where its image ends
-EMPTY = 1e-5  # of the highest weight: cells that no visibility is near to
+FAINTEST = 1e-5  # of the peak of a component, at the edge of its image
+EMPTY = 1e-5  # of the highest weight: cells below have no visibility nearby
 
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """The sky of a mosaic of ``side`` pixels, and what is true of it.
+    """The sky of a mosaic of ``side`` pixels, and its truth.
 
     ``stamps`` are the sources' components: first pixel (y, x), image, and spectrum in Jy/pixel.
     """
@@ -46,7 +45,7 @@ def draw_mosaic(seed: int, across: int, scenario: str = "paper", observation: Ob
     Raises
     ------
     ValueError
-        If the scenario draws more than a sky: an observation of its own, places within its primary beam, blank pixels.
+        If the scenario also draws an observation, positions within the primary beam, or blank pixels.
     """
     kind = SCENARIOS[scenario]
     if drawn_apart(kind):
@@ -78,18 +77,18 @@ def draw_mosaic(seed: int, across: int, scenario: str = "paper", observation: Ob
 
 
 def drawn_apart(kind: Scenario) -> bool:
-    """Whether a scenario draws more for each field than a sky of Gaussians."""
+    """Whether a scenario draws more than a sky of Gaussians for each field."""
     return any((kind.observe, kind.place, kind.blank, kind.objects, kind.process))
 
 
 def planes(mosaic: Mosaic, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """The dirty cube plane by plane, (side, side) in Jy/beam.
 
-    Two planes are one complex image, of which one Fourier transform makes visibilities: weighted, and with noise in
-    each cell that holds any, another makes two dirty images of them.
+    Two planes form one complex image, which one Fourier transform converts to visibilities.  After weighting, and
+    adding noise to each cell with visibilities, a second transform gives two dirty images.
     """
     observation, side = mosaic.observation, mosaic.side
-    n = fft.next_fast_len(side + observation.size)  # so that what wraps round is far from everything
+    n = fft.next_fast_len(side + observation.size)  # padded, so that nothing wraps around
     transfer = as_one_field(
         grid_visibilities(observation.wavelengths(), n, observation.cell, observation.imaging_weights()), observation
     )
@@ -98,7 +97,7 @@ def planes(mosaic: Mosaic, rng: np.random.Generator) -> Iterator[np.ndarray]:
     power = transfer
     if observation.robust is not None:
         power = as_one_field(observation.noise_weights(n), observation).ravel()[filled].clip(min=0)
-    # unit variance in each of the two images: a transform's n^2 divides the sum of the cells' power
+    # unit variance in each of the two images: the transform divides the sum of the power by n^2
     amplitude = observation.noise * n * n * np.sqrt(power / power.sum(dtype=float)).astype(np.float32)
     grid = np.empty((n, n), np.complex64)
     for channel in range(0, observation.n_channels, 2):
@@ -116,7 +115,7 @@ def planes(mosaic: Mosaic, rng: np.random.Generator) -> Iterator[np.ndarray]:
 
 
 def as_one_field(weights: np.ndarray, observation: Observation) -> np.ndarray:
-    """Gridded weights (n, n) of a pointing as those of a mosaic: float32, the transform of a PSF with a peak of 1.
+    """Gridded weights (n, n) of a mosaic, from those of a pointing: float32, the transform of a PSF with a peak of 1.
 
     The PSF is multiplied by a Gaussian as wide as the autocorrelation of the primary beam.
     """

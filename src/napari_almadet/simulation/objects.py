@@ -1,7 +1,7 @@
-"""What a field holds besides the paper's Gaussians: galaxies, clouds, absorption, bright continuum; and what is true.
+"""Objects other than the paper's Gaussians (galaxies, clouds, absorption, bright continuum), and their truth.
 
-An object is a line, a continuum, or both.  What it shows in a cube is bounded twice: by its model convolved with the
-clean beam, and by what the array makes of it, which has lost the scales that no baseline measures.
+An object has a line, a continuum, or both.  Its voxels in a cube are limited twice: by its model convolved with the
+clean beam, and by its dirty image, which lacks the scales that no baseline measures.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from napari_almadet.simulation.galaxies import draw_galaxy, galaxy_emission
 from napari_almadet.simulation.observe import Observation
 from napari_almadet.simulation.sky import SkyModel, covariance
 
-RESOLVED = ("galaxy", "cloud", "disc")  # kinds of objects that are larger than a beam, and may be found in pieces
+RESOLVED = ("galaxy", "cloud", "disc")  # kinds of objects that are larger than a beam, and may be detected in pieces
 GALAXY_BEAMS = (1.0, 40.0)  # diameters
 CLOUD_BEAMS = (2.0, 30.0)  # FWHM of envelopes
-LEAST_SNR = 5.0  # of the best place's spectrum
+LEAST_SNR = 5.0  # of the brightest spectrum
 GALAXY_SNR = (LEAST_SNR, 100.0)
 CLOUD_SNR = (LEAST_SNR, 60.0)
-FILLING = 0.35  # of the clouds fill the field
-SEVERAL_LINES = 0.25  # of the clouds
+FILLING = 0.35  # fraction of clouds that fill the field
+SEVERAL_LINES = 0.25  # fraction of clouds
 CONTINUUM_SNR = (100.0, 2000.0)  # of bright continuum in the stacked image
-ABSORBED_SNR = (100.0, 1500.0)  # of continuum with a line before it: at 100 half of it is 4 times a channel's noise
-STAMP_LEVEL = 1e-5  # of a Gaussian's peak, where its image ends
-CONNECTED = 3.0  # SNR at which the parts of a cloud must meet to be one object
-PIECE_SNR = 5.0  # that a part of its own has at least
-LINE_LEVEL = 1 / 16  # of a line's peak, where its channels end: a Gaussian a FWHM from its centre
+ABSORBED_SNR = (100.0, 1500.0)  # of absorbed continuum in the stacked image: at 100 half of it is 4 sigma in a channel
+STAMP_LEVEL = 1e-5  # of the peak of a Gaussian, at the edge of its image
+CONNECTED = 3.0  # SNR at which the parts of a cloud must be connected to be one object
+PIECE_SNR = 5.0  # minimum SNR of a separate part
+LINE_LEVEL = 1 / 16  # of a line's peak, at the ends of its channels: one FWHM from the centre of a Gaussian
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +48,16 @@ class SkyObject:
     kind
         "gaussian", "disc", "galaxy", "cloud", "continuum" or "absorption".
     x, y
-        Its centre, 0-based pixels; of a cloud the middle of its envelope.
+        Centre in 0-based pixels; for a cloud, the centre of its envelope.
     line
         In Jy/pixel, negative in absorption; None without a line.
     image, corner, spectrum
-        The continuum: an image in Jy/pixel, the row and column of its first pixel, and the factor in each channel of
-        the field; ``image`` is None without continuum.
+        The continuum: an image in Jy/pixel, row and column of its first pixel, and a factor for each channel of the
+        field; ``image`` is None without continuum.
     pair
         Number of the close pair it belongs to, or 0.
     about
-        What is known of it better than it can be measured in its image, by column of the truth table.
+        Exact values for columns of the truth table, which are used instead of measured ones.
     """
 
     kind: str
@@ -85,7 +85,7 @@ class SkyObject:
                 part.add_to(sky)
 
     def whole(self, shape: tuple[int, int, int]) -> Emission:
-        """Line and continuum as one emission, what of it lies within a field of a shape."""
+        """Line and continuum as one emission, clipped to a field of a shape."""
         parts = [part.within(shape) for part in (self.line, self.continuum) if part is not None]
         parts = [part for part in parts if part.cube.size]
         if len(parts) == 1:
@@ -107,10 +107,10 @@ class SkyObject:
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What objects are drawn on: the observation, the chance of each pixel to hold one, and how channels come about.
+    """Input for drawing objects: the observation, the probability of each pixel to contain one, and the channel mixing.
 
-    ``mixing`` is what a line sees of that, see `Mixing.of_signal`.  ``beams`` and ``snr`` are other ranges of sizes and
-    of SNRs than those of galaxies and clouds.
+    ``mixing`` is applied to lines, see `Mixing.of_signal`.  ``beams`` and ``snr`` replace the default ranges of sizes
+    and SNRs of galaxies and clouds.
     """
 
     observation: Observation
@@ -121,7 +121,7 @@ class Ground:
 
     @property
     def n_fine(self) -> int:
-        """Channels before they are mixed."""
+        """Number of channels before mixing."""
         return self.observation.n_channels if self.mixing is None else self.mixing.matrix.shape[1]
 
     @property
@@ -130,11 +130,11 @@ class Ground:
         return 1.0 if self.mixing is None else self.mixing.step
 
     def mixed(self, emission: Emission) -> Emission:
-        """An emission in fine channels as the cube's channels have it."""
+        """An emission in fine channels, converted to the channels of the cube."""
         return emission if self.mixing is None else emission.mixed(self.mixing.matrix)
 
     def place(self, rng: np.random.Generator) -> tuple[float, float]:
-        """x and y of an object."""
+        """Draw the position x, y of an object."""
         pixel = int(rng.choice(self.where.size, p=self.where.ravel() / self.where.sum()))
         y, x = divmod(pixel, self.where.shape[1])
         return x + float(rng.uniform(-0.5, 0.5)), y + float(rng.uniform(-0.5, 0.5))
@@ -144,7 +144,7 @@ Draw = Callable[[np.random.Generator, Ground], list[SkyObject]]
 
 
 def galaxies(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
-    """One to four galaxies of 1 to 40 beams, 4 channels to two thirds of the band wide; a third have continuum."""
+    """One to four galaxies of 1 to 40 beams, lines of 4 channels to 2/3 of the band; a third have continuum."""
     observation, n = ground.observation, ground.n_fine
     made = []
     for _ in range(int(rng.integers(1, 5))):
@@ -183,7 +183,7 @@ def clouds(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
 
 
 def absorption(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
-    """One to three continuum sources behind clouds that take a part of their light, of peak optical depth 0.1 to 5."""
+    """One to three continuum sources behind absorbing clouds with a peak optical depth of 0.1 to 5."""
     observation, n = ground.observation, ground.n_fine
     beam = observation.clean_beam
     made = []
@@ -205,12 +205,12 @@ def absorption(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
 
 
 def bright_continuum(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
-    """One to four bright continuum sources that were left in, a few of them resolved."""
+    """One to four bright continuum sources that were not subtracted, a few of them resolved."""
     return continuum_sources(rng, ground, int(rng.integers(1, 5)), CONTINUUM_SNR)
 
 
 def continuum_sources(rng: np.random.Generator, ground: Ground, n: int, snr: tuple[float, float]) -> list[SkyObject]:
-    """Gaussian continuum sources of 0.1 to 3 beams with an SNR in the stacked image from a range."""
+    """Gaussian continuum sources of 0.1 to 3 beams with an S/N in the stacked image drawn from a range."""
     observation = ground.observation
     beam, channels = observation.clean_beam, observation.n_channels
     made = []
@@ -234,7 +234,7 @@ def power_law(rng: np.random.Generator, observation: Observation) -> np.ndarray:
 
 
 def gaussian_stamp(x: float, y: float, major: float, minor: float, angle: float) -> tuple[np.ndarray, tuple[int, int]]:
-    """A Gaussian of peak 1, sampled at pixel centres, down to `STAMP_LEVEL`; and its first row and column."""
+    """A Gaussian with peak 1, sampled at pixel centres, down to `STAMP_LEVEL`; and its first row and column."""
     matrix = covariance(major, minor, angle)
     reach = np.ceil(np.sqrt(-2 * np.log(STAMP_LEVEL) * np.diag(matrix))).astype(int)
     x0, y0 = int(np.floor(x)) - reach[0], int(np.floor(y)) - reach[1]
@@ -283,7 +283,7 @@ def gaussians(model: SkyModel, observation: Observation, mixing: Mixing | None =
 
 
 def trimmed(emission: Emission) -> Emission:
-    """The same without channels that hold less than a millionth of its peak at either end."""
+    """The same without channels at both ends that are below a millionth of its peak."""
     peak = np.abs(emission.cube).max(axis=(1, 2), initial=0)
     used = np.flatnonzero(peak > 1e-6 * peak.max(initial=0))
     low, high = (used[0], used[-1] + 1) if len(used) else (0, 0)
@@ -291,16 +291,16 @@ def trimmed(emission: Emission) -> Emission:
 
 
 def attenuated(emission: Emission, pattern: np.ndarray) -> Emission:
-    """What the primary beam, (size, size), leaves of an emission within the field."""
+    """An emission attenuated by the primary beam, (size, size), and clipped to the field."""
     size = len(pattern)
     part = emission.within((emission.origin[0] + len(emission.cube), size, size))
     return replace(part, cube=part.cube * pattern[part.place[1:]].astype(np.float32))
 
 
 def brightened(rng: np.random.Generator, one: SkyObject, ground: Ground, snr: tuple[float, float]) -> list[SkyObject]:
-    """An object of one line with such a brightness that the SNR of its best place's spectrum is drawn from a range.
+    """A line object, scaled so that the S/N of its brightest spectrum is drawn from a range.
 
-    Nothing if none of it lies in the field.
+    An empty list if it is outside the field.
     """
     observation = ground.observation
     shape = (observation.n_channels, observation.size, observation.size)
@@ -314,27 +314,27 @@ def brightened(rng: np.random.Generator, one: SkyObject, ground: Ground, snr: tu
 
 
 def with_continuum(rng: np.random.Generator, one: SkyObject, observation: Observation, level: float) -> SkyObject:
-    """The same with a continuum that lies as its line's total does, ``level`` times the line's mean."""
+    """The same with a continuum distributed like the integrated line, ``level`` times the mean of the line."""
     image = one.line.cube.mean(axis=0) * np.float32(level)
     return replace(one, image=image, corner=one.line.origin[1:], spectrum=power_law(rng, observation))
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """How objects are seen in the end, which bounds what is true of them.
+    """Observation, beam, noise and data of the final cube, which determine the voxels of objects.
 
     Attributes
     ----------
     observation
         Of the cube.
     beam
-        The clean beam of the cube in the end, wider than the observation's where it was smoothed.
+        The clean beam of the final cube, wider than that of the observation if it was smoothed.
     noise
-        Of a channel in the end before any correction for the primary beam, in Jy/beam.
+        Noise of a channel of the final cube, before primary-beam correction, in Jy/beam.
     covariance
-        Of the channels' noise over its mean variance, (channels, channels); None where they share nothing.
+        Of the noise of channels divided by its mean variance, (channels, channels); None if uncorrelated.
     channels, pixels
-        Which hold data, (channels,) and (size, size).
+        Channels and pixels with data, (channels,) and (size, size).
     """
 
     observation: Observation
@@ -351,9 +351,10 @@ class View:
         return self.noise * float(np.sqrt(variance))
 
     def shown(self, emission: Emission) -> Emission:
-        """An emission as the cube has it before any correction for the primary beam, within the field, in Jy/beam.
+        """An emission in the cube before primary-beam correction, within the field, in Jy/beam.
 
-        It has no more to show than the clean beam shows, and than the array does.
+        In each voxel it is the smaller of two values: the model convolved with the clean beam, and the dirty image; 0
+        if their signs differ.
         """
         observation = self.observation
         shape = (observation.n_channels, observation.size, observation.size)
@@ -369,7 +370,7 @@ class View:
         return replace(clean, cube=cube.astype(np.float32))
 
     def _imaged(self, part: Emission, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-        """What the array makes of an emission, in a window of the field."""
+        """The dirty image of an emission, in a window of the field."""
         ny, nx = size
         response = self._response()
         half = len(response) // 2
@@ -381,7 +382,7 @@ class View:
         return np.stack([fft.irfft2(fft.rfft2(plane, s=wide) * transfer, s=wide)[:ny, :nx] for plane in cube])
 
     def _response(self) -> np.ndarray:
-        """What a point source becomes at the middle channel, (2 size, 2 size)."""
+        """Image of a point source in the middle channel, (2 size, 2 size)."""
         observation = self.observation
         response = observation.response(observation.frequency)
         if self.beam == observation.clean_beam:
@@ -390,9 +391,9 @@ class View:
 
 
 def smoothed_planes(planes: np.ndarray, old: CleanBeam, new: CleanBeam, wrap: bool = False) -> np.ndarray:
-    """Planes (n, y, x) in Jy per one beam, convolved to a wider one and in Jy per that; float32.
+    """Planes (n, y, x) in Jy/beam, convolved to a wider beam; float32.
 
-    With ``wrap`` they are periodic, have lag 0 at [0, 0] and come back with it in the middle.
+    With ``wrap`` they are periodic with lag 0 at [0, 0]; it is in the middle of the result.
 
     Raises
     ------
@@ -415,7 +416,7 @@ def smoothed_planes(planes: np.ndarray, old: CleanBeam, new: CleanBeam, wrap: bo
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """A row of the truth table and the voxels it is of: ``mask`` lies at ``origin``, ``peak`` says who is brighter."""
+    """A row of the truth table and its voxels: ``mask`` starts at ``origin``; ``peak`` decides overlaps."""
 
     row: dict
     origin: tuple[int, int, int]
@@ -424,10 +425,10 @@ class Seen:
 
 
 def seen(one: SkyObject, view: View) -> list[Seen]:
-    """What is true of an object, and the voxels in which it stands above half the noise; of a cloud for each part.
+    """The truth of an object and its voxels above half the noise; for a cloud, one entry per part.
 
-    The parts of a cloud are those that are connected where its spectra have an SNR of `CONNECTED`, each with what is
-    nearest to it; a part under `PIECE_SNR` belongs to the brightest.
+    Parts of a cloud are regions that are connected where the S/N of its spectra exceeds `CONNECTED`, with all voxels
+    nearest to them; parts below `PIECE_SNR` belong to the brightest one.
     """
     observation = view.observation
     shape = (observation.n_channels, observation.size, observation.size)
@@ -453,12 +454,12 @@ def seen(one: SkyObject, view: View) -> list[Seen]:
 
 
 def _row(one: SkyObject, view: View, shown: Emission, mask: np.ndarray) -> Seen:
-    """The row of an object, or of a part of it, that shows ``shown``."""
+    """The row of an object, or of a part of it, with the emission ``shown``."""
     observation = view.observation
     n_channels = observation.n_channels
     line_shown = shown if one.image is None else _line_shown(one, view, shown)
     own = line_shown.cube
-    # where it is brightest, its spectrum is the best filter for itself
+    # at the brightest position: the spectrum is its own matched filter
     strength = np.sqrt((own**2).sum(axis=0))
     snr_line = 0.0
     if strength.size and strength.max() > 0:
@@ -484,7 +485,7 @@ def _row(one: SkyObject, view: View, shown: Emission, mask: np.ndarray) -> Seen:
     }
     flat = np.abs(shown.cube).sum(axis=0)
     row |= _shape(one, flat, shown.origin[1:])
-    if one.kind == "cloud" and flat.any():  # a part of it lies where it shines
+    if one.kind == "cloud" and flat.any():  # position of a part: where it is bright
         row |= {
             axis: float((flat.sum(axis=other) * np.arange(flat.shape[1 - other])).sum() / flat.sum()) + first
             for axis, other, first in (("y", 1, shown.origin[1]), ("x", 0, shown.origin[2]))
@@ -495,7 +496,7 @@ def _row(one: SkyObject, view: View, shown: Emission, mask: np.ndarray) -> Seen:
 
 
 def _line_shown(one: SkyObject, view: View, shown: Emission) -> Emission:
-    """The line alone as it is shown, in the window of all of it."""
+    """The line only, as in the cube, in the window of the whole object."""
     if one.line is None:
         return replace(shown, cube=np.zeros_like(shown.cube))
     alone = view.shown(one.line)
@@ -506,7 +507,7 @@ def _line_shown(one: SkyObject, view: View, shown: Emission) -> Emission:
 
 
 def _shape(one: SkyObject, image: np.ndarray, corner: tuple[int, int]) -> dict:
-    """Truth box, and the FWHM of a Gaussian with the moments of the image, with the beam."""
+    """Truth box, and the FWHM (with the beam) of a Gaussian with the moments of the image."""
     nothing = {"x_min": round(one.x), "x_max": round(one.x), "y_min": round(one.y), "y_max": round(one.y)}
     nothing |= {"fwhm_major": np.nan, "fwhm_minor": np.nan, "angle": np.nan}
     total = image.sum() if image.size else 0.0
@@ -533,7 +534,7 @@ def _shape(one: SkyObject, image: np.ndarray, corner: tuple[int, int]) -> dict:
 
 
 def _peak(brightness: np.ndarray, origin: tuple[int, int, int]) -> dict:
-    """The brightest voxel; NaN of nothing."""
+    """The brightest voxel; NaN if there is none."""
     if not brightness.size or brightness.max() <= 0:
         return {"x_peak": np.nan, "y_peak": np.nan, "z_peak": np.nan}
     z, y, x = (int(i) + o for i, o in zip(np.unravel_index(brightness.argmax(), brightness.shape), origin, strict=True))
@@ -541,7 +542,7 @@ def _peak(brightness: np.ndarray, origin: tuple[int, int, int]) -> dict:
 
 
 def _sky(one: SkyObject, mask: np.ndarray, shown: Emission, observation: Observation) -> dict:
-    """Brightness and line flux of the sky itself, of a part of a cloud that which lies where the part does."""
+    """Brightness and line flux of the sky; for a part of a cloud, within that part."""
     line = one.line
     total = peak = 0.0
     if line is not None:
@@ -563,13 +564,13 @@ def _sky(one: SkyObject, mask: np.ndarray, shown: Emission, observation: Observa
 
 
 def _index(spectrum: np.ndarray, observation: Observation) -> float:
-    """Spectral index of a continuum, from the two ends of the band."""
+    """Spectral index of a continuum between the two ends of the band."""
     ends = observation.frequencies[[0, -1]]
     return float(np.log(spectrum[-1] / spectrum[0]) / np.log(ends[1] / ends[0])) if len(spectrum) > 1 else 0.0
 
 
 def label_volume(parts: list[Seen], shape: tuple[int, int, int]) -> np.ndarray:
-    """Numbers, from 1, of the objects that voxels belong to: the brighter of two, 0 for none; int16."""
+    """Number of the object (from 1) that each voxel belongs to; the brighter one in overlaps; 0 for none; int16."""
     labels, brightest = np.zeros(shape, np.int16), np.zeros(shape, np.float32)
     for number, part in enumerate(parts, 1):
         place = tuple(slice(o, o + n) for o, n in zip(part.origin, part.mask.shape, strict=True))

@@ -1,8 +1,7 @@
 """Observe a sky model: primary beam, gridded visibilities, dirty beam, noise drawn in the uv plane, dirty cube.
 
-A dirty image is the linear convolution of (sky x primary beam) with the point spread
-function, done by FFT on a grid twice as wide as the image, so that nothing wraps round.
-Noise in the visibilities becomes noise whose power spectrum is the gridded square of the
+A dirty image is the linear convolution of (sky x primary beam) with the point spread function, by FFT on a grid twice
+as wide as the image, so that nothing wraps around.  The power spectrum of the noise is the gridded square of the
 imaging weights; with natural weights its autocorrelation is the point spread function.
 """
 
@@ -28,12 +27,12 @@ from napari_almadet.simulation.array import (
 )
 from napari_almadet.simulation.sky import SkyModel
 
-# Visibilities go to the nearest cell; a grid this many times wider than the image keeps the
-# PSF within 0.3 % of the exact one over the image, 0.6 % over the twice as wide convolution.
+# Visibilities are gridded to the nearest cell; with a grid this many times wider than the image the PSF is within
+# 0.3 % of the exact one over the image, and within 0.6 % over twice the image.
 GRID_PADDING = 8
 PB_LIMIT = 0.2  # of the primary beam's peak, CASA's default
-# What `draw_observation` draws from, with a range of frequencies in Hz.  The 7-m array is not among
-# them: few of its beams fit into its field.
+# Arrays for `draw_observation`, with ranges of frequencies in Hz.  The 7-m array is not included, because its field has
+# few beams.
 ARRAYS = {f"alma_cycle9_c{k}": (90e9, 350e9) for k in range(1, 7)} | {"vla_c": (8e9, 45e9), "vla_d": (8e9, 45e9)}
 
 
@@ -50,24 +49,22 @@ class Observation:
     n_channels, channel_width, frequency
         Channels, their width in Hz, and the frequency of channel ``n_channels // 2`` in Hz.
     declination, hour_angle
-        Of the field in degrees, and of the middle of the observation in hours.
+        Declination of the field in degrees, and hour angle at mid-observation in hours.
     duration, integration
         Of the observation and of one visibility, in seconds.
     noise
-        Thermal noise per channel in Jy/beam, whatever the weights; 0.375 mJy is what CASA's
-        ``tsys-atm`` gives for 0.8 mm of water.
+        Thermal noise per channel in Jy/beam for any weights; 0.375 mJy: CASA's ``tsys-atm`` with 0.8 mm of water.
     robust
         Briggs' robustness of the imaging weights, -2 to 2; None for natural weights.
     phase_error, phase_period, phase_seed
-        What calibration left: phases of the antennas, drawn from a seed, their rms in degrees,
-        and the seconds in which they come and go; None if they stay.
+        Residual phase errors of the antennas: rms in degrees, period in seconds (None: constant), and seed.
     residual
-        Share of the sidelobes that are left: 1 in a dirty cube, little in a CLEANed one, whose
-        sources have the shape of the clean beam.
+        Fraction of the sidelobes that remain: 1 in a dirty cube, small in a CLEANed one, whose sources have the shape
+        of the clean beam.
     pb_corrected
-        Divide by the primary beam; where that is less than ``PB_LIMIT``, there is no data.
+        Divide by the primary beam; no data where it is below ``PB_LIMIT``.
     mosaic
-        Of many pointings: the primary beam is flat.
+        Combine many pointings: the primary beam is flat.
     """
 
     array: str = "alma_cycle9_c3"
@@ -129,7 +126,7 @@ class Observation:
     def imaging_weights(self, frequency: float | None = None) -> np.ndarray:
         """Weights of the visibilities at a frequency in Hz, shape (m,).
 
-        Briggs' weights depend on the field of view: visibilities are counted in the cells of the image's own grid.
+        Briggs' weights depend on the field of view: visibilities are counted in cells of the grid of the image.
         """
         if self.robust is None:
             return np.ones(len(self.uv))
@@ -142,7 +139,7 @@ class Observation:
     def psf(self, frequency: float | None = None, size: int | None = None) -> np.ndarray:
         """Dirty beam at a frequency in Hz, shape (2 size, 2 size), its peak of 1 at ``[size, size]``.
 
-        ``size`` is the image's side unless another is asked for; the weights are the image's in either case.
+        ``size`` defaults to the side of the image; the weights are those of the image in any case.
         """
         size = size or self.size
         weights = self.imaging_weights(frequency)
@@ -150,7 +147,7 @@ class Observation:
         return point_spread_function(grid, 2 * size)
 
     def response(self, frequency: float) -> np.ndarray:
-        """What a point source of 1 Jy becomes, in the shape of `psf`, which it is unless there are errors or CLEAN."""
+        """Image of a point source of 1 Jy, in the shape of `psf`, with phase errors and CLEAN if any."""
         response = self.dirty_beam if frequency == self.frequency else self.psf(frequency)
         clean = fit_clean_beam(response).image(len(response)) if self.residual < 1 else 0.0
         if self.phase_error:
@@ -163,7 +160,7 @@ class Observation:
         return clean + self.residual * (response - clean)
 
     def primary_beam(self, frequency: float | None = None) -> np.ndarray:
-        """Of the array's dishes at a frequency in Hz, shape (size, size)."""
+        """Primary beam at a frequency in Hz, shape (size, size)."""
         if self.mosaic:
             return np.ones((self.size, self.size), np.float32)
         diameter = AntennaArray.load(self.array).diameter
@@ -188,14 +185,14 @@ class Observation:
 
     @property
     def largest_pixel(self) -> float:
-        """The largest pixels that still sample the longest baseline at all frequencies, in arcsec."""
+        """Largest pixel size that samples the longest baseline at all frequencies, in arcsec."""
         longest = np.hypot(*self.uv.T).max() * self.frequencies.max() / SPEED_OF_LIGHT.value
         return float(np.degrees(0.49 / longest) * ARCSEC_PER_DEGREE)
 
     def with_beam(self, fwhm: float) -> Observation:
-        """The same with pixels of such a size that the clean beam's mean FWHM has so many of them, within 5 %.
+        """The same with a pixel size for a given FWHM of the clean beam in pixels, within 5 %.
 
-        Pixels stay small enough for the longest baseline, so the beam may have more of them.
+        The beam may have more pixels, because pixels must sample the longest baseline.
         """
         largest = self.largest_pixel
         observation = replace(self, pixel=0.5 * largest)
@@ -206,11 +203,11 @@ class Observation:
 
 
 def draw_observation(rng: np.random.Generator, size: int = 360, n_channels: int = 128) -> Observation:
-    """An observation from the breadth of what is observed.
+    """Draw an observation from a wide range.
 
-    Any array of ``ARRAYS`` at a frequency of its own, declination -75 to 25 degrees, within two hours of
-    transit and 20 degrees above the horizon, ten minutes to two hours long, natural weights or
-    robust ones of -2 to 2, a clean beam of 3 to 10 pixels; the channels are as wide in velocity as the paper's.
+    Any array of ``ARRAYS`` at a frequency in its range, declination -75 to 25 degrees, within two hours of transit and
+    at least 20 degrees above the horizon, ten minutes to two hours long, natural weights or robust ones of -2 to 2, a
+    clean beam of 3 to 10 pixels; channels have the same width in velocity as in the paper.
     """
     array = str(rng.choice(list(ARRAYS)))
     frequency = float(rng.uniform(*ARRAYS[array]))
@@ -251,16 +248,16 @@ class Imager:
         self._middle = self._response(observation.frequency)
         if band_ends:
             self._ends = [self._response(f) for f in observation.frequencies[[0, -1]]]
-        # Gridded weights are nowhere negative, unlike the transform of the cut-out PSF; rounding to this
-        # coarser grid errs by 0.1 % in the main lobe and 1.5 % far out.  Few cells hold a visibility:
-        # noise is drawn in those alone, and only the rows with any are transformed.
+        # Gridded weights are never negative, unlike the transform of the clipped PSF; the error of this coarser grid is
+        # 0.1 % in the main lobe and 1.5 % far out.  Few cells have visibilities: noise is drawn only in these, and only
+        # rows with any are transformed.
         side = 2 * observation.size
         power = observation.noise_weights(side)
         self._noise_rows = torch.as_tensor(np.flatnonzero(power.any(axis=1)), device=self.device)
         power = power[power.any(axis=1)].ravel() / power.mean()
         filled = np.flatnonzero(power)
         self._noise_cells = torch.as_tensor(filled, device=self.device)
-        # torch's complex normal has a variance of 1, half of it in each part
+        # torch's complex normal distribution has a variance of 1, half of it in each part
         self._noise_amplitudes = torch.as_tensor(side * np.sqrt(2 * power[filled]), dtype=torch.float32).to(self.device)
 
     def _response(self, frequency: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -276,7 +273,7 @@ class Imager:
         def some(images):
             return torch.fft.irfft2(torch.fft.rfft2(images * pattern, s=wide) * transfer, s=wide)[..., :size, :size]
 
-        return torch.cat([some(images) for images in sky.split(8)])  # more at a time wait for memory
+        return torch.cat([some(images) for images in sky.split(8)])  # more at a time is limited by memory
 
     def dirty(self, sky: torch.Tensor) -> torch.Tensor:
         """Noise-free images at the middle channel: (n, size, size) Jy/pixel -> Jy/beam, before any correction."""
@@ -285,8 +282,8 @@ class Imager:
     def noise(self, n: int, generator: torch.Generator) -> torch.Tensor:
         """Noise images of standard deviation 1 with the observation's noise correlation; shape (n, size, size).
 
-        Complex white noise is drawn in the uv plane, where the real and the imaginary part
-        of its transform are two independent images.
+        Complex white noise is drawn in the uv plane; real and imaginary part of its transform are two independent
+        images.
         """
         size, pairs, rows = self.observation.size, (n + 1) // 2, len(self._noise_rows)
         white = torch.randn(
@@ -304,7 +301,7 @@ class Imager:
         return self._corrected(self._uncorrected(model))
 
     def _corrected(self, cube: torch.Tensor) -> torch.Tensor:
-        """Divide by the primary beam in place, if the observation says so."""
+        """Divide by the primary beam in place, if ``pb_corrected``."""
         if self.observation.pb_corrected:
             seen = self._middle[0] >= PB_LIMIT
             low, high = (torch.where(seen, pattern, torch.nan) for pattern, _ in self._ends)
@@ -315,8 +312,8 @@ class Imager:
     def _uncorrected(self, model: SkyModel) -> torch.Tensor:
         """Dirty cube without noise, before correction for the primary beam.
 
-        PSF and primary beam shrink with frequency; over a band of a percent every pixel of
-        a source's response is linear in frequency, so it is interpolated between the ends.
+        PSF and primary beam shrink with frequency; over a band of a percent, the response in each pixel is linear in
+        frequency, so it is interpolated between the ends.
         """
         observation = self.observation
         shape = (observation.n_channels, observation.size, observation.size)
@@ -355,7 +352,7 @@ class Imager:
         return dirty
 
     def corrected(self, cube: torch.Tensor) -> torch.Tensor:
-        """Divide by the primary beam in place, if the observation says so; NaN where that is under `PB_LIMIT`."""
+        """Divide by the primary beam in place, if ``pb_corrected``; NaN where it is below `PB_LIMIT`."""
         return self._corrected(cube)
 
     def cube(self, model: SkyModel, generator: torch.Generator) -> torch.Tensor:

@@ -25,11 +25,11 @@ class Processing:
     Attributes
     ----------
     mixing
-        How the channels came about.  The noise of a channel is the observation's after it.
+        How channels are mixed.  The noise of the observation is that of a channel after mixing.
     clean
-        How far CLEAN was taken; the cube is restored with the clean beam.
+        Stopping criteria of CLEAN; the cube is restored with the clean beam.
     beam
-        To which beam the cube was smoothed in the end.
+        The beam to which the cube is finally smoothed.
     """
 
     mixing: Mixing | None = None
@@ -37,7 +37,7 @@ class Processing:
     beam: CleanBeam | None = None
 
     def about(self) -> dict:
-        """What was done, as a file of JSON may hold it."""
+        """The steps as plain values for JSON."""
         made: dict = {}
         if self.mixing is not None:
             made["channels"] = {"kind": self.mixing.kind, "finer_width": self.mixing.step}
@@ -51,28 +51,28 @@ class Processing:
 def smoothed_noise(observation: Observation, beam: CleanBeam) -> float:
     """Noise of a channel in Jy/beam after smoothing from the clean beam to a wider one, before any correction.
 
-    The noise's power is that of the weights, and the kernel's transform takes from it what it does.
+    It is computed from the power spectrum of the noise, that of the weights, times the squared transform of the kernel.
     """
     kernel = beam_between(observation.clean_beam, beam)
     if kernel is None:
         raise ValueError(f"{beam} is not wider than {observation.clean_beam} in every direction")
     side = 2 * observation.size
     power = observation.noise_weights(side)[:, : side // 2 + 1]
-    # columns between the first and the last of a real transform stand for two
+    # columns between the first and the last of a real transform count twice
     twice = np.r_[1.0, np.full(power.shape[1] - 2, 2.0), 1.0]
     left = (power * twice * beam_transfer(kernel, (side, side)) ** 2).sum() / (power * twice).sum()
     return float(observation.noise * np.sqrt(left) * beam.fwhm**2 / observation.clean_beam.fwhm**2)
 
 
 def processed(imager: Imager, sky: np.ndarray, processing: Processing, generator: torch.Generator) -> np.ndarray:
-    """The cube of a sky after noise and all steps, corrected for the primary beam where the observation says so.
+    """The cube of a sky with noise after all steps, primary-beam corrected if the observation requests it.
 
     Parameters
     ----------
     sky
         Shape (n_channels, size, size), Jy/pixel, in the channels of the cube.
     generator
-        Of the noise.
+        Random numbers for the noise.
 
     Returns
     -------
@@ -99,18 +99,18 @@ def processed(imager: Imager, sky: np.ndarray, processing: Processing, generator
 
 
 def shared_channels(rng: np.random.Generator, observation: Observation) -> Processing:
-    """Channels that share their noise, in any of the ways of `napari_almadet.simulation.channels`."""
+    """Draw correlated channels, of any kind in `napari_almadet.simulation.channels`."""
     return Processing(mixing=draw_mixing(rng, observation.n_channels))
 
 
 def clean_loop(rng: np.random.Generator, observation: Observation) -> Processing:
-    """CLEAN, 30 to 3000 iterations a channel, down to 1 to 6 times the noise; half of the cubes Hanning smoothed."""
+    """Draw CLEAN: 30 to 3000 iterations per channel, down to 1 to 6 sigma; half of the cubes are Hanning smoothed."""
     hanning = rng.random() < 0.5
     return Processing(mixing("hanning", observation.n_channels) if hanning else None, draw_clean(rng))
 
 
 def common_beam(rng: np.random.Generator, observation: Observation) -> Processing:
-    """Smoothed to a round beam or one of the same shape, up to `LARGEST_FACTOR` times as wide."""
+    """Draw smoothing to a round beam or one of the same shape, up to `LARGEST_FACTOR` times as wide."""
     old = observation.clean_beam
     if rng.random() < 0.5:
         fwhm = old.major * float(rng.uniform(1.02, LARGEST_FACTOR))
@@ -120,11 +120,11 @@ def common_beam(rng: np.random.Generator, observation: Observation) -> Processin
 
 
 def as_published(rng: np.random.Generator, observation: Observation) -> Processing:
-    """As galaxies and clouds are published: any channels, most of them CLEANed, some smoothed; a quarter untouched."""
+    """Draw the processing of galaxies and clouds: a quarter none; else any channels, mostly CLEANed, some smoothed."""
     if rng.random() < 0.25:
         return Processing()
     channels = draw_mixing(rng, observation.n_channels) if rng.random() < 0.6 else None
-    # where short spacings are there and sidelobes are not, somebody has done it already
+    # with short spacings and without sidelobes, the cube has already been CLEANed
     clean = draw_clean(rng) if rng.random() < 0.7 and observation.residual == 1 else None
     beam = common_beam(rng, observation).beam if rng.random() < 0.3 else None
     return Processing(channels, clean, beam)

@@ -33,11 +33,11 @@ BRIGHTEST = (0.5e-4, 2.9e-4)
 
 @dataclass(frozen=True, eq=False)
 class SimulatedCube:
-    """A cube (channel, y, x) in Jy/beam, what it was made from, and what is true of it.
+    """A cube (channel, y, x) in Jy/beam, its sky model, and the truth.
 
-    NaN where there is no data.  ``shapes`` are changes of the scenario's recipe.  ``objects`` are all that is in the
-    sky where that is more than ``model``, and ``parts`` what is seen of them; None where the model is all.
-    ``processing`` is what was done to the dirty cube.
+    NaN where there is no data.  ``shapes`` are changes of the scenario's recipe.  ``objects`` are all objects in the
+    sky if there are others than those of ``model``, and ``parts`` their visible parts; else both are None.
+    ``processing`` describes the processing of the dirty cube.
     """
 
     dirty: np.ndarray
@@ -59,10 +59,10 @@ class SimulatedCube:
 
     @cached_property
     def mask(self) -> np.ndarray:
-        """Which voxel belongs to which row of the truth table, by its ``id``; 0 for none: int16, of the cube's shape.
+        """The ``id`` in the truth table of the source of each voxel; 0 for none: int16, of the cube's shape.
 
-        A source's voxels are those where its own model, convolved with the clean beam, is over half the noise of a
-        channel; of two sources the brighter has them.
+        A source has the voxels where its model, convolved with the clean beam, exceeds half the noise of a channel; in
+        overlaps the brighter source has them.
         """
         parts = self.parts
         if parts is None:
@@ -90,7 +90,7 @@ def sky_of(objects: list[SkyObject], observation: Observation) -> np.ndarray:
 def draw_sky(
     rng: np.random.Generator, kind: Scenario, observation: Observation, where: np.ndarray | None = None
 ) -> SkyModel:
-    """Draw the sky of one field of a scenario; ``where``: the chance of each pixel to hold a source."""
+    """Draw the sky of one field of a scenario; ``where``: probability of each pixel to contain a source."""
     brightest = kind.brightness * rng.uniform(*BRIGHTEST)  # voxel, Jy/pixel
     if kind.sky.in_beams:
         brightest *= (PAPER_BEAM.fwhm / observation.clean_beam.fwhm) ** 2
@@ -117,18 +117,18 @@ def truth_boxes(model: SkyModel, imager: Imager) -> np.ndarray:
 
 
 def full_coverage(observation: Observation) -> Coverage:
-    """Nothing is missing."""
+    """Coverage without missing data."""
     return Coverage(np.ones((observation.size, observation.size), bool), np.ones(observation.n_channels, bool))
 
 
 def truth_table(model: SkyModel, imager: Imager, coverage: Coverage | None = None) -> QTable:
-    """What is true of each source, one row a source.
+    """The truth table, one row per source.
 
-    Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a
-    line.  ``snr_stack`` is the peak of the source's own noise-free stacked image over the
-    rms of a noise-only one at that place; ``snr_line`` the same for the sum over channels
-    weighted with the source's own line profile; both of what ``coverage`` leaves.  ``flux`` is
-    integrated over the source and its line, ``fwhm_line`` the width of that integrated line.
+    Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a line.  ``snr_stack`` is the
+    peak of the noise-free stacked image of the source divided by the rms of a noise-only one at that position;
+    ``snr_line`` is the same for the sum over channels weighted with the line profile of the source; both use only data
+    in ``coverage``.  ``flux`` is integrated over the source and its line; ``fwhm_line`` is the width of the integrated
+    line.
     """
     observation = imager.observation
     n_channels = observation.n_channels
@@ -137,7 +137,7 @@ def truth_table(model: SkyModel, imager: Imager, coverage: Coverage | None = Non
     boxes = truth_boxes(model, imager)
     images, spectra, owner = model.components(observation.size, observation.frequencies)
     responses = imager.dirty(torch.as_tensor(images)).cpu().numpy()[:, coverage.pixels]  # Jy/beam per Jy/pixel
-    # a corrected primary beam raises signal and noise alike, so that both SNRs are those of the flat image
+    # the primary-beam correction scales signal and noise alike, so that both SNRs are those of the uncorrected image
     lines, widths = model.line_profiles(n_channels), model.line_widths()
     line_spectra = spectra.copy()
     line_spectra[: len(model)] -= model.continuum_spectra(observation.frequencies)
@@ -186,7 +186,7 @@ def truth_table(model: SkyModel, imager: Imager, coverage: Coverage | None = Non
 
 
 def header(observation: Observation, unit: str, beam: CleanBeam | None = None) -> fits.Header:
-    """FITS header of a simulated cube, with a beam, by default the clean one, where ``unit`` is per beam."""
+    """FITS header of a simulated cube, with a beam (default: the clean beam) if ``unit`` is per beam."""
     middle = observation.size // 2 + 1
     step = observation.pixel / ARCSEC_PER_DEGREE
     cards = fits.Header(
@@ -247,7 +247,7 @@ def write_cube(simulated: SimulatedCube, folder: Path, *, sky: bool = True) -> P
 
 @contextmanager
 def finished(folder: Path, about: dict, truth: QTable) -> Iterator[Path]:
-    """A folder to write a cube's files into; with what is known of the cube it gets its name when they are complete."""
+    """Context with a folder for the files of a cube; it is renamed to its final name when all files are complete."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

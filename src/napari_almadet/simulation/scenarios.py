@@ -19,32 +19,32 @@ from napari_almadet.simulation.observe import PB_LIMIT, Observation, draw_observ
 from napari_almadet.simulation.processing import Processing
 from napari_almadet.simulation.sky import PAPER, SkyRecipe
 
-# Sources are placed where the primary beam is above this.
+# Minimum primary beam at positions of sources.
 SEEN = 0.3
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Which pixels, shape (size, size), and which channels, shape (n_channels,), hold data."""
+    """Pixels, shape (size, size), and channels, shape (n_channels,), with data."""
 
     pixels: np.ndarray
     channels: np.ndarray
 
 
 def other_beam(rng: np.random.Generator, observation: Observation) -> Observation:
-    """Pixels of another size: a clean beam of 3 to 10 of them."""
+    """Another pixel size: a clean beam of 3 to 10 pixels."""
     return observation.with_beam(float(rng.uniform(3.1, 9.9)))
 
 
 def other_array(rng: np.random.Generator, observation: Observation) -> Observation:
-    """Everything else: see `draw_observation`."""
+    """Another observation, see `draw_observation`."""
     return draw_observation(rng, observation.size, observation.n_channels)
 
 
 def primary_beam_corrected(rng: np.random.Generator, observation: Observation) -> Observation:
     """Corrected for the primary beam, which falls to `PB_LIMIT` at 0.8 to 1.3 times half the field's side.
 
-    A compact array, the first of a random order whose clean beam then has 3 to 10 pixels.
+    The array is compact: the first one in random order whose clean beam has 3 to 10 pixels.
     """
     reach = rng.uniform(0.8, 1.3) * observation.size / 2
     for name in rng.permutation([*(f"alma_cycle9_c{k}" for k in range(1, 5)), "aca_cycle9"]):
@@ -57,7 +57,7 @@ def primary_beam_corrected(rng: np.random.Generator, observation: Observation) -
 
 
 def phase_errors(rng: np.random.Generator, observation: Observation) -> Observation:
-    """Antennas' phases wrong by 10 to 30 degrees rms; in one half of the cubes they come and go in 10 to 60 minutes."""
+    """Antenna phase errors of 10 to 30 degrees rms; in half of the cubes with periods of 10 to 60 minutes."""
     return replace(
         observation,
         phase_error=float(rng.uniform(10, 30)),
@@ -67,14 +67,14 @@ def phase_errors(rng: np.random.Generator, observation: Observation) -> Observat
 
 
 def cleaned(rng: np.random.Generator, observation: Observation) -> Observation:
-    """Restored with the clean beam; up to 15 % of the sidelobes are left."""
+    """Restored with the clean beam; up to 15 % of the sidelobes remain."""
     return replace(observation, residual=float(rng.uniform(0, 0.15)))
 
 
 def any_published(rng: np.random.Generator, observation: Observation) -> Observation:
-    """As galaxies and clouds are observed: pixels of another size, any array and weights, or a corrected primary beam.
+    """Observations of galaxies and clouds: another pixel size, any array and weights, or primary-beam corrected.
 
-    In four cubes of ten short spacings were added and the sidelobes subtracted, but for up to a tenth.
+    In four cubes of ten, short spacings are included and at most a tenth of the sidelobes remains.
     """
     draw = rng.choice(4, p=[0.3, 0.3, 0.2, 0.2])
     if draw:
@@ -83,10 +83,10 @@ def any_published(rng: np.random.Generator, observation: Observation) -> Observa
 
 
 def blank_borders(rng: np.random.Generator, observation: Observation) -> Coverage:
-    """Blank a tenth to two fifths of the field, a frame or an irregular edge, and up to 5 % of channels at each end."""
+    """Blank 10 to 40 % of the field (a frame or an irregular edge), and up to 5 % of the channels at each end."""
     size, n = observation.size, observation.n_channels
     pixels = np.arange(size)
-    # how far inside of the four sides, each of which counts in a unit of its own
+    # distance from the four sides, each in its own unit
     y, x = (np.minimum((pixels + 1) / rng.uniform(0.2, 1), (size - pixels) / rng.uniform(0.2, 1)) for _ in range(2))
     depth = np.minimum(y[:, None], x[None, :])
     if rng.random() < 0.5:
@@ -99,7 +99,7 @@ def blank_borders(rng: np.random.Generator, observation: Observation) -> Coverag
 
 
 def anywhere(observation: Observation, covered: np.ndarray) -> np.ndarray:
-    """Where the primary beam sees and there is data, half a beam inside the field."""
+    """Pixels with data where the primary beam is above the limit, half a beam inside the field."""
     margin = int(np.ceil(0.5 * observation.clean_beam.fwhm))
     inside = np.zeros_like(covered)
     inside[margin:-margin, margin:-margin] = True
@@ -107,7 +107,7 @@ def anywhere(observation: Observation, covered: np.ndarray) -> np.ndarray:
 
 
 def near_blank(observation: Observation, covered: np.ndarray) -> np.ndarray:
-    """Anywhere there is data, at least half of the sources within two beams of what is blank or of the edge."""
+    """Pixels with data; at least half of the sources are within two beams of blank pixels or the edge."""
     near = covered & (distance_transform_edt(np.pad(covered, 1))[1:-1, 1:-1] <= 2 * observation.clean_beam.fwhm)
     return near / near.sum() + covered / covered.sum()
 
@@ -126,20 +126,19 @@ class Scenario:
     Attributes
     ----------
     sky
-        What sources there are.
+        The recipe of the sources.
     brightness
-        How many times brighter than the paper's; in Jy/beam where sizes go in beams.
+        Factor relative to the paper's brightness; in Jy/beam if sizes are in beams.
     observe
-        Draws the observation from the one that is asked for, of which it keeps size and channels;
-        None for that one itself.
+        Draws an observation with the size and channels of the given one; None: the given one is used.
     place
-        Chance of each pixel to hold a source; None for the recipe's positions.
+        Probability of each pixel to contain a source; None: the positions of the recipe.
     blank
-        Draws what is missing; None for nothing.
+        Draws missing data; None for none.
     objects
-        Draws what is in the sky beside the Gaussians of ``sky``; None for nothing.
+        Draws objects in addition to the Gaussians of ``sky``; None for none.
     process
-        Draws what is done to the cube; None for nothing.
+        Draws the processing of the cube; None for none.
     """
 
     sky: SkyRecipe = PAPER
@@ -151,13 +150,13 @@ class Scenario:
     process: Callable[[np.random.Generator, Observation], Processing] | None = None
 
 
-# the paper's sizes over its beam
+# the paper's sizes divided by its beam
 SCALED = replace(PAPER, in_beams=True, fwhm=(0.25, 1.0))
 NOTHING = replace(PAPER, companions=None)
 
 
 def published(draw: objects.Draw) -> Scenario:
-    """Objects and nothing else, observed and worked on in any of the ways of published cubes."""
+    """A scenario with objects only, observed and processed like published cubes."""
     return Scenario(NOTHING, observe=any_published, place=anywhere, objects=draw, process=processing.as_published)
 
 
@@ -187,7 +186,7 @@ SCENARIOS = {
     "edges": Scenario(SCALED, brightness=5.0, place=edge),
     "phase-errors": Scenario(observe=phase_errors),
     "cleaned": Scenario(observe=cleaned),
-    # the seeds of a cube go by its place in this list: what is new comes last
+    # seeds depend on the position in this list: add new scenarios at the end
     "galaxies": published(objects.galaxies),
     "clouds": published(objects.clouds),
     "absorption": published(objects.absorption),

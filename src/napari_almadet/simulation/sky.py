@@ -18,23 +18,23 @@ from napari_almadet.simulation.array import CleanBeam
 class SkyRecipe:
     """Ranges from which sources are drawn, uniformly; the defaults are the paper's table 1.
 
-    The first source lies near the field's centre and none is brighter than it.  Positions,
+    The first source is near the centre of the field and is the brightest.  Positions,
     sizes and line widths are in pixels and channels of a field of 360 x 360 x 128, and are
     scaled with it.  ``fwhm`` and ``line_fwhm`` are full widths at half maximum (the
-    authors' scripts took the former for a standard deviation).
+    authors' scripts used the former as a standard deviation).
 
     Attributes
     ----------
     companions
-        Number of sources beside the first, both ends included; None for an empty sky.
+        Range of the number of further sources, inclusive; None for an empty sky.
     continuum, line
-        Whether sources have the one and the other.
+        Whether sources have continuum, and lines.
     in_beams
         Whether ``fwhm`` is in clean beams (geometric mean of its axes) and not in pixels.
     pairs
-        Number of close pairs, both ends included, which the field then holds and nothing else.
+        Range of the number of close pairs, inclusive; the field then contains only pairs.
     separation
-        Of the two sources of a pair, in FWHM of the clean beam along the line that joins them.
+        Distance of the two sources of a pair, in FWHM of the clean beam in that direction.
     gradient
         Channels by which a rotating source's line shifts from one end of its FWHM to the other.
     """
@@ -59,7 +59,7 @@ class SkyRecipe:
 
 PAPER = SkyRecipe()
 
-PAPER_BEAM = CleanBeam(8.93, 7.60, 84.6)  # of its set-up, in pixels
+PAPER_BEAM = CleanBeam(8.93, 7.60, 84.6)  # of the paper's set-up, in pixels
 PAIRS_APART = 3.0  # beams, between sources of different pairs
 
 
@@ -76,14 +76,13 @@ def rotation(along: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class SkyModel:
-    """Sources of one field, an array of shape (n,) for each parameter.
+    """The sources of one field: an array of shape (n,) for each parameter.
 
     ``x``, ``y`` in 0-based pixels; ``major``, ``minor`` FWHM in pixels; ``angle`` in degrees
     from north through east (East left); ``continuum`` and ``line`` the peak brightness of
-    the two at the reference frequency, in Jy/pixel; ``line_centre`` and ``line_fwhm`` in
-    channels, the latter at one place of the source.  ``gradient`` is by how many channels the
-    line of a rotating source shifts across its FWHM, towards the position angle; 0 if it
-    does not rotate.  ``pair`` is the number of the close pair a source belongs to, or 0.
+    both at the reference frequency, in Jy/pixel; ``line_centre`` and ``line_fwhm`` in channels, the latter at one
+    position in the source.  ``gradient`` is the shift of the line of a rotating source across its FWHM in channels,
+    towards the position angle; 0 without rotation.  ``pair`` is the number of the close pair a source belongs to, or 0.
     """
 
     x: np.ndarray
@@ -119,21 +118,21 @@ class SkyModel:
         Parameters
         ----------
         size, n_channels
-            Of the cube, pixels on a side and channels.
+            Side of the cube in pixels, and number of channels.
         brightest
             Brightness of the brightest voxel, in Jy/pixel.
         beam
-            The clean beam, by which sizes and separations go in a recipe that says so.
+            The clean beam, for recipes with sizes or separations in beams.
         where
-            Chance of each pixel to hold a source's centre, shape (size, size), in any unit;
-            positions are then drawn from it and not from the recipe.
+            Relative probability of each pixel to contain the centre of a source, shape (size, size); replaces the
+            positions of the recipe.
         """
         if recipe.pairs is not None:
             n = 2 * int(rng.integers(recipe.pairs[0], recipe.pairs[1] + 1))
         else:
             n = 0 if recipe.companions is None else 1 + int(rng.integers(*recipe.companions, endpoint=True))
         amplitude, line_amplitude = rng.uniform(*recipe.amplitude, n), rng.uniform(*recipe.line_amplitude, n)
-        # What a source emits where it is brightest decides which is the first.
+        # The first source is the one with the highest peak brightness.
         peak = amplitude * (recipe.continuum + recipe.line * line_amplitude)
         order = np.argsort(peak < peak.max(initial=0.0), kind="stable")
         amplitude, line_amplitude = amplitude[order], line_amplitude[order]
@@ -169,7 +168,7 @@ class SkyModel:
         return model._paired(rng, recipe.separation, size, beam) if recipe.pairs is not None else model
 
     def _paired(self, rng, separation, size, beam) -> SkyModel:
-        """Sources 2k and 2k + 1 side by side, the pairs apart from each other as far as there is room."""
+        """Place sources 2k and 2k + 1 as pairs, and pairs far from each other if there is room."""
         x, y = self.x.copy(), self.y.copy()
         others = np.zeros(len(self), dtype=bool)
         for first in range(0, len(self), 2):
@@ -195,8 +194,7 @@ class SkyModel:
         size
             Pixels on a side.
         beam : CleanBeam, optional
-            Convolve with this beam first: Gaussians, so the result is exact.  Its peak is
-            again set to 1.
+            Convolve with this beam first; exact, as both are Gaussians.  The peak is again set to 1.
 
         Returns
         -------
@@ -240,12 +238,12 @@ class SkyModel:
     def line_profiles(self, n_channels: int) -> np.ndarray:
         """The lines alone, shape (n, n_channels), in Jy/pixel.
 
-        Of a rotating source: the mean over the source, weighted with its brightness.
+        For a rotating source, the mean over the source weighted with its brightness.
         """
         return np.array([self._profile(i, np.arange(n_channels)) for i in range(len(self))]).reshape(-1, n_channels)
 
     def line_widths(self) -> np.ndarray:
-        """FWHM of the lines of whole sources in channels, shape (n,): of a rotating source between its outer flanks."""
+        """FWHM of the integrated lines in channels, shape (n,); for a rotating source between the outer flanks."""
         widths = self.line_fwhm.astype(float)
         for i in np.flatnonzero(self.gradient * self.line):
             reach = abs(self.gradient[i]) + 2 * self.line_fwhm[i]
@@ -259,7 +257,7 @@ class SkyModel:
         return weights @ self._lines(i, rotation(along), channels) / weights.sum()
 
     def _lines(self, i: int, shift: np.ndarray, channels: np.ndarray) -> np.ndarray:
-        """Line of one source where rotation shifts it by so many half gradients; shape (len(shift), len(channels))."""
+        """Line of a source shifted by rotation, in units of half the gradient; shape (len(shift), len(channels))."""
         centre = self.line_centre[i] + 0.5 * self.gradient[i] * shift[:, None]
         return self.line[i] * np.exp(-0.5 * ((channels - centre) / (self.line_fwhm[i] * gaussian_fwhm_to_sigma)) ** 2)
 
@@ -281,9 +279,8 @@ class SkyModel:
     def components(self, size: int, frequencies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The sky as a sum of images times spectra.
 
-        Sources that do not rotate have one component, `images` times `spectra`.  The line of a
-        rotating one has several: the singular vectors of its spectra at all shifts, down to
-        0.3 % of the first.
+        Sources without rotation have one component, `images` times `spectra`.  The line of a rotating one has several:
+        the singular vectors of its spectra at all shifts, down to 0.3 % of the first.
 
         Returns
         -------

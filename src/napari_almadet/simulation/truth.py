@@ -49,7 +49,7 @@ WHOLE = ("x_min", "x_max", "y_min", "y_max", "z_min", "z_max", "pair", "n_voxels
 
 
 def view_of(observation: Observation, processing: Processing | None, channels: np.ndarray, pixels: np.ndarray) -> View:
-    """How a cube shows its objects after all that was done to it; ``channels`` and ``pixels`` hold data."""
+    """The `View` of a cube after processing; ``channels`` and ``pixels`` are those with data."""
     beam, noise, shared = observation.clean_beam, observation.noise, None
     if processing is not None and processing.mixing is not None:
         shared = processing.mixing.covariance
@@ -62,7 +62,7 @@ def object_table(parts: list[Seen], view: View) -> QTable:
     """The truth table of objects, one row each; its ``id`` is the number of its voxels in the label volume.
 
     Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a line.  See `seen` and the
-    page docs/training.md for what the columns say of galaxies and clouds.
+    page docs/training.md for the columns of galaxies and clouds.
     """
     table = QTable()
     for name, unit in COLUMNS.items():
@@ -77,12 +77,12 @@ def object_table(parts: list[Seen], view: View) -> QTable:
 
 
 def parts_of(objects: list[SkyObject], view: View) -> list[Seen]:
-    """Rows and voxels of all objects, in their order; those of which nothing is seen are left out."""
+    """Rows and voxels of all objects, in order, without invisible ones."""
     return [part for one in objects for part in seen(one, view) if part.row["snr_stack"] or part.row["snr_line"]]
 
 
 def voxels_of(model: SkyModel, view: View) -> list[Seen]:
-    """Voxels, without rows, of the Gaussians of a sky model; a rotating one as any other object."""
+    """Voxels, without rows, of the Gaussians of a sky model; rotating ones are treated like other objects."""
     observation = view.observation
     sources = gaussians(model, observation)
     if not sources:
@@ -91,7 +91,7 @@ def voxels_of(model: SkyModel, view: View) -> list[Seen]:
     spectra = model.spectra(observation.frequencies)
     beam = beam_covariance(view.beam)
     own = covariance(model.major, model.minor, model.angle)
-    # a Gaussian of peak 1 Jy/pixel, per beam
+    # a Gaussian with a peak of 1 Jy/pixel, in Jy/beam
     peaks = 2 * np.pi * np.sqrt(np.linalg.det(own) * np.linalg.det(beam) / np.linalg.det(own + beam))
     parts = []
     for one, image, spectrum, peak in zip(sources, images, spectra, peaks, strict=True):

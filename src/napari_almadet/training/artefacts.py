@@ -1,6 +1,6 @@
-"""Artefacts of real cubes for the fields that the extent classifier learns from: extended, and nothing of the sky.
+"""Artefacts of real cubes, added to training fields of the extent classifier: extended signals that are not emission.
 
-Each takes a cube (channels, SIDE, SIDE) in units of its noise, a field's instrument and draws what it adds.
+Each function takes a cube (channels, SIDE, SIDE) in units of its noise and the instrument of the field.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from napari_almadet.training.fields import Instrument
 
 Artefact = Callable[[np.random.Generator, torch.Tensor, "Instrument"], torch.Tensor]
-FLAT = 0.4  # of the artefacts are in all channels
+FLAT = 0.4  # fraction of artefacts that are in all channels
 
 
 def some_channels(rng: np.random.Generator, n: int) -> np.ndarray:
-    """How strong an artefact is in each channel, (n,): in all alike, with a slope, in a range, or in one to three."""
+    """Strength of an artefact in each channel, (n,): constant, sloping, in a range, or in one to three channels."""
     kind = rng.random()
     if kind < FLAT:
         return 1 + rng.normal(0, 0.3) * np.linspace(-1, 1, n)
@@ -38,17 +38,17 @@ def grid(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def level(rng: np.random.Generator, spectrum: np.ndarray, low: float = 3.0, high: float = 40.0) -> float:
-    """Height in a channel with which an artefact of that spectrum has an S/N drawn from a range."""
+    """Amplitude in a channel for which an artefact with this spectrum has an S/N drawn from a range."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))) / max(np.sqrt((spectrum**2).sum()), 1e-9))
 
 
 def product(spectrum: np.ndarray, image: np.ndarray) -> torch.Tensor:
-    """A cube of one image with one spectrum."""
+    """A cube: an image times a spectrum."""
     return torch.from_numpy((spectrum[:, None, None] * image).astype(np.float32))
 
 
 def stripes(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """Waves across the field, straight or bent, over all of it or fading: bad baselines, interference."""
+    """Waves, straight or bent, over the whole field or fading: bad baselines, interference."""
     for _ in range(int(rng.integers(1, 4))):
         y, x = grid(cube.shape[-1])
         angle, period = rng.uniform(0, np.pi), instrument.beam * np.exp(rng.uniform(np.log(1.5), np.log(16)))
@@ -64,7 +64,7 @@ def stripes(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument
 
 
 def residues(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """Continuum sources badly subtracted: of both signs, or a wave or curve along the band, sidelobes and all."""
+    """Badly subtracted continuum with sidelobes: of both signs, or with a wave or curve along the band."""
     from napari_almadet.training.fields import covariance, phase_errors, source_image
 
     n, side = len(cube), cube.shape[-1]
@@ -85,7 +85,7 @@ def residues(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrumen
 
 
 def wrong_sidelobes(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """What is left of a bright source in or beyond the field that was subtracted with a beam of wrong phases."""
+    """Residuals of a bright source in or outside the field, subtracted with a beam with phase errors."""
     from napari_almadet.training.fields import covariance, phase_errors, source_image
 
     side = cube.shape[-1]
@@ -96,7 +96,7 @@ def wrong_sidelobes(rng: np.random.Generator, cube: torch.Tensor, instrument: In
     shift = torch.exp(-2j * np.pi * (v * float(place[0]) + u * float(place[1])))
     image = torch.fft.irfft2(left * shift, s=(2 * side, 2 * side))[:side, :side].numpy()
     image = image / max(np.abs(image).max(), 1e-9)
-    if rng.random() < 0.5:  # the source itself is there too
+    if rng.random() < 0.5:  # with the source itself
         size = instrument.beam * rng.uniform(0, 0.8)
         source = source_image(instrument.response, place, covariance(size, size, 0)).numpy()
         image = image + source * rng.uniform(-2, 0)
@@ -104,7 +104,7 @@ def wrong_sidelobes(rng: np.random.Generator, cube: torch.Tensor, instrument: In
 
 
 def bowls(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """Large-scale bowls and their rims: short baselines missing, in some channels or all."""
+    """Large-scale bowls and their rims, due to missing short baselines, in some or all channels."""
     y, x = grid(cube.shape[-1])
     for _ in range(int(rng.integers(1, 4))):
         width = instrument.beam * rng.uniform(3, 14)
@@ -116,7 +116,7 @@ def bowls(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) 
 
 
 def patchy(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """Large-scale noise of both signs, in channels of its own: interference, single-dish maps badly added."""
+    """Large-scale noise of both signs, different in each channel: interference, badly combined single-dish maps."""
     n, side = len(cube), cube.shape[-1]
     count = int(rng.integers(1, 6))
     for _ in range(count):
@@ -128,7 +128,7 @@ def patchy(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument)
 
 
 def loud_channels(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """One to four channels several times as noisy, or off zero."""
+    """One to four channels with several times the noise, or with an offset."""
     cube = cube.clone()
     for channel in rng.integers(0, len(cube), int(rng.integers(1, 5))):
         if rng.random() < 0.5:
@@ -139,7 +139,7 @@ def loud_channels(rng: np.random.Generator, cube: torch.Tensor, instrument: Inst
 
 
 def loud_edge(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """Noise that rises steeply towards the edge of the data, a mosaic's, in steps or smoothly."""
+    """Noise that rises steeply towards the edge of the data, as in a mosaic, in steps or smoothly."""
     side = cube.shape[-1]
     y, x = grid(side)
     radius = np.hypot(y - side / 2 - rng.normal(0, 4), x - side / 2 - rng.normal(0, 4)) / (
@@ -165,7 +165,7 @@ ARTEFACTS: dict[Artefact, float] = {
 
 
 def spoilt(rng: np.random.Generator, cube: torch.Tensor, instrument: Instrument) -> torch.Tensor:
-    """A cube with one kind of artefact, in one case of four with two."""
+    """A cube with one kind of artefact, in one of four cases with two."""
     kinds = list(ARTEFACTS)
     for i in rng.choice(len(kinds), 1 + (rng.random() < 0.25), replace=False, p=list(ARTEFACTS.values())):
         cube = kinds[i](rng, cube, instrument)

@@ -1,9 +1,8 @@
-"""What the networks learn from: simulated stacked images and box spectra.
+"""Training data of the paper's networks: simulated stacked images and box spectra.
 
-Both are linear in the sky, so no cube is made for them: a stacked image is the sum of each
-source's dirty image times the sum of its spectrum, a box's spectrum the sum of the sources'
-spectra times what the box holds of their dirty images.  Noise is drawn again each time a
-field or spectrum is shown.
+Both are linear in the sky, so that no cube is needed: a stacked image is the sum over sources of the dirty image times
+the sum of the spectrum; the spectrum of a box is the sum over sources of the spectrum times the sum of the dirty image
+in the box.  Noise is drawn again each time a field or spectrum is used.
 """
 
 from __future__ import annotations
@@ -26,12 +25,11 @@ from napari_almadet.simulation.products import BRIGHTEST, truth_boxes
 from napari_almadet.simulation.sky import PAPER, SkyModel
 from napari_almadet.threads import cores
 
-# Fraction of the fields and spectra with correlated channels, of those that the default preset's networks learn from.
+# Fraction of training fields and spectra of the default preset with correlated channels.
 SHARED_CHANNELS = 0.3
 
-# Two fields in five hold the paper's sources where the paper puts them; the others what real
-# cubes hold and the paper's set does not.  Positions are in the paper's 360 pixels, of
-# which a field is the middle.
+# Two fields in five contain the paper's sources at the paper's positions; the others contain features of real cubes
+# that are missing in the paper's set.  Positions are in the paper's 360 pixels; a field is the central part.
 PAPER_SIZE = 360
 ANYWHERE = replace(PAPER, position=(54.0, 306.0), centre_scatter=126.0)
 POPULATION = (
@@ -49,7 +47,7 @@ class Field:
     """One simulated field of 256 pixels, without noise.
 
     ``signal`` is the stacked image in units of the stacked noise, ``target`` the map to
-    learn, both (256, 256); ``observation`` is the index of the noise that belongs to it.
+    learn, both (256, 256); ``observation`` is the index of its noise.
     ``sources`` is (n, 3): x, y and the SNR in the stacked image.  ``spectra`` and
     ``denoised`` are (boxes, 128), the former in units of the box's noise.
     """
@@ -95,7 +93,7 @@ def simulate_field(rng: np.random.Generator, imager: Imager, observation: int) -
     n = len(model)
     if not n:
         blank = np.zeros((FIELD, FIELD), np.float16)
-        # Boxes on nothing teach the network that noise is not a line.
+        # Boxes without sources teach the network that noise is not a line.
         nothing = np.zeros((2, CHANNELS), np.float32)
         return Field(blank, blank, observation, np.zeros((0, 3)), nothing, nothing)
     noise = imager.observation.noise
@@ -116,7 +114,7 @@ def simulate_field(rng: np.random.Generator, imager: Imager, observation: int) -
             dirty[box].sum(axis=(1, 2)) @ spectra / (noise * box_noise(y1 - y0, x1 - x0, imager.observation.dirty_beam))
         )
         clean[i] = restored[box].sum(axis=(1, 2)) @ lines
-    # A line in front of no continuum is what remains; its height is the network's to forget.
+    # The target is the line without continuum; the network need not learn its height.
     clean /= np.maximum(clean.max(axis=1, keepdims=True), 1e-30)
     return Field(
         signal.astype(np.float16),
@@ -129,7 +127,7 @@ def simulate_field(rng: np.random.Generator, imager: Imager, observation: int) -
 
 
 def box_noise(height: int, width: int, correlation: np.ndarray) -> float:
-    """Standard deviation of the sum over a box of noise of variance 1; ``correlation`` has lag 0 in its middle."""
+    """Standard deviation of the sum over a box of noise with variance 1; ``correlation`` has lag 0 in the middle."""
     half = len(correlation) // 2
     dy, dx = np.arange(-height + 1, height), np.arange(-width + 1, width)
     pairs = (height - np.abs(dy))[:, None] * (width - np.abs(dx))
@@ -162,7 +160,7 @@ class FieldSet:
         setups = observations(n_observations, np.random.default_rng(seeds.pop()))
         share = [n * (i + 1) // n_observations - n * i // n_observations for i in range(n_observations)]
         fields, noise = [], []
-        # All images in two arrays: thousands of small ones would shred the memory.
+        # All images in two arrays: thousands of small arrays would fragment the memory.
         signals, targets = np.empty((2, n, FIELD, FIELD), np.float16)
         jobs = min(jobs or cores(), n_observations)
         with Pool(jobs) as pool:
@@ -188,21 +186,21 @@ def _simulate_observation(setup, n, seed, index, planes) -> tuple[list[Field], n
 
 
 class Shown(Dataset):
-    """What is drawn each time an item is shown; with ``augment`` off an item is always shown in the same way."""
+    """Random changes of an item at each use; without ``augment``, an item is always the same."""
 
     def __init__(self, seed: int, augment: bool):
         self.seed, self.augment = seed, augment
 
     def _draws(self, index: int) -> np.random.Generator:
-        # torch's own stream is the one that Lightning seeds, in each of its workers
+        # Lightning seeds torch's random numbers in each of its workers
         return np.random.default_rng(torch.randint(2**62, ()).item() if self.augment else [self.seed, index])
 
 
 class Images(Shown):
     """(dirty image, map) pairs of shape (1, 256, 256), in [0, 1], from a field set.
 
-    Each time a field is shown it gets new noise, another brightness, one of the eight
-    symmetries of the square and, now and then, a blank border.
+    Each time a field is used it gets new noise, another brightness, one of the eight symmetries of the square and
+    sometimes a blank border.
     """
 
     def __init__(self, fields: FieldSet, seed: int, augment: bool = True):
@@ -216,7 +214,7 @@ class Images(Shown):
         rng = self._draws(index)
         field = self.fields.fields[index]
         planes = self.fields.noise[field.observation]
-        # Two planes at a random angle: as good as endless noise of the same statistics.
+        # A combination of two planes at a random angle gives practically endless noise with the same statistics.
         first, second = planes[rng.choice(len(planes), 2, replace=False)].astype(np.float32)
         angle = rng.uniform(0, 2 * np.pi)
         # Half of the fields keep the paper's brightness, the others reach an SNR of some 200.
@@ -237,8 +235,7 @@ class Images(Shown):
 class Spectra(Shown):
     """(standardised dirty spectrum, denoised spectrum) pairs of shape (128,) from a field set.
 
-    Each time a spectrum gets new noise, another brightness, a turn of direction and, now
-    and then, fewer channels than 128.
+    Each time a spectrum gets new noise, another brightness, a random direction and sometimes fewer channels than 128.
     """
 
     def __init__(self, fields: FieldSet, seed: int, augment: bool = True):

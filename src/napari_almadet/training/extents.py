@@ -1,8 +1,8 @@
-"""What the extent classifier learns from: patches that the search itself found in simulated fields, and which are real.
+"""Training data of the extent classifier: patches that the search finds in simulated fields, and which are real.
 
-The fields are :mod:`~napari_almadet.training.fields`'s, and more hold galaxies, clouds and bright sources. Many are
-spoilt by :mod:`~napari_almadet.training.artefacts`.  Some are searched with their sign turned: no emission is negative,
-so that whatever is found in them is an artefact.
+The fields are those of :mod:`~napari_almadet.training.fields`, but more contain galaxies, clouds and bright sources,
+and many contain :mod:`~napari_almadet.training.artefacts`.  Some are also searched with inverted sign: emission is
+never negative, so that all patches in them are artefacts.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from napari_almadet.training.data import Shown
 from napari_almadet.training.fields import FIELDS, SIDE, Mix, SimulatedField, instrument, simulate_field
 from napari_almadet.training.resolved import Ranges
 
-# What the fields hold
+# Contents of the fields
 SKIES = {"galaxies": 0.34, "clouds": 0.36, "absorption": 0.08, "continuum": 0.13, "sources": 0.09}
 FILLING, EVERY = {"filling": 1.0}, 16  # one observation in so many is of clouds larger than the field
 RANGES = Ranges((2.0, 18.0), (2.0, 14.0), (6.0, 500.0), (6.0, 400.0))
 SMOOTHED = 0.2  # of the fields
 BRIGHT_BESIDE = 0.12  # of the fields of galaxies and clouds have bright sources beside, whose continuum was left in
 EMPTY = 0.06
-ALL_CHANNELS, FEWEST_CHANNELS = 0.2, 16  # share of the fields with 128 channels; others have at least so many
+ALL_CHANNELS, FEWEST_CHANNELS = 0.2, 16  # fraction of fields with 128 channels; minimum of the others
 SPOILT = 0.4
-NEGATED = 0.3  # of the fields
-JITTER = 0.1  # of its scatter, by which each measure is changed at random whenever a patch is shown
-RADIUS = 0.5  # FWHM of a source, or beams, within which a patch's peak is its
+NEGATED = 0.3  # fraction of fields that are also searched with inverted sign
+JITTER = 0.1  # of its scatter: random change of each input value at each use
+RADIUS = 0.5  # FWHM of a source, or beams, within which the peak of a patch belongs to it
 MEASURED = tuple(f.name for f in fields_of(Extent) if f.name != "place")
 COLUMNS = (*MEASURED, "judge_logit", "line_probability", "snr_both")
 FACTS = ("true", "large", "kept", "spoilt", "negated", "field", "y", "x")
@@ -52,7 +52,7 @@ FACTS = ("true", "large", "kept", "spoilt", "negated", "field", "y", "x")
 def patches_of_field(
     rng: np.random.Generator, shared, networks: SearchNetworks, number: int, skies: dict[str, float] = SKIES
 ) -> tuple[list[tuple], list[tuple]]:
-    """Rows of :data:`COLUMNS` and of :data:`FACTS` of the patches in one simulated field, and in its negative."""
+    """Rows of :data:`COLUMNS` and of :data:`FACTS` of the patches in one simulated field, and in the inverted field."""
     spoil = spoilt if rng.random() < SPOILT else None
     mix = Mix(skies, ALL_CHANNELS, FEWEST_CHANNELS, spoil, RANGES, SMOOTHED, BRIGHT_BESIDE)
     field = simulate_field(rng, shared, EMPTY, mix)
@@ -68,7 +68,7 @@ def patches_of_field(
 
 
 def is_true(extent: Extent, field: SimulatedField) -> bool:
-    """Whether a patch is brightest where a galaxy or a cloud is seen, or near a source's centre."""
+    """Whether the brightest pixel of a patch is in a galaxy or a cloud, or near the centre of a source."""
     y, x = extent.place
     if field.objects[y, x]:
         return True
@@ -85,7 +85,7 @@ def measures_of(detection: RawDetection) -> tuple:
 def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool) -> list[tuple[RawDetection, bool]]:
     """The patches of a field, small ones by their brightest detection.
 
-    Each with whether Judge keeps any of its detections.
+    Also returns for each whether Judge keeps any of its detections.
     """
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
     planes = field.cube.numpy()
@@ -104,7 +104,7 @@ def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool
 
 
 def extents_of_observation(folder: Path, which: str, index: int, seed: int, weights: tuple[str, str, str]) -> Path:
-    """Patches of all the fields of one observation, into a file of its own, kept if it is there.
+    """Write the patches of all fields of one observation to a file; an existing one is kept.
 
     ``weights`` are those of Source Finder, Line Finder and Judge.
     """
@@ -142,7 +142,7 @@ def write_extents(
     jobs: int | None = None,
     progress: Callable | None = None,
 ) -> None:
-    """Patches of ``n`` simulated fields or a few more, in files of one observation each; those there are kept."""
+    """Write the patches of ``n`` or a few more simulated fields, one file per observation; existing ones are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-n // FIELDS)
     missing = [index for index in range(count) if not file_of(folder, which, index).is_file()]
@@ -163,8 +163,8 @@ def file_of(folder: Path, which: str, index: int) -> Path:
 class Patches(Shown):
     """(measures, (is real, weight)) pairs, of shapes (features,) and (2,), from the files of :func:`write_extents`.
 
-    Small patches of which Judge keeps a detection are left out: the classifier is not asked about them.  A patch
-    counts for less where there are many like it in one field, which share its artefact.
+    Small patches with a detection that Judge keeps are excluded, because the classifier is not used for them.  Patches
+    have less weight if a field has many of them, because they share an artefact.
     """
 
     def __init__(self, folder: Path, which: str, seed: int, augment: bool = True) -> None:

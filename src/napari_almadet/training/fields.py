@@ -41,22 +41,21 @@ from napari_almadet.training.resolved import (
     truth_of,
 )
 
-SIDE = 96  # px of a field
+SIDE = 96  # px, side of a field
 CHANNELS = 128
 ARRAYS = (*(f"alma_cycle9_c{i}" for i in range(1, 7)), "aca_cycle9", "vla_c", "vla_d")
-FIELDS = 40  # of one observation
-NOISE_CUBES = 2  # of 2 SIDE pixels a side, from which windows are cut for the fields
-EMPTY = 0.15  # of the fields
-# What the others hold, and the share of each.  "sources" are those of `draw_sources`; galaxies and clouds have a few
-# of them beside them.
+FIELDS = 40  # fields per observation
+NOISE_CUBES = 2  # noise cubes of 2 SIDE pixels a side, from which windows are cut for the fields
+EMPTY = 0.15  # fraction of fields without sources
+# Contents of the other fields, and their fractions.  "sources" are those of `draw_sources`; fields with galaxies and
+# clouds contain a few of them, too.
 SKIES = {"sources": 0.62, "galaxies": 0.15, "clouds": 0.12, "absorption": 0.05, "continuum": 0.06}
-# What has been done to the data, and the share of each: nothing; phase errors; sources without sidelobes; CLEAN, as
-# far as somebody took it.
+# Processing of the data, and the fraction of each: none; phase errors; sources without sidelobes; CLEAN to any depth.
 EFFECTS = {"none": 0.62, "phases": 0.10, "restored": 0.08, "clean": 0.20}
-SHORT_SPACINGS = 0.35  # of the fields of galaxies and clouds to which nothing is done see all scales instead
-SMOOTHED = 0.1  # of the fields are smoothed to a wider beam
+SHORT_SPACINGS = 0.35  # of the unprocessed fields of galaxies and clouds: they contain all scales
+SMOOTHED = 0.1  # fraction of fields smoothed to a wider beam
 WIDEST_BEAM = 6.2  # px
-FAINTEST = 3.0  # SNR, stack and line together, of a source that can be asked for
+FAINTEST = 3.0  # minimum SNR, stack and line together, of a source in the loss
 COLUMNS = ("field", "y", "x", "sigma_y", "sigma_x", "snr_stack", "snr_line", "channel", "width")
 
 
@@ -75,7 +74,7 @@ class Instrument:
 
 
 def draw_observation(rng: np.random.Generator, paper: bool) -> Observation:
-    """An observation with 2.6 to 6.2 pixels a beam: with the paper's array and natural weights, or with any."""
+    """Draw an observation with 2.6 to 6.2 pixels per beam: the paper's array and natural weights, or any."""
     array = Observation.array if paper else str(rng.choice(ARRAYS))
     robust = None if paper or rng.random() < 0.5 else float(rng.uniform(-2, 2))
     observation = Observation(
@@ -93,11 +92,11 @@ def draw_observation(rng: np.random.Generator, paper: bool) -> Observation:
     observation = replace(observation, pixel=finest / 4)
     beam = observation.clean_beam
     pixel = observation.pixel * np.sqrt(beam.major * beam.minor) / rng.uniform(2.6, 6.2)
-    return replace(observation, pixel=min(pixel, 0.45 * finest))  # Nyquist's is half
+    return replace(observation, pixel=min(pixel, 0.45 * finest))  # Nyquist sampling: 0.5
 
 
 def instrument(rng: np.random.Generator, paper: bool) -> Instrument:
-    """Draw an observation and make what its fields share."""
+    """Draw an observation, and compute the data common to its fields."""
     observation = draw_observation(rng, paper)
     psf = torch.as_tensor(np.fft.ifftshift(observation.dirty_beam), dtype=torch.float32)
     response = torch.fft.rfft2(psf)
@@ -113,9 +112,9 @@ def covariance(major: float, minor: float, angle: float) -> np.ndarray:
 
 
 def source_image(transfer: torch.Tensor, centre: np.ndarray, shape: np.ndarray) -> torch.Tensor:
-    """A Gaussian of covariance ``shape`` at ``centre`` (y, x), seen through ``transfer``; (SIDE, SIDE), peak near 1.
+    """A Gaussian of covariance ``shape`` at ``centre`` (y, x), convolved by ``transfer``; (SIDE, SIDE), peak near 1.
 
-    Its total flux is such that the peak of the same source in the middle of a pixel is 1.
+    It is normalised so that the peak of the same source at the centre of a pixel is 1.
     """
     n = 2 * SIDE
     v, u = torch.fft.fftfreq(n)[:, None], torch.fft.rfftfreq(n)
@@ -136,7 +135,7 @@ class Source:
     snr_line: float
     channel: float
     width: float
-    gradient: float = 0.0  # channels by which the line of a rotating one shifts across its FWHM
+    gradient: float = 0.0  # channels, shift of the line of a rotating source across its FWHM
     slope: float = 0.0  # relative change of the continuum from one end of the band to the other
 
 
@@ -155,7 +154,7 @@ def draw_sources(rng: np.random.Generator, beam: float, n_channels: int, empty: 
         mine = rng.choice(["both", "line", "continuum"]) if kind == "mixed" else kind
         width = np.exp(rng.uniform(np.log(1.5), np.log(30))) if rng.random() < 0.3 else rng.uniform(3, 10)
         level = np.exp(rng.uniform(np.log(10), np.log(320))) if bright else np.exp(rng.uniform(np.log(2), np.log(50)))
-        # what a continuum of level SNR and a line one to five times as high add up to (table 1)
+        # sum of a continuum of level SNR and a line one to five times as high (table 1)
         relative = rng.uniform(0.5, 5) * np.sqrt(0.75 * width / n_channels)
         snr_stack, snr_line = {"both": (level, level * relative), "line": (0, level), "continuum": (level, 0)}[mine]
         size = rng.uniform(0.8, 3.0, 2) if rng.random() < 0.08 else rng.uniform(0.0, 1.0, 2)
@@ -171,7 +170,7 @@ def draw_sources(rng: np.random.Generator, beam: float, n_channels: int, empty: 
 
 
 def draw_discs(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
-    """One to three resolved sources, most of which rotate, and maybe a few points about them."""
+    """One to three resolved sources, most of them rotating, and sometimes a few point sources nearby."""
     sources = []
     for _ in range(int(rng.integers(1, 4))):
         major = beam * rng.uniform(1.0, 4.2)
@@ -192,7 +191,7 @@ def draw_discs(rng: np.random.Generator, beam: float, n_channels: int) -> list[S
 
 
 def draw_absorption(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
-    """One to three continuum sources, before each of which a line takes a tenth to nearly all of it away."""
+    """One to three continuum sources, each with a line that absorbs a tenth to nearly all of the continuum."""
     sources = []
     for _ in range(int(rng.integers(1, 4))):
         level = np.exp(rng.uniform(np.log(10), np.log(300)))
@@ -205,7 +204,7 @@ def draw_absorption(rng: np.random.Generator, beam: float, n_channels: int) -> l
 
 
 def draw_continuum(rng: np.random.Generator, beam: float, n_channels: int) -> list[Source]:
-    """One to four bright sources whose continuum was left in, sloping a little, and fainter lines about them."""
+    """One to four bright sources with unsubtracted continuum of small slope, and fainter lines nearby."""
     sources = []
     for _ in range(int(rng.integers(1, 5))):
         level = np.exp(rng.uniform(np.log(30), np.log(1000)))
@@ -217,7 +216,7 @@ def draw_continuum(rng: np.random.Generator, beam: float, n_channels: int) -> li
 
 
 def draw_lines(rng: np.random.Generator, beam: float, n_channels: int, n: int) -> list[Source]:
-    """So many compact sources with lines of SNR 4 to 50, one in three with continuum."""
+    """A number of compact sources with lines of SNR 4 to 50, one in three with continuum."""
     sources = []
     for _ in range(n):
         level = np.exp(rng.uniform(np.log(4), np.log(50)))
@@ -232,8 +231,8 @@ def draw_lines(rng: np.random.Generator, beam: float, n_channels: int, n: int) -
 class Mix:
     """How fields are drawn.
 
-    ``skies`` says what they hold, by share; ``all_channels`` is the share of those with all channels, of which others
-    have ``fewest_channels`` at least; ``spoil`` is done to each cube (None: nothing), and ``ranges`` are those of
+    ``skies`` are the contents and their fractions; ``all_channels`` is the fraction with all channels, while others
+    have at least ``fewest_channels``; ``spoil`` is applied to each cube (None: nothing); ``ranges`` are those of
     galaxies and clouds.  ``smoothed`` is the share of those smoothed to a wider beam, ``bright_beside`` the share of
     those with galaxies or clouds that have bright sources with continuum beside them.
     """
@@ -250,7 +249,7 @@ class Mix:
 def draw_field(
     rng: np.random.Generator, beam: CleanBeam, n_channels: int, empty: float, mix: Mix | None = None
 ) -> tuple[list[Source], list[Resolved]]:
-    """What one field holds, see `SKIES`: sources, and galaxies and clouds; ``empty`` is the chance of nothing."""
+    """Draw the contents of one field, see `SKIES`: sources, and galaxies and clouds; ``empty``: probability of none."""
     if rng.random() < empty:
         return [], []
     mix = mix or Mix()
@@ -273,7 +272,7 @@ def emission(source: Source, transfer: torch.Tensor, n_channels: int) -> torch.T
     channel = np.arange(n_channels)
     sigma = source.width * gaussian_fwhm_to_sigma
     if source.gradient:
-        # strips across the major axis, as wide as they are apart, each with its line where rotation has moved it
+        # adjacent strips perpendicular to the major axis, each with the line shifted by rotation
         values, axes = np.linalg.eigh(source.shape)
         along = np.linspace(-0.75, 0.75, 13)  # FWHM
         to_px = np.sqrt(values[1]) / gaussian_fwhm_to_sigma
@@ -293,12 +292,12 @@ def emission(source: Source, transfer: torch.Tensor, n_channels: int) -> torch.T
 
 
 def noise_window(rng: np.random.Generator, noise: np.ndarray, n_channels: int) -> torch.Tensor:
-    """A cube of noise cut from a larger one, turned round, with its channels rolled and its sign drawn."""
+    """A cube of noise cut from a larger one, randomly rotated by 180 degrees, with rolled channels and random sign."""
     cube = noise[rng.integers(len(noise))]
     y, x = rng.integers(0, cube.shape[1] - SIDE + 1, 2)
     window = np.roll(cube[:, y : y + SIDE, x : x + SIDE], rng.integers(len(cube)), axis=0)[:n_channels]
     if rng.integers(2):
-        window = window[:, ::-1, ::-1]  # a dirty beam is the same turned by 180 degrees
+        window = window[:, ::-1, ::-1]  # a dirty beam is point-symmetric
     if rng.integers(2):
         window = window[::-1]
     return torch.from_numpy(np.ascontiguousarray(window, np.float32) * rng.choice([-1, 1]).astype(np.float32))
@@ -318,7 +317,7 @@ def phase_errors(rng: np.random.Generator, response: torch.Tensor) -> torch.Tens
 
 @dataclass(frozen=True, eq=False)
 class SimulatedField:
-    """A field and what is true of it.
+    """A field and its truth.
 
     Attributes
     ----------
@@ -329,9 +328,9 @@ class SimulatedField:
     beam
         FWHM in pixels.
     objects
-        Number of the galaxy or cloud that is seen at each place, the brighter of two; 0 for none: (SIDE, SIDE).
+        Number of the galaxy or cloud at each pixel, the brighter one in overlaps; 0 for none: (SIDE, SIDE).
     between
-        Where a cloud is seen away from its leaves, so that nothing is asked there: (SIDE, SIDE).
+        Pixels of a cloud outside its leaves, which have no weight in the loss: (SIDE, SIDE).
     dirty
         Whether its sources have the sidelobes of a dirty beam.
     """
@@ -347,7 +346,7 @@ class SimulatedField:
 def simulate_field(
     rng: np.random.Generator, instrument: Instrument, empty: float = EMPTY, mix: Mix | None = None
 ) -> SimulatedField:
-    """One field; ``empty`` is the chance that it holds nothing, ``mix`` what others hold."""
+    """Simulate one field; ``empty`` is the probability that it has no sources, ``mix`` describes the others."""
     mix = mix or Mix()
     n_channels = CHANNELS if rng.random() < mix.all_channels else int(rng.integers(mix.fewest_channels, CHANNELS + 1))
     sources, resolved = draw_field(rng, instrument.clean_beam, n_channels, empty, mix)
@@ -384,7 +383,7 @@ def simulate_field(
             rows += list(known.rows)
             objects[known.footprint & (objects == 0)] = objects.max() + 1
             between |= known.between
-    for source in sources:  # what is asked for is asked for, in a cloud too
+    for source in sources:  # sources in the loss have weight, also inside a cloud
         y, x = np.rint(source.centre).astype(int).clip(0, SIDE - 1)
         between[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] = False
     if mix.spoil:
@@ -418,7 +417,7 @@ def cleaned(cube: torch.Tensor, instrument: Instrument, run: CleanRun) -> torch.
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Convolution of planes in units of their noise to a wider ``beam``; ``noise`` is the new noise over the old."""
+    """Convolution of planes in units of their noise to a wider ``beam``; ``noise`` is the ratio of new to old noise."""
 
     beam: CleanBeam
     transfer: torch.Tensor
@@ -436,7 +435,7 @@ class Smoothing:
 
 
 def draw_smoothing(rng: np.random.Generator, instrument: Instrument) -> Smoothing | None:
-    """To a beam up to 1.8 times as wide, round or not; None if that would not be wider in every direction."""
+    """Draw smoothing to a beam up to 1.8 times as wide, round or not; None if not wider in every direction."""
     old = instrument.clean_beam
     if rng.random() < 0.5:
         fwhm = min(old.major * rng.uniform(1.02, 1.8), WIDEST_BEAM)
@@ -450,19 +449,19 @@ def draw_smoothing(rng: np.random.Generator, instrument: Instrument) -> Smoothin
     wide = (2 * SIDE, 2 * SIDE)
     transfer = torch.from_numpy(beam_transfer(kernel, wide)) * (new.fwhm**2 / old.fwhm**2)  # Jy/beam
     noise = torch.from_numpy(instrument.noise[0, :16].astype(np.float32))
-    about = SIDE // 2  # there, noise lies on all sides
+    about = SIDE // 2  # in the middle, with noise on all sides
     rms = float(torch.fft.irfft2(torch.fft.rfft2(noise) * transfer, s=wide)[:, about:-about, about:-about].std())
     return Smoothing(new, transfer / rms, rms)
 
 
 def truth_row(source: Source, old: CleanBeam, new: CleanBeam, noise: float) -> tuple[float, ...]:
-    """Row of :data:`COLUMNS` but the first of a source whose SNRs are those before the beam became another.
+    """Row of :data:`COLUMNS`, without the first, of a source whose SNRs refer to the beam before smoothing.
 
-    ``noise`` is the new noise over the old one, both per beam.
+    ``noise`` is the ratio of new to old noise, both per beam.
     """
 
     def peak(beam: CleanBeam) -> float:
-        """Of a Gaussian of unit flux, per beam."""
+        """Peak per beam of a Gaussian of unit flux."""
         return np.sqrt(np.linalg.det(shape_of(beam)) / np.linalg.det(shape_of(beam) + source.shape))
 
     gain = peak(new) / peak(old) / noise
@@ -472,14 +471,14 @@ def truth_row(source: Source, old: CleanBeam, new: CleanBeam, noise: float) -> t
 
 
 def shown_maps(cube: torch.Tensor, beam: float) -> torch.Tensor:
-    """What Source Finder sees of a cube."""
+    """The input of Source Finder for a cube."""
     raw = in_noise_units(cube, beam)
     clean, _ = without_sidelobes(raw, beam)
     return maps(clean, raw, beam)[0]
 
 
 def blemish(rng: np.random.Generator, cube: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
-    """Noise that rises outward, noisy or blank channels, blank borders; returns the cube and where it is blank."""
+    """Noise that rises outward, noisy or blank channels, blank borders; returns the cube and its blank pixels."""
     y, x = np.indices((SIDE, SIDE)) - (SIDE - 1) / 2
     blank = np.zeros((SIDE, SIDE), bool)
     if rng.random() < 0.2:
@@ -504,7 +503,7 @@ def blemish(rng: np.random.Generator, cube: torch.Tensor) -> tuple[torch.Tensor,
 
 
 def write_fields(folder: Path, which: str, index: int, seed: int = 1) -> Path:
-    """Simulate the fields of one observation into ``folder``, unless they are there; the same seed gives the same.
+    """Simulate the fields of one observation into ``folder``, unless they exist; the same seed gives the same fields.
 
     The file holds ``maps`` (fields, 8, SIDE, SIDE) as float16, ``sources``, rows of :data:`COLUMNS`, and
     ``objects`` and ``between``, (fields, SIDE, SIDE), see :class:`SimulatedField`.
@@ -531,7 +530,7 @@ def write_fields(folder: Path, which: str, index: int, seed: int = 1) -> Path:
 def write_set(
     folder: Path, n: int, which: str, seed: int, jobs: int | None = None, progress: Callable | None = None
 ) -> None:
-    """Simulate ``n`` fields or a few more into ``folder``, in ``jobs`` processes; those that are there are kept."""
+    """Simulate ``n`` fields or a few more into ``folder``, in ``jobs`` processes; existing ones are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     count = -(-n // FIELDS)
     with Pool(min(jobs or cores(), count)) as pool:
@@ -544,10 +543,9 @@ def write_set(
 class Fields(Shown):
     """(maps, targets) of simulated fields: tensors (8, SIDE, SIDE) and (6, SIDE, SIDE).
 
-    The targets are, map by map: how near a source's centre is (1 in its pixel, falling as a
-    Gaussian of standard deviation 1 px); the four numbers of :class:`SourceFinder` in the
-    centres' pixels; and the weight, 0 about sources too faint to be seen, between the leaves of a cloud, or where
-    there is no data, else 1.
+    The maps of the targets are: a Gaussian of standard deviation 1 px around each source's centre, with a peak of 1;
+    the four values of :class:`SourceFinder` in the pixels of the centres; and the weight, which is 0 around very faint
+    sources, between the leaves of a cloud, or without data, else 1.
     """
 
     def __init__(self, folder: Path, which: str, seed: int, augment: bool = True):
@@ -593,7 +591,7 @@ def targets(sources: np.ndarray, valid: np.ndarray) -> np.ndarray:
     made[5] = valid
     y, x = np.indices((SIDE, SIDE))
     strength = np.hypot(sources[:, 4], sources[:, 5])
-    for source in sources[np.argsort(strength)]:  # the brighter of two in one pixel is its source
+    for source in sources[np.argsort(strength)]:  # if two are in one pixel, the brighter one counts
         iy, ix = np.rint(source[:2]).astype(int).clip(0, SIDE - 1)
         near = np.exp(-0.5 * ((y - iy) ** 2 + (x - ix) ** 2))
         if np.hypot(source[4], source[5]) < FAINTEST:

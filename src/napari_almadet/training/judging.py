@@ -27,14 +27,14 @@ from napari_almadet.training.data import Shown
 from napari_almadet.training.fields import FIELDS, SIDE, instrument, simulate_field
 
 RADIUS = 0.4  # beams within which a candidate is a source
-EMPTY = 0.4  # of the fields: what is faint where nothing else is must be judged by the noise there
+EMPTY = 0.4  # fraction of empty fields, from which Judge learns faint isolated noise peaks
 
 
 def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates of one simulated field: their measures (n, 21), and which are sources (n,).
+    """Candidates of one simulated field: their input values (n, 21), and which are sources (n,).
 
-    A candidate is one where a source's centre is near, the nearest candidate to each, or where a galaxy or a
-    cloud is seen: its pieces are parts of it, and not for a judge to tell apart.
+    A candidate is a source if it is the nearest one to the centre of a source, or in a galaxy or a cloud: Judge need
+    not separate the pieces of an object.
     """
     field = simulate_field(rng, shared, EMPTY)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
@@ -52,7 +52,7 @@ def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> t
 
 
 def judge_observation(index: int, which: str, seed: int, weights: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates of all the fields of one observation; ``weights`` are those of Source Finder and Line Finder."""
+    """Candidates of all fields of an observation; ``weights`` are those of Source Finder and Line Finder."""
     from napari_almadet.networks.weights import load
 
     networks = SearchNetworks(load(weights[0])[0], load(weights[1])[0], None)
@@ -110,7 +110,7 @@ class Candidates(Shown):
 
 
 class Weighted(Protocol):
-    """Measures (n, features), what is true (n,) and weights (n,)."""
+    """Input values (n, features), labels (n,) and weights (n,)."""
 
     measures: np.ndarray
     true: np.ndarray
@@ -118,7 +118,7 @@ class Weighted(Protocol):
 
 
 def calibrate(network: Judge, candidates: Weighted) -> None:
-    """Set the slope and shift of a judge's logits that make its probabilities those of the candidates (Platt 1999)."""
+    """Set slope and offset of the logits such that probabilities are calibrated (Platt 1999)."""
     network.eval()
     with torch.no_grad():
         logit = network(torch.from_numpy(candidates.measures)).double().numpy()

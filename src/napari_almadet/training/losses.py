@@ -9,7 +9,7 @@ from torch.nn import functional as F
 def dssim(prediction: torch.Tensor, target: torch.Tensor, window: int = 3) -> torch.Tensor:
     """Structural dissimilarity, (1 - SSIM) / 2, averaged over the images; 0 for equal ones, at most 1.
 
-    SSIM as in Wang et al. (2004), its moments taken over a square window.
+    SSIM as in Wang et al. (2004), with moments over a square window.
 
     Parameters
     ----------

@@ -12,18 +12,18 @@ from napari_almadet.simulation.channels import draw_mixing, noise_factor
 from napari_almadet.training.data import SHARED_CHANNELS, Shown
 
 CHANNELS = 128
-FAINTEST = 2.0  # matched SNR of a line that is asked for
-HORNED = 0.2  # of the lines are those of a rotating disc
-WIDEST = 0.55  # of the spectrum, such a line
+FAINTEST = 2.0  # minimum matched-filter SNR of a line in the target
+HORNED = 0.2  # fraction of lines with the profile of a rotating disc
+WIDEST = 0.55  # maximum width of such a line, as a fraction of the spectrum
 
 
 class LineSpectra(Shown):
     """(spectrum, lines) pairs of shape (128,): noise of standard deviation 1 with none to three lines, and the lines.
 
-    Each line of the answer has a peak of 1.  Lines are Gaussians 1 to 40 channels wide or have two horns, then as wide
-    as half the spectrum; noise may be shared by neighbouring channels in all the ways of
-    `napari_almadet.simulation.channels`, its level misjudged by a tenth; some spectra are shorter and
-    padded with zeros; others hold the dip that a neighbour's sidelobe leaves.
+    Each line of the target has a peak of 1.  Lines are Gaussians of 1 to 40 channels or have two horns, then up to half
+    the spectrum wide.  Channels may be correlated in all ways of `napari_almadet.simulation.channels`, and the noise
+    level may be wrong by a tenth.  Some spectra are shorter and padded with zeros; others contain a dip like that of a
+    neighbour's sidelobe.
     """
 
     def __init__(self, n: int, seed: int, augment: bool = True):
@@ -76,8 +76,8 @@ def draw_spectrum(rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]
 def horned(rng: np.random.Generator, channel: np.ndarray, width: float) -> tuple[np.ndarray, float]:
     """A line with two horns of unequal height, or with a flat top, of a peak of 1; and the norm of the whole line.
 
-    Between two error functions, ``width`` channels apart, lies a parabola, as in the busy function (Westmeier et al.
-    2014, MNRAS 438, 1176).
+    A parabola between two error functions ``width`` channels apart, as in the busy function (Westmeier et al. 2014,
+    MNRAS 438, 1176).
     """
     half, sigma = width / 2, width * rng.uniform(0.04, 0.2)
     trough, tilt = rng.uniform(0, 0.8), rng.normal(0, 0.2)

@@ -49,17 +49,18 @@ class Recipe:
     Attributes
     ----------
     fields, validation_fields
-        Simulated for training and for validation, from seeds that do not meet.
+        Number of fields simulated for training and for validation, from disjoint seeds.
     observations
-        Different beams and noises the training fields are spread over.
+        Number of different observations of the training fields.
     epochs, patience
-        Most epochs, and how many without a better validation loss end the training.
+        Maximum number of epochs, and number of epochs without improvement of the validation loss that ends the
+        training.
     rate
-        Highest learning rate; it rises to it and falls again.
+        Maximum learning rate, between a rise and a fall.
     start
-        Weights to go on from, shipped ones by name or a file by path; of Source Finder and Line Finder only.
+        Weights to start from, a shipped name or a path; for Source Finder and Line Finder only.
     jobs, workers
-        Processes that simulate the fields (default: one a core), and that prepare batches.
+        Number of processes that simulate fields (default: one per core), and that prepare batches.
     """
 
     fields: int = 3200
@@ -98,12 +99,10 @@ NAMES = {
 
 
 class TiedBlobsFinder(nn.Module):
-    """Blobs Finder with its fully connected layers tied into convolutions: what is learnt of one place holds for all.
+    """Blobs Finder with its fully connected layers restricted to convolutions, the same at all positions.
 
-    Trained directly, the fully connected layers would have to learn each position by itself,
-    from the few sources that happened to lie there.  Trained like this first and then written out
-    (:meth:`untied`), they begin as what they should be for a sky without a preferred place,
-    and the second stage of the training is free to leave it.
+    Trained directly, the fully connected layers would have to learn each position separately, from the few sources
+    there.  After training in this form they are converted (:meth:`untied`), and the second stage trains all weights.
     """
 
     def __init__(self, network: BlobsFinder):
@@ -113,7 +112,7 @@ class TiedBlobsFinder(nn.Module):
         self.latent_grid = (network.config["latent"] // side**2, side, side)
         self.to_latent = nn.Conv2d(channels, self.latent_grid[0], kernel_size=3, padding=1)
         self.from_latent = nn.Conv2d(self.latent_grid[0], channels, kernel_size=3, padding=1)
-        # The network's own dense layers take no part in this stage.
+        # The dense layers of the network are not used in this stage.
         network.to_latent.requires_grad_(False)
         network.from_latent.requires_grad_(False)
 
@@ -132,7 +131,7 @@ class TiedBlobsFinder(nn.Module):
 class TiedDeepGRU(nn.Module):
     """Deep GRU with its fully connected layer tied into a convolution along the channels.
 
-    Trained directly, 8192 weights an output move it into the sigmoid's flat end at once.
+    Trained directly, the 8192 weights of each output would saturate the sigmoid at once.
     """
 
     def __init__(self, network: DeepGRU):
@@ -154,7 +153,7 @@ class TiedDeepGRU(nn.Module):
 
 @torch.no_grad()
 def write_out(linear: Callable[[torch.Tensor], torch.Tensor], dense: nn.Linear) -> None:
-    """Set a fully connected layer to a linear map of (batch, inputs) tensors, and free it for training."""
+    """Set a fully connected layer to a linear map of (batch, inputs) tensors, and enable its training."""
     dense.bias.copy_(linear(torch.zeros(1, dense.in_features)).flatten())
     for first in range(0, dense.in_features, 512):  # a block of unit vectors at a time
         unit = torch.eye(dense.in_features)[first : first + 512]
@@ -171,7 +170,7 @@ class Trainee(pl.LightningModule):
 
     def _loss(self, batch) -> torch.Tensor:
         prediction = self.network(batch[0])
-        with torch.autocast(self.device.type, enabled=False):  # variances need all their digits
+        with torch.autocast(self.device.type, enabled=False):  # variances need full precision
             return self.loss(prediction.float(), batch[1])
 
     def training_step(self, batch, _):
@@ -185,7 +184,7 @@ class Trainee(pl.LightningModule):
         self.log("validation_loss", self._loss(batch), prog_bar=True)
 
     def configure_optimizers(self):
-        """AdamW, its rate rising over the first fifth of the training and falling to nothing over the rest."""
+        """AdamW, with a learning rate that rises over the first fifth of the training and then falls to zero."""
         steps = int(self.trainer.estimated_stepping_batches)
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         adam = torch.optim.AdamW(parameters, lr=self.recipe.rate, weight_decay=self.recipe.weight_decay)
@@ -200,12 +199,12 @@ class Trainee(pl.LightningModule):
 
 
 def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recipe: Recipe, folder: Path) -> dict:
-    """Train a network in ``folder``, going on from its ``last.ckpt`` if there is one; it ends with its best weights.
+    """Train a network in ``folder``, from ``last.ckpt`` if it exists; the network ends with its best weights.
 
     Returns
     -------
     dict
-        ``epochs`` that were run and the best ``validation_loss``.
+        Number of ``epochs`` and the best ``validation_loss``.
     """
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     folder.mkdir(parents=True, exist_ok=True)
@@ -226,7 +225,7 @@ def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recip
     training, validation = (
         DataLoader(
             part,
-            batch_size=min(recipe.batch_size, len(part)),  # a batch that is not full would be dropped
+            batch_size=min(recipe.batch_size, len(part)),  # incomplete batches are dropped
             shuffle=part.augment,
             drop_last=part.augment,
             num_workers=recipe.workers,
@@ -265,7 +264,7 @@ def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable |
     started = time.time()
     fields = simulate_data(recipe, progress)
     data = Spectra(fields[0], recipe.seed), Spectra(fields[1], recipe.seed, augment=False)
-    # l1 alone does not find the way out of "no line", which is right for nine channels in ten.
+    # With l1 alone the output stays "no line", which is right for nine channels in ten.
     losses = F.binary_cross_entropy, F.l1_loss
     network, scores = fit_in_two_stages(TiedDeepGRU(DeepGRU()), losses, data, recipe, folder)
     return finish(network, folder, recipe, scores | line_scores(network, data[1]), started, STACKED)
@@ -306,7 +305,7 @@ def train_judge(
     progress: Callable | None = None,
     networks: tuple[str, str] = ("source_finder", "line_finder"),
 ) -> Path:
-    """Train Judge on what the other two networks of its preset find; returns the weights' file.
+    """Train Judge on detections of the other two networks of the preset; returns the weights' file.
 
     ``networks`` are the weights of Source Finder and Line Finder, shipped ones by name or files by path.
     """
@@ -338,7 +337,7 @@ def train_extent(
     progress: Callable | None = None,
     networks: tuple[str, str, str] = ("source_finder", "line_finder", "judge"),
 ) -> Path:
-    """Train the extent classifier on the patches that the other networks of its preset find; returns the weights' file.
+    """Train the extent classifier on patches from the other networks of the preset; returns the weights' file.
 
     ``networks`` are the weights of Source Finder, Line Finder and Judge, shipped ones by name or files by path.
     """
@@ -361,7 +360,7 @@ def train_extent(
 
 @torch.no_grad()
 def patch_scores(network: nn.Module, patches: Patches, threshold: float = 0.75) -> dict:
-    """Share of the real patches that are probable, and of the probable ones that are real."""
+    """Fraction of real patches that are probable (completeness), and of probable ones that are real (purity)."""
     network.eval()
     probable = torch.sigmoid(network(torch.from_numpy(patches.measures))).numpy() >= threshold
     real = patches.true > 0
@@ -373,12 +372,12 @@ def patch_scores(network: nn.Module, patches: Patches, threshold: float = 0.75) 
 
 
 def begin(kind: type[nn.Module], recipe: Recipe) -> tuple[nn.Module, dict]:
-    """The network to train, new or as ``recipe.start`` left it, and what the card says of that start.
+    """The network to train, new or from ``recipe.start``, and the text about that start for the card.
 
     Raises
     ------
     ValueError
-        If there are no such weights, or they are another network's.
+        If there are no such weights, or they belong to another network.
     """
     if not recipe.start:
         return kind(), {}
@@ -406,7 +405,7 @@ def fit_in_two_stages(
 
 @torch.no_grad()
 def loss_from_all_sides(network: nn.Module, fields: Fields, batch_size: int) -> float:
-    """Validation loss of Source Finder as the pipeline asks it, see :func:`from_all_sides`."""
+    """Validation loss of Source Finder with test-time augmentation as in the pipeline, see :func:`from_all_sides`."""
     network.eval()
     loader = DataLoader(fields, batch_size=batch_size)
     losses = [len(seen) * float(centre_loss(from_all_sides(network, seen), wanted)) for seen, wanted in loader]
@@ -415,7 +414,7 @@ def loss_from_all_sides(network: nn.Module, fields: Fields, batch_size: int) -> 
 
 @torch.no_grad()
 def line_scores(network: nn.Module, spectra: Spectra, height: float = 0.1) -> dict:
-    """Share of validation spectra with a line whose highest answer is on it, and of those without where it is low."""
+    """Fraction of validation spectra with the maximum output on a line, and of those without a line with low output."""
     network.eval()
     on_line = with_line = quiet = without = 0
     for dirty, denoised in DataLoader(spectra, batch_size=256):
@@ -433,8 +432,8 @@ def line_scores(network: nn.Module, spectra: Spectra, height: float = 0.1) -> di
 def blob_scores(network: nn.Module, images: Images, threshold: float = 0.1) -> dict:
     """Completeness (all sources, and those of SNR 5 or more) and purity of the blobs in validation images.
 
-    One to one within 3 pixels, between true positions and the blobs' centres; images are
-    shown as they were in training, with their changed brightness and blank borders.
+    Matched one to one within 3 pixels between true positions and centres of blobs; images have the random brightness
+    and blank borders of training.
     """
     found = matched = true = bright = bright_matched = 0
     network.eval()
@@ -456,7 +455,7 @@ def blob_scores(network: nn.Module, images: Images, threshold: float = 0.1) -> d
 
 
 def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, started: float, data: str) -> Path:
-    """Write the weights with their card; ``data`` says what they learnt from, with places for the recipe's numbers."""
+    """Write the weights with their card; ``data`` describes the training data, with placeholders for numbers."""
     path = folder / f"{NAMES[type(network)]}.safetensors"
     card = {
         "data": data.format(**asdict(recipe)),
@@ -471,7 +470,7 @@ def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, start
 
 
 def commit() -> str:
-    """The git commit the package stands at, with a "+" for uncommitted changes; "unknown" outside a checkout."""
+    """The git commit of the package, with a "+" for uncommitted changes; "unknown" outside a checkout."""
     try:
         where = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": True}
         head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **where).stdout.strip()
@@ -482,7 +481,7 @@ def commit() -> str:
 
 
 def plot_losses(folder: Path) -> None:
-    """Draw the log, of all the runs that the training took, as ``loss.png``."""
+    """Plot the log of all runs of the training as ``loss.png``."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,8 +1,8 @@
-"""Resolved objects of the fields that the search's networks learn from: galaxies and clouds, and what is true of them.
+"""Resolved objects in training fields of the default preset: galaxies and clouds, and their truth.
 
-A galaxy is one source, asked for at its centre with its whole extent.  A cloud has no centre that could be seen:
-asked for are its leaves, the peaks that stand out of what lies about them (as in dendrograms, Rosolowsky et al. 2008,
-ApJ 679, 1338); the rest of it is neither asked for nor punished.
+A galaxy is one source at its centre, with its whole extent.  A cloud has no visible centre: its sources are its leaves,
+the peaks above their surroundings (as in dendrograms, Rosolowsky et al. 2008, ApJ 679, 1338); the rest of it has no
+weight in the loss.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from napari_almadet.simulation.galaxies import draw_galaxy, galaxy_emission
 
 GALAXY_BEAMS = (1.0, 14.0)  # diameters; the field is some 24 beams wide
 CLOUD_BEAMS = (1.5, 12.0)  # FWHM of envelopes
-GALAXY_SNR = (4.0, 120.0)  # of the best place's spectrum
+GALAXY_SNR = (4.0, 120.0)  # of the brightest spectrum
 CLOUD_SNR = (4.0, 100.0)
-LEAF = 0.3  # by how much asinh(SNR / 2) of a leaf's peak is over its saddle: 1.4 at SNR 4, a third of it above 10
+LEAF = 0.3  # minimum height of a leaf above its saddle in asinh(SNR / 2): 1.4 at SNR 4, a third of the SNR above 10
 FAINTEST_LEAF = 3.5  # SNR
-FAINTEST = 4.0  # SNR of an object that candidates may be pieces of
-HALF_POWER = 1 - np.log(2)  # variance of a Gaussian within its half-power contour over that of all of it, in 2-D
+FAINTEST = 4.0  # minimum SNR of an object whose pieces count as sources
+HALF_POWER = 1 - np.log(2)  # variance of a 2-D Gaussian within its half-power contour, relative to its total variance
 
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """One object, in units of a channel's noise as the clean beam shows it; ``centre`` is (y, x).
+    """One object, convolved with the clean beam, in units of the noise of a channel; ``centre`` is (y, x).
 
     A ``smooth`` one is seen only if short spacings are in the data.
     """
@@ -45,10 +45,10 @@ class Resolved:
 
 @dataclass(frozen=True, eq=False)
 class ResolvedTruth:
-    """What is true of an object as a beam shows it.
+    """The truth of an object, convolved with the beam.
 
-    ``rows`` are (y, x, sigma_y, sigma_x, snr_stack, snr_line, channel, width); ``footprint`` is where it is seen in
-    any channel, and ``between`` the part of it that is neither asked for nor punished, both (side, side).
+    ``rows`` are (y, x, sigma_y, sigma_x, snr_stack, snr_line, channel, width); ``footprint`` are its pixels in any
+    channel, and ``between`` those without weight in the loss, both (side, side).
     """
 
     rows: np.ndarray
@@ -58,7 +58,7 @@ class ResolvedTruth:
 
 @dataclass(frozen=True)
 class Ranges:
-    """What objects are drawn from: diameters and envelopes in beams, SNRs of the best place's spectrum."""
+    """Ranges of objects: diameters and envelopes in beams, SNRs of the brightest spectrum."""
 
     galaxy_beams: tuple[float, float] = GALAXY_BEAMS
     cloud_beams: tuple[float, float] = CLOUD_BEAMS
@@ -72,7 +72,7 @@ USUAL = Ranges()
 def draw_galaxies(
     rng: np.random.Generator, beam: CleanBeam, side: int, n_channels: int, ranges: Ranges = USUAL
 ) -> list[Resolved]:
-    """One to three galaxies, the second in one field of three touching the first or nearly so."""
+    """One to three galaxies; in one field of three the second (nearly) touches the first."""
     objects: list[Resolved] = []
     place, diameter, z = None, 0.0, 0.0
     for number in range(int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
@@ -99,7 +99,7 @@ def draw_galaxies(
 def draw_clouds(
     rng: np.random.Generator, beam: CleanBeam, side: int, n_channels: int, ranges: Ranges = USUAL
 ) -> list[Resolved]:
-    """One or two clouds; a third fill the field, a quarter shine in several lines."""
+    """One or two clouds; a third fill the field, a quarter have several lines."""
     objects = []
     for _ in range(1 + (rng.random() < 0.3)):
         size = None
@@ -138,7 +138,7 @@ def draw_filling(
 def brightened(
     rng: np.random.Generator, emission: Emission, beam: CleanBeam, side: int, n_channels: int, snr: tuple[float, float]
 ) -> Emission:
-    """An emission of any unit, so bright that the SNR of the best place's spectrum is drawn from a range."""
+    """An emission, scaled so that the SNR of its brightest spectrum is drawn from a range."""
     seen = emission.seen_with(beam).within((n_channels, side, side))
     best = float(np.sqrt((seen.cube**2).sum(axis=0)).max(initial=1e-30))
     return emission.scaled(float(np.exp(rng.uniform(*np.log(snr)))) / max(best, 1e-30))
@@ -154,7 +154,7 @@ def with_continuum(emission: Emission, n_channels: int, level: float) -> Emissio
 
 
 def dirty(emission: Emission, transfer: torch.Tensor, side: int, n_channels: int) -> torch.Tensor:
-    """What an array sees of it: (n_channels, side, side); ``transfer`` is that of its beam on a grid of 2 ``side``."""
+    """Its dirty image: (n_channels, side, side); ``transfer`` is that of its beam on a grid of 2 ``side``."""
     field = np.zeros((n_channels, side, side), np.float32)
     emission.add_to(field)
     seen = torch.zeros(n_channels, side, side)
@@ -167,14 +167,14 @@ def dirty(emission: Emission, transfer: torch.Tensor, side: int, n_channels: int
 
 
 def truth_of(source: Resolved, beam: CleanBeam, noise: float, imaged: np.ndarray) -> ResolvedTruth | None:
-    """What is true of an object, seen with a beam in noise of a standard deviation; None if nothing of it is seen.
+    """The truth of an object with a given beam and noise; None if it is invisible.
 
     Parameters
     ----------
     imaged
-        The object as the array sees it, (channels, side, side) in units of the noise.  It has no more to show than
-        this, and than the clean beam shows: an array without short baselines does not see the largest scales, and
-        what it makes of them, and of all else, has sidelobes.
+        The dirty image of the object, (channels, side, side) in units of the noise.  In each voxel the object is
+        limited to this, and to the model convolved with the clean beam: an array without short baselines does not
+        measure the largest scales, and the dirty image has sidelobes.
     """
     n_channels = len(imaged)
     whole = np.zeros_like(imaged)
@@ -204,9 +204,9 @@ def line_of(spectrum: np.ndarray) -> tuple[float, float]:
 
 
 def extent(image: np.ndarray, where: np.ndarray, beam: CleanBeam, share: float) -> tuple[float, float]:
-    """Standard deviations along y and x of an image where it is asked for, at least the beam's.
+    """Standard deviations along y and x of an image within a mask, at least those of the beam.
 
-    ``share`` is the variance that is known to be left of the whole where it has been cut.
+    ``share`` is the fraction of the variance that remains within the mask.
     """
     y, x = np.nonzero(where)
     weight = image[y, x]
@@ -223,7 +223,7 @@ def extent(image: np.ndarray, where: np.ndarray, beam: CleanBeam, share: float) 
 def leaves(
     snr: np.ndarray, stack: np.ndarray, whole: np.ndarray, beam: CleanBeam, footprint: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a cloud's leaves, and where it is neither asked for nor punished: all of it but about their peaks."""
+    """Rows of a cloud's leaves, and its pixels without weight in the loss: all except around the peaks."""
     height = np.arcsinh(snr / 2)
     domes = height - reconstruction(height - LEAF, height)
     tops, n = ndimage.label(domes > LEAF - 1e-4)
