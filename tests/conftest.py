@@ -25,6 +25,53 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def almadet(monkeypatch):
+    """Run a command with networks that take bright pixels for sources."""
+    from typer.testing import CliRunner
+
+    from napari_almadet.cli import app as cli
+
+    simple = Networks(lambda batch: batch, lambda batch: (batch / 10).clamp(0, 1))
+    monkeypatch.setattr("napari_almadet.detection.load_networks", lambda settings: simple)
+    monkeypatch.setenv("COLUMNS", "150")
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def cube_planes():
+    """Make the planes of a field with a bright source of some height."""
+
+    def planes(height: float) -> np.ndarray:
+        z, y, x = np.ogrid[:64, :40, :50]
+        noise = np.random.default_rng(1).normal(size=(64, 40, 50))
+        source = np.exp(-(((z - 30) / 3) ** 2) - ((y - 20) / 3) ** 2 - ((x - 25) / 3) ** 2)
+        return (noise + height * source).astype(np.float32)
+
+    return planes
+
+
+@pytest.fixture
+def cube(tmp_path, cube_planes):
+    """Write a cube with a bright source, or with nothing, and give its path."""
+
+    def write(name="field.fits", height=100.0, rest_frequency=230e9):
+        header = fits.Header()
+        for i, (ctype, value, step, unit) in enumerate(
+            [("RA---SIN", 60, -1e-4, "deg"), ("DEC--SIN", -35, 1e-4, "deg"), ("FREQ", 230e9, 1e7, "Hz")], start=1
+        ):
+            header[f"CTYPE{i}"], header[f"CRVAL{i}"], header[f"CDELT{i}"] = ctype, value, step
+            header[f"CRPIX{i}"], header[f"CUNIT{i}"] = 20, unit
+        header["RESTFRQ"], header["BUNIT"] = rest_frequency, "K"
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        fits.writeto(path, cube_planes(height), header)
+        return path
+
+    return write
+
+
 BEAM = 6.0  # FWHM in pixels
 STD = BEAM / 2.3548
 

@@ -37,43 +37,6 @@ ALL = {"catalog.ecsv", "cubes.ecsv"}
 SMALL = Observation(size=96, n_channels=32, duration=600, integration=60)
 
 
-@pytest.fixture
-def almadet(monkeypatch):
-    """Run a command with networks that take what is bright for what is there."""
-    simple = Networks(lambda batch: batch, lambda batch: (batch / 10).clamp(0, 1))
-    monkeypatch.setattr(pipeline, "load_networks", lambda settings: simple)
-    monkeypatch.setenv("COLUMNS", "150")
-    runner = CliRunner()
-    return lambda *arguments: runner.invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def planes_with(height):
-    z, y, x = np.ogrid[:64, :40, :50]
-    noise = np.random.default_rng(1).normal(size=(64, 40, 50))
-    source = np.exp(-(((z - 30) / 3) ** 2) - ((y - 20) / 3) ** 2 - ((x - 25) / 3) ** 2)
-    return (noise + height * source).astype(np.float32)
-
-
-@pytest.fixture
-def cube(tmp_path):
-    """Write a cube with a bright source, or with nothing, and give its path."""
-
-    def write(name="field.fits", height=100.0):
-        header = fits.Header()
-        for i, (ctype, value, step, unit) in enumerate(
-            [("RA---SIN", 60, -1e-4, "deg"), ("DEC--SIN", -35, 1e-4, "deg"), ("FREQ", 230e9, 1e7, "Hz")], start=1
-        ):
-            header[f"CTYPE{i}"], header[f"CRVAL{i}"], header[f"CDELT{i}"] = ctype, value, step
-            header[f"CRPIX{i}"], header[f"CUNIT{i}"] = 20, unit
-        header["RESTFRQ"], header["BUNIT"] = 230e9, "K"
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        fits.writeto(path, planes_with(height), header)
-        return path
-
-    return write
-
-
 def test_a_cube_gets_its_folder_and_a_short_table(almadet, cube, tmp_path):
     result = almadet("detect", cube(), "-o", tmp_path / "out", "--threshold", 0.5)
     assert result.exit_code == 0, result.output
@@ -221,10 +184,10 @@ def test_version_and_help(almadet):
         assert word in almadet("detect", "--help").stdout
 
 
-def test_demo_without_a_window_prints_the_table(almadet, monkeypatch):
+def test_demo_without_a_window_prints_the_table(almadet, monkeypatch, cube_planes):
     from napari_almadet.simulation import dataset
 
-    monkeypatch.setattr(dataset, "sample_cube", lambda kind: Cube.from_array(planes_with(100), name=f"sample {kind}"))
+    monkeypatch.setattr(dataset, "sample_cube", lambda kind: Cube.from_array(cube_planes(100), name=f"sample {kind}"))
     result = almadet("demo", "--headless")
     assert result.exit_code == 0
     assert "sample sources: " in result.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
@@ -35,3 +36,17 @@ def test_without_faults_there_is_no_log_and_verbose_prints(tmp_path, capsys):
         log.info("something of note")
     assert "something of note" in capsys.readouterr().err
     assert not logging.getLogger("napari_almadet").handlers
+
+
+def test_beside_progress_as_json_each_record_is_json_with_its_traceback(tmp_path, capsys):
+    log = logging.getLogger("napari_almadet.anything")
+    with logged(tmp_path, verbose=True, as_lines=True):
+        log.info("something of note")
+        try:
+            raise ZeroDivisionError("a fault of ours")
+        except ZeroDivisionError:
+            log.exception("failed")
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (first["stage"], first["message"].endswith("something of note")) == ("log", True)
+    assert "Traceback" in second["message"]
+    assert (tmp_path / LOG_FILE).read_text().count("\n") > 3

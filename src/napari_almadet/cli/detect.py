@@ -368,7 +368,7 @@ def detect(
     also = {"products": products, "formats": tables, "redshift": redshift, "report": report}
     search = batch.Search(settings, overwrite, keep=jobs == 1, client=client, **also)
     try:
-        with logged(out, verbose):
+        with logged(out, verbose, as_lines):
             networks = loaded(search)
     except (OSError, RuntimeError, ValueError) as error:
         messages.print(f"[red]Cannot load the networks:[/] {escape(str(error))}")
@@ -384,7 +384,7 @@ def detect(
     # from here on, an interruption keeps the results so far and ends the processes in order
     before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with logged(out, verbose), closing(working) as done:
+        with logged(out, verbose, as_lines), closing(working) as done:
             for outcome in done:
                 outcomes.append(replace(outcome, detections=None))
                 for record in outcome.log:  # records of a worker process
@@ -398,7 +398,7 @@ def detect(
         messages.quiet = False
     if outcomes:
         outcomes.sort(key=lambda outcome: tasks.index(outcome.task))
-        with logged(out, verbose):
+        with logged(out, verbose, as_lines):
             batch.write_tables(outcomes, out, tables)
         if len(tasks) > 1 and not as_lines:
             conclude(outcomes, len(tasks), out, quiet)
