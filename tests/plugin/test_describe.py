@@ -126,3 +126,8 @@ def test_sexagesimal_is_astropys():
         hours = Angle(abs(value), "hourangle")
         assert sexagesimal(abs(value), 2) == hours.to_string(sep=":", precision=2, pad=True)
     assert sexagesimal(np.nan, 2) == "–"
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_of_which_none_is_known_have_a_unit_and_raise_no_warning():
+    assert readable(np.nan * u.Jy).unit == u.uJy and readable([np.nan, 2e-3] * u.Jy).unit == u.mJy

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy import units as u
@@ -11,6 +13,7 @@ from napari.utils._proxies import PublicOnlyProxy
 from scipy.ndimage import map_coordinates
 
 from napari_almadet.catalogue.candidate import Box
+from napari_almadet.catalogue.detections import channel_width
 from napari_almadet.inspection.moments import line_moments
 from napari_almadet.measure.focus import cut_out
 from napari_almadet.plugin.cutouts import Cutouts
@@ -65,6 +68,22 @@ def test_box_encloses_the_candidate(view, session, detections):
     x, y = view.box.getData()
     box = detections.candidates[2].box
     assert (x.min(), x.max(), y.min(), y.max()) == (box.x0 - 0.5, box.x1 - 0.5, box.y0 - 0.5, box.y1 - 0.5)
+
+
+def test_a_source_larger_than_the_image_that_was_kept_is_seen_whole(view, session, detections, cube):
+    candidate = replace(detections.candidates[0], box=Box(20, 80, 15, 95))
+    detections.candidates[0] = candidate
+    session.present(session.image, detections)
+    session.select(candidate)
+    (y0, x0), (ny, nx) = view.picture.origin, view.picture.values.shape
+    assert y0 <= 20 and y0 + ny >= 80 and x0 <= 15 and x0 + nx >= 95
+    first, last = candidate.channels
+    summed = cube.read(slice(first, last), slice(20, 80), slice(15, 95)).sum(axis=0)
+    shown = view.picture.values[20 - y0 : 80 - y0, 15 - x0 : 95 - x0]
+    width = channel_width(cube, (first + last - 1) / 2)
+    np.testing.assert_allclose(shown.to_value(u.Jy / u.beam * width.unit), summed * width.value, rtol=1e-4, atol=1e-6)
+    view.show_contours.setChecked(True)
+    assert view.contours.isVisible()
 
 
 def test_circle_and_annulus_are_those_of_the_global_snr(view, session, detections):

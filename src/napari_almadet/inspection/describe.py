@@ -39,7 +39,8 @@ def readable(values: u.Quantity, scale: u.UnitBase | None = None) -> u.Quantity:
         return values
     if scale is not None:
         return values.to(values.unit / flux * scale)
-    peak = np.nanmax(np.abs(values.value), initial=0.0) * flux.to(u.Jy)
+    sizes = np.abs(np.asarray(values.value))
+    peak = sizes[np.isfinite(sizes)].max(initial=0.0) * flux.to(u.Jy)
     best = next((unit for unit in (u.Jy, u.mJy) if peak * u.Jy.to(unit) >= 1), u.uJy)
     return values.to(values.unit / flux * best)
 

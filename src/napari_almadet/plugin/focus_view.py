@@ -284,9 +284,12 @@ class FocusView(QWidget):
         """The chosen image; None while the cube is being read."""
         name, brightness = self.image_choice.currentText(), brightness_unit(self.choice.cube)
         if name == FOCUSED:
-            summed = candidate.focused * brightness * channel_width(self.choice.cube, mid_channel(candidate))
+            found = self._summed(candidate)
+            if found is None:
+                return None
+            summed = found[0] * brightness * channel_width(self.choice.cube, mid_channel(candidate))
             shown = self.choice.display.of_brightness(summed, self.choice.cube, mid_channel(candidate))
-            return Picture(name, shown, candidate.focus_origin)
+            return Picture(name, shown, found[1])
         cutout, axis = self.cutouts.about(candidate), self._velocity()
         if cutout is None:
             return None
@@ -297,6 +300,17 @@ class FocusView(QWidget):
         summed = values * brightness * axis.unit
         shown = self.choice.display.of_brightness(summed, self.choice.cube, mid_channel(candidate))
         return Picture(name, shown, cutout.origin)
+
+    def _summed(self, candidate: Candidate) -> tuple[np.ndarray, tuple[int, int]] | None:
+        """The line-integrated image and its first pixel (y, x); None while the cube is being read for it.
+
+        The search keeps a square of a fixed size, in which a large source has no room: that is summed again.
+        """
+        (y0, x0), (ny, nx), box = candidate.focus_origin, candidate.focused.shape, candidate.box
+        if y0 <= box.y0 and box.y1 <= y0 + ny and x0 <= box.x0 and box.x1 <= x0 + nx:
+            return candidate.focused, (y0, x0)
+        cutout = self.cutouts.about(candidate)
+        return None if cutout is None else (focus(cutout.planes, candidate.channels), cutout.origin)
 
     def _box_in_picture(self, candidate: Candidate) -> tuple[slice, slice]:
         """The part of the image in the box: outside it, pixels of noise have arbitrary velocities."""
@@ -314,7 +328,10 @@ class FocusView(QWidget):
         self.radii.setData((x + radii * np.cos(turn)).ravel(), (y + radii * np.sin(turn)).ravel())
 
     def _draw_contours(self, candidate: Candidate) -> None:
-        image, (y0, x0) = candidate.focused, candidate.focus_origin
+        found = self._summed(candidate)
+        if found is None:
+            return
+        image, (y0, x0) = found
         sigma = focused_noise(image, candidate.rms, candidate.channels)
         levels = contour_levels(image, sigma) if self.show_contours.isChecked() else np.empty(0)
         for item, wanted in ((self.contours, levels[levels > 0]), (self.negative_contours, levels[levels < 0])):
