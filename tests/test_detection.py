@@ -1,4 +1,6 @@
+import gc
 import itertools
+import tempfile
 import time
 from dataclasses import replace
 
@@ -214,20 +216,27 @@ def test_closing_ends_the_hash_too(planes_of, sky_cube, oracles, monkeypatch):
     assert not wanted[0]()
 
 
-@pytest.mark.parametrize(("memory", "times"), [(4.0, 1), (1e-4, 3)])
-def test_a_compressed_cube_that_memory_holds_is_decoded_once(
-    tmp_path, planes_of, sky_cube, oracles, monkeypatch, memory, times
+@pytest.mark.parametrize(("memory", "room"), [(4.0, True), (1e-4, True), (1e-4, False)])
+def test_a_compressed_cube_is_decoded_once_in_memory_or_on_the_disk(
+    tmp_path, planes_of, sky_cube, oracles, monkeypatch, memory, room
 ):
     planes, header = fits.getdata((plain := sky_cube(planes_of(SOURCES))).path, header=True)
     image = fits.CompImageHDU(planes, header, compression_type="GZIP_2", quantize_level=0)
     fits.HDUList([fits.PrimaryHDU(), image]).writeto(tmp_path / "cube.fits.fz")
     cube, decoded, read = read_cube(tmp_path / "cube.fits.fz"), [], Tiled.read
     monkeypatch.setattr(Tiled, "read", lambda source, part: decoded.append(read(source, part)) or decoded[-1])
+    (place := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place if room else place / "missing"))
     detections = detect(cube, replace(SMALL, memory=memory), networks=oracles)
     assert detections.cube.data is cube.data  # what is held is let go
     n = sum(values.size for values in decoded) / plain.data.size
-    assert n == 1 if times == 1 else n >= times
+    assert n == 1 if room else n >= 3
+    assert [text for text in detections.warnings if "no room for an uncompressed copy" in text] == (
+        [] if room else detections.warnings[:1]
+    )
     assert len(detections.kept) == len(SOURCES)
+    gc.collect()
+    assert not list(place.iterdir())
 
 
 def test_the_result_says_where_it_comes_from(planes_of, sky_cube, oracles):

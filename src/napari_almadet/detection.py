@@ -7,6 +7,8 @@ The paper's ten steps are in :mod:`napari_almadet.paper.pipeline`, those of the 
 
 from __future__ import annotations
 
+import logging
+import tempfile
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -21,7 +23,7 @@ from napari_almadet import __version__
 from napari_almadet.catalogue.candidate import Candidate, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.prepare import prepared
-from napari_almadet.cube.storage import Held, Lazy
+from napari_almadet.cube.storage import Held, Lazy, can_be_unpacked, unpacked
 from napari_almadet.paper.pipeline import (
     Networks,
     frequency_denoising,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
 
+
+LOG = logging.getLogger(__name__)
 
 WEIGHTS = ("blobs_finder", "deep_gru")
 KINDS = ("BlobsFinder", "DeepGRU")
@@ -151,9 +155,10 @@ def _detect(
 ) -> Generator[Progress, None, Detections]:
     """The same, with the networks loaded; the cube's hash is known when ``sha256`` has a result."""
     scales, negatives, more, noise, cube = {}, None, {}, None, given
-    if client is None and isinstance(given.data, Lazy) and held_beside(given, settings):
+    slow: list[str] = []
+    if client is None and isinstance(given.data, Lazy):
         yield Progress("Reading the cube", 0, 1)
-        cube = replace(given, data=Held(given.data))
+        cube, slow = read_once(given, settings)
     cube, bad, prepared_notes = yield from prepared.steps(cube, settings)
 
     if networks is None or isinstance(networks, SearchNetworks):
@@ -180,10 +185,31 @@ def _detect(
     origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
     if cube.primary_beam is not None:
         origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
-    warnings = prepared_notes + warnings + caveats(cube)
+    warnings = slow + prepared_notes + warnings + caveats(cube)
     cube = replace(cube, data=given.data)
     candidates = listed_first(candidates)
     return Detections(cube, settings, candidates, stacked, probability, origin, warnings, negatives, noise)
+
+
+def read_once(cube: Cube, settings: Settings) -> tuple[Cube, list[str]]:
+    """A cube that is quick to read again and again, and a warning if that was not possible.
+
+    It is held in memory if the limit allows; otherwise a compressed one is uncompressed into a temporary file.
+    """
+    if not isinstance(cube.data, Lazy):
+        return cube, []
+    if held_beside(cube, settings):
+        return replace(cube, data=Held(cube.data)), []
+    if not can_be_unpacked(cube.data):
+        return cube, []
+    try:
+        return replace(cube, data=unpacked(cube.data)), []
+    except OSError as error:
+        LOG.warning("no uncompressed copy of %s", cube.name, exc_info=True)
+        return cube, [
+            f"There is no room for an uncompressed copy of the cube ({cube.data.nbytes / 1e9:.2g} GB) in "
+            f"{tempfile.gettempdir()}, which makes the search slow: {error.strerror or error}."
+        ]
 
 
 def noise_record(noise: Noise) -> dict:
@@ -251,6 +277,14 @@ def caveats(cube: Cube) -> list[str]:
     warnings = []
     if cube.has_huge_values:
         warnings.append(f"Values above {cube.ceiling:.3g}, far above all others, were treated as missing data.")
+    if spikes := cube.spikes:
+        channel, y, x = spikes[0]
+        count = "A single voxel" if len(spikes) == 1 else f"{len(spikes)} single voxels"
+        warnings.append(
+            f"{count} far above the noise and all neighbours (channel {channel}, x {x}, y {y}"
+            f"{' and others' if len(spikes) > 1 else ''}) "
+            f"{'was' if len(spikes) == 1 else 'were'} treated as missing data."
+        )
     if not cube.beam_area:
         warnings.append(
             "The beam is unknown: fluxes are sums over pixels, and their errors assume independent noise in each pixel."

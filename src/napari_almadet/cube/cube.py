@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, WCSSUB_SPECTRAL, WcsError
 from astropy.wcs.utils import proj_plane_pixel_area
 
-from napari_almadet.constants import BEAM_AREA
+from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
 from napari_almadet.cube.headers import is_velocity
 from napari_almadet.cube.storage import CubeError, Index, Lazy
 
@@ -33,6 +33,11 @@ HUGE = 1e20  # a larger value among ones far smaller marks missing data (FLT_MAX
 RANGE = 1e10  # largest plausible ratio of two values; the largest dynamic range of any image is 1e7
 CEILING_SAMPLE = 5  # channels from which typical values are taken
 USUAL_SHARE = 0.01  # fraction of values that must be below HUGE; otherwise such values are normal in the cube's unit
+NOISE_LIKE = 10.0  # largest 90th percentile over the median of absolute values where noise dominates; pure noise: 2.4
+SPIKE = 1e4  # noise levels; fainter single voxels hide no source
+SPIKE_BEAM = 2.0  # px; next to the peak of such a beam there is a pixel with at least half the peak
+SPIKE_NEIGHBOUR = 0.1  # of the voxel that its brightest neighbour reaches at most
+TYPICAL_SAMPLE = 50_000  # values of a plane from which its median is taken
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,8 +188,9 @@ class Cube:
     def read(self, channel: Index = slice(None), y: Index = slice(None), x: Index = slice(None)) -> np.ndarray:
         """A writable, native-endian float32 copy of a part of the cube; NaN where there is no data.
 
-        There is no data where a value is not finite or above :attr:`ceiling`, in channels that are
-        :attr:`flagged`, and, for a cube from a file, in the pixels of :attr:`blank`.
+        There is no data where a value is not finite or above :attr:`ceiling`, in single voxels far above the noise
+        and their neighbours (:attr:`spikes`), in channels that are :attr:`flagged`, and, for a cube from a file, in
+        the pixels of :attr:`blank`.
 
         Parameters
         ----------
@@ -195,39 +201,108 @@ class Cube:
         own = None if isinstance(self.data, Lazy) else True  # what was read for us need not be copied
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, then NaN
             part = np.array(part, dtype=np.float32, copy=own)
-        if not _is_usual(part):
+        if not _is_usual(part, self._suspicious):
             part[~np.isfinite(part)] = np.nan
-            if (huge := np.abs(part) >= HUGE).any():
-                part[huge & (np.abs(part) > self.ceiling)] = np.nan
+            if (over := np.abs(part) >= self._suspicious).any():
+                self._remove_absurd(part, over, (channel, y, x))
         if self.blank is not None:
             np.copyto(part, np.nan, where=self.blank[y, x] & (part == 0))
         if self.flagged is not None:
             part[self.flagged[channel]] = np.nan
         return part
 
-    @cached_property
-    def ceiling(self) -> float:
-        """The absolute value above which there is no data; usually infinite.
+    def _remove_absurd(self, part: np.ndarray, over: np.ndarray, index: tuple[Index, Index, Index]) -> None:
+        """Replace what is above the ceiling, and spikes, by NaN, in place; ``over``: the voxels in question."""
+        if (huge := over & (np.abs(part) > self.ceiling)).any():
+            part[huge] = np.nan
+            vars(self)["has_huge_values"] = True
+        if not self._may_have_spikes:
+            return
+        alone = np.asarray(over & ~huge & _stands_alone(part, index))
+        if not alone.any():
+            return
+        numbers = np.ogrid[tuple(slice(n) for n in self.shape)]
+        places = [np.asarray(np.broadcast_to(axis, self.shape)[index])[alone].tolist() for axis in numbers]
+        spikes = [self._is_spike(*place) for place in zip(*places, strict=True)]
+        part[alone] = np.where(spikes, np.nan, part[alone])
 
-        Some programs write FLT_MAX or 1e30 where they have no data.  Values above :data:`HUGE` are taken to mean this
-        if most values, in a few channels spread over the band, are far smaller.  Determined when such a value is
-        first read.
+    def _is_spike(self, channel: int, y: int, x: int) -> bool:
+        """Whether a voxel stands alone in its plane, as nothing does that was observed with the cube's beam."""
+        known = self._known_spikes
+        if (channel, y, x) not in known:
+            y0, x0 = max(y - 1, 0), max(x - 1, 0)
+            around = np.asarray(self.data[channel, y0 : y + 2, x0 : x + 2], dtype=float)
+            value = around[y - y0, x - x0]
+            cross = (np.arange(around.shape[0])[:, None] == y - y0) ^ (np.arange(around.shape[1]) == x - x0)
+            beside = around[cross & np.isfinite(around) & (around != 0)] * np.sign(value)
+            known[channel, y, x] = beside.size > 1 and bool(beside.max() < SPIKE_NEIGHBOUR * abs(value))
+        return known[channel, y, x]
+
+    @cached_property
+    def _known_spikes(self) -> dict[tuple[int, int, int], bool]:
+        """Of voxels (channel, y, x) that were examined: whether they are spikes."""
+        return {}
+
+    @property
+    def spikes(self) -> list[tuple[int, int, int]]:
+        """Voxels (channel, y, x) that have been read and treated as missing data, since they stand alone.
+
+        Each is over :data:`SPIKE` times the noise, and over ten times the brightest of its neighbours in the plane:
+        less than the wing of any source seen with a beam of :data:`SPIKE_BEAM` pixels.  Cosmic rays, bad numbers in a
+        file and failed CLEAN components look like that.
         """
+        return sorted(place for place, spike in self._known_spikes.items() if spike)
+
+    @cached_property
+    def _may_have_spikes(self) -> bool:
+        """Whether the beam is known, and wide enough to tell spikes from sources; a sky model has none."""
+        wide = self.beam_fwhm is not None and self.beam_fwhm >= SPIKE_BEAM
+        return wide and not (self.unit is not None and u.pix in self.unit.bases)
+
+    @cached_property
+    def _suspicious(self) -> float:
+        """The absolute value from which voxels are examined: :data:`HUGE`, or, where noise dominates, less."""
+        usual = self._usual_values
+        if not usual.size or not self._is_noise_like:
+            return HUGE
+        return min(HUGE, SPIKE * float(np.median(usual)) / NORMAL_MAD)
+
+    @cached_property
+    def _usual_values(self) -> np.ndarray:
+        """Absolute values (n,) below :data:`HUGE` in a few channels, without zeros; none where few are that small."""
         usual, n = [], 0
         for k in spread(self.shape[0], CEILING_SAMPLE):
-            plane = np.abs(np.asarray(self.data[k], dtype=float))
+            plane = np.asarray(self.data[k]).ravel()
+            plane = np.abs(plane[:: max(1, plane.size // TYPICAL_SAMPLE)].astype(float))
             plane = plane[np.isfinite(plane) & (plane > 0)]
             usual.append(plane[plane < HUGE])
             n += plane.size
         below = np.concatenate(usual)
-        if below.size <= USUAL_SHARE * n:
-            return np.inf
-        return max(HUGE, RANGE * float(np.percentile(below, 99.9)))
+        return below if below.size > USUAL_SHARE * n else below[:0]
 
-    @property
+    @cached_property
+    def _is_noise_like(self) -> bool:
+        """Whether most values are alike, as noise is, so that a ratio to them means something."""
+        middle, high = np.percentile(self._usual_values, (50, 90))
+        return bool(high < NOISE_LIKE * middle)
+
+    @cached_property
+    def ceiling(self) -> float:
+        """The absolute value above which there is no data; usually far above all values.
+
+        Some programs write FLT_MAX or 1e30 where they have no data.  Values above :data:`HUGE` are taken to mean this
+        if most values, in a few channels spread over the band, are far smaller; where noise dominates, any value
+        :data:`RANGE` times larger than the typical ones.
+        """
+        if not self._usual_values.size:
+            return np.inf
+        beyond = RANGE * float(np.percentile(self._usual_values, 99.9))
+        return beyond if self._is_noise_like else max(HUGE, beyond)
+
+    @cached_property
     def has_huge_values(self) -> bool:
         """Whether values above :attr:`ceiling` have been read."""
-        return np.isfinite(vars(self).get("ceiling", np.inf))
+        return False
 
     @cached_property
     def blank(self) -> np.ndarray | None:
@@ -449,12 +524,31 @@ class Cube:
         return wcs
 
 
-def _is_usual(part: np.ndarray) -> bool:
-    """Whether all values are finite and below :data:`HUGE`; False where that is not told by a sum and the extremes."""
+def _is_usual(part: np.ndarray, limit: float) -> bool:
+    """Whether all values are finite and below a limit; False where that is not told by a sum and the extremes."""
     if not part.size:
         return True
     with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(part.sum()) and part.max() < HUGE and part.min() > -HUGE)
+        return bool(np.isfinite(part.sum()) and part.max() < limit and part.min() > -limit)
+
+
+def _stands_alone(part: np.ndarray, index: tuple[Index, Index, Index]) -> np.ndarray:
+    """Mask of the voxels of a part that may be spikes, judging by their neighbours along y and x within the part."""
+    alone, axis = np.ones(part.shape, bool), part.ndim
+    if not all(isinstance(i, slice) or np.ndim(i) == 0 for i in index):
+        return alone
+    for i in (index[2], index[1]):
+        if not isinstance(i, slice):
+            continue
+        axis -= 1
+        if abs(i.step or 1) != 1:
+            continue
+        values, mask = np.moveaxis(part, axis, 0), np.moveaxis(alone, axis, 0)
+        low, high = values[:-1], values[1:]
+        with np.errstate(invalid="ignore"):
+            mask[:-1] &= ~(high * np.sign(low) >= SPIKE_NEIGHBOUR * np.abs(low))
+            mask[1:] &= ~(low * np.sign(high) >= SPIKE_NEIGHBOUR * np.abs(high))
+    return alone
 
 
 def _hash_of(path: Path, wanted: Callable[[], bool]) -> hashlib._Hash:

@@ -286,6 +286,35 @@ class Held:
         return len(self.array)
 
 
+def can_be_unpacked(data: Lazy) -> bool:
+    """Whether reading parts of an array again and again would uncompress the same tiles again and again."""
+    return isinstance(data.source, Tiled) and data.kept[0] == min(data.kept)  # else each channel needs all tiles
+
+
+def unpacked(data: Lazy) -> Lazy:
+    """A copy of a tile-compressed array in a temporary file, which is removed when the copy is no longer used.
+
+    The copy is written a few channels at a time.
+
+    Raises
+    ------
+    OSError
+        If there is no room for it.
+    """
+    handle, name = tempfile.mkstemp(prefix="almadet-", suffix=".raw")
+    depth = max(1, HELD_AT_ONCE * len(data) // max(data.nbytes, 1))
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for first in range(0, len(data), depth):
+                file.write(np.ascontiguousarray(data[first : first + depth]).data)
+    except BaseException:
+        _remove(Path(name))
+        raise
+    copy = Lazy(Plain(Path(name), 0, data.dtype, data.shape), (0, 1, 2), {})
+    weakref.finalize(copy, _remove, Path(name))
+    return copy
+
+
 def _bounds(index: Index, n: int) -> tuple[slice, Any]:
     """The slice of an axis of length n that holds an index, and the index within that."""
     if isinstance(index, slice):

@@ -25,8 +25,7 @@ from napari_almadet.catalogue.export import replacing
 from napari_almadet.catalogue.result_folder import is_result, read_result, write_result
 from napari_almadet.cube.cube import Cube
 from napari_almadet.cube.prepare import as_prepared
-from napari_almadet.cube.storage import Held, Lazy
-from napari_almadet.detection import detect_steps
+from napari_almadet.detection import detect_steps, read_once
 from napari_almadet.evaluation.injection import (
     Injection,
     Patch,
@@ -40,7 +39,7 @@ from napari_almadet.evaluation.injection import (
 from napari_almadet.evaluation.matching import match
 from napari_almadet.measure.noise import noise_of
 from napari_almadet.progress import Progress, renamed
-from napari_almadet.search.windows import beam_fwhm, held_beside
+from napari_almadet.search.windows import beam_fwhm
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
@@ -259,8 +258,8 @@ def search_round(
     """Inject the sources of a round, search, and write the outcome of each; return the number found."""
     sources = drawn(ground, number)
     cube = ground.cube
-    if client is None and isinstance(cube.data, Lazy) and held_beside(cube, ground.settings):
-        cube = replace(cube, data=Held(cube.data))  # read and decompressed only once
+    if client is None:
+        cube, _ = read_once(cube, ground.settings)
     searched = injected(cube, [patch for _, patch in sources])
     settings = replace(ground.settings, reliability=False)
     detections = yield from detect_steps(searched, settings, networks, client)
