@@ -24,7 +24,7 @@ from napari_almadet.detection import load_networks
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
 from napari_almadet.simulation.observe import Observation
 
-SCENARIOS = ("paper", "cleaned-loop", "galaxies", "other-array", "smoothed")
+SCENARIOS = ("paper", "cleaned-loop", "galaxies", "arrays", "smoothed")
 MEASURED = ("x", "y", "z", "f_sum", "fwhm", "w50")
 NEAR = 0.7  # beams within which two rows are one source
 NOTED = 0.5  # errors by which a number moves that is printed with --notes

@@ -103,7 +103,12 @@ class Line:
         if not power > 0:
             return 0.0, 0.0
         h3 = float(seen @ (white @ (spectrum[used] - self.at(used.astype(float))))) / power
-        return float(np.sqrt(3) * sigma * h3), float(np.sqrt(3) * sigma / np.sqrt(power))
+        shift = self.shift_of_skew()
+        return shift * h3, float(shift / np.sqrt(power))
+
+    def shift_of_skew(self) -> float:
+        """Shift of the centroid in channels by an asymmetry h3 of 1, to first order."""
+        return float(np.sqrt(3) * np.hypot(self.parameters[0, 2] * gaussian_fwhm_to_sigma, np.sqrt(1 / 12)))
 
     def width(self, level: float, parameters: np.ndarray | None = None) -> float:
         """Full width in channels at a fraction of the maximum, between the outermost crossings."""

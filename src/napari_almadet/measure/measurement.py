@@ -20,7 +20,6 @@ from napari_almadet.measure.estimators import (
     BLENDED,
     BRIGHT,
     FOOTPRINT,
-    TRANSITION,
     UNEXPLAINED,
     UNLIKE,
     Component,
@@ -36,7 +35,7 @@ from napari_almadet.measure.estimators import (
     weighted_image,
     window_about,
 )
-from napari_almadet.measure.gaussian_group import Shape
+from napari_almadet.measure.gaussian_group import Fit, Shape, slopes
 from napari_almadet.measure.line_model import (
     FLOOR,
     Line,
@@ -50,13 +49,19 @@ from napari_almadet.measure.noise import Noise
 from napari_almadet.measure.planes import bounds
 
 # Values without an origin were chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
-SKEWED = 2.0  # sigma of the asymmetry at which half of its shift is applied to the centroid
+# Spread of the asymmetry h3 over the population of lines, as galaxies have it (van der Marel & Franx 1993): with it
+# centroids of symmetric and of skewed lines both scatter as their errors say
+SKEWNESS = 0.1
+APART = 3.0  # sigma, from which line and continuum are not at one place; convention
 PASSES = 2  # alternations of line and image fit
 DRAWS = 100  # noise realisations for the errors of widths of a mask's spectrum; derived: these are then known to 7 %
 FLATNESS = 0.05  # of the continuum: allowance for calibration errors between channels
 PADDING = 0.1  # of the channel range of a mask, added on either side
 AT_ONCE = 64  # lines of one width that are looked for at a time
 REACH = 3.0  # FWHM from a line's centre, where it has fallen to 1e-11
+
+
+Place = tuple[float, float, float, float]  # x, y and their errors, in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +103,7 @@ class Measured:
     shape: Shape | None = None
     size: tuple[np.ndarray, np.ndarray] | None = None
     resolved: bool = False
-    place: tuple[float, float, float, float] = (np.nan,) * 4  # x, y and their errors, in the cutout
+    place: Place = (np.nan,) * 4  # in the cutout
     flux: float = np.nan
     err_flux: float = np.nan
     peak: float = np.nan
@@ -176,7 +181,8 @@ def fit_the_continuum(
 ) -> None:
     """Measure flux density and spectral index of the continuum, as a point or Gaussian.
 
-    If it is bright, its shape is fitted; otherwise it has the shape of the line.
+    If it is bright, its shape is fitted; otherwise it has the shape of the line.  The position is that of line and
+    continuum together.
     """
     if made.method == "mask":
         continuum_of_footprint(cutout, parts, scale, made)
@@ -224,11 +230,67 @@ def fit_the_continuum(
     spatial = noise.spatial_variance(row) * level**2
     spectral_index(made, spectrum_at(row, raw) * density * ratio, rest, spatial, density * ratio, cutout, scale)
     best = None if found is None or found is line else found.best
+    by_continuum = place_of_continuum(made, shapes, parts.continuum, pixels) if best is None else place_of(best)
+    by_line = made.place
     if found is not None and best is not None and (line is None or made.continuum_snr > made.line_snr):
         made.shape, made.ratio, made.method = found.shape, found.ratio, found.method
-        made.place = (best.own.x, best.own.y, *np.sqrt(np.diag(best.covariance)[1:3]))
+        made.place = by_continuum
         made.size = found.size
         made.resolved = found.resolved
+    if by_continuum is not None and np.isfinite(by_line).all():
+        made.place = place_by_both(by_line, by_continuum)
+
+
+def place_of(fit: Fit) -> Place:
+    """Position and errors of a fitted source."""
+    return (fit.own.x, fit.own.y, *np.sqrt(np.diag(fit.covariance)[1:3]).tolist())
+
+
+def place_of_continuum(
+    made: Measured, shapes: Sequence[Shape], continuum: np.ndarray, pixels: np.ndarray
+) -> Place | None:
+    """Position of a continuum that is not fitted on its own: one step of a fit from the position of the line.
+
+    Parameters
+    ----------
+    shapes
+        Of the line and its neighbours.
+    continuum
+        Its image, (ny, nx).
+
+    Returns
+    -------
+    tuple or None
+        x, y and their errors, which are those of the line times the ratio of their S/N (Condon 1997); None without a
+        continuum.  The fainter it is, the less its position matters, so that no threshold is needed.
+    """
+    snr = made.continuum_peak / made.err_continuum_peak
+    if not (snr > 0 and made.line_snr > 0 and np.isfinite(made.place).all()):
+        return None
+    heights = np.tensordot(rows_of(shapes, pixels), continuum, 2)
+    yy, xx = np.indices(pixels.shape)
+    images = np.stack([shape.image(xx, yy) for shape in shapes]) * pixels
+    left = np.where(pixels, continuum - np.tensordot(heights, images, 1), 0)
+    by = np.stack(slopes(shapes[0], images[0], xx, yy, size=False)) * heights[0]
+    flat = by.reshape(2, -1)
+    step = np.linalg.solve(flat @ flat.T, flat @ left.ravel())
+    x, y, err_x, err_y = made.place
+    ratio = made.line_snr / snr
+    return (x + float(step[0]), y + float(step[1]), err_x * ratio, err_y * ratio)
+
+
+def place_by_both(one: Place, other: Place) -> Place:
+    """Weighted mean of two positions.
+
+    If they differ by more than :data:`APART` errors, what that moves the surer one too far is added to its error.
+    """
+    made: list[tuple[float, float]] = []
+    for a, b, err_a, err_b in zip(one[:2], other[:2], one[2:], other[2:], strict=True):
+        share = err_a**2 / (err_a**2 + err_b**2)
+        excess = min(share, 1 - share) ** 2 * max((b - a) ** 2 - APART**2 * (err_a**2 + err_b**2), 0.0)
+        made.append((a + share * (b - a), float(np.sqrt(err_a**2 * (1 - share) + excess))))
+    (x, err_x), (y, err_y) = made
+    return (x, y, err_x, err_y)
 
 
 def line_in(made: Measured, cutout: Cutout, scale: Scale, least: float) -> tuple[float, float] | None:
@@ -502,7 +564,7 @@ def take_the_fit(
     best = found.best
     made.shape, made.method = best.own, found.method
     made.size, made.ratio, made.resolved = found.size, found.ratio, found.resolved
-    made.place = (best.own.x, best.own.y, *np.sqrt(np.diag(best.covariance)[1:3]).tolist())
+    made.place = place_of(best)
     height, error = float(spectrum.max()), float(np.sqrt(best.covariance[0, 0]))
     made.peak, made.err_peak, made.line_snr = best.amplitude * height, error * height, best.amplitude / error
     if made.line is not None:
@@ -524,17 +586,19 @@ def take_the_widths(
 ) -> None:
     """Set centroid and widths from a fitted line.
 
-    The centroid is that of the Gaussian, shifted by the asymmetry as far as it is significant; for a line that is not a
-    Gaussian it is the centroid of the spectrum.
+    The centroid is that of the Gaussian plus the shift by the asymmetry that is most probable given the spectrum and
+    what asymmetries lines have (:data:`SKEWNESS`); what is unknown of it is part of the error.  For a line that is not
+    a Gaussian it is the centroid of the spectrum.
     """
     used, covariance, white = fitted
     spectrum = np.zeros(0) if made.spectrum is None else made.spectrum
     made.z, made.err_z = line.centroid(), line.error(line.centroid)
     if len(line.parameters) == 1:
         shift, error = line.skew(spectrum, used, white)
-        share = float(1 / (1 + np.exp(-TRANSITION * (abs(shift) / error - SKEWED)))) if error > 0 else 0.0
+        expected = SKEWNESS * line.shift_of_skew()
+        share = expected**2 / (expected**2 + error**2) if error > 0 else 0.0
         made.z += share * shift
-        made.err_z = float(np.sqrt(made.err_z**2 + (share * error) ** 2 + (share * (1 - share) * shift) ** 2))
+        made.err_z = float(np.sqrt(made.err_z**2 + share * error**2))
     else:
         inside = (used >= channels[0]) & (used < channels[1])
         total = spectrum[used[inside]].sum()

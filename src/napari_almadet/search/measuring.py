@@ -16,7 +16,6 @@ from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.measurement import Measured
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.progress import Progress
-from napari_almadet.search.positions import is_isolated
 from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
@@ -109,8 +108,6 @@ def measured(
     if thorough:
         scale = scale_of(cube, seeds[me].x, seeds[me].y, seeds[me].channels, beam)
         find_absorption(detection.candidate, cutout, made, scale, settings.absorption)
-    if detection.candidate.kind == "both" and made.method != "mask" and is_isolated(detection, kept):
-        place_by_line_and_continuum(detection, made)
     if made.shape is not None and made.method != "mask":
         (y0, x0), shape = cutout.origin, made.shape
         shapes[id(detection)] = Shape(shape.x + x0, shape.y + y0, shape.matrix)
@@ -152,21 +149,6 @@ def reach_of(detection: RawDetection, kept: Sequence[RawDetection]) -> float:
         max(abs(f.y - detection.y), abs(f.x - detection.x)) + seed_of(f).half for f in kept if is_piece(f, detection)
     ]
     return max([seed_of(detection).half, *ends])
-
-
-def place_by_line_and_continuum(detection: RawDetection, made: Measured) -> None:
-    """Set the position of a candidate with line and continuum to where both together are brightest.
-
-    The fit weights the image with the line only.  :func:`~napari_almadet.search.positions.best_place` weights it with
-    the whole spectrum; the error of a position is inversely proportional to the S/N (Condon 1997), which is then
-    higher.
-    """
-    candidate, both = detection.candidate, detection.features.snr_both
-    if not 0 < made.line_snr < both:
-        return
-    candidate.x, candidate.y = detection.x, detection.y
-    candidate.err_x *= made.line_snr / both
-    candidate.err_y *= made.line_snr / both
 
 
 def as_measured(seed: Seed, shape: Shape | None) -> Seed:
