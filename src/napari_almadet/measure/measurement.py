@@ -234,7 +234,7 @@ def fit_the_continuum(
     by_line = made.place
     if found is not None and best is not None and (line is None or made.continuum_snr > made.line_snr):
         made.shape, made.ratio, made.method = found.shape, found.ratio, found.method
-        made.place = by_continuum
+        made.place = place_of(best)
         made.size = found.size
         made.resolved = found.resolved
     if by_continuum is not None and np.isfinite(by_line).all():
@@ -268,7 +268,7 @@ def place_of_continuum(
     if not (snr > 0 and made.line_snr > 0 and np.isfinite(made.place).all()):
         return None
     heights = np.tensordot(rows_of(shapes, pixels), continuum, 2)
-    yy, xx = np.indices(pixels.shape)
+    yy, xx = np.mgrid[: pixels.shape[0], : pixels.shape[1]]
     images = np.stack([shape.image(xx, yy) for shape in shapes]) * pixels
     left = np.where(pixels, continuum - np.tensordot(heights, images, 1), 0)
     by = np.stack(slopes(shapes[0], images[0], xx, yy, size=False)) * heights[0]
