@@ -191,10 +191,26 @@ def test_beams_and_products_in_the_brightness_unit(opened, written, unit):
     assert noted(cube, f"The brightness unit '{written}' was read as")
 
 
-@pytest.mark.parametrize("written", ["mag(AB)", "mag", "dB(mW)", "dex(Jy)", "log(Jy/beam)", "[Jy/beam]"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("mag(AB)", "mag", "ABmag", "Magnitude", "dB(mW)", "dBm", "dex(Jy)"),
+        *("log(Jy/beam)", "log_10(K)", "log10 K", "Jy/beam (log)", "[Jy/beam]"),
+    ],
+)
 def test_logarithmic_brightness_is_refused(opened, written):
     with pytest.raises(CubeError, match=r"^cube.fits has brightness in a logarithmic unit, "):
         opened(BUNIT=written)
+
+
+def test_an_absurd_angle_is_refused_in_one_sentence(opened):
+    with pytest.raises(CubeError, match=r"^cube.fits has invalid coordinates: LATPOLE is 1e\+300\.$"):
+        opened(LATPOLE=1e300)
+
+
+@pytest.mark.parametrize("written", ["Jy/beam", "dyn", "Jy/beam (image)", "Angstrom"])
+def test_other_units_are_no_logarithms(opened, written):
+    opened(BUNIT=written)
 
 
 @pytest.mark.parametrize(

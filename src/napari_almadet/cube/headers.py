@@ -42,7 +42,9 @@ _CASA_FRAMES = {
 _VELREF = {1: "LSRK", 2: "BARYCENT", 3: "TOPOCENT", 4: "LSRD", 5: "GEOCENTR", 6: "SOURCE", 7: "GALACTOC"}  # casacore's
 _FRAMES = {"J2000": "FK5", "B1950": "FK4"}
 _BEAM = re.compile(r"(?<![A-Za-z])(b|bm)(?![A-Za-z])", re.IGNORECASE)  # which as a unit would be a bit, or nothing
-_LOGARITHM = re.compile(r"\[|(log|ln|dex|mag)\d*\s*\(", re.IGNORECASE)  # [x] is log10(x), FITS standard 4.3
+_LOGARITHM = re.compile(  # [x] is log10(x), FITS standard 4.3
+    r"^\[|(?<![a-z])((log|ln|lg)_?\d*|dex|dB(m|W|mW|Jy|K)?|(AB|ST)?mag|magnitudes?)(?![a-z])", re.IGNORECASE
+)
 _MULTIPLES = (("GHz", 1e9), ("MHz", 1e6))
 SAME_REST = 1e-7  # relative difference (0.03 km/s) below which two rest frequencies are the same one, rounded
 RADIO = (1e6, 1e12)  # Hz, range of plausible rest frequencies if the band is unknown
@@ -292,7 +294,7 @@ def brightness_unit(header: fits.Header, notes: list[str]) -> u.UnitBase:
     factors = re.split(r"[\s.*]+", spelling) if spelling.count("/") > 1 else [spelling]
     parsed = [parse_unit(factor) for factor in factors]
     units = [unit for unit, _ in parsed if unit is not None]
-    if _LOGARITHM.match(written) or any(_is_logarithmic(unit) for unit, _ in parsed):
+    if _LOGARITHM.search(written) or any(_is_logarithmic(unit) for unit, _ in parsed):
         raise CubeError(
             f"has brightness in a logarithmic unit, '{written}': convert it to a linear unit such as Jy/beam first."
         )

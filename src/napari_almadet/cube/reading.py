@@ -276,6 +276,8 @@ def _refuse_empty(data: Lazy) -> None:
 def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
     try:
         wcs = WCS(coordinate_cards(header, notes), hdus)
+    except CubeError:  # a ValueError that has said all
+        raise
     except (WcsError, ValueError) as error:
         raise CubeError(f"has invalid coordinates: {str(error).strip().splitlines()[-1]}") from error
     if wcs.wcs.spec >= 0:
