@@ -7,7 +7,7 @@ from astropy.coordinates import Angle
 from scipy.ndimage import map_coordinates
 
 from napari_almadet.cube.cube import Cube
-from napari_almadet.inspection.canvas_marks import contours_of, graticule
+from napari_almadet.inspection.canvas_marks import apart, contours_of, graticule, pixel_edges
 from napari_almadet.measure.focus import noise
 
 
@@ -35,3 +35,19 @@ def test_lines_of_equal_coordinates(make_cube):
         own = sky.ra if "h" in name else sky.dec
         np.testing.assert_allclose(own.deg, Angle(name).deg, atol=2e-6)
     assert graticule(Cube.from_array(np.zeros((3, 4, 5)))) is None
+
+
+def test_the_edges_of_a_mask_run_between_its_pixels_and_others():
+    plane = np.zeros((4, 5), bool)
+    plane[1, 2:4] = True
+    edges = pixel_edges(plane)
+    sides = {(tuple(start.tolist()), tuple((start + along).tolist())) for start, along in edges}
+    across = {((y, x), (y, x + 1)) for y in (0.5, 1.5) for x in (1.5, 2.5)}
+    assert sides == across | {((0.5, x), (1.5, x)) for x in (1.5, 3.5)}
+    assert pixel_edges(np.zeros((3, 3), bool)).shape == (0, 2, 2)
+    assert len(pixel_edges(np.ones((3, 3), bool))) == 12  # at the border too
+
+
+def test_names_that_would_lie_on_each_other_are_left_out():
+    places = np.array([(0.0, 0.0), (0.0, 30.0), (0.0, 45.0), (8.0, 30.0), (11.0, 30.0)])
+    assert apart(places, ["12h"] * 5, (10.0, 10.0)).tolist() == [True, True, False, False, True]

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from made_by_hand import Listener, stand_in_networks
 from napari.components import ViewerModel
-from napari.layers import Labels
+from napari.layers import Labels, Vectors
 from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.catalogue.candidate import SourceMask
 from napari_almadet.catalogue.result_folder import Journal, read_result, write_result
 from napari_almadet.measure.own_mask import edited
+from napari_almadet.plugin.box_layer import LINE
 from napari_almadet.plugin.mask_layer import Outline
 from napari_almadet.plugin.session import Session
 
@@ -149,17 +150,65 @@ def test_a_new_number_is_a_candidate_of_the_users_own(painted, viewer, qtbot):
     assert not (layer.data == 5).any()
 
 
+def outlines_of(viewer) -> Vectors | None:
+    return next((layer for layer in viewer.layers if isinstance(layer, Vectors)), None)
+
+
 def test_masks_are_drawn_instead_of_boxes_in_their_colours(session, viewer):
-    assert not labels_of(viewer).visible
+    assert outlines_of(viewer) is None
+    active = viewer.layers.selection.active
     session.masks.outline = Outline.MASK
-    assert labels_of(viewer).visible
-    assert labels_of(viewer).contour == 1
+    first, second = session.candidates[:2]
+    session.select(first)
+    session.masks.show()
+    lines = outlines_of(viewer)
+    _, ny, nx = first.mask.voxels.shape
+    assert len(lines.data) == 2 * (ny + nx) and viewer.layers.selection.active == active
+    np.testing.assert_array_equal(lines.edge_color, np.ones((len(lines.data), 4)))  # the chosen one is white
+    y, x = lines.data[:, 0].T
+    assert (y.min(), x.min()) == (first.box.y0 - 0.5, first.box.x0 - 0.5)
+    session.select(second)
+    session.masks.show()
+    assert len(lines.data) == 2 * sum(second.mask.voxels.shape[1:])
+    session.set_channel(0)  # where no candidate has a voxel
+    assert len(lines.data) == 0
     session.boxes_everywhere = True
     seen = session.boxes.layer.edge_color[:, 3] > 0
     assert seen.tolist() == [False, False, True, False]  # the third has no mask; the fourth is dropped
     session.masks.outline = Outline.BOX
     assert (session.boxes.layer.edge_color[:3, 3] > 0).all()
-    assert not labels_of(viewer).visible
+    assert outlines_of(viewer) is None
+
+
+def test_outlines_are_as_wide_on_the_screen_whatever_the_zoom(session, viewer, qtbot):
+    session.masks.outline = Outline.BOTH
+    session.select(session.candidates[0])
+    widths = []
+    for zoom in (20.0, 80.0):
+        viewer.scene.camera.zoom = zoom
+        qtbot.waitUntil(lambda z=zoom: outlines_of(viewer).edge_width * z * 0.1 == pytest.approx(LINE))
+        widths.append(outlines_of(viewer).edge_width)
+    assert widths[0] == pytest.approx(4 * widths[1])
+
+
+@pytest.mark.filterwarnings("error:Contours are not displayed")
+def test_in_three_dimensions_masks_are_volumes_and_under_the_brush_its_own(session, viewer, qtbot):
+    session.masks.outline = Outline.BOTH
+    assert outlines_of(viewer) is not None and not labels_of(viewer).visible
+    viewer.dims.ndisplay = 3
+    qtbot.waitUntil(lambda: labels_of(viewer).visible)
+    assert session.masks.outlines.layer is None
+    viewer.dims.ndisplay = 2
+    qtbot.waitUntil(lambda: not labels_of(viewer).visible)
+    assert outlines_of(viewer) is not None
+    session.use("paint")
+    qtbot.waitUntil(lambda: outlines_of(viewer) is None)
+    assert labels_of(viewer).visible
+    session.use("")
+    qtbot.waitUntil(lambda: outlines_of(viewer) is not None)
+    session.inspect(None)
+    session.masks.show()
+    assert outlines_of(viewer) is None
 
 
 def test_without_masks_a_layer_is_made_to_paint_in(viewer, cube_image, cube, qtbot):

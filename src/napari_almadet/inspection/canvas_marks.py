@@ -95,6 +95,22 @@ def graticule(cube: Cube) -> Graticule | None:
     return Graticule(lines, names, np.array(places).reshape(-1, 2))
 
 
+def pixel_edges(plane: np.ndarray) -> np.ndarray:
+    """Edges between the pixels of a mask (y, x) and all others, each as its start and its direction (y, x).
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n, 2, 2), in pixels whose centres are whole numbers.
+    """
+    inside = np.pad(plane.astype(bool), 1)
+    below = np.argwhere(inside[1:] != inside[:-1]) - np.array([0.5, 1.5])
+    beside = np.argwhere(inside[:, 1:] != inside[:, :-1]) - np.array([1.5, 0.5])
+    starts = np.concatenate([below, beside])
+    along = np.repeat([(0.0, 1.0), (1.0, 0.0)], (len(below), len(beside)), axis=0)
+    return np.stack([starts, along], axis=1)
+
+
 def apart(places: np.ndarray, names: Sequence[str], letter: tuple[float, float]) -> np.ndarray:
     """Which names can be written without lying on each other, the first ones first.
 

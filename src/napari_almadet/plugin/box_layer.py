@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod, proxy
 
 import numpy as np
-from napari.layers import Shapes
+from napari.layers import Shapes, Vectors
 from qtpy.QtCore import QTimer
 
 from napari_almadet.plugin import layers
@@ -220,7 +220,9 @@ class BoxLayer:
         if self.owner.image is None:
             return
         for layer in self.viewer.layers:
-            if isinstance(layer, Shapes) and layer.metadata.keys() & {"marks", "regions"} and layer.nshapes:
+            if isinstance(layer, Vectors) and "marks" in layer.metadata:
+                layer.edge_width = layer.metadata["marks"] * self.line_width()
+            elif isinstance(layer, Shapes) and layer.metadata.keys() & {"marks", "regions"} and layer.nshapes:
                 share = layer.metadata.get("marks", 1.0)  # of a box's width
                 layer.edge_width = [share * self.line_width()] * layer.nshapes
                 layer.refresh()  # napari draws lines of a new width only then

@@ -18,11 +18,13 @@ from napari_almadet.catalogue.candidate import Candidate, SourceMask
 from napari_almadet.measure.own_mask import box_of, edited
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.box_layer import weak
+from napari_almadet.plugin.mask_outlines import MaskOutlines
 
 if TYPE_CHECKING:
     from napari_almadet.catalogue.detections import Detections
     from napari_almadet.plugin.owner import Owner
 
+NOTHING_YET = "There are no candidates yet: detect sources, or draw a box first."
 UNDO = "Control-Z"  # napari's name of the key, which its Labels layers use for their own undo
 
 
@@ -50,6 +52,7 @@ class MaskLayer:
         self.session: Owner = proxy(session)  # which refers to this object
         self.viewer = session.viewer
         self.layer: Labels | None = None
+        self.outlines = MaskOutlines(self.viewer)
         self._outline = Outline.BOX
         self._wanted = False  # whether masks are shown
         self._drawn: dict[int, tuple[slice, ...]] = {}  # bounds of each candidate's voxels, by number
@@ -59,6 +62,8 @@ class MaskLayer:
         session.edited.connect(self._edited)
         session.candidates_changed.connect(self._changed)
         session.chosen_changed.connect(self._changed)
+        session.channel_changed.connect(self._draw_outlines)
+        self.viewer.dims.events.ndisplay.connect(self._turned)
         session.measuring_changed.connect(self._measured)
 
     def adopt(self, layer: Labels | None) -> None:
@@ -92,8 +97,8 @@ class MaskLayer:
     @outline.setter
     def outline(self, outline: Outline) -> None:
         self._outline = Outline(outline)
-        if self._outline is not Outline.BOX:
-            self.ready()
+        if self._outline is not Outline.BOX and self.session.detections is None:
+            show_info(NOTHING_YET)
         self.session.boxes.instead = self._outline is Outline.MASK
         self.show()
 
@@ -103,7 +108,7 @@ class MaskLayer:
         if self.layer is not None:
             return True
         if session.detections is None:
-            show_info("There are no candidates yet: detect sources, or draw a box first.")
+            show_info(NOTHING_YET)
             return False
         made = layers.masks_layers(session.detections, session.image, always=True)
         if not made:
@@ -122,24 +127,51 @@ class MaskLayer:
     def show(self) -> None:
         """Draw the masks of the visible candidates in the colours of their boxes; chosen ones are white."""
         self._later.discard("show")
+        self._draw_outlines()
         if self.layer is None:
             return
-        wanted = self._outline is not Outline.BOX or bool(self.tool)
+        wanted = bool(self.tool) or (self._outline is not Outline.BOX and self.viewer.dims.ndisplay == 3)
         if wanted != self._wanted:  # else the user may have hidden or shown the layer
             self._wanted = wanted
+            if wanted:
+                self.layer.contour = int(self.viewer.dims.ndisplay == 2)  # napari warns of contours in 3-D
             if self.layer.visible != wanted:  # setting it again would deactivate the brush
                 self.layer.visible = wanted
         if self.layer.visible:
             self.layer.colormap = self._colours()
 
-    def _colours(self) -> DirectLabelColormap:
+    def _draw_outlines(self, *_: object) -> None:
+        """Draw the outlines in the channel on screen; not under the brush, whose Labels have their own."""
+        session = self.session
+        wanted = self._outline is not Outline.BOX and not self.tool and self.viewer.dims.ndisplay == 2
+        if not wanted or session.detections is None or session.channel is None:
+            self.outlines.hide()
+            return
+        look = self._look()
+        masked = [candidate for candidate in session.candidates if candidate.mask is not None]
+        self.outlines.show(
+            session.image,
+            [self._painted.get(candidate.id) or candidate.mask for candidate in masked],
+            [look[candidate.id] for candidate in masked],
+            session.channel,
+            session.boxes.line_width(),
+        )
+
+    def _turned(self, *_: object) -> None:
+        """Draw for two or three dimensions, once napari has sliced its layers for them."""
+        self._soon("show")
+
+    def _look(self) -> dict[int, np.ndarray]:
+        """Colours of the candidates shown, by number; white for those chosen."""
         session = self.session
         shown = session.candidates
         rows = session.features.set_index("id", drop=False).reindex([c.id for c in shown])
         colours = layers.box_colours(rows, session.colour_by) if shown else []
         chosen = {candidate.id for candidate in session.chosen}
-        look = {c.id: np.ones(4) if c.id in chosen else colour for c, colour in zip(shown, colours, strict=True)}
-        clear = np.zeros(4)
+        return {c.id: np.ones(4) if c.id in chosen else colour for c, colour in zip(shown, colours, strict=True)}
+
+    def _colours(self) -> DirectLabelColormap:
+        look, clear = self._look(), np.zeros(4)
         look |= {number: np.ones(4) for number in self._painted if number not in look}
         return DirectLabelColormap(color_dict={**look, 0: clear, None: clear})
 
