@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_almadet.measure.mask import (
+    KERNELS,
+    WIDE_KERNELS,
+    WIDEST_KERNELS,
     Contrast,
     brightest_voxel,
     connected_voxels,
@@ -64,6 +68,24 @@ def test_noise_has_no_voxel_over_the_threshold_and_a_faint_line_has():
     assert np.count_nonzero(empty.highest > empty.threshold()) <= 30
     seen = contrast((noise + 2.5 * line[:, None, None] * source).astype(np.float32), known, white(40), 4.0, 8, 1.0)
     assert seen.highest[20, 24, 24] > 8
+
+
+def test_extremes_are_the_highest_and_lowest_of_all_kernels_each_in_its_own_noise():
+    planes, noise = np.random.default_rng(5).normal(size=(60, 40, 40)).astype(np.float32), white(60)
+    planes[20:36, 10:30, 12:28] += 0.8
+    planes[40:44, 5:15, 5:15] -= 3
+    seen = contrast(planes, np.ones(planes.shape, bool), noise, 4.0, 40, 6.0)
+    highest, lowest = np.zeros((2, *planes.shape))
+    for fwhm, channels in KERNELS + WIDE_KERNELS + WIDEST_KERNELS:
+        smooth = ndimage.gaussian_filter(planes, (0, *(4 * fwhm / 2.35482,) * 2), mode="constant", truncate=3)
+        smooth = ndimage.uniform_filter1d(smooth, channels, axis=0, mode="constant")
+        own = -np.median(smooth[smooth < 0]) / 0.67449
+        smooth /= max(own, noise.smoothed(4 * fwhm, channels))
+        highest, lowest = np.maximum(highest, smooth), np.minimum(lowest, smooth)
+    for found, expected in ((seen.highest, highest), (-seen.lowest, -lowest)):
+        assert np.count_nonzero(expected > 4.5) > 50
+        np.testing.assert_allclose(found[expected > 4.5], expected[expected > 4.5], rtol=0.02)  # of a sampled median
+        assert not found[expected < 3.9].any()
 
 
 def test_the_threshold_rises_where_negative_voxels_are_as_many():

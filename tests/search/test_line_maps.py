@@ -18,6 +18,7 @@ from napari_almadet.search.line_maps import (
     bank_of,
     highest_snr,
     line_maps,
+    lower_median,
     maps,
     spreads,
     stack_snr,
@@ -266,6 +267,12 @@ def test_medians_are_those_of_torch():
     rows[0, :7], rows[1, :6], rows[2] = torch.nan, torch.nan, torch.nan
     for some in (rows, rows[:, :30]):
         np.testing.assert_array_equal(lower_medians(some), torch.nanmedian(some, dim=1).values)
+
+
+def test_the_median_of_many_values_is_torchs_also_where_most_are_alike():
+    values = abs(noise(8, (250_001,)))
+    for some in (values, values[:-1], values.sort().values, values.round(), torch.zeros(200_000), values[:70]):
+        assert lower_median(some.numpy().copy()) == some.median()
 
 
 @pytest.mark.parametrize("n_channels", [3, 20, 64, 200])

@@ -95,7 +95,8 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
                 continue
             thin = max(1, values.size // SAMPLE)
             percentiles[:, k] = percentiles_of(values[::thin], (15.87, 50, 84.13))
-            low, high = percentiles_of(all_values[::thin], (15.87, 84.13))
+            some = thin if all_values.size < SAMPLE else 8 * thin  # that there is any spread is seen by a thousand
+            low, high = percentiles_of(all_values[::some], (15.87, 84.13))
             spread[k] = (high - low) / 2
             plane = plane - steady
             waves[k] = strongest_wave(plane if np.isfinite(plane.sum()) else np.nan_to_num(plane), taper)
@@ -152,11 +153,18 @@ def known_values(plane: np.ndarray, steady: np.ndarray) -> tuple[np.ndarray, np.
 
 def percentiles_of(values: np.ndarray, which: tuple[float, ...]) -> np.ndarray:
     """As np.percentile of values (n,) without NaN, which takes longer."""
-    at = np.array(which) / 100 * (len(values) - 1)
-    low = at.astype(int)
-    high, part = np.minimum(low + 1, len(values) - 1), at - low
-    values = np.partition(values, np.union1d(low, high))
+    low, high, part, needed = places_of(len(values), which)
+    values = np.partition(values, needed)
     return values[low] * (1 - part) + values[high] * part
+
+
+@lru_cache(maxsize=64)
+def places_of(count: int, which: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Between which of so many sorted values percentiles lie: lower, upper, how far from the lower; and all of them."""
+    at = np.array(which) / 100 * (count - 1)
+    low = at.astype(int)
+    high = np.minimum(low + 1, count - 1)
+    return low, high, at - low, np.union1d(low, high)
 
 
 def unit_vector(plane: np.ndarray) -> np.ndarray | None:

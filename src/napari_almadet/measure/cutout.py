@@ -218,7 +218,7 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
         if not seed.lines:
             nothing = np.zeros(lines.shape, bool)
             return Separated(nothing, nothing, rest, continuum, has_continuum, np.nan)
-        scaled = lines / cutout.sigma
+        scaled = np.divide(lines, cutout.sigma, out=lines)
         width = seed.channels[1] - seed.channels[0]
         seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam)
         threshold = seen.threshold()

@@ -52,7 +52,7 @@ class Line:
     def at(self, channel: np.ndarray, parameters: np.ndarray | None = None) -> np.ndarray:
         """The line averaged over channels at given positions, which may be fractional."""
         a, c, w = (self.parameters if parameters is None else parameters.reshape(-1, 3)).T
-        return a @ profiles(channel, c, w)[0]
+        return a @ averages(channel, c, w)
 
     def slopes(self, channel: np.ndarray) -> np.ndarray:
         """Derivatives by all parameters, (channels, parameters)."""
@@ -218,13 +218,25 @@ def profiles(channel: np.ndarray, centre: np.ndarray, fwhm: np.ndarray) -> tuple
 
     Wide ones have a peak of 1; the sum over all channels is the integral of the Gaussian.
     """
-    sigma = (fwhm * gaussian_fwhm_to_sigma)[:, None]
-    low, high = ((channel + side - centre[:, None]) / sigma for side in (-0.5, 0.5))
+    sigma, low, high = _ends(channel, centre, fwhm)
     norm = np.sqrt(2 * np.pi)
     inside = ndtr(high) - ndtr(low)
     at_low, at_high = np.exp(-0.5 * np.minimum(low**2, 1400)), np.exp(-0.5 * np.minimum(high**2, 1400))
     by_sigma = norm * inside - (high * at_high - low * at_low)
     return norm * sigma * inside, at_low - at_high, by_sigma * gaussian_fwhm_to_sigma
+
+
+def averages(channel: np.ndarray, centre: np.ndarray, fwhm: np.ndarray) -> np.ndarray:
+    """Only the Gaussians of :func:`profiles`, which takes half of the time: (n, channels)."""
+    sigma, low, high = _ends(channel, centre, fwhm)
+    return np.sqrt(2 * np.pi) * sigma * (ndtr(high) - ndtr(low))
+
+
+def _ends(channel: np.ndarray, centre: np.ndarray, fwhm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Standard deviations (n, 1), and both ends of the channels in units of them from the centres, (n, channels)."""
+    sigma = (fwhm * gaussian_fwhm_to_sigma)[:, None]
+    low, high = ((channel + side - centre[:, None]) / sigma for side in (-0.5, 0.5))
+    return sigma, low, high
 
 
 def whitening(covariance: np.ndarray) -> np.ndarray:
@@ -249,7 +261,7 @@ class _Problem:
     def left_over(self, line: Line, width: float) -> tuple[float, float]:
         """Maximum decrease of chi² by another Gaussian of given width, to first order, and its position."""
         centre = np.arange(self.channel[0], self.channel[-1] + 1, max(width / 2, 1.0))
-        more = self.white @ profiles(self.channel, centre, np.full(len(centre), width))[0].T
+        more = self.white @ averages(self.channel, centre, np.full(len(centre), width)).T
         known = np.linalg.qr(self.white @ line.slopes(self.channel))[0]
         more -= known @ (known.T @ more)
         rest = self.seen - self.white @ line.at(self.channel)
@@ -291,7 +303,7 @@ class _Problem:
         except np.linalg.LinAlgError:
             return None
         centre, width = rows_of(answer)
-        amplitude = heights(self.seen[None], profiles(self.channel, centre, width)[0] @ self.white.T)[0]
+        amplitude = heights(self.seen[None], averages(self.channel, centre, width) @ self.white.T)[0]
         inside = (centre > self.channel[0] - 1) & (centre < self.channel[-1] + 1)
         band = self.channel[-1] - self.channel[0] + 1
         if not (amplitude > 0).all() or not inside.all() or (width > band).any():

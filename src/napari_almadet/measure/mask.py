@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
@@ -17,10 +18,11 @@ from scipy import ndimage
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.noise import Noise
-from napari_almadet.measure.planes import blurred, bounds, channel_sums, in_blocks, some_negatives
+from napari_almadet.measure.planes import blurred, bounds, channel_sums, in_blocks, some_negatives, widen_sums
 
 # FWHM in beams, and number of channels; wider kernels are used only for wide sources. From the design study of step 10
 # (233 cubes), as the thresholds and the growth below; `benchmarks/accuracy.py` measures what they achieve.
+# Of those with the same FWHM the shorter ones come first.
 KERNELS = ((0.0, 1), (0.0, 3), (1.0, 1), (1.0, 3), (1.0, 7), (1.0, 15))
 WIDE_KERNELS = ((2.0, 3), (2.0, 7), (2.0, 15))
 WIDEST_KERNELS = ((3.5, 7), (3.5, 15))
@@ -77,21 +79,27 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
     highest, lowest = np.zeros((2, *scaled.shape), np.float32)
     reference, full = None, bool(known.all())
     short = not suits(REFERENCE[1], width, len(scaled))
-    fwhm, plane = -1.0, scaled
     more = (WIDE_KERNELS if half > WIDE else ()) + (WIDEST_KERNELS if half > WIDEST else ())
-    for size, channels in (kernel for kernel in KERNELS + more if suits(kernel[1], width, len(scaled))):
-        if size != fwhm:
-            fwhm, plane = size, smoothed(scaled, size * beam, 1)
-        seen = smoothed(plane, 0, channels).ravel()
-        unit = noise.smoothed(size * beam, channels)
-        negative, count = some_negatives(seen, None if full else known.ravel(), SAMPLED)
-        if count > 500:
-            unit *= float(np.clip(float(np.median(negative)) / -NORMAL_MAD / unit, 1, 3))
-        for part in in_blocks(seen.size):
-            take_extremes(highest.ravel()[part], lowest.ravel()[part], seen[part], unit)
-        if (size, channels) == REFERENCE or short:
-            answer = (seen / np.float32(unit)).reshape(scaled.shape)
-            reference = answer if reference is None else np.maximum(reference, answer)
+    kernels = [kernel for kernel in KERNELS + more if suits(kernel[1], width, len(scaled))]
+    room = np.empty_like(scaled)  # for sums over channels, each made of the one before
+    for size, several in groupby(kernels, key=lambda kernel: kernel[0]):
+        plane = smoothed(scaled, size * beam, 1)
+        seen, before = plane, 1
+        for _, channels in several:
+            if channels > before:
+                if before == 1:
+                    np.copyto(room, plane)
+                widen_sums(room, plane, before, channels)
+                seen, before = room, channels
+            unit = channels * noise.smoothed(size * beam, channels)  # of the sums
+            negative, count = some_negatives(seen.ravel(), None if full else known.ravel(), SAMPLED)
+            if count > 500:
+                unit *= float(np.clip(float(np.median(negative)) / -NORMAL_MAD / unit, 1, 3))
+            for part in in_blocks(seen.size):
+                take_extremes(highest.ravel()[part], lowest.ravel()[part], seen.ravel()[part], unit)
+            if (size, channels) == REFERENCE or short:
+                answer = seen / np.float32(unit)
+                reference = answer if reference is None else np.maximum(reference, answer)
     assert reference is not None
     return Contrast(highest, lowest, reference)
 

@@ -39,10 +39,10 @@ from napari_almadet.measure.gaussian_group import Fit, Shape, slopes
 from napari_almadet.measure.line_model import (
     FLOOR,
     Line,
+    averages,
     correlated_draws,
     crossing_width,
     fit_line,
-    profiles,
     whitening,
 )
 from napari_almadet.measure.noise import Noise
@@ -354,7 +354,7 @@ def _heights_and_norms(
     """
     first, last = np.searchsorted(channel, [centre[0] - REACH * width - 2, centre[-1] + REACH * width + 2])
     part = slice(int(first), int(last))
-    unit = profiles(channel[part], centre, np.full(len(centre), width))[0]
+    unit = averages(channel[part], centre, np.full(len(centre), width))
     covered = unit * inverse[part] if inverse.ndim == 1 else unit @ inverse[part, part]  # of a diagonal matrix, or any
     square = (covered * unit).sum(axis=1) - ((unit @ level[part]) ** 2).sum(axis=1)
     return unit @ seen[part], np.sqrt(np.maximum(square, 0))

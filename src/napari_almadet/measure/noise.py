@@ -326,11 +326,13 @@ def spectral_correlation(spectra: np.ndarray) -> tuple[np.ndarray, float]:
     n_channels = len(spectra)
     values = np.clip(np.nan_to_num(spectra), -5, 5)
     seen = np.isfinite(spectra)
+    complete = bool(seen.all())
     reach = min(LAGS, max(n_channels // 4, 0))
     lags = np.empty(reach + 1)
     pairs = np.empty(reach + 1)
     for lag in range(reach + 1):
-        pairs[lag] = max(int(np.count_nonzero(seen[: n_channels - lag] & seen[lag:])), 1)
+        both = values[lag:].size if complete else np.count_nonzero(seen[: n_channels - lag] & seen[lag:])
+        pairs[lag] = max(int(both), 1)
         lags[lag] = np.vdot(values[: n_channels - lag], values[lag:]) / pairs[lag]
     lags /= max(lags[0], 1e-30)
     mean = 0.0

@@ -87,23 +87,32 @@ def blurred(planes: np.ndarray, sigma: float) -> np.ndarray:
     ny, nx = planes.shape[1:]
     if max(ny, nx) > BAND_SIDE:
         return np.asarray(ndimage.gaussian_filter(planes, (0, sigma, sigma), mode="constant", truncate=TRUNCATE))
-    kind = planes.dtype.str
-    return _band(ny, sigma, kind) @ (planes.reshape(-1, nx) @ _band(nx, sigma, kind)).reshape(planes.shape)
+    kind, made = planes.dtype.str, np.empty_like(planes)
+    depth = max(1, BLOCK // max(ny * nx, 1))
+    for part in (slice(k, k + depth) for k in range(0, len(planes), depth)):
+        rows = (planes[part].reshape(-1, nx) @ _band(nx, sigma, kind)).reshape(-1, ny, nx)
+        np.matmul(_band(ny, sigma, kind), rows, out=made[part])
+    return made
 
 
 def channel_sums(planes: np.ndarray, channels: int) -> np.ndarray:
     """Sum over each channel and its neighbours, so many in all, with zeros beyond the ends; the planes if one."""
     if channels == 1:
         return planes
-    total, n = planes.copy(), len(planes)
-    depth = max(1, BLOCK // max(planes[0].size, 1))
+    total = planes.copy()
+    widen_sums(total, planes, 1, channels)
+    return total
+
+
+def widen_sums(total: np.ndarray, planes: np.ndarray, before: int, channels: int) -> None:
+    """Make of sums over ``before`` channels, an odd number, those over ``channels``, see :func:`channel_sums`."""
+    n, depth = len(planes), max(1, BLOCK // max(planes[0].size, 1))
     for first in range(0, n, depth):
         last = min(first + depth, n)
-        for step in range(1, channels // 2 + 1):
+        for step in range(before // 2 + 1, channels // 2 + 1):
             total[max(first, step) : last] += planes[max(first, step) - step : max(last - step, 0)]
             if step <= (channels - 1) // 2:
                 total[first : max(min(last, n - step), first)] += planes[first + step : last + step]
-    return total
 
 
 def in_blocks(n: int) -> list[slice]:

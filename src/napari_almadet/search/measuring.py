@@ -89,9 +89,11 @@ def measured(
     beam = detection.beam
     half = int(np.ceil(max(reach_of(detection, kept) + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
     merge, blended = any(is_piece(f, detection) for f in kept), detection.candidate.blended
+    cutout, seen = region(cube, detection, noise, half, beam), half
     for _ in range(2 * ROUNDS):
         detection.candidate.blended = blended  # not by what turns out to be a part of it
-        cutout = region(cube, detection, noise, half, beam)
+        if half != seen:
+            cutout, seen = region(cube, detection, noise, half, beam), half
         near = [f for f in kept if f is detection or inside(f, cutout)]
         seeds = [seed_of(f) if f is detection else as_measured(seed_of(f), shapes.get(id(f))) for f in near]
         seeds = [replace(seed, piece=is_piece(f, detection)) for seed, f in zip(seeds, near, strict=True)]
