@@ -42,7 +42,7 @@ EMPTY = 0.06
 ALL_CHANNELS, FEWEST_CHANNELS = 0.2, 16  # fraction of fields with 128 channels; minimum of the others
 SPOILT = 0.4
 NEGATED = 0.3  # fraction of fields that are also searched with inverted sign
-JITTER = 0.1  # of its scatter: random change of each input value at each use
+JITTER = 0.2  # of its scatter: random change of each input value at each use
 RADIUS = 0.5  # FWHM of a source, or beams, within which the peak of a patch belongs to it
 MEASURED = tuple(f.name for f in fields_of(Extent) if f.name != "place")
 COLUMNS = (*MEASURED, "judge_logit", "line_probability", "snr_both")
