@@ -8,5 +8,5 @@ from napari_almadet.networks.judge import Judge
 class ExtentClassifier(Judge):
     """From (batch, features) measures of patches to (batch,) logits: Judge's layers, with weights of its own."""
 
-    def __init__(self, features: int, hidden: int = 32) -> None:
+    def __init__(self, features: int, hidden: int = 48) -> None:
         super().__init__(features, hidden)
