@@ -14,7 +14,7 @@ from napari_almadet.search.extended import part_by_lines, resolved
 from napari_almadet.search.extent import Seen
 from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
-from napari_almadet.search.measuring import mark_blends, reach_of
+from napari_almadet.search.measuring import join_small_patches, mark_blends, reach_of
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.pieces import join_pieces, pieces
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection
@@ -148,3 +148,25 @@ def test_the_lines_of_a_large_source_are_not_sources_of_their_own(sigma, large):
         planes[channel - 2 : channel + 3] += image
     planes += np.random.default_rng(1).normal(size=planes.shape)
     assert (part_by_lines(one, [one], Cutout(planes.astype(np.float32), (0, 0))) is None) == large
+
+
+@pytest.mark.parametrize(
+    ("x", "rule", "status"),
+    [
+        (45.0, "extended_source", Status.DROPPED),
+        (55.0, "extended_source", Status.KEPT),
+        (45.0, "probable", Status.KEPT),
+    ],
+)
+def test_a_small_patch_whose_mask_goes_over_into_an_objects_is_a_part_of_it_and_a_compact_source_is_not(
+    x, rule, status
+):
+    object_, small = detection(1, 40, 0, box=Box(20, 40, 30, 50)), detection(2, x, 0)
+    small.candidate.decide(rule, Status.KEPT, prob=0.8, threshold=0.75, beams=4.0)
+    for one in (object_, small):
+        one.candidate.mask = SourceMask((5, 20, 30), np.ones((4, 20, 20), bool))
+        one.candidate.x, one.candidate.y = one.x, one.y
+    join_small_patches([object_, small])
+    assert small.candidate.status is status
+    assert small.candidate.parent == (1 if status is Status.DROPPED else 0)
+    assert object_.candidate.status is Status.KEPT

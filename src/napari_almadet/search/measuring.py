@@ -69,6 +69,7 @@ def measure_detections(
             candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
         drop_negative(detection.candidate, boxed)
     if not brief:
+        join_small_patches(order)
         mark_blends(order)
 
 
@@ -114,6 +115,21 @@ def measured(
         (y0, x0), shape = cutout.origin, made.shape
         shapes[id(detection)] = Shape(shape.x + x0, shape.y + y0, shape.matrix)
     return made, near, boxed_flux(detection.candidate, cutout, made)
+
+
+def join_small_patches(detections: Sequence[RawDetection]) -> None:
+    """Make a small patch a part of an extended object in whose mask the middle of its own mask lies.
+
+    Judge keeps nothing in such a patch: it is no compact source, and its mask goes over into the object's.
+    """
+    kept = [f for f in detections if f.candidate.status is not Status.DROPPED and f.candidate.mask is not None]
+    for detection in kept:
+        candidate = detection.candidate
+        if detection.box is not None or not any(d.rule == "extended_source" for d in candidate.decisions):
+            continue
+        objects = [f for f in kept if f.box is not None and lies_in(candidate, f.candidate)]
+        if objects:
+            absorb(max(objects, key=lambda f: f.candidate.n_pix), [detection])
 
 
 def mark_blends(detections: Sequence[RawDetection]) -> None:
