@@ -22,6 +22,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
 from napari_almadet.measure.planes import counted, median_where
 from napari_almadet.progress import Progress, in_steps
+from napari_almadet.threads import spread
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
@@ -125,7 +126,18 @@ class Noise:
         if not len(used[0]):
             return 0.0
         weights = weights[tuple(slice(i[0], i[-1] + 1) for i in used)]
-        return max(float((self.correlated(weights) * weights).sum()), 0.0)
+        shape, power = self._power_of_pairs(weights.shape)
+        seen = rfft2(weights.astype(float), s=shape)
+        return float(((seen.real**2 + seen.imag**2) * power).sum())
+
+    def _power_of_pairs(self, field: tuple[int, ...]) -> tuple[tuple[int, int], np.ndarray]:
+        """Size of transforms of planes (ny, nx), and weights with which the squares of one add up to a variance."""
+        shape = (next_fast_len(field[0] + self.reach, real=True), next_fast_len(field[1] + self.reach, real=True))
+        twice = np.full(shape[1] // 2 + 1, 2.0)  # a real image's transform is kept by half
+        twice[0] = 1
+        if shape[1] % 2 == 0:
+            twice[-1] = 1
+        return shape, self.power(shape) * twice / (shape[0] * shape[1])
 
     def variance(self, weights: np.ndarray, level: np.ndarray | float = 1.0) -> float:
         """Variance W' C W of a sum of voxels with weights.
@@ -142,13 +154,8 @@ class Noise:
             return 0.0
         part = slice(used[0], used[-1] + 1)
         weights = weights[part] * (self.sigma[part, None, None] * level)
-        shape = tuple(next_fast_len(n + self.reach, real=True) for n in weights.shape[1:])
-        seen = rfft2(weights.astype(np.float32), s=shape)
-        twice = np.full(seen.shape[-1], 2.0)  # a real image's transform is kept by half
-        twice[0] = 1
-        if shape[1] % 2 == 0:
-            twice[-1] = 1
-        power = (self.power(shape) * twice / np.prod(shape)).astype(np.float32)
+        shape, power = self._power_of_pairs(weights.shape[1:])
+        seen, power = rfft2(weights.astype(np.float32), s=shape), power.astype(np.float32)
         total = 0.0
         for lag, r in enumerate(self.spectral[: len(weights)]):
             pairs = np.einsum("cyx,cyx,yx->", seen[: len(seen) - lag].conj(), seen[lag:], power, optimize=True).real
@@ -193,7 +200,12 @@ def noise_of(cube: Cube, beam: float) -> Generator[Progress, None, Noise]:
     """
     yield Progress("Measuring the noise", 0, 2)
     thin = max(1, int(beam / THIN))
-    blocks = [cube.read(slice(None), y, x)[:, ::thin, ::thin] for y, x in sampled(cube.shape[1:], beam)]
+    cube.blank  # noqa: B018 (found out once, before the threads ask)
+
+    def read(part: tuple[slice, slice]) -> np.ndarray:
+        return cube.read(slice(None), *part)[:, ::thin, ::thin]
+
+    blocks = spread(read, sampled(cube.shape[1:], beam))
     rms, spectral, uniform = channels_noise(blocks, beam / thin)
     yield Progress("Measuring the noise", 1, 2)
     spatial = spatial_correlation(differences(cube), rms, beam)
@@ -230,8 +242,7 @@ def channels_noise(blocks: list[np.ndarray], beam: float) -> tuple[np.ndarray, n
     """
     n_channels = len(blocks[0])
     levels, quiet = [], []
-    for planes in blocks:
-        spectra, known = off_source(planes, beam)
+    for spectra, known in spread(lambda planes: off_source(planes, beam), blocks):
         if spectra.shape[1] < 4:
             continue
         level = float(np.median(np.abs(spectra[known]))) / NORMAL_MAD
