@@ -84,7 +84,7 @@ SOURCE_FINDER = Recipe(fields=9600, validation_fields=480, epochs=10, batch_size
 LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
 JUDGE = Recipe(fields=3200, validation_fields=800, epochs=30, patience=6, batch_size=128)
 EXTENT = Recipe(
-    fields=3200, validation_fields=800, epochs=60, patience=15, batch_size=128, weight_decay=0.3, rate=3e-3, seed=3
+    fields=5760, validation_fields=1440, epochs=60, patience=15, batch_size=128, weight_decay=0.3, rate=3e-3, seed=3
 )
 
 STACKED = "{fields} fields ({validation_fields} for validation) from napari_almadet.training.data"
