@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -339,9 +339,10 @@ def run(tasks: Sequence[Task], work: Work, jobs: int = 1, report: Report | None 
     report = report or (lambda task, progress: None)
     if jobs <= 1:
         for task in tasks:
-            yield work(task, lambda progress, task=task: report(task, progress))
+            yield work(task, partial(report, task))
         return
-    waiting, idle = deque(tasks), []
+    waiting = deque(tasks)
+    idle: list[_Worker] = []
     busy: dict[Future[Outcome], _Worker] = {}
     threads = max(1, cores() // jobs)
     try:

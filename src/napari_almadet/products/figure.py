@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill, shorten
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from astropy import units as u
@@ -23,6 +23,8 @@ from napari_almadet.measure.focus import Cutout, cut_out, focus
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from napari_almadet.cube.cube import Cube
 
 FORMATS = (".png", ".pdf")
 SIZE = (11.0, 7.5)  # inches
@@ -52,9 +54,7 @@ def candidate_figure(detections: Detections, candidate: Candidate) -> Figure:
         axes = image_axes(figure, place, detections)
         _draw_image(axes, readable(image), detections, candidate, cutout.origin)
         axes.set_title(name, fontsize=10)
-    if detections.cube.celestial is not None:  # the same for both images
-        axes.coords[1].set_ticklabel_visible(False)
-        axes.coords[1].set_axislabel(" ")
+    without_vertical_labels(axes)
     write_facts(figure.add_axes((0.745, 0.08, 0.24, 0.39)), detections, candidate)
     figure.suptitle(f"{detections.cube.name}, candidate {candidate.id}", fontsize=13, fontweight="bold")
     return figure
@@ -103,7 +103,7 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
     frequency = cube.frequency(edges)
     x = edges if frequency is None else frequency.to_value("GHz")
 
-    def world(channel) -> np.ndarray:
+    def world(channel: float | list[float] | np.ndarray) -> np.ndarray:
         return np.interp(channel, edges, x)
 
     flux = readable(extract(cube, candidate, Aperture.BOX, cutout))
@@ -145,7 +145,7 @@ def _velocity(detections: Detections) -> SpectralAxis:
     return next((axis for axis in axes if axis.unit == u.km / u.s), axes[0])
 
 
-def _frame(cube) -> str:
+def _frame(cube: Cube) -> str:
     frame = cube.wcs.wcs.specsys if cube.wcs is not None else ""
     return f", {frame}" if frame else ""
 
@@ -159,14 +159,24 @@ def image_axes(figure: Figure, place: tuple[float, float, float, float], detecti
         axes.set_ylabel("y (pixel)")
         return axes
     axes = figure.add_axes(place, projection=wcs)
-    for coordinate, name in zip(axes.coords, wcs.wcs.ctype, strict=True):
+    for coordinate, name in zip(cast("Any", axes).coords, wcs.wcs.ctype, strict=True):
         coordinate.set_ticklabel(size=7, exclude_overlapping=True)
         coordinate.set_ticks(number=3)
         coordinate.set_axislabel(name.split("-")[0].title().replace("Ra", "RA"), size=8)
     return axes
 
 
-def _draw_image(axes: Axes, quantity: u.Quantity, detections: Detections, candidate: Candidate, origin) -> None:
+def without_vertical_labels(axes: Axes) -> None:
+    """Hide the labels of the vertical sky coordinate, which are those of the image to the left."""
+    coordinates = getattr(axes, "coords", None)  # only axes with sky coordinates have them
+    if coordinates is not None:
+        coordinates[1].set_ticklabel_visible(False)
+        coordinates[1].set_axislabel(" ")
+
+
+def _draw_image(
+    axes: Axes, quantity: u.Quantity, detections: Detections, candidate: Candidate, origin: tuple[int, int]
+) -> None:
     """Draw an image of the candidate with its box and the beam."""
     from matplotlib.patches import Polygon, Rectangle
 

@@ -13,7 +13,7 @@ from napari_almadet.inspection.apertures import LineModel
 from napari_almadet.inspection.describe import readable, unit_text
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.moments import contour_levels
-from napari_almadet.products.figure import DATA, FIT, image_axes, write_facts
+from napari_almadet.products.figure import DATA, FIT, image_axes, without_vertical_labels, write_facts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,9 +62,7 @@ def write_page(
         draw_image(axes, detections, data, zeroth, brightness_unit(detections.cube) * scales.unit, "Moment 0", sums.snr)
         axes = image_axes(figure, places[1], detections)
         draw_image(axes, detections, data, mean, scales.unit, f"Moment 1\n{scales.label}", None, "RdBu_r")
-        if detections.cube.celestial is not None:
-            axes.coords[1].set_ticklabel_visible(False)
-            axes.coords[1].set_axislabel(" ")
+        without_vertical_labels(axes)
     if cut is not None:
         draw_cut(figure.add_axes(places[2]), detections, cut, scales)
     write_facts(figure.add_axes((0.735, 0.08, 0.25, 0.39)), detections, candidate)

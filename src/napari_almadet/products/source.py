@@ -266,7 +266,8 @@ class Sums:
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> Sums:
         """Sums over no voxels."""
-        return cls(*(np.zeros(shape) for _ in range(4)), np.zeros(shape, np.int32), np.zeros(shape))
+        total, positive, first, second, variance = np.zeros((5, *shape))
+        return cls(total, positive, first, second, np.zeros(shape, np.int32), variance)
 
     def add(self, other: Sums, place: tuple[slice, slice]) -> None:
         """Add the sums of a part of the field, in place."""
@@ -419,8 +420,8 @@ def _cut(cube: Cube, data: SourceData, start: tuple[float, float], end: tuple[fl
     planes = cube.read(data.channels, *box.slices)
     if data.subtracted:
         planes[:] -= _continuum_in(data, box)
-    local = [(x - box.x0, y - box.y0) for x, y in (start, end)]
-    return cut_along(planes, *local)
+    first, last = ((x - box.x0, y - box.y0) for x, y in (start, end))
+    return cut_along(planes, first, last)
 
 
 def _continuum_in(data: SourceData, box: Box) -> np.ndarray:
