@@ -1,9 +1,10 @@
-"""Do CASA and the package `regions` read the region files that are written, to the pixel and the channel?
+"""Do CASA, CARTA and the package `regions` read the region files that are written, to the pixel and the channel?
 
 CASA wants an environment of its own; its data are 850 MB.
 
     python benchmarks/region_files.py write files/            # cubes, their regions, what was written
     python benchmarks/region_files.py regions files/          # `regions`, and this package
+    python benchmarks/region_files.py carta files/            # by the rules of carta-backend, see by_carta
     python3.11 -m venv casa && casa/bin/pip install casatools==6.7.0.31 casadata
     casa/bin/python benchmarks/region_files.py casa files/
 
@@ -123,6 +124,58 @@ def by_regions(folder: Path) -> int:
     return sum(wrong.values())
 
 
+def by_carta(folder: Path) -> int:
+    """Count regions that CARTA would read otherwise than they were written.
+
+    By the rules of its importers (carta-backend of 2024-09, src/Region: CrtfImportExport.cc, Ds9ImportExport.cc,
+    RegionImportExport.cc): lines are split at spaces, commas and brackets; the frame is the global one; positions go
+    through the image's coordinates; the sides of a box are divided by the header's steps, and its angle is one of
+    the pixels; the corners of a polygon are pixels.
+    """
+    from astropy.coordinates import SkyCoord
+    from regions import PixCoord, PolygonPixelRegion
+
+    from napari_almadet import read_cube
+
+    frames = {"icrs": "icrs", "j2000": "fk5", "fk5": "fk5", "b1950": "fk4", "fk4": "fk4", "galactic": "galactic"}
+    wrong = {".crtf": 0, ".reg": 0}
+    total = polygons = 0
+    for about in sorted(folder.glob("*.json")):
+        true = json.loads(about.read_text())
+        wcs = read_cube(about.with_suffix(".fits")).celestial
+        for ending in wrong:
+            frame = None
+            for line in about.with_suffix(ending).read_text().splitlines():
+                words = [word for word in re.split(r"[ ,\[\]()#]", line) if word]
+                if line.startswith("#"):
+                    continue
+                if words[0] == "global" or len(words) == 1:
+                    frame = frames[words[-1].removeprefix("coord=").lower()]
+                    continue
+                kind, until = words[0], next(i for i, word in enumerate(words) if "=" in word)
+                numbers = [float(word.removesuffix("deg")) for word in words[1:until]]
+                name = re.search(r"label='(\d+)'|text={(\d+)}", line)
+                if kind in ("rotbox", "box"):
+                    numbers = numbers[:5]
+                    x, y = wcs.world_to_pixel(SkyCoord(*numbers[:2], unit="deg", frame=frame))
+                    sides = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) / 2 * numbers[2:4] / np.abs(wcs.wcs.cdelt)
+                    c, s = np.cos(np.radians(numbers[4])), np.sin(np.radians(numbers[4]))
+                    x, y = x + c * sides[:, 0] - s * sides[:, 1], y + s * sides[:, 0] + c * sides[:, 1]
+                else:
+                    polygons += 1
+                    x, y = wcs.world_to_pixel(SkyCoord(numbers[0:8:2], numbers[1:8:2], unit="deg", frame=frame))
+                mask = PolygonPixelRegion(PixCoord(np.array(x), np.array(y))).to_mask("center").to_image(SHAPE[1:])
+                x0, x1, y0, y1 = true[name[1] or name[2]][:4]
+                expected = np.zeros(SHAPE[1:], bool)
+                expected[y0 : y1 + 1, x0 : x1 + 1] = True
+                wrong[ending] += mask is None or not np.array_equal(mask > 0, expected)
+                total += 1
+    for ending, n in wrong.items():
+        print(f"CARTA {ending}: {n} of {total // 2} read otherwise than written")
+    print(f"{polygons} of {total} are polygons")
+    return sum(wrong.values())
+
+
 def by_casa(folder: Path) -> int:
     """Count regions of which CASA takes other voxels than were written."""
     folder = folder.resolve()
@@ -144,15 +197,20 @@ def by_casa(folder: Path) -> int:
                 try:
                     region = manager.fromtextfile("one.crtf", shape, system)
                     box = image.boundingbox(region)
-                    voxels = int(image.getregion(region, getmask=True).sum())
+                    mask = image.getregion(region, getmask=True)
+                    voxels = int(mask.sum())
                 except RuntimeError as error:
                     print(f"{about.stem}: {line[:60]}: {str(error)[:120]}")
                     wrong += 1
                     continue
                 low, high = [x0, y0, z0], [x1, y1, z1]
                 all_of = (x1 - x0 + 1) * (y1 - y0 + 1) * (z1 - z0 + 1)
-                if box["blc"].tolist() != low or box["trc"].tolist() != high or voxels != all_of:
-                    print(f"{about.stem}: {low} {high} read as {box['blc']} {box['trc']}, {voxels} of {all_of} voxels")
+                found = (
+                    np.argwhere(mask) + box["blc"]
+                )  # the bounds of a polygon may be a pixel wider than what is in it
+                bounds = (found.min(axis=0).tolist(), found.max(axis=0).tolist()) if voxels else None
+                if bounds != (low, high) or voxels != all_of:
+                    print(f"{about.stem}: {low} {high} read as {bounds}, {voxels} of {all_of} voxels")
                     wrong += 1
             image.done()
     print(f"CASA {version}: {wrong} of {total} read otherwise than written")
@@ -179,14 +237,14 @@ def start_casa(work: Path) -> tuple:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("write", "regions", "casa"))
+    parser.add_argument("what", choices=("write", "regions", "carta", "casa"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     if given.what == "write":
         write(given.folder, given.seed)
     else:
-        sys.exit((by_regions if given.what == "regions" else by_casa)(given.folder) > 0)
+        sys.exit({"regions": by_regions, "carta": by_carta, "casa": by_casa}[given.what](given.folder) > 0)
 
 
 if __name__ == "__main__":

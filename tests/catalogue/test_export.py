@@ -12,7 +12,7 @@ from astropy.io import fits
 from astropy.io.votable import validate as validate_votable
 from astropy.table import QTable, Table
 from astropy.wcs import WCS
-from regions import PixCoord, RectanglePixelRegion, Regions
+from regions import PixCoord, PolygonSkyRegion, RectanglePixelRegion, RectangleSkyRegion, Regions
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.catalogue.export import ExchangeError, read_boxes, write_catalogue, write_regions, write_spectra
@@ -109,7 +109,10 @@ def test_a_votable_has_no_texts_of_one_letter(detections, tmp_path):
         assert validate_votable(tmp_path / "all.vot", StringIO())
 
 
+UPRIGHT = {"PC1_1": 1.0, "PC1_2": 0.0, "PC2_1": 0.0, "PC2_2": 1.0}
 SKIES = {
+    "north up": UPRIGHT,
+    "north up, FK4": {"RADESYS": "FK4", "EQUINOX": 1950.0, **UPRIGHT},
     "north not up": {},
     "FK5": {"RADESYS": "FK5", "EQUINOX": 2000.0},
     "FK4": {"RADESYS": "FK4", "EQUINOX": 1950.0},
@@ -134,19 +137,46 @@ def test_regions_on_the_sky_are_where_regions_puts_them(detections, sky_cube, pl
     read = Regions.read(write_regions(detections, tmp_path / f"boxes.{ending}"))
     assert len(read) == 12
     for region, (y, x), (h, w) in zip(read, corners, sizes, strict=True):
+        if isinstance(region, PolygonSkyRegion):
+            vertices = region.to_pixel(cube.celestial).vertices
+            around = np.array([x, y]) - 0.5 + np.array([w, h]) * [[0, 0], [1, 0], [1, 1], [0, 1]]
+            np.testing.assert_allclose(vertices.xy, around.T, atol=1e-4)
+            continue
         expected = RectanglePixelRegion(PixCoord(x + (w - 1) / 2, y + (h - 1) / 2), w, h).to_sky(cube.celestial)
-        frame = region.center.frame
-        if frame.is_equivalent_frame(expected.center.frame):
-            turned = (region.angle - expected.angle).wrap_at(180 * u.deg)
-        else:  # another frame has its North elsewhere
-            north = expected.center.directional_offset_by(0 * u.deg, 1 * u.arcmin)
-            turned = region.angle - expected.angle - region.center.position_angle(north.transform_to(frame))
-            turned = turned.wrap_at(180 * u.deg)
-        assert abs(turned) < 2e-5 * u.deg
-        assert expected.center.separation(region.center.transform_to(expected.center.frame)) < 5e-5 * u.arcsec
+        assert abs((region.angle - expected.angle).wrap_at(180 * u.deg)) < 2e-5 * u.deg
+        assert expected.center.separation(region.center) < 5e-5 * u.arcsec
         assert abs(region.width - expected.width) < 5e-5 * u.arcsec
         assert abs(region.height - expected.height) < 5e-5 * u.arcsec
-    assert {region.center.frame.name for region in read} <= {"icrs", "fk5", "fk4", "galactic"}
+    frames = {getattr(region, "center", getattr(region, "vertices", None)).frame.name for region in read}
+    assert frames <= {"icrs", "fk5", "fk4", "galactic"}
+
+
+@pytest.mark.parametrize("ending", ["reg", "crtf"])
+@pytest.mark.parametrize("cards", SKIES.values(), ids=SKIES)
+def test_carta_reads_the_pixels_of_the_boxes(detections, sky_cube, planes, tmp_path, ending, cards):
+    detections.cube = cube = sky_cube(planes, "other", **cards)
+    boxes = [Box(y, y + h, x, x + w) for y, x, h, w in np.random.default_rng(6).integers(1, 40, (12, 4)).tolist()]
+    detections.candidates = [Candidate(i, box, 0.9, channels=(3, 12)) for i, box in enumerate(boxes, start=1)]
+    read = Regions.read(write_regions(detections, tmp_path / f"boxes.{ending}"))
+    for region, box in zip(read, boxes, strict=True):
+        if isinstance(region, RectangleSkyRegion):  # as carta-backend: sides over CDELT, the angle from the pixels' x
+            x, y = cube.celestial.world_to_pixel(region.center)
+            sides = [region.width.to_value(u.deg), region.height.to_value(u.deg)] / np.abs(cube.celestial.wcs.cdelt)
+            read_as = RectanglePixelRegion(PixCoord(float(x), float(y)), *sides, angle=region.angle)
+        else:
+            read_as = region.to_pixel(cube.celestial)
+        mask = read_as.to_mask("center").to_image((90, 90)) > 0
+        expected = np.zeros((90, 90), bool)
+        expected[box.y0 : box.y1, box.x0 : box.x1] = True
+        np.testing.assert_array_equal(mask, expected)
+    kinds = {type(region) for region in read}
+    assert kinds == ({RectangleSkyRegion} if cards.get("PC1_2") == 0 else {PolygonSkyRegion})
+
+
+def test_boxes_of_milliarcsecond_pixels_are_written_to_a_fraction_of_a_pixel(detections, sky_cube, planes, tmp_path):
+    detections.cube = cube = sky_cube(planes, "other", CDELT1=-2e-9, CDELT2=2e-9, BMAJ=8e-9, BMIN=8e-9, **UPRIGHT)
+    for ending in ("reg", "crtf"):
+        assert read_boxes(write_regions(detections, tmp_path / f"mine.{ending}"), cube) == BOXES
 
 
 def test_no_candidate_makes_a_file_of_no_region(detections, tmp_path):

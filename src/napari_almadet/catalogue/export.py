@@ -40,6 +40,8 @@ SKY = (
 )  # degrees, also VizieR's
 NAMES = ("name", "source", "source_name", "main_id", "object", "designation", "id")
 EDGES = ("x_min", "x_max", "y_min", "y_max")
+CARTA_MISSES = 0.25  # pixels by which a corner may be off where CARTA reads a box; up to 0.5 it has the same pixels
+DIGITS = 12  # decimals of degrees: a thousandth of a pixel of 4 microarcsec
 
 
 class ExchangeError(ValueError):
@@ -96,7 +98,8 @@ def write_regions(detections: Detections, path: str | Path, candidates: Sequence
 
     If the cube has a WCS, regions are on the sky in its own frame (or ICRS, if these programs have no name for that
     frame), otherwise in pixels.  They include the id, and the emission range in channels: as a tag for DS9, as CRTF's
-    ``range``.
+    ``range``.  Boxes that lie askew on the sky, as in a turned image, are written as polygons: CARTA takes the angle of
+    a box from the pixels, not from north, and its sides in steps of the header.
 
     Raises
     ------
@@ -120,24 +123,31 @@ def _regions_text(detections: Detections, form: str, candidates: Sequence[Candid
     boxes = [candidate.box for candidate in chosen]
     places = np.array([(*box.centre[::-1], *box.shape[::-1]) for box in boxes], dtype=float).reshape(-1, 4)
     channels = np.array([(c.channels[0], c.channels[1] - 1) for c in chosen], dtype=int).reshape(-1, 2)
-    frame = None
+    frame, corners = None, [None] * len(chosen)
     if cube.celestial is not None:
-        frame, places = _on_sky(places[:, 0], places[:, 1], places[:, 2], places[:, 3], cube.celestial)
+        x, y, width, height = places.T
+        frame, places = _on_sky(x, y, width, height, cube.celestial)
+        askew = _carta_misreads(places, width, height, cube.celestial)
+        corners = _askew_corners(x, y, width, height, askew, cube.celestial, frame)
     if form == "ds9":
         if frame is None:
             places = np.column_stack([places + np.array([1, 1, 0, 0]), np.zeros(len(places))])  # DS9 counts from 1
         lines = ["# Region file format: DS9", "image" if frame is None else frame]
-        for candidate, place, (first, last) in zip(chosen, places, channels, strict=True):
-            numbers = ",".join(f"{number:.8f}" for number in place)
-            lines.append(f"box({numbers}) # text={{{candidate.id}}} tag={{channels {first}-{last}}}")
+        for candidate, place, vertices, (first, last) in zip(chosen, places, corners, channels, strict=True):
+            numbers = ",".join(f"{number:.{DIGITS}f}" for number in (place if vertices is None else vertices.ravel()))
+            kind = "box" if vertices is None else "polygon"
+            lines.append(f"{kind}({numbers}) # text={{{candidate.id}}} tag={{channels {first}-{last}}}")
     else:
         lines = ["#CRTFv0"] + ([] if frame is None else [f"global coord={FRAMES[frame]}"])
-        for candidate, place, marks in zip(chosen, places, _spectral_marks(channels), strict=True):
-            if frame is None:
+        for candidate, place, vertices, marks in zip(chosen, places, corners, _spectral_marks(channels), strict=True):
+            if vertices is not None:
+                points = ", ".join(f"[{lon:.{DIGITS}f}deg, {lat:.{DIGITS}f}deg]" for lon, lat in vertices)
+                shape = f"poly[{points}]"
+            elif frame is None:
                 x, y, width, height = place[0], place[1], place[2] / 2, place[3] / 2
                 shape = f"box [[{x - width}pix, {y - height}pix], [{x + width}pix, {y + height}pix]]"
             else:
-                lon, lat, width, height, angle = (f"{number:.9f}deg" for number in place)
+                lon, lat, width, height, angle = (f"{number:.{DIGITS}f}deg" for number in place)
                 shape = f"rotbox[[{lon}, {lat}], [{width}, {height}], {angle}]"
             lines.append(f"{shape}, label='{candidate.id}', {marks}")
     return "\n".join(lines) + "\n"
@@ -161,6 +171,43 @@ def _on_sky(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray,
     sides, angle = turned_boxes(axes, width == height)
     sky = centre.spherical
     return frame, np.column_stack([sky.lon.deg, sky.lat.deg, 2 * sides, angle])
+
+
+def _carta_misreads(places: np.ndarray, width: np.ndarray, height: np.ndarray, wcs: WCS) -> np.ndarray:
+    """Which boxes CARTA would not read as they are (n,).
+
+    It takes the sides over the header's steps for pixels, and the angle from the pixels' x axis
+    (`carta-backend`, RegionImportExport.cc: WorldToPixelLength).
+
+    Parameters
+    ----------
+    places
+        What is written, from :func:`_on_sky`, (n, 5).
+    width, height
+        Of the boxes in pixels, (n,).
+    """
+    signs = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) / 2
+    meant = signs * np.column_stack([width, height])[:, None]  # box, corner, x and y
+    sides = signs * (places[:, 2:4] / np.abs(wcs.wcs.cdelt))[:, None]
+    c, s = np.cos(np.radians(places[:, 4, None])), np.sin(np.radians(places[:, 4, None]))
+    read = np.stack([c * sides[..., 0] - s * sides[..., 1], s * sides[..., 0] + c * sides[..., 1]], axis=-1)
+    apart = np.linalg.norm(meant[:, :, None] - read[:, None], axis=-1).min(axis=2).max(axis=1)
+    return np.asarray(apart > CARTA_MISSES)
+
+
+def _askew_corners(
+    x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray, askew: np.ndarray, wcs: WCS, frame: str
+) -> list[np.ndarray | None]:
+    """Longitude and latitude of the corners (4, 2), degrees, of each box that lies askew; None for the others."""
+    if not askew.any():
+        return [None] * len(x)
+    sky = wcs.pixel_to_world(
+        x[:, None] + width[:, None] * [-0.5, 0.5, 0.5, -0.5], y[:, None] + height[:, None] * [-0.5, -0.5, 0.5, 0.5]
+    )
+    sky = (sky if sky.frame.name == frame else sky.transform_to(frame)).spherical
+    corners = np.stack([sky.lon.deg, sky.lat.deg], axis=-1)
+    known = askew & np.isfinite(corners).all(axis=(1, 2))  # else beyond the sky's horizon
+    return [each if this else None for each, this in zip(corners, known, strict=True)]
 
 
 def _spectral_marks(channels: np.ndarray) -> list[str]:

@@ -196,6 +196,8 @@ def _box_of(entry: Entry, cube: Cube) -> Box:
     if kind == "RectangleSkyRegion":
         corners = _sky_of(cube).world_to_pixel(_sky_corners(region)) if entry.corners else _corners(region, cube)
         return _holding(*corners)
+    if kind.startswith("Polygon") and (box := _upright(region, cube)) is not None:
+        return box
     if kind in ("CircleSkyRegion", "EllipseSkyRegion"):
         (x, y), inverse = _local(region.center, cube)
         lengths = (region.radius,) * 2 if kind.startswith("Circle") else (region.width / 2, region.height / 2)
@@ -203,6 +205,18 @@ def _box_of(entry: Entry, cube: Cube) -> Box:
         return _touching(x - extent[0], x + extent[0], y - extent[1], y + extent[1])
     bounds = (region.to_pixel(cube.celestial) if hasattr(region, "to_pixel") else region).bounding_box
     return Box(bounds.iymin, bounds.iymax, bounds.ixmin, bounds.ixmax)
+
+
+def _upright(region: Region, cube: Cube) -> Box | None:
+    """The box of a polygon that is a rectangle along the pixels, as askew boxes are written; None for others."""
+    pixel = region.to_pixel(_sky_of(cube)) if hasattr(region, "to_pixel") else region
+    x, y = np.array(pixel.vertices.x), np.array(pixel.vertices.y)
+    if len(x) != 4:
+        return None
+    for one, other in ((x, y), (y, x)):  # neighbours share their x and y in turns
+        if np.allclose([one[0], one[2], other[0], other[2]], [one[3], one[1], other[1], other[3]], rtol=0, atol=EDGE):
+            return _holding(x, y)
+    return None
 
 
 def _holding(x: np.ndarray, y: np.ndarray) -> Box:
