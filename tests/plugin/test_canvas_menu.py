@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.wcs import WCS
+from made_by_hand import make_detections
 from napari.components import ViewerModel
 from napari.layers import Layer, Points
 from napari.utils._proxies import PublicOnlyProxy
@@ -90,3 +91,19 @@ def test_with_a_grid_and_a_beam_over_it_another_cube_can_be_chosen(menu, session
     mine = viewer.add_points([[3, 3]], name="mine")
     session.inspect(other)
     assert session.image == other and viewer.layers.selection.active == mine
+
+
+def test_what_is_drawn_is_of_the_cube_on_screen_also_when_the_one_before_was_searched(
+    menu, session, viewer, cube_image, cube, data, header
+):
+    session.present(cube_image, make_detections(cube))
+    for action in (menu.axes, menu.colour_bar, menu.words):
+        action.trigger()
+    header["CRVAL1"], header["CRVAL3"] = 10.0, 3.45e11
+    kelvin = Cube(data, wcs=WCS(header), unit=u.K, header=header, name="other")
+    session.inspect(viewer.add_layer(Layer.create(*layers.cube_layer(kelvin))))
+    (names,) = (layer for layer in viewer.layers if isinstance(layer, Points))
+    ascensions = [name for name in names.features["name"] if "h" in name]
+    assert ascensions and all(name.startswith(("0h39m", "0h40m", "00h39m", "00h40m")) for name in ascensions)
+    assert viewer.canvas.overlays[UNIT].text == "K"
+    assert viewer.canvas.overlays.text.text.splitlines()[1].startswith("345.")

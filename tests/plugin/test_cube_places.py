@@ -93,3 +93,21 @@ def test_who_comes_back_to_a_cube_finds_the_candidate_looked_at_last(session, cu
     session.inspect(cube_image)
     assert session.selected is session.candidates[2]
     assert session.channel == 12  # the same place in the spectrum
+
+
+def test_in_three_dimensions_the_cube_on_screen_is_seen_and_not_half_the_sky(
+    session, viewer, cube_image, data, header, qtbot
+):
+    header = header.copy()
+    header["CRVAL1"] += 100.0
+    far = Cube(data, wcs=WCS(header), unit=u.Jy / u.beam, header=header, name="far")
+    layer = viewer.add_layer(Layer.create(*layers.cube_layer(far, layers.frame_in(viewer))))
+    for image in (layer, cube_image):
+        session.inspect(image)
+        for ndisplay in (3, 2):
+            viewer.dims.ndisplay = ndisplay
+            qtbot.wait(20)
+            camera, corners = viewer.scene.camera, image.extent.world[:, -ndisplay:]
+            away = np.array(camera.center[-ndisplay:]) - corners.mean(axis=0)
+            half = np.array(viewer.canvas.size).min() / camera.zoom / 2
+            assert np.linalg.norm(away) < 0.01 * half and np.ptp(corners, axis=0).max() > 0.2 * half

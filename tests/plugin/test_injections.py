@@ -94,7 +94,7 @@ def test_the_outcome_is_told_in_sentences_and_as_a_table(dialog, qtbot, tmp_path
     window.start()
     finished(window, qtbot)
     assert "40 sources injected, 20 found." in window.status.text()
-    assert "50 % complete at" in window.status.text() and "A note." in window.status.text()
+    assert "50 % complete at" in window.status.text()
     table = window.table
     texts = [[table.item(row, column).text() for column in range(len(COLUMNS))] for row in range(table.rowCount())]
     columns = dict(zip(COLUMNS, zip(*texts, strict=True), strict=True))
@@ -102,7 +102,8 @@ def test_the_outcome_is_told_in_sentences_and_as_a_table(dialog, qtbot, tmp_path
     assert columns["Completeness"][0].startswith("0.00 [0.00, ") and columns["Completeness"][-1].startswith("1.00 [")
     assert columns["Measured / injected flux"][0] == "–"
     assert columns["Measured / injected flux"][-1] == "1.10 [1.10, 1.10]"
-    assert [window.tabs.tabText(i) for i in range(window.tabs.count())] == ["Table", "Flux ratio"]
+    assert [window.tabs.tabText(i) for i in range(window.tabs.count())] == ["Table", "Flux ratio", "Notes (1)"]
+    assert window.tabs.widget(2).toPlainText() == "A note." and window.height() >= window.sizeHint().height()
     assert not window.tabs.isHidden()
 
 
@@ -139,7 +140,7 @@ def test_a_folder_with_a_run_gives_the_form_its_options(dialog, tmp_path):
     window.folder.setText(str(folder))
     window.take_up()
     assert window.options() == Options((2.5, 8.0), (0.0, 1.5), (0.2, 4.0), 3)
-    assert "holds a run" in window.status.text()
+    assert "contains a run" in window.status.text()
     (folder / ABOUT).write_text("{")  # damaged: the run says so, the form stays as it is
     window.take_up()
     assert window.widths.text() == "2.5ch, 8ch"

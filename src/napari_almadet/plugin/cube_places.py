@@ -121,14 +121,23 @@ class CubePlaces:
 
     def fit_view(self, image: Image | None) -> None:
         """Fit a cube's field into the canvas; for a single cube the same as napari's own button."""
-        if image is None or len(self.cubes()) < 2 or self.viewer.dims.ndisplay == 3:
+        if image is None or len(self.cubes()) < 2:
             self.viewer.reset_view()
+            return
+        if self.viewer.dims.ndisplay == 3:
+            self._fit_volume(image)
             return
         camera, corners = self.viewer.scene.camera, image.extent.world[:, -2:]
         camera.center = (*camera.center[:-2], *corners.mean(axis=0))
         camera.zoom = 0.95 * float(
             (np.array(self.viewer.canvas.size) / np.maximum(np.ptp(corners, axis=0), 1e-9)).min()
         )
+
+    def _fit_volume(self, image: Image) -> None:
+        """The same in three dimensions: whichever way it is turned, the cube has room on the canvas."""
+        camera, corners = self.viewer.scene.camera, image.extent.world[:, -3:]
+        camera.center = tuple(corners.mean(axis=0))
+        camera.zoom = 0.95 * float(np.min(self.viewer.canvas.size) / max(np.linalg.norm(np.ptp(corners, axis=0)), 1e-9))
 
 
 def _overlap(found: tuple[float, float], cube: Cube, reference: Cube) -> bool:

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLabel,
     QLineEdit,
+    QPlainTextEdit,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -349,7 +350,7 @@ class InjectionsDialog(QDialog):
     def _show(self, outcome: Outcome) -> None:
         """Show the outcome as text, table and plots."""
         self.outcome = outcome
-        self.status.setText("\n".join([*outcome.sentences, *outcome.notes, f"Written to {self.folder.text()}."]))
+        self.status.setText("\n".join([*outcome.sentences, f"Written to {self.folder.text()}."]))
         self.table.setRowCount(len(outcome.bins))
         for number, row in enumerate(outcome.bins):
             for column, text in enumerate(COLUMNS.values()):
@@ -361,7 +362,12 @@ class InjectionsDialog(QDialog):
             self.tabs.removeTab(1)
         for path in outcome.plots:
             self.tabs.addTab(Picture(path), path.stem.replace("-", " ").capitalize())
+        if outcome.notes:
+            notes = QPlainTextEdit("\n\n".join(outcome.notes))
+            notes.setReadOnly(True)
+            self.tabs.addTab(notes, f"Notes ({len(outcome.notes)})")
         self.tabs.setVisible(True)
+        self.resize(self.size().expandedTo(self.sizeHint()))  # once there is something to see
 
 
 class Picture(QLabel):

@@ -236,6 +236,7 @@ class Session:
         viewer.layers.events.removed.connect(self._layer_removed)
         viewer.layers.selection.events.active.connect(self._layer_activated)
         viewer.dims.events.current_step.connect(self._slider_moved)
+        viewer.dims.events.ndisplay.connect(self._turned)
         self._keys_on = False
         self.keys_on = True
 
@@ -474,8 +475,12 @@ class Session:
 
     @property
     def ground(self) -> Detections:
-        """The current detections, or the bare cube as detections without candidates."""
-        if self.detections is not None:
+        """The current detections, or the bare cube as detections without candidates.
+
+        While the session turns to another cube, its detections are for a moment those of the former one.
+        """
+        own = None if self.image is None else self.image.metadata.get("cube")
+        if self.detections is not None and (self.image is None or self.detections.cube is own):
             return self.detections
         image, ground = self._ground
         if image != self.image or ground is None:
@@ -898,6 +903,15 @@ class Session:
         self.features = pd.concat([rows, layers.features(self.detections, there)], ignore_index=True)
 
     # -- the channel and the camera ---------------------------------------------------
+
+    def _turned(self, *_: object) -> None:
+        """Fit the current cube again once napari has fitted all of them, which may be far apart on the sky."""
+        if len(self.places.cubes()) > 1:
+            QTimer.singleShot(0, weak(self._fit_view))
+
+    def _fit_view(self) -> None:
+        if self.image in self.viewer.layers:
+            self.places.fit_view(self.image)
 
     def set_channel(self, channel: int) -> None:
         """Move the slider to a channel of the cube."""
