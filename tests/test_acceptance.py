@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -56,3 +58,23 @@ def test_galaxies_of_wein_069(shared_data, galaxy):
     kept = detect(read_cube(shared_data / "real" / "wsrt_wein069_sliceastro.fits")).kept
     x, y = galaxy
     assert sum(c.box.y0 <= y < c.box.y1 and c.box.x0 <= x < c.box.x1 for c in kept) == 1
+
+
+def test_a_galaxy_that_fills_the_field_is_one_row(shared_data):
+    for name in ("wsrt_ngc6946_int16_kapteyn", "vla_ngc2403_cutout_baygaud"):
+        (one,) = detect(read_cube(shared_data / "real" / f"{name}.fits")).kept
+        assert one.prob > 0.9
+
+
+def test_a_cloud_larger_than_the_field_is_found_or_warned_of():
+    """With a gradient it is found; without one it looks like an offset of its channels."""
+    noise = sample_cube("noise")
+    planes = np.asarray(noise.read(), np.float32)[:, :64, :64]
+    y = np.indices(planes.shape[1:])[0] / planes.shape[1] - 0.5
+    line = np.exp(-4 * np.log(2) * ((np.arange(len(planes)) - len(planes) // 2) / 12) ** 2)
+    for gradient, found in ((1.0, True), (0.0, False)):
+        sky = 20 * np.nanstd(planes) * (1 + gradient * y)
+        cube = replace(noise, data=(planes + line[:, None, None] * sky).astype(np.float32))
+        detections = detect(cube)
+        assert bool(detections.kept) == found
+        assert any("Half of the field" in text for text in detections.warnings) != found
