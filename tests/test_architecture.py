@@ -36,7 +36,7 @@ ARROWS = {
     "cube": {"constants", "progress", "settings", "threads"},
     "simulation": {"constants", "processes", "threads", "cube"},
     "catalogue": {"cube", "settings"},
-    "measure": {"constants", "progress", "settings", "cube", "catalogue"},
+    "measure": {"constants", "progress", "settings", "threads", "cube", "catalogue"},
     "paper": {"progress", "settings", "cube", "catalogue", "measure"},
     "search": {"constants", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"},
     "detection": {"progress", "settings", "threads", "networks", "cube", "catalogue", "measure", "paper", "search"},
