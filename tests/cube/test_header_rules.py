@@ -164,6 +164,10 @@ def test_a_unit_of_the_polarisation_axis_is_dropped_without_a_note(notes_of):
     assert "CUNIT4 'nonsense' is not understood" in notes_of((1, *SHAPE), **{**stokes, "CTYPE4": "ODD"})
 
 
+def test_a_brightness_unit_that_is_not_understood_is_noted(notes_of):
+    assert "The brightness unit 'nonsense' is not understood" in notes_of(BUNIT="nonsense")
+
+
 # --- structure of the file ---
 
 
@@ -192,11 +196,11 @@ def test_a_table_has_at_most_999_columns(more):
 # --- bad channels ---
 
 
-@pytest.mark.parametrize(("amplitude", "seen"), [(0.65, True), (0.0, False)])
-def test_stripes_of_one_hundred_times_the_typical_power_are_measured(amplitude, seen):
+@pytest.mark.parametrize(("amplitude", "seen"), [(0.5, True), (0.4, False)])
+def test_stripes_are_measured_from_one_hundred_times_the_typical_power_on(amplitude, seen):
+    """Amplitudes 0.4 and 0.5 have 88 and 142 times the median power."""
     rng = np.random.default_rng(5)
     y, x = np.mgrid[:64, :64]
-    plane = rng.normal(size=(64, 64)) + amplitude * np.cos(2 * np.pi * (9 * x + 5 * y) / 64)
-    contrast, height = stripes(plane)
-    assert (contrast > 20) == seen
-    assert height == pytest.approx(amplitude, abs=0.25) if seen else height < 0.3
+    contrast, height = stripes(rng.normal(size=(64, 64)) + amplitude * np.cos(2 * np.pi * (9 * x + 5 * y) / 64))
+    assert (contrast > 0) == seen
+    assert height == pytest.approx(amplitude, abs=0.1) if seen else height == 0
