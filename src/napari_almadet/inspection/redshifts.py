@@ -70,8 +70,8 @@ class RedshiftRange:
         try:
             found = cls(float(low), float(high if dots else low))
         except ValueError:
-            told = f"redshift is {text!r}, but must be a number, such as 0.3, or a range, such as 0..8"
-            raise ValueError(told) from None
+            message = f"redshift is {text!r}, but must be a number, such as 0.3, or a range, such as 0..8"
+            raise ValueError(message) from None
         if not -1 < found.low <= found.high < np.inf:
             raise ValueError(f"redshift is {text}, but must be over -1, and a range must rise")
         return found

@@ -162,23 +162,23 @@ def _summary(detections: Detections, chosen: Sequence[Candidate]) -> str:
     channels, ny, nx = cube.shape
     dropped = len(detections.candidates) - len(detections.kept)
     words = {1: "1 candidate"}.get(len(chosen), f"{len(chosen)} candidates")
-    told = [f"{words}; {dropped} dropped. Cube of {nx} x {ny} pixels and {channels} channels"]
+    parts = [f"{words}; {dropped} dropped. Cube of {nx} x {ny} pixels and {channels} channels"]
     if cube.beam is not None:
         major, minor = (axis.to_value(u.arcsec) for axis in (cube.beam.major, cube.beam.minor))
-        told.append(f"beam {major:.3g} x {minor:.3g} arcsec at {cube.beam.pa.to_value(u.deg):.0f} degrees")
+        parts.append(f"beam {major:.3g} x {minor:.3g} arcsec at {cube.beam.pa.to_value(u.deg):.0f} degrees")
     noise = detections.noise
     if noise is not None and np.isfinite(noise.rms).any():
         rms = readable(float(np.nanmedian(noise.rms)) * brightness_unit(cube))
-        told.append(f"noise {rms.value:.3g} {unit_text(rms.unit)} a channel".replace("  ", " "))
-    return ", ".join(told) + "."
+        parts.append(f"noise {rms.value:.3g} {unit_text(rms.unit)} a channel".replace("  ", " "))
+    return ", ".join(parts) + "."
 
 
 def _warnings(detections: Detections) -> str:
     continuum = detections.provenance.get("cube", {}).get("continuum")
-    told = [*detections.cube.notes, *detections.warnings, *([continuum] if continuum else [])]
-    if not told:
+    notes = [*detections.cube.notes, *detections.warnings, *([continuum] if continuum else [])]
+    if not notes:
         return ""
-    return f'<div class="warning"><ul>{"".join(f"<li>{escape(text)}</li>" for text in told)}</ul></div>'
+    return f'<div class="warning"><ul>{"".join(f"<li>{escape(text)}</li>" for text in notes)}</ul></div>'
 
 
 def _settings(detections: Detections) -> str:

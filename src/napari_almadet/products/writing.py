@@ -197,23 +197,26 @@ def write_maps(
 
     made = header(brightness, "Moment 0", "Sum over the source mask; 0 outside it.")
     if data is not None:
-        made["CONTSUB"] = (data.subtracted, "continuum was detected and is taken off")
+        made["CONTSUB"] = (data.subtracted, "continuum was detected and is subtracted")
         made["ID"] = (data.candidate.id, "in the catalogue")
     if (scales.beam != 1).any():
         made["COMMENT"] = "Each channel was scaled to the beam given here."
     _image(zeroth, made, base, "mom0")
-    told = f"{scales.label}, of the positive voxels in the source mask."
-    _image(mean, header(scales.unit, "Moment 1", f"Mean {told}"), base, "mom1")
-    _image(spread, header(scales.unit, "Moment 2", f"Standard deviation of the {told}"), base, "mom2")
+    comment = f"{scales.label}, of the positive voxels in the source mask."
+    _image(mean, header(scales.unit, "Moment 1", f"Mean {comment}"), base, "mom1")
+    _image(spread, header(scales.unit, "Moment 2", f"Standard deviation of the {comment}"), base, "mom2")
     plain = u.dimensionless_unscaled
     _image(sums.count, header(plain, "Channels", "Number of channels in the source mask."), base, "chan")
     if data is not None:
-        told = "As moment 0, with the mean of each pixel's line-free channels taken off."
+        comment = "As moment 0, less the mean of each pixel's line-free channels."
         _image(
-            data.without_baseline(scales).astype(np.float32), header(brightness, "Moment 0", told), base, "mom0_contsub"
+            data.without_baseline(scales).astype(np.float32),
+            header(brightness, "Moment 0", comment),
+            base,
+            "mom0_contsub",
         )
-        told = "Moment 0 over its error, with the correlation of channels."
-        _image(sums.snr, header(plain, "S/N", told), base, "snr")
+        comment = "Moment 0 divided by its error, which includes the correlation of channels."
+        _image(sums.snr, header(plain, "S/N", comment), base, "snr")
 
 
 def write_spectrum(detections: Detections, data: SourceData, spectrum: Spectrum, title: str, base: Path) -> None:
