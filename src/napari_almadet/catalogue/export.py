@@ -123,12 +123,13 @@ def _regions_text(detections: Detections, form: str, candidates: Sequence[Candid
     boxes = [candidate.box for candidate in chosen]
     places = np.array([(*box.centre[::-1], *box.shape[::-1]) for box in boxes], dtype=float).reshape(-1, 4)
     channels = np.array([(c.channels[0], c.channels[1] - 1) for c in chosen], dtype=int).reshape(-1, 2)
-    frame, corners = None, [None] * len(chosen)
+    frame = None
+    corners: list[np.ndarray | None] = [None] * len(chosen)
     if cube.celestial is not None:
-        x, y, width, height = places.T
-        frame, places = _on_sky(x, y, width, height, cube.celestial)
-        askew = _carta_misreads(places, width, height, cube.celestial)
-        corners = _askew_corners(x, y, width, height, askew, cube.celestial, frame)
+        x, y, sides = places[:, 0], places[:, 1], places[:, 2:]
+        frame, places = _on_sky(x, y, sides[:, 0], sides[:, 1], cube.celestial)
+        askew = _carta_misreads(places, sides, cube.celestial)
+        corners = _askew_corners(x, y, sides, askew, cube.celestial, frame)
     if form == "ds9":
         if frame is None:
             places = np.column_stack([places + np.array([1, 1, 0, 0]), np.zeros(len(places))])  # DS9 counts from 1
@@ -147,8 +148,8 @@ def _regions_text(detections: Detections, form: str, candidates: Sequence[Candid
                 x, y, width, height = place[0], place[1], place[2] / 2, place[3] / 2
                 shape = f"box [[{x - width}pix, {y - height}pix], [{x + width}pix, {y + height}pix]]"
             else:
-                lon, lat, width, height, angle = (f"{number:.{DIGITS}f}deg" for number in place)
-                shape = f"rotbox[[{lon}, {lat}], [{width}, {height}], {angle}]"
+                words = [f"{number:.{DIGITS}f}deg" for number in place]
+                shape = f"rotbox[[{words[0]}, {words[1]}], [{words[2]}, {words[3]}], {words[4]}]"
             lines.append(f"{shape}, label='{candidate.id}', {marks}")
     return "\n".join(lines) + "\n"
 
@@ -173,7 +174,7 @@ def _on_sky(x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray,
     return frame, np.column_stack([sky.lon.deg, sky.lat.deg, 2 * sides, angle])
 
 
-def _carta_misreads(places: np.ndarray, width: np.ndarray, height: np.ndarray, wcs: WCS) -> np.ndarray:
+def _carta_misreads(places: np.ndarray, sides: np.ndarray, wcs: WCS) -> np.ndarray:
     """Which boxes CARTA would not read as they are (n,).
 
     It takes the sides over the header's steps for pixels, and the angle from the pixels' x axis
@@ -183,26 +184,26 @@ def _carta_misreads(places: np.ndarray, width: np.ndarray, height: np.ndarray, w
     ----------
     places
         What is written, from :func:`_on_sky`, (n, 5).
-    width, height
-        Of the boxes in pixels, (n,).
+    sides
+        Width and height of the boxes in pixels, (n, 2).
     """
     signs = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]]) / 2
-    meant = signs * np.column_stack([width, height])[:, None]  # box, corner, x and y
-    sides = signs * (places[:, 2:4] / np.abs(wcs.wcs.cdelt))[:, None]
+    meant = signs * sides[:, None]  # box, corner, x and y
+    upright = signs * (places[:, 2:4] / np.abs(wcs.wcs.cdelt))[:, None]
     c, s = np.cos(np.radians(places[:, 4, None])), np.sin(np.radians(places[:, 4, None]))
-    read = np.stack([c * sides[..., 0] - s * sides[..., 1], s * sides[..., 0] + c * sides[..., 1]], axis=-1)
+    read = np.stack([c * upright[..., 0] - s * upright[..., 1], s * upright[..., 0] + c * upright[..., 1]], axis=-1)
     apart = np.linalg.norm(meant[:, :, None] - read[:, None], axis=-1).min(axis=2).max(axis=1)
     return np.asarray(apart > CARTA_MISSES)
 
 
 def _askew_corners(
-    x: np.ndarray, y: np.ndarray, width: np.ndarray, height: np.ndarray, askew: np.ndarray, wcs: WCS, frame: str
+    x: np.ndarray, y: np.ndarray, sides: np.ndarray, askew: np.ndarray, wcs: WCS, frame: str
 ) -> list[np.ndarray | None]:
     """Longitude and latitude of the corners (4, 2), degrees, of each box that lies askew; None for the others."""
     if not askew.any():
         return [None] * len(x)
     sky = wcs.pixel_to_world(
-        x[:, None] + width[:, None] * [-0.5, 0.5, 0.5, -0.5], y[:, None] + height[:, None] * [-0.5, -0.5, 0.5, 0.5]
+        x[:, None] + sides[:, :1] * [-0.5, 0.5, 0.5, -0.5], y[:, None] + sides[:, 1:] * [-0.5, -0.5, 0.5, 0.5]
     )
     sky = (sky if sky.frame.name == frame else sky.transform_to(frame)).spherical
     corners = np.stack([sky.lon.deg, sky.lat.deg], axis=-1)
