@@ -338,8 +338,12 @@ class Session:
         elif image in self.viewer.layers:
             self.inspect(image)
         yield
-        if self.candidates and self.selected is None:
-            self.select(self.candidates[0])
+        first_one = self.candidates[0] if self.candidates else None
+        if first_one is not None and self.selected is None and first_one.primary is not None:
+            self.set_channel(first_one.primary.channel)  # apart: the canvas takes as long to draw as the panels
+            yield
+        if first_one is not None and self.selected is None:
+            self.select(first_one)
             yield
         yield from self._remove([layer for layer in earlier if layer not in first])
         for layer in made:
