@@ -94,6 +94,20 @@ def test_a_stroke_of_the_brush_is_the_new_mask_and_one_undo_takes_it_back(painte
     assert read_result(folder).candidates[0].n_pix == pixels
 
 
+def test_several_strokes_on_one_candidate_are_undone_one_after_the_other(painted, viewer, qtbot):
+    candidate, layer = painted.candidates[0], labels_of(viewer)
+    layer.brush_size = 1
+    pixels = [candidate.n_pix]
+    for row in (58, 59, 60):
+        layer.paint((20, row, 60), 1)
+        done(qtbot, painted)
+        pixels.append(candidate.n_pix)
+    assert pixels == [pixels[0] + more for more in range(4)]
+    for before in reversed(pixels[:-1]):
+        painted.undo()
+        assert candidate.n_pix == candidate.mask.voxels.sum() == before
+
+
 def flux_of_sum(detections, candidate) -> float:
     """Flux of a sum over voxels of 1, in the catalogue's unit."""
     from napari_almadet.catalogue.detections import channel_width, flux_factor

@@ -85,7 +85,7 @@ class Filter:
         return keep
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Change:
     """What :meth:`Session.undo` reverts: candidates with their previous state, None for new ones."""
 
@@ -93,7 +93,7 @@ class Change:
     before: tuple[tuple[Candidate, dict[str, Any] | None], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Replacement:
     """A detection was replaced by another; undo restores it, with its journal and its changes."""
 
@@ -102,7 +102,7 @@ class Replacement:
     journal: Journal | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Measuring:
     """A candidate that is being measured in the background, and its detections."""
 
