@@ -499,11 +499,13 @@ def _sofia_table(path: Path, lines: list[str], names: list[str]) -> Table:
     return Table({name: [_number(cell) for cell in cells] for name, cells in zip(names, columns, strict=True)})
 
 
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text.strip('"')
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text.strip('"')
 
 
 def _pixels(cube: Cube, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
