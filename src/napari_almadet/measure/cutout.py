@@ -234,6 +234,7 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
             labels, merged = joined(labels, seen, voxels, me, [s.piece for s in seeds])
         own = labels == me + 1 if labels[voxels[me]] == me + 1 else np.zeros(labels.shape, bool)
         emission = seen.highest > threshold
+        del seen, lines, scaled  # each as large as the cutout
         near = dilated(emission, 1, 2)
         rest = few_filled(cutout, cutout.known & ~near & (away if seed.compact else True), away, emission)
         if not own.any():

@@ -20,7 +20,7 @@ from scipy import ndimage
 from scipy.fft import irfft2, next_fast_len, rfft2
 
 from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
-from napari_almadet.measure.planes import counted, median_where
+from napari_almadet.measure.planes import BLOCK, counted, median_where
 from napari_almadet.progress import Progress, in_steps
 from napari_almadet.threads import spread
 
@@ -339,12 +339,17 @@ def spectral_correlation(spectra: np.ndarray) -> tuple[np.ndarray, float]:
     seen = np.isfinite(spectra)
     complete = bool(seen.all())
     reach = min(LAGS, max(n_channels // 4, 0))
-    lags = np.empty(reach + 1)
+    lags = np.zeros(reach + 1)
     pairs = np.empty(reach + 1)
+    depth = max(1, BLOCK // max(values.shape[1], 1))
+    for first in range(0, n_channels, depth):
+        for lag in range(min(reach, n_channels - 1 - first) + 1):
+            last = min(first + depth, n_channels - lag)
+            lags[lag] += np.vdot(values[first:last], values[first + lag : last + lag])
     for lag in range(reach + 1):
         both = values[lag:].size if complete else np.count_nonzero(seen[: n_channels - lag] & seen[lag:])
         pairs[lag] = max(int(both), 1)
-        lags[lag] = np.vdot(values[: n_channels - lag], values[lag:]) / pairs[lag]
+    lags /= pairs
     lags /= max(lags[0], 1e-30)
     mean = 0.0
     for _ in range(3):  # subtracting the mean of a spectrum lowers all lags
