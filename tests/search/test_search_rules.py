@@ -117,6 +117,8 @@ def test_a_lobe_needs_four_pixels_beside_its_peak(pixels, known):
         (19.6, 25.0, False),
         (15.0, 19.4, False),
         (15.0, 34.6, False),
+        (15.0, 19.6, True),
+        (15.0, 34.4, True),
     ],
 )
 def test_a_centre_is_inside_a_cutout_up_to_the_outer_edges_of_its_pixels(y, x, answer):
