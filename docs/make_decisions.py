@@ -30,8 +30,9 @@ and as `decisions` in the metadata of `candidates.ecsv`.
 WORTH = """
 ## What the rules decided
 
-`python benchmarks/rules.py -n 2`: in 22 simulated validation cubes of 11 scenarios and 22 cubes of noise with artefacts, the candidates whose fate
-a rule decided against their probability. The other rules decided nothing in these cubes.
+`python benchmarks/rules.py -n 2`: in 22 simulated validation cubes of 11 scenarios and 22 cubes of noise with
+artefacts, the candidates whose fate a rule decided against their probability. The other rules decided nothing in
+these cubes.
 
 | rule | | real | false |
 |---|---|---|---|
