@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari.types import LayerDataTuple
 
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.inspection.placement import SkyFrame
 
 
 def simulated_sources() -> list[LayerDataTuple]:
@@ -29,12 +30,16 @@ def _sample(kind: str) -> list[LayerDataTuple]:
     viewer = napari.current_viewer()
     north_up(viewer)
     if viewer is None:  # there may be no window system
-        cube, truth = _simulated(kind)
-    else:
-        from napari_almadet.plugin.background import waited_for
+        return _layers(kind, None)
+    from napari_almadet.plugin.background import waited_for
 
-        cube, truth = waited_for(_simulated, kind)
-    layer = cube_layer(cube, frame_in(viewer))
+    return waited_for(_layers, kind, frame_in(viewer))
+
+
+def _layers(kind: str, frame: SkyFrame | None) -> list[LayerDataTuple]:
+    """Simulate the cube and prepare its layers, which import as much again."""
+    cube, truth = _simulated(kind)
+    layer = cube_layer(cube, frame)
     return [layer, truth_layer(truth, layer)] if len(truth) else [layer]
 
 
