@@ -217,6 +217,13 @@ def test_opening_a_file_loads_nothing_slow(tmp_path):
     assert not loaded_after(code, str(tmp_path / "cube.fits")) & SLOW
 
 
+def test_a_search_begins_without_libraries_that_few_searches_need():
+    code = importing([f"{PACKAGE}.cli", f"{PACKAGE}.batch", f"{PACKAGE}.detection"])
+    needless = ("signal", "stats", "optimize", "interpolate", "spatial", "sparse.csgraph")  # half a second together
+    unwanted = {f"scipy.{name}" for name in needless} | {"astropy.modeling", "skimage", "pandas", "dask", "matplotlib"}
+    loaded_after(f"{code}\nimport sys\nfound = {unwanted!r} & sys.modules.keys()\nassert not found, found")
+
+
 def test_wheel_carries_what_runs_and_nothing_else(tmp_path):
     pytest.importorskip("setuptools", minversion="77", reason="building the wheel needs setuptools 77 or later")
     tree = tmp_path / "tree"

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from napari_almadet.catalogue.candidate import Status
 from napari_almadet.constants import FOUR_LN2
@@ -51,6 +49,9 @@ def pieces(found: Sequence[np.ndarray], whole: Sequence[int], seen: Seen) -> lis
             line = line_image(int(np.where(patch, about.line, -np.inf).argmax()), about)
             pairs += [(i, j) for j in larger if bridged(line, patch, found[j][place])]
     a, b = np.array(pairs, int).reshape(-1, 2).T
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(found), len(found)))
     return [int(number) for number in connected_components(graph, directed=False)[1]]
 
