@@ -19,6 +19,7 @@ from napari_almadet.training.fields import (
     SIDE,
     Fields,
     Instrument,
+    Mix,
     Source,
     blemish,
     cleaned,
@@ -251,5 +252,5 @@ def test_a_field_says_whether_its_sources_have_the_sidelobes_of_a_dirty_beam(
     monkeypatch.setattr("napari_almadet.training.fields.CHANNELS", 32)
     monkeypatch.setattr("napari_almadet.training.fields.EFFECTS", {effect: 1.0})
     monkeypatch.setattr("napari_almadet.training.fields.SHORT_SPACINGS", 0.0)
-    monkeypatch.setattr("napari_almadet.training.fields.SMOOTHED", smoothed)
-    assert simulate_field(np.random.default_rng(3), instrument, empty=1.0).dirty is dirty
+    field = simulate_field(np.random.default_rng(3), instrument, empty=1.0, mix=Mix(smoothed=smoothed))
+    assert field.dirty is dirty

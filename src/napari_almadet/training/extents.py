@@ -177,7 +177,7 @@ class Patches(Shown):
         self.true = of["true"][asked].astype(np.float32)
         alike = np.stack([of[name][asked] for name in ("field", "negated", "true")], axis=1)
         _, group, count = np.unique(alike, axis=0, return_inverse=True, return_counts=True)
-        self.weight = (1 / np.sqrt(count[group])).astype(np.float32)
+        self.weight = (1 / np.sqrt(count[group.ravel()])).astype(np.float32)  # numpy 2.0 gives a column
         self.scatter = self.measures.std(axis=0)
 
     def __len__(self) -> int:
