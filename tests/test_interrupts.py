@@ -173,6 +173,18 @@ def test_a_scheduler_that_never_speaks_is_given_up(monkeypatch, capsys):
     assert "does not answer (no answer in 2.1 s)" in capsys.readouterr().err
 
 
+def test_a_server_of_another_kind_is_no_scheduler(monkeypatch, capsys):
+    distributed = pytest.importorskip("distributed")
+
+    def client(**_: object) -> None:  # as distributed 2026.8.0 answers the greeting "HTTP/1.1"
+        raise MemoryError("Unable to allocate 3.07 EiB for an array with shape (3543824036068086856,)")
+
+    monkeypatch.setattr(distributed, "Client", client)
+    with pytest.raises(typer.Exit):
+        detect.connected("tcp://127.0.0.1:80")
+    assert "does not answer (what answers is no scheduler)" in capsys.readouterr().err
+
+
 def test_networks_that_cannot_be_loaded_leave_their_traceback_in_the_log(tmp_path):
     class Search:
         @property

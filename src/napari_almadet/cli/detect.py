@@ -449,7 +449,8 @@ def connected(scheduler: str) -> Client:
     waiting.join(SCHEDULER_SECONDS + 2)
     answer = made[0] if made else TimeoutError(f"no answer in {SCHEDULER_SECONDS + 2} s")
     if isinstance(answer, Exception):
-        reason = escape(in_one_line(answer))
+        other = isinstance(answer, MemoryError)  # the library takes the first bytes of any server for a size
+        reason = "what answers is no scheduler" if other else escape(in_one_line(answer))
         messages.print(f"[red]No cluster:[/] {escape(scheduler)} does not answer ({reason})", soft_wrap=True)
         raise typer.Exit(1) from answer
     return answer
