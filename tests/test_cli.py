@@ -18,7 +18,7 @@ from napari_almadet.cli import app as cli
 from napari_almadet.cli import common
 from napari_almadet.cli.app import no_display
 from napari_almadet.cli.detect import own_weights
-from napari_almadet.cli.report import rounded
+from napari_almadet.cli.report import with_error
 from napari_almadet.evaluation import run
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.paper.pipeline import Networks
@@ -43,7 +43,7 @@ def test_a_cube_gets_its_folder_and_a_short_table(almadet, cube, tmp_path):
     assert {file.name for file in (tmp_path / "out" / "field").iterdir()} == FILES
     assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 1
     assert "field: 1 source found" in result.stdout
-    assert re.search(r"velocity +flux *\nid +RA +Dec +\(km/s\) +\(Jy km/s\) +SNR", result.stdout)
+    assert re.search(r"velocity +flux +peak *\nid +RA +Dec +\(km/s\) +\(Jy km/s\) +S/N", result.stdout)
     assert re.search(r"03:59:59\.8\d +-34:59:59\.[56]", result.stdout)
 
 
@@ -383,8 +383,17 @@ def test_sizes_and_snrs_of_galaxies_can_be_chosen(almadet, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "digits", "text"),
-    [(302.3, 3, "302"), (17.8, 1, "20"), (1234.5, 3, "1230"), (0.01234, 3, "0.0123"), (2.3e9, 1, "2e+09")],
+    ("value", "error", "text"),
+    [
+        (33.34175, 1.42309, "33.3 ± 1.4"),
+        (0.29178, 0.0351, "0.292 ± 0.035"),
+        (302.3, 17.8, "302 ± 18"),
+        (12345.6, 234.5, "12346 ± 234"),
+        (0.5, 0.0996, "0.50 ± 0.10"),
+        (2.312e-7, 1.04e-8, "2.31e-07 ± 1e-08"),
+        (2.3e9, 1e8, "2.3e+09 ± 1e+08"),
+        (8.1217, np.nan, "8.12"),
+    ],
 )
-def test_fluxes_are_printed_without_powers_of_ten_where_they_need_none(value, digits, text):
-    assert rounded(value, digits) == text
+def test_fluxes_are_printed_to_the_second_digit_of_their_errors(value, error, text):
+    assert with_error(value, error) == text

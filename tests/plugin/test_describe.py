@@ -50,6 +50,14 @@ def test_numbers_are_those_of_the_catalogue(detections):
     assert said["Pixel"].endswith(f"channel {row['z'].value:.1f}")
 
 
+def test_the_width_is_that_of_the_catalogue_and_not_of_one_horn_of_a_galaxy(detections):
+    candidate = detections.candidates[0]
+    candidate.w50 = 300.0  # km/s, where the network's peak is 6 channels (78 km/s) wide
+    told = dict(facts(detections, candidate))
+    assert "FWHM" not in told
+    assert told["w50"] == f"300.0 km/s, {300 / (299792.458 * 1e7 / 2.3e11):.1f} channels"
+
+
 def test_absorption_is_said_with_its_depth(detections):
     candidate = detections.candidates[0]
     assert "Absorption" not in dict(facts(detections, candidate))

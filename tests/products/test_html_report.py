@@ -9,10 +9,11 @@ import subprocess
 from html.parser import HTMLParser
 from io import BytesIO
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from napari_almadet.products.report import write_html
+from napari_almadet.products.report import _top_of, write_html
 
 VOID = {"meta", "img", "br"}
 
@@ -90,6 +91,17 @@ def test_columns_are_sorted_by_numbers_and_words(page):
     heads = [a for tag, a in read.found if tag == "th"]
     buttons = [a for tag, a in read.found if tag == "button"]
     assert len(heads) == len(buttons) > 8
+
+
+def test_the_number_of_a_source_is_at_its_mask_and_not_at_the_corner_of_its_bounds():
+    footprint = np.zeros((5, 9), bool)
+    footprint[0], footprint[4, 1:3] = True, True  # wide below, and a spur at the upper left
+    assert _top_of(footprint, 100, 50) == (101.5, 55.0)
+
+
+def test_the_picture_of_the_field_says_what_it_shows(page):
+    _, read = page
+    assert "Sum over all channels" in " ".join(read.words)
 
 
 def test_a_result_without_sources_and_a_cube_without_a_header_have_a_page(make_detections, tmp_path):

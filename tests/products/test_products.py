@@ -12,11 +12,17 @@ from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable
 from astropy.wcs import WCS
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 from napari_almadet import detect, read_cube
+from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.result_folder import read_result, write_result
+from napari_almadet.products.figure import write_facts
 from napari_almadet.products.headers import unit_card
+from napari_almadet.products.page import draw_spectrum
+from napari_almadet.products.source import Scales, source_data, spectrum_of
 from napari_almadet.products.writing import file_name, has_products, write_products
 
 KINDS = ("cube", "mask", "mom0", "mom1", "mom2", "chan", "snr", "pv")
@@ -168,6 +174,39 @@ def test_the_spectrum_adds_up_to_the_map(written, folder, header):
     part = table[int(rows[0, 0]) : int(rows[-1, 0]) + 1]
     assert_allclose(rows[:, 2], part["flux"].value, rtol=1e-6, atol=1e-12)
     assert_allclose(rows[:, 1], part["freq"].value, rtol=1e-9)
+
+
+def test_the_text_of_a_spectrum_says_that_the_catalogues_flux_is_not_its_sum(written, folder):
+    text = (folder / "toy_field_cubelets" / "toy_field_1_spec.txt").read_text()
+    assert "f_sum in the catalogue is not its sum" in text
+
+
+@pytest.mark.parametrize("reasons", [0, 2, 12])
+def test_numbers_and_reasons_on_a_page_do_not_overlap_and_stay_on_it(make_detections, reasons):
+    detections = make_detections()
+    candidate = replace(
+        detections.candidates[0],
+        decisions=[remark("one object with candidate 3: both lie in one mask, and separate sources do not explain it")]
+        * reasons,
+        line_ids="; ".join(f"CO {k}-{k - 1} z={k / 3:.5f}" for k in range(1, 6)),
+    )
+    figure = Figure(figsize=(11, 7.5))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.735, 0.08, 0.25, 0.39))
+    write_facts(axes, detections, candidate)
+    facts, why = (text.get_window_extent() for text in axes.texts)
+    assert facts.y0 >= why.y1 - 1  # pixels
+    assert why.y0 >= axes.get_window_extent().y0 - 1
+
+
+@pytest.mark.parametrize(("method", "labels"), [("fit", ["fit"]), ("mask", [])])
+def test_gaussians_are_not_drawn_over_a_line_that_they_do_not_describe(make_detections, method, labels):
+    detections = make_detections()
+    candidate, scales = replace(detections.candidates[0], method=method), Scales.of(detections.cube)
+    data = source_data(detections, candidate, detections.noise)
+    axes = Figure().add_subplot()
+    draw_spectrum(axes, detections, data, spectrum_of(data, scales, detections.noise))
+    assert [label for label in axes.get_legend_handles_labels()[1] if label == "fit"] == labels
 
 
 def test_the_cut_runs_along_the_kinematic_axis(written):

@@ -148,26 +148,33 @@ def summary(detections: Detections) -> Table:
     """The short table of the kept candidates: the columns an astronomer looks at first."""
     from rich.table import Table
 
-    flux_unit = detections.flux_unit.to_string().replace(" / ", "/")
+    from napari_almadet.inspection.describe import unit_text
+
+    flux_unit = unit_text(detections.flux_unit)
     place, line = coordinate_names(detections.cube)
     # units below the names, so that the table fits into the 80 columns of a pipe
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     judged = ("prob",) if detections.negatives is None else ("prob", "rel")
-    for name in ("id", *place, line, f"flux\n({flux_unit})", "SNR", *judged, "kind", ""):
+    for name in ("id", *place, line, f"flux\n({flux_unit})", "peak\nS/N", *judged, "kind", ""):
         table.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
     for c in detections.kept:
         flags = " ".join(name for name in ("blended", "edge") if getattr(c, name))
         # a continuum source has none
-        flux = f"{rounded(c.f_sum, 3)} ± {rounded(c.err_f_sum, 1)}" if np.isfinite(c.f_sum) else ""
+        flux = with_error(c.f_sum, c.err_f_sum) if np.isfinite(c.f_sum) else ""
         numbers = (f"{getattr(c, name):.2f}" for name in judged)
         place_and_line = coordinates(detections.cube, c)
         table.add_row(str(c.id), *place_and_line, flux, f"{c.snr_pixel:.1f}", *numbers, c.kind, flags)
     return table
 
 
-def rounded(value: float, digits: int) -> str:
-    """A number rounded to significant digits, with a power of ten only from a million on: 17.8 to one digit is 20."""
-    return f"{float(f'{value:.{digits}g}'):g}"
+def with_error(value: float, error: float) -> str:
+    """A value with its error, both to the second digit of the error: ``33.3 ± 1.4``."""
+    if not np.isfinite(error):
+        return f"{value:.3g}"
+    if error <= 0 or not 1e-3 <= max(abs(value), error) < 1e6:  # no long rows of zeros
+        return f"{value:.3g} ± {error:.2g}"
+    decimals = max(1 - int(np.floor(np.log10(float(f"{error:.2g}")))), 0)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def coordinate_names(cube: Cube) -> tuple[tuple[str, str], str]:

@@ -199,7 +199,7 @@ def simulate(
     except ValueError as error:  # the field is too small for the scenario, the pixels too large for the array, ...
         messages.print(f"[red]{escape(str(error))}[/]")
         raise typer.Exit(1) from error
-    output.print(f"{n} cubes in {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
+    output.print(f"{n} cube{'s' if n > 1 else ''} in {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
 
 
 def observed_with(size: int, channels: int, instrument: dict) -> Observation:

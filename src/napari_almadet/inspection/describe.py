@@ -8,7 +8,7 @@ import numpy as np
 from astropy import units as u
 
 from napari_almadet.catalogue.candidate import Candidate
-from napari_almadet.catalogue.detections import Detections
+from napari_almadet.catalogue.detections import Detections, channel_width
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
 
 if TYPE_CHECKING:
@@ -163,8 +163,10 @@ def _line_facts(
     velocity: SpectralAxis | None,
     axis: SpectralAxis | None,
 ) -> list[tuple[str, str]]:
-    fwhm = candidate.primary.fwhm
-    width, rows = f"{fwhm:.1f} channels", []
+    name, wide = "FWHM", candidate.primary.fwhm
+    if np.isfinite(candidate.w50):  # of the whole line, as in the catalogue: a peak may be one horn of a galaxy
+        name, wide = "w50", candidate.w50 / channel_width(cube, channel).value
+    width, rows = f"{wide:.1f} channels", []
     if axis is not None:
         frame = f", {axis.frame}" if axis.frame and axis.frame != cube.spectral_frame else ""
         rows.append(("Frequency", f"{float(axis.world(channel)):.5f} GHz{frame}"))
@@ -172,9 +174,9 @@ def _line_facts(
         rows.append(("Frequency", f"{frequency.to_value('GHz'):.5f} GHz"))
     if velocity is not None:
         rows.append(("Velocity", velocity_text(velocity, channel)))
-        low, high = velocity.world(np.array([channel - fwhm / 2, channel + fwhm / 2]))
+        low, high = velocity.world(np.array([channel - wide / 2, channel + wide / 2]))
         width = f"{abs(high - low):.1f} km/s, {width}"
-    return [*rows, ("FWHM", width)]
+    return [*rows, (name, width)]
 
 
 def velocity_text(velocity: SpectralAxis, channel: float) -> str:

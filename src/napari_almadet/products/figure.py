@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMATS = (".png", ".pdf")
 SIZE = (11.0, 7.5)  # inches
+FACTS, REASONS = 7.0, 6.5  # points: size of the letters, smaller where the texts would not fit
+LINE_HEIGHT = 1.28  # of a line of text, in sizes of its letters: matplotlib's, measured
 ROOM_FOR_LEGEND = 1.2  # height of the spectrum including the legend, relative to the highest value
 DATA, DENOISED, FIT, CORRECTED = "#333333", "#0067b0", "#b85c00", "#7a3fc0"
 
@@ -114,7 +116,7 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
     first, last = candidate.channels
     if (first, last) != (0, n_channels):
         axes.axvspan(*world([first - 0.5, last - 0.5]), color=FIT, alpha=0.15, linewidth=0, label="emission range")
-    if candidate.peaks and np.isfinite(flux.value).any():  # on top of the continuum, as in the window
+    if has_gaussians(candidate) and np.isfinite(flux.value).any():  # on top of the continuum, as in the window
         fine = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
         model = LineModel.of(flux.value, candidate.peaks)
         axes.plot(world(fine), model(fine), color=FIT, linewidth=1.2, linestyle="--", label="fit")
@@ -137,6 +139,11 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
             "top", functions=(lambda f: v[0] + slope * (f - x[0]), lambda k: x[0] + (k - v[0]) / slope)
         )
         second.set_xlabel("Radio velocity (km/s)")
+
+
+def has_gaussians(candidate: Candidate) -> bool:
+    """Whether Gaussians describe the line: not where the flux is the mask's sum, because they left too much of it."""
+    return bool(candidate.peaks) and candidate.method != "mask"
 
 
 def _velocity(detections: Detections) -> SpectralAxis:
@@ -210,11 +217,11 @@ def write_facts(axes: Axes, detections: Detections, candidate: Candidate) -> Non
         rows.append(("Lines", fill(shorten(candidate.line_ids, 100, placeholder=" ..."), 34)))
     if candidate.note:
         rows.append(("Note", fill(candidate.note, 34)))
-    lines = [f"{name:<12}{value}".replace("\n", "\n" + 12 * " ") for name, value in rows]
-    why = [fill(reason, 48, initial_indent="· ", subsequent_indent="  ") for reason in candidate.reasons]
-    axes.text(
-        0, 1, "\n".join(lines), family="monospace", fontsize=7, va="top", parse_math=False, transform=axes.transAxes
-    )
-    axes.text(
-        0, 0, "\n".join(why), fontsize=6.5, va="bottom", color="#555555", parse_math=False, transform=axes.transAxes
-    )
+    lines = "\n".join(f"{name:<12}{value}".replace("\n", "\n" + 12 * " ") for name, value in rows)
+    why = "\n".join(fill(reason, 48, initial_indent="· ", subsequent_indent="  ") for reason in candidate.reasons)
+    room = axes.get_window_extent().height / axes.figure.dpi * 72
+    used, needed = (LINE_HEIGHT * size * (text.count("\n") + 2) for size, text in ((FACTS, lines), (REASONS, why)))
+    scale = min(1.0, room / (used + needed))
+    style: dict[str, Any] = {"va": "top", "parse_math": False, "transform": axes.transAxes}
+    axes.text(0, 1, lines, family="monospace", fontsize=scale * FACTS, **style)
+    axes.text(0, 1 - scale * used / room, why, fontsize=scale * REASONS, color="#555555", **style)

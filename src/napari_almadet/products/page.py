@@ -13,7 +13,14 @@ from napari_almadet.inspection.apertures import LineModel
 from napari_almadet.inspection.describe import readable, unit_text
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.moments import contour_levels
-from napari_almadet.products.figure import DATA, FIT, image_axes, without_vertical_labels, write_facts
+from napari_almadet.products.figure import (
+    DATA,
+    FIT,
+    has_gaussians,
+    image_axes,
+    without_vertical_labels,
+    write_facts,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +58,7 @@ def write_page(
     candidate = data.candidate
     figure = Figure(figsize=SIZE)
     draw_spectrum(figure.add_axes((0.075, 0.58, 0.9, 0.34)), detections, data, spectrum)
-    places = ((0.075, 0.1, 0.19, 0.34), (0.3, 0.1, 0.19, 0.34), (0.54, 0.1, 0.165, 0.34))
+    places = ((0.075, 0.1, 0.18, 0.34), (0.285, 0.1, 0.18, 0.34), (0.545, 0.1, 0.16, 0.34))
     if maps is None:
         axes = image_axes(figure, places[0], detections)
         draw_image(axes, detections, data, data.continuum, brightness_unit(detections.cube), "Continuum", None)
@@ -89,7 +96,7 @@ def draw_spectrum(axes: Axes, detections: Detections, data: SourceData, spectrum
         axes.stairs(inside, x, color=MASK, linewidth=1.2, label="in the mask")
         reach = max(LEAST_ABOUT, round(ABOUT_LINE * (last - first)))
         first, last = max(first - reach, 0), min(last + reach, n_channels)
-    if candidate.peaks and np.isfinite(flux.value).any():
+    if has_gaussians(candidate) and np.isfinite(flux.value).any():
         fine = np.linspace(first - 0.5, last - 0.5, 600)
         model = LineModel.of(flux.value, candidate.peaks)
         axes.plot(np.interp(fine, edges, x), model(fine), color=FIT, linewidth=1.1, linestyle="--", label="fit")

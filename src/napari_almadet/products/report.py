@@ -51,7 +51,8 @@ img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-.list th, .list td { white-space: nowrap; }
+.list th, .list td { white-space: nowrap; padding: 0.25rem 0.4rem; }
+.list th { font-size: 0.9rem; }
 td.n, th.n { text-align: right; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid; }
@@ -75,6 +76,8 @@ ul { padding-left: 1.2rem; }
 $warnings
 <h2>Field</h2>
 $field
+<p class="small">Sum over all channels (dark is bright) with the outlines of the masks (boxes where there is no
+mask): blue kept, orange flagged, grey dropped.</p>
 <h2>Candidates</h2>
 $table
 $panels
@@ -169,7 +172,7 @@ def _summary(detections: Detections, chosen: Sequence[Candidate]) -> str:
     noise = detections.noise
     if noise is not None and np.isfinite(noise.rms).any():
         rms = readable(float(np.nanmedian(noise.rms)) * brightness_unit(cube))
-        parts.append(f"noise {rms.value:.3g} {unit_text(rms.unit)} a channel".replace("  ", " "))
+        parts.append(f"noise {rms.value:.3g} {unit_text(rms.unit)} per channel".replace("  ", " "))
     return ", ".join(parts) + "."
 
 
@@ -254,9 +257,9 @@ def _panel(detections: Detections, candidate: Candidate, scales: Scales, title: 
     data = source_data(detections, candidate, detections.noise)
     spectrum = spectrum_of(data, scales, detections.noise)
     first = small_figure(SPECTRUM_SIZE)
-    draw_spectrum(first.add_axes((0.135, 0.2, 0.85, 0.75)), detections, data, spectrum)
+    draw_spectrum(first.add_axes((0.135, 0.2, 0.83, 0.75)), detections, data, spectrum)
     second = small_figure(IMAGE_SIZE)
-    axes = image_axes(second, (0.2, 0.14, 0.74, 0.68), detections)
+    axes = image_axes(second, (0.26, 0.14, 0.7, 0.68), detections)
     brightness = brightness_unit(detections.cube)
     if data.mask.any():
         sums, middle = sums_of(data, scales, detections.noise)
@@ -284,6 +287,12 @@ def _panel(detections: Detections, candidate: Candidate, scales: Scales, title: 
 
 def _flag(candidate: Candidate) -> str:
     return "" if candidate.status is Status.KEPT else f' <span class="flagged">{escape(str(candidate.status))}</span>'
+
+
+def _top_of(footprint: np.ndarray, x0: int, y0: int) -> tuple[float, float]:
+    """Position (x, y) just above the topmost pixels of a mask: its bounds' corner may lie in another source."""
+    row = int(np.flatnonzero(footprint.any(axis=1))[-1])
+    return x0 + float(np.flatnonzero(footprint[row]).mean()), float(y0 + row + 1)
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------
@@ -324,9 +333,10 @@ def _field(detections: Detections, chosen: Sequence[Candidate]) -> Figure:
             corner = box.x0 - 0.5, box.y0 - 0.5
             tall, wide = box.shape
             axes.add_patch(Rectangle(corner, wide, tall, fill=False, edgecolor=colour, linewidth=1.1))
-        top, right = (y.stop, x.stop) if mask is not None else (box.y1, box.x1)
-        label = axes.text(min(right, nx), min(top, ny), str(candidate.id), color=colour, fontsize=9, fontweight="bold")
-        label.set_horizontalalignment("right")
+        middle, top = _top_of(mask.footprint, x.start, y.start) if mask is not None else ((box.x0 + box.x1) / 2, box.y1)
+        label = axes.text(middle, min(top, ny), str(candidate.id), color=colour, fontsize=9, fontweight="bold")
+        label.set_horizontalalignment("center")
+        label.set_verticalalignment("bottom" if top < 0.95 * ny else "top")
         label.set_path_effects([Stroke(linewidth=2, foreground="white"), Normal()])
     axes.set_xlim(-0.5, nx - 0.5)
     axes.set_ylim(-0.5, ny - 0.5)

@@ -259,7 +259,9 @@ def _spectrum_text(table: QTable, title: str, masked: bool) -> str:
         "# Flux density: the sum over the source mask in each channel."
         if masked
         else "# Flux density: the sum over the box in each channel.",
-        "# Error: one standard deviation by the noise, with the correlation of pixels.",
+        "# Error: 1 sigma of the noise, with the correlation of pixels.",
+        "# f_sum in the catalogue is not its sum: with method mask it subtracts the line-free level of each pixel,",
+        "# with point and fit it is measured in the fitted source.",
         "#",
         "#" + "".join(f"{name:>{9 if k == 0 else 18}}" for k, (name, _) in enumerate(names)),
         "#" + "".join(f"{unit:>{9 if k == 0 else 18}}" for k, (_, unit) in enumerate(names)),
