@@ -181,10 +181,15 @@ def test_finders_without_probabilities_are_not_calibrated():
     assert np.isnan(row["calibration_error"])
 
 
-def test_failures_are_reported_and_find_nothing():
-    truth, result = records(true_sources((20, 20)), found_sources(), error="ValueError: no")
-    row = summary(Outcome.of([truth], [result]))
-    assert (row["failures"], row["failure"], row["completeness"]) == (1, "ValueError: no", 0)
+def test_a_cube_on_which_a_finder_fails_is_counted_as_failed_not_as_one_without_candidates():
+    failed = records(true_sources((20, 20)), found_sources(), error="ValueError: no")
+    searched = records(true_sources((20, 20), (60, 60)), found_sources((20, 20), (90, 90)), cube=1)
+    row = summary(Outcome.of(*zip(failed, searched, strict=True)))
+    assert (row["failures"], row["failure"], row["cubes"], row["sources"]) == (1, "ValueError: no", 1, 2)
+    assert (row["completeness"], row["false_positives_per_cube"]) == (0.5, 1)
+    nothing = summary(Outcome.of(*([one] for one in failed)))
+    assert (nothing["failures"], nothing["cubes"]) == (1, 0)
+    assert np.isnan(nothing["completeness"])
 
 
 def test_parameters_are_named_where_names_would_clash():

@@ -137,6 +137,11 @@ def evaluate(
         for finder, best in tuning.choose(out, set_name, [str(f) for f in finders], names, cubes).items():
             values = ", ".join(f"{key} {value:g}" for key, value in best["parameters"].items())
             output.print(f"[bold]{finder}[/]: {values}; F1 {best['f1']:.3f}", highlight=False)
+            if best.get("on_edge"):
+                edge = f"{finder}: best at the edge of the values tried for {', '.join(best['on_edge'])}"
+                messages.print(f"[yellow]{edge}; beyond it may be better[/]", highlight=False)
+            if best.get("failures"):
+                messages.print(f"[red]{finder} failed on {best['failures']} cubes[/]", highlight=False)
         return
     made = tables(out / set_name, n)
     if not len(made["scores"]):

@@ -46,7 +46,7 @@ def print_scores(scores: AstropyTable) -> None:
             rows_each = f"{row['finder']}: {row['rows_per_object']:.2f} rows per resolved object"
             output.print(rows_each + overlap, highlight=False)
         for row in rows[rows["failures"] > 0]:
-            failed = f"{row['finder']} failed on {row['failures']} of {row['cubes']} cubes: {row['failure']}"
+            failed = f"{row['finder']} failed on {row['failures']} cubes, which are not counted: {row['failure']}"
             messages.print(f"[red]{escape(failed)}[/]", soft_wrap=True)
     output.print()
 

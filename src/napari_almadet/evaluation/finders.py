@@ -4,6 +4,9 @@ A finder is a function of a :class:`Field` and its parameters that returns a lis
 :class:`Source`.  All except the matched filter search the band-averaged image, in
 units of its local noise.  Libraries are imported when a finder is called; the extra
 ``evaluate`` installs them.
+
+The box of every source is where it falls to a tenth of its peak, as that of the truth: of the Gaussian that a finder
+fits, and for finders that only give a peak or a segment, from the widths at half maximum in the image they search.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
 from itertools import product
@@ -32,6 +35,11 @@ from napari_almadet.measure.stacking import integrate
 
 # Half widths at half maximum from the centre of a Gaussian to a tenth of its peak, where a truth box ends.
 TENTH = float(np.sqrt(np.log(10) / np.log(2)))
+
+# Axis ratio of the beam from which PyBDSF compares Gaussians with the extent of their island; its own limit is 2, for
+# fitted Gaussians, which the noise makes longer than the beam.
+ELONGATED = 1.5
+LENIENT = 0.1  # its `flag_maxsize_fwhm` there: the Gaussian's core, not its half-maximum contour, is in the island
 
 NOISE_BEAMS = 8  # beams, side of the square in which the noise of a pixel is measured: 2 % with 43 channels
 
@@ -161,24 +169,33 @@ def centre_of(image: np.ndarray, y: int, x: int) -> tuple[float, float]:
 
 def box_of(image: np.ndarray, y: int, x: int) -> Box:
     """Box where a Gaussian source with its maximum at (y, x) falls to a tenth, from its widths at half maximum."""
-    half = image[y, x] / 2
-    limits = []
-    for profile, place in ((image[:, x], y), (image[y], x)):
-        low = np.flatnonzero(~(profile[:place] > half))
-        high = np.flatnonzero(~(profile[place + 1 :] > half))
-        down = place - low[-1] if low.size else place + 1
-        up = high[0] + 1 if high.size else len(profile) - place
-        reach = TENTH * (down + up - 1) / 2
-        limits += [max(0, round(place - reach)), min(len(profile), round(place + reach) + 1)]
-    return Box(*limits)
+    cy, cx = centre_of(image, y, x)
+    half_y, half_x = (
+        TENTH * (_to_half(profile[place::-1]) + _to_half(profile[place:])) / 2
+        for profile, place in ((image[:, x], y), (image[y], x))
+    )
+    return ellipse_box(cx, cy, half_x, half_y, image.shape)
+
+
+def _to_half(profile: np.ndarray) -> float:
+    """Pixels from the first value to where a profile falls to half of it, interpolated; to the end if it does not."""
+    half = profile[0] / 2
+    low = np.flatnonzero(~(profile > half))
+    if not low.size:
+        return len(profile) - 0.5
+    before, after = profile[low[0] - 1], profile[low[0]]
+    part = (before - half) / (before - after) if np.isfinite(after) else 0.5
+    return float(low[0] - 1 + part)
 
 
 def ellipse_box(x: float, y: float, half_x: float, half_y: float, shape: tuple[int, int]) -> Box:
-    """Box about (x, y), cut at the image's borders."""
-    ny, nx = shape
-    y0, x0 = (int(np.clip(round(c - h), 0, n - 1)) for c, h, n in ((y, half_y, ny), (x, half_x, nx)))
-    y1, x1 = (int(np.clip(round(c + h) + 1, 1, n)) for c, h, n in ((y, half_y, ny), (x, half_x, nx)))
-    return Box(y0, max(y1, y0 + 1), x0, max(x1, x0 + 1))
+    """Box of the pixels whose centres are within the half widths about (x, y); at least one, cut at the borders."""
+    limits = []
+    for centre, half, n in ((float(y), half_y, shape[0]), (float(x), half_x, shape[1])):
+        nearest = int(np.clip(round(centre), 0, n - 1))
+        first, last = np.ceil(np.clip(centre - half, 0, n)), np.floor(np.clip(centre + half, -1, n - 1))
+        limits += [min(int(first), nearest), max(int(last), nearest) + 1]
+    return Box(*limits)
 
 
 def gaussian_box(x: float, y: float, major: float, minor: float, angle: float, shape: tuple[int, int]) -> Box:
@@ -229,7 +246,7 @@ def sep(field: Field, *, threshold: float = 3.0, minarea: int = 20) -> list[Sour
         Source(
             float(o["x"]),
             float(o["y"]),
-            Box(int(o["ymin"]), int(o["ymax"]) + 1, int(o["xmin"]), int(o["xmax"]) + 1),
+            box_of(field.stacked, int(o["ypeak"]), int(o["xpeak"])),
             "continuum",
             float(o["peak"]),
         )
@@ -246,14 +263,15 @@ def photutils(field: Field, *, threshold: float = 3.0, npixels: int = 20) -> lis
         if segments is None:
             return []
         segments = deblend_sources(field.filled, segments, int(npixels), progress_bar=False)
+    tops = ndimage.maximum_position(field.filled, segments.data, segments.labels)
     return [
         Source(
             *(float(c) for c in s.centroid),
-            Box(s.bbox.iymin, s.bbox.iymax, s.bbox.ixmin, s.bbox.ixmax),
+            box_of(field.stacked, int(y), int(x)),
             "continuum",
             float(s.max_value),
         )
-        for s in SourceCatalog(field.filled, segments)
+        for s, (y, x) in zip(SourceCatalog(field.filled, segments), tops, strict=True)
     ]
 
 
@@ -265,20 +283,30 @@ def dendrogram(field: Field, *, threshold: float = 3.0, delta: float = 1.5, npix
     found = []
     for leaf in tree.leaves:
         (y, x), score = leaf.get_peak()[0], float(leaf.vmax)
-        rows, columns = leaf.indices()
-        box = Box(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
         cy, cx = centre_of(field.filled, int(y), int(x))
-        found.append(Source(cx, cy, box, "continuum", score))
+        found.append(Source(cx, cy, box_of(field.stacked, int(y), int(x)), "continuum", score))
     return found
 
 
 def aegean(field: Field, *, threshold: float = 4.5, flood: float = 3.5) -> list[Source]:
-    """Islands fitted with Gaussians, their number from the curvature, by AegeanTools."""
+    """Islands fitted with Gaussians, their number from the curvature, by AegeanTools.
+
+    Without ``docov``, which weights the fit by the covariance of the noise; with it, nearly all sources of quantised
+    cubes are lost.  Without negative sources.
+    """
     from AegeanTools.source_finder import SourceFinder
 
     with tempfile.TemporaryDirectory(prefix="almadet-") as folder, silence():
         found = SourceFinder().find_sources_in_image(
-            field.write_image(folder), rms=1.0, bkg=0.0, innerclip=threshold, outerclip=flood, cores=1, progress=False
+            field.write_image(folder),
+            rms=1.0,
+            bkg=0.0,
+            innerclip=threshold,
+            outerclip=flood,
+            docov=False,
+            nonegative=True,
+            cores=1,
+            progress=False,
         )
     scale = field.cube.pixel_scale.to_value("arcsec")
     ra, dec = np.array([s.ra for s in found]), np.array([s.dec for s in found])
@@ -292,9 +320,16 @@ def aegean(field: Field, *, threshold: float = 4.5, flood: float = 3.5) -> list[
 
 
 def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list[Source]:
-    """Islands fitted with Gaussians that are grouped into sources, by PyBDSF."""
+    """Islands fitted with Gaussians that are grouped into sources, by PyBDSF.
+
+    With an elongated beam, PyBDSF discards a fitted Gaussian if its contour at ``flag_maxsize_fwhm`` times the FWHM
+    leaves the island (flag 256); by default that is half maximum, which an island at low S/N does not reach.
+    """
     import bdsf
 
+    beam = field.cube.beam
+    elongated = beam is not None and beam.major >= ELONGATED * beam.minor
+    lenient = {"flag_maxsize_fwhm": LENIENT} if elongated else {}
     with tempfile.TemporaryDirectory(prefix="almadet-") as folder, silence(), frozen_garbage():
         image = bdsf.process_image(
             field.write_image(folder),
@@ -308,6 +343,7 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
             outdir=folder,
             ncores=1,
             quiet=True,
+            **lenient,
         )
     scale = field.cube.pixel_scale.to_value("deg")
     shape = field.stacked.shape
@@ -322,11 +358,17 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
 
 @dataclass(frozen=True)
 class Finder:
-    """A finder, the package it needs, and the grid of parameters tried on validation cubes."""
+    """A finder, what it needs, and the grid of parameters tried on validation cubes.
+
+    ``order`` names two parameters of which the first may not exceed the second, ``ends`` the values at which the range
+    of a parameter ends, so that nothing better can lie beyond.
+    """
 
     find: Callable[..., list[Source]]
     grid: dict[str, tuple[float, ...]]
     package: str = "scipy"
+    order: tuple[str, str] | None = None
+    ends: dict[str, float] = field(default_factory=dict)
 
     @property
     def defaults(self) -> dict[str, float]:
@@ -334,20 +376,57 @@ class Finder:
         return {name: p.default for name, p in signature(self.find).parameters.items() if p.kind == p.KEYWORD_ONLY}
 
     def combinations(self) -> list[dict[str, float]]:
-        """All combinations of the grid."""
-        return [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+        """All combinations of the grid in the order that the finder demands."""
+        every = [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+        if self.order is None:
+            return every
+        low, high = self.order
+        return [one for one in every if one[low] <= one[high]]
+
+    def edges(self, parameters: dict[str, float]) -> list[str]:
+        """Names of the parameters at the lowest or highest value of their grid, beyond which a better one may lie."""
+        return [
+            name
+            for name, values in self.grid.items()
+            if parameters[name] in (min(values), max(values)) and parameters[name] != self.ends.get(name)
+        ]
 
 
+# Each grid is meant to reach past the highest F1 on both sides; `tuning.choose` says where it does not.
 FINDERS = {
-    "peaks": Finder(peaks, {"threshold": (3.5, 4.0, 4.5, 5.0, 5.5)}),
+    "peaks": Finder(peaks, {"threshold": (4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 10.0)}),
     "matched-filter": Finder(
-        matched_filter, {"threshold": (4.5, 5.0, 5.5, 6.0, 6.5), "continuum": (4.0, 4.5, 5.0, 5.5)}
+        matched_filter,
+        {"threshold": (5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 10.0, 13.0), "continuum": (4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)},
     ),
-    "sep": Finder(sep, {"threshold": (2.0, 2.5, 3.0, 3.5, 4.0), "minarea": (5, 20, 40)}, "sep"),
-    "photutils": Finder(photutils, {"threshold": (2.5, 3.0, 3.5, 4.0), "npixels": (5, 20, 40)}, "photutils"),
-    "aegean": Finder(aegean, {"threshold": (4.0, 4.5, 5.0, 5.5), "flood": (3.0, 4.0)}, "AegeanTools"),
-    "pybdsf": Finder(pybdsf, {"threshold": (4.0, 4.5, 5.0, 5.5), "island": (2.5, 3.5)}, "bdsf"),
+    "sep": Finder(
+        sep,
+        {"threshold": (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.5, 9.0), "minarea": (1, 5, 10, 20, 40)},
+        "sep",
+        ends={"minarea": 1},
+    ),
+    "photutils": Finder(
+        photutils,
+        {"threshold": (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.5, 9.0), "npixels": (1, 5, 10, 20, 40)},
+        "photutils",
+        ends={"npixels": 1},
+    ),
+    "aegean": Finder(
+        aegean,
+        {"threshold": (4.5, 5.0, 5.5, 6.0, 6.5, 7.5, 9.0), "flood": (2.5, 3.0, 4.0, 5.0, 6.0)},
+        "AegeanTools",
+        order=("flood", "threshold"),
+    ),
+    "pybdsf": Finder(
+        pybdsf,
+        {"threshold": (4.5, 5.0, 5.5, 6.0, 6.5, 7.5, 9.0), "island": (2.5, 3.0, 3.5, 4.5, 5.5)},
+        "bdsf",
+        order=("island", "threshold"),
+    ),
     "dendrogram": Finder(
-        dendrogram, {"threshold": (2.5, 3.0, 3.5), "delta": (1.0, 1.5, 2.0), "npix": (10, 20)}, "astrodendro"
+        dendrogram,
+        {"threshold": (2.5, 3.0, 3.5, 4.0, 5.0), "delta": (1.5, 2.0, 2.5, 3.0, 4.0), "npix": (1, 5, 10, 20)},
+        "astrodendro",
+        ends={"npix": 1},
     ),
 }

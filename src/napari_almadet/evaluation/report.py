@@ -48,6 +48,7 @@ Columns = Mapping[str, Callable[[Row], str]]
 DETECTION: Columns = {
     "finder": lambda row: row["finder"],
     "cubes": lambda row: str(row["cubes"]),
+    "failed": lambda row: str(row["failures"]),
     "completeness": lambda row: rate(row, "completeness"),
     "stack SNR ≥ 5": lambda row: rate(row, "completeness_stack5"),
     "line SNR ≥ 6": lambda row: rate(row, "completeness_line6"),

@@ -32,6 +32,7 @@ from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.products import SimulatedCube, write_psf
 from napari_almadet.threads import cores
 
+METHOD = 2  # increased when what the finders do or report changes: earlier results are then refused, not mixed in
 NOISE_WINDOW = 48  # pixels, side of the square around a source in which the noise is measured
 # Columns of the truth table, see `simulation.dataset.truth_table`.
 TRUTH_COLUMNS = ("x", "y", "z", "fwhm_line", "snr_stack", "snr_line")
@@ -92,7 +93,7 @@ class Classical:
         """
         package = FINDERS[self.finder].package
         try:
-            return {"finder": self.name, package: version(package), "version": __version__}
+            return {"finder": self.name, package: version(package), "version": __version__, "method": METHOD}
         except PackageNotFoundError as error:
             raise ModuleNotFoundError(f"{package} is not installed", name=package) from error
 
@@ -298,7 +299,7 @@ class _Worker:
             sources = self.searches[name](field)
             seconds = round(time.perf_counter() - begin, 4)
             columns = found_record(sources, field.cube, labels)
-        except Exception as problem:  # a finder that fails has no detections; the others continue
+        except Exception as problem:  # not scored on this cube; the others continue
             columns, error = found_record([], field.cube, labels), f"{type(problem).__name__}: {problem}"
         return {"seconds": seconds, "error": error, "sources": columns}
 

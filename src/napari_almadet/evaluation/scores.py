@@ -43,11 +43,11 @@ class Outcome:
     ----------
     cubes
         One row per cube: ``cube``, ``seconds``, ``error`` (None, or why the finder failed),
-        ``sources`` and ``found``, the numbers of true sources and of candidates.
+        ``sources`` and ``found``, the numbers of true sources and of candidates; 0 if the finder failed.
     true
-        One row per true source: its truth and, where ``matched``, ``iou`` and ``iou_channels`` of
-        its candidate and the errors :data:`ERRORS`, candidate minus truth.  ``matched_boxes`` is the
-        match with the paper's overlap required.
+        One row per true source in a cube that was searched: its truth and, where ``matched``, ``iou`` and
+        ``iou_channels`` of its candidate and the errors :data:`ERRORS`, candidate minus truth.  ``matched_boxes`` is
+        the match with the paper's overlap required.
     found
         One row per candidate, with ``matched``, ``matched_boxes`` and ``fragment``: whether it is a further candidate
         in a resolved object, which counts neither as a source nor as false.
@@ -70,6 +70,8 @@ class Outcome:
         cubes, true, found = [], [], []
         for truth, result in zip(truths, results, strict=True):
             t, f = _columns(truth["sources"]), _columns(result["sources"])
+            if result["error"]:  # says nothing about completeness
+                t, f = ({key: column[:0] for key, column in columns.items()} for columns in (t, f))
             t["beam"] = np.full(len(t["x"]), truth["beam"])
             _compare(t, f)
             for columns, frames in ((t, true), (f, found)):
@@ -162,8 +164,12 @@ def error_snr(true: pd.DataFrame, error: str) -> pd.Series:
 
 
 def summary(outcome: Outcome) -> dict:
-    """One row of the table of scores; NaN if there are no sources or candidates."""
-    cubes, true = outcome.cubes, outcome.true
+    """One row of the table of scores; NaN if there are no sources or candidates.
+
+    ``cubes`` are those that the finder searched; those on which it failed are ``failures`` and count for nothing else.
+    """
+    failed = outcome.cubes["error"].notna()
+    cubes, true = outcome.cubes[~failed], outcome.true
     fragments = int(outcome.found["fragment"].sum())
     found = counted(outcome.found)
     hits, extra = int(found["matched"].sum()), int((~found["matched"]).sum())
@@ -206,8 +212,8 @@ def summary(outcome: Outcome) -> dict:
             row |= _spread(chosen, f"{error}_error{suffix}")
     row["calibration_error"] = calibration_error(found)
     return row | {
-        "failures": int(cubes["error"].notna().sum()),
-        "failure": next(iter(cubes["error"].dropna()), ""),
+        "failures": int(failed.sum()),
+        "failure": next(iter(outcome.cubes["error"].dropna()), ""),
         "seconds": _of(np.median, cubes["seconds"]),
     }
 
