@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -45,6 +48,20 @@ def choose(menu, *words) -> None:
     """Click through a menu."""
     action = next(a for a in menu.actions() if a.text().startswith(words[0]))
     choose(action.menu(), *words[1:]) if words[1:] else action.trigger()
+
+
+def test_menus_that_the_documentation_names_exist(widget):
+    pages = (Path(__file__).parents[2] / "docs").glob("*.md")
+    text = " ".join(" ".join(page.read_text(encoding="utf-8").split()) for page in pages)
+    named = {words.rstrip(" …") for words in re.findall(r"\*\*Save, export ▸ ([^*]+)\*\*", text)}
+    shown = {action.text() for action in widget.files.actions()}
+    assert len(named) > 7
+    assert {words for words in named if not any(name.startswith(words) for name in shown)} == set()
+    assert set(re.findall(r"\*\*File ▸ (\w+)", text)) <= {"Open", "Save"}  # napari's own; ours is on the button
+
+
+def test_the_keys_are_named_in_words(widget):
+    assert "_" not in widget.files.keys_action.toolTip()
 
 
 def test_the_accepted_are_exported(widget, session, answer, told, qtbot, tmp_path):

@@ -11,6 +11,7 @@ from astropy import units as u
 from astropy.table import QTable
 
 from napari_almadet.catalogue.candidate import Candidate, Status
+from napari_almadet.catalogue.columns import description
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
@@ -254,8 +255,9 @@ class Detections:
             for c in self.candidates
         }
         table = QTable(columns, meta={**self.about(), "decisions": decisions})
-        for name, description in descriptions(self.cube).items():
-            table[name].info.description = description
+        of_cube = descriptions(self.cube)
+        for name in table.colnames:
+            table[name].info.description = of_cube.get(name) or description(name)
         return table
 
     def labels(self, candidates: Sequence[Candidate] | None = None) -> np.ndarray:
@@ -341,28 +343,10 @@ def descriptions(cube: Cube) -> dict[str, str]:
     frame = cube.spectral_frame or "a frame that the header does not specify"
     rest = "unknown" if cube.rest_frequency is None else f"{cube.rest_frequency.to_value(u.GHz):.9g} GHz"
     return {
-        "ra": "ICRS",
-        "dec": "ICRS",
-        "err_ra": "along the sky: times cos(dec)",
         "freq": f"in {frame}",
         "v_rad": f"radio velocity in {frame}, rest frequency {rest}",
         "v_opt": f"optical velocity c (rest / freq - 1) in {frame}",
         "v_app": f"relativistic velocity in {frame}, assuming that the shift is due to motion alone",
-        "dc_limit": "FWHM; less than this at 2 standard deviations",
-        "method": "how the flux was measured: as a point, a Gaussian fit, the sum of the mask, or of the box",
-        "f_cont": "flux density of the continuum",
-        "line_ids": "lines that the frequency allows at the redshifts asked for, the usually bright ones first",
-        "redshifts": "redshifts that explain two lines or more, the best first",
-        "abs_snr": "of the strongest absorption line against the continuum; NaN: none, or not looked for",
-        "abs_depth": "fraction of the continuum",
-        "abs_tau": "optical depth at the deepest; NaN where saturated",
-        "abs_tau_limit": "lower limit of abs_tau (2 sigma) where it is saturated",
-        "abs_tau_int": "optical depth integrated over the line",
-        "abs_n": "number of absorption lines",
-        "alpha": "spectral index of the continuum, S ~ freq^alpha",
-        "flag": "sum of 1: mask at the field's border; 2: at an end of the band; 4: voxels without data in it; "
-        "8: another source's mask beside it",
-        "parent": "id of the object this is a part of; 0: none",
     }
 
 

@@ -15,6 +15,7 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 
 from napari_almadet.catalogue.candidate import Box, Candidate
+from napari_almadet.catalogue.columns import ucd
 from napari_almadet.catalogue.detections import Detections, brightness_unit, flux_factor
 from napari_almadet.catalogue.read_regions import box_about, region_boxes
 from napari_almadet.catalogue.sky_boxes import turned_boxes
@@ -55,7 +56,7 @@ def write_catalogue(detections: Detections, path: str | Path, candidates: Sequen
     """Write the catalogue as ECSV, VOTable, FITS or CSV, depending on the ending of ``path``.
 
     ECSV keeps everything: units, notes in any script, settings and decisions.  VOTable and FITS
-    keep the units; FITS allows only ASCII, so other characters in notes are escaped.  CSV
+    keep units and descriptions; FITS allows only ASCII, so other characters in notes are escaped.  CSV
     has neither units nor metadata.
 
     Parameters
@@ -84,12 +85,17 @@ def write_table(table: QTable, path: Path, ending: str) -> None:
     """Write a table in the format of an ending, with its texts as the format can hold them; it may be changed."""
     form = _by_ending(path.with_name(f"table{ending}"), CATALOGUES)
     texts = [name for name in table.colnames if table[name].dtype.kind == "U"]
+    described = {name: table[name].info.description for name in table.colnames}
     for name in texts:
         values = np.ma.filled(table[name], "")
         if form == "fits":
             table[name] = [str(value).encode("ascii", "backslashreplace").decode() for value in values]
         elif form == "votable":  # a text of one letter is "arraysize='1'", which VOTable 1.3's erratum 3 deprecates
             table[name] = values.astype("U2") if values.dtype.itemsize <= np.dtype("U1").itemsize else values
+    for name, words in described.items():
+        table[name].info.description = words
+        if form == "votable" and (meaning := ucd(name)) is not None:
+            table[name].info.meta = {**(table[name].info.meta or {}), "ucd": meaning}
     table.write(path, format=form)
 
 

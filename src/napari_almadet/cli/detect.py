@@ -265,7 +265,8 @@ def detect(
         typer.Option(
             "--verbose",
             "--debug",
-            help="Print debug messages and tracebacks; OUT/almadet.log contains them in any case.",
+            help="Print debug messages and tracebacks, and add them to OUT/almadet.log, which otherwise has "
+            "warnings and tracebacks, if any.",
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,

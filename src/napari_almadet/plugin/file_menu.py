@@ -62,7 +62,8 @@ class FileMenu(QMenu):
         self.keys_action = self._switch(
             "Keys N, K, J, U and Ctrl+Z", session.keys_on, partial(setattr, session, "keys_on")
         )
-        self.keys_action.setToolTip(", ".join(f"{shown}: {name}" for name, (_, shown) in KEYS.items()))
+        keys = (f"{shown}: {name.replace('_', ' ')}" for name, (_, shown) in KEYS.items())
+        self.keys_action.setToolTip(", ".join(keys))
         self.advance_action = self._switch(
             "Next candidate after a verdict", session.advance, partial(setattr, session, "advance")
         )
