@@ -166,6 +166,9 @@ def artefact_kind(detection: RawDetection, bright: list[RawDetection]) -> Decisi
     dip = baseline_ripple(detection.spectrum)
     if dip:
         return Decision("baseline_ripple", {"dip": dip, "prob": detection.candidate.prob})
+    residuals, snr = detection.residuals, detection.over_residuals
+    if residuals > THRESHOLDS.residuals and snr < THRESHOLDS.above_residuals:
+        return Decision("residuals", {"rms": residuals, "snr": snr, "prob": detection.candidate.prob})
     if detection.box:
         return None
     stack, line = detection.features.snr_stacked, detection.features.snr_own_line

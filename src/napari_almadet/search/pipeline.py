@@ -56,6 +56,7 @@ from napari_almadet.search.noise_units import binning, in_noise_units, resample
 from napari_almadet.search.out_of_distribution import highest_offset, out_of_distribution, unseen_emission
 from napari_almadet.search.positions import best_place, cutout_of, focus_on, gaussian_box, is_isolated
 from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.residuals import measure_residuals
 from napari_almadet.search.windows import Window, beam_fwhm, noise_profile, read_averaged, read_blocks, windows
 
 if TYPE_CHECKING:
@@ -371,6 +372,7 @@ def search_window(
         whole[channels] = spectrum
         detections.append(raw_detection(row, whole, measured, window))
     detections = merge_extended(detections, looked_at, window, n_channels)
+    measure_residuals(detections, looked_at)
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
     noise = NoiseSummary(correlation, dips, len(channels), decision, *highest_offset(units, beam))
     probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()

@@ -65,6 +65,14 @@ class Thresholds:
     above_sidelobes: float = threshold(
         8.0, "times that rms", "minimum S/N of a source without a line in such a field", LONE,
     )  # fmt: skip
+    residuals: float = threshold(
+        1.5, "times the thermal noise", "rms of the image of a detection's line above which sidelobes dominate it",
+        "derived: without them it is 0.9 to 1.1 in the fields of the scenarios",
+    )  # fmt: skip
+    above_residuals: float = threshold(
+        5.0, "times that rms", "minimum S/N of a detection in such an image",
+        "derived: that of a patch of emission in the noise",
+    )  # fmt: skip
     very_bright: float = threshold(
         300.0, "S/N", "band-averaged, of a source whose flanks Source Finder may mistake for other sources",
         "derived: the largest S/N of the training fields is 320",

@@ -1,0 +1,64 @@
+"""What sidelobes of brighter emission leave in the image of a detection's line.
+
+Where a dirty cube was not found to be dirty, or its beam is not known well, the channels of bright emission are full of
+ripples.  A faint detection in these channels has a high S/N by the thermal noise, but not by what the image of its line
+scatters by.  Ripples are as often negative as positive, while emission is not: the scatter is measured by what is
+negative, so that emission that fills the field does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from napari_almadet.constants import FOUR_LN2
+from napari_almadet.search.extent import Seen, line_channel, line_width
+from napari_almadet.search.raw_detection import RawDetection
+
+LOW = 15.87  # percentile of an image that is one standard deviation below zero, if it is noise
+AT_ONCE = 32  # lines whose images are made together; chosen for memory
+
+
+def measure_residuals(detections: Sequence[RawDetection], seen: Seen) -> None:
+    """Measure, for each detection, its S/N and the rms, in the image of its line and in the stacked image."""
+    if not detections:
+        return
+    places = [place_of(detection, seen.valid.shape) for detection in detections]
+    stack = rms_below_zero(seen.stack[seen.valid])
+    for first in range(0, len(detections), AT_ONCE):
+        some = places[first : first + AT_ONCE]
+        for detection, place, image in zip(detections[first:], some, line_images(some, seen), strict=False):
+            line = rms_below_zero(image[seen.valid])
+            detection.over_residuals = max(float(image[place]) / line, float(seen.stack[place]) / stack)
+            detection.residuals = line if image[place] >= seen.stack[place] else stack
+
+
+def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]:
+    """The pixel (y, x) of its window where a detection is brightest."""
+    if detection.box is not None and detection.extent is not None:
+        return detection.extent.place
+    window = detection.window
+    y, x = (
+        round((position + 0.5) / window.k - 0.5) - start
+        for position, start in ((detection.y, window.y), (detection.x, window.x))
+    )
+    return int(np.clip(y, 0, shape[0] - 1)), int(np.clip(x, 0, shape[1] - 1))
+
+
+def line_images(places: Sequence[tuple[int, int]], seen: Seen) -> np.ndarray:
+    """S/N of the best lines of some places, wherever else they are: (places, ny, nx)."""
+    import torch
+
+    cube = seen.units.cube
+    y, x = np.array(places).T
+    centre, width = line_channel(seen)[y, x], line_width(seen)[y, x]
+    lines = np.exp(-FOUR_LN2 * ((np.arange(len(cube)) - centre[:, None]) / width[:, None]) ** 2)
+    lines /= np.sqrt((lines**2).sum(axis=1, keepdims=True)).clip(1e-9)
+    images = torch.as_tensor(lines, dtype=cube.dtype, device=cube.device) @ cube.flatten(1)
+    return images.reshape(len(lines), *cube.shape[1:]).cpu().numpy() / max(1.0, seen.noise_correlation)
+
+
+def rms_below_zero(snr: np.ndarray) -> float:
+    """Rms of an image in units of the noise, from what is below zero; at least 1."""
+    return max(1.0, -float(np.percentile(snr, LOW))) if snr.size else 1.0

@@ -1,0 +1,80 @@
+"""What sidelobes of brighter emission leave, and what is dropped for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_almadet.catalogue.candidate import Box, Candidate
+from napari_almadet.search.decisions import artefact_kind
+from napari_almadet.search.extent import Seen
+from napari_almadet.search.features import COMPRESSION
+from napari_almadet.search.line_maps import MAPS
+from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.residuals import measure_residuals
+from napari_almadet.search.windows import Window
+
+CHANNELS, SIDE, CENTRE, WIDTH = 24, 64, 10.0, 4.0
+WINDOW = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+LINE = np.exp(-4 * np.log(2) * ((np.arange(CHANNELS) - CENTRE) / WIDTH) ** 2)
+LINE = (LINE / np.sqrt((LINE**2).sum()))[:, None, None]
+
+
+def seen(pattern: np.ndarray | float, snr: float, correlation: float = 1.0) -> Seen:
+    """A window of noise, a pattern (ny, nx) of such S/N in the channels of a line, and a source at (20, 30) in it."""
+    cube = np.random.default_rng(3).standard_normal((CHANNELS, SIDE, SIDE)) * correlation + LINE * pattern
+    cube[:, 20, 30] = (LINE * snr)[:, 0, 0]
+    valid = torch.ones((SIDE, SIDE), dtype=torch.bool)
+    units = NoiseUnits(
+        torch.from_numpy(cube.astype(np.float32)), valid, torch.ones(CHANNELS), torch.ones(SIDE, SIDE),
+        torch.arange(CHANNELS),
+    )  # fmt: skip
+    images = np.zeros((len(MAPS), SIDE, SIDE), np.float32)
+    images[MAPS.index("line")] = np.arcsinh(snr / COMPRESSION)
+    images[MAPS.index("line's channel")] = CENTRE / CHANNELS
+    images[MAPS.index("line's width")] = np.log2(WIDTH) / 4
+    return Seen(units, images, np.full((5, SIDE, SIDE), -3.0), 4.0, correlation, False, torch.randn(64, CHANNELS))
+
+
+def detection(box: Box | None = None) -> RawDetection:
+    candidate = Candidate(1, Box(0, 0, 0, 0), 0.97)
+    return RawDetection(candidate, 20.0, 30.0, 1.7, 1.7, np.ones(CHANNELS, np.float32), Features(), WINDOW, box)
+
+
+RIPPLES = 6 * np.sqrt(2) * np.sin(np.arange(SIDE) / 3.0)[None, :] * np.ones((SIDE, 1))  # rms 6
+CLOUD = np.full((SIDE, SIDE), 9.0)
+
+
+@pytest.mark.parametrize("box", [None, Box(10, 30, 20, 40)])
+@pytest.mark.parametrize(
+    ("pattern", "snr", "dropped"),
+    [
+        (0.0, 6, False),
+        (RIPPLES, 14, True),  # as bright as ripples may well be
+        (RIPPLES, 45, False),
+        (CLOUD, 9, False),  # emission all over the field is no ripple
+    ],
+)
+def test_what_is_no_brighter_than_the_ripples_in_its_channels_is_dropped(pattern, snr, dropped, box):
+    one = detection(box)
+    measure_residuals([one], seen(pattern, snr))
+    decision = artefact_kind(one, [])
+    assert (decision is not None and decision.rule == "residuals") == dropped
+    if dropped:
+        assert decision.values["rms"] == pytest.approx(6, rel=0.4)
+        assert decision.values["snr"] < 5
+
+
+def test_noise_that_channels_share_is_no_residual():
+    one = detection()
+    measure_residuals([one], seen(0.0, 12, correlation=2.0))
+    assert one.residuals < 1.2
+
+
+def test_each_of_many_detections_is_measured_in_its_own_line():
+    many = [detection() for _ in range(40)]
+    measure_residuals(many, seen(RIPPLES, 14))
+    assert {round(one.residuals, 4) for one in many} == {round(many[0].residuals, 4)}
+    assert np.isfinite([one.over_residuals for one in many]).all()
