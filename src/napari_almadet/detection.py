@@ -287,6 +287,7 @@ def caveats(cube: Cube) -> list[str]:
         )
     if not cube.beam_area:
         warnings.append(
-            "The beam is unknown: fluxes are sums over pixels, and their errors assume independent noise in each pixel."
+            "The beam is unknown: fluxes are sums over pixels, and their errors assume independent noise in each "
+            "pixel. For fluxes in Jy, add the beam to the header: BMAJ, BMIN and BPA, in degrees."
         )
     return warnings

@@ -504,7 +504,17 @@ def test_the_velocity_frame_is_kept(write):
     assert read_cube(write(SPECSYS="LSRK")).wcs.wcs.specsys == "LSRK"
     cube = read_cube(write(name="b.fits", CTYPE3="VELO-HEL", **VELOCITY))
     assert cube.wcs.wcs.specsys == "BARYCENT"
-    assert any("VELO-HEL was read as VOPT BARYCENT, since no VELREF" in note for note in cube.notes)
+    (note,) = (note for note in cube.notes if "VELO-HEL was read as VOPT BARYCENT, since no VELREF" in note)
+    assert note.endswith("; if it is radio velocity, set CTYPE3 to VRAD and SPECSYS to BARYCENT.")
+    known = read_cube(write(name="c.fits", **{**VELOCITY, "CTYPE3": "VRAD", "SPECSYS": "BARYCENT"}))  # as advised
+    assert known.wcs.wcs.ctype[2] == "VRAD" and known.wcs.wcs.specsys == "BARYCENT"
+
+
+def test_a_file_that_does_not_exist_is_named_with_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CubeError) as raised:
+        read_cube("nothing.fits")
+    assert str(raised.value) == f"nothing.fits does not exist: no file {tmp_path / 'nothing.fits'}."
 
 
 # --- Sky ---

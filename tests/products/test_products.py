@@ -209,6 +209,19 @@ def test_gaussians_are_not_drawn_over_a_line_that_they_do_not_describe(make_dete
     assert [label for label in axes.get_legend_handles_labels()[1] if label == "fit"] == labels
 
 
+def test_frequencies_on_a_page_are_whole_and_no_differences(make_detections):
+    detections = make_detections()
+    detections.cube.wcs.wcs.cdelt[2] = -2e4  # a band of 1 MHz at 230 GHz
+    candidate, scales = detections.candidates[0], Scales.of(detections.cube)
+    data, figure = source_data(detections, candidate, detections.noise), Figure()
+    axes = figure.add_subplot()
+    draw_spectrum(axes, detections, data, spectrum_of(data, scales, detections.noise))
+    FigureCanvasAgg(figure).draw()
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert axes.xaxis.get_offset_text().get_text() == ""
+    assert labels and all(text.startswith("230.") for text in labels)
+
+
 def test_the_cut_runs_along_the_kinematic_axis(written):
     detections, product = written
     hdu = product("pv", 1)

@@ -81,7 +81,7 @@ def _refusing(path: Path) -> Generator[None, None, None]:
     except CubeError as error:
         raise CubeError(f"{path.name} {error}") from error.__cause__
     except FileNotFoundError:
-        raise CubeError(f"{path.name} does not exist: no file {path}.") from None
+        raise CubeError(f"{path.name} does not exist: no file {path.absolute()}.") from None
     except Exception as error:  # a damaged file can fail anywhere inside the libraries
         LOG.warning("%s could not be read", path, exc_info=True)  # it may as well be a fault of ours
         raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {in_one_line(error)}") from error
@@ -285,8 +285,12 @@ def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
         written, read = header[f"CTYPE{axis}"], wcs.wcs.ctype[wcs.wcs.spec]
         if read != written:  # wcslib's reading of AIPS' types
             unsure = written.startswith("VELO") and "VELREF" not in header
+            read_as = f"{read} {wcs.wcs.specsys}".rstrip()
             because = ", since no VELREF says whether it is radio or optical velocity" if unsure else ""
-            notes.append(f"Axis type {written} was read as {read} {wcs.wcs.specsys}".rstrip() + because + ".")
+            if unsure and read == "VOPT":
+                frame = wcs.wcs.specsys or "its frame"
+                because += f"; if it is radio velocity, set CTYPE{axis} to VRAD and SPECSYS to {frame}"
+            notes.append(f"Axis type {written} was read as {read_as}{because}.")
         if not header.get(f"CUNIT{axis}"):
             notes.append(f"The spectral axis has no unit; FITS' default is taken, {wcs.wcs.cunit[axis - 1]}.")
     return wcs

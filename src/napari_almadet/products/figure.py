@@ -30,6 +30,7 @@ FORMATS = (".png", ".pdf")
 SIZE = (11.0, 7.5)  # inches
 FACTS, REASONS = 7.0, 6.5  # points: size of the letters, smaller where the texts would not fit
 LINE_HEIGHT = 1.28  # of a line of text, in sizes of its letters: matplotlib's, measured
+MOST_TICKS = 6  # along a frequency axis: their labels have up to nine digits
 ROOM_FOR_LEGEND = 1.2  # height of the spectrum including the legend, relative to the highest value
 DATA, DENOISED, FIT, CORRECTED = "#333333", "#0067b0", "#b85c00", "#7a3fc0"
 
@@ -121,6 +122,8 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
         model = LineModel.of(flux.value, candidate.peaks)
         axes.plot(world(fine), model(fine), color=FIT, linewidth=1.2, linestyle="--", label="fit")
     axes.set_xlim(x.min(), x.max())
+    axes.ticklabel_format(axis="x", useOffset=False)  # whole frequencies, not differences from one
+    axes.locator_params(axis="x", nbins=MOST_TICKS)
     axes.set_xlabel("Channel" if frequency is None else f"Frequency (GHz{_frame(cube)})")
     axes.set_ylabel(f"Flux density ({unit_text(flux.unit)})" if unit_text(flux.unit) else "Sum")
     scale = axes.twinx()

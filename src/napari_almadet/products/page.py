@@ -16,6 +16,7 @@ from napari_almadet.inspection.moments import contour_levels
 from napari_almadet.products.figure import (
     DATA,
     FIT,
+    MOST_TICKS,
     has_gaussians,
     image_axes,
     without_vertical_labels,
@@ -113,6 +114,8 @@ def draw_spectrum(axes: Axes, detections: Detections, data: SourceData, spectrum
         if frequency is not None
         else f"Velocity (km/s{frame})"
     )
+    axes.ticklabel_format(axis="x", useOffset=False)  # whole frequencies, not differences from one
+    axes.locator_params(axis="x", nbins=MOST_TICKS)
     axes.set_xlabel(kind)
     unit = unit_text(flux.unit)
     axes.set_ylabel(f"Flux density ({unit})" if unit else "Sum")
