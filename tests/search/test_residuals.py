@@ -73,6 +73,13 @@ def test_noise_that_channels_share_is_no_residual():
     assert one.residuals < 1.2
 
 
+def test_what_is_brighter_in_the_stacked_image_is_left_to_the_classifier():
+    one, field = detection(), seen(RIPPLES, 14)
+    field.images[MAPS.index("stack")] = np.arcsinh(30 / COMPRESSION)
+    measure_residuals([one], field)
+    assert one.residuals == 1
+
+
 def test_each_of_many_detections_is_measured_in_its_own_line():
     many = [detection() for _ in range(40)]
     measure_residuals(many, seen(RIPPLES, 14))

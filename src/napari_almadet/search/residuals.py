@@ -21,17 +21,19 @@ AT_ONCE = 32  # lines whose images are made together; chosen for memory
 
 
 def measure_residuals(detections: Sequence[RawDetection], seen: Seen) -> None:
-    """Measure, for each detection, its S/N and the rms, in the image of its line and in the stacked image."""
+    """Measure the rms of the image of each detection's line, and its S/N by that rms.
+
+    A detection that is brighter in the stacked image keeps its values: Judge knows the rms of that image.
+    """
     if not detections:
         return
     places = [place_of(detection, seen.valid.shape) for detection in detections]
-    stack = rms_below_zero(seen.stack[seen.valid])
     for first in range(0, len(detections), AT_ONCE):
         some = places[first : first + AT_ONCE]
         for detection, place, image in zip(detections[first:], some, line_images(some, seen), strict=False):
-            line = rms_below_zero(image[seen.valid])
-            detection.over_residuals = max(float(image[place]) / line, float(seen.stack[place]) / stack)
-            detection.residuals = line if image[place] >= seen.stack[place] else stack
+            if image[place] >= seen.stack[place]:
+                detection.residuals = rms_below_zero(image[seen.valid])
+                detection.over_residuals = float(image[place]) / detection.residuals
 
 
 def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]:
