@@ -3,19 +3,24 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.tests.helper import assert_quantity_allclose
+from rich.console import Console
 from typer.testing import CliRunner
 
 from napari_almadet import Cube, __version__, read_cube
 from napari_almadet import detection as pipeline
 from napari_almadet.catalogue import result_folder as folder
+from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cli import app as cli
-from napari_almadet.cli import common
+from napari_almadet.cli import common, report
 from napari_almadet.cli.app import no_display
 from napari_almadet.cli.detect import own_weights
 from napari_almadet.cli.report import with_error
@@ -380,6 +385,21 @@ def test_sizes_and_snrs_of_galaxies_can_be_chosen(almadet, tmp_path):
         assert (truth["snr_line"] > 15).any()  # of a galaxy that is cut by the field's edge, less is seen
         beam = np.sqrt(truth.meta["clean_beam"]["major"] * truth.meta["clean_beam"]["minor"])
         assert (truth["fwhm_major"].value < 2.5 * beam).all()
+
+
+def test_the_short_table_is_never_cut_and_has_the_flux_of_continuum_sources(capsys, monkeypatch):
+    data = np.random.default_rng(1).normal(size=(4, 64, 64)).astype(np.float32)
+    cube = replace(Cube.from_array(data, name="toy"), unit=u.Jy / u.pix)
+    kept = {"status": Status.KEPT, "f_sum": 12345.6, "err_f_sum": 234.5, "snr_pixel": 12.3, "blended": True}
+    line = Candidate(101, Box(1, 9, 1, 9), 0.987, x=5.0, y=5.0, z=2.0, kind="line", edge=True, **kept)
+    both = replace(line, id=102, kind="both", f_cont=0.00123, err_f_cont=0.0001)
+    detections = Detections(cube, Settings(), [line, both], data[0], data[0], {})
+    monkeypatch.setattr(report, "output", Console(width=40))
+    report.report(detections)
+    rows = [text.split() for text in capsys.readouterr().out.splitlines()]
+    assert ["101", "5.0", "5.0", "2.0", "12346", "±", "234", "12.3", "0.99", "line", "blended", "edge"] in rows
+    assert ["102", "5.0", "5.0", "2.0", "12346", "±", "234", "1.23", "12.3", "0.99", "both", "blended", "edge"] in rows
+    assert any("(mJy)" in row for row in rows)
 
 
 @pytest.mark.parametrize(

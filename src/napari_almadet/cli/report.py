@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from napari_almadet.progress import Progress as Step
 
 
+WIDEST = 1000  # characters: wider than any of the tables
+
+
 def print_scores(scores: AstropyTable) -> None:
     """Print the main columns of a table of scores, one short table per scenario."""
     from rich.table import Table
@@ -40,7 +43,7 @@ def print_scores(scores: AstropyTable) -> None:
             table.add_row(*(cell(row) for cell in SHORT.values()))
         count = f"{max(rows['cubes'])} cubes, {max(rows['sources'])} sources"
         output.print(f"\n[bold]{scenario}[/], {count}", highlight=False)
-        output.print(table)
+        print_whole(table)
         for row in rows[np.isfinite(rows["rows_per_object"])]:
             overlap = f", masks overlap by {row['mean_iou_3d']:.2f}" if np.isfinite(row["mean_iou_3d"]) else ""
             rows_each = f"{row['finder']}: {row['rows_per_object']:.2f} rows per resolved object"
@@ -138,7 +141,7 @@ def report(detections: Detections) -> None:
     why = f"; {dropped} of {len(detections.candidates)} candidates dropped" if dropped else ""
     output.print(f"[bold]{escape(cube.name)}[/]: {sources(len(kept))} found{why}.", highlight=False)
     if kept:
-        output.print(summary(detections))
+        print_whole(summary(detections))
     continuum = detections.provenance.get("cube", {}).get("continuum")
     for note in (*cube.notes, *detections.warnings, *([continuum] if continuum else [])):
         output.print(f"Note: {escape(note)}", style="dim", highlight=False)
@@ -152,19 +155,40 @@ def summary(detections: Detections) -> Table:
 
     flux_unit = unit_text(detections.flux_unit)
     place, line = coordinate_names(detections.cube)
+    continuum, density_unit = continuum_fluxes(detections)
     # units below the names, so that the table fits into the 80 columns of a pipe
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     judged = ("prob",) if detections.negatives is None else ("prob", "rel")
-    for name in ("id", *place, line, f"flux\n({flux_unit})", "peak\nS/N", *judged, "kind", ""):
+    cont = (f"cont.\n({density_unit})",) if any(continuum) else ()
+    for name in ("id", *place, line, f"flux\n({flux_unit})", *cont, "peak\nS/N", *judged, "kind", ""):
         table.add_column(name, justify="left" if name in ("kind", "") else "right", no_wrap=True)
-    for c in detections.kept:
+    for c, density in zip(detections.kept, continuum, strict=True):
         flags = " ".join(name for name in ("blended", "edge") if getattr(c, name))
         # a continuum source has none
         flux = with_error(c.f_sum, c.err_f_sum) if np.isfinite(c.f_sum) else ""
+        values = [flux, density] if cont else [flux]
         numbers = (f"{getattr(c, name):.2f}" for name in judged)
         place_and_line = coordinates(detections.cube, c)
-        table.add_row(str(c.id), *place_and_line, flux, f"{c.snr_pixel:.1f}", *numbers, c.kind, flags)
+        table.add_row(str(c.id), *place_and_line, *values, f"{c.snr_pixel:.1f}", *numbers, c.kind, flags)
     return table
+
+
+def continuum_fluxes(detections: Detections) -> tuple[list[str], str]:
+    """The continuum of each kept candidate to three digits, empty where there is none, and the unit."""
+    from napari_almadet.catalogue.detections import flux_factor
+    from napari_almadet.inspection.describe import readable, unit_text
+
+    values = readable(np.array([c.f_cont for c in detections.kept], dtype=float) * flux_factor(detections.cube)[1])
+    return [f"{v:.3g}" if np.isfinite(v) else "" for v in values.value], unit_text(values.unit)
+
+
+def print_whole(table: Table) -> None:
+    """Print a table with all its digits: in a narrow terminal its lines wrap, where rich would cut numbers off."""
+    from rich.segment import Segments
+
+    width = output.measure(table, options=output.options.update(max_width=WIDEST)).maximum
+    lines = output.render(table, output.options.update(width=max(width, 1)))
+    output.print(Segments(lines), soft_wrap=True, end="")
 
 
 def with_error(value: float, error: float) -> str:
