@@ -13,6 +13,7 @@ from astropy.io import fits
 from napari_almadet import Cube, Settings, __version__, detect, read_cube, write_result
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.cube.storage import Tiled
+from napari_almadet.detection import continuum as continuum_note
 from napari_almadet.detection import detect_steps, listed_first
 from napari_almadet.paper.pipeline import Networks
 
@@ -248,6 +249,16 @@ def test_the_result_says_where_it_comes_from(planes_of, sky_cube, oracles):
     about = {"name": "field", "path": str(cube.path), "sha256": cube.sha256(), "bad_channels": {}}
     assert provenance["cube"] | about == provenance["cube"]
     assert provenance["cube"]["continuum"].startswith("Continuum is detected in no source")
+
+
+def test_continuum_is_reported_where_the_catalogue_has_it():
+    """A source of kind continuum that is too faint for a flux has none that was detected."""
+    faint = Candidate(1, Box(1, 5, 1, 5), 0.9, kind="continuum", method="point", status=Status.KEPT)
+    bright = replace(faint, id=2, f_cont=0.001, err_f_cont=0.0001)
+    papers = replace(faint, id=3, method="")  # the preset paper has no such flux
+    dropped = replace(bright, id=4, status=Status.DROPPED)
+    assert continuum_note([faint, bright, papers, dropped]) == "Continuum is detected in 2 of 3 sources."
+    assert continuum_note([faint]).startswith("Continuum is detected in no source")
 
 
 def test_bad_channels_are_left_out_and_said_to_be(planes_of, cube_of, oracles):

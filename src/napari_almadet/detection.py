@@ -266,7 +266,8 @@ def listed_first(candidates: list[Candidate]) -> list[Candidate]:
 def continuum(candidates: list[Candidate]) -> str:
     """A sentence on how many sources have continuum; if none has, it may have been subtracted."""
     kept = [c for c in candidates if c.status is not Status.DROPPED]
-    shown = sum(c.kind != "line" for c in kept)
+    # a source under 4.5 sigma in line and continuum keeps the kind that the search took it for, without a flux
+    shown = sum(np.isfinite(c.f_cont) if c.method else c.kind != "line" for c in kept)
     if shown:
         return f"Continuum is detected in {shown} of {len(kept)} sources."
     return "Continuum is detected in no source: it is below the noise, or has been subtracted."

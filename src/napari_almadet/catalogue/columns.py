@@ -81,7 +81,7 @@ DESCRIPTIONS = {
     "flag": "sum of 1: mask at the field's border; 2: at an end of the band; 4: voxels without data in it; "
     "8: another source's mask beside it",
     "parent": "id of the object this is a part of; 0: none",
-    "kind": "what is detected: line, continuum, or both",
+    "kind": "line, continuum or both: what is measured at 4.5 sigma; where neither is, what the search took it for",
     "line_ids": "lines that the frequency allows at the redshifts asked for, the usually bright ones first",
     "redshifts": "redshifts that explain two lines or more, the best first",
     "verdict": "of the astronomer: unreviewed, accepted or rejected",
