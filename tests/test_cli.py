@@ -291,6 +291,23 @@ def test_parameters_chosen_on_validation_cubes_are_used_on_others(evaluate, tmp_
     assert evaluate("--tune").exit_code == 2
 
 
+def test_a_finder_that_the_user_does_not_have_is_left_out_with_a_sentence(evaluate, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = evaluate("-n", 1, "--scenario", "empty", "--finder", "sofia", "--finder", "peaks")
+    assert result.exit_code == 0, result.output
+    assert "Without sofia. SoFiA-2 is not installed: there is no program sofia on the PATH" in " ".join(
+        result.output.split()
+    )
+    assert list(Table.read(tmp_path / "out" / "scores.ecsv")["finder"]) == ["peaks"]
+    assert evaluate("-n", 1, "--scenario", "empty", "--finder", "sofia").exit_code == 1
+
+
+def test_parameters_on_an_edge_of_the_grid_are_warned_of(evaluate, monkeypatch):
+    monkeypatch.setitem(FINDERS, "peaks", replace(FINDERS["peaks"], grid={"threshold": (2.5, 3.0)}))
+    result = evaluate("-n", 1, "--scenario", "paper", "--finder", "peaks", "--tune")
+    assert "peaks: best at the edge of the values tried for threshold" in " ".join(result.output.split())
+
+
 def test_results_of_something_else_stop_the_evaluation(evaluate):
     assert evaluate("-n", 1, "--scenario", "empty").exit_code == 0
     result = evaluate("-n", 1, "--scenario", "empty", "--seed", 1)

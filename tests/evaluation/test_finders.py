@@ -13,12 +13,20 @@ from radio_beam import Beam
 from scipy import ndimage
 
 from napari_almadet import Cube
-from napari_almadet.evaluation.finders import FINDERS, Field, box_of, centre_of, gaussian_box, local_maxima
+from napari_almadet.evaluation.finders import FINDERS, Field, box_of, centre_of, faithful, gaussian_box, local_maxima
+from napari_almadet.evaluation.sofia import program
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.sky import SkyModel
 
 PLACES = np.array([(30.3, 60.8), (66.0, 35.4)])
 MODULES = {"AegeanTools": "AegeanTools", "bdsf": "bdsf", "sep": "sep", "photutils": "photutils", "scipy": "scipy"}
+
+
+def need(name):
+    """Skip the test if the library or program is not installed."""
+    finder = FINDERS[name]
+    if program() is None if finder.program else find_spec(finder.package) is None:
+        pytest.skip(f"{finder.package} is not installed")
 
 
 def field_shape(imager, amplitude=2e-3, continuum=1.0, line=3.0, blank=False):
@@ -46,9 +54,7 @@ def field_shape(imager, amplitude=2e-3, continuum=1.0, line=3.0, blank=False):
 @pytest.mark.parametrize("name", FINDERS)
 @pytest.mark.parametrize("blank", [False, True])
 def test_sources_are_found_where_they_are(name, blank, imager):
-    package = FINDERS[name].package
-    if find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
+    need(name)
     field = field_shape(imager, blank=blank)
     found = FINDERS[name].find(field, **FINDERS[name].defaults)
     distance = np.array([[np.hypot(x - s.x, y - s.y) for s in found] for x, y in PLACES])
@@ -63,8 +69,7 @@ def test_sources_are_found_where_they_are(name, blank, imager):
 
 @pytest.mark.parametrize("name", FINDERS)
 def test_strict_thresholds_find_nothing_in_noise(name, imager):
-    if find_spec(FINDERS[name].package) is None:
-        pytest.skip(f"{FINDERS[name].package} is not installed")
+    need(name)
     field = Field(cube_of(simulate_cube(2, "empty", imager=imager), "noise"))
     high = {key: 8.0 for key in FINDERS[name].defaults if key in ("threshold", "continuum")}
     assert FINDERS[name].find(field, **high) == []
@@ -95,6 +100,34 @@ def test_an_edge_of_a_grid_is_one_beyond_which_something_may_lie():
     assert finder.edges({"threshold": 5.0, "minarea": 10}) == []
     assert finder.edges({"threshold": 9.0, "minarea": 40}) == ["threshold", "minarea"]
     assert finder.edges({"threshold": 3.5, "minarea": 1}) == ["threshold"]  # no area is smaller than a pixel
+
+
+def test_lines_must_exceed_the_snr_from_which_the_fidelity_is_high_enough():
+    positive, negative = np.array([30.0, 12.0, 8.0, 7.0, 6.0]), np.array([9.0, 7.5])
+    assert faithful(positive, negative, 1.0, 5.0) == pytest.approx(12)  # above the strongest negative peak
+    assert faithful(positive, negative, 0.6, 5.0) == pytest.approx(8)  # 1 - 1/3; at 7 it is 1 - 2/4
+    assert faithful(positive, negative, 0.3, 5.0) == 5  # all
+    assert faithful(positive, np.array([40.0]), 0.5, 5.0) == np.inf
+    assert faithful(np.array([]), negative, 0.5, 5.0) == 5
+    assert faithful(positive, negative, 1.0, 5.0) < 12  # so that the peak itself exceeds it
+
+
+def test_the_matched_filters_fidelity_rejects_what_is_as_strong_with_the_other_sign(imager):
+    """Two sources beside ripples of both signs, as of a strong source's sidelobes."""
+    field = field_shape(imager, line=3.0, continuum=0.0)
+    planes = field.cube.read()
+    noise = np.nanstd(planes[:4])
+    profile = np.exp(-0.5 * ((np.arange(len(planes)) - 16) / 1.5) ** 2)
+    for k, (y, x) in enumerate((y, x) for y in (12, 84) for x in (12, 28, 44, 60, 76, 90)):
+        planes += (-1) ** k * 6 * noise * profile[:, None, None] * gaussian(y, x, 6, planes.shape[1:])
+    cube = field.cube
+    field = Field(Cube(planes, wcs=cube.wcs, unit=cube.unit, beams=cube.beams, header=cube.header))
+    every, faithful_ones = (
+        FINDERS["matched-filter"].find(field, threshold=6.0, continuum=50.0, fidelity=f) for f in (0, 1)
+    )
+    near = [[np.hypot(*(PLACES - (s.x, s.y)).T).min() < 2 for s in found] for found in (every, faithful_ones)]
+    assert near[0].count(True) == near[1].count(True) == 2
+    assert near[0].count(False) >= 6 and near[1].count(False) == 0
 
 
 def test_the_matched_filter_tells_lines_from_continuum(imager):
@@ -173,8 +206,7 @@ def noise_of_beam(seed, y_fwhm, x_fwhm, shape=(96, 96)):
 @pytest.mark.parametrize("name", ["peaks", "sep", "photutils", "dendrogram", "aegean", "pybdsf"])
 def test_boxes_of_all_finders_are_those_of_the_truth(name):
     """A bright Gaussian of the beam's shape, on noise 300 times weaker: within a pixel, whatever their thresholds."""
-    if find_spec(FINDERS[name].package) is None:
-        pytest.skip(f"{FINDERS[name].package} is not installed")
+    need(name)
     source = gaussian(40.3, 52.6, 9, (96, 96))
     field = fixed_field(300 * source + noise_of_beam(1, 9, 9), (9, 9, 0))
     found = FINDERS[name].find(field, **FINDERS[name].defaults | {"threshold": 10.0})

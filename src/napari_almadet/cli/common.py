@@ -98,3 +98,4 @@ class FinderName(StrEnum):
     AEGEAN = "aegean"
     PYBDSF = "pybdsf"
     DENDROGRAM = "dendrogram"
+    SOFIA = "sofia"

@@ -104,6 +104,8 @@ def evaluate(
 
     if tune and (presets or not finders):
         raise typer.BadParameter("--tune is for classical finders only: name them with --finder")
+    if finders and not render:
+        finders = installed(finders, alone=not presets)
     names = [str(s) for s in [*(scenarios or []), *(strata or [])] or Scenario]
     set_name = str(SetName.VALIDATION if tune else which)
     cubes = n or 100
@@ -157,6 +159,24 @@ def evaluate(
         save_all(made, out)
     print_scores(made["scores"])
     output.print(f"Written to {escape(str(out))}{os.sep}", highlight=False, soft_wrap=True)
+
+
+def installed(finders: list[FinderName], alone: bool) -> list[FinderName]:
+    """The finders that the user has, with one sentence for each program that is missing; exits if nothing is left."""
+    from napari_almadet.evaluation.finders import FINDERS
+
+    left = []
+    for finder in finders:
+        try:
+            if program := FINDERS[str(finder)].program:
+                program()
+        except FileNotFoundError as error:
+            messages.print(f"[yellow]Without {finder}.[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        else:
+            left.append(finder)
+    if alone and not left:
+        raise typer.Exit(1)
+    return left
 
 
 def preset_with(

@@ -1,7 +1,7 @@
 """Classical source finders with a common interface, to be evaluated on the same cubes as the networks.
 
 A finder is a function of a :class:`Field` and its parameters that returns a list of
-:class:`Source`.  All except the matched filter search the band-averaged image, in
+:class:`Source`.  All except the matched filter and SoFiA-2 search the band-averaged image, in
 units of its local noise.  Libraries are imported when a finder is called; the extra
 ``evaluate`` installs them.
 
@@ -26,10 +26,12 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.stats import mad_std
+from astropy.table import Row
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box
 from napari_almadet.cube.cube import Cube
+from napari_almadet.evaluation import sofia as sofia_2
 from napari_almadet.evaluation.matched_filter import Lines, find_lines, subtract_continuum
 from napari_almadet.measure.stacking import integrate
 
@@ -97,11 +99,21 @@ class Field:
         relative = stacked / noise
         return relative / mad_std(relative, ignore_nan=True)
 
+    def normalised(self) -> np.ndarray:
+        """The cube in units of the noise of each pixel, (channel, y, x), with its continuum; NaN without data."""
+        return self.cube.read() / self._parts[2].astype(np.float32)
+
     @cached_property
     def lines(self) -> Lines:
         """Matched-filter peak of every pixel."""
         _, planes, noise = self._parts
         return find_lines(planes, noise)
+
+    @cached_property
+    def negative_lines(self) -> Lines:
+        """The same of the cube with its sign inverted."""
+        _, planes, noise = self._parts
+        return find_lines(-planes, noise)
 
     @cached_property
     def filled(self) -> np.ndarray:
@@ -215,13 +227,30 @@ def peaks(field: Field, *, threshold: float = 4.5) -> list[Source]:
     return found
 
 
-def matched_filter(field: Field, *, threshold: float = 5.5, continuum: float = 4.5) -> list[Source]:
-    """Lines from a 3-D matched filter, as MF3D and LineSeeker find them, and continuum from the stacked image.
+def matched_filter(
+    field: Field, *, threshold: float = 5.5, continuum: float = 4.5, fidelity: float = 0.0
+) -> list[Source]:
+    """Lines from a 3-D matched filter, close to MF3D and LineSeeker, and continuum from the stacked image.
 
     Of the peaks in (x, y, channel, line width) over ``threshold``, and those of the stacked image over
     ``continuum``, only the highest within a beam is kept; its kind says in which of the two it was found.
+
+    With a ``fidelity`` above 0, lines must also exceed the S/N from which on 1 - N(negative) / N(positive), with the
+    numbers of peaks of both signs at that S/N or above, is at least that.
+
+    LineSeeker (González-López et al. 2019) likewise convolves the cube in frequency with Gaussians of many widths,
+    searches for peaks in S/N, and estimates the fidelity from those of both signs.  It differs in four ways: the
+    noise is that of each convolved plane, here that around each pixel; the fidelity is modelled for each width, here
+    counted for all together, in the cube searched; it lists several lines at one place, here the strongest; and it
+    does not search for continuum.
     """
     lines, stacked = field.lines, field.stacked
+    if fidelity > 0:
+        signs = (
+            np.array([image[place] for place in local_maxima(image, threshold, field.beam_fwhm)])
+            for image in (lines.snr, field.negative_lines.snr)
+        )
+        threshold = faithful(*signs, fidelity, threshold)
     both = np.fmax(lines.snr / threshold, stacked / continuum)  # in units of the thresholds
     found = []
     for y, x in local_maxima(both, 1.0, field.beam_fwhm):
@@ -235,6 +264,28 @@ def matched_filter(field: Field, *, threshold: float = 5.5, continuum: float = 4
             line = {"z": z, "fwhm": fwhm, "channels": lines.range(y, x)}
         found.append(Source(cx, cy, box_of(image, y, x), kind, float(image[y, x]), **line))
     return found
+
+
+def faithful(positive: np.ndarray, negative: np.ndarray, fidelity: float, threshold: float) -> float:
+    """The threshold that the positive peaks must exceed so that their fidelity is at least the given one.
+
+    Parameters
+    ----------
+    positive, negative
+        S/N of the peaks of both signs over ``threshold``, highest first.
+
+    Returns
+    -------
+    float
+        Just below the weakest peak at which, and at all stronger ones, the fidelity is high enough; infinite if that is
+        none; ``threshold`` if it is all.
+    """
+    as_strong = np.searchsorted(-negative, -positive, side="right")
+    enough = 1 - as_strong / np.arange(1, len(positive) + 1) >= fidelity
+    first = int(np.argmin(enough)) if not enough.all() else len(enough)
+    if first == len(enough):
+        return threshold
+    return float(np.nextafter(positive[first - 1], 0)) if first else np.inf
 
 
 def sep(field: Field, *, threshold: float = 3.0, minarea: int = 20) -> list[Source]:
@@ -356,17 +407,54 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
     return found
 
 
+def sofia(field: Field, *, threshold: float = 5.0, reliability: float = 0.0) -> list[Source]:
+    """SoFiA-2 in three dimensions, see :mod:`napari_almadet.evaluation.sofia`.
+
+    Its place and mask are its own, its box is that of the sum over its channels.  A source in more than half of the
+    band is given as continuum, without a line.  ``prob`` is its reliability, if that is used.
+    """
+    planes = field.normalised()
+    with tempfile.TemporaryDirectory(prefix="almadet-") as folder, silence():
+        table = sofia_2.search(planes, field.beam_fwhm, threshold, reliability, Path(folder))
+        labels = sofia_2.masks(Path(folder)) if len(table) else np.zeros(planes.shape, np.int32)
+    return [_sofia_source(row, planes, labels, reliability > 0) for row in table]
+
+
+def _sofia_source(row: Row, planes: np.ndarray, labels: np.ndarray, with_reliability: bool) -> Source:
+    """A row of SoFiA-2's catalogue; its ranges are inclusive."""
+    (z0, z1), (y0, y1), (x0, x1) = ((int(row[f"{axis}_min"]), int(row[f"{axis}_max"]) + 1) for axis in "zyx")
+    image = np.nansum(planes[z0:z1], axis=0) / np.sqrt(z1 - z0)
+    own = labels[z0:z1, y0:y1, x0:x1] == row["id"]
+    inside = np.where(own.any(axis=0), image[y0:y1, x0:x1], -np.inf)
+    y, x = (int(p) for p in np.unravel_index(inside.argmax(), inside.shape))
+    score = float(inside[y, x])
+    line = {"channels": (z0, z1), "z": float(row["z"]), "fwhm": float(row["w50"])}
+    whole = z1 - z0 > len(planes) / 2
+    return Source(
+        float(row["x"]),
+        float(row["y"]),
+        box_of(image, y + y0, x + x0),
+        "continuum" if whole else "line",
+        score,
+        prob=float(row["rel"]) if with_reliability else np.nan,
+        mask=((z0, y0, x0), own),
+        **({} if whole else line),
+    )
+
+
 @dataclass(frozen=True)
 class Finder:
     """A finder, what it needs, and the grid of parameters tried on validation cubes.
 
     ``order`` names two parameters of which the first may not exceed the second, ``ends`` the values at which the range
-    of a parameter ends, so that nothing better can lie beyond.
+    of a parameter ends, so that nothing better can lie beyond.  ``program`` gives the version of a finder that is a
+    program instead of a package, or raises FileNotFoundError if it is not installed.
     """
 
     find: Callable[..., list[Source]]
     grid: dict[str, tuple[float, ...]]
     package: str = "scipy"
+    program: Callable[[], str] | None = None
     order: tuple[str, str] | None = None
     ends: dict[str, float] = field(default_factory=dict)
 
@@ -397,7 +485,12 @@ FINDERS = {
     "peaks": Finder(peaks, {"threshold": (4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 10.0)}),
     "matched-filter": Finder(
         matched_filter,
-        {"threshold": (5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 10.0, 13.0), "continuum": (4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)},
+        {
+            "threshold": (5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 10.0, 13.0),
+            "continuum": (4.5, 5.0, 5.5, 6.0, 7.0, 9.0),
+            "fidelity": (0.0, 0.5, 0.8, 0.95, 1.0),
+        },
+        ends={"fidelity": 1.0},
     ),
     "sep": Finder(
         sep,
@@ -428,5 +521,12 @@ FINDERS = {
         {"threshold": (2.5, 3.0, 3.5, 4.0, 5.0), "delta": (1.5, 2.0, 2.5, 3.0, 4.0), "npix": (1, 5, 10, 20)},
         "astrodendro",
         ends={"npix": 1},
+    ),
+    "sofia": Finder(
+        sofia,
+        {"threshold": (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0), "reliability": (0.0, 0.5, 0.9, 0.99)},
+        "SoFiA-2",
+        program=sofia_2.program_version,
+        ends={"reliability": 0.0},
     ),
 }

@@ -1,4 +1,4 @@
-"""A 3-D matched filter for lines, as in MF3D (Pavesi et al. 2018) and LineSeeker (González-López et al. 2019).
+"""A 3-D matched filter for lines, close to MF3D (Pavesi et al. 2018) and LineSeeker (González-López et al. 2019).
 
 The continuum is subtracted, every spectrum is correlated with Gaussians of several widths, and
 for each pixel the highest signal-to-noise ratio over channels and widths is kept.

@@ -90,10 +90,14 @@ class Classical:
         ------
         ModuleNotFoundError
             If the library is not installed.
+        FileNotFoundError
+            If the program is not installed.
         """
-        package = FINDERS[self.finder].package
+        finder = FINDERS[self.finder]
+        package = finder.package
         try:
-            return {"finder": self.name, package: version(package), "version": __version__, "method": METHOD}
+            of_library = finder.program() if finder.program else version(package)
+            return {"finder": self.name, package: of_library, "version": __version__, "method": METHOD}
         except PackageNotFoundError as error:
             raise ModuleNotFoundError(f"{package} is not installed", name=package) from error
 
