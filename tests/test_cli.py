@@ -303,7 +303,7 @@ def test_a_finder_that_the_user_does_not_have_is_left_out_with_a_sentence(evalua
 
 
 def test_parameters_on_an_edge_of_the_grid_are_warned_of(evaluate, monkeypatch):
-    monkeypatch.setitem(FINDERS, "peaks", replace(FINDERS["peaks"], grid={"threshold": (2.5, 3.0)}))
+    monkeypatch.setitem(FINDERS, "peaks", replace(FINDERS["peaks"], grid={"threshold": (2.5, 2.8, 3.0)}))
     result = evaluate("-n", 1, "--scenario", "paper", "--finder", "peaks", "--tune")
     assert "peaks: best at the edge of the values tried for threshold" in " ".join(result.output.split())
 

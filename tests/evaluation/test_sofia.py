@@ -109,14 +109,15 @@ def test_results_say_with_which_version_they_were_made(installed, monkeypatch):
 
 
 def test_kernels_follow_the_beam_and_the_band(tmp_path):
-    settings = settings_of(tmp_path, 8.2, 32, 4.5, 0.0)
+    settings = settings_of(tmp_path, 8.2, 32, 4.5, 0.0, 63)
     assert (settings["scfind.kernelsXY"], settings["scfind.kernelsZ"]) == ("0, 8", "0, 3, 7, 15, 31")
     assert settings["scfind.threshold"] == 4.5 and settings["reliability.enable"] == "false"
-    assert settings_of(tmp_path, 8.2, 32, 4.5, 0.9)["reliability.threshold"] == 0.9
+    short = settings_of(tmp_path, 8.2, 32, 4.5, 0.9, 15)
+    assert (short["reliability.threshold"], short["scfind.kernelsZ"]) == (0.9, "0, 3, 7, 15")
 
 
 @pytest.mark.skipif(shutil.which("sofia") is None, reason="SoFiA-2 is not installed")
 def test_sofia_itself_finds_the_source(tmp_path):
-    table = search(field().normalised(), 6.0, 6.0, 0.0, tmp_path)
+    table = search(field().normalised(), 6.0, 6.0, 0.0, 63, tmp_path)
     assert len(table) == 1
     assert (table["x"][0], table["y"][0], table["z"][0]) == pytest.approx((40, 30, 12), abs=0.5)

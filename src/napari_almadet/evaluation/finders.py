@@ -407,7 +407,7 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
     return found
 
 
-def sofia(field: Field, *, threshold: float = 5.0, reliability: float = 0.0) -> list[Source]:
+def sofia(field: Field, *, threshold: float = 5.0, reliability: float = 0.0, longest: int = 63) -> list[Source]:
     """SoFiA-2 in three dimensions, see :mod:`napari_almadet.evaluation.sofia`.
 
     Its place and mask are its own, its box is that of the sum over its channels.  A source in more than half of the
@@ -415,7 +415,7 @@ def sofia(field: Field, *, threshold: float = 5.0, reliability: float = 0.0) -> 
     """
     planes = field.normalised()
     with tempfile.TemporaryDirectory(prefix="almadet-") as folder, silence():
-        table = sofia_2.search(planes, field.beam_fwhm, threshold, reliability, Path(folder))
+        table = sofia_2.search(planes, field.beam_fwhm, threshold, reliability, int(longest), Path(folder))
         labels = sofia_2.masks(Path(folder)) if len(table) else np.zeros(planes.shape, np.int32)
     return [_sofia_source(row, planes, labels, reliability > 0) for row in table]
 
@@ -472,11 +472,16 @@ class Finder:
         return [one for one in every if one[low] <= one[high]]
 
     def edges(self, parameters: dict[str, float]) -> list[str]:
-        """Names of the parameters at the lowest or highest value of their grid, beyond which a better one may lie."""
+        """Names of the parameters at the lowest or highest value of their grid, beyond which a better one may lie.
+
+        A grid of two values is a choice, and has no edges.
+        """
         return [
             name
             for name, values in self.grid.items()
-            if parameters[name] in (min(values), max(values)) and parameters[name] != self.ends.get(name)
+            if len(values) > 2
+            and parameters[name] in (min(values), max(values))
+            and parameters[name] != self.ends.get(name)
         ]
 
 
@@ -524,9 +529,8 @@ FINDERS = {
     ),
     "sofia": Finder(
         sofia,
-        {"threshold": (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0), "reliability": (0.0, 0.5, 0.9, 0.99)},
+        {"threshold": (3.5, 4.5, 5.5, 7.0, 9.0, 12.0), "reliability": (0.0, 0.9), "longest": (15, 63)},
         "SoFiA-2",
         program=sofia_2.program_version,
-        ends={"reliability": 0.0},
     ),
 }

@@ -20,7 +20,7 @@ PROGRAM = "sofia"
 HOME = "https://gitlab.com/SoFiA-Admin/SoFiA-2"
 NO_SOURCE = 8  # its exit status if it finds none
 SECONDS = 600  # after which it is ended; a cube of the paper's size takes 3
-KERNELS_Z = (0, 3, 7, 15, 31, 63)  # channels; its default ends at 15, too short for continuum
+KERNELS_Z = (0, 3, 7, 15, 31, 63)  # channels; its default ends at 15, which is short for continuum
 LINK = 2  # pixels and channels that link voxels; its default of 1 splits noisy sources
 SMALLEST = (5, 2)  # pixels (its default) and channels: lines are as narrow as 2.5 channels
 LEAST_SNR = 3.0  # integrated, of reliable sources: its default
@@ -55,7 +55,9 @@ def missing() -> str:
     return f"SoFiA-2 is not installed: there is no program {PROGRAM} on the PATH, see {HOME}"
 
 
-def settings_of(folder: Path, beam_fwhm: float, n_channels: int, threshold: float, reliability: float) -> dict:
+def settings_of(
+    folder: Path, beam_fwhm: float, n_channels: int, threshold: float, reliability: float, longest: int
+) -> dict:
     """Its parameters.
 
     Parameters
@@ -68,8 +70,10 @@ def settings_of(folder: Path, beam_fwhm: float, n_channels: int, threshold: floa
         Of the smooth-and-clip finder, in units of the noise of each smoothed cube.
     reliability
         Lowest reliability; 0: without the filter.
+    longest
+        The longest kernel in frequency, in channels: longer ones reach weaker continuum, but make masks longer.
     """
-    kernels = [k for k in KERNELS_Z if k < n_channels]
+    kernels = [k for k in KERNELS_Z if k < min(n_channels, longest + 1)]
     return {
         "pipeline.pedantic": "false",  # some names differ between its versions
         "pipeline.threads": 1,
@@ -97,13 +101,17 @@ def settings_of(folder: Path, beam_fwhm: float, n_channels: int, threshold: floa
     }
 
 
-def search(planes: np.ndarray, beam_fwhm: float, threshold: float, reliability: float, folder: Path) -> Table:
+def search(
+    planes: np.ndarray, beam_fwhm: float, threshold: float, reliability: float, longest: int, folder: Path
+) -> Table:
     """Sources of a cube, as SoFiA-2 catalogues them; the voxels of each are in :func:`masks`.
 
     Parameters
     ----------
     planes
         Shape (channel, y, x), in units of the noise; NaN where there is no data.
+    beam_fwhm, threshold, reliability, longest
+        See :func:`settings_of`.
     folder
         Empty, for its files.
 
@@ -120,7 +128,7 @@ def search(planes: np.ndarray, beam_fwhm: float, threshold: float, reliability: 
     beam = beam_fwhm * CELL
     header = fits.Header({"CDELT1": -CELL, "CDELT2": CELL, "BMAJ": beam, "BMIN": beam, "BPA": 0.0, "BUNIT": "Jy/beam"})
     fits.writeto(folder / "cube.fits", planes.astype(np.float32), header)
-    settings = settings_of(folder, beam_fwhm, len(planes), threshold, reliability)
+    settings = settings_of(folder, beam_fwhm, len(planes), threshold, reliability, longest)
     file = folder / "run.par"
     file.write_text("".join(f"{name} = {value}\n" for name, value in settings.items()), encoding="utf-8")
     ended = subprocess.run(
@@ -133,7 +141,7 @@ def search(planes: np.ndarray, beam_fwhm: float, threshold: float, reliability: 
     said = _error_in(ended.stdout + ended.stderr)
     if reliability > 0 and any(words in said.lower() for words in TOO_FEW):
         (folder / "cube.fits").unlink()
-        return search(planes, beam_fwhm, threshold, 0.0, folder)
+        return search(planes, beam_fwhm, threshold, 0.0, longest, folder)
     raise RuntimeError(f"SoFiA-2 ended with status {ended.returncode}: {said}")
 
 
