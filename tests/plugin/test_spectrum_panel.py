@@ -96,6 +96,11 @@ def test_data_is_summed_from_the_cube_and_what_the_search_corrected_is_a_curve_o
     summed = detections.cube.read()[:, *candidate.box.slices].sum(axis=(1, 2)) / BEAM_AREA
     assert not panel.curves["corrected"].isVisible()
     candidate.spectrum = 1.25 * candidate.spectrum
+    detections.provenance["dirty_beam"] = {"beam": "clean"}  # its box has changed, and nothing was subtracted
+    session.select(detections.candidates[1])
+    session.select(candidate)
+    assert not panel.curves["corrected"].isVisible()
+    detections.provenance["dirty_beam"] = {"beam": "dirty"}
     session.select(detections.candidates[1])
     session.select(candidate)
     np.testing.assert_allclose(panel.data.getData()[1], summed, rtol=1e-5)

@@ -11,7 +11,7 @@ from astropy import units as u
 from astropy.stats import gaussian_fwhm_to_sigma
 
 from napari_almadet.catalogue.candidate import Candidate, EmissionPeak
-from napari_almadet.catalogue.detections import brightness_unit, flux_factor
+from napari_almadet.catalogue.detections import Detections, brightness_unit, flux_factor
 from napari_almadet.inspection.geometry import beam_pattern
 from napari_almadet.measure.cutout import level_of
 from napari_almadet.measure.focus import Cutout, brightest_pixel, focus, noise
@@ -124,20 +124,24 @@ def box_sum(cube: Cube, planes: np.ndarray) -> u.Quantity:
     return np.where(known.any(axis=(1, 2)), factor * total, np.nan) * unit
 
 
-def corrected(cube: Cube, candidate: Candidate, summed: u.Quantity) -> u.Quantity | None:
-    """The candidate's own spectrum where it is not the sum over its box; None where it is, or there is none.
+def corrected(detections: Detections, candidate: Candidate, summed: u.Quantity) -> u.Quantity | None:
+    """The spectrum of a candidate without the sidelobes of other sources, where it is not the sum over its box.
 
-    The search may have taken the sidelobes of other sources off before it summed.
+    None where the two are the same, and in a cube that is not dirty: nothing was subtracted there, and the search summed
+    over an earlier box if the two differ.
 
     Parameters
     ----------
+    detections
+        The result, which states whether the cube is dirty.
     summed
         The sum over the box, from :func:`extract`.
     """
     own = np.asarray(candidate.spectrum, dtype=float)
-    if own.shape != summed.shape:
+    dirty = detections.provenance.get("dirty_beam", {}).get("beam") == "dirty"
+    if not dirty or own.shape != summed.shape:
         return None
-    factor, unit = flux_factor(cube, np.arange(len(own)))
+    factor, unit = flux_factor(detections.cube, np.arange(len(own)))
     own = factor * own
     scale = np.nanmax(np.abs(summed.to_value(unit)), initial=0.0)
     differs = np.nanmax(np.abs(own - summed.to_value(unit)), initial=0.0) > CORRECTED * scale

@@ -339,8 +339,8 @@ class SpectrumPanel(QWidget):
             extracted = self._extracted(candidate)
             if extracted is not None:
                 self.spectrum = self.choice.display.scaled(self._converted(extracted))
-                boxed = self.aperture is Aperture.BOX
-                own = corrected(self.choice.cube, candidate, extracted) if boxed else None
+                found, boxed = self.session.detections, self.aperture is Aperture.BOX
+                own = corrected(found, candidate, extracted) if found is not None and boxed else None
                 self.corrected = None if own is None else self._converted(own)
         shown = self.spectrum is not None
         self._draw_left_out(self.choice.cube.flagged if shown else None)

@@ -111,7 +111,7 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
 
     flux = readable(extract(cube, candidate, Aperture.BOX, cutout))
     axes.stairs(flux.value, x, color=DATA, linewidth=0.8, label="data")
-    if (own := corrected(cube, candidate, flux)) is not None:
+    if (own := corrected(detections, candidate, flux)) is not None:
         axes.stairs(own.to_value(flux.unit), x, color=CORRECTED, linewidth=0.8, label="sidelobes subtracted")
     axes.axhline(0, color="grey", linewidth=0.6, linestyle=":")
     first, last = candidate.channels
