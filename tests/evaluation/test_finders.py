@@ -100,6 +100,8 @@ def test_an_edge_of_a_grid_is_one_beyond_which_something_may_lie():
     assert finder.edges({"threshold": 5.0, "minarea": 10}) == []
     assert finder.edges({"threshold": 9.0, "minarea": 40}) == ["threshold", "minarea"]
     assert finder.edges({"threshold": 3.5, "minarea": 1}) == ["threshold"]  # no area is smaller than a pixel
+    lines = {"threshold": 7.0, "continuum": 5.5}
+    assert not any(FINDERS["matched-filter"].edges(lines | {"fidelity": f}) for f in (0.0, 1.0))
     assert FINDERS["sofia"].edges({"threshold": 5.5, "reliability": 0.9, "longest": 63}) == []  # two values: a choice
 
 

@@ -456,7 +456,7 @@ class Finder:
     package: str = "scipy"
     program: Callable[[], str] | None = None
     order: tuple[str, str] | None = None
-    ends: dict[str, float] = field(default_factory=dict)
+    ends: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def defaults(self) -> dict[str, float]:
@@ -481,7 +481,7 @@ class Finder:
             for name, values in self.grid.items()
             if len(values) > 2
             and parameters[name] in (min(values), max(values))
-            and parameters[name] != self.ends.get(name)
+            and parameters[name] not in self.ends.get(name, ())
         ]
 
 
@@ -493,21 +493,21 @@ FINDERS = {
         {
             "threshold": (5.0, 5.5, 6.0, 6.5, 7.0, 8.0, 10.0, 13.0),
             "continuum": (4.5, 5.0, 5.5, 6.0, 7.0, 9.0),
-            "fidelity": (0.0, 0.5, 0.8, 0.95, 1.0),
+            "fidelity": (0.0, 0.7, 1.0),
         },
-        ends={"fidelity": 1.0},
+        ends={"fidelity": (0.0, 1.0)},
     ),
     "sep": Finder(
         sep,
         {"threshold": (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.5, 9.0), "minarea": (1, 5, 10, 20, 40)},
         "sep",
-        ends={"minarea": 1},
+        ends={"minarea": (1,)},
     ),
     "photutils": Finder(
         photutils,
         {"threshold": (3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5, 7.5, 9.0), "npixels": (1, 5, 10, 20, 40)},
         "photutils",
-        ends={"npixels": 1},
+        ends={"npixels": (1,)},
     ),
     "aegean": Finder(
         aegean,
@@ -525,7 +525,7 @@ FINDERS = {
         dendrogram,
         {"threshold": (2.5, 3.0, 3.5, 4.0, 5.0), "delta": (1.5, 2.0, 2.5, 3.0, 4.0), "npix": (1, 5, 10, 20)},
         "astrodendro",
-        ends={"npix": 1},
+        ends={"npix": (1,)},
     ),
     "sofia": Finder(
         sofia,
