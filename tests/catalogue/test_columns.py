@@ -15,6 +15,7 @@ from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.columns import DESCRIPTIONS, UCDS, ucd
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.catalogue.export import write_catalogue
+from napari_almadet.catalogue.result_folder import write_result
 from napari_almadet.cube.cube import Cube
 from napari_almadet.settings import Settings
 
@@ -42,6 +43,12 @@ def test_every_column_is_on_the_page_of_the_catalogue(detections):
         name for name in detections.table().colnames if name.startswith("err_") or name == "fate"
     }
     assert set(detections.table().colnames) - families - named == {"x_max", "y_min"}  # `x_min` ... `y_max`
+
+
+def test_the_columns_of_lines_are_described(detections, tmp_path):
+    lines = QTable.read(write_result(detections, tmp_path / "result") / "lines.ecsv")
+    assert [name for name in lines.colnames if not lines[name].info.description] == []
+    assert "in channels" in lines["fwhm"].info.description
 
 
 @pytest.mark.parametrize("ending", [".vot", ".fits", ".ecsv"])

@@ -84,6 +84,8 @@ def test_a_set_on_disk_is_complete_and_is_not_made_twice(tmp_path):
     assert cube.frequency(16).to_value("GHz") == pytest.approx(230)
 
     truth = QTable.read(made[0] / "truth.ecsv")
+    assert [name for name in truth.colnames if not truth[name].info.description] == []
+    assert "channels" in truth["fwhm_line"].info.description
     sky = fits.getdata(made[0] / "sky.fits")
     assert sky.shape == (32, 96, 96)
     brightest = truth[np.argmax(truth["continuum"] + truth["line"])]

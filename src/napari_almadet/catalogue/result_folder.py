@@ -131,10 +131,23 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
     return folder
 
 
+LINES = {  # what the columns of lines.ecsv mean
+    "id": "of the candidate",
+    "channel": "of the peak in the line probability (preset paper: the denoised spectrum), from 0",
+    "height": "of that peak, 0 to 1",
+    "amplitude": "of the Gaussian fitted to it, on the same scale",
+    "centre": "of that Gaussian, channels from 0",
+    "fwhm": "of that Gaussian, in channels",
+}
+
+
 def _lines(candidates: list[Candidate]) -> QTable:
     rows = [(c.id, *asdict(peak).values()) for c in candidates for peak in c.peaks]
     names = ("id", *(f.name for f in fields(EmissionPeak)))
-    return QTable(rows=rows or None, names=names, dtype=(int, int, float, float, float, float))
+    table = QTable(rows=rows or None, names=names, dtype=(int, int, float, float, float, float))
+    for name, words in LINES.items():
+        table[name].info.description = words
+    return table
 
 
 def _arrays(detections: Detections) -> fits.HDUList:

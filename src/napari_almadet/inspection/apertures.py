@@ -127,8 +127,8 @@ def box_sum(cube: Cube, planes: np.ndarray) -> u.Quantity:
 def corrected(detections: Detections, candidate: Candidate, summed: u.Quantity) -> u.Quantity | None:
     """The spectrum of a candidate without the sidelobes of other sources, where it is not the sum over its box.
 
-    None where the two are the same, and in a cube that is not dirty: nothing was subtracted there, and the search summed
-    over an earlier box if the two differ.
+    None where the two are the same, and in a cube that is not dirty: nothing was subtracted there, and if the two
+    differ, the search summed over an earlier box.
 
     Parameters
     ----------

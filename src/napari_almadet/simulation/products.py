@@ -25,7 +25,7 @@ from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.processing import Processing
 from napari_almadet.simulation.scenarios import Coverage, Scenario
 from napari_almadet.simulation.sky import PAPER_BEAM, SkyModel
-from napari_almadet.simulation.truth import mask_of, view_of, voxels_of
+from napari_almadet.simulation.truth import describe, mask_of, view_of, voxels_of
 
 # Jy/pixel, range of the brightest voxel: sources then have an SNR of 3 to 45 in the stacked image, 13 in the median.
 BRIGHTEST = (0.5e-4, 2.9e-4)
@@ -252,6 +252,7 @@ def finished(folder: Path, about: dict, truth: QTable) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     yield partial
+    describe(truth)
     truth.write(partial / "truth.ecsv")
     (partial / "simulation.json").write_text(json.dumps(about, indent=1))
     partial.rename(folder)

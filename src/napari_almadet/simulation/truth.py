@@ -45,7 +45,40 @@ COLUMNS: dict[str, u.UnitBase | None] = {
     "z_peak": None,
     "n_voxels": None,
 }
+DESCRIPTIONS = {
+    "id": "value of its voxels in mask.fits",
+    "x": "pixels from 0",
+    "y": "pixels from 0",
+    "z": "centre of the line, channels from 0; NaN without a line",
+    **{f"{axis}_{end}": f"{end} pixel along {axis}, inclusive, from 0" for axis in "xy" for end in ("min", "max")},
+    "z_min": "first channel of the line, inclusive, from 0; -1 without a line",
+    "z_max": "last channel of the line, inclusive, from 0; -1 without a line",
+    "fwhm_major": "FWHM, of gaussian and disc without the beam, of the other kinds with it",
+    "fwhm_minor": "FWHM, of gaussian and disc without the beam, of the other kinds with it",
+    "angle": "of the major axis",
+    "fwhm_line": "FWHM of the line in channels",
+    "continuum": "peak of the continuum in the sky model",
+    "line": "peak of the line in the sky model",
+    "spectral_index": "of the continuum, S ~ freq^spectral_index",
+    "flux": "integrated flux of the line, without the primary beam's response",
+    "snr_stack": "S/N in the band-averaged image",
+    "snr_line": "S/N in the image summed with the weights of its line profile",
+    "pair": "number of the pair that it belongs to; 0: none",
+    "kind": "gaussian, disc, galaxy, cloud, continuum or absorption",
+    "w20": "width of the line at 20 % of its maximum, in channels",
+    "w50": "width of the line at 50 % of its maximum, in channels",
+    "x_peak": "brightest voxel, pixels from 0",
+    "y_peak": "brightest voxel, pixels from 0",
+    "z_peak": "brightest voxel, channels from 0",
+    "n_voxels": "number of its voxels in mask.fits",
+}
 WHOLE = ("x_min", "x_max", "y_min", "y_max", "z_min", "z_max", "pair", "n_voxels")  # whole numbers
+
+
+def describe(table: QTable) -> None:
+    """Write into a truth table what its columns mean: some are in channels, for which FITS knows no unit."""
+    for name in table.colnames:
+        table[name].info.description = DESCRIPTIONS.get(name)
 
 
 def view_of(observation: Observation, processing: Processing | None, channels: np.ndarray, pixels: np.ndarray) -> View:
