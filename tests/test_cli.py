@@ -23,9 +23,9 @@ from napari_almadet.cli import app as cli
 from napari_almadet.cli import common, report
 from napari_almadet.cli.app import no_display
 from napari_almadet.cli.detect import own_weights
-from napari_almadet.cli.report import with_error
 from napari_almadet.evaluation import run
 from napari_almadet.evaluation.finders import FINDERS
+from napari_almadet.inspection.describe import with_error
 from napari_almadet.paper.pipeline import Networks
 from napari_almadet.search import networks as search_networks
 from napari_almadet.settings import Settings
@@ -424,6 +424,7 @@ def test_the_short_table_is_never_cut_and_has_the_flux_of_continuum_sources(caps
     [
         (33.34175, 1.42309, "33.3 ± 1.4"),
         (0.29178, 0.0351, "0.292 ± 0.035"),
+        (229.474812, 0.0022, "229.4748 ± 0.0022"),
         (302.3, 17.8, "302 ± 18"),
         (12345.6, 234.5, "12346 ± 234"),
         (0.5, 0.0996, "0.50 ± 0.10"),

@@ -64,7 +64,7 @@ def test_absorption_is_said_with_its_depth(detections):
     candidate.abs_snr, candidate.abs_z, candidate.abs_n = 12.34, 20.06, 2.0
     candidate.abs_depth, candidate.err_abs_depth, candidate.abs_tau, candidate.err_abs_tau = 0.7, 0.031, 1.2, 0.1
     said = dict(facts(detections, candidate))["Absorption"]
-    assert said == "S/N 12.3 at channel 20.1, depth 0.7 ± 0.03, optical depth 1.2 ± 0.1; 2 lines"
+    assert said == "S/N 12.3 at channel 20.1, depth 0.700 ± 0.031, optical depth 1.20 ± 0.10; 2 lines"
     candidate.abs_tau, candidate.abs_tau_limit, candidate.abs_n = np.nan, 2.13, 1.0
     said = dict(facts(detections, candidate))["Absorption"]
     assert said.endswith("optical depth > 2.1 (saturated)")
@@ -74,10 +74,10 @@ def test_bare_array_is_told_in_channels(data):
     found = make_detections(Cube.from_array(data))
     told = dict(facts(found, found.candidates[0]))
     assert told["Pixel"] == "x 60.0, y 50.0, channel 20.0"
-    assert told["Flux"] == "1 ± 0.1 pix chan"
+    assert told["Flux"] == "1.00 ± 0.10 pix chan"
     for method, words in (("box", "sum over the box"), ("fit", "Gaussian fit")):  # after a line fit was accepted, too
         measured = dict(facts(found, replace(found.candidates[0], method=method)))
-        assert measured["Flux"] == f"1 ± 0.1 pix chan,\n{words}"
+        assert measured["Flux"] == f"1.00 ± 0.10 pix chan,\n{words}"
     assert told["FWHM"] == "6.0 channels"
     assert "Position" not in told
     assert {"Frequency", "Velocity"}.isdisjoint(told)

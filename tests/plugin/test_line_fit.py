@@ -12,7 +12,7 @@ from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.inspection.apertures import LineModel
 from napari_almadet.plugin.cutouts import Cutouts
-from napari_almadet.plugin.line_fit import HINT, with_error
+from napari_almadet.plugin.line_fit import HINT
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.spectrum_panel import SpectrumPanel
 from napari_almadet.plugin.theme import Colours
@@ -99,9 +99,3 @@ def test_a_line_from_a_sources_own_spectrum_has_a_model():
     for line in (peak, replace(peak, amplitude=np.nan)):
         model = LineModel.of(spectrum, (line,))
         np.testing.assert_allclose(model(np.arange(48)), spectrum, atol=1e-6)
-
-
-def test_a_value_has_as_many_digits_as_its_error():
-    assert with_error(229.474812, 0.0022, "GHz") == "229.4748 ± 0.0022 GHz"
-    assert with_error(1234.5, 56.0, "km/s") == "1234 ± 56 km/s"
-    assert with_error(1.0, np.nan, "") == "1"

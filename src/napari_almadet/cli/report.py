@@ -151,7 +151,7 @@ def summary(detections: Detections) -> Table:
     """The short table of the kept candidates: the columns an astronomer looks at first."""
     from rich.table import Table
 
-    from napari_almadet.inspection.describe import unit_text
+    from napari_almadet.inspection.describe import unit_text, with_error
 
     flux_unit = unit_text(detections.flux_unit)
     place, line = coordinate_names(detections.cube)
@@ -189,16 +189,6 @@ def print_whole(table: Table) -> None:
     width = output.measure(table, options=output.options.update(max_width=WIDEST)).maximum
     lines = output.render(table, output.options.update(width=max(width, 1)))
     output.print(Segments(lines), soft_wrap=True, end="")
-
-
-def with_error(value: float, error: float) -> str:
-    """A value with its error, both to the second digit of the error: ``33.3 ± 1.4``."""
-    if not np.isfinite(error):
-        return f"{value:.3g}"
-    if error <= 0 or not 1e-3 <= max(abs(value), error) < 1e6:  # no long rows of zeros
-        return f"{value:.3g} ± {error:.2g}"
-    decimals = max(1 - int(np.floor(np.log10(float(f"{error:.2g}")))), 0)
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 def coordinate_names(cube: Cube) -> tuple[tuple[str, str], str]:

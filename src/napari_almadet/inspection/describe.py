@@ -126,9 +126,13 @@ def facts(
     if np.isfinite(channel):
         rows += _line_facts(cube, candidate, channel, velocity, frequency)
     if np.isfinite(candidate.f_sum):
-        error = f" ± {candidate.err_f_sum:.2g}" if np.isfinite(candidate.err_f_sum) else ""
         how = f",\n{FLUX_METHODS[candidate.method]}" if candidate.method in FLUX_METHODS else ""
-        rows.append(("Flux", f"{candidate.f_sum:.4g}{error} {unit_text(detections.flux_unit)}".rstrip() + how))
+        rows.append(
+            (
+                "Flux",
+                f"{with_error(candidate.f_sum, candidate.err_f_sum)} {unit_text(detections.flux_unit)}".rstrip() + how,
+            )
+        )
     if np.isfinite(candidate.abs_snr):
         rows.append(("Absorption", absorption_text(candidate)))
     rows.append(("Peak S/N", number(candidate.snr_pixel, ".1f")))
@@ -145,12 +149,22 @@ def facts(
     return rows
 
 
+def with_error(value: float, error: float) -> str:
+    """A value with its error, both to the second digit of the error: ``33.3 ± 1.4``."""
+    if not np.isfinite(error):
+        return f"{value:.3g}"
+    if error <= 0 or not 1e-3 <= max(abs(value), error) < 1e6:  # no long rows of zeros
+        return f"{value:.3g} ± {error:.2g}"
+    decimals = max(1 - int(np.floor(np.log10(float(f"{error:.2g}")))), 0)
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
 def absorption_text(candidate: Candidate) -> str:
-    """A candidate's strongest line in absorption in words, e.g. ``S/N 12.3 at channel 20.1, depth 0.7 ± 0.03``."""
+    """A candidate's strongest line in absorption in words, e.g. ``S/N 12.3 at channel 20.1, depth 0.700 ± 0.030``."""
     text = f"S/N {candidate.abs_snr:.1f} at channel {candidate.abs_z:.1f}, "
-    text += f"depth {candidate.abs_depth:.2g} ± {candidate.err_abs_depth:.1g}, optical depth "
+    text += f"depth {with_error(candidate.abs_depth, candidate.err_abs_depth)}, optical depth "
     if np.isfinite(candidate.abs_tau):
-        text += f"{candidate.abs_tau:.2g} ± {candidate.err_abs_tau:.1g}"
+        text += with_error(candidate.abs_tau, candidate.err_abs_tau)
     else:
         text += f"> {candidate.abs_tau_limit:.2g} (saturated)"
     return text + (f"; {candidate.abs_n:.0f} lines" if candidate.abs_n > 1 else "")

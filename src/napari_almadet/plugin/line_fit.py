@@ -17,7 +17,7 @@ from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.inspection.apertures import Aperture, spectrum_noise
 from napari_almadet.inspection.axes import SpectralAxis
-from napari_almadet.inspection.describe import number, unit_text
+from napari_almadet.inspection.describe import unit_text, with_error
 from napari_almadet.measure.cutout import Cutout
 from napari_almadet.measure.noise import Noise
 from napari_almadet.measure.spectrum_fit import SpectrumFit, fit_spectrum
@@ -336,23 +336,15 @@ class LineFit(QWidget):
             step, along = float(axis.widths[channel]), velocity or axis
             wide, area = float(along.widths[channel]), unit_text(spectrum.unit * along.unit)
             rows += [
-                (f"Centre {place}", with_error(float(axis.world(centre)), of_centre * step, where)),
-                (f"FWHM {place}", with_error(fwhm * step, of_fwhm * step, where)),
-                (f"Height {place}", with_error(height, of_height, unit)),
-                (f"Integral {place}", with_error(total * wide, of_total * wide, area)),
+                (f"Centre {place}", f"{with_error(float(axis.world(centre)), of_centre * step)} {where}".rstrip()),
+                (f"FWHM {place}", f"{with_error(fwhm * step, of_fwhm * step)} {where}".rstrip()),
+                (f"Height {place}", f"{with_error(height, of_height)} {unit}".rstrip()),
+                (f"Integral {place}", f"{with_error(total * wide, of_total * wide)} {area}".rstrip()),
             ]
         if len(fit.baseline):
             error = float(np.sqrt(fit.covariance[fit.gaussians.size, fit.gaussians.size]))
-            rows.append(("Baseline", with_error(float(fit.baseline[0]), error, unit)))
+            rows.append(("Baseline", f"{with_error(float(fit.baseline[0]), error)} {unit}".rstrip()))
         return rows
-
-
-def with_error(value: float, error: float, unit: str) -> str:
-    """A value with its error, both rounded to two digits of the error, and their unit."""
-    if not (np.isfinite(value) and np.isfinite(error) and error > 0):
-        return f"{number(value, '.4g')} {unit}".rstrip()
-    digits = max(0, 1 - int(np.floor(np.log10(error))))
-    return f"{value:.{digits}f} ± {error:.{digits}f} {unit}".rstrip()
 
 
 def _taken(candidate: Candidate, detections: Detections, fit: SpectrumFit) -> Candidate:
