@@ -14,7 +14,7 @@ import numpy as np
 from astropy.stats import mad_std
 from scipy import ndimage
 
-from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
+from napari_almadet.constants import BEAM_AREA, FOUR_LN2, NORMAL_MAD
 from napari_almadet.measure.spectra import remove_baseline
 from napari_almadet.search.features import ABOUT, COMPRESSION, own_lines
 from napari_almadet.search.line_maps import MAPS
@@ -171,6 +171,23 @@ def line_channel(seen: Seen) -> np.ndarray:
 def line_width(seen: Seen) -> np.ndarray:
     """FWHM of the best line at each place in channels, (ny, nx)."""
     return np.exp2(4 * seen.images[MAPS.index("line's width")])
+
+
+def line_images(places: Sequence[tuple[int, int]], seen: Seen, shifts: Sequence[float] = (0.0,)) -> np.ndarray:
+    """S/N of the best lines of some places (y, x), wherever else they are: (places, shifts, ny, nx).
+
+    The lines are also moved by ``shifts``, in units of their FWHM.
+    """
+    import torch
+
+    cube = seen.units.cube
+    y, x = np.array(places).T
+    centre, width = (image(seen)[y, x].astype(float)[:, None, None] for image in (line_channel, line_width))
+    lines = np.exp(-FOUR_LN2 * ((np.arange(len(cube)) - centre) / width - np.array(shifts)[:, None]) ** 2)
+    lines /= np.sqrt((lines**2).sum(axis=-1, keepdims=True)).clip(1e-9)
+    images = torch.as_tensor(lines.reshape(-1, len(cube)), dtype=cube.dtype, device=cube.device) @ cube.flatten(1)
+    shape = (len(y), len(shifts), *cube.shape[1:])
+    return images.reshape(shape).cpu().numpy() / max(1.0, seen.noise_correlation)
 
 
 def of_lines(patch: np.ndarray, seen: Seen) -> dict[str, float]:

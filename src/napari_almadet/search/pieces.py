@@ -12,8 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Status
-from napari_almadet.constants import FOUR_LN2
-from napari_almadet.search.extent import NEIGHBOURS, Seen, line_channel, line_width, surroundings
+from napari_almadet.search.extent import NEIGHBOURS, Seen, line_images, surroundings
 from napari_almadet.search.raw_detection import RawDetection
 
 # From the patches of eight simulated clouds (validation), whose pieces are joined at 2.7 to 4.8 sigma, a piece being at
@@ -58,16 +57,9 @@ def pieces(found: Sequence[np.ndarray], whole: Sequence[int], seen: Seen) -> lis
 
 def line_image(place: int, seen: Seen) -> np.ndarray:
     """S/N (ny, nx) of the best line at a place (its index), wherever else it is, moved by up to half its width."""
-    import torch
-
-    cube = seen.units.cube
-    centre, width = (float(image.ravel()[place]) for image in (line_channel(seen), line_width(seen)))
-    channel = np.arange(len(cube))
-    lines = np.stack([np.exp(-FOUR_LN2 * ((channel - centre) / width - shift) ** 2) for shift in SHIFTS])
-    lines /= np.sqrt((lines**2).sum(axis=1, keepdims=True)).clip(1e-9)
-    images = torch.as_tensor(lines, dtype=cube.dtype, device=cube.device) @ cube.flatten(1)
-    best = images.amax(dim=0).reshape(seen.valid.shape).cpu().numpy()
-    return np.where(seen.valid, best / max(1.0, seen.noise_correlation), -np.inf)
+    y, x = np.unravel_index(place, seen.valid.shape)
+    best = line_images([(int(y), int(x))], seen, SHIFTS)[0].max(axis=0)
+    return np.where(seen.valid, best, -np.inf)
 
 
 def bridged(line: np.ndarray, one: np.ndarray, other: np.ndarray) -> bool:

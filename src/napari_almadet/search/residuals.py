@@ -12,8 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_almadet.constants import FOUR_LN2
-from napari_almadet.search.extent import Seen, line_channel, line_width
+from napari_almadet.search.extent import Seen, line_images
 from napari_almadet.search.raw_detection import RawDetection
 
 LOW = 15.87  # percentile of an image that is one standard deviation below zero, if it is noise
@@ -30,7 +29,7 @@ def measure_residuals(detections: Sequence[RawDetection], seen: Seen) -> None:
     places = [place_of(detection, seen.valid.shape) for detection in detections]
     for first in range(0, len(detections), AT_ONCE):
         some = places[first : first + AT_ONCE]
-        for detection, place, image in zip(detections[first:], some, line_images(some, seen), strict=False):
+        for detection, place, image in zip(detections[first:], some, line_images(some, seen)[:, 0], strict=False):
             if image[place] >= seen.stack[place]:
                 detection.residuals = rms_below_zero(image[seen.valid])
                 detection.over_residuals = float(image[place]) / detection.residuals
@@ -46,19 +45,6 @@ def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]
         for position, start in ((detection.y, window.y), (detection.x, window.x))
     )
     return int(np.clip(y, 0, shape[0] - 1)), int(np.clip(x, 0, shape[1] - 1))
-
-
-def line_images(places: Sequence[tuple[int, int]], seen: Seen) -> np.ndarray:
-    """S/N of the best lines of some places, wherever else they are: (places, ny, nx)."""
-    import torch
-
-    cube = seen.units.cube
-    y, x = np.array(places).T
-    centre, width = line_channel(seen)[y, x], line_width(seen)[y, x]
-    lines = np.exp(-FOUR_LN2 * ((np.arange(len(cube)) - centre[:, None]) / width[:, None]) ** 2)
-    lines /= np.sqrt((lines**2).sum(axis=1, keepdims=True)).clip(1e-9)
-    images = torch.as_tensor(lines, dtype=cube.dtype, device=cube.device) @ cube.flatten(1)
-    return images.reshape(len(lines), *cube.shape[1:]).cpu().numpy() / max(1.0, seen.noise_correlation)
 
 
 def rms_below_zero(snr: np.ndarray) -> float:
