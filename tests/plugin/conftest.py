@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from made_by_hand import N_CHANNELS, N_X, N_Y, SIGMA_PER_FWHM, SOURCES, make_det
 from napari import settings
 from napari.layers import Layer
 from napari.qt.threading import WorkerBase
+from napari.viewer import Viewer
 from npe2 import PluginManifest
+from qtpy.QtWidgets import QApplication
 from radio_beam import Beam
 
 import napari_almadet
@@ -22,6 +25,8 @@ from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.detect_widget import DetectWidget
 from napari_almadet.plugin.session import Session
+
+WORKERS_END = 60  # seconds, far more than any worker of these tests needs
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +45,26 @@ def unsaved(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "unsaved"
     monkeypatch.setattr("napari_almadet.plugin.keeper.unsaved_folder", lambda: folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def closing_waits_for_workers(monkeypatch):
+    """A viewer is closed when no worker is left.
+
+    napari's fixture then looks for viewers that were not freed, and a worker that a timer has started meanwhile keeps
+    its viewer and stops the collection of garbage (`napari_workarounds.Unobtrusive`): the viewer would seem to leak.
+    """
+    close = Viewer.close
+
+    def close_and_wait(viewer: Viewer) -> None:
+        close(viewer)
+        until = time.monotonic() + WORKERS_END
+        while WorkerBase._worker_set:
+            assert time.monotonic() < until, f"still at work: {WorkerBase._worker_set}"
+            QApplication.processEvents()
+            time.sleep(0.001)
+
+    monkeypatch.setattr(Viewer, "close", close_and_wait)
 
 
 @pytest.fixture
@@ -116,7 +141,6 @@ def make_widget(viewer, qtbot):
     for widget in made:  # no worker may outlive its test
         widget.cancel()
         qtbot.waitUntil(lambda w=widget: w._worker is None, timeout=10_000)
-    WorkerBase.await_workers()  # while they are at it no garbage is collected: the viewer would seem to be leaked
 
 
 @pytest.fixture
