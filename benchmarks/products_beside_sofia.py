@@ -59,7 +59,7 @@ def run_sofia(sofia: Path, detections: Detections, candidate: Candidate, folder:
 def differences(detections: Detections, candidate: Candidate, base: Path, folder: Path) -> dict[str, float]:
     """Largest difference of each product over its maximum (of moments 1 and 2: in km/s), and of places in pixels."""
     in_frequency = detections.cube.spectral_type == "FREQ"
-    rest = detections.cube.rest_frequency.to_value("Hz")
+    rest = detections.cube.rest_frequency.to_value("Hz") if in_frequency else None  # many cubes in velocity have none
     _, y, x = (slice(max(s.start - MARGIN, 0), s.stop + MARGIN) for s in candidate.mask.slices)
     found = {}
     for kind in ("cube", "mask", "chan", "mom0", "mom1", "mom2"):
