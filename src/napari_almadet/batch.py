@@ -33,6 +33,7 @@ from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.reading import read_cube, short_name
 from napari_almadet.cube.storage import split_address
 from napari_almadet.inspection.redshifts import RedshiftRange, identify
+from napari_almadet.loading import loading
 from napari_almadet.processes import Pool
 from napari_almadet.products.report import REPORT, write_html
 from napari_almadet.products.writing import has_products, remove_products, write_products
@@ -204,9 +205,10 @@ class Search:
         """Loaded on first use, in the process that uses them; None with a cluster, whose workers load their own."""
         if self.client is not None:
             return None
-        from napari_almadet import detection
+        with loading():
+            from napari_almadet import detection
 
-        return detection.load_networks(self.settings)
+            return detection.load_networks(self.settings)
 
     def __call__(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
         """Read a cube, search it, and write the result; errors are returned in the outcome."""

@@ -21,6 +21,8 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
 from typing import Any
 
+from napari_almadet.loading import exempt_at_exit
+
 PATIENCE = 10.0  # seconds a process may take to remove its unfinished files when it is stopped
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -130,6 +132,7 @@ def _start(initializer: Callable[..., object] | None, initargs: tuple) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exception, so that unfinished files are removed
     sys.unraisablehook = _silent_where_it_ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    exempt_at_exit()
     if initializer is not None:
         initializer(*initargs)
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from napari_almadet.cli.starting import quiet_interrupts
+from napari_almadet.loading import exempt_at_exit
 from napari_almadet.simulation import SCENARIOS_ABOUT
 
 
@@ -17,6 +18,7 @@ class Program(typer.Typer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
+        exempt_at_exit()
         with quiet_interrupts():
             return super().__call__(*args, **kwargs)
 

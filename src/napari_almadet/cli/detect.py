@@ -36,6 +36,7 @@ from napari_almadet.cli.logs import logged
 from napari_almadet.cli.progress_lines import with_lines, write_line
 from napari_almadet.cli.report import conclude, tell, with_bars
 from napari_almadet.cube.errors import in_one_line
+from napari_almadet.loading import loading
 from napari_almadet.settings import BEAMS, PRESETS, Settings
 
 if TYPE_CHECKING:
@@ -362,7 +363,8 @@ def detect(
             messages.print(f"Note: {escape(sentence)}", highlight=False)
     tables = tuple(str(form) for form in formats or [])
 
-    from napari_almadet import batch
+    with loading():
+        from napari_almadet import batch
 
     # one cube at a time is printed with its candidates; several in parallel with one line each
     client = connected(scheduler) if scheduler else None
