@@ -28,7 +28,8 @@ SOURCE = ROOT / "src" / PACKAGE
 # Each room and the rooms it may import: only rooms named above it, so that no arrows close a circle.
 ARROWS = {
     "constants": set(),
-    "processes": set(),
+    "loading": set(),
+    "processes": {"loading"},
     "progress": set(),
     "settings": set(),
     "threads": set(),
@@ -44,8 +45,8 @@ ARROWS = {
     "inspection": {"constants", "cube", "catalogue", "measure"},
     "products": {"constants", "progress", "cube", "catalogue", "measure", "inspection"},
     "batch": {
-        *("processes", "progress", "settings", "threads", "cube", "catalogue", "paper", "search", "detection"),
-        *("inspection", "products"),
+        *("loading", "processes", "progress", "settings", "threads", "cube", "catalogue", "paper", "search"),
+        *("detection", "inspection", "products"),
     },
     "evaluation": {
         *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"),
@@ -60,8 +61,8 @@ ARROWS = {
         *("remeasure", "simulation", "inspection", "products", "evaluation"),
     },
     "cli": {
-        *("progress", "settings", "networks", "cube", "catalogue", "search", "detection", "batch", "simulation"),
-        *("inspection", "evaluation", "training", "plugin", "products"),
+        *("loading", "progress", "settings", "networks", "cube", "catalogue", "search", "detection", "batch"),
+        *("simulation", "inspection", "evaluation", "training", "plugin", "products"),
     },
 }
 WINDOWED = {"plugin", "cli"}  # cli opens the plugin's window in `almadet demo`

@@ -1,7 +1,8 @@
 """Loading of libraries without garbage collection.
 
 Nearly nothing that an import makes is garbage, but Python looks for it after every few hundred new objects, and again
-several times when the program ends.  With torch and astropy loaded, that is a quarter of the time of a short command.
+several times when the program ends.  With torch and astropy loaded, that is a fifth of the processor time of a short
+command.
 """
 
 from __future__ import annotations
