@@ -25,9 +25,9 @@ from astropy.table import QTable, Table
 from napari_almadet import Settings, detect, read_cube
 from napari_almadet.cli.completeness import Rounds, run
 from napari_almadet.detection import load_networks
-from napari_almadet.evaluation.completeness import Options, matched
 from napari_almadet.evaluation.completeness_tables import limits
 from napari_almadet.evaluation.injection import Injection
+from napari_almadet.evaluation.injection_rounds import Options, matched
 from napari_almadet.evaluation.matching import Rate
 
 KIND = replace(KINDS["compact"], side=160, channels=64, sources=7, resolved=0.0)

@@ -20,8 +20,8 @@ from napari_almadet.detection import detect, load_networks
 from napari_almadet.evaluation.matching import match
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
+from napari_almadet.simulation.observation_files import SimulatedCube
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import SimulatedCube
 from napari_almadet.simulation.scenarios import SCENARIOS
 
 COLUMNS = ("x", "y", "ra", "dec", "z", "v_rad", "fwhm", "w50", "w20", "f_sum", "peak", "dc_maj", "dc_min", "dc_pa")

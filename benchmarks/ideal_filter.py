@@ -34,7 +34,7 @@ from napari_almadet.search.noise_units import average, binning, in_noise_units
 from napari_almadet.search.two_component_fit import likeness
 from napari_almadet.simulation import sky
 from napari_almadet.simulation.dataset import seed_of, simulate_cube
-from napari_almadet.simulation.products import SimulatedCube
+from napari_almadet.simulation.observation_files import SimulatedCube
 
 SCENARIOS = ("paper", "bright", "line-only", "pairs")
 THRESHOLD = 4.5  # sigma

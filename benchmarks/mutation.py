@@ -5,7 +5,7 @@
     python benchmarks/mutation.py search --list                # only say what would be changed
     python benchmarks/mutation.py search --sample 60 --seed 1  # some of it, drawn at random
     python benchmarks/mutation.py search --budget 20           # no more than 20 s of tests for each change
-    python benchmarks/mutation.py search --only lines.py:80    # the changes of one line
+    python benchmarks/mutation.py search --only line_detection.py:80    # the changes of one line
 
 Every number that is given a name, in a module or as the default of a field, is doubled and halved; so is every number
 over 2 that is compared with something.  Every rule is removed: an ``if`` that never applies, a filter of a
@@ -48,7 +48,11 @@ FIRST_RUN_SECONDS = 1800.0  # for all tests of a room with nothing changed; thos
 
 # Tests of other rooms that reach a room's code as well; those of the room itself, tests/ROOM, run in any case.
 ALSO = {
-    "measure": ["tests/search/test_measuring.py", "tests/catalogue/test_detections.py", "tests/test_remeasure.py"],
+    "measure": [
+        "tests/search/test_measure_detections.py",
+        "tests/catalogue/test_detections.py",
+        "tests/test_remeasure.py",
+    ],
     "search": ["tests/test_detection.py"],
 }
 

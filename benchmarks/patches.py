@@ -18,10 +18,10 @@ from napari_almadet.detection import load_networks
 from napari_almadet.progress import finish
 from napari_almadet.search.beam_decision import by_header, header_beam_in
 from napari_almadet.search.decisions import by_patch, extent_chances, judge_logits
-from napari_almadet.search.lines import frequency_denoising
-from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.line_detection import frequency_denoising
 from napari_almadet.search.noise_units import binning
 from napari_almadet.search.pipeline import search_window
+from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.search.windows import beam_fwhm, noise_profile, read_averaged, windows
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube

@@ -24,7 +24,7 @@ from astropy.wcs import WCS
 from napari_almadet import read_result
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.catalogue.detections import Detections
-from napari_almadet.products.source import MARGIN
+from napari_almadet.products.source_products import MARGIN
 from napari_almadet.products.writing import file_name
 
 LIGHT = constants.c.to_value("km/s")

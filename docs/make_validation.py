@@ -11,7 +11,7 @@ from pathlib import Path
 from astropy.table import Table
 from PIL import Image
 
-from napari_almadet.evaluation.report import markdown, replace_generated
+from napari_almadet.evaluation.score_tables import markdown, replace_generated
 
 DOCS = Path(__file__).parent
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from graphlib import TopologicalSorter
 from importlib.metadata import packages_distributions
 from importlib.util import find_spec, resolve_name
@@ -135,6 +136,12 @@ def test_every_module_lies_in_a_room():
     assert [module for module in MODULES if room(module) is None] == [PACKAGE]
 
 
+def test_no_two_rooms_have_a_file_of_the_same_name():
+    """Except the pipelines of the two presets, which are the same ten steps on pages of the same form."""
+    names = Counter(path.name for path in MODULES.values())
+    assert {name for name, n in names.items() if n > 1} == {"__init__.py", "pipeline.py"}
+
+
 def test_the_picture_shows_every_module():
     shown = set(re.findall(r"`((?:\w+/)?\w+\.py)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
     there = {path.relative_to(SOURCE).as_posix() for path in MODULES.values() if path.name != "__init__.py"}
@@ -247,6 +254,6 @@ def test_wheel_carries_what_runs_and_nothing_else(tmp_path):
         "py.typed",
         "networks/weights/*.safetensors",
         "simulation/antennas/*.ecsv",
-        "inspection/lines.ecsv",
+        "inspection/known_lines.ecsv",
     ):
         assert any(PurePath(name).match(f"{PACKAGE}/{kind}") for name in names), f"the wheel lacks {kind}"

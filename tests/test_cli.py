@@ -20,14 +20,14 @@ from napari_almadet.catalogue import result_folder as folder
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cli import app as cli
-from napari_almadet.cli import common, report
+from napari_almadet.cli import common, terminal
 from napari_almadet.cli.app import no_display
 from napari_almadet.cli.detect import own_weights
 from napari_almadet.evaluation import run
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.inspection.describe import with_error
 from napari_almadet.paper.pipeline import Networks
-from napari_almadet.search import networks as search_networks
+from napari_almadet.search import search_networks
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import SETS
 from napari_almadet.simulation.observe import Observation
@@ -411,8 +411,8 @@ def test_the_short_table_is_never_cut_and_has_the_flux_of_continuum_sources(caps
     line = Candidate(101, Box(1, 9, 1, 9), 0.987, x=5.0, y=5.0, z=2.0, kind="line", edge=True, **kept)
     both = replace(line, id=102, kind="both", f_cont=0.00123, err_f_cont=0.0001)
     detections = Detections(cube, Settings(), [line, both], data[0], data[0], {})
-    monkeypatch.setattr(report, "output", Console(width=40))
-    report.report(detections)
+    monkeypatch.setattr(terminal, "output", Console(width=40))
+    terminal.report(detections)
     rows = [text.split() for text in capsys.readouterr().out.splitlines()]
     assert ["101", "5.0", "5.0", "2.0", "12346", "±", "234", "12.3", "0.99", "line", "blended", "edge"] in rows
     assert ["102", "5.0", "5.0", "2.0", "12346", "±", "234", "1.23", "12.3", "0.99", "both", "blended", "edge"] in rows

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from napari_almadet.catalogue.detections import Detections
     from napari_almadet.paper.pipeline import Networks
-    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.search.search_networks import SearchNetworks
 
 
 LOG = logging.getLogger(__name__)

@@ -32,11 +32,11 @@ from napari_almadet.paper.pipeline import (
     source_spectral_focusing,
 )
 from napari_almadet.progress import Progress, finish
-from napari_almadet.search import networks as search_networks
+from napari_almadet.search import search_networks
 from napari_almadet.search.distribute import each
-from napari_almadet.search.networks import SearchNetworks
 from napari_almadet.search.pipeline import search_steps
 from napari_almadet.search.reliability import assign, find_negatives, judged, notes
+from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.search.windows import held_beside
 from napari_almadet.settings import Settings
 from napari_almadet.threads import alone, beside

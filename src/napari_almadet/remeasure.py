@@ -11,6 +11,7 @@ from scipy import ndimage
 from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.detections import Detections, channel_width
 from napari_almadet.detection import caveats, provenance
+from napari_almadet.measure.box_measurement import measure
 from napari_almadet.measure.catalogue_row import NUMBERS, as_box
 from napari_almadet.measure.focus import (
     brightest_pixel,
@@ -22,16 +23,15 @@ from napari_almadet.measure.focus import (
     voxel_noise,
 )
 from napari_almadet.measure.noise import Noise, noise_of
-from napari_almadet.measure.own_mask import bounded, box_of, measure_in_mask
-from napari_almadet.measure.source import measure
+from napari_almadet.measure.painted_mask import bounded, box_of, measure_in_mask
 from napari_almadet.measure.spectra import extract_spectra
 from napari_almadet.measure.stacking import at_edge, stack
 from napari_almadet.measure.tiling import cut
 from napari_almadet.paper.pipeline import focus_and_measure, frequency_denoising
 from napari_almadet.progress import finish
-from napari_almadet.search.lines import find_lines_again
-from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.line_detection import find_lines_again
 from napari_almadet.search.noise_units import PIXELS_PER_BEAM
+from napari_almadet.search.search_networks import SearchNetworks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

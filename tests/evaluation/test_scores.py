@@ -8,7 +8,7 @@ from astropy.table import Table
 from scipy.stats import chi2
 from stored_by_hand import found_sources, records, true_sources
 
-from napari_almadet.cli.report import print_scores
+from napari_almadet.cli.terminal import print_scores
 from napari_almadet.evaluation.results import Results
 from napari_almadet.evaluation.scores import (
     Outcome,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_almadet.catalogue.candidate import EmissionPeak
-from napari_almadet.inspection.lines import known_lines
+from napari_almadet.inspection.known_lines import known_lines
 from napari_almadet.inspection.redshifts import (
     Observed,
     RedshiftRange,

@@ -9,9 +9,9 @@ import pytest
 from astropy import units as u
 from astropy.table import QTable
 
-from napari_almadet.evaluation.completeness import ABOUT, Options, OtherRun
 from napari_almadet.evaluation.completeness_run import Outcome
 from napari_almadet.evaluation.completeness_tables import completeness_table
+from napari_almadet.evaluation.injection_rounds import ABOUT, Options, OtherRun
 from napari_almadet.plugin.injections import COLUMNS, InjectionsDialog
 from napari_almadet.progress import Progress
 from napari_almadet.settings import Settings

@@ -11,7 +11,7 @@ from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.catalogue.candidate import SourceMask
 from napari_almadet.catalogue.result_folder import Journal, read_result, write_result
-from napari_almadet.measure.own_mask import edited
+from napari_almadet.measure.painted_mask import edited
 from napari_almadet.plugin.box_layer import LINE
 from napari_almadet.plugin.mask_layer import Outline
 from napari_almadet.plugin.session import Session

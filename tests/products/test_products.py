@@ -20,9 +20,9 @@ from napari_almadet import detect, read_cube
 from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.result_folder import read_result, write_result
 from napari_almadet.products.figure import write_facts
-from napari_almadet.products.headers import unit_card
 from napari_almadet.products.page import draw_spectrum
-from napari_almadet.products.source import Scales, source_data, spectrum_of
+from napari_almadet.products.product_headers import unit_card
+from napari_almadet.products.source_products import Scales, source_data, spectrum_of
 from napari_almadet.products.writing import file_name, has_products, write_products
 
 KINDS = ("cube", "mask", "mom0", "mom1", "mom2", "chan", "snr", "pv")

@@ -25,8 +25,8 @@ from napari_almadet.search.dirty_beam import (
 from napari_almadet.search.line_maps import stack_snr
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
+from napari_almadet.simulation.observation_files import write_psf
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import write_psf
 
 SIZE, CHANNELS, BEAM = 96, 128, 4.1
 

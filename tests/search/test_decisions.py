@@ -24,9 +24,9 @@ from napari_almadet.search.decisions import (
     odds_for_field_area,
     very_bright,
 )
-from napari_almadet.search.merge import Part
-from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.merge_windows import Part
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection
+from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 

@@ -15,8 +15,8 @@ from napari_almadet.search.components import gaussian, widened
 from napari_almadet.search.dirty_beam import averaged_once
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.simulation.dataset import cube_of
+from napari_almadet.simulation.observation_files import SimulatedCube, truth_table
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import SimulatedCube, truth_table
 from napari_almadet.simulation.sky import SkyModel
 
 BEAM = 4.0  # FWHM, averaged pixels

@@ -10,9 +10,9 @@ from napari_almadet import Settings
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
 from napari_almadet.progress import finish
 from napari_almadet.search.decisions import baseline_ripple
-from napari_almadet.search.lines import distinct, frequency_denoising, refined, set_lines
-from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.line_detection import distinct, frequency_denoising, refined, set_lines
 from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.search.windows import Window
 
 WINDOW = Window(0, 0, (10, 10), (slice(0, 10), slice(0, 10)), 1)

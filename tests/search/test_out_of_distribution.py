@@ -10,7 +10,7 @@ import torch
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.cube.cube import Cube
-from napari_almadet.search.merge import NoiseSummary
+from napari_almadet.search.merge_windows import NoiseSummary
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.out_of_distribution import highest_offset, out_of_distribution, unseen_emission
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection

@@ -8,10 +8,10 @@ import torch
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.search.decisions import artefact_kind
-from napari_almadet.search.extent import Seen
 from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.residuals import measure_residuals
 from napari_almadet.search.windows import Window
@@ -22,7 +22,7 @@ LINE = np.exp(-4 * np.log(2) * ((np.arange(CHANNELS) - CENTRE) / WIDTH) ** 2)
 LINE = (LINE / np.sqrt((LINE**2).sum()))[:, None, None]
 
 
-def seen(pattern: np.ndarray | float, snr: float, correlation: float = 1.0) -> Seen:
+def seen(pattern: np.ndarray | float, snr: float, correlation: float = 1.0) -> SearchedWindow:
     """A window of noise, a pattern (ny, nx) of such S/N in the channels of a line, and a source at (20, 30) in it."""
     cube = np.random.default_rng(3).standard_normal((CHANNELS, SIDE, SIDE)) * correlation + LINE * pattern
     cube[:, 20, 30] = (LINE * snr)[:, 0, 0]
@@ -35,7 +35,9 @@ def seen(pattern: np.ndarray | float, snr: float, correlation: float = 1.0) -> S
     images[MAPS.index("line")] = np.arcsinh(snr / COMPRESSION)
     images[MAPS.index("line's channel")] = CENTRE / CHANNELS
     images[MAPS.index("line's width")] = np.log2(WIDTH) / 4
-    return Seen(units, images, np.full((5, SIDE, SIDE), -3.0), 4.0, correlation, False, torch.randn(64, CHANNELS))
+    return SearchedWindow(
+        units, images, np.full((5, SIDE, SIDE), -3.0), 4.0, correlation, False, torch.randn(64, CHANNELS)
+    )
 
 
 def detection(box: Box | None = None) -> RawDetection:

@@ -18,9 +18,9 @@ from napari_almadet.progress import finish
 from napari_almadet.remeasure import move
 from napari_almadet.search.decisions import artefact_kind, classify, odds_for_field_area
 from napari_almadet.search.features import encode
-from napari_almadet.search.lines import find_lines_again, refined, resolutions
-from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.line_detection import find_lines_again, refined, resolutions
 from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, simulate_cube

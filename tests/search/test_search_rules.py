@@ -11,12 +11,12 @@ import torch
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.progress import finish
 from napari_almadet.search.beam_decision import BeamDecision, lobe_axes
+from napari_almadet.search.line_detection import distinct, frequency_denoising, resolutions
 from napari_almadet.search.line_maps import BAND, NARROW, WIDTHS, bands
-from napari_almadet.search.lines import distinct, frequency_denoising, resolutions
-from napari_almadet.search.measuring import drop_negative, inside, reaches_border
-from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.measure_detections import drop_negative, inside, reaches_border
 from napari_almadet.search.noise_units import lag_of
 from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 

@@ -12,8 +12,8 @@ from astropy.table import QTable
 
 from napari_almadet import read_cube
 from napari_almadet.simulation.dataset import sample_cube, seed_of, simulate_cube, write_set
+from napari_almadet.simulation.observation_files import truth_boxes
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import truth_boxes
 
 SMALL = Observation(size=96, n_channels=32, duration=600, integration=60)
 

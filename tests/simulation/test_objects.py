@@ -22,8 +22,8 @@ from napari_almadet.simulation.objects import (
     gaussian_stamp,
     gaussians,
     label_volume,
-    seen,
     smoothed_planes,
+    truth_of,
 )
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.sky import PAPER, SkyModel
@@ -82,7 +82,7 @@ def test_a_dirty_cube_of_any_sky_is_that_of_the_model(observation):
 
 def test_the_mask_is_where_the_model_is_over_half_the_noise(observation, view):
     peak = 40 * observation.noise / beam_area(observation.clean_beam)
-    ((part),) = seen(SkyObject("galaxy", 48.3, 40.8, line(40.8, 48.3, 3.0, peak)), view)
+    ((part),) = truth_of(SkyObject("galaxy", 48.3, 40.8, line(40.8, 48.3, 3.0, peak)), view)
     clean = line(40.8, 48.3, 3.0, peak).seen_with(observation.clean_beam)
     field = np.zeros(SHAPE, np.float32)
     clean.add_to(field)
@@ -97,7 +97,7 @@ def test_the_mask_is_where_the_model_is_over_half_the_noise(observation, view):
 
 def test_truth_of_a_gaussian_is_analytic(observation, view):
     peak = 40 * observation.noise / beam_area(observation.clean_beam)
-    ((part),) = seen(SkyObject("galaxy", 48.0, 40.0, line(40, 48, 1.0, peak)), view)
+    ((part),) = truth_of(SkyObject("galaxy", 48.0, 40.0, line(40, 48, 1.0, peak)), view)
     row = part.row
     sigma = 2.0
     assert row["z"] == pytest.approx(10, abs=0.02)
@@ -120,14 +120,14 @@ def test_continuum_counts_for_the_stack_and_not_for_the_line(observation, view):
     image, corner = gaussian_stamp(48.0, 40.0, 3.0, 3.0, 0)
     peak = 20 * observation.noise / beam_area(observation.clean_beam)
     flat = SkyObject("continuum", 48.0, 40.0, image=image * peak, corner=corner, spectrum=np.ones(CHANNELS))
-    (part,) = seen(flat, view)
+    (part,) = truth_of(flat, view)
     assert part.row["snr_line"] == 0
     assert part.row["z_min"] == part.row["z_max"] == -1
     assert np.isnan(part.row["z"])
     assert part.row["snr_stack"] > 10
     dip = line(40, 48, 1.2, -0.5 * peak)
-    (both,) = seen(replace(flat, kind="absorption", line=dip), view)
-    (alone,) = seen(SkyObject("galaxy", 48.0, 40.0, dip.scaled(-1)), view)
+    (both,) = truth_of(replace(flat, kind="absorption", line=dip), view)
+    (alone,) = truth_of(SkyObject("galaxy", 48.0, 40.0, dip.scaled(-1)), view)
     assert both.row["snr_line"] == pytest.approx(alone.row["snr_line"], rel=1e-3)
     assert both.row["flux"] == pytest.approx(-alone.row["flux"], rel=1e-6)
     assert both.row["snr_stack"] < part.row["snr_stack"]
@@ -136,7 +136,7 @@ def test_continuum_counts_for_the_stack_and_not_for_the_line(observation, view):
 def test_shared_channels_lower_the_snr_of_wide_sums(observation, view):
     one = SkyObject("galaxy", 48.0, 40.0, line(40, 48, 1.0, 1e-5))
     shared = replace(view, covariance=mixing("hanning", CHANNELS).covariance)
-    ((plain,), (less,)) = (seen(one, v) for v in (view, shared))
+    ((plain,), (less,)) = (truth_of(one, v) for v in (view, shared))
     # a sum of many channels is sqrt(1 + 2 (2/3 + 1/6)) as noisy
     assert less.row["snr_stack"] == pytest.approx(plain.row["snr_stack"] / np.sqrt(1 + 5 / 3), rel=0.06)
     assert less.row["snr_line"] < 0.75 * plain.row["snr_line"]
@@ -149,7 +149,7 @@ def test_parts_of_a_cloud_that_do_not_meet_are_objects(observation, view):
     for part in parts:
         part.add_to(cube)
     whole = Emission(cube, (0, 0, 0), "cloud")
-    rows = seen(SkyObject("cloud", 40.0, 40.0, whole), view)
+    rows = truth_of(SkyObject("cloud", 40.0, 40.0, whole), view)
     assert len(rows) == 2
     labels = label_volume(rows, SHAPE)
     assert labels[10, 25, 25] != labels[10, 70, 70]
@@ -158,14 +158,14 @@ def test_parts_of_a_cloud_that_do_not_meet_are_objects(observation, view):
     )
     brightest = labels[10, 25, 25]
     assert labels[10, 70, 20] == brightest  # what is too faint belongs to it
-    galaxy = seen(SkyObject("galaxy", 40.0, 40.0, replace(whole, kind="galaxy")), view)
+    galaxy = truth_of(SkyObject("galaxy", 40.0, 40.0, replace(whole, kind="galaxy")), view)
     assert len(galaxy) == 1
 
 
 def test_of_two_in_one_voxel_the_brighter_has_it(view, observation):
     unit = 40 * observation.noise / beam_area(observation.clean_beam)
     parts = [
-        seen(SkyObject("galaxy", x, 40.0, line(40, x, 2, f * unit)), view)[0] for x, f in ((44.0, 1.0), (54.0, 3.0))
+        truth_of(SkyObject("galaxy", x, 40.0, line(40, x, 2, f * unit)), view)[0] for x, f in ((44.0, 1.0), (54.0, 3.0))
     ]
     labels = label_volume(parts, SHAPE)
     assert labels[10, 40, 43] == 1
@@ -177,7 +177,7 @@ def test_blank_pixels_and_channels_are_no_part_of_an_object(view, observation):
     unit = 40 * observation.noise / beam_area(observation.clean_beam)
     pixels, channels = view.pixels.copy(), view.channels.copy()
     pixels[:, 48:], channels[:10] = False, False
-    (part,) = seen(
+    (part,) = truth_of(
         SkyObject("galaxy", 48.0, 40.0, line(40, 48, 3, unit)), replace(view, pixels=pixels, channels=channels)
     )
     labels = label_volume([part], SHAPE)
@@ -191,7 +191,7 @@ def test_drawn_objects_lie_in_the_field_and_shine(draw, ground, view):
     rng = np.random.default_rng(2)
     for _ in range(3):
         objects = draw(rng, ground)
-        rows = [part.row for one in objects for part in seen(one, view)]
+        rows = [part.row for one in objects for part in truth_of(one, view)]
         assert rows
         for row in rows:
             assert 0 <= row["x_min"] <= row["x_max"] < N

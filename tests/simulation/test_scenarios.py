@@ -14,8 +14,8 @@ from astropy.table import QTable
 from napari_almadet import read_cube
 from napari_almadet.simulation import SCENARIOS_ABOUT
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
+from napari_almadet.simulation.observation_files import BRIGHTEST, truth_table, write_cube
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import BRIGHTEST, truth_table, write_cube
 from napari_almadet.simulation.scenarios import SCENARIOS, blank_borders
 from napari_almadet.simulation.sky import SkyModel, covariance
 from napari_almadet.simulation.truth import view_of

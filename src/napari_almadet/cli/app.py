@@ -11,7 +11,7 @@ import typer
 from napari_almadet import __version__
 from napari_almadet.cli import completeness, detect, evaluate, simulate, train
 from napari_almadet.cli.common import app, output
-from napari_almadet.cli.report import report, watch
+from napari_almadet.cli.terminal import report, watch
 from napari_almadet.settings import Settings
 
 COMMANDS = (detect, completeness, evaluate, simulate, train)  # each registers its command when it is imported

@@ -17,7 +17,7 @@ from napari_almadet.cli.common import Device, Preset, app, messages, output
 from napari_almadet.cli.detect import connected, detect, search_settings
 from napari_almadet.cli.interrupts import ends_at_once
 from napari_almadet.cli.logs import logged
-from napari_almadet.cli.report import bars, show_step
+from napari_almadet.cli.terminal import bars, show_step
 from napari_almadet.progress import finish
 from napari_almadet.settings import Settings
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from napari_almadet.batch import Outcome, Task
     from napari_almadet.cube.cube import Cube
-    from napari_almadet.evaluation.completeness import Ground, Options
     from napari_almadet.evaluation.completeness_run import Outcome as Concluded
+    from napari_almadet.evaluation.injection_rounds import Ground, Options
     from napari_almadet.progress import Progress
 
 LOG = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ def completeness(
     is read, away from detected sources, and it is searched again with the same settings. The file does not change.
     Every round is stored in OUT, so that an interrupted run resumes where it stopped.
 
-    [bold]injections.ecsv[/]: every injected source, and the candidate it was found as.
+    [bold]injection_rounds.ecsv[/]: every injected source, and the candidate it was found as.
 
     [bold]completeness.ecsv[/]: completeness and flux bias against flux, width and size, with 95 % intervals.
 
@@ -142,7 +142,7 @@ def completeness(
 
     from napari_almadet.cube.cube import CubeError
     from napari_almadet.cube.reading import read_cube
-    from napari_almadet.evaluation.completeness import OtherRun
+    from napari_almadet.evaluation.injection_rounds import OtherRun
 
     try:
         opened = read_cube(cube)
@@ -179,7 +179,7 @@ class Rounds:
     def __call__(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
         """Search one round; errors are returned in the outcome."""
         from napari_almadet.batch import Outcome, records_kept
-        from napari_almadet.evaluation.completeness import search_round
+        from napari_almadet.evaluation.injection_rounds import search_round
 
         assert self.ground is not None
         with records_kept() as log:
@@ -202,17 +202,16 @@ def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quie
         If the folder belongs to another run, or the cube or a round cannot be searched.
     """
     from napari_almadet.detection import networks_used
-    from napari_almadet.evaluation import completeness as injections
-    from napari_almadet.evaluation import completeness_run
+    from napari_almadet.evaluation import completeness_run, injection_rounds
 
     networks = work.networks
     used = {} if networks is None else networks_used(work.settings, networks)
-    injections.claim(work.out, injections.about(cube, work.settings, options, used))
+    injection_rounds.claim(work.out, injection_rounds.about(cube, work.settings, options, used))
     with bars(quiet) as bar:
         task = bar.add_task(escape(cube.name))
-        first = injections.first_search(cube, work.settings, work.out, networks, work.client)
+        first = injection_rounds.first_search(cube, work.settings, work.out, networks, work.client)
         detections = finish(first, lambda step: show_step(bar, task, cube.name, step))
-        ground = finish(injections.ground_of(cube, work.settings, options, detections))
+        ground = finish(injection_rounds.ground_of(cube, work.settings, options, detections))
         bar.remove_task(task)
     work.ground = ground
     if jobs > 1:
@@ -227,7 +226,7 @@ def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quie
 def search_all(cube: Cube, work: Rounds, count: int, jobs: int, quiet: bool) -> None:
     """Search the rounds that have no file yet, with a progress bar for the run and one for each round in progress."""
     from napari_almadet import batch
-    from napari_almadet.evaluation.completeness import round_file
+    from napari_almadet.evaluation.injection_rounds import round_file
 
     missing = [k for k in range(count) if not round_file(work.out, k).is_file()]
     tasks = [batch.Task(Path(cube.address), round_file(work.out, k).with_suffix("")) for k in missing]

@@ -34,7 +34,7 @@ from napari_almadet.cli.configuration import (
 from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.progress_lines import with_lines, write_line
-from napari_almadet.cli.report import conclude, tell, with_bars
+from napari_almadet.cli.terminal import conclude, tell, with_bars
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.loading import loading
 from napari_almadet.settings import BEAMS, PRESETS, Settings

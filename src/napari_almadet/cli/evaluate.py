@@ -13,7 +13,7 @@ from rich.markup import escape
 from napari_almadet.cli.common import Device, FinderName, Preset, Scenario, SetName, app, messages, output
 from napari_almadet.cli.detect import own_weights
 from napari_almadet.cli.interrupts import ends_at_once
-from napari_almadet.cli.report import print_scores
+from napari_almadet.cli.terminal import print_scores
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.settings import Settings
 
@@ -152,7 +152,7 @@ def evaluate(
     for name, table in made.items():
         table.write(out / f"{name}.ecsv", overwrite=True)
     try:
-        from napari_almadet.evaluation.plots import save_all
+        from napari_almadet.evaluation.score_plots import save_all
     except ModuleNotFoundError as error:
         messages.print(f'No plots: {error.name} is not installed; pip install "napari-almadet\\[evaluate]"')
     else:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from napari_almadet.evaluation.completeness_tables import beams, curve_of, strata, unit_of
-from napari_almadet.evaluation.plots import COLOURS, MARKERS
+from napari_almadet.evaluation.score_plots import COLOURS, MARKERS
 
 
 def save_plots(rows: QTable, bins: QTable, fidelity: Table | None, folder: Path) -> list[Path]:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from napari_almadet.catalogue.detections import Detections, channel_width
 from napari_almadet.catalogue.export import replacing
 from napari_almadet.cube.cube import Cube
-from napari_almadet.evaluation import completeness as injections
-from napari_almadet.evaluation.completeness import Ground, Options, default_widths
+from napari_almadet.evaluation import injection_rounds
 from napari_almadet.evaluation.completeness_tables import completeness_table, fidelity_table, in_words
+from napari_almadet.evaluation.injection_rounds import Ground, Options, default_widths
 from napari_almadet.progress import Progress
 from napari_almadet.settings import Settings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from astropy.table import QTable, Table
 
     from napari_almadet.detection import Networks
-    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.search.search_networks import SearchNetworks
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Outcome:
     Attributes
     ----------
     rows
-        One row per injected source, see :func:`~napari_almadet.evaluation.completeness.rows_of`.
+        One row per injected source, see :func:`~napari_almadet.evaluation.injection_rounds.rows_of`.
     bins
         Completeness and flux bias by flux, width and size.
     fidelity
@@ -154,13 +154,13 @@ def run_steps(
     """
     from napari_almadet.detection import networks_used
 
-    injections.claim(out, injections.about(cube, settings, options, networks_used(settings, networks)))
-    detections = yield from injections.first_search(cube, settings, out, networks)
-    ground = yield from injections.ground_of(cube, settings, options, detections)
+    injection_rounds.claim(out, injection_rounds.about(cube, settings, options, networks_used(settings, networks)))
+    detections = yield from injection_rounds.first_search(cube, settings, out, networks)
+    ground = yield from injection_rounds.ground_of(cube, settings, options, detections)
     count = rounds_for(ground, number)
     for k in range(count):
-        if not injections.round_file(out, k).is_file():
-            search = injections.search_round(ground, k, out, networks)
+        if not injection_rounds.round_file(out, k).is_file():
+            search = injection_rounds.search_round(ground, k, out, networks)
             yield from _in_rounds(search, k, count)
     return concluded(ground, detections, count, out)
 
@@ -179,7 +179,7 @@ def _in_rounds(steps: Generator[Progress, None, int], done: int, count: int) -> 
 
 def concluded(ground: Ground, detections: Detections, count: int, out: Path) -> Outcome:
     """Compute the tables of the first ``count`` rounds, and write them with plots."""
-    rows = injections.gathered(out, count)
+    rows = injection_rounds.gathered(out, count)
     rows.meta["pb_corrected"] = ground.cube.primary_beam is None or bool(ground.cube.primary_beam.corrected)
     bins, fidelity = completeness_table(rows), None
     if detections.negatives is not None:
@@ -190,7 +190,7 @@ def concluded(ground: Ground, detections: Detections, count: int, out: Path) -> 
         if table is not None:
             with replacing(out / f"{name}.ecsv") as beside:
                 table.write(beside, format="ascii.ecsv")
-    notes = (*injections.caveats(ground, detections), *detections.warnings)
+    notes = (*injection_rounds.caveats(ground, detections), *detections.warnings)
     try:
         from napari_almadet.evaluation.completeness_plots import save_plots
     except ModuleNotFoundError as error:

@@ -28,8 +28,8 @@ from napari_almadet.networks.weights import pick_device
 from napari_almadet.processes import Pool
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
+from napari_almadet.simulation.observation_files import SimulatedCube, write_psf
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import SimulatedCube, write_psf
 from napari_almadet.threads import cores
 
 METHOD = 2  # increased when what the finders do or report changes: earlier results are then refused, not mixed in

@@ -16,7 +16,7 @@ from astropy import constants
 from astropy import units as u
 from astropy.stats import gaussian_fwhm_to_sigma
 
-from napari_almadet.inspection.lines import Line, known_lines, redshift_of
+from napari_almadet.inspection.known_lines import Line, known_lines, redshift_of
 
 if TYPE_CHECKING:
     from napari_almadet.catalogue.candidate import Candidate

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_almadet.measure.box_measurement import beam_in_pixels
 from napari_almadet.measure.focus import Cutout, focus, focused_noise
 from napari_almadet.measure.gaussian_fit import fit_gaussian, unit_gaussian
-from napari_almadet.measure.source import beam_in_pixels
 
 if TYPE_CHECKING:
     from napari_almadet.catalogue.candidate import Candidate

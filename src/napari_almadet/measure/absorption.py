@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.measure.dips import FEW, FLATNESS, PRESENT, SKIRT, WIDEST, Dip, Spectrum, dips_in, outliers, profile
-from napari_almadet.measure.estimators import spectrum_at
+from napari_almadet.measure.flux_estimators import spectrum_at
 from napari_almadet.measure.gaussian_group import Shape
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
 
 from napari_almadet.measure.noise import Noise
-from napari_almadet.measure.projection import fitted
+from napari_almadet.measure.variable_projection import fitted
 
 # Chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
 FREE_PLACE = 2.0  # beams within which the position of a neighbour is fitted too

@@ -15,7 +15,7 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.special import ndtr
 
 from napari_almadet.constants import FOUR_LN2
-from napari_almadet.measure.projection import fitted, heights
+from napari_almadet.measure.variable_projection import fitted, heights
 
 # Values without an origin were chosen by eye; `benchmarks/accuracy.py` measures the widths and errors they give.
 MOST = 3  # maximum number of Gaussians: two horns and a wing

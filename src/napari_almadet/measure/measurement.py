@@ -15,7 +15,7 @@ from astropy.stats import gaussian_sigma_to_fwhm
 from napari_almadet.constants import BEAM_AREA
 from napari_almadet.measure.cutout import FEW, FEW_SHARE, Cutout, Seed, Separated, separated, unmasked
 from napari_almadet.measure.dips import dip_channels
-from napari_almadet.measure.estimators import (
+from napari_almadet.measure.flux_estimators import (
     APERTURE,
     BLENDED,
     BRIGHT,

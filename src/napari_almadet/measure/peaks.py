@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from napari_almadet.measure.projection import fitted, heights
+from napari_almadet.measure.variable_projection import fitted, heights
 
 PRECISION = 1e-14  # of the sum of squares: a fit's last step changes its centre by far less than 1e-6 channels
 STEPS = 100  # of a fit at most; those that go somewhere take ten

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.measure.box_measurement import measure
 from napari_almadet.measure.focus import (
     Cutout,
     brightest_pixel,
@@ -26,7 +27,6 @@ from napari_almadet.measure.focus import (
     reject,
     voxel_noise,
 )
-from napari_almadet.measure.source import measure
 from napari_almadet.measure.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
 from napari_almadet.measure.stacking import at_edge, stack
 from napari_almadet.measure.tiling import cut

@@ -45,8 +45,8 @@ from napari_almadet.settings import Settings
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_almadet.evaluation.completeness import Options
     from napari_almadet.evaluation.completeness_run import Outcome
+    from napari_almadet.evaluation.injection_rounds import Options
     from napari_almadet.plugin.session import Session
 
 NUMBER = 400  # sources, the default of the command
@@ -232,7 +232,7 @@ class InjectionsDialog(QDialog):
 
     def take_up(self) -> None:
         """If the folder contains a run, set the form to its options."""
-        from napari_almadet.evaluation.completeness import ABOUT
+        from napari_almadet.evaluation.injection_rounds import ABOUT
 
         file = Path(self.folder.text().strip()) / ABOUT
         if not self.folder.text().strip() or not file.is_file():

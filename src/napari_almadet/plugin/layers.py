@@ -172,7 +172,7 @@ def sky_place(cube: Cube, frame: SkyFrame | None, ndim: int) -> dict[str, Any]:
 def truth_layer(truth: QTable, cube: LayerDataTuple) -> LayerDataTuple:
     """Points at the sources of a simulated cube, in all channels, initially hidden.
 
-    ``truth`` is from :func:`napari_almadet.simulation.products.truth_table`; ``cube`` is the cube's layer.
+    ``truth`` is from :func:`napari_almadet.simulation.observation_files.truth_table`; ``cube`` is the cube's layer.
     """
     import pandas as pd
 

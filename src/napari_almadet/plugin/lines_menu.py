@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidgetAction,
 )
 
-from napari_almadet.inspection.lines import Line, known_lines, lines_in_band, redshift_of
+from napari_almadet.inspection.known_lines import Line, known_lines, lines_in_band, redshift_of
 from napari_almadet.inspection.redshifts import Identification, RedshiftRange, observed_lines, redshifts_of
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice

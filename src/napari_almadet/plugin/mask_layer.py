@@ -15,7 +15,7 @@ from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QTimer
 
 from napari_almadet.catalogue.candidate import Candidate, SourceMask
-from napari_almadet.measure.own_mask import box_of, edited
+from napari_almadet.measure.painted_mask import box_of, edited
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.box_layer import weak
 from napari_almadet.plugin.mask_outlines import MaskOutlines

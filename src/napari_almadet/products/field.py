@@ -15,8 +15,8 @@ from scipy import ndimage
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.stacking import channel_blocks
-from napari_almadet.products.headers import cube_header, image_header
-from napari_almadet.products.source import mask_of
+from napari_almadet.products.product_headers import cube_header, image_header
+from napari_almadet.products.source_products import mask_of
 
 if TYPE_CHECKING:
     from napari_almadet.catalogue.detections import Detections

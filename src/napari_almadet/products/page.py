@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from napari_almadet.products.source import PositionVelocity, Scales, SourceData, Spectrum, Sums
+    from napari_almadet.products.source_products import PositionVelocity, Scales, SourceData, Spectrum, Sums
 
 SIZE = (11.0, 7.5)  # inches
 DPI = 110

@@ -22,7 +22,7 @@ from napari_almadet.measure.noise import noise_of
 from napari_almadet.products.field import PIXELS_PER_BEAM
 from napari_almadet.products.figure import image_axes
 from napari_almadet.products.page import draw_image, draw_spectrum, small_figure
-from napari_almadet.products.source import Scales, mask_of, source_data, spectrum_of, sums_of
+from napari_almadet.products.source_products import Scales, mask_of, source_data, spectrum_of, sums_of
 from napari_almadet.progress import Progress, in_steps
 
 if TYPE_CHECKING:

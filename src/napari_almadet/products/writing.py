@@ -21,9 +21,9 @@ from napari_almadet.catalogue.detections import Detections, brightness_unit, sou
 from napari_almadet.catalogue.result_folder import ABOUT, MOST_MASK
 from napari_almadet.measure.noise import noise_of
 from napari_almadet.products.field import PIXELS_PER_BEAM, write_mask, write_noise
-from napari_almadet.products.headers import beam_table, cube_header, image_header, spectral_cards, unit_card
 from napari_almadet.products.page import write_page
-from napari_almadet.products.source import (
+from napari_almadet.products.product_headers import beam_table, cube_header, image_header, spectral_cards, unit_card
+from napari_almadet.products.source_products import (
     MARGIN,
     PositionVelocity,
     Scales,

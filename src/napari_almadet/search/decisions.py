@@ -18,11 +18,11 @@ from napari_almadet.catalogue.candidate import Status
 from napari_almadet.catalogue.decision import Decision
 from napari_almadet.measure.focus import Cutout
 from napari_almadet.progress import Progress
-from napari_almadet.search.extent import EXTENDED
+from napari_almadet.search.connected_patches import join_pieces
 from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, encode, encode_extents
 from napari_almadet.search.line_maps import WIDEST
-from napari_almadet.search.merge import Part
-from napari_almadet.search.pieces import join_pieces
+from napari_almadet.search.merge_windows import Part
+from napari_almadet.search.patch_properties import EXTENDED
 from napari_almadet.search.positions import cutout_of, expected_spectrum
 from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.thresholds import THRESHOLDS
@@ -30,7 +30,7 @@ from napari_almadet.search.two_component_fit import Blob, Likelihood, two_source
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
-    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.search.search_networks import SearchNetworks
     from napari_almadet.settings import Settings
 
 

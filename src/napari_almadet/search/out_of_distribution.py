@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Status
-from napari_almadet.search.merge import NoiseSummary
+from napari_almadet.search.merge_windows import NoiseSummary
 from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
 
 
 def highest_offset(units: NoiseUnits, beam: float) -> tuple[float, tuple[int, int]]:
-    """``offset`` and ``offset_channels`` of :class:`~napari_almadet.search.merge.NoiseSummary` of one window.
+    """``offset`` and ``offset_channels`` of :class:`~napari_almadet.search.merge_windows.NoiseSummary` of one window.
 
     Sources in less than half of the field do not change a median; what is the same in all channels is taken off.
     """

@@ -38,25 +38,25 @@ from napari_almadet.search.components import peak_snr
 from napari_almadet.search.decisions import classify, drop_sidelobes_across_windows, flag_companions
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
 from napari_almadet.search.distribute import each, scatter
-from napari_almadet.search.extended import (
+from napari_almadet.search.extended_emission import (
     in_own_noise,
     merge_extended,
     merge_extended_across_windows,
     part_by_lines,
     with_unseen,
 )
-from napari_almadet.search.extent import Seen
 from napari_almadet.search.features import centres, measure_features, own_lines, part_neighbours, quiet_spectra, spectra
+from napari_almadet.search.line_detection import frequency_denoising, resolutions
 from napari_almadet.search.line_maps import WIDEST, maps
-from napari_almadet.search.lines import frequency_denoising, resolutions
-from napari_almadet.search.measuring import measure_detections
-from napari_almadet.search.merge import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
-from napari_almadet.search.networks import load_once
+from napari_almadet.search.measure_detections import measure_detections
+from napari_almadet.search.merge_windows import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
 from napari_almadet.search.noise_units import binning, in_noise_units, resample
 from napari_almadet.search.out_of_distribution import highest_offset, out_of_distribution, unseen_emission
+from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.positions import best_place, cutout_of, focus_on, gaussian_box, is_isolated
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.residuals import measure_residuals
+from napari_almadet.search.search_networks import load_once
 from napari_almadet.search.windows import Window, beam_fwhm, noise_profile, read_averaged, read_blocks, windows
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.measure.noise import Noise
     from napari_almadet.search.components import Sidelobes
-    from napari_almadet.search.networks import SearchNetworks
     from napari_almadet.search.noise_units import NoiseUnits
     from napari_almadet.search.raw_detection import Features
+    from napari_almadet.search.search_networks import SearchNetworks
     from napari_almadet.settings import Settings
 
 
@@ -358,7 +358,7 @@ def search_window(
         images, correlation = maps(units, raw, beam)
         answer = from_all_sides(networks.source_finder, images[None])[0]
     quiet = quiet_spectra(units)
-    looked_at = Seen(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, dirty, quiet)
+    looked_at = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, dirty, quiet)
     rows = with_unseen(centres(answer, units.valid, beam), looked_at)
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own

@@ -86,7 +86,7 @@ class Features:
 class Extent:
     """Features of a whole patch of extended emission for the extent classifier, as physical values.
 
-    They are measured in :mod:`napari_almadet.search.extent`; only
+    They are measured in :mod:`napari_almadet.search.patch_properties`; only
     :func:`napari_almadet.search.features.encode_extent` converts them to the input of the network.  "Strength" is the
     higher of the S/N of a position in the stacked image and in its best line.  "Negative" refers to the inverted cube:
     artefacts have negative counterparts, emission has none.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from napari_almadet.cube.cube import Cube
-    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.search.search_networks import SearchNetworks
     from napari_almadet.settings import Settings
 
 

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_almadet.search.extent import Seen, line_images
+from napari_almadet.search.patch_properties import SearchedWindow, line_images
 from napari_almadet.search.raw_detection import RawDetection
 
 LOW = 15.87  # percentile of an image that is one standard deviation below zero, if it is noise
 AT_ONCE = 32  # lines whose images are made together; chosen for memory
 
 
-def measure_residuals(detections: Sequence[RawDetection], seen: Seen) -> None:
+def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) -> None:
     """Measure the rms of the image of each detection's line, and its S/N by that rms.
 
     A detection that is brighter in the stacked image keeps its values: Judge knows the rms of that image.

@@ -2,7 +2,7 @@
 
 A window contains all channels of a part of the field, at about four pixels per beam, and is as large as memory allows.
 Windows overlap by :data:`OVERLAP` beams if they are large enough, so that everything needed to classify a source,
-including its neighbours within eight beams, is in its window.  :mod:`napari_almadet.search.merge` merges their
+including its neighbours within eight beams, is in its window.  :mod:`napari_almadet.search.merge_windows` merges their
 detections.
 """
 

@@ -22,9 +22,7 @@ from radio_beam import Beam
 from napari_almadet.cube.cube import Cube
 from napari_almadet.processes import Pool
 from napari_almadet.simulation.objects import Ground, clouds, galaxies, gaussians
-from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.processing import Processing, processed
-from napari_almadet.simulation.products import (
+from napari_almadet.simulation.observation_files import (
     SimulatedCube,
     draw_sky,
     full_coverage,
@@ -33,6 +31,8 @@ from napari_almadet.simulation.products import (
     truth_table,
     write_cube,
 )
+from napari_almadet.simulation.observe import Imager, Observation
+from napari_almadet.simulation.processing import Processing, processed
 from napari_almadet.simulation.scenarios import (
     SCENARIOS,
     Coverage,

@@ -18,8 +18,8 @@ from astropy.table import QTable, vstack
 from scipy import fft
 
 from napari_almadet.simulation.array import AntennaArray, grid_visibilities, primary_beam_radius
+from napari_almadet.simulation.observation_files import draw_sky, finished, header, truth_table, write_psf
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import draw_sky, finished, header, truth_table, write_psf
 from napari_almadet.simulation.scenarios import SCENARIOS, Scenario
 
 FAINTEST = 1e-5  # of the peak of a component, at the edge of its image

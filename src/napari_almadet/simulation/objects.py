@@ -415,7 +415,7 @@ def smoothed_planes(planes: np.ndarray, old: CleanBeam, new: CleanBeam, wrap: bo
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class TruthPart:
     """A row of the truth table and its voxels: ``mask`` starts at ``origin``; ``peak`` decides overlaps."""
 
     row: dict
@@ -424,7 +424,7 @@ class Seen:
     brightness: np.ndarray
 
 
-def seen(one: SkyObject, view: View) -> list[Seen]:
+def truth_of(one: SkyObject, view: View) -> list[TruthPart]:
     """The truth of an object and its voxels above half the noise; for a cloud, one entry per part.
 
     Parts of a cloud are regions that are connected where the S/N of its spectra exceeds `CONNECTED`, with all voxels
@@ -453,7 +453,7 @@ def seen(one: SkyObject, view: View) -> list[Seen]:
     return [_row(one, view, replace(shown, cube=shown.cube * where), mask & where) for where in own]
 
 
-def _row(one: SkyObject, view: View, shown: Emission, mask: np.ndarray) -> Seen:
+def _row(one: SkyObject, view: View, shown: Emission, mask: np.ndarray) -> TruthPart:
     """The row of an object, or of a part of it, with the emission ``shown``."""
     observation = view.observation
     n_channels = observation.n_channels
@@ -492,7 +492,7 @@ def _row(one: SkyObject, view: View, shown: Emission, mask: np.ndarray) -> Seen:
         }
     row |= _peak(np.abs(shown.cube), shown.origin)
     row |= _sky(one, mask, shown, observation)
-    return Seen(row | one.about, shown.origin, mask, np.abs(shown.cube))
+    return TruthPart(row | one.about, shown.origin, mask, np.abs(shown.cube))
 
 
 def _line_shown(one: SkyObject, view: View, shown: Emission) -> Emission:
@@ -569,7 +569,7 @@ def _index(spectrum: np.ndarray, observation: Observation) -> float:
     return float(np.log(spectrum[-1] / spectrum[0]) / np.log(ends[1] / ends[0])) if len(spectrum) > 1 else 0.0
 
 
-def label_volume(parts: list[Seen], shape: tuple[int, int, int]) -> np.ndarray:
+def label_volume(parts: list[TruthPart], shape: tuple[int, int, int]) -> np.ndarray:
     """Number of the object (from 1) that each voxel belongs to; the brighter one in overlaps; 0 for none; int16."""
     labels, brightest = np.zeros(shape, np.int16), np.zeros(shape, np.float32)
     for number, part in enumerate(parts, 1):

@@ -9,7 +9,7 @@ from astropy import units as u
 from astropy.table import QTable
 
 from napari_almadet.simulation.emission import MASK_LEVEL, beam_covariance
-from napari_almadet.simulation.objects import Seen, SkyObject, View, gaussians, label_volume, seen
+from napari_almadet.simulation.objects import SkyObject, TruthPart, View, gaussians, label_volume, truth_of
 from napari_almadet.simulation.observe import Observation
 from napari_almadet.simulation.processing import Processing, smoothed_noise
 from napari_almadet.simulation.sky import SkyModel, covariance
@@ -91,10 +91,10 @@ def view_of(observation: Observation, processing: Processing | None, channels: n
     return View(observation, beam, noise, shared, channels, pixels)
 
 
-def object_table(parts: list[Seen], view: View) -> QTable:
+def object_table(parts: list[TruthPart], view: View) -> QTable:
     """The truth table of objects, one row each; its ``id`` is the number of its voxels in the label volume.
 
-    Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a line.  See `seen` and the
+    Boxes and channel ranges are inclusive, as in a catalogue; channels are -1 without a line.  See `truth_of` and the
     page docs/training.md for the columns of galaxies and clouds.
     """
     table = QTable()
@@ -109,12 +109,12 @@ def object_table(parts: list[Seen], view: View) -> QTable:
     return table
 
 
-def parts_of(objects: list[SkyObject], view: View) -> list[Seen]:
+def parts_of(objects: list[SkyObject], view: View) -> list[TruthPart]:
     """Rows and voxels of all objects, in order, without invisible ones."""
-    return [part for one in objects for part in seen(one, view) if part.row["snr_stack"] or part.row["snr_line"]]
+    return [part for one in objects for part in truth_of(one, view) if part.row["snr_stack"] or part.row["snr_line"]]
 
 
-def voxels_of(model: SkyModel, view: View) -> list[Seen]:
+def voxels_of(model: SkyModel, view: View) -> list[TruthPart]:
     """Voxels, without rows, of the Gaussians of a sky model; rotating ones are treated like other objects."""
     observation = view.observation
     sources = gaussians(model, observation)
@@ -129,7 +129,7 @@ def voxels_of(model: SkyModel, view: View) -> list[Seen]:
     parts = []
     for one, image, spectrum, peak in zip(sources, images, spectra, peaks, strict=True):
         if one.kind == "disc":
-            parts += seen(one, view)
+            parts += truth_of(one, view)
             continue
         image = np.where(view.pixels, peak * image, 0).astype(np.float32)
         spectrum = np.where(view.channels, spectrum, 0).astype(np.float32)
@@ -137,14 +137,14 @@ def voxels_of(model: SkyModel, view: View) -> list[Seen]:
         rows, columns = (np.flatnonzero((image * spectrum.max() > limit).any(axis=axis)) for axis in (1, 0))
         used = np.flatnonzero(spectrum * image.max() > limit)
         if not len(used):
-            parts.append(Seen({}, (0, 0, 0), np.zeros((0, 0, 0), bool), np.zeros((0, 0, 0), np.float32)))
+            parts.append(TruthPart({}, (0, 0, 0), np.zeros((0, 0, 0), bool), np.zeros((0, 0, 0), np.float32)))
             continue
         window = tuple(slice(int(i[0]), int(i[-1]) + 1) for i in (used, rows, columns))
         brightness = spectrum[window[0], None, None] * image[window[1:]]
-        parts.append(Seen({}, tuple(w.start for w in window), brightness > limit, brightness))
+        parts.append(TruthPart({}, tuple(w.start for w in window), brightness > limit, brightness))
     return parts
 
 
-def mask_of(parts: list[Seen], observation: Observation) -> np.ndarray:
+def mask_of(parts: list[TruthPart], observation: Observation) -> np.ndarray:
     """The label volume of a cube, int16, (channels, y, x)."""
     return label_volume(parts, (observation.n_channels, observation.size, observation.size))

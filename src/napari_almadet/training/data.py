@@ -20,8 +20,8 @@ from napari_almadet.networks.blobs_finder import FIELD
 from napari_almadet.networks.deep_gru import CHANNELS
 from napari_almadet.paper.blobs import normalise
 from napari_almadet.processes import Pool
+from napari_almadet.simulation.observation_files import BRIGHTEST, truth_boxes
 from napari_almadet.simulation.observe import Imager, Observation
-from napari_almadet.simulation.products import BRIGHTEST, truth_boxes
 from napari_almadet.simulation.sky import PAPER, SkyModel
 from napari_almadet.threads import cores
 

@@ -17,9 +17,9 @@ from napari_almadet.processes import Pool
 from napari_almadet.progress import finish
 from napari_almadet.search.beam_decision import settled
 from napari_almadet.search.features import encode
-from napari_almadet.search.lines import frequency_denoising
-from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.line_detection import frequency_denoising
 from napari_almadet.search.pipeline import search_window
+from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores

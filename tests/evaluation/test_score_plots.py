@@ -10,7 +10,7 @@ from stored_by_hand import found_sources, records, true_sources
 from napari_almadet.evaluation.scores import Outcome, calibration, curves, errors, summary
 
 pytest.importorskip("matplotlib")
-from napari_almadet.evaluation import plots
+from napari_almadet.evaluation import score_plots as plots
 from napari_almadet.evaluation.finders import FINDERS
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
-from napari_almadet.search.measuring import absorb
+from napari_almadet.search.measure_detections import absorb
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
 

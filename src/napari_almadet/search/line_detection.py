@@ -20,7 +20,7 @@ from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
-    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.search.search_networks import SearchNetworks
     from napari_almadet.settings import Settings
 
 

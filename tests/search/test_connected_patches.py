@@ -10,13 +10,13 @@ from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Sou
 from napari_almadet.measure.cutout import joined
 from napari_almadet.measure.focus import Cutout
 from napari_almadet.measure.mask import Contrast
-from napari_almadet.search.extended import part_by_lines, resolved
-from napari_almadet.search.extent import Seen
+from napari_almadet.search.connected_patches import join_pieces, object_numbers
+from napari_almadet.search.extended_emission import part_by_lines, resolved
 from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
-from napari_almadet.search.measuring import join_small_patches, mark_blends, reach_of
+from napari_almadet.search.measure_detections import join_small_patches, mark_blends, reach_of
 from napari_almadet.search.noise_units import NoiseUnits
-from napari_almadet.search.pieces import join_pieces, pieces
+from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection
 from napari_almadet.search.windows import Window
 
@@ -26,7 +26,7 @@ LEFT, RIGHT, BETWEEN = ((slice(20, 40), slice(*x)) for x in ((5, 20), (40, 55), 
 EXTENT = Extent(**({name: 1.0 for name in Extent.__dataclass_fields__ if name != "place"} | {"beams": 4.0}))
 
 
-def seen(image: np.ndarray, channel: np.ndarray | float = 10.0, width: float = 4.0) -> Seen:
+def seen(image: np.ndarray, channel: np.ndarray | float = 10.0, width: float = 4.0) -> SearchedWindow:
     """A window of no noise whose line has such S/N (ny, nx) at such a channel in each place."""
     at = np.arange(CHANNELS)[:, None, None] - np.broadcast_to(channel, image.shape)
     line = np.exp(-4 * np.log(2) * (at / width) ** 2)
@@ -37,7 +37,7 @@ def seen(image: np.ndarray, channel: np.ndarray | float = 10.0, width: float = 4
     images[MAPS.index("line")] = np.arcsinh(image / COMPRESSION)
     images[MAPS.index("line's channel")] = channel / CHANNELS
     images[MAPS.index("line's width")] = np.log2(width) / 4
-    return Seen(units, images, np.full((5, *image.shape), -3.0), BEAM, 1.0, False, torch.randn(64, CHANNELS))
+    return SearchedWindow(units, images, np.full((5, *image.shape), -3.0), BEAM, 1.0, False, torch.randn(64, CHANNELS))
 
 
 def two_patches(left: float, right: float, between: float) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -62,26 +62,26 @@ def test_patches_are_one_object_if_the_line_is_seen_all_the_way_and_neither_is_m
     left, right, between, objects
 ):
     image, masks = two_patches(left, right, between)
-    assert len(set(pieces(masks, [0, 1], seen(image)))) == objects
+    assert len(set(object_numbers(masks, [0, 1], seen(image)))) == objects
 
 
 def test_patches_in_other_channels_are_two_objects():
     image, masks = two_patches(7, 7, 4)
     channel = np.full(image.shape, 10.0)
     channel[:, 30:] = 22
-    assert len(set(pieces(masks, [0, 1], seen(image, channel)))) == 2
+    assert len(set(object_numbers(masks, [0, 1], seen(image, channel)))) == 2
 
 
 def test_galaxies_that_were_separated_by_their_lines_are_not_joined_again():
     image, masks = two_patches(12, 7, 6)
-    assert len(set(pieces(masks, [0, 1], seen(image)))) == 1
-    assert len(set(pieces(masks, [0, 0], seen(image)))) == 2
+    assert len(set(object_numbers(masks, [0, 1], seen(image)))) == 1
+    assert len(set(object_numbers(masks, [0, 0], seen(image)))) == 2
 
 
 def test_no_patch_and_one_patch_are_no_pieces():
     image, masks = two_patches(12, 7, 6)
-    assert pieces([], [], seen(image)) == []
-    assert pieces(masks[:1], [0], seen(image)) == [0]
+    assert object_numbers([], [], seen(image)) == []
+    assert object_numbers(masks[:1], [0], seen(image)) == [0]
 
 
 def detection(number: int, x: float, piece_of: int, **values) -> RawDetection:

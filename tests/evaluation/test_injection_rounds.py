@@ -17,8 +17,7 @@ from napari_almadet import Settings, read_cube
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.cli import app
 from napari_almadet.detection import load_networks
-from napari_almadet.evaluation import completeness as rounds
-from napari_almadet.evaluation.completeness import Options, OtherRun, about, claim, default_widths, matched
+from napari_almadet.evaluation import injection_rounds as rounds
 from napari_almadet.evaluation.completeness_run import Outcome, options_for, run_steps
 from napari_almadet.evaluation.completeness_tables import (
     completeness_table,
@@ -29,6 +28,7 @@ from napari_almadet.evaluation.completeness_tables import (
     limits,
 )
 from napari_almadet.evaluation.injection import Injection
+from napari_almadet.evaluation.injection_rounds import Options, OtherRun, about, claim, default_widths, matched
 from napari_almadet.progress import Progress, finish
 
 ARGUMENTS = ("-n", 6, "--widths", "4ch", "--sizes", "0", "--device", "cpu", "--seed", 3)

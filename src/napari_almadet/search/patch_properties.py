@@ -34,7 +34,7 @@ NEIGHBOURS = np.ones((3, 3))
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class SearchedWindow:
     """A window as its patches are measured in: ``images`` of :data:`MAPS` and ``answer``, Source Finder's maps.
 
     ``beam`` is the FWHM in pixels, ``noise_correlation`` from the line maps, ``dirty`` the decision on the beam.
@@ -48,7 +48,7 @@ class Seen:
     dirty: bool
     quiet: torch.Tensor  # spectra of places without a source, (n, channels)
 
-    def about(self, place: tuple[slice, ...]) -> Seen:
+    def about(self, place: tuple[slice, ...]) -> SearchedWindow:
         """A part of the window, (y, x)."""
         units = self.units
         part = replace(units, cube=units.cube[:, *place], valid=units.valid[place], rms_map=units.rms_map[place])
@@ -100,7 +100,7 @@ class Seen:
         return float(np.bincount(labels.ravel())[1:].max()) / (BEAM_AREA * self.beam**2) if n else 0.0
 
 
-def measure_extent(patch: np.ndarray, members: Sequence[RawDetection], seen: Seen) -> Extent:
+def measure_extent(patch: np.ndarray, members: Sequence[RawDetection], seen: SearchedWindow) -> Extent:
     """Measure the patch of a window, and what lies within 12 beams of it.
 
     Parameters
@@ -163,17 +163,19 @@ def shape_of(patch: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt(most / least)), float(patch.sum() / (4 * np.pi * np.sqrt(most * least)))
 
 
-def line_channel(seen: Seen) -> np.ndarray:
+def line_channel(seen: SearchedWindow) -> np.ndarray:
     """Channel of the best line at each place, (ny, nx)."""
     return seen.images[MAPS.index("line's channel")] * len(seen.units.cube)
 
 
-def line_width(seen: Seen) -> np.ndarray:
+def line_width(seen: SearchedWindow) -> np.ndarray:
     """FWHM of the best line at each place in channels, (ny, nx)."""
     return np.exp2(4 * seen.images[MAPS.index("line's width")])
 
 
-def line_images(places: Sequence[tuple[int, int]], seen: Seen, shifts: Sequence[float] = (0.0,)) -> np.ndarray:
+def line_images(
+    places: Sequence[tuple[int, int]], seen: SearchedWindow, shifts: Sequence[float] = (0.0,)
+) -> np.ndarray:
     """S/N of the best lines of some places (y, x), wherever else they are: (places, shifts, ny, nx).
 
     The lines are also moved by ``shifts``, in units of their FWHM.
@@ -190,7 +192,7 @@ def line_images(places: Sequence[tuple[int, int]], seen: Seen, shifts: Sequence[
     return images.reshape(shape).cpu().numpy() / max(1.0, seen.noise_correlation)
 
 
-def of_lines(patch: np.ndarray, seen: Seen) -> dict[str, float]:
+def of_lines(patch: np.ndarray, seen: SearchedWindow) -> dict[str, float]:
     """Properties of the best lines across a patch: extent, width, velocity structure."""
     n_channels = len(seen.units.cube)
     channel, width = line_channel(seen), line_width(seen)
@@ -222,7 +224,7 @@ def of_lines(patch: np.ndarray, seen: Seen) -> dict[str, float]:
     }
 
 
-def of_spectrum(patch: np.ndarray, seen: Seen, total: np.ndarray) -> dict[str, float]:
+def of_spectrum(patch: np.ndarray, seen: SearchedWindow, total: np.ndarray) -> dict[str, float]:
     """Properties of the spectrum ``total`` (channels,) summed over a patch, and the correlation of its channels."""
     import torch
 
@@ -258,7 +260,7 @@ def own_noise(total: np.ndarray) -> np.ndarray:
     return (total / max(mad_std(differences(total)) / np.sqrt(2), 1e-9)).astype(np.float32)
 
 
-def of_surroundings(patch: np.ndarray, seen: Seen, total: np.ndarray) -> dict[str, float]:
+def of_surroundings(patch: np.ndarray, seen: SearchedWindow, total: np.ndarray) -> dict[str, float]:
     """Properties of the field outside a patch, and whether the patch is a sidelobe of its brightest source."""
     near = ndimage.binary_dilation(patch, NEIGHBOURS, iterations=max(1, round(seen.beam)))
     outside = seen.valid & ~near
@@ -284,7 +286,7 @@ def of_surroundings(patch: np.ndarray, seen: Seen, total: np.ndarray) -> dict[st
     }
 
 
-def spectrum_over(patch: np.ndarray, seen: Seen) -> np.ndarray:
+def spectrum_over(patch: np.ndarray, seen: SearchedWindow) -> np.ndarray:
     """The spectrum summed over a patch, (channels,)."""
     import torch
 

@@ -6,7 +6,7 @@ import pytest
 from astropy.table import Table
 from stored_by_hand import found_sources, records, true_sources
 
-from napari_almadet.evaluation.report import markdown, replace_generated
+from napari_almadet.evaluation.score_tables import markdown, replace_generated
 from napari_almadet.evaluation.scores import Outcome, summary
 
 

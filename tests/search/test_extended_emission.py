@@ -8,23 +8,23 @@ import torch
 from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate
-from napari_almadet.search.extended import crowd, merge_extended, with_unseen
-from napari_almadet.search.extent import Seen
+from napari_almadet.search.extended_emission import crowd, merge_extended, with_unseen
 from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
 
 
-def seen(strength: np.ndarray) -> Seen:
+def seen(strength: np.ndarray) -> SearchedWindow:
     """A window of no noise in which the stacked image has such S/N."""
     cube = torch.from_numpy(strength / np.sqrt(8)).repeat(8, 1, 1)
     valid = torch.ones(strength.shape, dtype=torch.bool)
     units = NoiseUnits(cube, valid, torch.ones(8), torch.ones(strength.shape), torch.arange(8))
     images = np.zeros((len(MAPS), *strength.shape), np.float32)
     images[MAPS.index("stack")] = np.arcsinh(strength / COMPRESSION)
-    return Seen(units, images, np.full((5, *strength.shape), -3.0), 4.0, 1.0, False, torch.randn(64, 8))
+    return SearchedWindow(units, images, np.full((5, *strength.shape), -3.0), 4.0, 1.0, False, torch.randn(64, 8))
 
 
 def test_what_a_far_brighter_source_outshines_is_no_patch():

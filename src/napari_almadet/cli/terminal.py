@@ -32,7 +32,7 @@ def print_scores(scores: AstropyTable) -> None:
     """Print the main columns of a table of scores, one short table per scenario."""
     from rich.table import Table
 
-    from napari_almadet.evaluation.report import SHORT
+    from napari_almadet.evaluation.score_tables import SHORT
 
     for scenario in dict.fromkeys(scores["scenario"]):
         rows = scores[scores["scenario"] == scenario]

@@ -45,7 +45,7 @@ from napari_almadet.settings import Settings
 if TYPE_CHECKING:
     from napari_almadet.detection import Networks
     from napari_almadet.measure.noise import Noise
-    from napari_almadet.search.networks import SearchNetworks
+    from napari_almadet.search.search_networks import SearchNetworks
 
 ABOUT = "completeness.json"  # identifies the run in a folder
 SEARCH = "search"  # folder of the result for the cube itself

@@ -20,7 +20,7 @@ from astropy.table import QTable
 from napari_almadet.constants import ARCSEC_PER_DEGREE, BEAM_AREA, BOX_LEVEL
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.emission import line_widths
-from napari_almadet.simulation.objects import Seen, SkyObject
+from napari_almadet.simulation.objects import SkyObject, TruthPart
 from napari_almadet.simulation.observe import Imager, Observation
 from napari_almadet.simulation.processing import Processing
 from napari_almadet.simulation.scenarios import Coverage, Scenario
@@ -48,7 +48,7 @@ class SimulatedCube:
     seed: int
     shapes: dict | None = None
     objects: list[SkyObject] | None = None
-    parts: list[Seen] | None = None
+    parts: list[TruthPart] | None = None
     processing: Processing | None = None
 
     @property

@@ -18,10 +18,10 @@ from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
 from napari_almadet.search import pipeline as search
 from napari_almadet.search.decisions import drop_sidelobes_across_windows
-from napari_almadet.search.merge import Part, merge_windows, one_source
-from napari_almadet.search.networks import SearchNetworks
+from napari_almadet.search.merge_windows import Part, merge_windows, one_source
 from napari_almadet.search.positions import cutout_of
 from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.search.windows import Window, bytes_needed, windows
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, simulate_cube

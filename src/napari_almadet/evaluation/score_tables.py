@@ -112,7 +112,7 @@ def markdown(scores: Table, pictures: Mapping[str, str] | None = None) -> str:
     scores
         From :func:`napari_almadet.evaluation.scores.tables`.
     pictures
-        Links by name, with the names of :func:`napari_almadet.evaluation.plots.save_all`.
+        Links by name, with the names of :func:`napari_almadet.evaluation.score_plots.save_all`.
     """
 
     def shown(name: str, text: str) -> list[str]:

@@ -15,18 +15,18 @@ from napari_almadet.constants import BEAM_AREA, BOX_LEVEL
 from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.measure.planes import robust_std
 from napari_almadet.measure.spectra import overlap
-from napari_almadet.search.extent import (
+from napari_almadet.search.connected_patches import object_numbers
+from napari_almadet.search.features import LINE_SNR
+from napari_almadet.search.noise_units import differences
+from napari_almadet.search.patch_properties import (
     EXTENDED,
     PATCH_SNR,
-    Seen,
+    SearchedWindow,
     line_channel,
     line_width,
     measure_extent,
     spectrum_over,
 )
-from napari_almadet.search.features import LINE_SNR
-from napari_almadet.search.noise_units import differences
-from napari_almadet.search.pieces import pieces
 from napari_almadet.search.raw_detection import RawDetection, separation
 from napari_almadet.search.windows import Window
 
@@ -43,7 +43,9 @@ RESOLVED = (
 PLACE_ERRORS = 1.7  # times width / SNR: two lines of one source are further apart in one of fifty cases
 
 
-def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n_channels: int) -> list[RawDetection]:
+def merge_extended(
+    detections: list[RawDetection], seen: SearchedWindow, window: Window, n_channels: int
+) -> list[RawDetection]:
     """Merge the detections of a window that lie in the same patch of extended emission.
 
     Source Finder was trained on sources up to three beams wide; in a nearby galaxy it detects only the brightest parts.
@@ -53,8 +55,8 @@ def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n
 
     The detections of a patch know its :class:`~napari_almadet.search.raw_detection.Extent`; those of a smaller one
     too, if Source Finder is sure of none of them and nothing far brighter is near.  A patch whose lines jump is
-    :func:`separated_by_lines` first.  Patches that are :func:`~napari_almadet.search.pieces.pieces` of one object have
-    its number.
+    :func:`separated_by_lines` first.  Patches of one object have its number, see
+    :func:`~napari_almadet.search.connected_patches.object_numbers`.
     """
     strength, beam = seen.strength, seen.beam
     least = EXTENDED * BEAM_AREA * beam**2
@@ -85,7 +87,7 @@ def merge_extended(detections: list[RawDetection], seen: Seen, window: Window, n
             detections = [f for f in detections if not any(f is member for member in members)] + [one]
             members = [one]
         judged.append((number, patch, members))
-    objects = pieces([patch for _, patch, _ in judged], [number for number, _, _ in judged], seen)
+    objects = object_numbers([patch for _, patch, _ in judged], [number for number, _, _ in judged], seen)
     for (_, _, members), number in zip(judged, objects, strict=True):
         for detection in members:
             detection.piece_of = number + 1 if objects.count(number) > 1 else 0
@@ -148,7 +150,7 @@ def brightest_place(patch: np.ndarray, strength: np.ndarray) -> tuple[int, int]:
     return int(y), int(x)
 
 
-def separated_by_lines(patch: np.ndarray, seen: Seen) -> list[np.ndarray]:
+def separated_by_lines(patch: np.ndarray, seen: SearchedWindow) -> list[np.ndarray]:
     """The parts of a patch between which the best line jumps in velocity: touching galaxies.
 
     Within one galaxy, the channel of the line changes by less than :data:`JUMP` line widths between neighbouring
@@ -167,7 +169,7 @@ def separated_by_lines(patch: np.ndarray, seen: Seen) -> list[np.ndarray]:
     return [patch & (whose == number) for number in large]
 
 
-def without_jumps(patch: np.ndarray, seen: Seen) -> np.ndarray:
+def without_jumps(patch: np.ndarray, seen: SearchedWindow) -> np.ndarray:
     """Number of the part of each pixel of a patch, (ny, nx); parts are connected in position and velocity."""
     is_line = patch & (seen.line >= PATCH_SNR)
     labels = np.where(patch, 0, -1)
@@ -197,7 +199,7 @@ def without_jumps(patch: np.ndarray, seen: Seen) -> np.ndarray:
     return labels
 
 
-def with_unseen(rows: np.ndarray, seen: Seen) -> np.ndarray:
+def with_unseen(rows: np.ndarray, seen: SearchedWindow) -> np.ndarray:
     """Source Finder's positions, and the peak of each large patch in which it detects nothing.
 
     Parameters

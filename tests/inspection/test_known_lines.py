@@ -7,7 +7,7 @@ import pytest
 from astropy import constants
 from astropy.table import Table
 
-from napari_almadet.inspection.lines import Line, known_lines, lines_in_band, redshift_of
+from napari_almadet.inspection.known_lines import Line, known_lines, lines_in_band, redshift_of
 
 LADDERS = ("CO", "13CO", "C18O", "HCN", "H13CN", "HNC", "HCO+", "H13CO+", "DCO+", "N2H+", "CS", "13CS", "SiO")
 
@@ -89,7 +89,7 @@ def test_every_line_tells_its_source_once():
 def test_file_is_read_by_any_program():
     from importlib.resources import files
 
-    table = Table.read(files("napari_almadet.inspection") / "lines.ecsv", format="ascii.ecsv")
+    table = Table.read(files("napari_almadet.inspection") / "known_lines.ecsv", format="ascii.ecsv")
     assert table.colnames == ["species", "transition", "rest_frequency", "source"]
     assert any("Splatalogue" in comment for comment in table.meta["comments"])
 

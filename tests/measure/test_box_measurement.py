@@ -8,10 +8,10 @@ from astropy import units as u
 
 from napari_almadet import read_cube
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
+from napari_almadet.measure.box_measurement import centroid, independent_beams, line_width, measure
 from napari_almadet.measure.focus import cut_out
 from napari_almadet.measure.gaussian_fit import fit_gaussian
-from napari_almadet.measure.source import centroid, independent_beams, line_width, measure
-from napari_almadet.search.lines import refined
+from napari_almadet.search.line_detection import refined
 
 WIDTH = (constants.c * 1e7 / 230e9).to_value(u.km / u.s, u.dimensionless_angles())  # of a channel of the header fixture
 

@@ -27,8 +27,8 @@ class Line:
 
 @cache
 def known_lines() -> tuple[Line, ...]:
-    """The lines of ``lines.ecsv``, by rising rest frequency; the file's header names their sources."""
-    table = QTable.read(files("napari_almadet.inspection") / "lines.ecsv", format="ascii.ecsv")
+    """The lines of ``known_lines.ecsv``, by rising rest frequency; the file's header names their sources."""
+    table = QTable.read(files("napari_almadet.inspection") / "known_lines.ecsv", format="ascii.ecsv")
     return tuple(
         Line(str(row["species"]), str(row["transition"]), row["rest_frequency"].to_value(u.GHz), str(row["source"]))
         for row in table

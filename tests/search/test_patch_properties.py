@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from napari_almadet.search.extent import Seen, measure_extent, shape_of
 from napari_almadet.search.features import N_EXTENT_FEATURES, encode_extents, quiet_spectra
 from napari_almadet.search.line_maps import maps
 from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.patch_properties import SearchedWindow, measure_extent, shape_of
 from napari_almadet.search.raw_detection import Extent
 from napari_almadet.training.extents import MEASURED
 
@@ -34,7 +34,7 @@ def disc(height: float = 6.0, shift: float = 0.4, y: float = 36, x: float = 36) 
     return height * image * np.exp(-0.5 * ((CHANNEL - 20 - shift * (X - x)) / 2) ** 2)
 
 
-def seen(cube: np.ndarray, valid: np.ndarray | None = None) -> Seen:
+def seen(cube: np.ndarray, valid: np.ndarray | None = None) -> SearchedWindow:
     valid = torch.ones(SIDE, SIDE, dtype=torch.bool) if valid is None else torch.from_numpy(valid)
     units = NoiseUnits(
         torch.from_numpy(cube.astype(np.float32)) * valid,
@@ -44,7 +44,9 @@ def seen(cube: np.ndarray, valid: np.ndarray | None = None) -> Seen:
         torch.arange(CHANNELS),
     )
     images, correlation = maps(units, units, BEAM)
-    return Seen(units, images.numpy(), np.full((5, SIDE, SIDE), -2.0), BEAM, correlation, False, quiet_spectra(units))
+    return SearchedWindow(
+        units, images.numpy(), np.full((5, SIDE, SIDE), -2.0), BEAM, correlation, False, quiet_spectra(units)
+    )
 
 
 PATCH = ((X - 36) / 12) ** 2 + ((Y - 36) / 7) ** 2 < 1

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Status
-from napari_almadet.search.extent import NEIGHBOURS, Seen, line_images, surroundings
+from napari_almadet.search.patch_properties import NEIGHBOURS, SearchedWindow, line_images, surroundings
 from napari_almadet.search.raw_detection import RawDetection
 
 # From the patches of eight simulated clouds (validation), whose pieces are joined at 2.7 to 4.8 sigma, a piece being at
@@ -24,7 +24,7 @@ SHIFTS = (-0.5, 0.0, 0.5)  # FWHM by which the line may have moved from one piec
 FINE = 0.1  # sigma, to which the S/N of the way is found
 
 
-def pieces(found: Sequence[np.ndarray], whole: Sequence[int], seen: Seen) -> list[int]:
+def object_numbers(found: Sequence[np.ndarray], whole: Sequence[int], seen: SearchedWindow) -> list[int]:
     """Number of the object that each patch is a piece of.
 
     Parameters
@@ -55,7 +55,7 @@ def pieces(found: Sequence[np.ndarray], whole: Sequence[int], seen: Seen) -> lis
     return [int(number) for number in connected_components(graph, directed=False)[1]]
 
 
-def line_image(place: int, seen: Seen) -> np.ndarray:
+def line_image(place: int, seen: SearchedWindow) -> np.ndarray:
     """S/N (ny, nx) of the best line at a place (its index), wherever else it is, moved by up to half its width."""
     y, x = np.unravel_index(place, seen.valid.shape)
     best = line_images([(int(y), int(x))], seen, SHIFTS)[0].max(axis=0)
