@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -174,6 +175,43 @@ def test_tables_are_written_even_of_nothing(tmp_path, detections_of, sky_cube, p
     write_tables([*outcomes, Outcome(task, "searched")], tmp_path / "out")
     assert len(QTable.read(tmp_path / "out" / "catalog.ecsv")) == 0
     assert QTable.read(tmp_path / "out" / "cubes.ecsv")["message"][0] == "it is bad"
+
+
+def test_a_catalogue_in_memory_gives_the_same_table_of_all_as_its_file(tmp_path, detections_of, sky_cube, planes):
+    cubes = [sky_cube(planes, "a"), sky_cube(planes, "b", BUNIT="mJy/beam")]
+    results = [detections_of(cubes[0]), detections_of(cubes[1], empty=True)]
+    tasks = [Task(cube.path, tmp_path / cube.name) for cube in cubes]
+    for task, result in zip(tasks, results, strict=True):
+        write_result(result, task.folder)
+    outcomes = [Outcome(t, "searched", catalogue=r.table()) for t, r in zip(tasks, results, strict=True)]
+    written = []
+    for some in ([replace(outcome, catalogue=None) for outcome in outcomes], pickle.loads(pickle.dumps(outcomes))):
+        write_tables(some, tmp_path)
+        written.append(QTable.read(tmp_path / "catalog.ecsv"))
+    by_file, by_memory = written
+    assert len(by_file)
+    assert by_file.meta == by_memory.meta
+    assert by_file.pformat(max_lines=-1, max_width=-1) == by_memory.pformat(max_lines=-1, max_width=-1)
+    for name in by_file.colnames:
+        one, other = by_file[name].info, by_memory[name].info
+        assert (one.dtype, one.unit, one.description) == (other.dtype, other.unit, other.description)
+
+
+class Unloadable:
+    """Work whose networks only a worker process tries to load."""
+
+    @property
+    def networks(self):
+        raise ValueError(f"no weights in process {os.getpid()}")
+
+    def __call__(self, task, report):
+        raise AssertionError("no cube can be searched")
+
+
+def test_networks_that_no_process_can_load_end_the_run_at_once():
+    with pytest.raises(batch.NetworksError, match="no weights in process") as info:
+        list(run(tasks_of("a", "b", "c"), Unloadable(), 2))
+    assert str(os.getpid()) not in str(info.value)
 
 
 @pytest.fixture

@@ -370,19 +370,17 @@ def detect(
     client = connected(scheduler) if scheduler else None
     also = {"products": products, "formats": tables, "redshift": redshift, "report": report}
     search = batch.Search(settings, overwrite, keep=jobs == 1, client=client, **also)
-    try:
-        with logged(out, verbose, as_lines):
-            networks = loaded(search)
-    except (OSError, RuntimeError, ValueError) as error:
-        messages.print(f"[red]Cannot load the networks:[/] {escape(str(error))}")
-        raise typer.Exit(1) from error
-    if jobs > 1:
-        del search.networks  # each process loads its own
-    del networks
     tasks = batch.plan(cubes, out)
+    jobs = min(jobs, len(tasks))
+    if jobs == 1:  # otherwise each process loads its own
+        try:
+            with logged(out, verbose, as_lines):
+                loaded(search)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise no_networks(error) from error
     outcomes: list[Outcome] = []
     interrupted = 0
-    working = with_lines(tasks, search, jobs) if as_lines else with_bars(tasks, search, min(jobs, len(tasks)), quiet)
+    working = with_lines(tasks, search, jobs) if as_lines else with_bars(tasks, search, jobs, quiet)
     messages.quiet = as_lines  # every line is JSON
     # from here on, an interruption keeps the results so far and ends the processes in order
     before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -393,6 +391,9 @@ def detect(
                 for record in outcome.log:  # records of a worker process
                     LOG.warning(record)
                 tell(outcome, quiet)
+    except batch.NetworksError as error:
+        messages.quiet = False
+        raise no_networks(error) from error
     except KeyboardInterrupt as error:
         interrupted = signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT
     finally:
@@ -411,6 +412,12 @@ def detect(
         raise typer.Exit(exit_code(interrupted))
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def no_networks(error: Exception) -> typer.Exit:
+    """Print why the networks cannot be loaded; returns what ends the program."""
+    messages.print(f"[red]Cannot load the networks:[/] {escape(str(error))}")
+    return typer.Exit(1)
 
 
 def loaded(search: Search) -> Networks | SearchNetworks:
