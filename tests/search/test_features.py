@@ -15,6 +15,7 @@ from napari_almadet.search.features import (
     centres,
     encode,
     measure_features,
+    noise_factor_of_lines,
     own_lines,
     part_neighbours,
     spectra,
@@ -185,3 +186,13 @@ def test_emission_all_over_a_field_is_not_all_taken_for_noise():
     line = np.exp(-0.5 * ((np.arange(100) - 50) / 8) ** 2).astype(np.float32)[None]
     everywhere = torch.from_numpy(np.repeat(20 * line, 300, axis=0))
     assert own_lines(line, torch.ones(100)) / own_lines(line, torch.ones(100), everywhere) <= 1.75
+
+
+def test_the_noise_of_lines_has_no_step():
+    noise = torch.as_tensor(np.random.default_rng(3).normal(size=(40_000, 3)), dtype=torch.float32)
+    widths = torch.tensor([1.0, 2.0, 4.0])
+    factors = [noise_factor_of_lines(level * noise, widths).numpy() for level in np.linspace(0.8, 2.0, 61)]
+    assert np.abs(np.diff(factors, axis=0)).max() < 0.025  # a level changes by 0.02
+    np.testing.assert_array_equal(factors[0], 1.0)
+    np.testing.assert_allclose(factors[20], 1.2, rtol=0.03)
+    np.testing.assert_array_equal(factors[-1], 1.75)

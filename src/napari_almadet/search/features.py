@@ -27,8 +27,8 @@ NO_SIDELOBE = 1.5  # beams from a source, within which there are no sidelobes, b
 NEIGHBOURHOOD = 8.0  # beams, in which a brighter neighbour is searched
 QUIET = 512  # source-free spectra for the noise of lines; derived: its error is then 1 / sqrt(2 x 512) = 3 %
 FAINT = 4.0  # S/N of the stacked image, below which a position has no source
-SHARED = 1.1  # noise relative to independent channels; smaller excesses are insignificant
-MOST_SHARED = 1.75  # the same; noise smoothed over three channels has sqrt(3), and more is due to emission in the field
+# Noise relative to independent channels; noise smoothed over three has sqrt(3), more is due to emission in the field
+MOST_SHARED = 1.75
 LEAST_SPREAD = 0.5  # minimum rms of a stacked image in units of its noise; the training fields have no smaller ones
 SIGMA_TO_FWHM = 2.3548  # to the digits the shipped networks were trained with
 LEAST_CHANCE = 0.1  # minimum detection score of Source Finder
@@ -160,7 +160,10 @@ def own_lines(spectrum: np.ndarray, rms: torch.Tensor, noise: torch.Tensor | Non
 
 
 def noise_factor_of_lines(responses: torch.Tensor, widths: torch.Tensor) -> torch.Tensor:
-    """Noise of the response to each template, relative to independent channels: (templates,).
+    """Noise of the response to each template, relative to independent channels: (templates,), at least 1.
+
+    As in :func:`~napari_almadet.search.line_maps.spreads`, without a step: with one, a change of the estimate within
+    its error of 1 % would change the S/N of a line by 10 %.
 
     Parameters
     ----------
@@ -176,7 +179,7 @@ def noise_factor_of_lines(responses: torch.Tensor, widths: torch.Tensor) -> torc
     for width in np.unique(known):
         rows = torch.as_tensor(np.flatnonzero(known == width), device=widths.device)
         spread = responses[:, rows].abs().median() / NORMAL_MAD
-        factor[rows] = torch.where(spread > SHARED, spread.clamp(max=MOST_SHARED), 1.0)
+        factor[rows] = spread.clamp(1.0, MOST_SHARED)
     return factor
 
 
