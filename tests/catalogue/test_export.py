@@ -390,7 +390,54 @@ def test_ds9s_circles_and_points_become_boxes(detections, tmp_path):
     (tmp_path / "drawn.reg").write_text(text)
     (circle, _), (point, _) = read_boxes(tmp_path / "drawn.reg", detections.cube)
     assert (circle.centre, point.centre) == ((15, 37), (54, 5))
-    assert 8 <= circle.shape[0] <= 9
+    assert circle.shape == (9, 9)
+
+
+@pytest.mark.parametrize("turned", [0.0, 40.0])
+def test_round_shapes_are_boxes_of_the_pixels_whose_centres_they_hold(sky_cube, planes, tmp_path, turned):
+    c, s = np.cos(np.radians(turned)), np.sin(np.radians(turned))
+    cube = sky_cube(planes, PC1_1=c, PC1_2=-s, PC2_1=s, PC2_2=c)
+    ny, nx = cube.shape[1:]
+    y, x = np.mgrid[:ny, :nx]
+    rng, side = np.random.default_rng(5), cube.pixel_scale.to_value("arcsec")
+    lines, expected = [], []
+    for i in range(12):
+        at = rng.uniform(9, nx - 9), rng.uniform(9, ny - 9)
+        major, minor = np.sort(rng.uniform(0.8, 7, 2))[::-1]
+        angle, on_sky = rng.uniform(0, 180), i % 2
+        if i % 4 < 2:
+            minor = major
+        # the major axis: in pixels from y to -x, on the sky from north to east; north is turned from y to x
+        along = np.radians(angle + 90 - (turned if on_sky else 0))
+        u_, v = (
+            (x - at[0]) * np.cos(along) + (y - at[1]) * np.sin(along),
+            (y - at[1]) * np.cos(along) - (x - at[0]) * np.sin(along),
+        )
+        inside = (u_ / major) ** 2 + (v / minor) ** 2 <= 1
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        expected.append(Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1))
+        unit, factor = ("arcsec", side) if on_sky else ("pix", 1.0)
+        sky = cube.sky(*at).icrs
+        place = f"{sky.ra.deg:.9f}deg, {sky.dec.deg:.9f}deg" if on_sky else f"{at[0]:.7f}pix, {at[1]:.7f}pix"
+        axes = (
+            f"{major * factor:.8f}{unit}"
+            if minor == major
+            else (f"[{major * factor:.8f}{unit}, {minor * factor:.8f}{unit}], {angle:.5f}deg")
+        )
+        lines.append(f"{'circle' if minor == major else 'ellipse'}[[{place}], {axes}]")
+    found, notes = crtf(tmp_path, cube, "global coord=ICRS\n" + "\n".join(lines))
+    assert ([box for box, _ in found], notes) == (expected, [])
+
+
+def test_a_shape_that_holds_no_centre_is_a_box_of_what_it_touches(sky_cube, planes, tmp_path):
+    found, _ = crtf(tmp_path, sky_cube(planes), "circle[[12.5pix, 10.4pix], 0.3pix]")
+    assert found == [(Box(10, 12, 12, 14), None)]
+
+
+def test_polygons_are_boxes_of_the_pixels_whose_centres_they_hold(sky_cube, planes, tmp_path):
+    text = "poly[[12.3pix, 10pix], [20.4pix, 10.6pix], [16pix, 18.7pix]]"
+    found, _ = crtf(tmp_path, sky_cube(planes), text)
+    assert found == [(Box(11, 19, 13, 21), None)]
 
 
 @pytest.mark.parametrize(

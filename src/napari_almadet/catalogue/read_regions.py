@@ -19,6 +19,8 @@ from napari_almadet.catalogue.candidate import Box
 from napari_almadet.catalogue.sky_boxes import turned_boxes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from astropy.wcs import WCS
     from regions import Region
 
@@ -28,6 +30,7 @@ POSITION_BEAMS = 2.0  # a position without a size becomes a box of this many bea
 EDGE = 1e-2  # pixels by which a corner may be off and still hold the pixel's centre: region files are rounded
 STRAIGHT = 1.0  # degrees to which a box lies along the pixels; over 50 pixels a corner is then off by less than one
 ALIKE = 1e-2  # by which its sides may differ, in parts, from those that are written
+ON_EDGE = 1e-9  # by which the squared distance of a pixel on an ellipse may be over 1: rounding of numbers
 ROUND = 1e-3  # by which sides may differ, in parts, and be those of a square
 DRAWN = ("line", "vector", "text")  # shapes that enclose nothing
 CASA_FRAMES = {  # of a range of frequencies or velocities: CASA's name, FITS' name
@@ -185,7 +188,9 @@ def _sky_of(cube: Cube) -> WCS:
 
 
 def _box_of(entry: Entry, cube: Cube) -> Box:
-    """The smallest box of pixels: those whose centres a box holds, and those that any other shape touches."""
+    """The smallest box of the pixels whose centres a shape holds, as in CASA; if none, of those it touches."""
+    from regions import PixCoord
+
     region, kind = entry.region, type(entry.region).__name__
     if kind.startswith("Point"):
         centre = region.center
@@ -198,13 +203,53 @@ def _box_of(entry: Entry, cube: Cube) -> Box:
         return _holding(*corners)
     if kind.startswith("Polygon") and (box := _upright(region, cube)) is not None:
         return box
-    if kind in ("CircleSkyRegion", "EllipseSkyRegion"):
+    if kind.startswith(("Circle", "Ellipse")) and not kind.startswith(("CircleAnn", "EllipseAnn")):
+        return _round(region, cube)
+    pixel = region.to_pixel(cube.celestial) if hasattr(region, "to_pixel") else region
+    bounds = pixel.bounding_box
+    box = Box(bounds.iymin, bounds.iymax, bounds.ixmin, bounds.ixmax)
+    return _held(box, lambda i, j: pixel.contains(PixCoord(i, j)), cube)
+
+
+def _round(region: Region, cube: Cube) -> Box:
+    """The box of a circle or an ellipse; `regions` leaves out pixels on its edge, and takes the sky for a plane."""
+    circle, angle = type(region).__name__.startswith("Circle"), getattr(region, "angle", 0 * u.deg)
+    lengths = (region.radius,) * 2 if circle else (region.width / 2, region.height / 2)
+    if hasattr(region, "to_pixel"):
         (x, y), inverse = _local(region.center, cube)
-        lengths = (region.radius,) * 2 if kind.startswith("Circle") else (region.width / 2, region.height / 2)
-        extent = np.sqrt(np.diag(inverse @ _ellipse(*lengths, getattr(region, "angle", 0 * u.deg)) @ inverse.T))
-        return _touching(x - extent[0], x + extent[0], y - extent[1], y + extent[1])
-    bounds = (region.to_pixel(cube.celestial) if hasattr(region, "to_pixel") else region).bounding_box
-    return Box(bounds.iymin, bounds.iymax, bounds.ixmin, bounds.ixmax)
+        shape = inverse @ _ellipse(*lengths, angle) @ inverse.T
+    else:
+        x, y = float(region.center.x), float(region.center.y)
+        c, s = np.cos(angle.to_value(u.rad)), np.sin(angle.to_value(u.rad))
+        axes = np.array([[c, -s], [s, c]]) * lengths
+        shape = axes @ axes.T
+    reach_x, reach_y = np.sqrt(np.diag(shape))
+    box = _touching(x - reach_x, x + reach_x, y - reach_y, y + reach_y)
+    return _held(box, lambda i, j: _in_ellipse(i - x, j - y, shape), cube)
+
+
+def _in_ellipse(x: np.ndarray, y: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """Whether offsets lie in an ellipse, given by the matrix (x, y) as :func:`_ellipse` has it."""
+    (a, b), (_, c) = shape
+    return c * x**2 - 2 * b * x * y + a * y**2 <= (a * c - b * b) * (1 + ON_EDGE)
+
+
+def _held(box: Box, holds: Callable[[np.ndarray, np.ndarray], np.ndarray], cube: Cube) -> Box:
+    """The part of a box with the pixels (x, y) whose centres a shape holds; all of it where there are none.
+
+    Also all of it where it reaches beyond the field, in which nothing is found.
+    """
+    if not _overlaps(box, cube) or box.inside(cube.shape[1:]) != box:
+        return box
+    y, x = np.mgrid[box.y0 : box.y1, box.x0 : box.x1]
+    held = holds(x, y)
+    rows, columns = np.flatnonzero(held.any(axis=1)), np.flatnonzero(held.any(axis=0))
+    if not rows.size:
+        return box
+    (y0, y1), (x0, x1) = (
+        (start + int(at[0]), start + int(at[-1]) + 1) for start, at in ((box.y0, rows), (box.x0, columns))
+    )
+    return Box(y0, y1, x0, x1)
 
 
 def _upright(region: Region, cube: Cube) -> Box | None:
