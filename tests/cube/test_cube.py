@@ -6,6 +6,7 @@ import copy
 import gzip
 import hashlib
 import itertools
+import pickle
 import subprocess
 import sys
 import warnings
@@ -358,6 +359,41 @@ class TestBlankBorder:
     def test_a_cube_without_them_has_no_mask(self, write):
         assert read_cube(write()).blank is None
 
+    @staticmethod
+    def compressed(path, n_channels, method, tile=None):
+        """A cube of noise with zeros around a circle, compressed with loss, and the mask of its zeros."""
+        data = np.random.default_rng(4).normal(size=(n_channels, 30, 40)).astype("f4")
+        y, x = np.mgrid[:30, :40]
+        empty = np.hypot(y - 14, x - 20) > 12
+        data[:, empty] = 0
+        image = fits.CompImageHDU(
+            data,
+            header_of(),
+            compression_type="RICE_1",
+            quantize_level=4,
+            quantize_method=method,
+            dither_seed=7,
+            tile_shape=tile,
+        )
+        fits.HDUList([fits.PrimaryHDU(), image]).writeto(path, overwrite=True)
+        return read_cube(path), empty
+
+    @pytest.mark.parametrize("tile", [None, (1, 8, 16), (3, 30, 40)])
+    @pytest.mark.parametrize("method", [1, 2])
+    def test_zeros_that_compression_has_dithered_are_no_data_either(self, tmp_path, method, tile):
+        cube, empty = self.compressed(tmp_path / "a.fits.fz", 9, method, tile)
+        assert bool(np.any(cube.data[:][:, empty])) == (method == 1)  # zeros are lost in SUBTRACTIVE_DITHER_1 only
+        np.testing.assert_array_equal(cube.blank, empty)
+        np.testing.assert_array_equal(np.isnan(cube.read()), np.broadcast_to(empty, cube.shape))
+        np.testing.assert_array_equal(pickle.loads(pickle.dumps(cube)).blank, empty)
+        assert any("SUBTRACTIVE_DITHER_1" in note for note in cube.notes) == (method == 1)
+
+    def test_dithered_zeros_of_few_channels_are_said_to_be_lost(self, tmp_path):
+        cube, _ = self.compressed(tmp_path / "a.fits.fz", 5, 1)
+        assert cube.blank is None
+        (note,) = (note for note in cube.notes if "SUBTRACTIVE_DITHER_1" in note)
+        assert "with 5 channels, zeros that mean no data cannot be distinguished from data" in note
+
     def test_zero_is_a_value_in_a_sky_model_and_in_memory(self, write):
         np.testing.assert_array_equal(read_cube(write(self.data, BUNIT="Jy/pixel")).read(), self.data)
         np.testing.assert_array_equal(Cube.from_array(self.data).read(), self.data)
@@ -470,13 +506,44 @@ def test_felo_without_rest_frequency_is_taken_as_linear(write, kind):
     assert any("linear VOPT" in note for note in cube.notes)
 
 
-def test_logarithmic_axis(write):
-    cube = read_cube(write(CTYPE3="FREQ-LOG", **along(230e9, 1e7, "Hz")))
-    expected = 230e9 * np.exp(1e7 * np.arange(4) / 230e9)  # FITS paper III, eq. 5
-    np.testing.assert_allclose(cube.frequency(np.arange(4)).value, expected, rtol=1e-12)
+LIGHT = constants.c.value
+LOGARITHMIC = [  # type, CRVAL3, CDELT3, unit, and the frequency of its values
+    ("FREQ", 230e9, 1e9, "Hz", lambda v: v),
+    ("WAVE", 1.3e-3, 1e-5, "m", lambda v: LIGHT / v),
+    ("VRAD", 1.2e6, 1e5, "m/s", lambda v: REST * (1 - v / LIGHT)),
+    ("VOPT", 1.2e6, 1e5, "m/s", lambda v: REST / (1 + v / LIGHT)),
+    ("ZOPT", 0.004, 5e-4, None, lambda z: REST / (1 + z)),
+    ("VELO", 1.2e6, 1e5, "m/s", lambda v: REST * np.sqrt((LIGHT - v) / (LIGHT + v))),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "step", "unit", "frequency"), LOGARITHMIC)
+def test_a_logarithmic_axis_has_frequencies_and_velocities(write, kind, value, step, unit, frequency):
+    cube = read_cube(write(CTYPE3=f"{kind}-LOG", **along(value, step, unit)))
+    own = value * np.exp(step * np.arange(4) / value)  # FITS paper III, eq. 5
+    np.testing.assert_allclose(cube.spectral_axis().value, own, rtol=1e-12)
+    expected = frequency(own)
+    np.testing.assert_allclose(cube.frequency(np.arange(4)).to_value("Hz"), expected, rtol=1e-12)
+    np.testing.assert_allclose(cube.velocity(np.arange(4)).to_value("m/s"), LIGHT * (1 - expected / REST), atol=1e-3)
+    np.testing.assert_allclose(
+        cube.coordinate("VOPT", 2.5 * np.ones(1)).value,
+        LIGHT * (REST / frequency(value * np.exp(step * 2.5 / value)) - 1),
+        atol=1e-3,
+    )
+
+
+@pytest.mark.parametrize("kind", ["FREQ", "WAVE"])
+def test_a_logarithmic_axis_without_rest_frequency_has_no_velocities(write, kind):
+    cards = along(230e9, 1e7, "Hz") if kind == "FREQ" else along(1.3e-3, 1e-5, "m")
+    cube = read_cube(write(CTYPE3=f"{kind}-LOG", RESTFRQ=None, **cards))
+    assert cube.frequency(0) is not None
     assert cube.velocity(0) is None
-    with pytest.raises(CubeError):
-        cube.spectral_axis("km/s")
+
+
+def test_the_rest_frequency_is_judged_by_a_logarithmic_band(write):
+    cube = read_cube(write(CTYPE3="FREQ-LOG", RESTFRQ=230.538, **along(230e9, 1e9, "Hz")))
+    assert cube.rest_frequency.to_value("Hz") == 230.538e9
+    assert any("230.538 GHz" in note for note in cube.notes)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
 from napari_almadet.cube.headers import is_velocity
-from napari_almadet.cube.storage import CubeError, Index, Lazy
+from napari_almadet.cube.storage import CubeError, Index, Lazy, Rounding
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 
 HASHED_AT_ONCE = 2**20  # bytes
+# Fewest channels in which zeros that were rounded can be known.  Derived: with fpack's usual step, a quarter of the
+# noise, 10 % of the values of noise may be zeros, and so 1e-8 of the pixels in all of 8 channels.
+FEWEST_ROUNDED = 8
 SAMPLE = 32  # channels that are examined where examining all of them would take long
 HUGE = 1e20  # a larger value among ones far smaller marks missing data (FLT_MAX, 1e30); no brightness unit needs it
 RANGE = 1e10  # largest plausible ratio of two values; the largest dynamic range of any image is 1e7
@@ -108,6 +111,8 @@ class Cube:
         What was chosen or repaired while reading, one sentence each, to be shown to the user.
     reader
         Opens the file again after pickling; None for an array in memory.
+    rounding
+        Steps to which the values were rounded in a compressed file in which exact zeros are lost, or None.
 
     Examples
     --------
@@ -134,6 +139,7 @@ class Cube:
     primary_beam: PrimaryBeam | None = None
     notes: tuple[str, ...] = field(default=())
     reader: Callable[[str], Cube] | None = None  # opens the file again after pickling
+    rounding: Rounding | None = None
 
     @classmethod
     def from_array(cls, data: Any, name: str = "cube") -> Cube:
@@ -206,7 +212,8 @@ class Cube:
             if (over := np.abs(part) >= self._suspicious).any():
                 self._remove_absurd(part, over, (channel, y, x))
         if self.blank is not None:
-            np.copyto(part, np.nan, where=self.blank[y, x] & (part == 0))
+            least = 0.0 if self.rounding is None else self.rounding.largest
+            np.copyto(part, np.nan, where=self.blank[y, x] & (np.abs(part) <= least))
         if self.flagged is not None:
             part[self.flagged[channel]] = np.nan
         return part
@@ -311,13 +318,17 @@ class Cube:
         Miriad and GIPSY write zeros outside the primary beam; noise is never exactly zero.  So a pixel has no data if
         it is exactly zero in every channel of the file, or, if there are more than :data:`SAMPLE` channels, in that
         many channels spread over the band.  Reading stops at the first channel that leaves no such pixel.  Zeros in an
-        array in memory or in a sky model (Jy/pixel) are data.
+        array in memory or in a sky model (Jy/pixel) are data.  Where compression has made them small random values
+        (:attr:`rounding`), values that may have been zero count as zero if there are :data:`FEWEST_ROUNDED` channels.
         """
         if self.path is None or (self.unit is not None and u.pix in self.unit.bases):
             return None
+        if self.rounding is not None and self.shape[0] < FEWEST_ROUNDED:
+            return None
         zero = np.ones(self.shape[1:], dtype=bool)
         for k in spread(self.shape[0], SAMPLE):
-            zero &= np.asarray(self.data[k]) == 0
+            plane = np.asarray(self.data[k])
+            zero &= plane == 0 if self.rounding is None else self.rounding.may_be_zero(plane, k)
             if not zero.any():
                 return None
         return zero
@@ -491,9 +502,9 @@ class Cube:
         return "" if self.wcs is None else self.wcs.wcs.ctype[self.wcs.wcs.spec][:4]
 
     @cached_property
-    def _spectral_wcs(self) -> dict[str, WCS | None]:
-        """One-dimensional WCS by the FITS code of what it gives; None where it cannot be known."""
-        return {} if self.wcs is None else {self.spectral_type: self.wcs.sub([WCSSUB_SPECTRAL])}
+    def _spectral_wcs(self) -> dict[str, tuple[WCS, ...]]:
+        """One-dimensional WCS by the FITS code of what they give, one after the other; none where it is not known."""
+        return {} if self.wcs is None else {self.spectral_type: (self.wcs.sub([WCSSUB_SPECTRAL]),)}
 
     def _spectral(self, channel: ArrayLike, kind: str | None = None) -> u.Quantity | None:
         """World coordinate of channels as ``kind`` (FREQ, VRAD, WAVE, ...), or as the axis has it."""
@@ -502,26 +513,43 @@ class Cube:
         kind = kind or self.spectral_type
         if kind not in self._spectral_wcs:
             self._spectral_wcs[kind] = self._translated(kind)
-        wcs = self._spectral_wcs[kind]
-        if wcs is None:
+        steps = self._spectral_wcs[kind]
+        if not steps:
             return None
         channel = np.asarray(channel, dtype=float)
-        return u.Quantity(wcs.wcs_pix2world(channel.ravel(), 0)[0].reshape(channel.shape), wcs.wcs.cunit[0])
+        values = channel.ravel()
+        for wcs in steps:
+            values = wcs.wcs_pix2world(values, 0)[0]
+        return u.Quantity(values.reshape(channel.shape), steps[-1].wcs.cunit[0])
 
-    def _translated(self, kind: str) -> WCS | None:
-        if self.wcs is None:
-            return None
+    def _translated(self, kind: str) -> tuple[WCS, ...]:
+        """From channels to ``kind``: one WCS, or two where wcslib translates neither logarithmic axes nor tables."""
+        if self.wcs is None or not self.wcs.has_spectral:
+            return ()
         wcs = self.wcs.sub([WCSSUB_SPECTRAL])
         if self.rest_frequency is None:
             if is_velocity(kind) != is_velocity(self.spectral_type):
-                return None
+                return ()
             wcs.wcs.restfrq = 1.0  # between two velocities it cancels, but wcslib wants one
+        through: tuple[WCS, ...] = ()
+        if wcs.wcs.ctype[0][4:] in ("-LOG", "-TAB"):
+            through, wcs = (self._spectral_wcs[self.spectral_type][0],), self._of_values(wcs)
         try:
             wcs.wcs.sptr(f"{kind}-???")
             wcs.wcs.set()
-        except (WcsError, ValueError):  # wcslib translates neither tables nor logarithmic axes
-            return None
-        return wcs
+        except (WcsError, ValueError):
+            return ()
+        return (*through, wcs)
+
+    def _of_values(self, wcs: WCS) -> WCS:
+        """A linear WCS of one axis whose "pixels", from 0, are the values of the spectral axis ``wcs``."""
+        values = np.asarray(self._spectral(np.arange(self.shape[0])))
+        middle = float(values[len(values) // 2])
+        linear = WCS(naxis=1)
+        linear.wcs.ctype, linear.wcs.cunit = [self.spectral_type], [wcs.wcs.cunit[0]]
+        linear.wcs.crval, linear.wcs.crpix, linear.wcs.cdelt = [middle], [middle + 1], [1.0]
+        linear.wcs.restfrq, linear.wcs.restwav = wcs.wcs.restfrq, wcs.wcs.restwav
+        return linear
 
 
 def _is_usual(part: np.ndarray, limit: float) -> bool:

@@ -164,11 +164,15 @@ def frequency_band(header: fits.Header) -> tuple[float, float] | None:
     """Lowest and highest frequency in Hz of a frequency or wavelength axis; None for other axes, or without one."""
     for axis in range(1, header["NAXIS"] + 1):
         kind = str(header.get(f"CTYPE{axis}", ""))
-        if kind[:4] not in ("FREQ", "WAVE", "AWAV") or kind[4:] in ("-TAB", "-LOG"):
+        if kind[:4] not in ("FREQ", "WAVE", "AWAV") or kind[4:] == "-TAB":
             continue
         unit = u.Unit(header.get(f"CUNIT{axis}") or ("Hz" if kind.startswith("FREQ") else "m"))
         pixels = np.array([1.0, header[f"NAXIS{axis}"]]) - header.get(f"CRPIX{axis}", 0.0)
-        ends = (header.get(f"CRVAL{axis}", 0.0) + pixels * header.get(f"CDELT{axis}", 1.0)) * unit
+        start, offsets = header.get(f"CRVAL{axis}", 0.0), pixels * header.get(f"CDELT{axis}", 1.0)
+        if kind[4:] == "-LOG" and start:
+            with np.errstate(over="ignore"):
+                offsets = start * np.expm1(offsets / start)  # FITS paper III, eq. 5
+        ends = (start + offsets) * unit
         if unit.is_equivalent(u.Hz) or unit.is_equivalent(u.m):
             with np.errstate(divide="ignore"):
                 low, high = sorted(ends.to_value(u.Hz, u.spectral()))

@@ -18,7 +18,7 @@ from astropy.wcs import WCS, WcsError
 
 from napari_almadet.cube.beams import beams_of, with_plausible_beam
 from napari_almadet.cube.coordinate_cards import coordinate_cards
-from napari_almadet.cube.cube import Cube, PrimaryBeam, spread
+from napari_almadet.cube.cube import FEWEST_ROUNDED, Cube, PrimaryBeam, spread
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.headers import brightness_unit, mended, polarisation_axis
 from napari_almadet.cube.plausibility import implausible
@@ -174,7 +174,9 @@ def _read(path: Path, hdu: str | None) -> Cube:
         beams = beams_of(stored.beams, good, shape[-1 - spectral], polarisation, notes)
         last = len(shape) - 1
         kept = (last - spectral, last - y, last - x)
-        data = stored.cube(kept, {last - axis: plane for axis, plane in planes.items()})
+        others = {last - axis: plane for axis, plane in planes.items()}
+        rounding = stored.rounding_of(kept, others)
+        data = stored.cube(kept, others)
     _refuse_empty(data)
     wcs = _of_three_axes(wcs, (x, y, spectral))
     wcs.array_shape = data.shape
@@ -189,10 +191,28 @@ def _read(path: Path, hdu: str | None) -> Cube:
         path=path,
         hdu=hdu,
         reader=read_cube,
+        rounding=rounding,
     )
+    notes += _of_rounding(cube)
     cube = with_plausible_beam(cube, notes)
     notes += implausible(cube)
     return replace(cube, notes=tuple(dict.fromkeys(notes)))  # two axes may need the same mending
+
+
+def _of_rounding(cube: Cube) -> list[str]:
+    """A note on a cube in which compression has made exact zeros small random values."""
+    if cube.rounding is None or not cube.rounding.largest:
+        return []
+    become = (
+        "The file was compressed with SUBTRACTIVE_DITHER_1, in which exact zeros become random values of up to "
+        f"{cube.rounding.largest:.3g}"
+    )
+    if cube.shape[0] < FEWEST_ROUNDED:
+        return [
+            f"{become}: with {cube.shape[0]} channels, zeros that mean no data cannot be distinguished from data. If "
+            "there are any, compress the original with fpack -qz, or set them to NaN."
+        ]
+    return [f"{become}: pixels with no larger values in all channels are taken to have no data."]
 
 
 def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, int, int]:

@@ -57,6 +57,8 @@ STOKES = {  # FITS paper I, table 7
     "YX": -8,
 }
 HDF5 = b"\x89HDF\r\n\x1a\n"
+# Times half a step, the largest distance from zero of a zero that was rounded; the rest is float32's rounding
+SLIGHTLY_MORE = 1.001
 
 
 class Source(Protocol):
@@ -135,6 +137,37 @@ class Tiled:
     def read(self, part: tuple[slice, ...]) -> np.ndarray:
         with fits.open(self.path, memmap=False) as hdus:
             return np.asarray(hdus[self.hdu].section[part], self.dtype)
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """Steps to which the values of a tile-compressed image were rounded, in which exact zeros are lost.
+
+    The method SUBTRACTIVE_DITHER_1 (FITS standard 4.0, section 10.2.1) restores a value at random within half a step of
+    what it was, zeros included; SUBTRACTIVE_DITHER_2 and no dithering keep zeros.
+
+    Attributes
+    ----------
+    steps
+        One of each tile, in the image's unit, 0 where nothing was rounded; tiles along (channel, y, x).
+    tile
+        Size of the tiles along the same axes.
+    """
+
+    steps: np.ndarray
+    tile: tuple[int, int, int]
+
+    def may_be_zero(self, plane: np.ndarray, channel: int) -> np.ndarray:
+        """Mask (ny, nx) of the values of a channel, as restored, that may have been zero."""
+        _, height, width = self.tile
+        half = SLIGHTLY_MORE * self.steps[channel // self.tile[0]] / 2
+        (ny, nx) = plane.shape
+        return np.abs(plane) <= half.repeat(height, axis=0)[:ny].repeat(width, axis=1)[:, :nx]
+
+    @property
+    def largest(self) -> float:
+        """The largest distance from zero of a value that was zero."""
+        return SLIGHTLY_MORE * float(self.steps.max()) / 2
 
 
 @dataclass(frozen=True)
@@ -349,6 +382,8 @@ class Stored:
         What was chosen while reading, one sentence each.
     polarisations
         FITS codes of the planes along the polarisation axis, where they need not be evenly spaced.
+    rounding
+        Of a compressed image in which zeros are lost, its axes as those of the source.
     """
 
     header: fits.Header
@@ -358,6 +393,19 @@ class Stored:
     notes: list[str] = field(default_factory=list)
     polarisations: list[int] = field(default_factory=list)
     unpacked: Path | None = None  # a temporary file that the pixels are read from
+    rounding: tuple[np.ndarray, tuple[int, ...]] | None = None
+
+    def rounding_of(self, kept: tuple[int, int, int], planes: dict[int, int]) -> Rounding | None:
+        """The rounding of the array (channel, y, x), parameters as for :class:`Lazy`; None where there is none."""
+        if self.rounding is None:
+            return None
+        steps, tile = self.rounding
+        others = [axis for axis in range(steps.ndim) if axis not in kept]
+        steps = steps.transpose(*kept, *others)
+        for axis in others:
+            steps = steps[:, :, :, planes.get(axis, 0) // tile[axis]]
+        channel, y, x = (tile[axis] for axis in kept)
+        return Rounding(steps, (channel, y, x))
 
     def cube(self, kept: tuple[int, int, int], planes: dict[int, int]) -> Lazy:
         """The image's (channel, y, x) array, see :class:`Lazy`; a temporary file goes when the array goes."""
@@ -469,6 +517,7 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stor
     tiled = isinstance(hdu, fits.CompImageHDU)
     with fits.open(path, memmap=False, disable_image_compression=True) if tiled else nullcontext(hdus) as raw:
         size, needed = path.stat().st_size, start + raw[number].size
+        rounding = _rounding(raw[number], hdu.shape) if tiled and size >= needed else None
     if size < needed:
         raise CubeError(f"is truncated: it has {size} of {needed} bytes; download it again.")
     if tiled:
@@ -484,7 +533,28 @@ def _fits(path: Path, hdus: fits.HDUList, wanted: str | None, axes: int) -> Stor
     if "BLANK" in header and header["BITPIX"] < 0:
         notes.append("BLANK was ignored: it has no meaning for floating-point values.")
     beams = [h for h in hdus if h.name == "BEAMS" and isinstance(h, fits.BinTableHDU)]
-    return Stored(header, source, hdus, beams, notes)
+    return Stored(header, source, hdus, beams, notes, rounding=rounding)
+
+
+def _rounding(table: fits.BinTableHDU, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]] | None:
+    """The steps of the tiles of a compressed image (shape), in numpy's order of axes, and the size of the tiles.
+
+    None where zeros were kept: see :class:`Rounding`.
+    """
+    header, rows = table.header, [1] * (len(shape) - 1) + [shape[-1]]  # FITS' default: a tile is a row
+    if str(header.get("ZQUANTIZ", "")).strip() != "SUBTRACTIVE_DITHER_1":
+        return None
+    given = [header.get(f"ZTILE{len(shape) - axis}", rows[axis]) for axis in range(len(shape))]
+    if not all(isinstance(size, int) and size > 0 for size in given):
+        return None
+    tile = tuple(min(size, n) for size, n in zip(given, shape, strict=True))
+    tiles = tuple(-(-n // size) for n, size in zip(shape, tile, strict=True))
+    values = table.data["ZSCALE"] if "ZSCALE" in table.columns.names else header.get("ZSCALE")
+    try:
+        steps = np.broadcast_to(np.asarray(values, np.float32), int(np.prod(tiles))).reshape(tiles)
+    except (TypeError, ValueError):
+        return None
+    return np.abs(np.nan_to_num(steps, posinf=0, neginf=0)), tile
 
 
 def _find_image(hdus: fits.HDUList, wanted: str | None, axes: int, notes: list[str]) -> int:
