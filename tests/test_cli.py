@@ -173,6 +173,43 @@ def test_a_command_not_understood_is_2(almadet, arguments):
     assert almadet(*arguments).exit_code == 2
 
 
+COMMANDS = ("detect", "completeness", "evaluate", "simulate", "train", "demo")
+
+
+@pytest.mark.parametrize("arguments", [(), *((name,) for name in COMMANDS)])
+def test_help_shows_no_types_of_python(almadet, arguments, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = almadet(*arguments, "--help").output
+    assert not re.findall(r"<bool>|list\[|Path\]|<str>| range>", text)
+    assert "--help   " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--format", "tiff"), "'tiff' is not one of 'ecsv', 'votable', 'fits', 'csv'"),
+        (("--threshold", "high"), "'--threshold': .*high|'--threshold': must be a number"),
+        (("--jobs", "many"), "'--jobs' / '-j': .*many|'--jobs' / '-j': must be an integer"),
+        (("--weights", "judge"), "--weights is judge, but must be NETWORK=FILE"),
+        (("--redshift", "3..1"), "redshift is 3..1, but must be greater than -1"),
+    ],
+)
+def test_a_wrong_value_is_named_in_plain_words(almadet, monkeypatch, arguments, message):
+    monkeypatch.setenv("COLUMNS", "200")
+    result = almadet("detect", "cube.fits", *arguments)
+    assert result.exit_code == 2
+    assert re.search(message, result.output)
+    assert not re.search("Value error|Input should|parse string", result.output)
+
+
+def test_completeness_of_a_file_that_is_no_cube_is_one_sentence(almadet, tmp_path, monkeypatch):
+    (tmp_path / "notes.fits").write_text("not a cube")
+    result = almadet("completeness", str(tmp_path / "notes.fits"), "-o", str(tmp_path / "out"))
+    assert result.exit_code == 1
+    assert "it does not begin like a FITS file, with the keyword SIMPLE" in result.output
+    assert "Traceback" not in result.output
+
+
 def test_networks_that_cannot_be_loaded_are_one_sentence(almadet, cube, monkeypatch):
     def refuse(settings):
         raise ValueError("device 'cuda' is not available on this machine: choose auto or cpu")
@@ -320,7 +357,7 @@ def test_weights_that_do_not_exist_are_named(tmp_path, cube):
         cli, ["detect", str(cube()), "-o", str(tmp_path), "--weights", "judge=nobody.safetensors"]
     )
     assert result.exit_code == 1
-    assert "no weights 'nobody.safetensors'" in result.stderr
+    assert "there are no weights 'nobody.safetensors'" in result.stderr
 
 
 def test_every_network_of_the_presets_can_have_weights_of_ones_own():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
 import typer
 from rich.console import Console
 
+from napari_almadet.cli.plain_words import PlainCommand, PlainGroup
 from napari_almadet.cli.starting import quiet_interrupts
 from napari_almadet.loading import exempt_at_exit
 from napari_almadet.simulation import SCENARIOS_ABOUT
@@ -16,6 +18,10 @@ from napari_almadet.simulation import SCENARIOS_ABOUT
 class Program(typer.Typer):
     """The application; Ctrl-C ends it without a traceback until a command installs its own handlers."""
 
+    def command(self, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """Register a command whose help and errors are in plain words."""
+        return super().command(*args, cls=PlainCommand, **kwargs)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
         exempt_at_exit()
@@ -23,7 +29,7 @@ class Program(typer.Typer):
             return super().__call__(*args, **kwargs)
 
 
-app = Program(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
+app = Program(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
 output = Console()
 messages = Console(stderr=True)
 

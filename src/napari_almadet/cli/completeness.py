@@ -109,7 +109,7 @@ def completeness(
     is read, away from detected sources, and it is searched again with the same settings. The file does not change.
     Every round is stored in OUT, so that an interrupted run resumes where it stopped.
 
-    [bold]injection_rounds.ecsv[/]: every injected source, and the candidate it was found as.
+    [bold]injections.ecsv[/]: every injected source, and the candidate it was found as.
 
     [bold]completeness.ecsv[/]: completeness and flux bias against flux, width and size, with 95 % intervals.
 
@@ -145,12 +145,12 @@ def completeness(
     from napari_almadet.evaluation.injection_rounds import OtherRun
 
     try:
-        opened = read_cube(cube)
-        try:
-            options = completeness_run.options_for(opened, widths, chosen, bounds, seed, "--widths")
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
         with logged(out, verbose):
+            opened = read_cube(cube)
+            try:
+                options = completeness_run.options_for(opened, widths, chosen, bounds, seed, "--widths")
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from error
             work = Rounds(settings, out, client=connected(scheduler) if scheduler else None)
             run(opened, work, options, number, jobs, quiet)
     except (CubeError, OtherRun, ValueError, RuntimeError) as error:

@@ -80,11 +80,13 @@ def own_weights(given: list[str]) -> dict[str, str]:
     ValueError
         If there is no such network.
     """
-    files = dict(text.partition("=")[::2] for text in given)
     names = ["extent_classifier" if name is NetworkName.EXTENT else name.replace("-", "_") for name in NetworkName]
-    for name, file in files.items():
+    files = {}
+    for text in given:
+        name, _, file = text.partition("=")
         if name not in names or not file:
-            raise ValueError(f"--weights {name}={file}: give NETWORK=FILE, with a network of {', '.join(names)}")
+            raise ValueError(f"--weights is {text}, but must be NETWORK=FILE; NETWORK is one of {', '.join(names)}")
+        files[name] = file
     return files
 
 

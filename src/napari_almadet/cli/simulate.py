@@ -24,7 +24,9 @@ PIXELS_PER_BEAM = 6.0  # default pixel size: that of the default instrument, wel
 @app.command(epilog="\n\n".join(f"[bold]{name}[/]: {about}" for name, about in SCENARIOS_ABOUT.items()))
 @ends_at_once
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder for the cubes; each gets a folder in it.", show_default=False)],
+    out: Annotated[
+        Path, typer.Argument(help="Folder for the cubes; each gets a folder in it.", metavar="OUT", show_default=False)
+    ],
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="Number of cubes.")] = 10,
     which: Annotated[
         SetName, typer.Option("--set", help="Which set; the three sets have disjoint random seeds.")

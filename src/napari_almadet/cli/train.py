@@ -18,7 +18,7 @@ from napari_almadet.cli.interrupts import ends_at_once
 @app.command()
 @ends_at_once
 def train(
-    network: Annotated[NetworkName, typer.Argument(help="Network to train.", show_default=False)],
+    network: Annotated[NetworkName, typer.Argument(help="Network to train.", metavar="NETWORK", show_default=False)],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for checkpoints, log, loss plot and weights.")
     ] = None,

@@ -84,7 +84,10 @@ def _refusing(path: Path) -> Generator[None, None, None]:
         raise CubeError(f"{path.name} does not exist: no file {path.absolute()}.") from None
     except Exception as error:  # a damaged file can fail anywhere inside the libraries
         LOG.warning("%s could not be read", path, exc_info=True)  # it may as well be a fault of ours
-        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {in_one_line(error)}") from error
+        reason = in_one_line(error)
+        if reason.startswith("No SIMPLE card"):  # astropy's advice is for programmers
+            reason = "it does not begin like a FITS file, with the keyword SIMPLE"
+        raise CubeError(f"{path.name} cannot be read, it may be damaged or incomplete: {reason}") from error
 
 
 def short_name(path: Path) -> str:

@@ -73,7 +73,7 @@ class RedshiftRange:
             message = f"redshift is {text!r}, but must be a number, such as 0.3, or a range, such as 0..8"
             raise ValueError(message) from None
         if not -1 < found.low <= found.high < np.inf:
-            raise ValueError(f"redshift is {text}, but must be over -1, and a range must rise")
+            raise ValueError(f"redshift is {text}, but must be greater than -1, and a range must not decrease")
         return found
 
     def holds(self, z: float) -> bool:

@@ -84,7 +84,10 @@ def load(
         path = Path(str(SHIPPED / f"{name_or_path}.safetensors"))
     if not path.is_file():
         known = ", ".join(sorted(Path(str(p)).stem for p in SHIPPED.iterdir() if str(p).endswith(".safetensors")))
-        raise ValueError(f"no weights {str(name_or_path)!r}: give one of the shipped ({known}) or a .safetensors file")
+        raise ValueError(
+            f"there are no weights {str(name_or_path)!r}: give an existing .safetensors file, or the name of shipped "
+            f"weights ({known})"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})["card"])
