@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 from spectral_cube import SpectralCube
 
 from napari_almadet.inspection.axes import spectral_axes
-from napari_almadet.inspection.moments import contour_levels, cut_along, line_moments, moments
+from napari_almadet.inspection.moments import Sums, contour_levels, cut_along, line_moments, moments
 from napari_almadet.measure.focus import Cutout, cut_out
 
 SHAPE = (40, 60, 70)
@@ -52,6 +52,26 @@ def test_where_nothing_counts_is_nan():
     total, mean, dispersion = moments(planes, np.arange(5.0), np.ones(5))
     assert total[0, 1] == -5
     assert np.isnan([mean[0, 1], dispersion[0, 1]]).all()
+
+
+def test_a_single_voxel_has_a_mean_but_no_spread():
+    planes = np.full((5, 2, 2), np.nan)
+    planes[3] = 2.0
+    total, mean, dispersion = moments(planes, 230.5 + 1e-4 * np.arange(5), np.full(5, 1e-4))
+    np.testing.assert_allclose(total, 2e-4)
+    np.testing.assert_allclose(mean, 230.5003, rtol=1e-12)
+    assert np.isnan(dispersion).all()
+
+
+def test_sums_of_two_sources_add_up_to_their_moments():
+    planes = np.random.default_rng(2).normal(1, 1, (8, 4, 6))
+    left = np.broadcast_to(np.arange(6) < 4, planes.shape)
+    places, widths = np.linspace(100, 170, 8), np.full(8, 10.0)
+    field = Sums.empty((4, 6), middle=135.0)
+    for mask in (left, ~left):
+        field.add(Sums.over(planes, mask, places, widths, middle=135.0), (slice(0, 4), slice(0, 6)))
+    for found, expected in zip(field.moments(), moments(planes, places, widths), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_continuum_of_a_line_is_taken_off(data, make_cube, candidate):

@@ -1,4 +1,4 @@
-"""Moments of a line, contour levels, and position-velocity cuts."""
+"""Moments 0, 1 and 2 of a line, contour levels, and position-velocity cuts, for the window and the products."""
 
 from __future__ import annotations
 
@@ -17,13 +17,106 @@ if TYPE_CHECKING:
     from napari_almadet.measure.focus import Cutout
 
 
+ROUNDING = 1e-12  # of a mean square: smaller differences of two are rounding errors; one voxel has no spread
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums over the spectral axis, from which moments are computed; the sums of several sources can be added.
+
+    Attributes
+    ----------
+    middle
+        Coordinate to which ``first`` and ``second`` are relative, so that rounding does not matter.
+    total
+        Sum of brightness times channel width, (ny, nx), as are all others.
+    weight, first, second
+        Sums of the weights for moments 1 and 2, and of these times the coordinate and its square.
+    count
+        Number of voxels.
+    variance
+        Of ``total``; 0 if not computed.
+    """
+
+    middle: float
+    total: np.ndarray
+    weight: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    count: np.ndarray
+    variance: np.ndarray
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int], middle: float) -> Sums:
+        """Sums over no voxels."""
+        total, weight, first, second, variance = np.zeros((5, *shape))
+        return cls(middle, total, weight, first, second, np.zeros(shape, np.int32), variance)
+
+    @classmethod
+    def over(
+        cls,
+        planes: np.ndarray,
+        counts: np.ndarray,
+        places: np.ndarray,
+        widths: np.ndarray,
+        middle: float,
+        positive: bool = False,
+    ) -> Sums:
+        """Sums over some voxels.
+
+        Parameters
+        ----------
+        planes, counts
+            Brightness, and which voxels count, (channel, ny, nx).
+        places, widths
+            Coordinate and width of each channel, (channel,).
+        middle
+            See the class.
+        positive
+            Whether moments 1 and 2 use positive voxels only.
+        """
+        weighted = np.where(counts, planes, 0).astype(float) * widths[:, None, None]
+        weights = np.where(weighted > 0, weighted, 0) if positive else weighted
+        offset = (places - middle)[:, None, None]
+        return cls(
+            middle,
+            weighted.sum(axis=0),
+            weights.sum(axis=0),
+            (weights * offset).sum(axis=0),
+            (weights * offset**2).sum(axis=0),
+            counts.sum(axis=0, dtype=np.int32),
+            np.zeros(weighted.shape[1:]),
+        )
+
+    def add(self, other: Sums, place: tuple[slice, slice]) -> None:
+        """Add the sums of a part of the field, in place."""
+        for name in ("total", "weight", "first", "second", "count", "variance"):
+            getattr(self, name)[place] += getattr(other, name)
+
+    def moments(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Moments 0, 1 and 2; without voxels the first is 0, and the others are NaN where the weight is not positive.
+
+        ``M0 = sum(I dv)``, ``M1 = sum(I v dv) / M0``, and as moment 2 the dispersion
+        ``sqrt(sum(I (v - M1)**2 dv) / M0)``, which is NaN for a single voxel, and where negative voxels make its square
+        negative.
+        """
+        with np.errstate(invalid="ignore", divide="ignore"):
+            weight = np.where(self.weight > 0, self.weight, np.nan)
+            mean, square = self.first / weight, self.second / weight
+            variance = square - mean**2
+            return self.total, mean + self.middle, np.sqrt(np.where(variance > ROUNDING * square, variance, np.nan))
+
+    @property
+    def snr(self) -> np.ndarray:
+        """Moment 0 over its error; NaN where no voxel counts."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(self.variance > 0, self.total / np.sqrt(self.variance), np.nan).astype(np.float32)
+
+
 def moments(
     planes: np.ndarray, places: np.ndarray, widths: np.ndarray, least: float = -np.inf
-) -> tuple[np.ndarray, ...]:
-    """Moments 0, 1 and 2 of planes along the spectral axis.
-
-    ``M0 = sum(I dv)``, ``M1 = sum(I v dv) / M0``, and as moment 2 the dispersion
-    ``sqrt(sum(I (v - M1)**2 dv) / M0)``.  Voxels under ``least`` do not count.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Moments 0, 1 and 2 of planes along the spectral axis, see :meth:`Sums.moments`.
 
     Parameters
     ----------
@@ -38,17 +131,12 @@ def moments(
     -------
     tuple of numpy.ndarray
         Three images (y, x): in the units of planes times places, of places, and of places.
-        NaN where no voxel counts; moment 1 and 2 also where the sum is not positive, and
-        moment 2 where negative voxels make its square negative.
+        NaN where no voxel counts.
     """
     counts = np.isfinite(planes) & (planes >= least)
-    weights = np.where(counts, planes, 0).astype(float) * widths[:, None, None]
-    total = np.where(counts.any(axis=0), weights.sum(axis=0), np.nan)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        positive = np.where(total > 0, total, np.nan)
-        mean = np.tensordot(places, weights, axes=1) / positive
-        variance = (weights * (places[:, None, None] - mean) ** 2).sum(axis=0) / positive
-        return total, mean, np.sqrt(np.where(variance >= 0, variance, np.nan))
+    sums = Sums.over(planes, counts, places, widths, middle=float(np.median(places)))
+    total, mean, dispersion = sums.moments()
+    return np.where(sums.count > 0, total, np.nan), mean, dispersion
 
 
 def contour_levels(image: np.ndarray, sigma: float, first: float = 3.0, factor: float = 2.0) -> np.ndarray:
@@ -114,7 +202,7 @@ def cut_along(planes: np.ndarray, start: tuple[float, float], end: tuple[float, 
 
 def line_moments(
     candidate: Candidate, cutout: Cutout, axis: SpectralAxis, least_snr: float = 0.0
-) -> tuple[np.ndarray, ...]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Moments of a candidate's emission range; of a line, each pixel's continuum is subtracted first, as in `measure`.
 
     Parameters

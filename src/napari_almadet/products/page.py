@@ -12,7 +12,7 @@ from napari_almadet.catalogue.detections import Detections, brightness_unit
 from napari_almadet.inspection.apertures import LineModel
 from napari_almadet.inspection.describe import readable, unit_text
 from napari_almadet.inspection.geometry import beam_outline
-from napari_almadet.inspection.moments import contour_levels
+from napari_almadet.inspection.moments import Sums, contour_levels
 from napari_almadet.products.figure import (
     DATA,
     FIT,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from napari_almadet.products.source_products import PositionVelocity, Scales, SourceData, Spectrum, Sums
+    from napari_almadet.products.source_products import PositionVelocity, Scales, SourceData, Spectrum
 
 SIZE = (11.0, 7.5)  # inches
 DPI = 110
@@ -41,7 +41,7 @@ def write_page(
     data: SourceData,
     spectrum: Spectrum,
     scales: Scales,
-    maps: tuple[Sums, float] | None,
+    sums: Sums | None,
     cut: PositionVelocity | None,
     path: Path,
 ) -> None:
@@ -49,8 +49,8 @@ def write_page(
 
     Parameters
     ----------
-    maps
-        Sums over its mask, and the coordinate to which they are relative; None for a source without a line.
+    sums
+        Sums over its mask; None for a source without a line.
     cut
         Its position-velocity cut, or None.
     """
@@ -60,12 +60,11 @@ def write_page(
     figure = Figure(figsize=SIZE)
     draw_spectrum(figure.add_axes((0.075, 0.58, 0.9, 0.34)), detections, data, spectrum)
     places = ((0.075, 0.1, 0.18, 0.34), (0.285, 0.1, 0.18, 0.34), (0.545, 0.1, 0.16, 0.34))
-    if maps is None:
+    if sums is None:
         axes = image_axes(figure, places[0], detections)
         draw_image(axes, detections, data, data.continuum, brightness_unit(detections.cube), "Continuum", None)
     else:
-        sums, middle = maps
-        zeroth, mean, _ = sums.moments(middle)
+        zeroth, mean, _ = sums.moments()
         axes = image_axes(figure, places[0], detections)
         draw_image(axes, detections, data, zeroth, brightness_unit(detections.cube) * scales.unit, "Moment 0", sums.snr)
         axes = image_axes(figure, places[1], detections)

@@ -262,8 +262,8 @@ def _panel(detections: Detections, candidate: Candidate, scales: Scales, title: 
     axes = image_axes(second, (0.26, 0.14, 0.7, 0.68), detections)
     brightness = brightness_unit(detections.cube)
     if data.mask.any():
-        sums, middle = sums_of(data, scales, detections.noise)
-        draw_image(axes, detections, data, sums.moments(middle)[0], brightness * scales.unit, "Moment 0", sums.snr)
+        sums = sums_of(data, scales, detections.noise)
+        draw_image(axes, detections, data, sums.moments()[0], brightness * scales.unit, "Moment 0", sums.snr)
     else:
         draw_image(axes, detections, data, data.continuum, brightness, "Continuum", None)
     rows = [(name, value.replace("\n", " ")) for name, value in facts(detections, candidate)]

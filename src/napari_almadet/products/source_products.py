@@ -1,11 +1,12 @@
 """Maps, spectrum and cut of a source from the voxels in its mask, each in one pass over its part of the cube.
 
-Moments are defined as in SoFiA-2: moment 0 uses all voxels of the mask, moments 1 and 2 the positive ones.
+The moments are computed in :mod:`napari_almadet.inspection.moments`, with SoFiA-2's choice of voxels: moment 0 uses all
+voxels of the mask, moments 1 and 2 the positive ones.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from napari_almadet.catalogue.candidate import Box, Candidate, SourceMask
 from napari_almadet.catalogue.detections import Detections, brightness_unit, flux_factor
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
 from napari_almadet.inspection.geometry import sky_vectors
-from napari_almadet.inspection.moments import Cut, cut_along
+from napari_almadet.inspection.moments import Cut, Sums, cut_along
 from napari_almadet.measure.spectra import off_line
 from napari_almadet.measure.stacking import channel_blocks
 
@@ -29,7 +30,6 @@ LEAST_FREE = 4  # line-free channels, minimum to subtract a continuum
 OPTICAL = {"VOPT": "optical", "VELO": "relativistic", "FELO": "optical"}  # axis in the file: convention of velocities
 CUT_BEAMS = 1.5  # beams by which a cut extends beyond the mask
 SHORTEST_CUT = 10  # pixels on each side
-ROUNDING = 1e-12  # of a mean square: smaller differences of two are rounding errors; one voxel has no spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,11 @@ class Scales:
     flux: np.ndarray
     flux_unit: u.UnitBase
     beam: np.ndarray
+
+    @property
+    def middle(self) -> float:
+        """Coordinate of the middle of the band, to which sums for moments are relative."""
+        return float(np.median(self.place))
 
     @classmethod
     def of(cls, cube: Cube) -> Scales:
@@ -240,77 +245,12 @@ def _read(
 # --- maps ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Sums:
-    """Sums over the spectral axis, from which moments are computed; the sums of several sources can be added.
-
-    Attributes
-    ----------
-    total
-        Sum of brightness times width.
-    positive, first, second
-        Sums of the positive voxels' brightness times width, and of that times the coordinate and its square.
-    count
-        Voxels.
-    variance
-        Of ``total``.
-    """
-
-    total: np.ndarray
-    positive: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    count: np.ndarray
-    variance: np.ndarray
-
-    @classmethod
-    def empty(cls, shape: tuple[int, int]) -> Sums:
-        """Sums over no voxels."""
-        total, positive, first, second, variance = np.zeros((5, *shape))
-        return cls(total, positive, first, second, np.zeros(shape, np.int32), variance)
-
-    def add(self, other: Sums, place: tuple[slice, slice]) -> None:
-        """Add the sums of a part of the field, in place."""
-        for name in ("total", "positive", "first", "second", "count", "variance"):
-            getattr(self, name)[place] += getattr(other, name)
-
-    def moments(self, middle: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Moments 0, 1 and 2: 0 outside the mask in moment 0, NaN in the others.
-
-        Parameters
-        ----------
-        middle
-            The coordinate to which the sums are relative.
-        """
-        with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.where(self.positive > 0, self.first / self.positive, np.nan)
-            variance = self.second / self.positive - mean**2
-            spread = np.sqrt(np.where(variance > ROUNDING * self.second / self.positive, variance, np.nan))
-        return self.total.astype(np.float32), (mean + middle).astype(np.float32), spread.astype(np.float32)
-
-    @property
-    def snr(self) -> np.ndarray:
-        """Moment 0 over its error; NaN outside the mask."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(self.variance > 0, self.total / np.sqrt(self.variance), np.nan).astype(np.float32)
-
-
-def sums_of(data: SourceData, scales: Scales, noise: Noise) -> tuple[Sums, float]:
-    """Sums over the mask of a source, and the coordinate to which the first and second are relative: mid-band."""
-    channels, middle = data.channels, float(np.median(scales.place))
-    width, place = scales.width[channels, None, None], scales.place[channels, None, None] - middle
-    scale = scales.beam[channels, None, None]
-    weighted = np.where(data.mask, data.lines, 0).astype(float) * width * scale
-    positive = np.where(weighted > 0, weighted, 0)
-    sums = Sums(
-        weighted.sum(axis=0),
-        positive.sum(axis=0),
-        (positive * place).sum(axis=0),
-        (positive * place**2).sum(axis=0),
-        data.mask.sum(axis=0, dtype=np.int32),
-        variance_of(data, width * scale, noise),
-    )
-    return sums, middle
+def sums_of(data: SourceData, scales: Scales, noise: Noise) -> Sums:
+    """Sums over the mask of a source; those for moments 1 and 2 over its positive voxels, as in SoFiA-2."""
+    channels = data.channels
+    widths = (scales.width * scales.beam)[channels]
+    sums = Sums.over(data.lines, data.mask, scales.place[channels], widths, middle=scales.middle, positive=True)
+    return replace(sums, variance=variance_of(data, widths[:, None, None], noise))
 
 
 def variance_of(data: SourceData, weight: np.ndarray, noise: Noise) -> np.ndarray:

@@ -19,6 +19,7 @@ from napari_almadet.catalogue.atomic_folder import replaced_together
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.catalogue.detections import Detections, brightness_unit, source_names
 from napari_almadet.catalogue.result_folder import ABOUT, MOST_MASK
+from napari_almadet.inspection.moments import Sums
 from napari_almadet.measure.noise import noise_of
 from napari_almadet.products.field import PIXELS_PER_BEAM, write_mask, write_noise
 from napari_almadet.products.page import write_page
@@ -29,7 +30,6 @@ from napari_almadet.products.source_products import (
     Scales,
     SourceData,
     Spectrum,
-    Sums,
     cut_through,
     source_data,
     spectrum_of,
@@ -76,7 +76,7 @@ def write_products(
         detections.noise = yield from noise_of.steps(cube, cube.beam_fwhm or PIXELS_PER_BEAM)
     name, scales = file_name(cube.name), Scales.of(cube)
     cubelets = folder / f"{name}_cubelets"
-    field = Sums.empty(cube.shape[1:]) if np.prod(cube.shape[1:], dtype=float) <= MOST_FIELD else None
+    field = Sums.empty(cube.shape[1:], scales.middle) if np.prod(cube.shape[1:], dtype=float) <= MOST_FIELD else None
     titles = source_names(cube, *np.array([c.position for c in chosen], dtype=float).reshape(-1, 2).T)
     with replaced_together(cubelets, last=ABOUT_PRODUCTS) as beside:
         for done, (candidate, title) in enumerate(zip(chosen, titles, strict=True)):
@@ -151,14 +151,14 @@ def write_source(
         if pages:
             write_page(detections, data, spectrum, scales, None, None, _named(base, "page.png"))
         return None
-    sums, middle = sums_of(data, scales, noise)
+    sums = sums_of(data, scales, noise)
     write_cubelet(detections, data, title, base)
-    write_maps(detections, sums, middle, scales, data.origin[1:], title, base, data)
+    write_maps(detections, sums, scales, data.origin[1:], title, base, data)
     cut = cut_through(cube, data)
     if cut is not None:
         write_cut(detections, cut, title, base)
     if pages:
-        write_page(detections, data, spectrum, scales, (sums, middle), cut, _named(base, "page.png"))
+        write_page(detections, data, spectrum, scales, sums, cut, _named(base, "page.png"))
     return sums
 
 
@@ -178,7 +178,6 @@ def write_cubelet(detections: Detections, data: SourceData, title: str, base: Pa
 def write_maps(
     detections: Detections,
     sums: Sums,
-    middle: float,
     scales: Scales,
     origin: tuple[int, int],
     title: str,
@@ -188,7 +187,7 @@ def write_maps(
     """Write moments 0, 1 and 2 and the number of channels; for a source also moment 0 divided by its error."""
     cube = detections.cube
     brightness = brightness_unit(cube) * scales.unit
-    zeroth, mean, spread = sums.moments(middle)
+    zeroth, mean, spread = sums.moments()
 
     def header(unit: u.UnitBase, kind: str, comment: str) -> fits.Header:
         made = image_header(cube, origin, title, unit, kind)
@@ -210,7 +209,7 @@ def write_maps(
     if data is not None:
         comment = "As moment 0, less the mean of each pixel's line-free channels."
         _image(
-            data.without_baseline(scales).astype(np.float32),
+            data.without_baseline(scales),
             header(brightness, "Moment 0", comment),
             base,
             "mom0_contsub",
@@ -304,7 +303,7 @@ def write_field(
         if np.prod(cube.shape, dtype=float) <= MOST_MASK:
             write_mask(detections, chosen, beside / f"{name}_mask.fits")
         if field is not None:
-            write_maps(detections, field, float(np.median(scales.place)), scales, (0, 0), cube.name, beside / name)
+            write_maps(detections, field, scales, (0, 0), cube.name, beside / name)
         write_noise(detections, beside / f"{name}_noise.fits")
 
 
@@ -318,4 +317,5 @@ def _named(base: Path, ending: str) -> Path:
 
 
 def _image(values: np.ndarray, header: fits.Header, base: Path, kind: str) -> None:
-    fits.writeto(_named(base, f"{kind}.fits"), np.asarray(values), header)
+    stored = values.astype(np.float32) if values.dtype == np.float64 else values
+    fits.writeto(_named(base, f"{kind}.fits"), stored, header)
