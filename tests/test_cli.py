@@ -22,7 +22,7 @@ from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cli import app as cli
 from napari_almadet.cli import common, terminal
 from napari_almadet.cli.app import no_display
-from napari_almadet.cli.detect import own_weights
+from napari_almadet.cli.search_options import own_weights
 from napari_almadet.evaluation import run
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.inspection.describe import with_error

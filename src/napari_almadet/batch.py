@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -333,7 +333,9 @@ class _Keeping(logging.Handler):
 # --- many cubes ------------------------------------------------------------------------------------------------------
 
 
-def run(tasks: Sequence[Task], work: Work, jobs: int = 1, report: Report | None = None) -> Iterator[Outcome]:
+def run(
+    tasks: Sequence[Task], work: Work, jobs: int = 1, report: Report | None = None
+) -> Generator[Outcome, None, None]:
     """Perform all tasks, and yield the outcome of each as soon as it is known.
 
     Closing the generator, as an exception in its caller does, stops the processes.
@@ -420,7 +422,7 @@ class _Worker:
             while self.messages.poll():
                 report(self.task, self.messages.recv())
 
-    def is_alive(self, future: Future[Outcome]) -> bool:
+    def is_alive(self, future: Future[Any]) -> bool:
         return not isinstance(future.exception(), BrokenProcessPool)
 
     def outcome(self, future: Future[Outcome]) -> Outcome:

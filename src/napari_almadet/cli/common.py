@@ -8,19 +8,22 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
+from typer.models import CommandFunctionType
 
 from napari_almadet.cli.plain_words import PlainCommand, PlainGroup
 from napari_almadet.cli.starting import quiet_interrupts
 from napari_almadet.loading import exempt_at_exit
-from napari_almadet.simulation import SCENARIOS_ABOUT
 
 
 class Program(typer.Typer):
     """The application; Ctrl-C ends it without a traceback until a command installs its own handlers."""
 
-    def command(self, *args: Any, **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Register a command whose help and errors are in plain words."""
-        return super().command(*args, cls=PlainCommand, **kwargs)
+    def command(
+        self, name: str | None = None, *, cls: type[TyperCommand] | None = PlainCommand, **settings: Any
+    ) -> Callable[[CommandFunctionType], CommandFunctionType]:
+        """Register a command, by default one whose help and errors are in plain words."""
+        return super().command(name, cls=cls, **settings)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command line."""
@@ -93,7 +96,31 @@ class SetName(StrEnum):
     TEST = "test"
 
 
-Scenario = StrEnum("Scenario", {name.upper().replace("-", "_"): name for name in SCENARIOS_ABOUT})
+class Scenario(StrEnum):
+    """Keys of `napari_almadet.simulation.SCENARIOS_ABOUT`."""
+
+    PAPER = "paper"
+    EMPTY = "empty"
+    LINE_ONLY = "line-only"
+    CONTINUUM_ONLY = "continuum-only"
+    BRIGHT = "bright"
+    PAIRS = "pairs"
+    BEAMS = "beams"
+    ARRAYS = "arrays"
+    RISING = "rising"
+    BORDERS = "borders"
+    DISCS = "discs"
+    EDGES = "edges"
+    PHASE_ERRORS = "phase-errors"
+    CLEANED = "cleaned"
+    GALAXIES = "galaxies"
+    CLOUDS = "clouds"
+    ABSORPTION = "absorption"
+    CONTINUUM_LEFT = "continuum-left"
+    CLEANED_LOOP = "cleaned-loop"
+    SMOOTHED = "smoothed"
+    SHARED_CHANNELS = "shared-channels"
+    SHARED_CHANNELS_EMPTY = "shared-channels-empty"
 
 
 class FinderName(StrEnum):

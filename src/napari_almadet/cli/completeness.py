@@ -8,15 +8,32 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Device, Preset, app, messages, output
-from napari_almadet.cli.detect import connected, detect, search_settings
+from napari_almadet.cli.detect import connected
 from napari_almadet.cli.interrupts import ends_at_once
 from napari_almadet.cli.logs import logged
+from napari_almadet.cli.search_options import (
+    OfBeam,
+    OfDevice,
+    OfFlagChannels,
+    OfMemory,
+    OfMinSnr,
+    OfPb,
+    OfPreset,
+    OfPsf,
+    OfQuiet,
+    OfRequireLine,
+    OfScheduler,
+    OfThreshold,
+    OfVerbose,
+    OfWeights,
+    search_settings,
+)
 from napari_almadet.cli.terminal import bars, show_step
 from napari_almadet.progress import finish
 from napari_almadet.settings import Settings
@@ -31,21 +48,6 @@ if TYPE_CHECKING:
     from napari_almadet.progress import Progress
 
 LOG = logging.getLogger(__name__)
-OPTIONS = get_type_hints(detect, include_extras=True)  # options shared with `almadet detect`
-OfDevice = OPTIONS["device"]
-OfPreset = OPTIONS["preset"]
-OfThreshold = OPTIONS["threshold"]
-OfMinSnr = OPTIONS["min_snr"]
-OfRequireLine = OPTIONS["require_line"]
-OfPsf = OPTIONS["psf"]
-OfBeam = OPTIONS["beam"]
-OfWeights = OPTIONS["weights"]
-OfMemory = OPTIONS["memory"]
-OfScheduler = OPTIONS["scheduler"]
-OfPb = OPTIONS["pb"]
-OfFlagChannels = OPTIONS["flag_channels"]
-OfVerbose = OPTIONS["verbose"]
-OfQuiet = OPTIONS["quiet"]
 
 
 @app.command(

@@ -8,7 +8,7 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -17,7 +17,6 @@ from napari_almadet import __version__
 from napari_almadet.cli.common import (
     Absorption,
     Device,
-    NetworkName,
     Preset,
     ProgressKind,
     TableFormat,
@@ -34,10 +33,27 @@ from napari_almadet.cli.configuration import (
 from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.progress_lines import with_lines, write_line
+from napari_almadet.cli.search_options import (
+    OfBeam,
+    OfDevice,
+    OfFlagChannels,
+    OfMemory,
+    OfMinSnr,
+    OfPb,
+    OfPreset,
+    OfPsf,
+    OfQuiet,
+    OfRequireLine,
+    OfScheduler,
+    OfThreshold,
+    OfVerbose,
+    OfWeights,
+    search_settings,
+)
 from napari_almadet.cli.terminal import conclude, tell, with_bars
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.loading import loading
-from napari_almadet.settings import BEAMS, PRESETS, Settings
+from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -49,45 +65,6 @@ if TYPE_CHECKING:
 SCHEDULER_SECONDS = 15  # s in which a scheduler must answer: with the start of the program under half a minute
 
 LOG = logging.getLogger(__name__)
-
-
-def search_settings(
-    *, preset: str, device: str, psf: Path | None, beam: str, pb: Path | None, weights: list[str] | None, **others: Any
-) -> Settings:
-    """Settings of a search from the options that `detect` and `completeness` share; files as absolute paths.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of its range.
-    """
-    return Settings(
-        preset=str(preset),
-        device=str(device),
-        psf=None if psf is None else str(psf.resolve()),
-        beam=beam if beam in BEAMS else str(Path(beam).resolve()),
-        primary_beam=None if pb is None else str(pb.resolve()),
-        **own_weights(weights or []),
-        **others,
-    )
-
-
-def own_weights(given: list[str]) -> dict[str, str]:
-    """Files of weights by setting, from options such as ``judge=FILE``.
-
-    Raises
-    ------
-    ValueError
-        If there is no such network.
-    """
-    names = ["extent_classifier" if name is NetworkName.EXTENT else name.replace("-", "_") for name in NetworkName]
-    files = {}
-    for text in given:
-        name, _, file = text.partition("=")
-        if name not in names or not file:
-            raise ValueError(f"--weights is {text}, but must be NETWORK=FILE; NETWORK is one of {', '.join(names)}")
-        files[name] = file
-    return files
 
 
 def take_configuration(context: typer.Context, path: Path | None) -> Path | None:
@@ -126,58 +103,14 @@ def detect(
         Path,
         typer.Option("--out", "-o", help="Folder for the results; each cube gets a folder in it.", file_okay=False),
     ] = Path("out"),
-    device: Annotated[
-        Device, typer.Option(help="Where to run the networks; auto tries CUDA, then Apple's MPS, then the CPU.")
-    ] = Device.AUTO,
-    preset: Annotated[
-        Preset,
-        typer.Option(help="almadet: search the noise-normalised (S/N) cube; paper: networks and rules as published."),
-    ] = Preset.ALMADET,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Minimum source probability to keep a candidate, 0 to 1; with the preset paper, threshold for "
-            "segmenting the probability map.",
-            show_default=", ".join(f"{value['threshold']:g} with {name}" for name, value in PRESETS.items()),
-        ),
-    ] = None,
-    min_snr: Annotated[
-        float,
-        typer.Option(help="Preset paper only: minimum pixel S/N in the band-averaged or in the line-integrated image."),
-    ] = Settings.min_snr,
-    require_line: Annotated[
-        bool | None,
-        typer.Option(
-            "--require-line/--keep-continuum",
-            help="Drop candidates without an emission line (default of the preset paper), or keep them (default of "
-            "almadet).",
-            show_default=False,
-        ),
-    ] = None,
-    psf: Annotated[
-        Path | None,
-        typer.Option(
-            help="FITS image of the cube's dirty beam, for dirty cubes with bright sources; same as --beam FILE.",
-            exists=True,
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Your own trained weights for one of the networks: source_finder=FILE.safetensors; likewise "
-            "line_finder, judge, extent_classifier, blobs_finder, deep_gru. Can be repeated.",
-            metavar="NETWORK=FILE",
-        ),
-    ] = None,
-    beam: Annotated[
-        str,
-        typer.Option(
-            help="Whether the cube is dirty. auto: decide from the cube; dirty: yes, estimate its dirty beam from the "
-            "cube; clean: no; FILE: yes, and this is a FITS image of its dirty beam.",
-            metavar="auto|dirty|clean|FILE",
-        ),
-    ] = "auto",
+    device: OfDevice = Device.AUTO,
+    preset: OfPreset = Preset.ALMADET,
+    threshold: OfThreshold = None,
+    min_snr: OfMinSnr = Settings.min_snr,
+    require_line: OfRequireLine = None,
+    psf: OfPsf = None,
+    weights: OfWeights = None,
+    beam: OfBeam = "auto",
     reliability: Annotated[
         bool,
         typer.Option(
@@ -235,44 +168,12 @@ def detect(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Search all cubes again and replace existing results.")
     ] = False,
-    memory: Annotated[
-        float,
-        typer.Option(
-            help="Memory limit in GB; larger fields are searched in windows. With --scheduler: for each worker."
-        ),
-    ] = Settings.memory,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Search on a running dask.distributed cluster: tcp://HOST:PORT or a scheduler file. The workers "
-            "must be able to read the cubes at the same paths.",
-            metavar="ADDRESS",
-        ),
-    ] = None,
-    pb: Annotated[
-        Path | None,
-        typer.Option(
-            help="FITS image of the primary beam, on the same pixels as the cube, to correct fluxes and noise.",
-            metavar="FILE",
-        ),
-    ] = None,
-    flag_channels: Annotated[
-        bool,
-        typer.Option(
-            "--flag-channels/--all-channels",
-            help="Flag bad channels (blank, constant, noisy, striped or offset) and ignore them, or use all channels.",
-        ),
-    ] = True,
-    verbose: Annotated[
-        bool,
-        typer.Option(
-            "--verbose",
-            "--debug",
-            help="Print debug messages and tracebacks, and add them to OUT/almadet.log, which otherwise has "
-            "warnings and tracebacks, if any.",
-        ),
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+    memory: OfMemory = Settings.memory,
+    scheduler: OfScheduler = None,
+    pb: OfPb = None,
+    flag_channels: OfFlagChannels = True,
+    verbose: OfVerbose = False,
+    quiet: OfQuiet = False,
     progress: Annotated[
         ProgressKind,
         typer.Option(
@@ -370,8 +271,16 @@ def detect(
 
     # one cube at a time is printed with its candidates; several in parallel with one line each
     client = connected(scheduler) if scheduler else None
-    also = {"products": products, "formats": tables, "redshift": redshift, "report": report}
-    search = batch.Search(settings, overwrite, keep=jobs == 1, client=client, **also)
+    search = batch.Search(
+        settings,
+        overwrite,
+        keep=jobs == 1,
+        client=client,
+        products=products,
+        formats=tables,
+        redshift=redshift,
+        report=report,
+    )
     tasks = batch.plan(cubes, out)
     jobs = min(jobs, len(tasks))
     if jobs == 1:  # otherwise each process loads its own
@@ -422,7 +331,7 @@ def no_networks(error: Exception) -> typer.Exit:
     return typer.Exit(1)
 
 
-def loaded(search: Search) -> Networks | SearchNetworks:
+def loaded(search: Search) -> Networks | SearchNetworks | None:
     """The networks of a search; tracebacks of errors go to the log."""
     try:
         return search.networks

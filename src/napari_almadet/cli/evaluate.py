@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Device, FinderName, Preset, Scenario, SetName, app, messages, output
-from napari_almadet.cli.detect import own_weights
 from napari_almadet.cli.interrupts import ends_at_once
+from napari_almadet.cli.search_options import own_weights
 from napari_almadet.cli.terminal import print_scores
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.settings import Settings
@@ -109,8 +109,9 @@ def evaluate(
     names = [str(s) for s in [*(scenarios or []), *(strata or [])] or Scenario]
     set_name = str(SetName.VALIDATION if tune else which)
     cubes = n or 100
+    contenders: list[run.Preset | run.Classical]
     if tune:
-        contenders = [variant for finder in finders for variant in tuning.variants(str(finder))]
+        contenders = [variant for finder in finders or [] for variant in tuning.variants(str(finder))]
     else:
         try:
             own = own_weights(weights or [])
@@ -136,7 +137,7 @@ def evaluate(
             messages.print(f"[red]Stopped:[/] {escape(in_one_line(error))}", soft_wrap=True)
             raise typer.Exit(1) from error
     if tune:
-        for finder, best in tuning.choose(out, set_name, [str(f) for f in finders], names, cubes).items():
+        for finder, best in tuning.choose(out, set_name, [str(f) for f in finders or []], names, cubes).items():
             values = ", ".join(f"{key} {value:g}" for key, value in best["parameters"].items())
             output.print(f"[bold]{finder}[/]: {values}; F1 {best['f1']:.3f}", highlight=False)
             if best.get("on_edge"):
@@ -196,10 +197,8 @@ def preset_with(
         *(f"{name}-{short_hash(path)}" for name, path in sorted((weights or {}).items())),
     ]
     name = "-".join([str(preset), *filter(None, changes)])
-    settings = Settings(
-        preset=str(preset), device=device, require_line=require_line, threshold=threshold, **(weights or {})
-    )
-    return name, settings, with_psf
+    changed: dict[str, Any] = {"require_line": require_line, "threshold": threshold, **(weights or {})}
+    return name, Settings(preset=str(preset), device=device, **changed), with_psf
 
 
 def short_hash(path: str) -> str:

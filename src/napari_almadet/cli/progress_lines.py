@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LEAST_SECONDS = 0.2  # s, minimum interval between lines of one stage of a cube
 
 
-def with_lines(tasks: list[Task], work: Search, jobs: int) -> Iterator[Outcome]:
+def with_lines(tasks: list[Task], work: Search, jobs: int) -> Generator[Outcome, None, None]:
     """Search cubes, and write a line for each step: ``cube``, ``stage``, ``done`` and ``total``.
 
     The last line of a cube has the status as its stage, and also ``kept``, ``dropped``, ``seconds`` and ``message``.

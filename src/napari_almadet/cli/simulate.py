@@ -190,11 +190,20 @@ def simulate(
     shapes = {key: value for key, value in shapes.items() if value is not None}
     if sources and not 1 <= sources[0] <= sources[1]:
         raise typer.BadParameter("give the minimum, at least 1, and the maximum", param_hint="--sources")
-    options = {"sky": sky, "mosaic": mosaic, "jobs": jobs, "shapes": shapes, "own_instrument": bool(instrument)}
     try:
         observation = observed_with(size, channels, instrument)
         made = write_set(
-            out, n, which=which, scenario=stratum or scenario, seed=seed, observation=observation, **options
+            out,
+            n,
+            which=which,
+            scenario=stratum or scenario,
+            seed=seed,
+            observation=observation,
+            sky=sky,
+            mosaic=mosaic,
+            jobs=jobs,
+            shapes=shapes,
+            own_instrument=bool(instrument),
         )
         for _ in track(made, "Simulating", total=n, console=messages):
             pass

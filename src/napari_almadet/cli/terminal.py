@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def watch(cube: Cube, settings: Settings) -> Detections:
         return run(cube, settings, lambda step: show_step(bar, task, cube.name, step))
 
 
-def with_bars(tasks: list[Task], work: Search, jobs: int, quiet: bool) -> Iterator[Outcome]:
+def with_bars(tasks: list[Task], work: Search, jobs: int, quiet: bool) -> Generator[Outcome, None, None]:
     """Search cubes with a progress bar for each; the bars are hidden while an outcome is printed."""
     from napari_almadet import batch
 

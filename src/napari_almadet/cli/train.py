@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -71,7 +72,7 @@ def train(
         raise typer.Exit(1) from error
     if start and network not in (NetworkName.SOURCE_FINDER, NetworkName.LINE_FINDER):
         raise typer.BadParameter(f"{network.value} is always trained from scratch", param_hint="--start")
-    teach, recipe = {
+    trainings: dict[NetworkName, tuple[Callable[..., Path], recipes.Recipe]] = {
         NetworkName.SOURCE_FINDER: (recipes.train_source_finder, recipes.SOURCE_FINDER),
         NetworkName.LINE_FINDER: (recipes.train_line_finder, recipes.LINE_FINDER),
         NetworkName.JUDGE: (
@@ -84,8 +85,9 @@ def train(
         ),
         NetworkName.BLOBS_FINDER: (recipes.train_blobs_finder, recipes.BLOBS_FINDER),
         NetworkName.DEEP_GRU: (recipes.train_deep_gru, recipes.DEEP_GRU),
-    }[network]
-    changes = {
+    }
+    teach, recipe = trainings[network]
+    changes: dict[str, Any] = {
         "fields": fields,
         "epochs": epochs,
         "seed": seed,

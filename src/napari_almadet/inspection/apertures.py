@@ -18,6 +18,8 @@ from napari_almadet.measure.focus import Cutout, brightest_pixel, focus, noise
 from napari_almadet.measure.spectra import off_line
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from napari_almadet.cube.cube import Cube
     from napari_almadet.inspection.axes import SpectralAxis
     from napari_almadet.measure.noise import Noise
@@ -59,8 +61,8 @@ def extract(cube: Cube, candidate: Candidate, aperture: Aperture, cutout: Cutout
     if aperture is Aperture.BOX:
         return box_sum(cube, planes[:, *box.slices])
     if aperture is Aperture.PEAK:
-        (y, x), _ = brightest_pixel(focus(planes, candidate.channels), box)
-        return planes[:, y, x].astype(float) * brightness_unit(cube)
+        (row, column), _ = brightest_pixel(focus(planes, candidate.channels), box)
+        return planes[:, row, column].astype(float) * brightness_unit(cube)
     (y0, x0), (x, y) = cutout.origin, candidate.position
     pattern = beam_pattern(cube, x, y, planes.shape[1:], (x - x0, y - y0))
     if pattern is None:
@@ -95,8 +97,10 @@ def spectrum_noise(
         Shape (channels,), in the spectrum's unit; NaN where the noise is not known.
     """
     box = cutout.local(candidate.box)
-    weights = np.zeros(cutout.planes.shape[1:])
-    factor, unit = np.ones(len(cutout.planes)), brightness_unit(cube)
+    n_channels, *field = cutout.planes.shape
+    weights = np.zeros((field[0], field[1]))
+    factor: float | np.ndarray = np.ones(n_channels)
+    unit = brightness_unit(cube)
     if aperture is Aperture.BEAM:
         (y0, x0), (x, y) = cutout.origin, candidate.position
         pattern = beam_pattern(cube, x, y, weights.shape, (x - x0, y - y0))
@@ -110,7 +114,7 @@ def spectrum_noise(
     else:
         weights[box.slices] = 1 if pixels is None else pixels
         if pixels is None or pixels.sum() > 1:  # of one pixel the spectrum is its brightness
-            factor, unit = flux_factor(cube, np.arange(len(cutout.planes)))
+            factor, unit = flux_factor(cube, np.arange(n_channels))
     here = replace(cutout, noise=noise)
     level = level_of(here, cube.beam_fwhm or APART)
     return np.sqrt(noise.spatial_variance(weights * level)) * noise.rms * factor * unit
@@ -167,12 +171,12 @@ def baseline(spectrum: np.ndarray, free: np.ndarray) -> tuple[float, float]:
     return float(np.median(rest)), noise(rest)
 
 
-def gaussian(peak: EmissionPeak, channel) -> np.ndarray:
+def gaussian(peak: EmissionPeak, channel: ArrayLike) -> np.ndarray:
     """The Gaussian fitted to a peak of the denoised spectrum, at fractional channels."""
     return peak.amplitude * _profile(peak, channel)
 
 
-def _profile(peak: EmissionPeak, channel) -> np.ndarray:
+def _profile(peak: EmissionPeak, channel: ArrayLike) -> np.ndarray:
     """The same with a height of 1, for a line that only the source's own spectrum shows has no amplitude."""
     sigma = peak.fwhm * gaussian_fwhm_to_sigma
     return np.exp(-0.5 * ((np.asarray(channel) - peak.centre) / sigma) ** 2)
@@ -197,7 +201,7 @@ class LineModel:
         level, *heights = np.linalg.lstsq(np.stack(shapes, axis=1), spectrum[channel], rcond=None)[0]
         return cls(float(level), tuple(float(h) for h in heights), peaks)
 
-    def __call__(self, channel) -> np.ndarray:
+    def __call__(self, channel: ArrayLike) -> np.ndarray:
         """The model at fractional channels."""
         lines = (h * _profile(p, channel) for h, p in zip(self.heights, self.peaks, strict=True))
         return self.level + sum(lines, np.zeros(np.shape(channel)))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
 
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.frames import frame_factor
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 CONVENTIONS = {"radio": u.doppler_radio, "optical": u.doppler_optical, "relativistic": u.doppler_relativistic}
 
@@ -58,14 +62,14 @@ class SpectralAxis:
         """Widths of the channels, positive."""
         return np.abs(np.diff(self.edges))
 
-    def world(self, channel) -> np.ndarray:
+    def world(self, channel: ArrayLike) -> np.ndarray:
         """World coordinate of fractional channel(s)."""
-        return np.interp(channel, np.arange(len(self.edges)) - 0.5, self.edges)
+        return np.interp(np.asarray(channel, float), np.arange(len(self.edges)) - 0.5, self.edges)
 
-    def fractional(self, world) -> np.ndarray:
+    def fractional(self, world: ArrayLike) -> np.ndarray:
         """Fractional channel(s) of world coordinate(s); the band's end for those beyond it."""
         order = np.argsort(self.edges)
-        return np.interp(world, self.edges[order], order - 0.5)
+        return np.interp(np.asarray(world, float), self.edges[order], order - 0.5)
 
     def channel(self, world: float) -> int:
         """Channel (0-based) that holds a world coordinate, the nearest if none does."""
@@ -118,7 +122,7 @@ def spectral_axes(cube: Cube, rest_frequency: u.Quantity | None = None, frame: s
     return [*axes, SpectralAxis("Channel", u.chan, channel)]
 
 
-def frequency(cube: Cube, channel, rest_frequency: u.Quantity | None = None) -> u.Quantity | None:
+def frequency(cube: Cube, channel: ArrayLike, rest_frequency: u.Quantity | None = None) -> u.Quantity | None:
     """Frequency at fractional channel(s); of a velocity axis without rest frequency, by the one given; else None."""
     known = cube.frequency(channel)
     if known is not None or rest_frequency is None:

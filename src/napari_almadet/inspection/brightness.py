@@ -119,7 +119,9 @@ def _per_steradian(cube: Cube, unit: u.UnitBase, channel: ArrayLike) -> np.ndarr
             raise UnitError("the beam is not known")
         areas = np.full(np.shape(channel), cube.beam.sr.to_value(u.sr))
         if not cube.beams.isscalar:
-            own = np.asarray(cube.beams.sr.to_value(u.sr))[np.clip(np.round(channel).astype(int), 0, cube.shape[0] - 1)]
+            own = np.asarray(cube.beams.sr.to_value(u.sr))[
+                np.clip(np.rint(np.asarray(channel, float)).astype(int), 0, cube.shape[0] - 1)
+            ]
             areas = np.where(own > 0, own, areas)
         return (unit * u.beam).to(u.Jy) / areas
     if unit.is_equivalent(u.Jy / u.sr):

@@ -177,7 +177,7 @@ def _line_facts(
     velocity: SpectralAxis | None,
     axis: SpectralAxis | None,
 ) -> list[tuple[str, str]]:
-    name, wide = "FWHM", candidate.primary.fwhm
+    name, wide = "FWHM", np.nan if candidate.primary is None else candidate.primary.fwhm
     if np.isfinite(candidate.w50):  # of the whole line, as in the catalogue: a peak may be one horn of a galaxy
         name, wide = "w50", candidate.w50 / channel_width(cube, channel).value
     width, rows = f"{wide:.1f} channels", []

@@ -10,7 +10,10 @@ import numpy as np
 from astropy import units as u
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from astropy.coordinates import SkyCoord
+    from astropy.wcs import WCS
 
     from napari_almadet.cube.cube import Cube
 
@@ -44,13 +47,14 @@ class SkyFrame:
     @classmethod
     def of(cls, cube: Cube) -> SkyFrame | None:
         """The plane of a cube; None where it has no sky coordinates, or none in its middle."""
-        if cube.celestial is None:
+        if cube.celestial is None or cube.pixel_scale is None:
             return None
-        middle, to_sky = _middle(cube), _own_matrix(cube)
+        middle = _middle(cube)
+        to_sky = _own_matrix(cube.celestial, middle)
         if to_sky is None:
             return None
         scale = float(cube.pixel_scale.to_value(u.arcsec))
-        return cls(cube.sky(*middle).icrs, scale * np.linalg.inv(to_sky)[::-1], scale * middle[::-1], scale)
+        return cls(_sky(cube.celestial, *middle), scale * np.linalg.inv(to_sky)[::-1], scale * middle[::-1], scale)
 
     def affine(self, cube: Cube) -> np.ndarray | None:
         """Matrix (3, 3) that leads from pixels (y, x) of a cube to world coordinates; None where it has no sky.
@@ -58,13 +62,13 @@ class SkyFrame:
         It is exact in the cube's middle.  Within `FAR` of the tangent point cubes lie as on one photograph; one farther
         away keeps its own scale and North, at its distance and direction on the sky.
         """
-        to_sky = None if cube.celestial is None else _own_matrix(cube)
-        if to_sky is None:
+        celestial, middle = cube.celestial, _middle(cube)
+        to_sky = None if celestial is None else _own_matrix(celestial, middle)
+        if celestial is None or to_sky is None:
             return None
-        middle = _middle(cube)
-        centre = cube.sky(*middle).icrs
+        centre = _sky(celestial, *middle)
         if centre.separation(self.tangent) < FAR:
-            to_sky = _matrix(lambda x, y: _offsets(self.tangent, cube.sky(x, y).icrs), middle)
+            to_sky = _matrix(lambda x, y: _offsets(self.tangent, _sky(celestial, x, y)), middle)
         matrix = np.eye(3)
         matrix[:2, :2] = self.to_world @ to_sky[:, ::-1]
         matrix[:2, 2] = self.origin + self.to_world @ _offsets(self.tangent, centre) - matrix[:2, :2] @ middle[::-1]
@@ -76,15 +80,19 @@ def _middle(cube: Cube) -> np.ndarray:
     return (np.array(cube.shape[:0:-1]) - 1) / 2
 
 
-def _own_matrix(cube: Cube) -> np.ndarray | None:
-    """Arcsec to the East and North of a pixel along x and y, in the middle of a cube; None where that is no sky."""
-    middle = _middle(cube)
-    centre = cube.sky(*middle).icrs
-    matrix = _matrix(lambda x, y: _offsets(centre, cube.sky(x, y).icrs), middle)
+def _sky(celestial: WCS, x: float, y: float) -> SkyCoord:
+    """ICRS position of a pixel."""
+    return celestial.pixel_to_world(x, y).icrs
+
+
+def _own_matrix(celestial: WCS, middle: np.ndarray) -> np.ndarray | None:
+    """Arcsec to the East and North of a pixel along x and y, in the middle of a field; None where that is no sky."""
+    centre = _sky(celestial, *middle)
+    matrix = _matrix(lambda x, y: _offsets(centre, _sky(celestial, x, y)), middle)
     return matrix if np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 0 else None
 
 
-def _matrix(offsets, middle: np.ndarray) -> np.ndarray:
+def _matrix(offsets: Callable[[float, float], np.ndarray], middle: np.ndarray) -> np.ndarray:
     """Derivatives (2, 2) of offsets by x and y, over a pixel."""
     steps = np.eye(2) / 2
     return np.stack([offsets(*(middle + step)) - offsets(*(middle - step)) for step in steps], axis=1)

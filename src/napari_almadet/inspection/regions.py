@@ -114,7 +114,7 @@ def region_statistics(cube: Cube, region: Region, channel: int) -> RegionStatist
         return RegionStatistics(0, np.nan * flux_unit, nothing, nothing, nothing, nothing, nothing)
     return RegionStatistics(
         values.size,
-        float(factor[0]) * values.sum() * flux_unit,
+        float(np.ravel(factor)[0]) * values.sum() * flux_unit,
         values.mean() * unit,
         np.sqrt((values**2).mean()) * unit,
         values.std() * unit,

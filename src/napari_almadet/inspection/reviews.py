@@ -47,13 +47,13 @@ def match(
     distance = np.hypot(*(here[:, None] - there[None]).transpose(2, 0, 1))
     near = np.argwhere(distance <= reach)
     near = near[np.argsort(distance[tuple(near.T)], kind="stable")]
-    pairs, taken = [], (set(), set())
+    partners: dict[int, int] = {}
+    taken: set[int] = set()
     for i, j in near.tolist():
-        if i not in taken[0] and j not in taken[1] and overlap(ones[i].channels, others[j].channels):
-            pairs.append((ones[i], others[j]))
-            taken[0].add(i)
-            taken[1].add(j)
-    return pairs
+        if i not in partners and j not in taken and overlap(ones[i].channels, others[j].channels):
+            partners[i] = j
+            taken.add(j)
+    return [(ones[i], others[j]) for i, j in partners.items()]
 
 
 @dataclass(frozen=True)

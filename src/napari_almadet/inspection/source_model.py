@@ -12,7 +12,7 @@ from napari_almadet.measure.focus import Cutout, focus, focused_noise
 from napari_almadet.measure.gaussian_fit import fit_gaussian, unit_gaussian
 
 if TYPE_CHECKING:
-    from napari_almadet.catalogue.candidate import Candidate
+    from napari_almadet.catalogue.candidate import Candidate, SourceMask
     from napari_almadet.cube.cube import Cube
 
 GROWN = 2  # pixels about the box, in which a Gaussian is fitted
@@ -40,7 +40,7 @@ def model_of(candidate: Candidate, cutout: Cutout, cube: Cube) -> SourceModel | 
     """
     image = focus(cutout.planes, candidate.channels)
     if candidate.method == "mask" and candidate.mask is not None:
-        return SourceModel(_masked(candidate, cutout), "its mask")
+        return SourceModel(_masked(candidate.mask, cutout), "its mask")
     box = cutout.local(candidate.box)
     (y0, y1), (x0, x1) = ((max(a - GROWN, 0), b + GROWN) for a, b in ((box.y0, box.y1), (box.x0, box.x1)))
     level = float(np.nanmedian(image))
@@ -59,15 +59,16 @@ def model_of(candidate: Candidate, cutout: Cutout, cube: Cube) -> SourceModel | 
     return SourceModel(np.where(np.isfinite(image), made + level, np.nan), "a Gaussian")
 
 
-def _masked(candidate: Candidate, cutout: Cutout) -> np.ndarray:
+def _masked(mask: SourceMask, cutout: Cutout) -> np.ndarray:
     """Sum over the voxels of the mask, 0 in pixels without any."""
     inside = np.zeros(cutout.planes.shape, bool)
-    channels, y, x = candidate.mask.slices
+    channels, y, x = mask.slices
     shift = (y.start - cutout.origin[0], x.start - cutout.origin[1])
-    height, width = candidate.mask.voxels.shape[1:]
-    here = [slice(max(s, 0), min(s + n, m)) for s, n, m in zip(shift, (height, width), inside.shape[1:], strict=True)]
+    lengths: tuple[int, ...] = mask.voxels.shape[1:]
+    limits: tuple[int, ...] = inside.shape[1:]
+    here = [slice(max(s, 0), min(s + n, most)) for s, n, most in zip(shift, lengths, limits, strict=True)]
     there = [slice(h.start - s, h.stop - s) for h, s in zip(here, shift, strict=True)]
-    inside[channels, here[0], here[1]] = candidate.mask.voxels[:, there[0], there[1]]
+    inside[channels, here[0], here[1]] = mask.voxels[:, there[0], there[1]]
     known = np.isfinite(cutout.planes)
     summed = np.where(inside & known, cutout.planes, 0).sum(axis=0, dtype=float)
     return np.where(known.any(axis=0), summed, np.nan)
