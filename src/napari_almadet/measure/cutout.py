@@ -46,7 +46,8 @@ class Seed:
     ``sigma_y`` and ``sigma_x`` are the detected extent, including the beam; ``lines`` are (centre, FWHM) of its lines,
     starting with the one to be measured; ``channels`` is the half-open range of that line.  ``compact`` is False for a
     patch of extended emission.  ``matrix`` is the shape, (2, 2) in pixels², if it has been measured.  A ``piece`` is a
-    part of the detection that is measured, whatever lies between.
+    part of the detection that is measured, whatever lies between.  If it is ``placed``, ``x`` and ``y`` are a measured
+    place and go into the catalogue; otherwise the place is fitted.
     """
 
     x: float
@@ -58,6 +59,7 @@ class Seed:
     compact: bool = True
     matrix: np.ndarray | None = None
     piece: bool = False
+    placed: bool = False
 
     @property
     def half(self) -> float:

@@ -14,6 +14,7 @@ from astropy.stats import gaussian_sigma_to_fwhm
 
 from napari_almadet.constants import BEAM_AREA
 from napari_almadet.measure.cutout import FEW, FEW_SHARE, Cutout, Seed, Separated, separated, unmasked
+from napari_almadet.measure.detected_place import APART, Place, detected_place
 from napari_almadet.measure.dips import dip_channels
 from napari_almadet.measure.flux_estimators import (
     APERTURE,
@@ -52,16 +53,12 @@ from napari_almadet.measure.planes import bounds
 # Spread of the asymmetry h3 over the population of lines, as galaxies have it (van der Marel & Franx 1993): with it
 # centroids of symmetric and of skewed lines both scatter as their errors say
 SKEWNESS = 0.1
-APART = 3.0  # sigma, from which line and continuum are not at one place; convention
 PASSES = 2  # alternations of line and image fit
 DRAWS = 100  # noise realisations for the errors of widths of a mask's spectrum; derived: these are then known to 7 %
 FLATNESS = 0.05  # of the continuum: allowance for calibration errors between channels
 PADDING = 0.1  # of the channel range of a mask, added on either side
 AT_ONCE = 64  # lines of one width that are looked for at a time
 REACH = 3.0  # FWHM from a line's centre, where it has fallen to 1e-11
-
-
-Place = tuple[float, float, float, float]  # x, y and their errors, in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +164,10 @@ def measure_source(
         found, shapes = fit_the_line(task, made)
         by_mask(task, made, shapes)
     fit_the_continuum(cutout, seeds, group, parts, scale, made, found)
+    if seed.placed and made.method != "mask":
+        x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
+        shape = scale.beam if made.shape is None else made.shape.matrix
+        made.place = detected_place(x, y, made.place, shape, scale.beam, cutout.noise)
     return made
 
 

@@ -214,6 +214,7 @@ def seed_of(detection: RawDetection) -> Seed:
         lines,
         detection.candidate.channels,
         detection.box is None,
+        placed=detection.box is None and not any(d.rule == "extended_source" for d in detection.candidate.decisions),
     )
 
 

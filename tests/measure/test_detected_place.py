@@ -1,0 +1,80 @@
+"""The place of a compact source is that of its detection, and its error is that of a maximum in correlated noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from test_measurement import ELONGATED, FWHM, ROUND, correlation, found, image_of, line, matrix, measured, sky_of
+
+from napari_almadet.measure.detected_place import detected_place, share_of_error
+from napari_almadet.measure.gaussian_group import Shape, fit_group
+from napari_almadet.measure.noise import Noise
+
+
+def planes_of_noise(beam: np.ndarray, count: int, side: int) -> np.ndarray:
+    """Planes of unit noise that is correlated like the beam, (count, side, side)."""
+    rng = np.random.default_rng(5)
+    ky, kx = np.fft.fftfreq(2 * side)[:, None], np.fft.rfftfreq(2 * side)[None]
+    taper = np.exp(-(np.pi**2) * (beam[0, 0] * kx**2 + 2 * beam[0, 1] * kx * ky + beam[1, 1] * ky**2))
+    made = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((count, 2 * side, 2 * side))) * taper)[:, :side, :side]
+    return made / made.std()
+
+
+def highest(image: np.ndarray, middle: int) -> np.ndarray:
+    """Place (x, y) of the maximum within two pixels of the middle, to a twentieth of a pixel."""
+    steps = np.linspace(-2, 2, 81)
+    grid = np.meshgrid(middle + steps, middle + steps, indexing="ij")
+    y, x = np.unravel_index(ndimage.map_coordinates(image, grid, order=3).argmax(), (81, 81))
+    return np.array([middle + steps[x], middle + steps[y]])
+
+
+@pytest.mark.parametrize("beam", [ROUND, ELONGATED])
+def test_a_maximum_is_surer_than_a_fit_in_the_noise_of_a_beam_and_scatters_as_its_error_says(beam):
+    side, middle = 41, 20
+    noise = Noise(np.ones(1), correlation(beam), np.ones(1))
+    y, x = np.mgrid[:side, :side]
+    maxima, fits, errors = [], [], []
+    for plane in planes_of_noise(beam, 120, side):
+        image = plane + 25 * image_of(middle, middle, beam, x, y)
+        fit = fit_group(image[None], np.ones_like(image, bool), [Shape(20.0, 20.0, beam)], beam, False, 1.0, noise)
+        maxima.append(highest(image, middle))
+        fits.append((fit.own.x, fit.own.y))
+        errors.append(np.sqrt(np.diag(fit.covariance)[1:3]))
+    of_maxima, of_fits = np.std(maxima, axis=0), np.std(fits, axis=0)
+    share = share_of_error(beam, beam, noise)
+    assert (of_maxima < 0.87 * of_fits).all()
+    assert share * np.mean(errors, axis=0) == pytest.approx(of_maxima, rel=0.2)
+
+
+def test_an_extended_source_is_placed_as_well_by_a_fit():
+    noise = Noise(np.ones(1), correlation(ROUND), np.ones(1))
+    wide = ROUND + matrix(3 * FWHM, 3 * FWHM, 0)
+    assert (share_of_error(wide, ROUND, noise) > 0.95).all()
+
+
+def test_a_detections_place_is_kept_where_a_joint_fit_moves_to_what_is_not_gaussian():
+    """A neighbour with wings that no Gaussian has draws the fit of the fainter source towards itself, not its place."""
+    bright = sky_of(36, 30, ROUND, 40 * line(31, 8)) + sky_of(36, 30, 6 * ROUND, 16 * line(31, 8))
+    sky = sky_of(30, 30, ROUND, 10 * line(31, 8)) + bright
+    seeds = [found(30, 30.1, 31, 8), found(36, 30, 31, 8)]
+    fitted = measured(sky, 3, seeds)
+    placed = measured(sky, 3, [replace(seeds[0], placed=True), seeds[1]])
+    assert np.hypot(fitted.place[0] - 30, fitted.place[1] - 30) > 0.7
+    assert placed.place[:2] == (30, 30.1)
+    assert 0 < placed.place[2] < 2
+    assert placed.flux == fitted.flux
+
+
+def test_the_error_is_larger_where_fit_and_detection_disagree():
+    noise = Noise(np.ones(1), correlation(ROUND), np.ones(1))
+    near = detected_place(10.0, 10.0, (10.1, 10.0, 0.1, 0.1), ROUND, ROUND, noise)
+    far = detected_place(10.0, 10.0, (11.0, 10.0, 0.1, 0.1), ROUND, ROUND, noise)
+    assert near[2] < 0.1
+    assert far[2] == pytest.approx(0.5 * np.sqrt(1 - 0.09), rel=0.03)
+    assert far[3] == near[3]
+    failed = detected_place(10.0, 10.0, (np.nan,) * 4, ROUND, ROUND, noise)
+    assert failed[:2] == (10.0, 10.0)
+    assert np.isnan(failed[2:]).all()
