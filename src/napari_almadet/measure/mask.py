@@ -99,7 +99,9 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
                 take_extremes(highest.ravel()[part], lowest.ravel()[part], seen.ravel()[part], unit)
             if (size, channels) == REFERENCE or short:
                 answer = seen / np.float32(unit)
-                reference = answer if reference is None else np.maximum(reference, answer)
+                reference = answer if reference is None else np.maximum(reference, answer, out=reference)
+                del answer
+        del plane, seen  # before there is another
     assert reference is not None
     return Contrast(highest, lowest, reference)
 

@@ -67,6 +67,7 @@ def measure_detections(
             absorb(detection, [near[i] for i in made.parts.merged if not is_piece(near[i], detection)])
             candidate = detection.candidate
             candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
+        del made, near  # with the masks and planes of a cutout, before there is the next one
         drop_negative(detection.candidate, boxed)
     if not brief:
         join_small_patches(order)
