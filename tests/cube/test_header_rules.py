@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from astropy.io import fits
+from headers_by_hand import SHAPE, header_of
 
 from napari_almadet.cube.bad_channels import stripes
 from napari_almadet.cube.coordinate_cards import with_plain_matrix
@@ -15,24 +16,6 @@ from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.fits_structure import MOST_COLUMNS, check_structure
 from napari_almadet.cube.headers import frequency_band, positive
 from napari_almadet.cube.reading import read_cube
-
-PIXEL = 0.2 / 3600  # degrees
-SHAPE = (8, 10, 12)
-
-
-def header_of(**cards) -> fits.Header:
-    """Of a cube at 230 GHz; ``cards`` replace or, with None, remove."""
-    header = fits.Header({"BUNIT": "Jy/beam", "BMAJ": 5 * PIXEL, "BMIN": 4 * PIXEL, "BPA": 0.0, "RADESYS": "ICRS"})
-    header.update({"RESTFRQ": 230.538e9, "SPECSYS": "LSRK"})
-    axes = ("RA---SIN", 150.0, -PIXEL, "deg"), ("DEC--SIN", -30.0, PIXEL, "deg"), ("FREQ", 230.5e9, 4e6, "Hz")
-    for i, (kind, value, step, unit) in enumerate(axes, 1):
-        header.update({f"CTYPE{i}": kind, f"CRVAL{i}": value, f"CDELT{i}": step, f"CUNIT{i}": unit, f"CRPIX{i}": 3.0})
-    for key, value in cards.items():
-        if value is None:
-            header.remove(key, ignore_missing=True)
-        else:
-            header[key] = value
-    return header
 
 
 @pytest.fixture

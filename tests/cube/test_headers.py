@@ -6,31 +6,13 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
+from headers_by_hand import PIXEL, REST, SHAPE, header_of
 
 from napari_almadet.catalogue.detections import channel_width, flux_factor
 from napari_almadet.cube.coordinate_cards import coordinate_cards
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.headers import mended
 from napari_almadet.cube.reading import read_cube
-
-REST = 230.538e9
-PIXEL = 0.2 / 3600  # degrees
-SHAPE = (8, 10, 12)
-
-
-def header_of(**cards) -> fits.Header:
-    """Of a cube of 230 GHz, with a beam of five pixels; ``cards`` replace or, with None, remove."""
-    header = fits.Header({"BUNIT": "Jy/beam", "BMAJ": 5 * PIXEL, "BMIN": 4 * PIXEL, "BPA": 0.0, "RADESYS": "ICRS"})
-    header.update({"RESTFRQ": REST, "SPECSYS": "LSRK"})
-    axes = ("RA---SIN", 150.0, -PIXEL, "deg"), ("DEC--SIN", -30.0, PIXEL, "deg"), ("FREQ", 230.5e9, 4e6, "Hz")
-    for i, (kind, value, step, unit) in enumerate(axes, 1):
-        header.update({f"CTYPE{i}": kind, f"CRVAL{i}": value, f"CDELT{i}": step, f"CUNIT{i}": unit, f"CRPIX{i}": 3.0})
-    for key, value in cards.items():
-        if value is None:
-            header.remove(key, ignore_missing=True)
-        else:
-            header[key] = value
-    return header
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from made_by_hand import N_CHANNELS, N_X, N_Y, SIGMA_PER_FWHM, SOURCES, make_detections
 from napari import settings
+from napari.components import ViewerModel
 from napari.layers import Layer
 from napari.qt.threading import WorkerBase
+from napari.utils._proxies import PublicOnlyProxy
 from napari.viewer import Viewer
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QApplication
@@ -115,9 +117,11 @@ def detections(cube) -> Detections:
 
 
 @pytest.fixture
-def viewer(make_napari_viewer_proxy):
-    """An empty viewer, as a plugin sees it."""
-    return make_napari_viewer_proxy()
+def viewer(request):
+    """An empty viewer, as a plugin sees it; quick and without a window in files marked `no_window`."""
+    if request.node.get_closest_marker("no_window") is not None:
+        return PublicOnlyProxy(ViewerModel())
+    return request.getfixturevalue("make_napari_viewer_proxy")()
 
 
 @pytest.fixture
@@ -141,6 +145,14 @@ def make_widget(viewer, qtbot):
     for widget in made:  # no worker may outlive its test
         widget.cancel()
         qtbot.waitUntil(lambda w=widget: w._worker is None, timeout=10_000)
+
+
+@pytest.fixture
+def unsearched(viewer, cube_image):
+    """A session on a cube that was not searched."""
+    session = Session.of(viewer)
+    session.inspect(cube_image)
+    return session
 
 
 @pytest.fixture

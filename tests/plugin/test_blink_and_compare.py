@@ -6,8 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from napari.components import ViewerModel
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.catalogue.candidate import SourceMask
 from napari_almadet.inspection.source_model import model_of
@@ -19,10 +17,7 @@ from napari_almadet.plugin.focus_view import FocusView
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.theme import Colours
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 def test_channels_are_played_of_one_candidate_after_the_other(session, qtbot, monkeypatch):

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from made_by_hand import Listener, make_detections
-from napari.components import ViewerModel
 from napari.layers import Layer
-from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtGui import QTextDocument
 from qtpy.QtWidgets import QComboBox, QLineEdit
@@ -20,10 +18,7 @@ from napari_almadet.plugin import layers
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.session import Filter, Session
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

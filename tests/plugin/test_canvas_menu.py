@@ -7,27 +7,19 @@ import pytest
 from astropy import units as u
 from astropy.wcs import WCS
 from made_by_hand import make_detections
-from napari.components import ViewerModel
 from napari.layers import Layer, Points
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.canvas_menu import UNIT, CanvasMenu
-from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture
-def session(viewer, cube_image):
-    session = Session.of(viewer)
-    session.inspect(cube_image)
-    return session
+def session(unsearched):
+    return unsearched
 
 
 @pytest.fixture

@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from made_by_hand import stand_in_networks
-from napari.components import ViewerModel
 from napari.layers import Points
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.catalogue.export import read_sources
 from napari_almadet.plugin import catalogue_symbols
 from napari_almadet.plugin.catalogue_symbols import add_symbols, matched, read_rows
 from napari_almadet.plugin.session import Session
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
-from napari.components import ViewerModel
 from napari.layers import Layer
-from napari.utils._proxies import PublicOnlyProxy
 from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
 from qtpy.QtWidgets import QApplication, QMenu
 
@@ -19,10 +17,7 @@ from napari_almadet.plugin.coordinates import HINT, Readout, position_texts
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

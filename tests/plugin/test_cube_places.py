@@ -7,18 +7,13 @@ import pytest
 from astropy import units as u
 from astropy.wcs import WCS
 from made_by_hand import make_detections
-from napari.components import ViewerModel
 from napari.layers import Layer
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.placement import Match
 from napari_almadet.plugin import layers
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

@@ -5,17 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_by_hand import make_detections
-from napari.components import ViewerModel
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.measure.focus import cut_out
 from napari_almadet.plugin import cutouts as module
 from napari_almadet.plugin.cutouts import Cutouts
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 def test_small_cutout_is_there_at_once_and_kept(session, detections):

@@ -7,9 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from astropy import units as u
-from napari.components import ViewerModel
 from napari.layers import Image
-from napari.utils._proxies import PublicOnlyProxy
 from scipy.ndimage import map_coordinates
 
 from napari_almadet.catalogue.candidate import Box
@@ -21,10 +19,7 @@ from napari_almadet.plugin.focus_view import FocusView
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.theme import Colours
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 WIDTH = 1e7 / 2.3e11 * 299792.458  # km/s of a channel of the toy cube

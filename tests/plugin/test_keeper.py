@@ -10,18 +10,13 @@ import textwrap
 
 import pytest
 from made_by_hand import make_detections, stand_in_networks
-from napari.components import ViewerModel
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.catalogue.candidate import Box
 from napari_almadet.catalogue.result_folder import JOURNAL, read_result, write_result
 from napari_almadet.plugin.keeper import KEPT_UNSAVED, Keeper, unfinished_of, unsaved_of
 from napari_almadet.plugin.session import Session
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_by_hand import stand_in_networks
-from napari.components import ViewerModel
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.inspection.apertures import LineModel
 from napari_almadet.plugin.cutouts import Cutouts
@@ -17,10 +15,7 @@ from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.spectrum_panel import SpectrumPanel
 from napari_almadet.plugin.theme import Colours
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 from astropy import units as u
-from napari.components import ViewerModel
-from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import Qt
 
 from napari_almadet.inspection.redshifts import Observed
@@ -13,10 +11,7 @@ from napari_almadet.plugin import lines_menu
 from napari_almadet.plugin.lines_menu import LinesMenu
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

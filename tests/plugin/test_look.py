@@ -6,27 +6,18 @@ import numpy as np
 import pytest
 from astropy import units as u
 from made_by_hand import make_detections, stand_in_networks
-from napari.components import ViewerModel
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.catalogue.candidate import Box
 from napari_almadet.plugin.inspector import Inspector
-from napari_almadet.plugin.session import Session
+
+pytestmark = pytest.mark.no_window
 
 BEAM_AREA = np.pi / (4 * np.log(2)) * 24  # of a Gaussian beam of 6 x 4 px (FWHM)
 
 
 @pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
-
-
-@pytest.fixture
-def session(viewer, cube_image):
-    """A session on a cube that was not searched."""
-    session = Session.of(viewer)
-    session.inspect(cube_image)
-    return session
+def session(unsearched):
+    return unsearched
 
 
 @pytest.fixture

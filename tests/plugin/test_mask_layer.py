@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from made_by_hand import Listener, stand_in_networks
-from napari.components import ViewerModel
 from napari.layers import Labels, Vectors
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.catalogue.candidate import SourceMask
 from napari_almadet.catalogue.result_folder import Journal, read_result, write_result
@@ -16,10 +14,7 @@ from napari_almadet.plugin.box_layer import LINE
 from napari_almadet.plugin.mask_layer import Outline
 from napari_almadet.plugin.session import Session
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

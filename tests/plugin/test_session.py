@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from made_by_hand import Listener, make_detections, stand_in_networks
 from matplotlib import colormaps
-from napari.components import ViewerModel
 from napari.layers import Image, Labels, Shapes, Vectors
-from napari.utils._proxies import PublicOnlyProxy
 from napari.utils.colormaps.standardize_color import transform_color
 
 from napari_almadet.catalogue.candidate import Box
@@ -21,11 +19,7 @@ from napari_almadet.plugin import layers
 from napari_almadet.plugin.box_layer import HANDLED, LINE
 from napari_almadet.plugin.session import KEYS, Filter, Session
 
-
-@pytest.fixture
-def viewer():
-    """A viewer without a window: the session needs none, and the tests are quick."""
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 def boxes_of(viewer) -> Shapes:

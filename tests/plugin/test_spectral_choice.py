@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 from astropy import units as u
-from napari.components import ViewerModel
-from napari.utils._proxies import PublicOnlyProxy
 
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
+pytestmark = pytest.mark.no_window
 
 
 @pytest.fixture

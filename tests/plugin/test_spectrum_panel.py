@@ -9,8 +9,6 @@ import pytest
 from astropy import units as u
 from astropy.wcs import WCS
 from made_by_hand import Listener
-from napari.components import ViewerModel
-from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
@@ -22,12 +20,9 @@ from napari_almadet.plugin.spectral_choice import SpectralChoice
 from napari_almadet.plugin.spectrum_panel import SpectrumPanel, statistics_rows
 from napari_almadet.plugin.theme import Colours
 
+pytestmark = pytest.mark.no_window
+
 BEAM_AREA = np.pi / (4 * np.log(2)) * 24  # of a Gaussian beam of 6 x 4 px (FWHM)
-
-
-@pytest.fixture
-def viewer():
-    return PublicOnlyProxy(ViewerModel())
 
 
 @pytest.fixture

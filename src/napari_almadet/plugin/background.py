@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from napari_almadet.plugin.napari_workarounds import painted_apart, unobtrusive
 
 if TYPE_CHECKING:
-    from qtpy.QtWidgets import QWidget
+    from qtpy.QtWidgets import QLabel, QPushButton, QWidget
 
 # Work that still runs when Python exits is stopped and waited for: otherwise it would use Qt objects that are already
 # deleted. napari does this only at the end of its own event loop, which a script or a notebook may never enter.
@@ -66,6 +66,14 @@ def in_background(
             return Failure(error)
 
     return create_worker(careful, _connect={"returned": partial(_hand_over, done, failed)})
+
+
+def ask_to_stop(worker: WorkerBase | None, button: QPushButton, status: QLabel) -> None:
+    """Ask a worker, if there is one, to stop at its next step, and tell the user beside the button to cancel it."""
+    if worker is not None:
+        worker.quit()
+        button.setEnabled(False)
+        status.setText("Stopping after the current step …")
 
 
 def waited_for(work: Callable[..., Any], *args: Any) -> Any:

@@ -39,7 +39,7 @@ from napari_almadet.catalogue.candidate import Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.inspection.reviews import Carried
-from napari_almadet.plugin.background import Failure, cautiously
+from napari_almadet.plugin.background import Failure, ask_to_stop, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
 from napari_almadet.plugin.injections import InjectionsDialog
@@ -397,10 +397,7 @@ class DetectWidget(QWidget):
 
     def cancel(self) -> None:
         """Ask the run to stop; it does so at its next step."""
-        if self._worker is not None:
-            self._worker.quit()
-            self.cancel_button.setEnabled(False)
-            self.status.setText("Stopping after the current step …")
+        ask_to_stop(self._worker, self.cancel_button, self.status)
 
     def _progressed(self, progress: Progress) -> None:
         """Show the progress of the current stage: a busy indicator until the stage reports its first part."""

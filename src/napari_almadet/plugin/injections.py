@@ -36,7 +36,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_almadet.cube.cube import Cube, CubeError
-from napari_almadet.plugin.background import Failure, cautiously
+from napari_almadet.plugin.background import Failure, ask_to_stop, cautiously
 from napari_almadet.plugin.box_layer import weak
 from napari_almadet.plugin.layers import cube_of
 from napari_almadet.progress import Progress
@@ -293,10 +293,7 @@ class InjectionsDialog(QDialog):
 
     def cancel(self) -> None:
         """Ask the run to stop: it stops at its next step, and keeps the completed rounds."""
-        if self._worker is not None:
-            self._worker.quit()
-            self.cancel_button.setEnabled(False)
-            self.status.setText("Stopping after the current step …")
+        ask_to_stop(self._worker, self.cancel_button, self.status)
 
     def reject(self) -> None:
         """Close the window; a run continues and is shown when the window is opened again."""

@@ -10,23 +10,19 @@ from napari.layers import Vectors
 
 from napari_almadet.inspection.canvas_marks import pixel_edges
 from napari_almadet.plugin.layers import sky_plane
+from napari_almadet.plugin.line_layer import LineLayer
 
 if TYPE_CHECKING:
     from napari.layers import Image
-    from napari.viewer import Viewer
 
     from napari_almadet.catalogue.candidate import SourceMask
 
 
-class MaskOutlines:
+class MaskOutlines(LineLayer):
     """A layer of the edges between a mask's pixels and others, present while outlines are drawn in two dimensions.
 
     It is a Vectors layer: the contours of napari's Labels are a pixel of the cube wide, whatever the zoom.
     """
-
-    def __init__(self, viewer: Viewer):
-        self.viewer = viewer
-        self.layer: Vectors | None = None
 
     def show(
         self, image: Image, masks: Sequence[SourceMask], colours: Sequence[np.ndarray], channel: int, width: float
@@ -39,28 +35,18 @@ class MaskOutlines:
                 found.append(pixel_edges(planes[channel - z]) + np.array([[y, x], [0, 0]]))
                 of += [colour] * len(found[-1])
         data, edge_color = np.concatenate(found), np.array(of).reshape(-1, 4) if of else "white"
-        if self.layer is None or self.layer not in self.viewer.layers:
-            self._make(image)
-        self.layer.data = data
-        self.layer.edge_color = edge_color
-        self.layer.edge_width = width
-
-    def _make(self, image: Image) -> None:
-        self.layer = Vectors(
-            np.empty((0, 2, 2)),
-            ndim=2,
-            name=f"{image.name} mask outlines",
-            vector_style="line",
-            opacity=1.0,
-            metadata={"marks": 1.0},
-            **sky_plane(image),
-        )
-        active = self.viewer.layers.selection.active
-        self.viewer.add_layer(self.layer)
-        self.viewer.layers.selection.active = active
-
-    def hide(self) -> None:
-        """Remove the layer."""
-        layer, self.layer = self.layer, None
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
+        layer = self.shown
+        if layer is None:
+            layer = Vectors(
+                np.empty((0, 2, 2)),
+                ndim=2,
+                name=f"{image.name} mask outlines",
+                vector_style="line",
+                opacity=1.0,
+                metadata={"marks": 1.0},
+                **sky_plane(image),
+            )
+            self.add(layer)
+        layer.data = data
+        layer.edge_color = edge_color
+        layer.edge_width = width

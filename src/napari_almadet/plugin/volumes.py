@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.layers import Vectors
 
+from napari_almadet.plugin.line_layer import LineLayer
+
 if TYPE_CHECKING:
     from napari.layers import Image
-    from napari.viewer import Viewer
 
     from napari_almadet.catalogue.candidate import Candidate
 
@@ -35,43 +36,34 @@ def edges(candidates: Sequence[Candidate]) -> np.ndarray:
     return np.stack([low + sides * CORNERS, sides * DIRECTIONS], axis=2).reshape(-1, 2, 3)
 
 
-class Volumes:
+class Volumes(LineLayer):
     """A layer of such edges, present while the viewer is in 3-D, where napari would draw a box in one plane only.
 
     It is a Vectors layer: three-dimensional shapes are a mesh each, and slow for more than a few hundred.
     """
 
-    def __init__(self, viewer: Viewer):
-        self.viewer = viewer
-        self.layer: Vectors | None = None
-
     def show(self, image: Image, candidates: Sequence[Candidate], colours: np.ndarray, width: float) -> None:
         """Show some candidates' blocks in their colours (n, 4), with lines of a width in the image's pixels."""
-        data, edge_color = edges(candidates), np.repeat(colours, 12, axis=0)
-        if self.layer is not None and self.layer in self.viewer.layers:
-            self.layer.data = data
-            self.layer.edge_color = edge_color if len(data) else "white"
-            self.layer.edge_width = width
+        data = edges(candidates)
+        edge_color = np.repeat(colours, 12, axis=0) if len(data) else "white"
+        layer = self.shown
+        if layer is not None:
+            layer.data = data
+            layer.edge_color = edge_color
+            layer.edge_width = width
             return
-        active = self.viewer.layers.selection.active
-        self.layer = Vectors(
-            data,
-            ndim=3,
-            name=f"{image.name} candidates in 3-D",
-            edge_color=edge_color if len(data) else "white",
-            edge_width=width,
-            vector_style="line",
-            scale=image.scale[-3:],
-            translate=image.translate[-3:],
-            affine=image.affine.affine_matrix[-4:, -4:],
-            units=image.units[-3:],
-            axis_labels=image.axis_labels[-3:],
+        self.add(
+            Vectors(
+                data,
+                ndim=3,
+                name=f"{image.name} candidates in 3-D",
+                edge_color=edge_color,
+                edge_width=width,
+                vector_style="line",
+                scale=image.scale[-3:],
+                translate=image.translate[-3:],
+                affine=image.affine.affine_matrix[-4:, -4:],
+                units=image.units[-3:],
+                axis_labels=image.axis_labels[-3:],
+            )
         )
-        self.viewer.add_layer(self.layer)
-        self.viewer.layers.selection.active = active
-
-    def hide(self) -> None:
-        """Remove the layer."""
-        layer, self.layer = self.layer, None
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
