@@ -31,6 +31,7 @@ from napari_almadet import threads
 from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.cube.errors import MOST_AXES, CubeError
 from napari_almadet.cube.fits_structure import check_structure
+from napari_almadet.cube.rice import RiceTiles, tiles_of
 
 __all__ = ["MOST_AXES", "CubeError"]  # other modules import them from here
 
@@ -134,7 +135,14 @@ class Tiled:
     shape: tuple[int, ...]
     dtype: np.dtype = field(default=np.dtype(np.float32))
 
+    @cached_property
+    def _tiles(self) -> RiceTiles | None:
+        return tiles_of(self.path, self.hdu)
+
     def read(self, part: tuple[slice, ...]) -> np.ndarray:
+        values = None if self._tiles is None else self._tiles.read(part)
+        if values is not None:
+            return values.astype(self.dtype, copy=False)
         with fits.open(self.path, memmap=False) as hdus:
             return np.asarray(hdus[self.hdu].section[part], self.dtype)
 
