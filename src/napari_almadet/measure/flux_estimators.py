@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.cutout import Cutout, Seed, Separated
-from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group
+from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group, pixel_weights
 from napari_almadet.measure.mask import smoothed
 
 # Values without an origin are from the design study of step 10 (233 simulated and real cubes, fluxes against the truth;
@@ -75,12 +75,15 @@ class Component:
         return None if self.fit is None else (self.fit.own.matrix, self.fit.covariance[3:, 3:])
 
     def choices(self) -> list[tuple[float, np.ndarray, float, float]]:
-        """For point and fit: weight, weights of the pixels, area relative to the beam, and its relative error."""
+        """For point and fit: weight, weights of the pixels, area relative to the beam, and its relative error.
+
+        The area is smaller by what noise adds to a fitted flux on average.
+        """
         made = []
         if self.point is not None and self.share < 0.99:
-            made.append((1 - self.share, self.rows[0], 1.0, 0.0))
+            made.append((1 - self.share, self.rows[0], 1 / (1 + self.point.bias), 0.0))
         if self.fit is not None and self.share > 0.01:
-            made.append((self.share, self.rows[1], self.ratio, self.extra))
+            made.append((self.share, self.rows[1], self.ratio / (1 + self.fit.bias), self.extra))
         total = sum(choice[0] for choice in made)
         return [(share / total, row, ratio, extra) for share, row, ratio, extra in made]
 
@@ -109,18 +112,22 @@ def near(seeds: Sequence[Seed], me: int, beam: float, least: float = SAME) -> li
     return order[:MOST_NEIGHBOURS]
 
 
-def rows_of(shapes: Sequence[Shape], known: np.ndarray) -> np.ndarray:
-    """Weights (n, ny, nx): the sum of an image times each is the least-squares amplitude of one of n Gaussians."""
+def rows_of(shapes: Sequence[Shape], known: np.ndarray, beam: np.ndarray | None = None) -> np.ndarray:
+    """Weights (n, ny, nx): the sum of an image times each is the least-squares amplitude of one of n Gaussians.
+
+    With a ``beam`` the pixels are weighted as in a fit (:func:`pixel_weights`), otherwise equally.
+    """
     rows = np.zeros((len(shapes), *known.shape), np.float32)
     part = seen_in(shapes, known.shape)
     yy, xx = np.ogrid[part]
     basis = np.stack([shape.image(xx, yy) for shape in shapes])
     basis = ((basis > SKIRT) & known[part]) * basis
     inside = basis.shape
-    basis = basis.reshape(len(shapes), -1)
-    gram = basis @ basis.T
+    weighted = basis if beam is None else basis * pixel_weights(shapes, beam, xx, yy)
+    basis, weighted = basis.reshape(len(shapes), -1), weighted.reshape(len(shapes), -1)
+    gram = weighted @ basis.T
     gram[np.diag_indices_from(gram)] += 1e-9 + 1e-6 * np.trace(gram) / len(gram)
-    rows[:, *part] = np.linalg.solve(gram, basis).reshape(inside)
+    rows[:, *part] = np.linalg.solve(gram, weighted).reshape(inside)
     return rows
 
 
@@ -183,7 +190,9 @@ def component(
     share = 0.0 if fit is None else float(1 / (1 + np.exp(-TRANSITION * np.clip(excess - TURN, -20, 20))))
     share = 1.0 if point is None and fit is not None else share
     pixels = cutout.pixels
-    made = [rows_of(f.shapes, pixels)[0] if f is not None else np.zeros(known.shape, np.float32) for f in (point, fit)]
+    made = [
+        rows_of(f.shapes, pixels, beam)[0] if f is not None else np.zeros(known.shape, np.float32) for f in (point, fit)
+    ]
     return Component(point, fit, share, (made[0], made[1]), ratio, extra, float(excess))
 
 
@@ -197,7 +206,7 @@ def area_ratio(
     ratio = float(np.sqrt(np.linalg.det(matrix) / np.linalg.det(beam)))
     error = ratio * float(np.sqrt(max(by_size @ covariance[3:, 3:] @ by_size, 0)))
     by_all = np.concatenate([[1 / fit.amplitude, 0, 0], by_size])
-    row = rows_of(fit.shapes, known)[0]
+    row = rows_of(fit.shapes, known, beam)[0]
     alone = sigma**2 * cutout.noise.spatial_variance(row) / fit.amplitude**2
     return ratio, error, float(np.sqrt(max(by_all @ covariance @ by_all - alone, 0)))
 

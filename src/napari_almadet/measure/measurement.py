@@ -199,7 +199,7 @@ def fit_the_continuum(
     sigma = float(np.sqrt(noise.spectral_variance(rest)) * level)
     if not sigma > 0:
         return
-    row = rows_of(shapes, pixels)[0]
+    row = rows_of(shapes, pixels, scale.beam)[0]
     bright = float((row * parts.continuum).sum()) / (sigma * np.sqrt(noise.spatial_variance(row)))
     found = line
     if bright > BRIGHT or line is None:
@@ -214,7 +214,7 @@ def fit_the_continuum(
         first = shapes[0] if resolved else Shape(shapes[0].x, shapes[0].y, scale.beam)
         extra = line.extra if line is not None and resolved else 0.0
         ratio = first.area / (2 * np.pi * float(np.sqrt(np.linalg.det(scale.beam))))
-        choices = [(1.0, rows_of([first, *shapes[1:]], pixels)[0], ratio, extra)]
+        choices = [(1.0, rows_of([first, *shapes[1:]], pixels, scale.beam)[0], ratio, extra)]
     density = scale.flux * scale.areas
     raw = cutout.values
     flux = error = 0.0
@@ -466,7 +466,7 @@ def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list
             if new is None or new.best is None:
                 break
             found, shapes = new, list(new.best.shapes)
-        rows = rows_of(shapes, task.cutout.pixels)
+        rows = rows_of(shapes, task.cutout.pixels, scale.beam)
         variance = cutout.noise.spatial_variance(rows[0]) * level_at(cutout, shapes[0]) ** 2
         covariance = alone * variance
         fits = fit_line(
@@ -543,9 +543,8 @@ def take_the_fit(
     weights = inside * scale.flux * scale.areas * scale.width / share
     level = level_at(cutout, shapes[0])
     if found is None:
-        choices = [
-            (1.0, rows_of([Shape(shapes[0].x, shapes[0].y, scale.beam), *shapes[1:]], task.cutout.pixels)[0], 1.0, 0.0)
-        ]
+        as_points = [Shape(shapes[0].x, shapes[0].y, scale.beam), *shapes[1:]]
+        choices = [(1.0, rows_of(as_points, task.cutout.pixels, scale.beam)[0], 1.0, 0.0)]
     else:
         choices = found.choices()
     values = []
