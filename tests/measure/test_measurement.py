@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_almadet.measure import gaussian_group
 from napari_almadet.measure.cutout import Cutout, Seed
 from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source
 from napari_almadet.measure.noise import Noise
@@ -116,6 +117,14 @@ def test_a_resolved_source_has_its_flux_and_its_size():
     middle, spread = pulls(values)
     assert abs(middle) < 0.7
     assert 0.5 < spread < 1.6
+
+
+def test_what_noise_adds_to_a_faint_flux_on_average_is_taken_off_it(monkeypatch):
+    sky, seeds = sky_of(30, 30, ROUND, 9 * line(30, 6)), [found(30, 30, 30, 6)]
+    made = measured(sky, 3, seeds)
+    monkeypatch.setattr(gaussian_group, "MOST_BIAS", 0.0)
+    plain = measured(sky, 3, seeds)
+    assert 1.002 < plain.flux / made.flux < 1.04
 
 
 def test_errors_hold_where_channels_share_their_noise():

@@ -2,7 +2,7 @@
 
 A least-squares fit is not the best way to place a source in noise that is correlated like the beam: the maximum of the
 image, smoothed with the source's size without the beam, is.  For a point its error is 0.42 FWHM over the S/N, that of
-the fit 0.58 (`benchmarks/accuracy.py` shows as much).  The detection's place is this maximum, or, next to other
+the fit 0.49 (`tests/measure/test_detected_place.py` shows as much).  The detection's place is this maximum, or, next to other
 sources, Source Finder's, which knows what dirty beams look like; a joint fit of Gaussians may move to a neighbour.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_almadet.measure.gaussian_group import Shape, sandwich, slopes
+from napari_almadet.measure.gaussian_group import Shape, pixel_weights, sandwich, slopes
 from napari_almadet.measure.noise import Noise
 
 Place = tuple[float, float, float, float]  # x, y and their errors, in pixels
@@ -56,7 +56,8 @@ def share_of_error(shape: np.ndarray, beam: np.ndarray, noise: Noise) -> np.ndar
     y, x = np.mgrid[-half[1] : half[1] + 1, -half[0] : half[0] + 1]
     own = Shape(0.0, 0.0, shape)
     image = own.image(x, y)
-    by_fit = sandwich(np.stack([image, *slopes(own, image, x, y, False)]), noise)
+    pixels = pixel_weights([own], beam, x, y)
+    by_fit = sandwich(np.stack([image, *slopes(own, image, x, y, False)]), pixels, noise)
     if by_fit is None:
         return np.ones(2)
     kernel = Shape(0.0, 0.0, without_beam(shape, beam))
@@ -66,7 +67,7 @@ def share_of_error(shape: np.ndarray, beam: np.ndarray, noise: Noise) -> np.ndar
     smoothed = shape + kernel.matrix
     unbend = smoothed * np.sqrt(np.linalg.det(smoothed) / np.linalg.det(shape))  # inverse curvature of the maximum
     of_maximum = unbend @ gradient @ unbend
-    return np.asarray(np.sqrt(np.minimum(np.diag(of_maximum) / np.diag(by_fit)[1:], 1.0)))
+    return np.asarray(np.sqrt(np.minimum(np.diag(of_maximum) / np.diag(by_fit.covariance)[1:], 1.0)))
 
 
 def without_beam(shape: np.ndarray, beam: np.ndarray) -> np.ndarray:

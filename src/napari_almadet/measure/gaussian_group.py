@@ -165,8 +165,8 @@ class _Group:
         self.x, self.y, self.shapes, self.moving, self.free, self.root = x, y, shapes, list(moving), free, root
         self.places = np.array([(s.x, s.y) for s in shapes], float)
         self.inverses = np.linalg.inv(np.stack([s.matrix for s in shapes]))
-        root = list(to_root(shapes[0].matrix)) if free else []
-        self.start = np.concatenate([self.places[self.moving].ravel(), root])
+        size = list(to_root(shapes[0].matrix)) if free else []
+        self.start = np.concatenate([self.places[self.moving].ravel(), size])
         self.owner = np.array([i for i in self.moving for _ in (0, 1)] + ([0, 0, 0] if free else []))
 
     def _taken_apart(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
