@@ -2,8 +2,8 @@
 
 A least-squares fit is not the best way to place a source in noise that is correlated like the beam: the maximum of the
 image, smoothed with the source's size without the beam, is.  For a point its error is 0.42 FWHM over the S/N, that of
-the fit 0.49 (`tests/measure/test_detected_place.py` shows as much).  The detection's place is this maximum, or, next to other
-sources, Source Finder's, which knows what dirty beams look like; a joint fit of Gaussians may move to a neighbour.
+the fit 0.49 (`tests/measure/test_detected_place.py` compares them).  The detection's place is this maximum, or, next to
+other sources, Source Finder's, which knows what dirty beams look like; a joint fit may move to a neighbour.
 """
 
 from __future__ import annotations
