@@ -328,7 +328,7 @@ def flux_factor(cube: Cube, channel: np.ndarray | None = None) -> tuple[float | 
     return ones, unit * u.pix
 
 
-def channel_width(cube: Cube, z: float | None = None) -> u.Quantity:
+def channel_width(cube: Cube, z: ArrayLike | None = None) -> u.Quantity:
     """Width of the channel at ``z`` (default: the middle one), in km/s if velocities are known, else Hz or chan."""
     z = (cube.shape[0] - 1) / 2 if z is None else z
     for coordinate in (cube.velocity, cube.frequency):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
@@ -27,6 +28,43 @@ PRESENT = 4.5  # sigma, from which a line or continuum counts as detected; chose
 UNSEEN = 6.0
 
 
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """What fluxes need to know of the channels of a cube.
+
+    Attributes
+    ----------
+    factor
+        From sums over pixels to flux densities, (channels,).
+    frequency
+        In Hz, (channels,); None if unknown.
+    widths
+        Of a channel centred on every half channel, the first on 0, in the unit of `channel_width`: (2 channels - 1,).
+    """
+
+    factor: np.ndarray
+    frequency: np.ndarray | None
+    widths: np.ndarray
+
+
+_axes: WeakKeyDictionary[Cube, Axis] = WeakKeyDictionary()  # by cube: astropy takes 2 ms for the axis of one candidate
+
+
+def axis_of(cube: Cube) -> Axis:
+    """The channels of a cube; the WCS is asked once for each cube."""
+    axis = _axes.get(cube)
+    if axis is None:
+        number = np.arange(cube.shape[0])
+        factor = np.broadcast_to(flux_factor(cube, number)[0], number.shape).astype(float)
+        frequency = cube.frequency(number)
+        halves = np.arange(2 * cube.shape[0] - 1) / 2
+        widths = np.broadcast_to(channel_width(cube, halves).value, halves.shape)
+        for shared in (factor, widths):
+            shared.flags.writeable = False
+        axis = _axes[cube] = Axis(factor, None if frequency is None else frequency.value, widths)
+    return axis
+
+
 def scale_of(cube: Cube, x: float, y: float, channels: tuple[int, int], fwhm: float) -> Scale:
     """Conversion factors from sums around a pixel to fluxes.
 
@@ -37,22 +75,19 @@ def scale_of(cube: Cube, x: float, y: float, channels: tuple[int, int], fwhm: fl
     fwhm
         Of the beam in pixels, used if the header gives none.
     """
-    number = np.arange(cube.shape[0])
-    factor = np.broadcast_to(flux_factor(cube, number)[0], number.shape).astype(float)
+    axis, n_channels = axis_of(cube), cube.shape[0]
     to_sky = sky_matrix(cube, x, y)
     if to_sky is None or cube.beam is None:
         beam = np.eye(2) * (fwhm / gaussian_sigma_to_fwhm) ** 2
-        areas = np.full(len(number), 2 * np.pi * np.sqrt(np.linalg.det(beam)))
+        areas = np.full(n_channels, 2 * np.pi * np.sqrt(np.linalg.det(beam)))
     else:
         to_pixels = np.linalg.inv(to_sky)
         beam = to_pixels @ beam_matrix(beam_at(cube, sum(channels) // 2)) @ to_pixels.T
-        areas = np.full(len(number), 2 * np.pi * np.sqrt(np.linalg.det(beam)))
+        areas = np.full(n_channels, 2 * np.pi * np.sqrt(np.linalg.det(beam)))
         if cube.beams is not None and not cube.beams.isscalar:
             own = np.asarray(cube.beams.value)
             areas = areas * np.where(own > 0, own, cube.beam.value) / beam_at(cube, sum(channels) // 2).value
-    frequency = cube.frequency(number)
-    width = channel_width(cube, (channels[0] + channels[1] - 1) / 2).value
-    return Scale(beam, areas, factor, float(width), None if frequency is None else frequency.value)
+    return Scale(beam, areas, axis.factor, float(axis.widths[channels[0] + channels[1] - 1]), axis.frequency)
 
 
 def beam_at(cube: Cube, channel: int) -> Any:
