@@ -11,7 +11,7 @@ from napari_almadet.measure.cutout import joined
 from napari_almadet.measure.focus import Cutout
 from napari_almadet.measure.mask import Contrast
 from napari_almadet.search.connected_patches import join_pieces, object_numbers
-from napari_almadet.search.extended_emission import part_by_lines, resolved
+from napari_almadet.search.extended_emission import merge_extended, part_by_lines, resolved, separated_by_lines
 from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.measure_detections import join_small_patches, mark_blends, reach_of
@@ -82,6 +82,43 @@ def test_no_patch_and_one_patch_are_no_pieces():
     image, masks = two_patches(12, 7, 6)
     assert object_numbers([], [], seen(image)) == []
     assert object_numbers(masks[:1], [0], seen(image)) == [0]
+
+
+def split_patch(second: slice, between: float) -> tuple[np.ndarray, SearchedWindow]:
+    """A patch of 15 S/N at channel 8, whose columns ``second`` have their line at channel 18 instead.
+
+    In the columns on either side of where the line jumps, voxels are ``between`` bright from one channel to the other.
+    """
+    image = np.zeros((SIDE, SIDE), np.float32)
+    image[20:40, 10:50] = 15
+    channel = np.full(image.shape, 8.0)
+    channel[20:40, second] = 18
+    about = seen(image, channel)
+    for edge in (second.start, second.stop):
+        about.units.cube[8:19, 20:40, edge - 2 : edge + 2] += between
+    return image > 0, about
+
+
+@pytest.mark.parametrize(("between", "parts"), [(6.0, 1), (0.5, 2)])
+def test_horns_of_one_galaxy_are_one_object_and_galaxies_on_top_of_each_other_are_two(between, parts):
+    patch, about = split_patch(slice(30, 50), between)
+    found = separated_by_lines(patch, about)
+    assert len(found) == parts
+    assert (np.sum(found, axis=0) == patch).all()
+
+
+def test_a_small_galaxy_in_front_of_a_large_one_is_an_object_of_its_own():
+    patch, about = split_patch(slice(46, 50), 0.0)  # 4.4 beams
+    assert sorted(part.sum() for part in separated_by_lines(patch, about)) == [80, 720]
+
+
+@pytest.mark.parametrize(("between", "rows"), [(6.0, 1), (0.5, 2)])
+def test_clumps_of_one_galaxy_are_one_row_though_each_is_certain(between, rows):
+    _, about = split_patch(slice(30, 50), between)
+    clumps = [detection(number, x, 0) for number, x in ((1, 20), (2, 40))]
+    for clump in clumps:
+        clump.features = Features(snr_line=15, beam=BEAM, detection_logit=2.0)
+    assert len(merge_extended(clumps, about, WINDOW, CHANNELS)) == rows
 
 
 def detection(number: int, x: float, piece_of: int, **values) -> RawDetection:

@@ -199,11 +199,23 @@ def test_nothing_found_is_nothing_to_classify():
     assert classified(prob=0.9) == []
 
 
-@pytest.mark.parametrize(("other", "lowered"), [(0.55, False), (0.45, True)])
-def test_a_second_likely_source_makes_it_a_field_of_sources(other, lowered):
-    pair = [replace(found(snr_stacked=6), window=window(192)) for _ in range(2)]  # 48 beams on a side
-    odds = np.exp(odds_for_field_area(logit([0.8, other]), pair))
-    assert odds[0] == pytest.approx(4 / 4 if lowered else 4)
+@pytest.mark.parametrize(
+    ("others", "times"),
+    [([0.45], 4), ([0.55], 4), ([0.55, 0.45], 4), ([0.55, 0.9], 2), ([0.9] * 4, 1), ([0.9] * 8, 1)],
+)
+def test_odds_fall_with_the_area_for_each_other_likely_source(others, times):
+    field = [replace(found(snr_stacked=6), window=window(192)) for _ in range(1 + len(others))]  # 48 beams on a side
+    odds = np.exp(odds_for_field_area(logit([0.8, *others]), field))
+    assert odds[0] == pytest.approx(4 / times)
+
+
+def test_the_places_of_one_galaxy_are_one_other_source():
+    shared = extent(15.0)
+    field = [replace(found(snr_stacked=6), window=window(192), extent=of) for of in (None, shared, shared, shared)]
+    odds = np.exp(odds_for_field_area(logit([0.8] * 4), field))
+    assert odds == pytest.approx([4 / 4, 4 / 4, 4 / 4, 4 / 4])
+    two = [replace(field[0]), *field]
+    assert np.exp(odds_for_field_area(logit([0.8] * 5), two))[0] == pytest.approx(4 / 2)
 
 
 @pytest.mark.parametrize(("snr", "lowered"), [(7.5, True), (8.5, False)])

@@ -75,11 +75,21 @@ def test_noise_that_channels_share_is_no_residual():
     assert one.residuals < 1.2
 
 
-def test_what_is_brighter_in_the_stacked_image_is_left_to_the_classifier():
-    one, field = detection(), seen(RIPPLES, 14)
-    field.images[MAPS.index("stack")] = np.arcsinh(30 / COMPRESSION)
+@pytest.mark.parametrize(("snr", "dropped"), [(5.6, True), (9.0, False)])
+def test_what_is_brighter_in_the_stacked_image_is_compared_with_what_that_scatters_by(snr, dropped):
+    one, field = detection(), seen(0.0, 1)
+    stack = 1.35 * np.random.default_rng(8).standard_normal((SIDE, SIDE)).astype(np.float32)
+    stack[20, 30] = snr
+    field.images[MAPS.index("stack")] = np.arcsinh(stack / COMPRESSION)
     measure_residuals([one], field)
-    assert one.residuals == 1
+    assert one.residuals == pytest.approx(1.35, rel=0.1)
+    assert (artefact_kind(one, []) is not None) == dropped
+
+
+def test_ripples_as_high_as_the_noise_count_too():
+    one = detection()
+    measure_residuals([one], seen(RIPPLES / 6, 6))  # a rms of 1.4 with the noise
+    assert artefact_kind(one, []).rule == "residuals"
 
 
 def test_each_of_many_detections_is_measured_in_its_own_line():

@@ -377,12 +377,13 @@ def test_what_has_a_negative_flux_is_no_source():
     ("side", "logits", "snr", "times"),
     [
         (192, [2.0, -1.0], 6, 4),  # twice as many beams on a side as Judge has learnt from
-        (192, [2.0, 0.5], 6, 1),  # two of them make it a field of sources
+        (192, [2.0, 0.5, 0.5], 6, 2),  # each other source makes it less empty
+        (192, [2.0, 1.0, 1.0, 1.0, 1.0], 6, 1),
         (192, [2.0, -1.0], 12, 1),  # no noise
         (60, [2.0], 6, 1),
     ],
 )
-def test_what_is_faint_and_alone_in_a_large_field_is_less_likely(side, logits, snr, times):
+def test_what_is_faint_in_a_large_field_of_few_sources_is_less_likely(side, logits, snr, times):
     window = Window(0, 0, (side, side), (slice(0, side), slice(0, side)), 2)
     detections = [replace(measured(60, 60, stacked=snr), window=window) for _ in logits]  # four pixels wide
     odds = np.exp(odds_for_field_area(np.array(logits), detections))

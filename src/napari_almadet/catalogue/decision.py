@@ -61,8 +61,8 @@ SENTENCES = {
     "residual_sidelobes": "dropped: not bright enough for a dynamic-range-limited field, whose rms is "
     "{spread:.1f} times "
     "the thermal noise; source probability {prob:.2f}",
-    "residuals": "dropped: only {snr:.1f} times the rms of the image of its line, which is {rms:.1f} times the thermal "
-    "noise: sidelobes of brighter emission; source probability {prob:.2f}",
+    "residuals": "dropped: only {snr:.1f} times the rms of the image of its line or stack, which is {rms:.2f} times "
+    "the thermal noise: sidelobes of brighter emission; source probability {prob:.2f}",
     "flank": "dropped: on the flank of candidate {id}, whose S/N is {snr:.0f}; source probability {prob:.2f}",
     "sidelobe_of_another_window": "dropped: it may be a sidelobe of a source of S/N {snr:.0f} nearby",
     "negative_flux": "dropped: negative flux, {flux:.3g}",

@@ -140,15 +140,17 @@ def by_patch(detections: list[RawDetection]) -> list[tuple[RawDetection, list[Ra
 def odds_for_field_area(logits: np.ndarray, detections: list[RawDetection]) -> np.ndarray:
     """Judge's logits (n,) for the detections of one window, corrected for the size of the field.
 
-    Judge was trained on small fields.  In a larger field there are more noise peaks, so the odds of candidates that may
-    be noise are divided by the ratio of the areas, unless a second probable candidate shows that the field has sources.
+    Judge was trained on small fields with a few sources each.  A larger field has as many more noise peaks as its area
+    is larger, but not as many more sources: the odds of candidates that may be noise are divided by the area in
+    training fields for each other probable candidate.  The probable places of one large patch count once.
     """
-    if np.count_nonzero(expit(logits) >= THRESHOLDS.second_candidate) > 1:
-        return logits
     window, beam = detections[0].window, detections[0].beam
-    fields = max(1.0, np.prod(window.shape) * (window.k / (THRESHOLDS.training_field * beam)) ** 2)
+    fields = float(np.prod(window.shape) * (window.k / (THRESHOLDS.training_field * beam)) ** 2)
+    objects = [id(f.extent) if f.extent and f.extent.beams >= EXTENDED else id(f) for f in detections]
+    likely = {one for one, chance in zip(objects, expit(logits), strict=True) if chance >= THRESHOLDS.other_source}
+    others = np.array([len(likely - {one}) for one in objects])
     faint = np.array([detection.features.snr_both < THRESHOLDS.clear_snr for detection in detections])
-    return np.where(faint, logits - np.log(fields), logits)
+    return np.where(faint, logits - np.log(np.maximum(fields / np.maximum(others, 1), 1)), logits)
 
 
 def clearly_emission(detection: RawDetection) -> bool:

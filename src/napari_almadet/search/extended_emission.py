@@ -15,7 +15,7 @@ from napari_almadet.constants import BEAM_AREA, BOX_LEVEL
 from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.measure.planes import robust_std
 from napari_almadet.measure.spectra import overlap
-from napari_almadet.search.connected_patches import object_numbers
+from napari_almadet.search.connected_patches import connected, object_numbers
 from napari_almadet.search.features import LINE_SNR
 from napari_almadet.search.noise_units import differences
 from napari_almadet.search.patch_properties import (
@@ -32,7 +32,6 @@ from napari_almadet.search.windows import Window
 
 # Values without another origin were chosen by eye; no set of cubes has chosen them.
 SMALLEST = 2.5  # beams, minimum area of a patch; derived: a point source of S/N 50 has this area above 5 sigma
-PART = 5.0  # beams, minimum area of a part of a patch with different lines
 JUMP = 1.0  # line widths: within one galaxy the velocity changes by less from one pixel to the next
 SURE = 0.5  # detection score above which Source Finder is certain; derived: more likely a source than not
 OUTSTANDING = 0.6  # of the peak of a patch: if parts as bright as this are not detected with certainty, it is extended
@@ -51,12 +50,12 @@ def merge_extended(
     Source Finder was trained on sources up to three beams wide; in a nearby galaxy it detects only the brightest parts.
     Each of the :func:`patches` becomes one detection with the box of the patch, and its spectrum is the sum over the
     patch.  Patches that extend beyond the core of the window are left to :func:`merge_extended_across_windows`.
-    Detections in a :func:`crowd`, and near a far brighter source, are not changed.
+    Detections in a :func:`crowd` that is not :func:`one_object`, and near a far brighter source, are not changed.
 
     The detections of a patch know its :class:`~napari_almadet.search.raw_detection.Extent`; those of a smaller one
-    too, if Source Finder is sure of none of them and nothing far brighter is near.  A patch whose lines jump is
-    :func:`separated_by_lines` first.  Patches of one object have its number, see
-    :func:`~napari_almadet.search.connected_patches.object_numbers`.
+    too, if nothing far brighter is near.  A patch whose lines jump is :func:`separated_by_lines` first.  Patches of one
+    object have its number, see :func:`~napari_almadet.search.connected_patches.object_numbers`; smaller ones only if
+    Source Finder is sure of no detection in them.
     """
     strength, beam = seen.strength, seen.beam
     least = EXTENDED * BEAM_AREA * beam**2
@@ -70,7 +69,7 @@ def merge_extended(
     for number, patch, large in found:
         peak = brightest_place(patch, strength)
         members = [detection for detection in detections if in_patch(detection, patch, window)]
-        if not members or (crowd(members, strength[peak]) if large else any(sure(detection) for detection in members)):
+        if not members or (large and crowd(members, strength[peak]) and not one_object(members, patch, seen, window)):
             continue
         outshone = strength[peak] < OVERSHADOWED * strength.max()
         if outshone and not large:
@@ -78,7 +77,8 @@ def merge_extended(
         extent = measure_extent(patch, members, seen)
         for detection in members:
             detection.extent = extent
-        if reaches_out(patch, window) or outshone:
+        compact = not large and any(sure(detection) for detection in members)
+        if reaches_out(patch, window) or outshone or compact:
             continue
         if large:
             one = as_one(members, patch, strength[peak], window, beam, strength)
@@ -154,19 +154,23 @@ def separated_by_lines(patch: np.ndarray, seen: SearchedWindow) -> list[np.ndarr
     """The parts of a patch between which the best line jumps in velocity: touching galaxies.
 
     Within one galaxy, the channel of the line changes by less than :data:`JUMP` line widths between neighbouring
-    pixels.  Only parts of at least :data:`PART` beams count; the rest of the patch is assigned to the nearest part.
+    pixels, or the voxels of both parts are :func:`~napari_almadet.search.connected_patches.connected`, as where the
+    best line is sometimes one horn and sometimes the other.  Only parts of at least :data:`SMALLEST` beams count; the
+    rest of the patch is assigned to the nearest part.
     """
     area = BEAM_AREA * seen.beam**2
     labels = without_jumps(patch, seen)
     sizes = np.bincount(labels[patch])
-    large = np.flatnonzero(sizes >= PART * area)
+    large = np.flatnonzero(sizes >= SMALLEST * area)
     if len(large) < 2:
         return [patch]
     nearest = ndimage.distance_transform_edt(
         ~(patch & np.isin(labels, large)), return_distances=False, return_indices=True
     )
     whose = labels[tuple(nearest)]
-    return [patch & (whose == number) for number in large]
+    parts = [patch & (whose == number) for number in large]
+    objects = connected(parts, patch, seen)
+    return [np.any([part for part, o in zip(parts, objects, strict=True) if o == one], axis=0) for one in set(objects)]
 
 
 def without_jumps(patch: np.ndarray, seen: SearchedWindow) -> np.ndarray:
@@ -227,6 +231,22 @@ def crowd(members: list[RawDetection], brightest: float) -> bool:
     strength = [max(detection.features.snr_stacked, detection.features.snr_line) for detection in members]
     known = [sure(detection) for detection in members]
     return sum(known) > 1 and all(s or snr < OUTSTANDING * brightest for s, snr in zip(known, strength, strict=True))
+
+
+def one_object(members: list[RawDetection], patch: np.ndarray, seen: SearchedWindow, window: Window) -> bool:
+    """Whether the voxels of all places of which Source Finder is certain are connected: they are clumps of one object.
+
+    Compact sources beside each other have their lines in different channels.
+    """
+    y, x = np.indices(patch.shape)
+    places = [in_window(detection, window) for detection in members if sure(detection)]
+    spots = [patch & (np.hypot(y - row, x - column) <= max(1.0, seen.beam / 2)) for row, column in places]
+    return all(spot.any() for spot in spots) and len(set(connected(spots, patch, seen))) == 1
+
+
+def in_window(detection: RawDetection, window: Window) -> tuple[float, float]:
+    """Position of a detection (y, x) in pixels of a window."""
+    return (detection.y + 0.5) / window.k - 0.5 - window.y, (detection.x + 0.5) / window.k - 0.5 - window.x
 
 
 def sure(detection: RawDetection) -> bool:

@@ -1,4 +1,4 @@
-"""What sidelobes of brighter emission leave in the image of a detection's line.
+"""What sidelobes of brighter emission leave in the image in which a detection is seen: of its line, or the stacked one.
 
 Where a dirty cube was not found to be dirty, or its beam is not known well, the channels of bright emission are full of
 ripples.  A faint detection in these channels has a high S/N by the thermal noise, but not by what the image of its line
@@ -20,19 +20,19 @@ AT_ONCE = 32  # lines whose images are made together; chosen for memory
 
 
 def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) -> None:
-    """Measure the rms of the image of each detection's line, and its S/N by that rms.
-
-    A detection that is brighter in the stacked image keeps its values: Judge knows the rms of that image.
+    """Measure the rms of the image of each detection's line, or of the stacked image if it is brighter there, and its
+    S/N by that rms.
     """
     if not detections:
         return
+    stacked = rms_below_zero(seen.stack[seen.valid])
     places = [place_of(detection, seen.valid.shape) for detection in detections]
     for first in range(0, len(detections), AT_ONCE):
         some = places[first : first + AT_ONCE]
         for detection, place, image in zip(detections[first:], some, line_images(some, seen)[:, 0], strict=False):
-            if image[place] >= seen.stack[place]:
-                detection.residuals = rms_below_zero(image[seen.valid])
-                detection.over_residuals = float(image[place]) / detection.residuals
+            in_line = image[place] >= seen.stack[place]
+            detection.residuals = rms_below_zero(image[seen.valid]) if in_line else stacked
+            detection.over_residuals = float(max(image[place], seen.stack[place])) / detection.residuals
 
 
 def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]:

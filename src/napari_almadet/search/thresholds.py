@@ -36,8 +36,8 @@ class Thresholds:
         3.0, "beams", "distance to that candidate, within which other sources are included in the fit",
         "derived: beyond it two sources overlap by less than 1e-3 of their flux",
     )  # fmt: skip
-    second_candidate: float = threshold(
-        0.5, "", "source probability of a second candidate from which a field counts as having several sources",
+    other_source: float = threshold(
+        0.5, "", "source probability from which another candidate counts as a source of the field",
         "derived: it is then more likely to be a source than not",
     )  # fmt: skip
     training_field: float = threshold(
@@ -66,8 +66,9 @@ class Thresholds:
         8.0, "times that rms", "minimum S/N of a source without a line in such a field", LONE,
     )  # fmt: skip
     residuals: float = threshold(
-        1.5, "times the thermal noise", "rms of the image of a detection's line above which sidelobes dominate it",
-        "derived: without them it is 0.9 to 1.1 in the fields of the scenarios",
+        1.25, "times the thermal noise",
+        "rms of the image of a detection's line, or of the stack if it is brighter there, above which sidelobes count",
+        "derived: without them it is 0.9 to 1.2 in the fields of the scenarios",
     )  # fmt: skip
     above_residuals: float = threshold(
         5.0, "times that rms", "minimum S/N of a detection in such an image",
