@@ -218,7 +218,7 @@ def test_the_places_of_one_galaxy_are_one_other_source():
     assert np.exp(odds_for_field_area(logit([0.8] * 5), two))[0] == pytest.approx(4 / 2)
 
 
-@pytest.mark.parametrize(("snr", "lowered"), [(7.5, True), (8.5, False)])
+@pytest.mark.parametrize(("snr", "lowered"), [(6.8, True), (7.0, False)])
 def test_what_is_too_bright_for_noise_is_as_likely_in_a_large_field(snr, lowered):
     one = replace(found(snr_stacked=snr), window=window(192))
     assert np.exp(odds_for_field_area(logit([0.8]), [one]))[0] == pytest.approx(1 if lowered else 4)

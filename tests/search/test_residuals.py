@@ -86,6 +86,19 @@ def test_what_is_brighter_in_the_stacked_image_is_compared_with_what_that_scatte
     assert (artefact_kind(one, []) is not None) == dropped
 
 
+@pytest.mark.parametrize(("size", "dropped"), [(1.0, True), (3.0, False)])
+def test_what_is_resolved_is_compared_with_the_scatter_at_its_size(size, dropped):
+    one, field = detection(), seen(0.0, 1)
+    one.features = Features(fwhm_y=size, fwhm_x=size)
+    y, x = np.indices((SIDE, SIDE)) - np.array([20, 30])[:, None, None]
+    stack = 1.35 * np.random.default_rng(8).standard_normal((SIDE, SIDE)).astype(np.float32)
+    stack += 5.6 * np.exp(-4 * np.log(2) * (y**2 + x**2) / 12**2)
+    stack[20, 30] = 5.6
+    field.images[MAPS.index("stack")] = np.arcsinh(stack / COMPRESSION)
+    measure_residuals([one], field)
+    assert (artefact_kind(one, []) is not None) == dropped
+
+
 def test_ripples_as_high_as_the_noise_count_too():
     one = detection()
     measure_residuals([one], seen(RIPPLES / 6, 6))  # a rms of 1.4 with the noise

@@ -149,7 +149,7 @@ def odds_for_field_area(logits: np.ndarray, detections: list[RawDetection]) -> n
     objects = [id(f.extent) if f.extent and f.extent.beams >= EXTENDED else id(f) for f in detections]
     likely = {one for one, chance in zip(objects, expit(logits), strict=True) if chance >= THRESHOLDS.other_source}
     others = np.array([len(likely - {one}) for one in objects])
-    faint = np.array([detection.features.snr_both < THRESHOLDS.clear_snr for detection in detections])
+    faint = np.array([detection.features.snr_both < THRESHOLDS.noise_snr for detection in detections])
     return np.where(faint, logits - np.log(np.maximum(fields / np.maximum(others, 1), 1)), logits)
 
 

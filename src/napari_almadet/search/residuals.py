@@ -11,17 +11,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
+from scipy import ndimage
 
 from napari_almadet.search.patch_properties import SearchedWindow, line_images
 from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.thresholds import THRESHOLDS
 
 LOW = 15.87  # percentile of an image that is one standard deviation below zero, if it is noise
 AT_ONCE = 32  # lines whose images are made together; chosen for memory
 
 
 def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) -> None:
-    """Measure the rms of the image of each detection's line, or of the stacked image if it is brighter there, and its
-    S/N by that rms.
+    """Measure the rms of the image of each detection's line, or of the stacked image if it is brighter there.
+
+    Its S/N by that rms is that of the pixel, or in the image :func:`at_its_size` if it is higher there.
     """
     if not detections:
         return
@@ -33,6 +37,10 @@ def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) 
             in_line = image[place] >= seen.stack[place]
             detection.residuals = rms_below_zero(image[seen.valid]) if in_line else stacked
             detection.over_residuals = float(max(image[place], seen.stack[place])) / detection.residuals
+            if detection.residuals > THRESHOLDS.residuals and detection.box is None:
+                widened = at_its_size(image if in_line else seen.stack, detection, seen)
+                snr = float(widened[place]) / max(rms_below_zero(widened[seen.valid], 0.0), 1e-9)
+                detection.over_residuals = max(detection.over_residuals, snr)
 
 
 def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]:
@@ -47,6 +55,13 @@ def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]
     return int(np.clip(y, 0, shape[0] - 1)), int(np.clip(x, 0, shape[1] - 1))
 
 
-def rms_below_zero(snr: np.ndarray) -> float:
-    """Rms of an image in units of the noise, from what is below zero; at least 1."""
-    return max(1.0, -float(np.percentile(snr, LOW))) if snr.size else 1.0
+def at_its_size(image: np.ndarray, detection: RawDetection, seen: SearchedWindow) -> np.ndarray:
+    """An image (ny, nx) smoothed to the size of a detection, in which a resolved one has the highest S/N."""
+    sizes = (detection.features.fwhm_y, detection.features.fwhm_x)
+    sigmas = [seen.beam * gaussian_fwhm_to_sigma * np.sqrt(max(size**2 - 1, 0.0)) for size in sizes]
+    return ndimage.gaussian_filter(np.where(seen.valid, image, 0), sigmas)
+
+
+def rms_below_zero(snr: np.ndarray, least: float = 1.0) -> float:
+    """Rms of an image in units of the noise, from what is below zero; at least ``least``."""
+    return max(least, -float(np.percentile(snr, LOW))) if snr.size else 1.0

@@ -44,6 +44,10 @@ class Thresholds:
         24.0, "beams", "side of the fields the classifier was trained on",
         "`training/fields.py`: 96 averaged pixels, four per beam",
     )  # fmt: skip
+    noise_snr: float = threshold(
+        6.9, "S/N", "of stack and line together, up to which a candidate may be a peak of noise in a large field",
+        "derived: 5.5 in the stack and 4.2 in the line, the highest of noise in thousands of beams and channels",
+    )  # fmt: skip
     clear_snr: float = threshold(
         8.0, "S/N", "from which emission cannot be noise, whatever its source probability",
         "by hand, on real and simulated extended sources unlike those of the training fields",
