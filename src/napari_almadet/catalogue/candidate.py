@@ -162,6 +162,7 @@ class Candidate:
     err_z: float = np.nan
     f_sum: float = np.nan  # integrated flux
     err_f_sum: float = np.nan
+    pb: float = np.nan  # response of the primary beam over its mask, weighted with its flux; NaN: that at its place
     f_max: float = np.nan
     f_min: float = np.nan
     x_peak: float = np.nan  # the brightest voxel

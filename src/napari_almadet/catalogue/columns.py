@@ -36,7 +36,7 @@ DESCRIPTIONS = {
     "v_rad_peak": "radio velocity of the brightest voxel of the mask",
     "method": "how the flux was measured: as a point, a Gaussian fit, the sum of the mask, or of the box",
     "f_sum": "integrated line flux, not corrected for the primary beam; NaN without a line",
-    "pb": "response of the primary beam at the position, where it was given",
+    "pb": "response of the primary beam at the position, with method mask over the mask, weighted with its flux",
     "f_sum_pb": "f_sum corrected for the primary beam",
     "f_cont": "flux density of the continuum, not corrected for the primary beam",
     "f_cont_pb": "f_cont corrected for the primary beam",

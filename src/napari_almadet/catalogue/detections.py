@@ -140,7 +140,8 @@ class Detections:
         galactic = None if sky is None else sky.galactic
         peak_sky = self.cube.sky(plain("x_peak", float), plain("y_peak", float))
         z_peak = plain("z_peak", float)
-        response, undone = _primary_beam(self.cube, x, y, np.where(np.isfinite(z), z, self.cube.shape[0] // 2))
+        at_channel = np.where(np.isfinite(z), z, self.cube.shape[0] // 2)
+        response, undone = _primary_beam(self.cube, x, y, at_channel, plain("pb", float))
 
         def angle(values: Callable[[SkyCoord], u.Quantity], known: SkyCoord | None) -> u.Quantity:
             return unknown * u.deg if known is None else values(known).to(u.deg).view(u.Quantity)
@@ -381,11 +382,14 @@ def _spread(coordinate: Callable[[ArrayLike], u.Quantity | None], z: ArrayLike, 
     return None if low is None or high is None else abs(high - low) * width
 
 
-def _primary_beam(cube: Cube, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Primary-beam response at positions in the cube, and the divisor of fluxes; NaN if unknown."""
+def _primary_beam(
+    cube: Cube, x: np.ndarray, y: np.ndarray, z: np.ndarray, over_masks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Primary-beam response over masks or else at positions, and the divisor of fluxes; NaN if unknown."""
     if cube.primary_beam is None:
         return (np.full(len(x), np.nan),) * 2
-    response = np.array([cube.primary_beam.at(*place) for place in zip(x, y, z, strict=True)], dtype=float)
+    at_places = np.array([cube.primary_beam.at(*place) for place in zip(x, y, z, strict=True)], dtype=float)
+    response = np.where(np.isfinite(over_masks), over_masks, at_places)
     return response, np.where(np.isnan(response), np.nan, 1.0) if cube.primary_beam.corrected else response
 
 

@@ -203,7 +203,22 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
 
 
 NUMBERS = (
-    *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "f_max", "f_min", "x_peak", "y_peak", "z_peak"),
+    *(
+        "x",
+        "y",
+        "z",
+        "err_x",
+        "err_y",
+        "err_z",
+        "f_sum",
+        "err_f_sum",
+        "pb",
+        "f_max",
+        "f_min",
+        "x_peak",
+        "y_peak",
+        "z_peak",
+    ),
     *("f_cont", "err_f_cont", "alpha", "err_alpha", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50"),
     *("wm50", "err_wm50", "fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),
     *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
@@ -272,6 +287,31 @@ def _write_mask(
     if made.method == "mask":
         y, x = bounds[1:]
         candidate.box = cutout.world(Box(y.start, y.stop, x.start, x.stop))
+        candidate.pb = response_over(candidate, cube, np.nansum(values, axis=0, dtype=float))
+
+
+def response_over(candidate: Candidate, cube: Cube, image: np.ndarray) -> float:
+    """The response of the primary beam by which the flux of a mask has been, or is to be, divided; NaN without one.
+
+    Over a large source it varies: the sum of the corrected image is that of the image over this response.
+
+    Parameters
+    ----------
+    image
+        Sum over the channels of the mask, in its bounds (ny, nx).
+    """
+    if cube.primary_beam is None or candidate.mask is None:
+        return np.nan
+    (first, y, x), channels = candidate.mask.origin, candidate.mask.voxels.shape[0]
+    part = slice(y, y + image.shape[0]), slice(x, x + image.shape[1])
+    response = cube.primary_beam.plane(first + channels // 2, *part).astype(float)
+    known = np.isfinite(response) & candidate.mask.footprint
+    image, response = image[known], response[known]
+    if not known.any():
+        return np.nan
+    seen, true = (image * response, image) if cube.primary_beam.corrected else (image, image / response)
+    share = float(seen.sum() / true.sum()) if true.sum() > 0 else np.nan
+    return share if response.min() <= share <= response.max() else np.nan  # else noise dominates
 
 
 def _write_extremes(candidate: Candidate, cutout: Cutout) -> None:
