@@ -19,9 +19,10 @@ from numpy.testing import assert_allclose
 from napari_almadet import detect, read_cube
 from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.result_folder import read_result, write_result
+from napari_almadet.cube.cube import PrimaryBeam
 from napari_almadet.products.figure import write_facts
 from napari_almadet.products.page import draw_spectrum
-from napari_almadet.products.product_headers import unit_card
+from napari_almadet.products.product_headers import cube_header, image_header, unit_card
 from napari_almadet.products.source_products import Scales, source_data, spectrum_of
 from napari_almadet.products.writing import file_name, has_products, write_products
 
@@ -343,3 +344,13 @@ def test_moment_0_without_the_level_is_the_catalogues_flux_of_a_galaxy(shared_da
     folder = write_products(detections, tmp_path, pages=False)
     moment = fits.getdata(next(folder.glob("*_mom0_contsub.fits")))
     assert_allclose(moment.sum(dtype=float) / detections.cube.beam_area, galaxy.f_sum, rtol=1e-4)
+
+
+@pytest.mark.parametrize("corrected", [True, False])
+def test_products_say_whether_the_primary_beam_was_corrected_for(make_detections, tmp_path, corrected):
+    cube = make_detections().cube
+    assert "PBCOR" not in cube_header(cube, (0, 0, 0), "field")
+    beam = PrimaryBeam(np.ones((1, *cube.shape[1:]), np.float32), tmp_path / "pb.fits", corrected)
+    cube = replace(cube, primary_beam=beam)
+    assert cube_header(cube, (0, 0, 0), "field")["PBCOR"] is corrected
+    assert image_header(cube, (0, 0), "field", u.Jy / u.beam, "Noise")["PBCOR"] is corrected

@@ -131,6 +131,8 @@ def _describe(header: fits.Header, cube: Cube, name: str, unit: u.UnitBase) -> N
     header["BUNIT"] = unit_card(unit)
     header["OBJECT"] = name
     header["ORIGIN"] = f"napari-almadet {__version__}"
+    if cube.primary_beam is not None:
+        header["PBCOR"] = (cube.primary_beam.corrected, "whether corrected for the primary beam")
     for card in COPIED:
         if cube.header is not None and card in cube.header and card not in header:
             header[card] = cube.header[card]
