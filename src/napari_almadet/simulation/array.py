@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.constants import c as SPEED_OF_LIGHT
+from numpy.typing import ArrayLike
 from scipy.fft import ifft, irfft
 from scipy.special import j1
 
@@ -156,7 +157,7 @@ def grid_visibilities(uv: np.ndarray, n: int, cell: float, values: np.ndarray | 
     """
     index = np.concatenate([cells(uv, n, cell), cells(-uv, n, cell)])
 
-    def add(part, opposite):
+    def add(part: np.ndarray, opposite: np.ndarray) -> np.ndarray:
         return np.bincount(index, np.concatenate([part, opposite]), minlength=n * n).reshape(n, n)
 
     values = np.ones(len(uv)) if values is None else values
@@ -239,9 +240,10 @@ class CleanBeam:
         """FWHM of a cut through the centre at a position angle in degrees, in pixels."""
         return float(self._radius2(-np.sin(np.radians(angle)), np.cos(np.radians(angle))) ** -0.5)
 
-    def _radius2(self, x, y):
+    def _radius2(self, x: ArrayLike, y: ArrayLike) -> np.ndarray:
         """Squared distance from the centre, in FWHM of the beam in that direction."""
         sin, cos = np.sin(np.radians(self.angle)), np.cos(np.radians(self.angle))
+        x, y = np.asarray(x, float), np.asarray(y, float)
         # Position angle runs from north (+y) to east (-x).
         return ((y * cos - x * sin) / self.major) ** 2 + ((x * cos + y * sin) / self.minor) ** 2
 
@@ -263,7 +265,7 @@ def fit_clean_beam(psf: np.ndarray, level: float = 0.35) -> CleanBeam:
     values = psf[y, x]
     y, x = y - half, x - half
 
-    def residual(p):
+    def residual(p: np.ndarray) -> np.ndarray:
         return np.exp(-(p[0] * x**2 + 2 * p[1] * x * y + p[2] * y**2)) - values
 
     start = np.log(2) / max(len(values) / np.pi, 1.0)
@@ -296,7 +298,7 @@ def dish_pattern(angle: np.ndarray, frequency: float, diameter: float = 12.0) ->
     """
     lit, hole = LIT_DISCS.get(diameter, (diameter, 0.0))
 
-    def disc(d):
+    def disc(d: float) -> np.ndarray:
         z = np.maximum(np.pi * angle * (d * frequency / SPEED_OF_LIGHT.value), 1e-9)
         return 2 * j1(z) / z
 

@@ -94,7 +94,9 @@ def clean_plane(dirty: np.ndarray, psf: np.ndarray, noise: float, run: CleanRun)
     return components.reshape(n, n), residual.reshape(n, n)
 
 
-def _minor_cycle(values, listed, n, psf, limit, left, gain) -> tuple[np.ndarray, int]:
+def _minor_cycle(
+    values: np.ndarray, listed: np.ndarray, n: int, psf: np.ndarray, limit: float, left: int, gain: float
+) -> tuple[np.ndarray, int]:
     """Components at the listed pixels down to a limit, and the number of remaining iterations; the psf is flattened."""
     found = np.zeros(len(listed), np.float32)
     # index of each listed pixel in a plane of the size of the psf; differences are lags

@@ -8,6 +8,7 @@ is the exponential of such a field, as in supersonic turbulence (Vazquez-Semaden
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from scipy import fft
@@ -90,7 +91,7 @@ def draw_cloud(
         Whether it shines in the five groups of NH3 (1,1), spread over up to two thirds of the band.
     """
     spread = float(np.exp(rng.uniform(np.log(0.8), np.log(max(1.0, 0.06 * n_channels)))))
-    lines = ((0.0,), (1.0,))
+    lines: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0,), (1.0,))
     if several_lines:
         outer = rng.uniform(0.15, 0.33) * n_channels
         optically_thick = rng.uniform(0, 0.7)  # brings the groups nearer to each other in height
@@ -127,7 +128,7 @@ def power_law_field(rng: np.random.Generator, shape: tuple[int, ...], index: flo
         Size of a step along the other axes, in such pixels.
     """
     white = rng.standard_normal(shape, np.float32)
-    k2 = 0.0
+    k2 = np.zeros((1,) * len(shape))
     for axis, n in enumerate(shape):
         step = 1.0 if axis >= len(shape) - 2 else depth
         frequency = fft.rfftfreq(n) if axis == len(shape) - 1 else fft.fftfreq(n)
@@ -161,10 +162,12 @@ def cloud_emission(cloud: Cloud, n_channels: int) -> Emission:
     y, x = np.arange(y0, y1)[:, None] - cloud.y, np.arange(x0, x1) - cloud.x
     velocity = velocity - velocity.mean() + (cloud.gradient[0] * x + cloud.gradient[1] * y) / 100
     density = np.clip(density - np.quantile(density, cloud.floor), 0, None) * _envelope(cloud, y, x)
-    lines = sum(
+    offsets, strengths = cloud.lines
+    each = (
         strength * _along_velocity(density, velocity + cloud.z + offset, n_channels)
-        for offset, strength in zip(*cloud.lines, strict=True)
+        for offset, strength in zip(offsets, strengths, strict=True)
     )
+    lines = reduce(np.add, each)
     cube = broadened(lines, cloud.dispersion) / np.float32(max(density.sum() * sum(cloud.lines[1]), 1e-30))
     used = np.flatnonzero(cube.any(axis=(1, 2)))
     low, high = (used[0], used[-1] + 1) if len(used) else (0, 1)

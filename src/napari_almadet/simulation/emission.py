@@ -6,6 +6,7 @@ each is a small cube with the pixels and channels of the field.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,12 @@ from napari_almadet.simulation.sky import covariance
 
 MASK_LEVEL = 0.5  # of a channel's rms: minimum of an object's model, convolved with the beam, in voxels of the object
 BEAM_REACH = 2.0  # FWHM, radius to which a Gaussian beam is computed: there it has fallen to 2e-5
+
+
+def triple(values: Iterable[int]) -> tuple[int, int, int]:
+    """Three whole numbers: channel, row, column."""
+    channel, row, column = (int(value) for value in values)
+    return channel, row, column
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +55,7 @@ class Emission:
             max(f, min(n, size - o)) for f, n, size, o in zip(first, self.cube.shape, shape, self.origin, strict=True)
         ]
         part = tuple(slice(f, s) for f, s in zip(first, stop, strict=True))
-        origin = tuple(o + f for o, f in zip(self.origin, first, strict=True))
+        origin = triple(o + f for o, f in zip(self.origin, first, strict=True))
         return replace(self, cube=self.cube[part], origin=origin)
 
     def add_to(self, field: np.ndarray) -> None:
@@ -59,7 +66,8 @@ class Emission:
     @property
     def place(self) -> tuple[slice, slice, slice]:
         """Slices of the field that it covers; for a part from `within`."""
-        return tuple(slice(o, o + n) for o, n in zip(self.origin, self.cube.shape, strict=True))
+        z, y, x = (slice(o, o + n) for o, n in zip(self.origin, self.cube.shape, strict=True))
+        return z, y, x
 
     def seen_with(self, beam: CleanBeam) -> Emission:
         """Convolved with a Gaussian beam of peak 1, from Jy/pixel to Jy/beam; larger by the extent of the beam."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from napari_almadet.simulation.emission import Emission, broadened, deposit
+from napari_almadet.simulation.emission import Emission, broadened, deposit, triple
 
 ATOP = 5  # cells through the thickness, at quantiles of a sech² profile
 MOST_CELLS = 700  # cells on a side of the disc, maximum: the largest disc takes a second or two
@@ -154,7 +154,7 @@ def galaxy_emission(galaxy: Galaxy, step: float = 0.5) -> Emission:
     layers = np.arctanh(2 * (np.arange(ATOP) + 0.5) / ATOP - 1) * galaxy.thickness / galaxy.radius
     if not galaxy.thickness:
         layers = layers[:1]
-    places = [[], [], []]
+    places: tuple[list[np.ndarray], ...] = ([], [], [])
     for height in layers:
         # the minor axis on the sky: contributions of the plane, and of the height above it
         minor = across * np.cos(tilt) - height * np.sin(tilt)
@@ -170,10 +170,10 @@ def galaxy_emission(galaxy: Galaxy, step: float = 0.5) -> Emission:
     for values, centre, margin in ((z, galaxy.z, tail), (y, galaxy.y, 1), (x, galaxy.x, 1)):
         first.append(int(np.floor(values.min() + centre)) - margin)
         stop.append(int(np.ceil(values.max() + centre)) + margin + 1)
-    shape = tuple(s - f for f, s in zip(first, stop, strict=True))
-    points = tuple(v + c - f for v, c, f in zip((z, y, x), (galaxy.z, galaxy.y, galaxy.x), first, strict=True))
+    shape = triple(s - f for f, s in zip(first, stop, strict=True))
+    points = (z + galaxy.z - first[0], y + galaxy.y - first[1], x + galaxy.x - first[2])
     cube = broadened(deposit(points, weights, shape), galaxy.dispersion)
-    return Emission(cube, tuple(first), "galaxy")
+    return Emission(cube, triple(first), "galaxy")
 
 
 def surface_density(galaxy: Galaxy, along: np.ndarray, across: np.ndarray, rng: np.random.Generator) -> np.ndarray:

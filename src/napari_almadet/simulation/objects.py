@@ -18,7 +18,7 @@ from napari_almadet.constants import BOX_LEVEL
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.channels import Mixing
 from napari_almadet.simulation.clouds import cloud_emission, draw_cloud
-from napari_almadet.simulation.emission import MASK_LEVEL, Emission, beam_between, beam_transfer, line_widths
+from napari_almadet.simulation.emission import MASK_LEVEL, Emission, beam_between, beam_transfer, line_widths, triple
 from napari_almadet.simulation.galaxies import draw_galaxy, galaxy_emission
 from napari_almadet.simulation.observe import Observation
 from napari_almadet.simulation.sky import SkyModel, covariance
@@ -73,7 +73,7 @@ class SkyObject:
     @property
     def continuum(self) -> Emission | None:
         """The continuum as a cube, over all channels."""
-        if self.image is None:
+        if self.image is None or self.spectrum is None:
             return None
         cube = self.spectrum[:, None, None].astype(np.float32) * self.image.astype(np.float32)
         return Emission(cube, (0, *self.corner), self.kind)
@@ -96,8 +96,8 @@ class SkyObject:
         high = np.max([np.add(part.origin, part.cube.shape) for part in parts], axis=0)
         cube = np.zeros(high - low, np.float32)
         for part in parts:
-            replace(part, origin=tuple(int(o) for o in np.subtract(part.origin, low))).add_to(cube)
-        return Emission(cube, tuple(int(o) for o in low), self.kind)
+            replace(part, origin=triple(np.subtract(part.origin, low))).add_to(cube)
+        return Emission(cube, triple(low), self.kind)
 
     def scaled(self, factor: float) -> SkyObject:
         """The same, so many times as bright."""
@@ -188,17 +188,19 @@ def absorption(rng: np.random.Generator, ground: Ground) -> list[SkyObject]:
     beam = observation.clean_beam
     made = []
     for source in continuum_sources(rng, ground, int(rng.integers(1, 4)), ABSORBED_SNR):
+        image, continuum = source.image, source.continuum
+        assert image is not None and continuum is not None
         z = float(rng.uniform(0.1, 0.9) * n)
-        size = (3 * beam.fwhm + max(source.image.shape),) * 2
+        size = (3 * beam.fwhm + max(image.shape),) * 2
         place = (source.x, source.y, z)
         cloud = draw_cloud(rng, (observation.size,) * 2, n, place, size)
         emission = cloud_emission(cloud, n)
-        depth = np.zeros((n, *source.image.shape), np.float32)
-        replace(emission, origin=(emission.origin[0], *np.subtract(emission.origin[1:], source.corner))).add_to(depth)
+        depth = np.zeros((n, *image.shape), np.float32)
+        replace(emission, origin=triple(np.subtract(emission.origin, (0, *source.corner)))).add_to(depth)
         depth *= np.float32(np.exp(rng.uniform(np.log(0.1), np.log(5)))) / max(depth.max(), 1e-30)
         lost = Emission(np.exp(-depth) - 1, (0, *source.corner), "absorption")
         lost = ground.mixed(lost)
-        light = source.continuum.cube[lost.origin[0] : lost.origin[0] + len(lost.cube)]
+        light = continuum.cube[lost.origin[0] : lost.origin[0] + len(lost.cube)]
         line = trimmed(replace(lost, cube=lost.cube * light))
         made.append(replace(source, kind="absorption", line=line))
     return made
@@ -251,7 +253,7 @@ def gaussians(model: SkyModel, observation: Observation, mixing: Mixing | None =
     if mixing is not None:
         fine = replace(
             model,
-            line_centre=mixing.finer(model.line_centre),
+            line_centre=np.asarray(mixing.finer(model.line_centre)),
             line_fwhm=model.line_fwhm / mixing.step,
             gradient=model.gradient / mixing.step,
         )
@@ -302,19 +304,22 @@ def brightened(rng: np.random.Generator, one: SkyObject, ground: Ground, snr: tu
 
     An empty list if it is outside the field.
     """
+    assert one.line is not None
     observation = ground.observation
     shape = (observation.n_channels, observation.size, observation.size)
-    seen = attenuated(one.line.within(shape), observation.primary_beam())
-    if not seen.cube.size or not seen.cube.any():
+    line = one.line.within(shape)
+    dimmed = attenuated(line, observation.primary_beam())
+    if not dimmed.cube.size or not dimmed.cube.any():
         return []
-    seen = seen.seen_with(observation.clean_beam).within(shape).cube
-    best = np.sqrt((seen**2).sum(axis=0)).max() / observation.noise
+    observed = dimmed.seen_with(observation.clean_beam).within(shape).cube
+    best = np.sqrt((observed**2).sum(axis=0)).max() / observation.noise
     factor = float(np.exp(rng.uniform(*np.log(snr)))) / best
-    return [replace(one, line=one.line.within(shape).scaled(factor))]
+    return [replace(one, line=line.scaled(factor))]
 
 
 def with_continuum(rng: np.random.Generator, one: SkyObject, observation: Observation, level: float) -> SkyObject:
     """The same with a continuum distributed like the integrated line, ``level`` times the mean of the line."""
+    assert one.line is not None
     image = one.line.cube.mean(axis=0) * np.float32(level)
     return replace(one, image=image, corner=one.line.origin[1:], spectrum=power_law(rng, observation))
 
@@ -502,13 +507,18 @@ def _line_shown(one: SkyObject, view: View, shown: Emission) -> Emission:
     alone = view.shown(one.line)
     cube = np.zeros_like(shown.cube)
     if alone.cube.size:
-        replace(alone, origin=tuple(int(o) for o in np.subtract(alone.origin, shown.origin))).add_to(cube)
+        replace(alone, origin=triple(np.subtract(alone.origin, shown.origin))).add_to(cube)
     return replace(shown, cube=cube)
 
 
 def _shape(one: SkyObject, image: np.ndarray, corner: tuple[int, int]) -> dict:
     """Truth box, and the FWHM (with the beam) of a Gaussian with the moments of the image."""
-    nothing = {"x_min": round(one.x), "x_max": round(one.x), "y_min": round(one.y), "y_max": round(one.y)}
+    nothing: dict[str, float] = {
+        "x_min": round(one.x),
+        "x_max": round(one.x),
+        "y_min": round(one.y),
+        "y_max": round(one.y),
+    }
     nothing |= {"fwhm_major": np.nan, "fwhm_minor": np.nan, "angle": np.nan}
     total = image.sum() if image.size else 0.0
     if total <= 0:
@@ -559,7 +569,7 @@ def _sky(one: SkyObject, mask: np.ndarray, shown: Emission, observation: Observa
         "flux": total * observation.channel_width,
         "line": peak,
         "continuum": 0.0 if one.image is None else float(one.image.max()),
-        "spectral_index": np.nan if one.image is None else _index(one.spectrum, observation),
+        "spectral_index": np.nan if one.image is None or one.spectrum is None else _index(one.spectrum, observation),
     }
 
 

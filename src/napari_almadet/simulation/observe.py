@@ -270,7 +270,7 @@ class Imager:
         size = self.observation.size
         wide = (2 * size, 2 * size)
 
-        def some(images):
+        def some(images: torch.Tensor) -> torch.Tensor:
             return torch.fft.irfft2(torch.fft.rfft2(images * pattern, s=wide) * transfer, s=wide)[..., :size, :size]
 
         return torch.cat([some(images) for images in sky.split(8)])  # more at a time is limited by memory
@@ -321,10 +321,10 @@ class Imager:
             return torch.zeros(shape, device=self.device)
         images, spectra, _ = model.components(observation.size, observation.frequencies)
         sky = torch.as_tensor(images, device=self.device)
-        spectra = torch.as_tensor(spectra, dtype=torch.float32, device=self.device)
+        bright = torch.as_tensor(spectra, dtype=torch.float32, device=self.device)
         low, high = (self._convolve(sky, end).flatten(1) for end in self._ends)
         upward = torch.linspace(0, 1, observation.n_channels, device=self.device)
-        return ((spectra * (1 - upward)).T @ low + (spectra * upward).T @ high).reshape(shape)
+        return ((bright * (1 - upward)).T @ low + (bright * upward).T @ high).reshape(shape)
 
     def of_sky(self, sky: np.ndarray) -> torch.Tensor:
         """Dirty cube without noise of any sky, before correction for the primary beam.

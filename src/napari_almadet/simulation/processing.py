@@ -91,7 +91,7 @@ def processed(imager: Imager, sky: np.ndarray, processing: Processing, generator
     if processing.clean is not None:
         side = 2 * observation.size
         beam = fft.rfft2(fft.ifftshift(observation.clean_beam.image(side)).astype(np.float32))
-        psfs = tuple(observation.psf(frequency) for frequency in observation.frequencies[[0, -1]])
+        psfs = observation.psf(observation.frequencies[0]), observation.psf(observation.frequencies[-1])
         planes = clean_cube(planes, psfs, beam, observation.noise, processing.clean)
     if processing.beam is not None:
         planes = smoothed_planes(planes, observation.clean_beam, processing.beam)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
+from numpy.typing import ArrayLike
 
 from napari_almadet.constants import FOUR_LN2
 from napari_almadet.simulation.array import CleanBeam
@@ -167,7 +168,9 @@ class SkyModel:
             model = replace(model, gradient=gradient)
         return model._paired(rng, recipe.separation, size, beam) if recipe.pairs is not None else model
 
-    def _paired(self, rng, separation, size, beam) -> SkyModel:
+    def _paired(
+        self, rng: np.random.Generator, separation: tuple[float, float], size: int, beam: CleanBeam
+    ) -> SkyModel:
         """Place sources 2k and 2k + 1 as pairs, and pairs far from each other if there is room."""
         x, y = self.x.copy(), self.y.copy()
         others = np.zeros(len(self), dtype=bool)
@@ -245,7 +248,7 @@ class SkyModel:
     def line_widths(self) -> np.ndarray:
         """FWHM of the integrated lines in channels, shape (n,); for a rotating source between the outer flanks."""
         widths = self.line_fwhm.astype(float)
-        for i in np.flatnonzero(self.gradient * self.line):
+        for i in np.flatnonzero(self.gradient * self.line).tolist():
             reach = abs(self.gradient[i]) + 2 * self.line_fwhm[i]
             profile = self._profile(i, self.line_centre[i] + np.linspace(0, reach, 2000))
             widths[i] = 2 * reach * np.flatnonzero(profile >= 0.5 * profile.max())[-1] / 1999
@@ -292,7 +295,7 @@ class SkyModel:
             Index of the source of each, shape (k,).
         """
         images, spectra, owner = [self.images(size)], [self.spectra(frequencies)], [np.arange(len(self))]
-        for i in np.flatnonzero(self.gradient * self.line):
+        for i in np.flatnonzero(self.gradient * self.line).tolist():
             spectra[0][i] = self.continuum_spectra(frequencies)[i]
             shifts = np.linspace(-1, 1, 401) / ROTATION_AT_FWHM
             left, weight, right = np.linalg.svd(
@@ -309,14 +312,14 @@ class SkyModel:
         return np.concatenate(images), np.concatenate(spectra), np.concatenate(owner)
 
 
-def covariance(major, minor, angle) -> np.ndarray:
+def covariance(major: ArrayLike, minor: ArrayLike, angle: ArrayLike) -> np.ndarray:
     """Covariance in (x, y) pixels of Gaussians of given FWHM and position angle in degrees; shape (..., 2, 2)."""
-    major, minor = np.square(np.asarray([major, minor], dtype=float) * gaussian_fwhm_to_sigma)
-    angle = np.radians(angle)
+    long, short = np.square(np.asarray([major, minor], dtype=float) * gaussian_fwhm_to_sigma)
+    turn = np.radians(angle)
     # Position angle runs from north (+y) to east (-x).
-    along = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
-    across = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    along = np.stack([-np.sin(turn), np.cos(turn)], axis=-1)
+    across = np.stack([np.cos(turn), np.sin(turn)], axis=-1)
     return (
-        major[..., None, None] * along[..., :, None] * along[..., None, :]
-        + minor[..., None, None] * across[..., :, None] * across[..., None, :]
+        long[..., None, None] * along[..., :, None] * along[..., None, :]
+        + short[..., None, None] * across[..., :, None] * across[..., None, :]
     )

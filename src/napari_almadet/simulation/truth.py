@@ -139,9 +139,9 @@ def voxels_of(model: SkyModel, view: View) -> list[TruthPart]:
         if not len(used):
             parts.append(TruthPart({}, (0, 0, 0), np.zeros((0, 0, 0), bool), np.zeros((0, 0, 0), np.float32)))
             continue
-        window = tuple(slice(int(i[0]), int(i[-1]) + 1) for i in (used, rows, columns))
-        brightness = spectrum[window[0], None, None] * image[window[1:]]
-        parts.append(TruthPart({}, tuple(w.start for w in window), brightness > limit, brightness))
+        z, y, x = (slice(int(i[0]), int(i[-1]) + 1) for i in (used, rows, columns))
+        brightness = spectrum[z, None, None] * image[y, x]
+        parts.append(TruthPart({}, (z.start, y.start, x.start), brightness > limit, brightness))
     return parts
 
 
