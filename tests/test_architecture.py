@@ -40,8 +40,10 @@ ARROWS = {
     "catalogue": {"cube", "settings"},
     "measure": {"constants", "progress", "settings", "threads", "cube", "catalogue"},
     "paper": {"progress", "settings", "cube", "catalogue", "measure"},
-    "search": {"constants", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"},
-    "detection": {"progress", "settings", "threads", "networks", "cube", "catalogue", "measure", "paper", "search"},
+    "search": {"constants", "loading", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"},
+    "detection": {
+        *("loading", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure", "paper", "search"),
+    },
     "remeasure": {"progress", "settings", "cube", "catalogue", "measure", "paper", "search", "detection"},
     "inspection": {"constants", "cube", "catalogue", "measure"},
     "products": {"constants", "progress", "cube", "catalogue", "measure", "inspection"},

@@ -24,6 +24,7 @@ from napari_almadet.catalogue.candidate import Candidate, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.prepare import prepared
 from napari_almadet.cube.storage import Held, Lazy, can_be_unpacked, unpacked
+from napari_almadet.loading import loading
 from napari_almadet.paper.pipeline import (
     Networks,
     frequency_denoising,
@@ -61,7 +62,8 @@ def load_networks(settings: Settings) -> Networks | SearchNetworks:
     """Load the networks of a preset, with the weights and on the device given in the settings."""
     if settings.preset == "almadet":
         return search_networks.load(settings)
-    from napari_almadet.networks.weights import load_all
+    with loading():  # torch
+        from napari_almadet.networks.weights import load_all
 
     networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device, KINDS)
     blobs_finder, deep_gru = networks

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from napari_almadet.loading import loading
 from napari_almadet.progress import Progress, in_steps
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ KINDS = ("SourceFinder", "LineFinder", "Judge", "ExtentClassifier")
 
 def load(settings: Settings) -> SearchNetworks:
     """Load the networks of this preset, by the weights the settings name, onto the device they name."""
-    from napari_almadet.networks.weights import load_all
+    with loading():  # torch
+        from napari_almadet.networks.weights import load_all
 
     networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device, KINDS)
     source_finder, line_finder, judge, extent_classifier = networks
