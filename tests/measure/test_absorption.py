@@ -153,6 +153,27 @@ def test_absorption_before_the_core_of_a_galaxy_with_emission_is_found(planes_of
     assert candidate.abs_z == pytest.approx(48, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("heights", "doubtful"),
+    [((12.0, 12.0), True), ((12.0, 6.0), False), ((0.0, 12.0), False)],
+    ids=["saturated", "two lines", "one line"],
+)
+def test_emission_of_one_height_at_both_ends_of_the_band_may_be_continuum(planes_of, networks, heights, doubtful):
+    planes, channel = planes_of(shape=(64, 60, 60)), np.arange(64)
+    yy, xx = np.indices(planes.shape[1:])
+    beam = np.exp(-4 * np.log(2) * ((yy - 30) ** 2 + (xx - 30) ** 2) / 6.0**2)
+    light = heights[0] * (channel < 12) + heights[1] * (channel >= 50)
+    planes = (planes + light[:, None, None] * beam).astype(np.float32)
+    settings = Settings(device="cpu")
+    for absorption in ("auto", "off"):
+        settings = replace(settings, absorption=absorption)
+        kept = detect(Cube.from_array(planes), settings, networks=networks).kept
+        (source,) = [c for c in kept if np.hypot(c.x - 30, c.y - 30) < 2]
+        said = [d for d in source.decisions if d.rule == "both_ends"]
+        assert bool(said) == (doubtful and absorption == "auto")
+        assert all("wide line in absorption" in str(decision) for decision in said)
+
+
 def test_absorption_of_a_brighter_source_is_not_that_of_its_neighbour(planes_of, networks):
     planes = absorbed(planes_of(shape=(48, 80, 90)), 40, 38, 40.0, 0.5, 20.0, 8.0)
     planes = absorbed(planes, 40, 56, 8.0, 0.0, 20.0, 8.0)

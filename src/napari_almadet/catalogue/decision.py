@@ -42,6 +42,8 @@ SENTENCES = {
     "peaks_overlap": "flagged: peak at channel {channel} overlaps the primary's range and cannot be separated from it",
     "line_in_own_spectrum": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, at {least:g} sigma or more "
     "in the measured spectrum",
+    "both_ends": "its emission reaches both ends of the band at the same brightness ({first:.3g} and {last:.3g}), and "
+    "its median is {middle:.3g}: it may be continuum with a wide line in absorption, which is not measured as such",
     # the classifier and its threshold
     "probable": "kept: source probability {prob:.2f} >= {threshold:g}",
     "improbable": "dropped: source probability {prob:.2f} < {threshold:g}",

@@ -25,6 +25,9 @@ SIDELOBE = 0.15  # of what else the cutout shows in these channels: a dip that i
 NARROW = 0.5  # beams, derived: in noise as wide as the beam the variance is then 1.04 of a pixel's, of the beam 1.33
 RING = (1.0, 1.6)  # beams about the place, where a bowl is as deep as in its middle and a source's own dip is not
 ROUNDER = 0.35  # by which the dip in the ring, over that in the middle, may exceed what the continuum has there
+END = 0.05  # of the band, at each of its ends, where emission is compared
+END_SNR = 5.0  # of the emission at each end
+ALIKE = 0.1  # by which the two may differ: continuum of spectral index 3 does so over a band 3 % wide
 TOO_DEEP = 3.0  # sigma by which a dip may be deeper than the continuum is bright
 
 
@@ -47,7 +50,11 @@ def find_absorption(
     """
     for name in NUMBERS:
         setattr(candidate, name, np.nan)
-    if mode == "off" or not made.continuum_snr >= PRESENT:
+    if mode == "off":
+        return None
+    if candidate.kind != "continuum":
+        doubt_lines_at_both_ends(candidate, cutout, made, scale)
+    if not made.continuum_snr >= PRESENT:
         return None
     own, variance, place = spectrum_of(candidate, cutout, made, scale)
     known = np.isfinite(cutout.rms)
@@ -71,6 +78,28 @@ def find_absorption(
     write(candidate, best, len(dips), scale.width)
     correct_continuum(candidate, made, own, free, used)
     return best
+
+
+def doubt_lines_at_both_ends(candidate: Candidate, cutout: Cutout, made: Measured, scale: Scale) -> None:
+    """Record a doubt where emission at both ends of the band may be continuum, beside a line that takes most of it.
+
+    In such a band the continuum is the exception, and nothing but this coincidence distinguishes it from two lines.
+    """
+    own, variance, _ = spectrum_of(candidate, cutout, made, scale)
+    known = np.flatnonzero(np.isfinite(cutout.rms))
+    n_end = max(FEW, int(END * len(known)))
+    if len(known) < 4 * n_end:
+        return
+    levels, errors = [], []
+    for part in (known[:n_end], known[-n_end:]):
+        weights = np.zeros(len(own))
+        weights[part] = 1 / n_end
+        levels.append(float(weights @ own))
+        errors.append(float(np.sqrt(variance * cutout.noise.spectral_variance(weights))))
+    middle, (first, last) = float(np.median(own[known])), levels
+    alike = abs(first - last) < TOO_DEEP * float(np.linalg.norm(errors)) + ALIKE * (first + last) / 2
+    if alike and min(levels) > END_SNR * max(errors) and middle < min(levels) / 2:
+        candidate.decide("both_ends", first=first, last=last, middle=middle)
 
 
 NUMBERS = (
