@@ -10,6 +10,7 @@ import torch
 from astropy.io import fits
 from scipy import ndimage
 
+from napari_almadet.detection import load_networks
 from napari_almadet.search.beam_decision import (
     BeamDecision,
     brightest,
@@ -22,6 +23,9 @@ from napari_almadet.search.beam_decision import (
     verdict,
 )
 from napari_almadet.search.noise_units import in_noise_units
+from napari_almadet.search.pipeline import search_window, subtract_sidelobes
+from napari_almadet.search.windows import Window
+from napari_almadet.settings import Settings
 
 SIDE, CHANNELS = 96, 40
 
@@ -117,7 +121,12 @@ PASSED = {"filled": 0.5, "lobe": [1.0, 1.0], "slope": 1.0, "err_slope": 0.05, "e
         ({"filled": 1.1}, "filled"),
         ({"lobe": [1.09, 0.92]}, "estimated"),
         ({"lobe": [1.10, 1.0]}, "lobe"),
-        ({"lobe": [1.0, 0.9]}, "lobe"),
+        ({"lobe": [1.0, 0.9]}, "narrow lobe"),
+        ({"lobe": [0.81, 0.9], "explained": 0.5}, "narrow lobe"),
+        ({"lobe": [1.0, 0.9], "explained": 0.49}, "lobe"),
+        ({"lobe": [0.79, 0.9]}, "lobe"),
+        ({"lobe": [1.10, 0.9]}, "lobe"),
+        ({"lobe": [0.9, 0.9], "slope": 0.59}, "slope"),
         ({"lobe": [np.nan, 1.0]}, "lobe"),
         ({"visible": 0.029}, "invisible"),
         ({"visible": 0.03}, "estimated"),
@@ -131,6 +140,21 @@ PASSED = {"filled": 0.5, "lobe": [1.0, 1.0], "slope": 1.0, "err_slope": 0.05, "e
 )
 def test_each_test_has_its_limit(changed, rule):
     assert verdict({**PASSED, **changed}) == ("dirty" if rule == "estimated" else "clean", rule)
+
+
+@pytest.mark.parametrize(("rule", "subtracted", "measured_as_is"), [("narrow lobe", True, True), ("lobe", False, True)])
+def test_sidelobes_of_an_inexact_beam_are_subtracted_for_the_search_and_not_for_the_fluxes(
+    rule, subtracted, measured_as_is
+):
+    data, beam, fwhm = planes("dirty")
+    decision = BeamDecision("clean", rule, {})
+    window = Window(0, 0, data.shape[1:], (slice(0, SIDE), slice(0, SIDE)), 1)
+    raw = in_noise_units(torch.from_numpy(data), fwhm)
+    units, _, _ = subtract_sidelobes(raw, window, fwhm, None, False, decision, beam)
+    assert bool((units.cube != raw.cube).any()) == subtracted
+    _, detections, _ = search_window(data, window, fwhm, load_networks(Settings()), None, None, False, decision, beam)
+    assert len(detections) >= 2
+    assert all((detection.window.sidelobes is None) == measured_as_is for detection in detections)
 
 
 def test_the_user_has_the_last_word():

@@ -88,6 +88,7 @@ DOUBTFUL = {"lobe": [1.0, 1.0], "slope": 0.5, "visible": 0.1}
         ("filled", {}, False),
         ("estimated", {}, False),
         ("unexplained", {}, True),
+        ("narrow lobe", {"lobe": [0.9, 0.9]}, True),
     ],
 )
 def test_a_cube_is_doubtful_if_its_noise_nearly_has_the_beam_and_sidelobes_are_seen(rule, changed, doubtful):

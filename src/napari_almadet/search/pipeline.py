@@ -353,7 +353,7 @@ def search_window(
     except ValueError:  # no data here
         return np.zeros((2, *window.shape), np.float32), [], None
     units, sidelobes, decision = subtract_sidelobes(raw, window, beam, psf, negated, decision, header_beam)
-    dirty = decision is None or decision.dirty
+    dirty = decision is None or decision.subtracts
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)
         answer = from_all_sides(networks.source_finder, images[None])[0]
@@ -364,7 +364,7 @@ def search_window(
     flat = remove_baseline(own) if len(own) else own
     features = measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet), beam)
     channels = units.channels.cpu().numpy()
-    if sidelobes is not None:
+    if sidelobes is not None and (decision is None or decision.dirty):
         window = with_sidelobes(window, sidelobes, units, n_channels)
     detections = []
     for row, spectrum, measured in zip(rows, own, features, strict=True):
@@ -398,7 +398,7 @@ def subtract_sidelobes(
     if decision is None and header_beam is not None:
         snr = peak_snr(upright)
         decision = decide(upright, beam, header_beam, snr, corrected)
-    if decision is not None and not decision.dirty:
+    if decision is not None and not decision.subtracts:
         return raw, None, decision
     known = None if psf is None else resampled_psf(psf, window.k, window.shape, raw.cube.device)
     units, sidelobes = without_sidelobes(upright, beam, known, header_beam, snr, window.k, corrected)
