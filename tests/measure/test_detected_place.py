@@ -78,3 +78,16 @@ def test_the_error_is_larger_where_fit_and_detection_disagree():
     failed = detected_place(10.0, 10.0, (np.nan,) * 4, ROUND, ROUND, noise)
     assert failed[:2] == (10.0, 10.0)
     assert np.isnan(failed[2:]).all()
+
+
+@pytest.mark.parametrize(("moved", "kept"), [(0.55 * FWHM, True), (0.65 * FWHM, False)])
+def test_a_place_far_from_its_detection_is_not_believed(monkeypatch, moved, kept):
+    """Line and continuum are fitted one after the other, and each fit may move the place again."""
+
+    def run_away(cutout, seeds, group, parts, scale, made, line):
+        made.place = (30 + moved, 30.0, 0.1, 0.1)
+
+    monkeypatch.setattr("napari_almadet.measure.measurement.fit_the_continuum", run_away)
+    made = measured(sky_of(30, 30, ROUND, 10 * line(31, 8)), 3, [found(30, 30, 31, 8)])
+    assert made.place[:2] == ((30 + moved, 30.0) if kept else (30, 30))
+    assert kept or made.place[2] > 1.5

@@ -36,7 +36,7 @@ from napari_almadet.measure.flux_estimators import (
     weighted_image,
     window_about,
 )
-from napari_almadet.measure.gaussian_group import Fit, Shape, slopes
+from napari_almadet.measure.gaussian_group import ASTRAY, Fit, Shape, slopes
 from napari_almadet.measure.line_model import (
     FLOOR,
     Line,
@@ -164,11 +164,20 @@ def measure_source(
         found, shapes = fit_the_line(task, made)
         by_mask(task, made, shapes)
     fit_the_continuum(cutout, seeds, group, parts, scale, made, found)
-    if seed.placed and made.method != "mask":
-        x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
+    x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
+    if made.method != "mask" and (seed.placed or strayed(made.place, x, y, seed, scale.fwhm)):
         shape = scale.beam if made.shape is None else made.shape.matrix
         made.place = detected_place(x, y, made.place, shape, scale.beam, cutout.noise)
     return made
+
+
+def strayed(place: Place, x: float, y: float, seed: Seed, fwhm: float) -> bool:
+    """Whether a place has moved further from the detection (x, y) than one fit may, by several fits one after another.
+
+    ``fwhm`` is that of the beam, in pixels.
+    """
+    extent = max(fwhm, gaussian_sigma_to_fwhm * max(seed.sigma_x, seed.sigma_y))
+    return bool(np.hypot(place[0] - x, place[1] - y) > ASTRAY * extent)  # False where the fit failed
 
 
 def fit_the_continuum(
