@@ -208,6 +208,21 @@ class Unloadable:
         raise AssertionError("no cube can be searched")
 
 
+class Deadly(Unloadable):
+    """Work whose networks take more memory than there is."""
+
+    @property
+    def networks(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_while_it_loads_the_networks_fails_its_cube_only():
+    outcomes = list(run(tasks_of("a", "b", "c"), Deadly(), 2))
+    assert {outcome.status for outcome in outcomes} == {"failed"}
+    assert len(outcomes) == 3
+    assert all("SIGKILL" in outcome.message for outcome in outcomes)
+
+
 def test_networks_that_no_process_can_load_end_the_run_at_once():
     with pytest.raises(batch.NetworksError, match="no weights in process") as info:
         list(run(tasks_of("a", "b", "c"), Unloadable(), 2))

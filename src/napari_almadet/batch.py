@@ -414,7 +414,12 @@ class _Worker:
 
     def begin(self, task: Task) -> Future[Outcome]:
         self.task = task
-        return self.pool.submit(_do, task)
+        try:
+            return self.pool.submit(_do, task)
+        except BrokenProcessPool as error:  # it has died while it loaded the networks
+            failed: Future[Outcome] = Future()
+            failed.set_exception(error)
+            return failed
 
     def pass_on(self, report: Report) -> None:
         """Report the progress received since the last call."""
