@@ -188,6 +188,14 @@ def profile(rng: np.random.Generator, kind: Kind, width: float, centre: float) -
     return lambda z: sum(a * np.exp(-K2 * ((z - centre - o * width) / (f * width)) ** 2) for a, o, f in parts)
 
 
+def width_at_half(grid: np.ndarray, line: np.ndarray) -> float:
+    """Distance between the outermost places where a line has half of its maximum, interpolated between grid points."""
+    over = np.flatnonzero(line >= 0.5 * line.max())
+    ends = [(over[0] - 1, over[0]), (over[-1] + 1, over[-1])]
+    low, high = (np.interp(0.5 * line.max(), line[[i, j]], grid[[i, j]]) for i, j in ends)
+    return float(high - low)
+
+
 def places(rng: np.random.Generator, kind: Kind, beam: float) -> list[tuple[float, float, int]]:
     """(x, y, group) of the sources: apart from each other, but for those of a pair."""
     made: list[tuple[float, float, int]] = []
@@ -245,12 +253,11 @@ def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
         if rng.uniform() < kind.continuum:
             steady = float(np.exp(rng.uniform(np.log(6), np.log(60)))) * local / np.sqrt(kind.channels)
         data += (height * spectrum + steady)[:, None, None] * image
-        over = np.flatnonzero(smooth >= 0.5 * smooth.max())
         sources.append(
             Source(
                 *(x, y, snr, height * spectrum.sum() * ratio * CHANNEL, steady * ratio),
                 float((spectrum * channel).sum() / spectrum.sum()),
-                float(fine[over[-1]] - fine[over[0]]) * CHANNEL,
+                width_at_half(fine, smooth) * CHANNEL,
                 resolved,
             )
         )
