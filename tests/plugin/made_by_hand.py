@@ -13,6 +13,7 @@ from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
 from napari_almadet.paper.pipeline import Networks
+from napari_almadet.plugin.napari_workarounds import import_apart
 from napari_almadet.progress import Progress
 from napari_almadet.settings import Settings
 
@@ -74,6 +75,7 @@ def make_detections(cube: Cube, settings: Settings = Settings(), sources=SOURCES
 
 def stand_in_networks(settings: Settings) -> Networks:
     """In place of Deep GRU: what is high after a blur."""
+    import_apart("torch")
 
     def deep_gru(spectra):
         import torch

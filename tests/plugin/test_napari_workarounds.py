@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import sys
+import threading
 import weakref
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from qtpy.QtWidgets import QMainWindow
 from napari_almadet.plugin import layers, napari_workarounds
 from napari_almadet.plugin.napari_workarounds import (
     hold_canvas,
+    import_apart,
     paint_boxes,
     prepare_letters,
     tried,
@@ -151,6 +153,18 @@ def test_the_interpreter_goes_round_faster_until_the_last_has_left():
             pass
         assert sys.getswitchinterval() < before
     assert sys.getswitchinterval() == before
+
+
+def test_a_library_is_imported_in_a_thread_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "takes_note.py").write_text("import threading\nthread = threading.current_thread()\n")
+    (tmp_path / "cannot_load.py").write_text("raise OSError('a library is missing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_apart("takes_note")
+    thread = sys.modules.pop("takes_note").thread
+    assert thread is not threading.current_thread()
+    assert not thread.is_alive()
+    with pytest.raises(OSError, match="a library is missing"):
+        import_apart("cannot_load")
 
 
 def test_blank_text_is_on_the_canvas_for_a_moment_only(viewer, qtbot):

@@ -46,7 +46,7 @@ from napari_almadet.plugin.injections import InjectionsDialog
 from napari_almadet.plugin.inspector import Inspector
 from napari_almadet.plugin.keeper import Keeper, unsaved_of
 from napari_almadet.plugin.layers import cube_of, make_result_layers, refusal
-from napari_almadet.plugin.napari_workarounds import hold_canvas, prepare_letters
+from napari_almadet.plugin.napari_workarounds import hold_canvas, import_apart, prepare_letters
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.theme import Colours, menu_button
 from napari_almadet.settings import PRESETS, Settings
@@ -85,6 +85,7 @@ class RunError(RuntimeError):
 def detection(cube: Cube, settings: Settings) -> Generator[Progress, None, Detections]:
     """The pipeline, imported only when needed: torch takes seconds, and on Windows may fail to import after Qt."""
     try:
+        import_apart("torch")
         from napari_almadet.networks.weights import pick_device
     except OSError as error:
         raise RunError(TORCH_ADVICE.format(error=error)) from error

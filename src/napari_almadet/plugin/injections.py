@@ -39,6 +39,7 @@ from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.plugin.background import Failure, ask_to_stop, cautiously
 from napari_almadet.plugin.box_layer import weak
 from napari_almadet.plugin.layers import cube_of
+from napari_almadet.plugin.napari_workarounds import import_apart
 from napari_almadet.progress import Progress
 from napari_almadet.settings import Settings
 
@@ -85,6 +86,7 @@ def injected(
 ) -> Generator[Progress, None, Outcome]:
     """Run the injections; modules that are slow to load are imported only here."""
     yield Progress("Loading the networks", 0, 0)
+    import_apart("torch")
     from napari_almadet.evaluation.completeness_run import run_steps
 
     return (yield from run_steps(cube, settings, options, number, out, networks(settings)))

@@ -10,7 +10,9 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib import import_module
 from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -146,6 +148,24 @@ class Unobtrusive:
 
 
 unobtrusive = Unobtrusive()
+
+
+def import_apart(name: str) -> None:
+    """Import a library in a thread of its own, which then ends; called before a thread of Qt's pool imports torch.
+
+    pybind11 before 3.0.2 stores Python's state of the thread that imports the first library made with it, and uses it
+    whenever that thread calls such a library again (pybind/pybind11#2888, fixed by #5870).  Threads of Qt's pool get a
+    new state for each task, so that the second task crashed the window: seen with torch 2.6; torch does not say which
+    pybind11 it was built with, so that this is done with any version.
+
+    Raises
+    ------
+    Exception
+        What the import raises.
+    """
+    if name not in sys.modules:
+        with ThreadPoolExecutor(1, thread_name_prefix="almadet-import") as single:
+            single.submit(import_module, name).result()
 
 
 def painted_apart(steps: Iterator[None], window: QWidget) -> Iterator[None]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import napari
 
 from napari_almadet.plugin.layers import cube_layer, frame_in, north_up, truth_layer
+from napari_almadet.plugin.napari_workarounds import import_apart
 
 if TYPE_CHECKING:
     from astropy.table import QTable
@@ -44,6 +45,7 @@ def _layers(kind: str, frame: SkyFrame | None) -> list[LayerDataTuple]:
 
 
 def _simulated(kind: str) -> tuple[Cube, QTable]:
+    import_apart("torch")
     from napari_almadet.simulation.dataset import cube_of, sample
 
     simulated = sample(kind)

@@ -25,7 +25,7 @@ from napari_almadet.plugin.background import in_background, in_turns
 from napari_almadet.plugin.box_layer import BoxLayer, weak
 from napari_almadet.plugin.cube_places import CubePlaces
 from napari_almadet.plugin.mask_layer import MaskLayer
-from napari_almadet.plugin.napari_workarounds import unobtrusive
+from napari_almadet.plugin.napari_workarounds import import_apart, unobtrusive
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Measuring:
 @lru_cache(maxsize=1)
 def networks_of(settings: Settings) -> Networks:
     """The networks given in the settings, loaded once."""
+    import_apart("torch")
     from napari_almadet.detection import load_networks
 
     return load_networks(settings)
