@@ -73,6 +73,49 @@ for line in sys.stdin:
 """
 
 
+# The command's own steps for a cube and a folder, in one process; a JSON object of seconds of the processor.
+STEPS = """
+import gc, json, sys, time
+from pathlib import Path
+taken, last = {}, 0.0
+def step(name):
+    global last
+    now = time.process_time()
+    taken[name], last = taken.get(name, 0.0) + now - last, time.process_time()
+step("Starting Python")
+from napari_almadet.loading import exempt_at_exit, loading
+exempt_at_exit()
+with loading():
+    import napari_almadet.cli
+step("Importing the command: numpy, typer")
+with loading():
+    from napari_almadet import batch
+step("Importing astropy and scipy")
+with loading():
+    import napari_almadet.detection
+step("Importing the search")
+with loading():
+    import torch
+step("Importing torch")
+search = batch.Search(batch.Settings(), overwrite=True)
+search.networks
+step("Loading the networks")
+write = batch.write_result
+def written(*arguments):
+    step("Reading and searching the cube")
+    write(*arguments)
+    step("Writing the result")
+batch.write_result = written
+(task,) = batch.plan([Path(sys.argv[1])], Path(sys.argv[2]))
+outcome = search(task, lambda progress: None)
+assert outcome.status == "searched", outcome
+step("Writing the result")
+batch.write_tables([outcome], Path(sys.argv[2]))
+step("Writing the table of all results")
+print(json.dumps(taken))
+"""
+
+
 @dataclass
 class Measured:
     """One run: seconds on the clock and of the processor, MiB resident at most."""
@@ -235,6 +278,17 @@ def searched(source: Path, cubes: list[Path], jobs: int) -> Measured:
         return command(arguments, environment(source))
 
 
+def steps_of_command(cube: Path, n: int) -> dict[str, float]:
+    """Seconds of the processor that the steps of the command take in one thread, the current code's: median of n."""
+    made = []
+    for _ in range(n):
+        with tempfile.TemporaryDirectory() as out:
+            arguments, env = [sys.executable, "-c", STEPS, cube, out], environment(ROOT / "src", 1)
+            run = subprocess.run(arguments, env=env, stdout=subprocess.PIPE, text=True, check=True)
+            made.append(json.loads(run.stdout.splitlines()[-1]))
+    return {name: median(one[name] for one in made) for name in made[0]}
+
+
 @contextmanager
 def busy_loops(n: int) -> Iterator[None]:
     """So many other processes that compute meanwhile."""
@@ -349,8 +403,12 @@ def main() -> None:
             when = {key: about[key] for key in ("date", "commit", "load", "openmp")} | {"load_after": machine()["load"]}
             when |= {"openmp": figure.threads} if figure.threads else {}
             results["figures"][figure.name] = {**when, "runs": [[asdict(one) for one in pair] for pair in runs]}
+            if figure.name == "command":
+                results["steps"] = steps_of_command(cubes[0], options.pairs)
             options.results.write_text(json.dumps(results, indent=1))
             tell(figure, runs)
+            for name, used in (results["steps"] if figure.name == "command" else {}).items():
+                print(f"    {name:40} {1e3 * used:7.0f} ms of the processor")
         if any(figure.cube == "plain" for figure in chosen) and (other := sofia(simulated("plain", folder)[0])):
             results["sofia"] = asdict(other)
             print(f"SoFiA-2: {other.clock:.2f} s, {other.processor:.2f} s of the processor, {other.memory:.0f} MiB")
@@ -426,6 +484,11 @@ def page(results: dict) -> str:
             lines += [f"{what}; CPU time in ms:", "", "| stage | before | now |", "|---|---|---|"]
             lines += [f"| {stage} | {1e3 * a:.0f} | {1e3 * b:.0f} |" for stage, (a, b) in budget(runs[name]).items()]
             lines.append("")
+    if steps := results.get("steps"):
+        lines += ["`almadet detect`, plain FITS, now, in one thread; CPU time in ms:", ""]
+        lines += ["| step | now |", "|---|---|"]
+        lines += [f"| {name} | {1e3 * used:.0f} |" for name, used in steps.items()]
+        lines.append("")
     lines += ["## Date and load", ""]
     lines += [
         "| figure | runs | commit | date | load, at the start and end | OMP_NUM_THREADS |",
