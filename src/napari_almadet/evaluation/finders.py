@@ -22,11 +22,14 @@ from functools import cached_property
 from inspect import signature
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from astropy.stats import mad_std
 from astropy.table import Row
+from astropy.wcs import WCS
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box
@@ -119,6 +122,19 @@ class Field:
     def filled(self) -> np.ndarray:
         """``stacked`` with 0 where there is no data, for libraries that do not support NaN; contiguous float64."""
         return np.ascontiguousarray(np.nan_to_num(self.stacked), dtype=float)
+
+    @property
+    def sky(self) -> tuple[WCS, u.Quantity]:
+        """Coordinates of the sky, and the side of a pixel.
+
+        Raises
+        ------
+        ValueError
+            If the cube has none.
+        """
+        if self.cube.celestial is None or self.cube.pixel_scale is None:
+            raise ValueError("this finder needs a cube with sky coordinates")
+        return self.cube.celestial, self.cube.pixel_scale
 
     def write_image(self, folder: str) -> str:
         """Write ``stacked`` with the sky coordinates and the beam, for libraries that read FITS; returns the path."""
@@ -246,11 +262,11 @@ def matched_filter(
     """
     lines, stacked = field.lines, field.stacked
     if fidelity > 0:
-        signs = (
+        positive, negative = (
             np.array([image[place] for place in local_maxima(image, threshold, field.beam_fwhm)])
             for image in (lines.snr, field.negative_lines.snr)
         )
-        threshold = faithful(*signs, fidelity, threshold)
+        threshold = faithful(positive, negative, fidelity, threshold)
     both = np.fmax(lines.snr / threshold, stacked / continuum)  # in units of the thresholds
     found = []
     for y, x in local_maxima(both, 1.0, field.beam_fwhm):
@@ -258,7 +274,7 @@ def matched_filter(
         image = lines.snr if has_line and lines.snr[y, x] >= stacked[y, x] else stacked
         kind = "both" if has_line and has_continuum else "line" if has_line else "continuum"
         cy, cx = centre_of(image, y, x)
-        line = {}
+        line: dict[str, Any] = {}
         if has_line:
             z, fwhm = lines.line(y, x)
             line = {"z": z, "fwhm": fwhm, "channels": lines.range(y, x)}
@@ -317,7 +333,8 @@ def photutils(field: Field, *, threshold: float = 3.0, npixels: int = 20) -> lis
     tops = ndimage.maximum_position(field.filled, segments.data, segments.labels)
     return [
         Source(
-            *(float(c) for c in s.centroid),
+            float(s.centroid[0]),
+            float(s.centroid[1]),
             box_of(field.stacked, int(y), int(x)),
             "continuum",
             float(s.max_value),
@@ -359,9 +376,10 @@ def aegean(field: Field, *, threshold: float = 4.5, flood: float = 3.5) -> list[
             cores=1,
             progress=False,
         )
-    scale = field.cube.pixel_scale.to_value("arcsec")
+    celestial, pixel = field.sky
+    scale = pixel.to_value("arcsec")
     ra, dec = np.array([s.ra for s in found]), np.array([s.dec for s in found])
-    xs, ys = field.cube.celestial.all_world2pix(ra, dec, 0) if found else ((), ())
+    xs, ys = celestial.all_world2pix(ra, dec, 0) if found else ((), ())
     shape = field.stacked.shape
     return [
         Source(float(x), float(y), gaussian_box(x, y, s.a / scale, s.b / scale, s.pa, shape), "continuum", s.peak_flux)
@@ -396,11 +414,12 @@ def pybdsf(field: Field, *, threshold: float = 4.5, island: float = 3.0) -> list
             quiet=True,
             **lenient,
         )
-    scale = field.cube.pixel_scale.to_value("deg")
+    celestial, pixel = field.sky
+    scale = pixel.to_value("deg")
     shape = field.stacked.shape
     found = []
     for s in image.sources:
-        x, y = field.cube.celestial.all_world2pix(*s.posn_sky_centroid, 0)
+        x, y = celestial.all_world2pix(*s.posn_sky_centroid, 0)
         major, minor, angle = s.size_sky
         box = gaussian_box(x, y, major / scale, minor / scale, angle, shape)
         found.append(Source(float(x), float(y), box, "continuum", float(s.peak_flux_max)))
@@ -428,7 +447,7 @@ def _sofia_source(row: Row, planes: np.ndarray, labels: np.ndarray, with_reliabi
     inside = np.where(own.any(axis=0), image[y0:y1, x0:x1], -np.inf)
     y, x = (int(p) for p in np.unravel_index(inside.argmax(), inside.shape))
     score = float(inside[y, x])
-    line = {"channels": (z0, z1), "z": float(row["z"]), "fwhm": float(row["w50"])}
+    line: dict[str, Any] = {"channels": (z0, z1), "z": float(row["z"]), "fwhm": float(row["w50"])}
     whole = z1 - z0 > len(planes) / 2
     return Source(
         float(row["x"]),

@@ -83,7 +83,7 @@ class Patch:
             inside.append(at)
             own.append(numbers[at] - first)
         k, j, i = own
-        image = self.images[np.ix_(k if len(self.images) > 1 else [0], j, i)]
+        image = self.images[np.ix_(k if len(self.images) > 1 else np.zeros(1, int), j, i)]
         place = np.ix_(*inside)
         there = part[place]
         part[place] = np.where(there == 0, there, there + self.spectrum[k, None, None] * image)

@@ -280,7 +280,14 @@ def rows_of(ground: Ground, number: int, sources: Sequence[tuple[Injection, Patc
         level = level_at(cube, ground.noise, source.x, source.y, fwhm)
         pb = np.nan if cube.primary_beam is None else cube.primary_beam.at(source.x, source.y, source.z)
         status = "missed" if candidate is None else str(candidate.status)
-        row = {"round": number, "x": source.x, "y": source.y, "z": source.z, "flux": source.flux, "size": source.size}
+        row: dict[str, Any] = {
+            "round": number,
+            "x": source.x,
+            "y": source.y,
+            "z": source.z,
+            "flux": source.flux,
+            "size": source.size,
+        }
         row |= {"width": source.width * step.value, "width_channels": source.width, "pb": pb}
         row |= {"snr": snr_of(patch, ground.noise, level), "found": status == "kept", "status": status}
         for name in MEASURED:

@@ -11,6 +11,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def as_now(about: dict) -> dict:
     return {"scenario" if key == "stratum" else key: value for key, value in about.items()}
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """Numbers for JSON: values that are not finite become null."""
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}

@@ -11,6 +11,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -117,7 +118,9 @@ def candidates_of(detections: Detections) -> list[Source]:
 
 def _source(candidate: Candidate, to_hertz: float) -> Source:
     primary = candidate.primary
-    line = {"channels": candidate.channels, "z": primary.centre, "fwhm": primary.fwhm} if primary else {}
+    line: dict[str, Any] = {}
+    if primary:
+        line = {"channels": candidate.channels, "z": primary.centre, "fwhm": primary.fwhm}
     if candidate.kind != "continuum":
         line["flux"] = candidate.f_sum * to_hertz
     mask = candidate.mask
@@ -153,7 +156,7 @@ def measured_snr(cube: Cube, source: Source) -> tuple[float, float]:
     y1, x1 = min(ny, max(box.y1, y + half)), min(nx, max(box.x1, x + half))
     planes = cube.read(slice(None), slice(y0, y1), slice(x0, x1))
     np.nan_to_num(planes, copy=False)
-    known = planes.any(axis=(1, 2))
+    known = np.asarray(planes.any(axis=(1, 2)))
     rest = known.copy()
     if source.channels:
         rest[slice(*source.channels)] = False
@@ -184,7 +187,7 @@ def object_of(source: Source, cube: Cube, labels: np.ndarray) -> int:
     n_channels, ny, nx = cube.shape
     box = source.box
     rows, columns = slice(max(box.y0, 0), box.y1), slice(max(box.x0, 0), box.x1)
-    window = (slice(*(source.channels or (0, n_channels))), rows, columns)
+    window: tuple[slice, ...] = (slice(*(source.channels or (0, n_channels))), rows, columns)
     own: np.ndarray | bool = True
     if source.mask is not None:
         origin, own = source.mask
@@ -219,7 +222,7 @@ def found_record(sources: list[Source], cube: Cube, labels: np.ndarray | None = 
     If ``labels`` are given, also ``object``, the number of the object that a source is in (0: none), and ``iou_3d``
     of its mask.
     """
-    objects = {}
+    objects: dict[str, list] = {}
     if labels is not None:
         objects["object"] = [object_of(s, cube, labels) for s in sources]
         objects["iou_3d"] = [mask_iou(s, k, labels) for s, k in zip(sources, objects["object"], strict=True)]
@@ -308,13 +311,15 @@ class _Worker:
         return {"seconds": seconds, "error": error, "sources": columns}
 
 
-def _start_worker(*arguments) -> None:
-    global _worker
-    _worker = _Worker(*arguments)
+_workers: list[_Worker] = []  # of this process: one, once it has started
 
 
-def _work(*arguments) -> dict[str, dict]:
-    return _worker(*arguments)
+def _start_worker(contenders: dict, observation: Observation, device: str) -> None:
+    _workers[:] = [_Worker(contenders, observation, device)]
+
+
+def _work(scenario: str, index: int, seed: int, missing: list[str]) -> dict[str, dict]:
+    return _workers[0](scenario, index, seed, missing)
 
 
 def run(
@@ -352,20 +357,22 @@ def run(
     observation = observation or Observation()
     by_name = {contender.name: contender for contender in contenders}
     abouts = {name: contender.about() for name, contender in by_name.items()}
-    tasks, files, truths = [], {}, {}
+    tasks: list[tuple[str, int, int, list[str]]] = []
+    files: dict[tuple[str, str], Results] = {}
+    truths: dict[tuple[str, int], dict] = {}
     for scenario in scenarios:
         place = folder / which / scenario
         cubes = {"set": which, "scenario": scenario, "seed": seed}
         abouts[TRUTH] = cubes | {"observation": asdict(observation), "version": __version__}
-        missing = {index: [] for index in range(n)}
+        missing: dict[int, list[str]] = {index: [] for index in range(n)}
         for name in abouts:
             files[scenario, name] = file = Results(place / f"{name}.jsonl")
             file.prepare(abouts[name])
-            records = file.read()
+            stored = file.read()
             if name == TRUTH:
-                truths |= {(scenario, index): record for index, record in records.items()}
+                truths |= {(scenario, index): record for index, record in stored.items()}
             for index, names in missing.items():
-                if index not in records or records[index].get("error"):
+                if index not in stored or stored[index].get("error"):
                     names.append(name)
         tasks += [(scenario, i, seed_of(which, i, scenario, seed), names) for i, names in missing.items() if names]
     total = n * len(scenarios)

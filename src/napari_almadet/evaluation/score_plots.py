@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -93,12 +94,12 @@ def _against_snr(axes: Axes, table: Table, styles: dict, columns: tuple[str, str
 
 def _one_legend(figure: Figure) -> None:
     """One legend below all panels."""
-    handles = {}
+    handles: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), frameon=False
+        list(handles.values()), list(handles), loc="outside lower center", ncols=min(5, len(handles)), frameon=False
     )
 
 

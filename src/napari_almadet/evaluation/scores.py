@@ -6,7 +6,7 @@ The protocol is described in ``docs/validation.md``.  All rates have 95 % interv
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -67,7 +67,9 @@ class Outcome:
     @classmethod
     def of(cls, truths: list[dict], results: list[dict]) -> Outcome:
         """Match records of truth with records of detections in the same cubes."""
-        cubes, true, found = [], [], []
+        cubes: list[tuple] = []
+        true: list[dict[str, np.ndarray]] = []
+        found: list[dict[str, np.ndarray]] = []
         for truth, result in zip(truths, results, strict=True):
             t, f = _columns(truth["sources"]), _columns(result["sources"])
             if result["error"]:  # says nothing about completeness
@@ -99,14 +101,14 @@ def _frame(parts: list[dict]) -> pd.DataFrame:
 
 def _compare(t: dict[str, np.ndarray], f: dict[str, np.ndarray]) -> None:
     """Match the sources of one cube; adds columns to both."""
-    places = [np.stack([columns["x"], columns["y"]], axis=1) for columns in (t, f)]
+    of_truth, of_found = (np.stack([columns["x"], columns["y"]], axis=1) for columns in (t, f))
     boxes = box_iou(*(np.stack([columns[c] for c in BOX], axis=1) for columns in (t, f)))
     ranges = range_iou(*(np.stack([columns["z0"], columns["z1"]], axis=1) for columns in (t, f)))
     has_line = t["z0"] >= 0
     allowed = (ranges > 0) | ~has_line[:, None] | (f["kind"] != "line")
     inside = _inside(t, f)
     for name, condition, own in (("matched_boxes", allowed & (boxes >= PAPER_IOU), None), ("matched", allowed, inside)):
-        pairs = match(*places, condition, inside=own)
+        pairs = match(of_truth, of_found, condition, inside=own)
         for columns, side in ((t, 0), (f, 1)):
             columns[name] = np.isin(np.arange(len(columns["x"])), pairs[:, side])
     f["fragment"] = inside.any(axis=0) & ~f["matched"]
@@ -142,7 +144,8 @@ def f1_interval(hits: int, true: int, found: int) -> tuple[float, float, float]:
     with J, so the interval of J gives that of F1.
     """
     rate = Rate(hits, true + found - hits)
-    return tuple(2 * j / (1 + j) for j in (rate.value, *rate.interval))
+    value, low, high = (2 * j / (1 + j) for j in (rate.value, *rate.interval))
+    return value, low, high
 
 
 def close_pairs(true: pd.DataFrame) -> Rate:
@@ -173,7 +176,12 @@ def summary(outcome: Outcome) -> dict:
     fragments = int(outcome.found["fragment"].sum())
     found = counted(outcome.found)
     hits, extra = int(found["matched"].sum()), int((~found["matched"]).sum())
-    row = {"cubes": len(cubes), "sources": len(true), "candidates": len(found), "fragments": fragments}
+    row: dict[str, float] = {
+        "cubes": len(cubes),
+        "sources": len(true),
+        "candidates": len(found),
+        "fragments": fragments,
+    }
     resolved = true[np.isin(true["kind"], RESOLVED) & true["matched"]] if "kind" in true else true[:0]
     rows_each = 1 + resolved["fragments"].sum() / len(resolved) if len(resolved) else np.nan
     row |= {"rows_per_object": rows_each, "mean_iou_3d": _of(np.mean, true["iou_3d"])}
@@ -279,7 +287,7 @@ def _rate_columns(rate: Rate, prefix: str = "") -> dict:
     return {prefix + key: value for key, value in values.items()}
 
 
-def _of(function, values: pd.Series) -> float:
+def _of(function: Callable[[pd.Series], float], values: pd.Series) -> float:
     values = values.dropna()
     return float(function(values)) if len(values) else float("nan")
 
@@ -338,7 +346,7 @@ def tables(folder: Path, n: int | None = None) -> dict[str, Table]:
     outcomes = {(scenario, name): Outcome.load(folder / scenario, name, n) for scenario, name in stored(folder)}
     outcomes = {key: outcome for key, outcome in outcomes.items() if len(outcome.cubes)}
     label = labels(list(dict.fromkeys(name for _, name in outcomes)))
-    rows = {name: [] for name in ("scores", "curves", "errors", "calibration")}
+    rows: dict[str, list[dict]] = {name: [] for name in ("scores", "curves", "errors", "calibration")}
     for (scenario, name), outcome in outcomes.items():
         key = {"scenario": scenario, "finder": label[name]}
         rows["scores"].append(key | {"parameters": name.partition(" ")[2]} | summary(outcome))
