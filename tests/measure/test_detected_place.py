@@ -80,6 +80,24 @@ def test_the_error_is_larger_where_fit_and_detection_disagree():
     assert np.isnan(failed[2:]).all()
 
 
+def test_the_error_beside_a_neighbour_holds_half_of_what_fit_and_detection_differ_by():
+    """The neighbour's light moves the maximum: ten close pairs had errors that were too small by 1.6."""
+    noise = Noise(np.ones(1), correlation(ROUND), np.ones(1))
+    place = detected_place(10.0, 10.0, (10.2, 10.0, 0.1, 0.1), ROUND, ROUND, noise, blended=True)
+    assert place == pytest.approx((10.0, 10.0, np.sqrt(0.1**2 + 0.1**2), 0.1))
+
+
+def test_a_source_of_a_close_pair_has_the_error_of_a_blended_place():
+    sky = sky_of(30, 30, ROUND, 30 * line(31, 8)) + sky_of(36, 30, ROUND, 30 * line(31, 8))
+    seeds = [replace(found(x, 30, 31, 8), placed=True) for x in (30.3, 36)]
+    assert FWHM < 6 < 1.6 * FWHM
+    fitted = measured(sky, 3, [replace(seed, placed=False) for seed in seeds])
+    placed = measured(sky, 3, seeds)
+    off = 30.3 - fitted.place[0]
+    assert placed.place[2] == pytest.approx(np.hypot(fitted.place[2], off / 2))
+    assert placed.place[3] >= fitted.place[3]
+
+
 @pytest.mark.parametrize(("moved", "kept"), [(0.55 * FWHM, True), (0.65 * FWHM, False)])
 def test_a_place_far_from_its_detection_is_not_believed(monkeypatch, moved, kept):
     """Line and continuum are fitted one after the other, and each fit may move the place again."""

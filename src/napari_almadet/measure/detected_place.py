@@ -20,10 +20,14 @@ SAMPLED = 0.6  # pixels, least sigma of a Gaussian that is summed over pixels
 REACH = 4.0  # sigma of a Gaussian, beyond which it is neglected: 3e-4 of its peak
 
 
-def detected_place(x: float, y: float, fitted: Place, shape: np.ndarray, beam: np.ndarray, noise: Noise) -> Place:
+def detected_place(
+    x: float, y: float, fitted: Place, shape: np.ndarray, beam: np.ndarray, noise: Noise, blended: bool = False
+) -> Place:
     """Place of a detection with its errors, by those of a fit to the same source.
 
-    If the two are over :data:`APART` errors apart, half of what they are further apart is part of the error.
+    If the two are over :data:`APART` errors apart, half of what they are further apart is part of the error.  The light
+    of a near neighbour moves a maximum, so that its error is at least that of the fit, which knows the neighbour, and
+    half of any difference between the two is part of it.
 
     Parameters
     ----------
@@ -35,10 +39,13 @@ def detected_place(x: float, y: float, fitted: Place, shape: np.ndarray, beam: n
         Covariances of the source and of the beam, (2, 2) in pixels².
     noise
         Of the cube.
+    blended
+        Whether a neighbour is so near that its light is part of the maximum.
     """
-    share = share_of_error(shape, beam, noise)
+    share = np.ones(2) if blended else share_of_error(shape, beam, noise)
+    apart = 0.0 if blended else APART
     errors = [
-        float(np.hypot(part * error, 0.5 * np.sqrt(max((own - other) ** 2 - (APART * error) ** 2, 0.0))))
+        float(np.hypot(part * error, 0.5 * np.sqrt(max((own - other) ** 2 - (apart * error) ** 2, 0.0))))
         for own, other, error, part in zip((x, y), fitted[:2], fitted[2:], share, strict=True)
     ]
     return (x, y, errors[0], errors[1])

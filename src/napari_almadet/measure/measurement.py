@@ -167,7 +167,7 @@ def measure_source(
     x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
     if made.method != "mask" and (seed.placed or strayed(made.place, x, y, seed, scale.fwhm)):
         shape = scale.beam if made.shape is None else made.shape.matrix
-        made.place = detected_place(x, y, made.place, shape, scale.beam, cutout.noise)
+        made.place = detected_place(x, y, made.place, shape, scale.beam, cutout.noise, made.blended)
     return made
 
 
