@@ -140,8 +140,8 @@ def test_noise_is_estimated_from_channels_three_apart_fewer_in_short_bands(n_cha
 
 @pytest.mark.parametrize(("outlier", "counts"), [(4.9, True), (5.5, False)])
 def test_values_beyond_three_and_a_half_sigma_do_not_count_for_the_mean_of_a_spectrum(outlier, counts):
-    """Of values of +-1, whose median absolute deviation stands for a sigma of 1.48."""
-    spectra = np.tile([-1.0, 1.0], 51)[:101, None] * np.ones((1, 3))
+    """Of values of -1, 0 and 1, whose median absolute deviation stands for a sigma of 1.48."""
+    spectra = np.tile([-1.0, 0.0, 1.0], 34)[:, None] * np.ones((1, 3))
     spectra[50, 0] = outlier
     rest = np.delete(spectra[:, 0], 50)
     expected = spectra[:, 0].mean() if counts else rest.mean()
