@@ -159,7 +159,8 @@ class FieldSet:
         seeds = np.random.SeedSequence(seed).spawn(n_observations + 1)
         setups = observations(n_observations, np.random.default_rng(seeds.pop()))
         share = [n * (i + 1) // n_observations - n * i // n_observations for i in range(n_observations)]
-        fields, noise = [], []
+        fields: list[Field] = []
+        noise: list[np.ndarray] = []
         # All images in two arrays: thousands of small arrays would fragment the memory.
         signals, targets = np.empty((2, n, FIELD, FIELD), np.float16)
         jobs = min(jobs or cores(), n_observations)
@@ -177,7 +178,9 @@ class FieldSet:
         return cls(fields, noise)
 
 
-def _simulate_observation(setup, n, seed, index, planes) -> tuple[list[Field], np.ndarray]:
+def _simulate_observation(
+    setup: Observation, n: int, seed: np.random.SeedSequence, index: int, planes: int
+) -> tuple[list[Field], np.ndarray]:
     rng = np.random.default_rng(seed)
     imager = Imager(setup, band_ends=False)
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
@@ -193,7 +196,10 @@ class Shown(Dataset):
 
     def _draws(self, index: int) -> np.random.Generator:
         # Lightning seeds torch's random numbers in each of its workers
-        return np.random.default_rng(torch.randint(2**62, ()).item() if self.augment else [self.seed, index])
+        return np.random.default_rng(int(torch.randint(2**62, ()).item()) if self.augment else [self.seed, index])
+
+    def __len__(self) -> int:
+        raise NotImplementedError
 
 
 class Images(Shown):
@@ -227,7 +233,7 @@ class Images(Shown):
             inside[y0:y1, x0:x1] = True
             image, target = np.where(inside, image, np.nan), np.where(inside, target, 0)
         if self.augment:
-            turns, flip = rng.integers(4), rng.integers(2)
+            turns, flip = int(rng.integers(4)), int(rng.integers(2))
             image, target = (np.rot90(a[:, ::-1] if flip else a, turns) for a in (image, target))
         return torch.from_numpy(normalise(image))[None], torch.from_numpy(target.astype(np.float32))[None]
 
@@ -267,6 +273,6 @@ class Spectra(Shown):
 
 def random_range(rng: np.random.Generator, length: int, least: int) -> tuple[int, int]:
     """A random half-open range of at least ``least`` within ``length``."""
-    size = rng.integers(least, length + 1)
-    first = rng.integers(0, length - size + 1)
+    size = int(rng.integers(least, length + 1))
+    first = int(rng.integers(0, length - size + 1))
     return first, first + size

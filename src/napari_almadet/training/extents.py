@@ -29,7 +29,7 @@ from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
 from napari_almadet.training.artefacts import spoilt
 from napari_almadet.training.data import Shown
-from napari_almadet.training.fields import FIELDS, SIDE, Mix, SimulatedField, instrument, simulate_field
+from napari_almadet.training.fields import FIELDS, SIDE, Instrument, Mix, SimulatedField, instrument, simulate_field
 from napari_almadet.training.resolved import Ranges
 
 # Contents of the fields
@@ -50,7 +50,7 @@ FACTS = ("true", "large", "kept", "spoilt", "negated", "field", "y", "x")
 
 
 def patches_of_field(
-    rng: np.random.Generator, shared, networks: SearchNetworks, number: int, skies: dict[str, float] = SKIES
+    rng: np.random.Generator, shared: Instrument, networks: SearchNetworks, number: int, skies: dict[str, float] = SKIES
 ) -> tuple[list[tuple], list[tuple]]:
     """Rows of :data:`COLUMNS` and of :data:`FACTS` of the patches in one simulated field, and in the inverted field."""
     spoil = spoilt if rng.random() < SPOILT else None
@@ -59,11 +59,11 @@ def patches_of_field(
     measures, facts = [], []
     for negated in (False, True)[: 1 + (rng.random() < NEGATED)]:
         for detection, kept in patches_found(field, networks, negated):
+            extent = detection.extent
+            assert extent is not None
             measures.append(measures_of(detection))
-            true = not negated and is_true(detection.extent, field)
-            facts.append(
-                (true, detection.box is not None, kept, spoil is not None, negated, number, *detection.extent.place)
-            )
+            true = not negated and is_true(extent, field)
+            facts.append((true, detection.box is not None, kept, spoil is not None, negated, number, *extent.place))
     return measures, facts
 
 
@@ -114,7 +114,7 @@ def extents_of_observation(folder: Path, which: str, index: int, seed: int, weig
     if path.is_file():
         return path
     torch.set_num_threads(1)
-    networks = SearchNetworks(*(load(name)[0] for name in weights))
+    networks = SearchNetworks(load(weights[0])[0], load(weights[1])[0], load(weights[2])[0])
     rng = np.random.default_rng([seed, {"train": 4, "validation": 5}[which], index])
     shared = instrument(rng, paper=index % 5 == 0)
     measures, facts = [], []

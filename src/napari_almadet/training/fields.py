@@ -149,7 +149,7 @@ def draw_sources(rng: np.random.Generator, beam: float, n_channels: int, empty: 
     bright = rng.random() < 0.25
     kind = rng.choice(["both", "line", "continuum", "mixed"], p=[0.5, 0.25, 0.1, 0.15])
     margin = rng.choice([0, 0.15]) * SIDE
-    sources = []
+    sources: list[Source] = []
     while len(sources) < n:
         mine = rng.choice(["both", "line", "continuum"]) if kind == "mixed" else kind
         width = np.exp(rng.uniform(np.log(1.5), np.log(30))) if rng.random() < 0.3 else rng.uniform(3, 10)
@@ -158,7 +158,8 @@ def draw_sources(rng: np.random.Generator, beam: float, n_channels: int, empty: 
         relative = rng.uniform(0.5, 5) * np.sqrt(0.75 * width / n_channels)
         snr_stack, snr_line = {"both": (level, level * relative), "line": (0, level), "continuum": (level, 0)}[mine]
         size = rng.uniform(0.8, 3.0, 2) if rng.random() < 0.08 else rng.uniform(0.0, 1.0, 2)
-        shape = covariance(*(beam * np.sort(size)[::-1]), rng.uniform(0, 180))
+        minor, major = beam * np.sort(size)
+        shape = covariance(major, minor, rng.uniform(0, 180))
         centre = rng.uniform(margin, SIDE - 1 - margin, 2)
         if sources and rng.random() < 0.35:
             angle, distance = rng.uniform(0, 2 * np.pi), beam * rng.uniform(0.5, 2.2)
@@ -185,7 +186,8 @@ def draw_discs(rng: np.random.Generator, beam: float, n_channels: int) -> list[S
         sources.append(Source(centre, shape, snr_stack, max(snr_line, level - snr_stack), channel, width, gradient))
     for _ in range(int(rng.integers(0, 3))):
         level = np.exp(rng.uniform(np.log(4), np.log(40)))
-        point = covariance(*(beam * rng.uniform(0.3, 0.6, 2)), 0)
+        wide, high = beam * rng.uniform(0.3, 0.6, 2)
+        point = covariance(wide, high, 0)
         sources.append(Source(rng.uniform(0, SIDE - 1, 2), point, level, level / 2, rng.uniform(0, n_channels - 1), 6))
     return sources
 
@@ -197,7 +199,8 @@ def draw_absorption(rng: np.random.Generator, beam: float, n_channels: int) -> l
         level = np.exp(rng.uniform(np.log(10), np.log(300)))
         width = np.exp(rng.uniform(np.log(1.5), np.log(20)))
         depth = rng.uniform(0.1, 0.95) * level * np.sqrt(0.75 * width / n_channels)
-        shape = covariance(*(beam * np.sort(rng.uniform(0.0, 0.8, 2))[::-1]), rng.uniform(0, 180))
+        minor, major = beam * np.sort(rng.uniform(0.0, 0.8, 2))
+        shape = covariance(major, minor, rng.uniform(0, 180))
         channel = rng.uniform(0.05, 0.95) * n_channels
         sources.append(Source(rng.uniform(0, SIDE - 1, 2), shape, level, -depth, channel, width))
     return sources
@@ -209,7 +212,8 @@ def draw_continuum(rng: np.random.Generator, beam: float, n_channels: int) -> li
     for _ in range(int(rng.integers(1, 5))):
         level = np.exp(rng.uniform(np.log(30), np.log(1000)))
         size = rng.uniform(0.8, 3.0, 2) if rng.random() < 0.3 else rng.uniform(0.0, 0.8, 2)
-        shape = covariance(*(beam * np.sort(size)[::-1]), rng.uniform(0, 180))
+        minor, major = beam * np.sort(size)
+        shape = covariance(major, minor, rng.uniform(0, 180))
         centre = rng.uniform(0, SIDE - 1, 2)
         sources.append(Source(centre, shape, level, 0, 0, 1, slope=float(rng.normal(0, 0.05))))
     return sources + draw_lines(rng, beam, n_channels, int(rng.integers(0, 4)))
@@ -220,7 +224,8 @@ def draw_lines(rng: np.random.Generator, beam: float, n_channels: int, n: int) -
     sources = []
     for _ in range(n):
         level = np.exp(rng.uniform(np.log(4), np.log(50)))
-        shape = covariance(*(beam * np.sort(rng.uniform(0.0, 0.8, 2))[::-1]), 0)
+        minor, major = beam * np.sort(rng.uniform(0.0, 0.8, 2))
+        shape = covariance(major, minor, 0)
         stack = level if rng.random() < 1 / 3 else 0.0
         width = np.exp(rng.uniform(np.log(2), np.log(15)))
         sources.append(Source(rng.uniform(0, SIDE - 1, 2), shape, stack, level, rng.uniform(0, n_channels - 1), width))

@@ -24,13 +24,15 @@ from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
 from napari_almadet.training.data import Shown
-from napari_almadet.training.fields import FIELDS, SIDE, instrument, simulate_field
+from napari_almadet.training.fields import FIELDS, SIDE, Instrument, instrument, simulate_field
 
 RADIUS = 0.4  # beams within which a candidate is a source
 EMPTY = 0.4  # fraction of empty fields, from which Judge learns faint isolated noise peaks
 
 
-def judge_field(rng: np.random.Generator, shared, networks: SearchNetworks) -> tuple[np.ndarray, np.ndarray]:
+def judge_field(
+    rng: np.random.Generator, shared: Instrument, networks: SearchNetworks
+) -> tuple[np.ndarray, np.ndarray]:
     """Candidates of one simulated field: their input values (n, 21), and which are sources (n,).
 
     A candidate is a source if it is the nearest one to the centre of a source, or in a galaxy or a cloud: Judge need

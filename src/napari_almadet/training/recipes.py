@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,9 +20,10 @@ import torch
 from astropy.table import Table, vstack
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from napari_almadet import __version__
 from napari_almadet.evaluation.matching import Rate, match
@@ -34,12 +36,14 @@ from napari_almadet.networks.line_finder import LineFinder
 from napari_almadet.networks.source_finder import SourceFinder, from_all_sides
 from napari_almadet.paper.blobs import find_blobs
 from napari_almadet.search.features import N_EXTENT_FEATURES, N_FEATURES
-from napari_almadet.training.data import FieldSet, Images, Spectra
+from napari_almadet.training.data import FieldSet, Images, Shown, Spectra
 from napari_almadet.training.extents import Patches, write_extents
 from napari_almadet.training.fields import Fields, write_set
 from napari_almadet.training.judging import Candidates, calibrate, write_candidates
 from napari_almadet.training.losses import centre_loss, image_loss, weighted_cross_entropy
 from napari_almadet.training.noisy_lines import LineSpectra
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Recipe:
     seed: int = 1
     jobs: int | None = None
     workers: int = 0
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
 
 BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
@@ -147,6 +151,7 @@ class TiedDeepGRU(nn.Module):
     def untied(self) -> DeepGRU:
         """The network, its fully connected layer set to the very same linear map."""
         dense = self.network.head[0]
+        assert isinstance(dense, nn.Linear)
         write_out(lambda x: self.head(x.unflatten(1, (dense.out_features, -1)).mT), dense)
         return self.network
 
@@ -168,22 +173,22 @@ class Trainee(pl.LightningModule):
         super().__init__()
         self.network, self.loss, self.recipe = network, loss, recipe
 
-    def _loss(self, batch) -> torch.Tensor:
+    def _loss(self, batch: Sequence[torch.Tensor]) -> torch.Tensor:
         prediction = self.network(batch[0])
         with torch.autocast(self.device.type, enabled=False):  # variances need full precision
             return self.loss(prediction.float(), batch[1])
 
-    def training_step(self, batch, _):
+    def training_step(self, batch: Sequence[torch.Tensor], _: int) -> torch.Tensor:
         """Loss of a batch."""
         loss = self._loss(batch)
         self.log("train_loss", loss, on_step=False, on_epoch=True)
         return loss
 
-    def validation_step(self, batch, _):
+    def validation_step(self, batch: Sequence[torch.Tensor], _: int) -> None:
         """Loss of a batch of the validation set."""
         self.log("validation_loss", self._loss(batch), prog_bar=True)
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW, with a learning rate that rises over the first fifth of the training and then falls to zero."""
         steps = int(self.trainer.estimated_stepping_batches)
         parameters = [p for p in self.network.parameters() if p.requires_grad]
@@ -198,7 +203,7 @@ class Trainee(pl.LightningModule):
         return {"optimizer": adam, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recipe: Recipe, folder: Path) -> dict:
+def fit(network: nn.Module, loss: Callable, data: tuple[Shown, Shown], recipe: Recipe, folder: Path) -> dict:
     """Train a network in ``folder``, from ``last.ckpt`` if it exists; the network ends with its best weights.
 
     Returns
@@ -208,13 +213,12 @@ def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recip
     """
     pl.seed_everything(recipe.seed, workers=True, verbose=False)
     folder.mkdir(parents=True, exist_ok=True)
-    names = {"dirpath": folder, "enable_version_counter": False}
     trainer = pl.Trainer(
         max_epochs=recipe.epochs,
         precision=recipe.precision,
         callbacks=[
-            ModelCheckpoint(filename="best", monitor="validation_loss", **names),
-            ModelCheckpoint(filename="last", **names),
+            ModelCheckpoint(folder, "best", monitor="validation_loss", enable_version_counter=False),
+            ModelCheckpoint(folder, "last", enable_version_counter=False),
             EarlyStopping("validation_loss", patience=recipe.patience),
         ],
         logger=CSVLogger(folder, name="log"),
@@ -241,6 +245,12 @@ def fit(network: nn.Module, loss: Callable, data: tuple[Dataset, Dataset], recip
     return {"epochs": epochs, **best[0]}
 
 
+def channels_last(network: Network) -> Network:
+    """A network whose weights are stored with the channels last, which is faster on a GPU."""
+    to: Callable[..., Network] = network.to  # torch's annotations leave this argument out
+    return to(memory_format=torch.channels_last)
+
+
 def simulate_data(recipe: Recipe, progress: Callable | None = None) -> tuple[FieldSet, FieldSet]:
     """Training and validation fields of a recipe."""
     n = recipe.observations
@@ -254,7 +264,7 @@ def train_blobs_finder(folder: Path, recipe: Recipe = BLOBS_FINDER, progress: Ca
     started = time.time()
     fields = simulate_data(recipe, progress)
     data = Images(fields[0], recipe.seed), Images(fields[1], recipe.seed, augment=False)
-    tied = TiedBlobsFinder(BlobsFinder()).to(memory_format=torch.channels_last)
+    tied = channels_last(TiedBlobsFinder(BlobsFinder()))
     network, scores = fit_in_two_stages(tied, (image_loss, image_loss), data, recipe, folder)
     return finish(network, folder, recipe, scores | blob_scores(network, data[1]), started, STACKED)
 
@@ -280,7 +290,7 @@ def train_source_finder(folder: Path, recipe: Recipe = SOURCE_FINDER, progress: 
         Fields(folder / "fields", "train", recipe.seed),
         Fields(folder / "fields", "validation", recipe.seed, augment=False),
     )
-    scores = began | fit(network.to(memory_format=torch.channels_last), centre_loss, data, recipe, folder)
+    scores = began | fit(channels_last(network), centre_loss, data, recipe, folder)
     scores["validation_loss from all sides"] = loss_from_all_sides(network, data[1], recipe.batch_size)
     about = "{fields} fields in noise units ({validation_fields} for validation) from napari_almadet.training.fields"
     return finish(network, folder, recipe, scores, started, about)
@@ -312,7 +322,7 @@ def train_judge(
     started = time.time()
     folder.mkdir(parents=True, exist_ok=True)
     numbers = (("train", recipe.fields, progress), ("validation", recipe.validation_fields, None))
-    data = tuple(
+    data, validation = (
         Candidates(
             write_candidates(folder / f"{which}.npz", n, which, recipe.seed, networks, recipe.jobs, report),
             augment=which == "train",
@@ -320,10 +330,10 @@ def train_judge(
         for which, n, report in numbers
     )
     network = Judge(N_FEATURES)
-    network.mean.copy_(torch.from_numpy(data[0].measures.mean(axis=0)))
-    network.scale.copy_(torch.from_numpy(data[0].measures.std(axis=0).clip(1e-3)))
-    scores = fit(network, F.binary_cross_entropy_with_logits, data, recipe, folder)
-    calibrate(network, data[1])
+    network.mean.copy_(torch.from_numpy(data.measures.mean(axis=0)))
+    network.scale.copy_(torch.from_numpy(data.measures.std(axis=0).clip(1e-3)))
+    scores = fit(network, F.binary_cross_entropy_with_logits, (data, validation), recipe, folder)
+    calibrate(network, validation)
     about = (
         "candidates in {fields} fields ({validation_fields} for validation and calibration) from "
         "napari_almadet.training.judging"
@@ -390,7 +400,7 @@ def begin(kind: type[nn.Module], recipe: Recipe) -> tuple[nn.Module, dict]:
 def fit_in_two_stages(
     tied: TiedBlobsFinder | TiedDeepGRU,
     losses: tuple[Callable, Callable],
-    data: tuple[Dataset, Dataset],
+    data: tuple[Shown, Shown],
     recipe: Recipe,
     folder: Path,
 ) -> tuple[nn.Module, dict]:
@@ -413,7 +423,7 @@ def loss_from_all_sides(network: nn.Module, fields: Fields, batch_size: int) -> 
 
 
 @torch.no_grad()
-def line_scores(network: nn.Module, spectra: Spectra, height: float = 0.1) -> dict:
+def line_scores(network: nn.Module, spectra: Spectra | LineSpectra, height: float = 0.1) -> dict:
     """Fraction of validation spectra with the maximum output on a line, and of those without a line with low output."""
     network.eval()
     on_line = with_line = quiet = without = 0
@@ -469,12 +479,16 @@ def finish(network: nn.Module, folder: Path, recipe: Recipe, scores: dict, start
     return path
 
 
+def _git(*arguments: str) -> str:
+    where = Path(__file__).parent
+    return subprocess.run(["git", *arguments], cwd=where, capture_output=True, text=True, check=True).stdout
+
+
 def commit() -> str:
     """The git commit of the package, with a "+" for uncommitted changes; "unknown" outside a checkout."""
     try:
-        where = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": True}
-        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **where).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "."], **where).stdout
+        head = _git("rev-parse", "--short", "HEAD").strip()
+        changed = _git("status", "--porcelain", "--untracked-files=no", ".")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head + ("+" if changed.strip() else "")

@@ -74,7 +74,7 @@ def draw_galaxies(
 ) -> list[Resolved]:
     """One to three galaxies; in one field of three the second (nearly) touches the first."""
     objects: list[Resolved] = []
-    place, diameter, z = None, 0.0, 0.0
+    place, diameter, z = np.zeros(2), 0.0, 0.0
     for number in range(int(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2]))):
         before, last = place, diameter
         diameter = beam.fwhm * float(np.exp(rng.uniform(*np.log(ranges.galaxy_beams))))
@@ -105,7 +105,8 @@ def draw_clouds(
         size = None
         if rng.random() < 0.65:
             along = beam.fwhm * np.exp(rng.uniform(*np.log(ranges.cloud_beams)))
-            size = tuple(float(s) for s in rng.permutation([along, max(along * rng.uniform(0.3, 1), 1.5 * beam.fwhm)]))
+            one, other = rng.permutation([along, max(along * rng.uniform(0.3, 1), 1.5 * beam.fwhm)])
+            size = (float(one), float(other))
         place = (*rng.uniform(0.05, 0.95, 2) * side, rng.uniform(0.1, 0.9) * n_channels)
         several = rng.random() < 0.25
         if several:
