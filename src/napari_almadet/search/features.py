@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_almadet.constants import NORMAL_MAD
+from napari_almadet.measure.spectra import remove_baseline
 from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, stack_snr, templates
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection
@@ -252,6 +253,25 @@ def lowest_about(images: torch.Tensor, y: np.ndarray, x: np.ndarray, reach: int)
         for at in zip(y, x, strict=True)
     ]
     return torch.stack([two[:, *part].amin(dim=(1, 2)) for part in parts]).cpu().numpy().astype(float)
+
+
+def spectra_and_features(
+    rows: np.ndarray, images: torch.Tensor, units: NoiseUnits, quiet: torch.Tensor, beam: float
+) -> tuple[np.ndarray, list[Features]]:
+    """Spectra (n, channels) of the sources at some positions, without their neighbours, and features of each.
+
+    Parameters
+    ----------
+    rows
+        As :func:`centres` gives them.
+    images
+        As :func:`~napari_almadet.search.line_maps.maps` gives them.
+    quiet
+        As :func:`quiet_spectra` gives them.
+    """
+    own = part_neighbours(rows, spectra(units, rows, beam), beam)
+    flat = remove_baseline(own) if len(own) else own
+    return own, measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet), beam)
 
 
 def measure_features(

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.cube.negated import negative
 from napari_almadet.cube.storage import split_address
 from napari_almadet.measure.noise import noise_of
-from napari_almadet.measure.spectra import remove_baseline
 from napari_almadet.measure.stacking import Stacking
 from napari_almadet.progress import Progress, in_steps
 from napari_almadet.search.beam_decision import (
@@ -42,10 +41,9 @@ from napari_almadet.search.extended_emission import (
     in_own_noise,
     merge_extended,
     merge_extended_across_windows,
-    part_by_lines,
     with_unseen,
 )
-from napari_almadet.search.features import centres, measure_features, own_lines, part_neighbours, quiet_spectra, spectra
+from napari_almadet.search.features import centres, quiet_spectra, spectra_and_features
 from napari_almadet.search.line_detection import frequency_denoising, resolutions
 from napari_almadet.search.line_maps import WIDEST, maps
 from napari_almadet.search.measure_detections import measure_detections
@@ -53,8 +51,8 @@ from napari_almadet.search.merge_windows import TWINS, NoiseSummary, Part, field
 from napari_almadet.search.noise_units import binning, in_noise_units, resample
 from napari_almadet.search.out_of_distribution import highest_offset, out_of_distribution, unseen_emission
 from napari_almadet.search.patch_properties import SearchedWindow
-from napari_almadet.search.positions import best_place, cutout_of, focus_on, gaussian_box, is_isolated
-from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.positions import focus_detection
+from napari_almadet.search.raw_detection import RawDetection, raw_detection
 from napari_almadet.search.residuals import measure_residuals
 from napari_almadet.search.search_networks import load_once
 from napari_almadet.search.windows import Window, beam_fwhm, noise_profile, read_averaged, read_blocks, windows
@@ -66,7 +64,6 @@ if TYPE_CHECKING:
     from napari_almadet.measure.noise import Noise
     from napari_almadet.search.components import Sidelobes
     from napari_almadet.search.noise_units import NoiseUnits
-    from napari_almadet.search.raw_detection import Features
     from napari_almadet.search.search_networks import SearchNetworks
     from napari_almadet.settings import Settings
 
@@ -360,9 +357,7 @@ def search_window(
     quiet = quiet_spectra(units)
     looked_at = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, dirty, quiet)
     rows = with_unseen(centres(answer, units.valid, beam), looked_at)
-    own = part_neighbours(rows, spectra(units, rows, beam), beam)
-    flat = remove_baseline(own) if len(own) else own
-    features = measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet), beam)
+    own, features = spectra_and_features(rows, images, units, quiet, beam)
     channels = units.channels.cpu().numpy()
     if sidelobes is not None and (decision is None or decision.dirty):
         window = with_sidelobes(window, sidelobes, units, n_channels)
@@ -417,15 +412,6 @@ def with_sidelobes(window: Window, sidelobes: Sidelobes, units: NoiseUnits, n_ch
     )
 
 
-def raw_detection(row: np.ndarray, spectrum: np.ndarray, features: Features, window: Window) -> RawDetection:
-    """A row of :func:`~napari_almadet.search.features.centres` as a raw detection, in pixels of the cube."""
-    score = float(1 / (1 + np.exp(-row[0])))
-    y, x = (float((row[i] + start + 0.5) * window.k - 0.5) for i, start in ((1, window.y), (2, window.x)))
-    candidate = Candidate(0, Box(0, 0, 0, 0), score)
-    candidate.decide("found", snr_stacked=features.snr_stacked, snr_line=features.snr_own_line, score=score)
-    return RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, spectrum, features, window)
-
-
 def source_spectral_focusing(
     cube: Cube, chosen: list[RawDetection], detections: list[RawDetection], stacked: np.ndarray, settings: Settings
 ) -> Generator[Progress, None, None]:
@@ -437,25 +423,4 @@ def source_spectral_focusing(
     flag_companions(chosen, cube, stacked, settings)  # (9)
     for done, detection in enumerate(chosen):
         yield Progress("Making line-integrated images", done, len(chosen))
-        cutout = cutout_of(detection, cube, stacked, settings)
-        if cutout is None:
-            continue
-        other = None
-        if detection.candidate.status is not Status.DROPPED:
-            other = part_by_lines(detection, detections, cutout)  # (9)
-        if other:
-            detections.append(other)
-            if (others := cutout_of(other, cube, stacked, settings)) is not None:
-                focus_on(other, others, settings)
-            cutout = cutout_of(detection, cube, stacked, settings)
-        elif (
-            detection.candidate.status is not Status.DROPPED
-            and not detection.box
-            and is_isolated(detection, detections)
-        ):
-            detection.y, detection.x = best_place(detection, cutout)
-            detection.candidate.box = gaussian_box(detection, cube.shape[1:])
-            if not cutout.holds(detection.candidate.box):
-                cutout = cutout_of(detection, cube, stacked, settings)
-        if cutout is not None:
-            focus_on(detection, cutout, settings)
+        focus_detection(detection, detections, cube, stacked, settings)

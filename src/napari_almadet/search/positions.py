@@ -1,4 +1,4 @@
-"""Steps 8 and 9 for one raw detection: its cutout, best position, box, and line-integrated image."""
+"""Steps 8 and 9 for one raw detection: :func:`focus_detection`, with its cutout, best position and box."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from napari_almadet.measure.focus import (
 from napari_almadet.measure.spectra import off_line
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.measure.tiling import cut
+from napari_almadet.search.extended_emission import part_by_lines
 from napari_almadet.search.raw_detection import RawDetection, separation
 
 if TYPE_CHECKING:
@@ -35,6 +36,30 @@ if TYPE_CHECKING:
 ALONE = 1.5  # beams to the nearest source, for a position to be refined; closer ones overlap; chosen by eye
 RECENTRE = 0.3  # beams by which a position may move: well below the resolution; chosen by eye
 CUTOUT_COPIES = 6  # copies of a cutout that this step needs in memory
+
+
+def focus_detection(
+    detection: RawDetection, detections: list[RawDetection], cube: Cube, stacked: np.ndarray, settings: Settings
+) -> None:
+    """Box, line-integrated image and S/N of a detection.
+
+    A source so close to it that only its lines distinguish them is added to ``detections``.  The position of an
+    isolated compact source is refined.
+    """
+    cutout = cutout_of(detection, cube, stacked, settings)
+    if cutout is None:
+        return
+    if detection.candidate.status is not Status.DROPPED:
+        if (other := part_by_lines(detection, detections, cutout)) is not None:  # (9)
+            detections.append(other)
+            focus_on(other, cutout_of(other, cube, stacked, settings), settings)
+            cutout = cutout_of(detection, cube, stacked, settings)
+        elif not detection.box and is_isolated(detection, detections):
+            detection.y, detection.x = best_place(detection, cutout)
+            detection.candidate.box = gaussian_box(detection, cube.shape[1:])
+            if not cutout.holds(detection.candidate.box):
+                cutout = cutout_of(detection, cube, stacked, settings)
+    focus_on(detection, cutout, settings)
 
 
 def is_isolated(detection: RawDetection, detections: Sequence[RawDetection]) -> bool:
@@ -110,8 +135,10 @@ def gaussian_box(detection: RawDetection, shape: tuple[int, int]) -> Box:
     return Box(min(y0, ny - 1), max(y1, y0 + 1), min(x0, nx - 1), max(x1, x0 + 1))
 
 
-def focus_on(detection: RawDetection, cutout: Cutout, settings: Settings) -> None:
-    """Steps 8 and 9 for one detection, in its cutout: line-integrated image and S/N."""
+def focus_on(detection: RawDetection, cutout: Cutout | None, settings: Settings) -> None:
+    """Steps 8 and 9 for one detection, in its cutout, if there is one: line-integrated image and S/N."""
+    if cutout is None:
+        return
     candidate = detection.candidate
     box = cutout.local(candidate.box)
     candidate.spectrum = np.nansum(cutout.planes[:, *box.slices], axis=(1, 2)).astype(np.float32)

@@ -226,6 +226,15 @@ class RawDetection:
         return float(self.features.snr_own_line / np.hypot(1, error))
 
 
+def raw_detection(row: np.ndarray, spectrum: np.ndarray, features: Features, window: Window) -> RawDetection:
+    """A row of :func:`~napari_almadet.search.features.centres` as a raw detection, in pixels of the cube."""
+    score = float(1 / (1 + np.exp(-row[0])))
+    y, x = (float((row[i] + start + 0.5) * window.k - 0.5) for i, start in ((1, window.y), (2, window.x)))
+    candidate = Candidate(0, Box(0, 0, 0, 0), score)
+    candidate.decide("found", snr_stacked=features.snr_stacked, snr_line=features.snr_own_line, score=score)
+    return RawDetection(candidate, y, x, row[3] * window.k, row[4] * window.k, spectrum, features, window)
+
+
 def separation(one: RawDetection, other: RawDetection) -> float:
     """Pixels of the cube between two raw detections."""
     return float(np.hypot(one.y - other.y, one.x - other.x))
