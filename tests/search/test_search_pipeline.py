@@ -324,14 +324,24 @@ def test_a_compact_source_of_the_same_velocity_beside_a_galaxy_is_a_row_of_its_o
     assert len([c for c in kept if np.hypot(c.y - 60, c.x - 60) < 8]) == 1
 
 
-def test_sources_that_crowd_stay_apart_where_source_finder_is_sure_of_them():
+def crowd(channels: tuple[int, int, int]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """A cube with three sources, each with a line in its channel, and their places (y, x)."""
     places = [(60, 44), (54, 60), (62, 76)]
     cube = planes(30)
-    for channel, (y, x) in zip((15, 32, 50), places, strict=True):
+    for channel, (y, x) in zip(channels, places, strict=True):
         cube = add(add(cube, y, x, 50, None, size=11), y, x, 30, channel, size=11)
-    kept = sorted(found(beam_cube(cube)), key=lambda c: c.x)
+    return cube, places
+
+
+@pytest.mark.parametrize("networks", [NETWORKS, UNSURE])
+def test_sources_that_crowd_stay_apart_where_their_lines_differ(networks):
+    cube, places = crowd((15, 32, 50))
+    kept = sorted(found(beam_cube(cube), networks), key=lambda c: c.x)
     assert [(c.y, c.x) for c in kept] == [pytest.approx(place, abs=1.5) for place in places]
-    (one,) = found(beam_cube(cube), UNSURE)
+
+
+def test_sources_that_crowd_in_the_same_channels_are_a_patch_where_source_finder_is_unsure():
+    (one,) = found(beam_cube(crowd((32, 32, 32))[0]), UNSURE)
     assert "patch" in one.reasons[0]
 
 
