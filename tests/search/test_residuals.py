@@ -75,14 +75,14 @@ def test_noise_that_channels_share_is_no_residual():
     assert one.residuals < 1.2
 
 
-@pytest.mark.parametrize(("snr", "dropped"), [(5.6, True), (9.0, False)])
-def test_what_is_brighter_in_the_stacked_image_is_compared_with_what_that_scatters_by(snr, dropped):
+@pytest.mark.parametrize(("rms", "snr", "dropped"), [(1.6, 6.4, True), (1.6, 10.0, False), (1.35, 5.6, False)])
+def test_what_is_brighter_in_the_stacked_image_is_compared_with_what_that_scatters_by(rms, snr, dropped):
     one, field = detection(), seen(0.0, 1)
-    stack = 1.35 * np.random.default_rng(8).standard_normal((SIDE, SIDE)).astype(np.float32)
+    stack = rms * np.random.default_rng(8).standard_normal((SIDE, SIDE)).astype(np.float32)
     stack[20, 30] = snr
     field.images[MAPS.index("stack")] = np.arcsinh(stack / COMPRESSION)
     measure_residuals([one], field)
-    assert one.residuals == pytest.approx(1.35, rel=0.1)
+    assert one.residuals == pytest.approx(rms, rel=0.1)
     assert (artefact_kind(one, []) is not None) == dropped
 
 
@@ -91,9 +91,9 @@ def test_what_is_resolved_is_compared_with_the_scatter_at_its_size(size, dropped
     one, field = detection(), seen(0.0, 1)
     one.features = Features(fwhm_y=size, fwhm_x=size)
     y, x = np.indices((SIDE, SIDE)) - np.array([20, 30])[:, None, None]
-    stack = 1.35 * np.random.default_rng(8).standard_normal((SIDE, SIDE)).astype(np.float32)
-    stack += 5.6 * np.exp(-4 * np.log(2) * (y**2 + x**2) / 12**2)
-    stack[20, 30] = 5.6
+    stack = 1.6 * np.random.default_rng(8).standard_normal((SIDE, SIDE)).astype(np.float32)
+    stack += 6.6 * np.exp(-4 * np.log(2) * (y**2 + x**2) / 12**2)
+    stack[20, 30] = 6.6
     field.images[MAPS.index("stack")] = np.arcsinh(stack / COMPRESSION)
     measure_residuals([one], field)
     assert (artefact_kind(one, []) is not None) == dropped

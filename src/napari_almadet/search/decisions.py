@@ -169,7 +169,7 @@ def artefact_kind(detection: RawDetection, bright: list[RawDetection]) -> Decisi
     if dip:
         return Decision("baseline_ripple", {"dip": dip, "prob": detection.candidate.prob})
     residuals, snr = detection.residuals, detection.over_residuals
-    if residuals > THRESHOLDS.residuals and snr < THRESHOLDS.above_residuals:
+    if snr < THRESHOLDS.above_residuals:
         return Decision("residuals", {"rms": residuals, "snr": snr, "prob": detection.candidate.prob})
     if detection.box:
         return None

@@ -211,7 +211,7 @@ class RawDetection:
     extent: Extent | None = None  # of the patch of extended emission that it is, or lies in
     piece_of: int = 0  # number of the object in its window of which several patches are pieces; 0: none
     residuals: float = 1.0  # rms of the image it is brightest in over the thermal noise, see `search.residuals`
-    over_residuals: float = float("inf")  # its S/N by that rms
+    over_residuals: float = float("inf")  # its S/N by that rms, if that is more than noise
     judge_logit: float = 0.0  # of Judge, in a field as large as its window
 
     @property

@@ -25,7 +25,8 @@ AT_ONCE = 32  # lines whose images are made together; chosen for memory
 def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) -> None:
     """Measure the rms of the image of each detection's line, or of the stacked image if it is brighter there.
 
-    Its S/N by that rms is that of the pixel, or in the image :func:`at_its_size` if it is higher there.
+    Where this rms is more than noise, the detection's S/N by it is that of the pixel, or in the image
+    :func:`at_its_size` if it is higher there.
     """
     if not detections:
         return
@@ -34,13 +35,22 @@ def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) 
     for first in range(0, len(detections), AT_ONCE):
         some = places[first : first + AT_ONCE]
         for detection, place, image in zip(detections[first:], some, line_images(some, seen)[:, 0], strict=False):
-            in_line = image[place] >= seen.stack[place]
+            in_line = bool(image[place] >= seen.stack[place])
             detection.residuals = rms_below_zero(image[seen.valid]) if in_line else stacked
-            detection.over_residuals = float(max(image[place], seen.stack[place])) / detection.residuals
-            if detection.residuals > THRESHOLDS.residuals and detection.box is None:
-                widened = at_its_size(image if in_line else seen.stack, detection, seen)
-                snr = float(widened[place]) / max(rms_below_zero(widened[seen.valid], 0.0), 1e-9)
-                detection.over_residuals = max(detection.over_residuals, snr)
+            if detection.residuals > (THRESHOLDS.residuals if in_line else THRESHOLDS.residuals_stacked):
+                seen_in = image if in_line else seen.stack
+                detection.over_residuals = snr_over_residuals(detection, place, seen_in, seen)
+
+
+def snr_over_residuals(
+    detection: RawDetection, place: tuple[int, int], image: np.ndarray, seen: SearchedWindow
+) -> float:
+    """S/N of a detection by the rms of the image (ny, nx) in which it is seen, at its pixel or :func:`at_its_size`."""
+    snr = float(image[place]) / detection.residuals
+    if detection.box is not None:
+        return snr
+    widened = at_its_size(image, detection, seen)
+    return max(snr, float(widened[place]) / max(rms_below_zero(widened[seen.valid], 0.0), 1e-9))
 
 
 def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]:
