@@ -184,11 +184,18 @@ def test_sources_that_crowd_across_windows_stay_apart(with_beam):
     cube = planes(7)
     for channel, (y, x) in zip((10, 24, 38), places, strict=True):
         cube = add(cube, y, x, 60, channel, size=11)
-    for memory in (4.0, SMALL):
-        kept = sorted(found(with_beam(cube), memory), key=lambda c: c.x)
+    for memory, networks in ((4.0, NETWORKS), (SMALL, NETWORKS), (4.0, UNSURE)):
+        kept = sorted(found(with_beam(cube), memory, networks), key=lambda c: c.x)
         assert [(c.y, c.x) for c in kept] == [pytest.approx(place, abs=1.5) for place in places]
-        (one,) = found(with_beam(cube), memory, UNSURE)
-        assert "patch" in one.reasons[0]
+
+
+def test_a_patch_over_several_windows_is_not_separated_by_its_lines(with_beam):
+    """No window has all of its voxels; the detections that Source Finder is sure of still separate it."""
+    cube = planes(7)
+    for channel, (y, x) in zip((10, 24, 38), [(122, 44), (128, 60), (130, 76)], strict=True):
+        cube = add(cube, y, x, 60, channel, size=11)
+    (one,) = found(with_beam(cube), SMALL, UNSURE)
+    assert "patch" in one.reasons[0]
 
 
 def test_a_patch_too_large_to_measure_says_so(with_beam):
