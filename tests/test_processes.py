@@ -98,3 +98,22 @@ def test_a_process_that_is_stopped_while_it_ends_prints_no_traceback(capfd):
     with Pool(1) as pool:
         list(pool.map(stopped_while_it_ends, [0]))
     assert capfd.readouterr().err == ""
+
+
+def test_an_exit_code_that_another_thread_has_taken_but_not_noted_is_waited_for():
+    """As the executor's own thread does, between the system's answer and the note of it."""
+
+    class Ending:
+        codes = iter((None, None, 3))
+
+        def join(self, timeout):
+            pass  # the system knows no such process any more
+
+        @property
+        def exitcode(self):
+            return next(self.codes, 3)
+
+    with Pool(1) as pool:
+        pool.context.started.append(Ending())
+        assert pool.how_it_ended() == "its process ended with exit code 3"
+        pool.context.started.clear()

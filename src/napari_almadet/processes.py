@@ -24,6 +24,7 @@ from typing import Any
 from napari_almadet.loading import exempt_at_exit
 
 PATIENCE = 10.0  # seconds a process may take to remove its unfinished files when it is stopped
+SOON = 0.01  # seconds between looks at an exit code that is about to be known
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -62,11 +63,11 @@ class Pool(ProcessPoolExecutor):
     def how_it_ended(self) -> str:
         """Why the pool is broken: how the first process that failed has ended."""
         for process in self.context.started:
-            process.join(PATIENCE)
-            if process.exitcode and process.exitcode > 0:
-                return f"its process ended with exit code {process.exitcode}"
-            if process.exitcode:
-                name = signal.Signals(-process.exitcode).name
+            code = _exit_code(process)
+            if code and code > 0:
+                return f"its process ended with exit code {code}"
+            if code:
+                name = signal.Signals(-code).name
                 return f"its process was ended by {name}" + ("; is there enough memory?" if name == "SIGKILL" else "")
         return "its process ended"
 
@@ -77,6 +78,19 @@ class Pool(ProcessPoolExecutor):
         if exc_type is not None:
             self.stop()
         return super().__exit__(exc_type, exc_val, exc_tb)
+
+
+def _exit_code(process: SpawnProcess) -> int | None:
+    """The exit code of a process that is ending; None if it has not ended in :data:`PATIENCE` seconds.
+
+    The executor waits for its processes in a thread of its own: that may have asked the system for the code, which
+    says it only once, but not have noted it yet.  Then `join` returns at once, without a code.
+    """
+    until = time.monotonic() + PATIENCE
+    process.join(PATIENCE)
+    while process.exitcode is None and time.monotonic() < until:
+        time.sleep(SOON)
+    return process.exitcode
 
 
 class _Spawn(SpawnContext):
