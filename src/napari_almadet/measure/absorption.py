@@ -50,13 +50,14 @@ def find_absorption(
     """
     for name in NUMBERS:
         setattr(candidate, name, np.nan)
-    if mode == "off":
-        return None
-    if candidate.kind != "continuum":
-        doubt_lines_at_both_ends(candidate, cutout, made, scale)
-    if not made.continuum_snr >= PRESENT:
+    has_continuum, has_line = made.continuum_snr >= PRESENT, candidate.kind != "continuum"
+    if mode == "off" or not (has_continuum or has_line):
         return None
     own, variance, place = spectrum_of(candidate, cutout, made, scale)
+    if has_line:
+        doubt_lines_at_both_ends(candidate, cutout, own, variance)
+    if not has_continuum:
+        return None
     known = np.isfinite(cutout.rms)
     used = known & ~emission_of(candidate, made, len(own))
     level = float(np.median(own[used])) if used.any() else 0.0
@@ -80,12 +81,12 @@ def find_absorption(
     return best
 
 
-def doubt_lines_at_both_ends(candidate: Candidate, cutout: Cutout, made: Measured, scale: Scale) -> None:
+def doubt_lines_at_both_ends(candidate: Candidate, cutout: Cutout, own: np.ndarray, variance: float) -> None:
     """Record a doubt where emission at both ends of the band may be continuum, beside a line that takes most of it.
 
     In such a band the continuum is the exception, and nothing but this coincidence distinguishes it from two lines.
+    ``own`` and ``variance`` are the first two of :func:`spectrum_of`.
     """
-    own, variance, _ = spectrum_of(candidate, cutout, made, scale)
     known = np.flatnonzero(np.isfinite(cutout.rms))
     n_end = max(FEW, int(END * len(known)))
     if len(known) < 4 * n_end:

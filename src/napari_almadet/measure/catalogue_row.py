@@ -203,22 +203,8 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
 
 
 NUMBERS = (
-    *(
-        "x",
-        "y",
-        "z",
-        "err_x",
-        "err_y",
-        "err_z",
-        "f_sum",
-        "err_f_sum",
-        "pb",
-        "f_max",
-        "f_min",
-        "x_peak",
-        "y_peak",
-        "z_peak",
-    ),
+    *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "pb"),
+    *("f_max", "f_min", "x_peak", "y_peak", "z_peak"),
     *("f_cont", "err_f_cont", "alpha", "err_alpha", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50"),
     *("wm50", "err_wm50", "fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),
     *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),

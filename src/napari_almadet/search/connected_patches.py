@@ -96,7 +96,7 @@ def join_pieces(detections: Sequence[RawDetection]) -> None:
     for group in groups.values():
         first, *others = sorted(group, key=size, reverse=True)
         for part in others:
-            adopt(first, part)
+            make_part(part, first, "piece_of", "joined_with")
 
 
 def size(detection: RawDetection) -> tuple[bool, float, float]:
@@ -105,15 +105,15 @@ def size(detection: RawDetection) -> tuple[bool, float, float]:
     return detection.box is not None, detection.extent.beams, detection.features.snr_both
 
 
-def adopt(first: RawDetection, part: RawDetection) -> None:
-    """Make a detection a part of another."""
-    candidate, other = first.candidate, part.candidate
+def make_part(part: RawDetection, whole: RawDetection, part_rule: str, whole_rule: str) -> None:
+    """Make a detection a part of another, which is as probable as the likelier of the two, by two rules."""
+    candidate, other = whole.candidate, part.candidate
     other.parent = candidate.id
     if other.prob > candidate.prob and other.status is Status.KEPT:
         candidate.prob = other.prob
         candidate.decide("as_its_part", Status.KEPT, ids=(other.id,), prob=other.prob)
-    other.decide("piece_of", Status.DROPPED, ids=(candidate.id,))
-    candidate.decide("joined_with", ids=(other.id,))
+    other.decide(part_rule, Status.DROPPED, ids=(candidate.id,))
+    candidate.decide(whole_rule, ids=(other.id,))
 
 
 def connected(parts: Sequence[np.ndarray], patch: np.ndarray, seen: SearchedWindow) -> list[int]:

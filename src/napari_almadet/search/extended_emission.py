@@ -246,7 +246,7 @@ def one_object(members: list[RawDetection], patch: np.ndarray, seen: SearchedWin
 
 def in_window(detection: RawDetection, window: Window) -> tuple[float, float]:
     """Position of a detection (y, x) in pixels of a window."""
-    return (detection.y + 0.5) / window.k - 0.5 - window.y, (detection.x + 0.5) / window.k - 0.5 - window.x
+    return window.averaged(detection.y) - window.y, window.averaged(detection.x) - window.x
 
 
 def sure(detection: RawDetection) -> bool:
@@ -257,7 +257,7 @@ def sure(detection: RawDetection) -> bool:
 def in_patch(detection: RawDetection, patch: np.ndarray, window: Window) -> bool:
     """Whether the centre of a detection is in a patch of a window; centres outside the window count as at its edge."""
     place = zip((detection.y, detection.x), (window.y, window.x), patch.shape, strict=True)
-    return bool(patch[tuple(min(max(round((c + 0.5) / window.k - 0.5) - first, 0), n - 1) for c, first, n in place)])
+    return bool(patch[tuple(min(max(round(window.averaged(c)) - first, 0), n - 1) for c, first, n in place)])
 
 
 def reaches_out(patch: np.ndarray, window: Window) -> bool:

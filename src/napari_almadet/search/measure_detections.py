@@ -16,6 +16,7 @@ from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.measurement import Measured
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.progress import Progress
+from napari_almadet.search.connected_patches import make_part
 from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
@@ -221,15 +222,8 @@ def seed_of(detection: RawDetection) -> Seed:
 
 def absorb(detection: RawDetection, parts: Sequence[RawDetection]) -> None:
     """Make other detections parts of an object, which is as likely a source as the most likely of them."""
-    candidate = detection.candidate
     for part in parts:
-        other = part.candidate
-        other.parent = candidate.id
-        if other.prob > candidate.prob and other.status is Status.KEPT:
-            candidate.prob = other.prob
-            candidate.decide("as_its_part", Status.KEPT, ids=(other.id,), prob=other.prob)
-        other.decide("part_of", Status.DROPPED, ids=(candidate.id,))
-        candidate.decide("one_object", ids=(other.id,))
+        make_part(part, detection, "part_of", "one_object")
 
 
 def drop_negative(candidate: Candidate, boxed: float) -> None:

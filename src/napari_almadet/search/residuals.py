@@ -59,7 +59,7 @@ def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]
         return detection.extent.place
     window = detection.window
     y, x = (
-        round((position + 0.5) / window.k - 0.5) - start
+        round(window.averaged(position)) - start
         for position, start in ((detection.y, window.y), (detection.x, window.x))
     )
     return int(np.clip(y, 0, shape[0] - 1)), int(np.clip(x, 0, shape[1] - 1))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -79,6 +79,10 @@ class Window:
         )
         return y, x
 
+    def averaged(self, place: Any) -> Any:
+        """A position along an axis in pixels of the cube, or an array of them, in averaged pixels of the field."""
+        return (place + 0.5) / self.k - 0.5
+
     def meets(self, other: Window) -> bool:
         """Whether two windows overlap."""
         return all(
@@ -89,7 +93,7 @@ class Window:
     def owns(self, y: float, x: float, margin: float = 0.0) -> bool:
         """Whether a position in pixels of the cube is in its core, or within ``margin`` averaged pixels of it."""
         return all(
-            own.start - 0.5 - margin <= (place + 0.5) / self.k - 0.5 - first < own.stop - 0.5 + margin
+            own.start - 0.5 - margin <= self.averaged(place) - first < own.stop - 0.5 + margin
             for place, first, own in zip((y, x), (self.y, self.x), self.owned, strict=True)
         )
 
@@ -97,7 +101,7 @@ class Window:
         """Sidelobes in a part of the cube, (channels, *shape) in the cube's unit; 0 where there are none."""
         if self.sidelobes is None or self.spectra is None or self.rms_map is None:
             return 0.0
-        y, x = ((origin[i] + np.arange(shape[i]) + 0.5) / self.k - 0.5 - (self.y, self.x)[i] for i in (0, 1))
+        y, x = (self.averaged(origin[i] + np.arange(shape[i])) - (self.y, self.x)[i] for i in (0, 1))
         (part_y, weight_y), (part_x, weight_x) = (between(at, n) for at, n in zip((y, x), self.shape, strict=True))
         images = self.sidelobes[:, part_y, part_x] * self.rms_map[part_y, part_x]
         return np.tensordot(self.spectra, weight_y @ images @ weight_x.T, axes=(0, 0)).astype(np.float32)
