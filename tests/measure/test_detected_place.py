@@ -81,7 +81,7 @@ def test_the_error_is_larger_where_fit_and_detection_disagree():
 
 
 def test_the_error_beside_a_neighbour_holds_half_of_what_fit_and_detection_differ_by():
-    """The neighbour's light moves the maximum: ten close pairs had errors that were too small by 1.6."""
+    """The neighbour's emission moves the maximum: ten close pairs had errors that were too small by 1.6."""
     noise = Noise(np.ones(1), correlation(ROUND), np.ones(1))
     place = detected_place(10.0, 10.0, (10.2, 10.0, 0.1, 0.1), ROUND, ROUND, noise, blended=True)
     assert place == pytest.approx((10.0, 10.0, np.sqrt(0.1**2 + 0.1**2), 0.1))

@@ -25,9 +25,9 @@ def detected_place(
 ) -> Place:
     """Place of a detection with its errors, by those of a fit to the same source.
 
-    If the two are over :data:`APART` errors apart, half of what they are further apart is part of the error.  The light
-    of a near neighbour moves a maximum, so that its error is at least that of the fit, which knows the neighbour, and
-    half of any difference between the two is part of it.
+    If the two are over :data:`APART` errors apart, half of what they are further apart is part of the error.  Emission
+    of a near neighbour moves a maximum: its error is then that of the fit, which allows for the neighbour, with half of
+    the difference between the two.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def detected_place(
     noise
         Of the cube.
     blended
-        Whether a neighbour is so near that its light is part of the maximum.
+        Whether a neighbour is so near that its emission is part of the maximum.
     """
     share = np.ones(2) if blended else share_of_error(shape, beam, noise)
     apart = 0.0 if blended else APART
