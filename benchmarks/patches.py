@@ -16,13 +16,14 @@ from scipy.special import expit, logit
 from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import load_networks
 from napari_almadet.progress import finish
-from napari_almadet.search.beam_decision import by_header, header_beam_in
+from napari_almadet.search.beam_decision import decided_beforehand
 from napari_almadet.search.decisions import by_patch, extent_chances, judge_logits
 from napari_almadet.search.line_detection import frequency_denoising
 from napari_almadet.search.noise_units import binning
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.search_networks import SearchNetworks
-from napari_almadet.search.windows import beam_fwhm, noise_profile, read_averaged, windows
+from napari_almadet.search.sidelobes import known_beam
+from napari_almadet.search.windows import beam_fwhm, read_in_noise_units, windows
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, seed_of, simulate_cube
 from napari_almadet.simulation.observe import Imager, Observation
@@ -39,9 +40,9 @@ def patches_in(cube: Cube, labels: np.ndarray, networks: SearchNetworks, setting
     beam = finish(beam_fwhm.steps(cube))
     k = binning(beam)
     (window,) = windows(cube.shape, k, beam / k, settings.memory)
-    planes, _ = finish(read_averaged(cube, window))
-    profile, decision, header_beam = noise_profile(cube, window), by_header(cube), header_beam_in(cube, k)
-    _, found, _ = search_window(planes, window, beam / k, networks, None, profile, False, decision, header_beam)
+    raw, _ = finish(read_in_noise_units(cube, window, beam / k))
+    known = known_beam(cube, window, beam / k, settings, decided_beforehand(cube, settings))
+    _, found, _ = search_window(raw, window, cube.shape[0], known, networks)
     if not found:
         return np.zeros((0, 4))
     finish(frequency_denoising(found, settings, networks))

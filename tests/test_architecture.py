@@ -41,19 +41,21 @@ ARROWS = {
     "measure": {"constants", "progress", "settings", "threads", "cube", "catalogue"},
     "paper": {"progress", "settings", "cube", "catalogue", "measure"},
     "search": {"constants", "loading", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"},
+    "provenance": {"settings", "cube", "catalogue", "paper", "search"},
     "detection": {
         *("loading", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure", "paper", "search"),
+        "provenance",
     },
-    "remeasure": {"progress", "settings", "cube", "catalogue", "measure", "paper", "search", "detection"},
+    "remeasure": {"progress", "settings", "cube", "catalogue", "measure", "paper", "search", "provenance"},
     "inspection": {"constants", "cube", "catalogue", "measure"},
     "products": {"constants", "progress", "cube", "catalogue", "measure", "inspection"},
     "batch": {
         *("loading", "processes", "progress", "settings", "threads", "cube", "catalogue", "paper", "search"),
-        *("detection", "inspection", "products"),
+        *("provenance", "detection", "inspection", "products"),
     },
     "evaluation": {
         *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"),
-        *("search", "simulation", "detection"),
+        *("search", "simulation", "provenance", "detection"),
     },
     "training": {
         *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "measure", "paper"),
@@ -64,7 +66,8 @@ ARROWS = {
         *("remeasure", "simulation", "inspection", "products", "evaluation"),
     },
     "cli": {
-        *("loading", "progress", "settings", "networks", "cube", "catalogue", "search", "detection", "batch"),
+        *("loading", "progress", "settings", "networks", "cube", "catalogue", "search", "provenance", "detection"),
+        "batch",
         *("simulation", "inspection", "evaluation", "training", "plugin", "products"),
     },
 }

@@ -12,10 +12,11 @@ from astropy.io import fits
 
 from napari_almadet import Cube, Settings, __version__, detect, read_cube, write_result
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.catalogue.detections import listed_first
 from napari_almadet.cube.storage import Tiled
-from napari_almadet.detection import continuum as continuum_note
-from napari_almadet.detection import detect_steps, listed_first
+from napari_almadet.detection import detect_steps
 from napari_almadet.paper.pipeline import Networks
+from napari_almadet.provenance import continuum as continuum_note
 
 SMALL = Settings(preset="paper", window=64, overlap=16, batch_size=2)
 SOURCES = [  # y, x, line centre, line FWHM, line peak, continuum

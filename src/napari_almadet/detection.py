@@ -13,31 +13,22 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_almadet import __version__
-from napari_almadet.catalogue.candidate import Candidate, Status
-from napari_almadet.catalogue.detections import Detections
-from napari_almadet.cube.prepare import prepared
+from napari_almadet.catalogue.detections import Detections, listed_first
+from napari_almadet.cube.prepare import caveats, prepared
 from napari_almadet.cube.storage import Held, Lazy, can_be_unpacked, unpacked
 from napari_almadet.loading import loading
-from napari_almadet.paper.pipeline import (
-    Networks,
-    frequency_denoising,
-    padded,
-    source_detection,
-    source_spectral_focusing,
-)
+from napari_almadet.paper.pipeline import Networks, paper_steps
 from napari_almadet.progress import Progress, finish
+from napari_almadet.provenance import WEIGHTS, provenance, searched
 from napari_almadet.search import search_networks
 from napari_almadet.search.distribute import each
 from napari_almadet.search.pipeline import search_steps
-from napari_almadet.search.reliability import assign, find_negatives, judged, notes
-from napari_almadet.search.search_networks import SearchNetworks
+from napari_almadet.search.reliability import assign, find_negatives, judged
+from napari_almadet.search.reliability import notes as reliability_notes
+from napari_almadet.search.search_networks import SearchNetworks, described
 from napari_almadet.search.windows import held_beside
 from napari_almadet.settings import Settings
 from napari_almadet.threads import alone, beside
@@ -46,7 +37,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from napari_almadet.cube.cube import Cube
-    from napari_almadet.measure.noise import Noise
 
 
 __all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
@@ -54,7 +44,6 @@ __all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
 
 LOG = logging.getLogger(__name__)
 
-WEIGHTS = ("blobs_finder", "deep_gru")
 KINDS = ("BlobsFinder", "DeepGRU")
 
 
@@ -156,41 +145,38 @@ def _detect(
     sha256: Future[str],
 ) -> Generator[Progress, None, Detections]:
     """The same, with the networks loaded; the cube's hash is known when ``sha256`` has a result."""
-    scales, negatives, more, noise, cube = {}, None, {}, None, given
-    slow: list[str] = []
+    cube, notes = given, list[str]()
     if client is None and isinstance(given.data, Lazy):
         yield Progress("Reading the cube", 0, 1)
-        cube, slow = read_once(given, settings)
-    cube, bad, prepared_notes = yield from prepared.steps(cube, settings)
-
+        cube, notes = read_once(given, settings)
+    cube, bad, more = yield from prepared.steps(cube, settings)
+    notes += more
     if networks is None or isinstance(networks, SearchNetworks):
         found = yield from search_steps(cube, settings, networks, client)
-        stacked, probability, candidates = found.stacked, found.probability, found.candidates
-        warnings, scales, noise = found.warnings, found.scales, found.noise
-        more = {"dirty_beam": found.decision.as_dict(), "noise": noise_record(noise)}
         if settings.reliability:
-            negatives = judged((yield from find_negatives.steps(cube, settings, networks, candidates, client)))
-            assign(candidates, negatives)
-            warnings += notes(negatives, settings.threshold)
+            negatives = yield from find_negatives.steps(cube, settings, networks, found.candidates, client)
+            found.negatives = judged(negatives)
+            assign(found.candidates, found.negatives)
+            found.warnings += reliability_notes(found.negatives, settings.threshold)
         if networks is None:
-            (networks,) = yield from each(
-                search_networks.described, [settings], stage="Loading the networks", client=client
-            )
+            (networks,) = yield from each(described, [settings], stage="Loading the networks", client=client)
     else:
-        warnings = padded(cube, settings)
-        stacked, probability, candidates = yield from source_detection(cube, settings, networks)
-        yield from frequency_denoising(cube, candidates, settings, networks)
-        yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
-
+        found = yield from paper_steps(cube, settings, networks)
     yield Progress("Recording the provenance", 0, 1)
-    origin = provenance(cube, settings, networks, sha256.result()) | ({"scales": scales} if scales else {}) | more
-    origin["cube"] |= {"bad_channels": bad, "continuum": continuum(candidates)}
-    if cube.primary_beam is not None:
-        origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
-    warnings = slow + prepared_notes + warnings + caveats(cube)
-    cube = replace(cube, data=given.data)
-    candidates = listed_first(candidates)
-    return Detections(cube, settings, candidates, stacked, probability, origin, warnings, negatives, noise)
+    origin = provenance(cube, settings, networks, sha256.result()) | found.record
+    origin["cube"] |= searched(cube, bad, found.candidates)
+    warnings = notes + found.warnings + caveats(cube)
+    return Detections(
+        replace(cube, data=given.data),
+        settings,
+        listed_first(found.candidates),
+        found.stacked,
+        found.probability,
+        origin,
+        warnings,
+        found.negatives,
+        found.noise,
+    )
 
 
 def read_once(cube: Cube, settings: Settings) -> tuple[Cube, list[str]]:
@@ -212,85 +198,3 @@ def read_once(cube: Cube, settings: Settings) -> tuple[Cube, list[str]]:
             f"There is no room for an uncompressed copy of the cube ({cube.data.nbytes / 1e9:.2g} GB) in "
             f"{tempfile.gettempdir()}, which makes the search slow: {error.strerror or error}."
         ]
-
-
-def noise_record(noise: Noise) -> dict:
-    """The noise of a cube as plain values: its level, and the correlation of channels and of pixels.
-
-    ``spatial`` is the correlation by offset in pixels, along the middle row and column.
-    """
-    h, known = noise.reach, np.isfinite(noise.rms)
-    return {
-        "rms": float(np.median(noise.rms[known])) if known.any() else None,
-        "uniform": bool(noise.uniform),
-        "spectral": np.round(noise.spectral, 4).tolist(),
-        "spatial_x": np.round(noise.spatial[h, h:], 4).tolist(),
-        "spatial_y": np.round(noise.spatial[h:, h], 4).tolist(),
-    }
-
-
-def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks, sha256: str) -> dict:
-    """Provenance of a result: version, networks, device, cube and date, as plain values."""
-    return {
-        "version": __version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": str(networks.device),
-        "networks": networks_used(settings, networks),
-        "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": sha256},
-    }
-
-
-def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> dict:
-    """The weights of a run by name of the network: the setting and the sha256 of the file."""
-    names = search_networks.WEIGHTS if isinstance(networks, SearchNetworks) else WEIGHTS
-    return {
-        name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
-        for name, card in zip(names, networks.cards, strict=True)
-    }
-
-
-def listed_first(candidates: list[Candidate]) -> list[Candidate]:
-    """Candidates numbered from 1 on, those that the catalogue lists before the dropped, each in the order of before.
-
-    What refers to another candidate, its ``parent`` and its decisions, is renumbered with it.
-    """
-    ordered = sorted(candidates, key=lambda candidate: candidate.status is Status.DROPPED)
-    called = {candidate.id: number for number, candidate in enumerate(ordered, start=1)}
-    for candidate in ordered:
-        candidate.id = called[candidate.id]
-        candidate.parent = called.get(candidate.parent, 0)
-        candidate.decisions = [
-            decision.renumbered(lambda number: called.get(number, number)) for decision in candidate.decisions
-        ]
-    return ordered
-
-
-def continuum(candidates: list[Candidate]) -> str:
-    """A sentence on how many sources have continuum; if none has, it may have been subtracted."""
-    kept = [c for c in candidates if c.status is not Status.DROPPED]
-    # a source under 4.5 sigma in line and continuum keeps the kind that the search took it for, without a flux
-    shown = sum(np.isfinite(c.f_cont) if c.method else c.kind != "line" for c in kept)
-    if shown:
-        return f"Continuum is detected in {shown} of {len(kept)} sources."
-    return "Continuum is detected in no source: it is below the noise, or has been subtracted."
-
-
-def caveats(cube: Cube) -> list[str]:
-    """Properties of a cube that make its measurements less certain than usual, one sentence each."""
-    warnings = []
-    if cube.has_huge_values:
-        warnings.append(f"Values above {cube.ceiling:.3g}, far above all others, were treated as missing data.")
-    if spikes := cube.spikes:
-        channel, y, x = spikes[0]
-        count = "A single voxel" if len(spikes) == 1 else f"{len(spikes)} single voxels"
-        warnings.append(
-            f"{count} far above the noise and all neighbours (channel {channel}, x {x}, y {y}"
-            f"{' and others' if len(spikes) > 1 else ''}) "
-            f"{'was' if len(spikes) == 1 else 'were'} treated as missing data."
-        )
-    if not cube.beam_area:
-        warnings.append(
-            "The beam is unknown: fluxes are sums over pixels, and their errors assume independent noise in each "
-            "pixel. For fluxes in Jy, add the beam to the header: BMAJ, BMIN and BPA, in degrees."
-        )
-    return warnings

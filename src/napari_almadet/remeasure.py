@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import VERDICTS, Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.detections import Detections, channel_width
-from napari_almadet.detection import caveats, provenance
+from napari_almadet.cube.prepare import caveats
 from napari_almadet.measure.box_measurement import measure
 from napari_almadet.measure.catalogue_row import NUMBERS, as_box
 from napari_almadet.measure.focus import (
@@ -29,6 +29,7 @@ from napari_almadet.measure.stacking import at_edge, stack
 from napari_almadet.measure.tiling import cut
 from napari_almadet.paper.pipeline import focus_and_measure, frequency_denoising
 from napari_almadet.progress import finish
+from napari_almadet.provenance import provenance
 from napari_almadet.search.line_detection import find_lines_again
 from napari_almadet.search.noise_units import PIXELS_PER_BEAM
 from napari_almadet.search.search_networks import SearchNetworks

@@ -23,7 +23,8 @@ from napari_almadet.search.beam_decision import (
     verdict,
 )
 from napari_almadet.search.noise_units import in_noise_units
-from napari_almadet.search.pipeline import search_window, subtract_sidelobes
+from napari_almadet.search.pipeline import search_window
+from napari_almadet.search.sidelobes import KnownBeam, subtract_sidelobes
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
@@ -150,9 +151,10 @@ def test_sidelobes_of_an_inexact_beam_are_subtracted_for_the_search_and_not_for_
     decision = BeamDecision("clean", rule, {})
     window = Window(0, 0, data.shape[1:], (slice(0, SIDE), slice(0, SIDE)), 1)
     raw = in_noise_units(torch.from_numpy(data), fwhm)
-    units, _, _ = subtract_sidelobes(raw, window, fwhm, None, False, decision, beam)
-    assert bool((units.cube != raw.cube).any()) == subtracted
-    _, detections, _ = search_window(data, window, fwhm, load_networks(Settings()), None, None, False, decision, beam)
+    known = KnownBeam(fwhm, beam, decision=decision)
+    clean = subtract_sidelobes(raw, window, len(data), known)
+    assert bool((clean.units.cube != raw.cube).any()) == subtracted
+    _, detections, _ = search_window(raw, window, len(data), known, load_networks(Settings()))
     assert len(detections) >= 2
     assert all((detection.window.sidelobes is None) == measured_as_is for detection in detections)
 

@@ -16,7 +16,7 @@ from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.decision import Decision
 from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
-from napari_almadet.search import pipeline as search
+from napari_almadet.search import dirty_beam, sidelobes
 from napari_almadet.search.decisions import drop_sidelobes_across_windows
 from napari_almadet.search.merge_windows import Part, merge_windows, one_source
 from napari_almadet.search.positions import cutout_of
@@ -84,7 +84,7 @@ def add(
 @pytest.fixture(autouse=True)
 def no_sidelobes(monkeypatch):
     """Windows as small as these hold too little noise to tell a dirty beam from."""
-    monkeypatch.setattr(search, "without_sidelobes", lambda units, *_: (units, None))
+    monkeypatch.setattr(sidelobes, "without_sidelobes", lambda units, *_: (units, None))
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +146,12 @@ def test_a_moved_cube_has_a_moved_catalogue(with_beam, shift):
 
 
 def test_the_dirty_beam_is_read_once_for_all_windows_and_again_when_it_has_changed(with_beam, monkeypatch, tmp_path):
+    """Also for the inverted cube, whose windows are cubes of their own."""
     path, read = tmp_path / "cube.psf.fits", []
-    monkeypatch.setattr(search, "read_psf", lambda path, cube: read.append(path) or np.ones((3, 3), np.float32))
-    cube, settings = with_beam(planes(6)), Settings(memory=SMALL, psf=str(path))
+    psf = np.zeros((1, 5, 5), np.float32)
+    psf[0, 2, 2] = 1
+    monkeypatch.setattr(dirty_beam, "read_image", lambda path: read.append(path) or (psf, None))
+    cube, settings = with_beam(planes(6)), Settings(memory=SMALL, psf=str(path), reliability=True)
     for written in (1, 2):
         path.write_bytes(b"")
         os.utime(path, ns=(written, written))

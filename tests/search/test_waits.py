@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_almadet import Settings, detect
-from napari_almadet.search import pipeline
+from napari_almadet.search import pipeline, sidelobes, windows
 from napari_almadet.simulation.dataset import simulate_cube
 from napari_almadet.simulation.observe import Observation
 from tests.search.test_search_pipeline import cube_of
@@ -41,8 +41,13 @@ def waits():
     counted: dict[str, Waits] = {}
     cube = cube_of(simulate_cube(4, "bright", Observation(size=96, n_channels=32)), "bright")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("search_window", "in_noise_units", "maps", "without_sidelobes"):
-            patch.setattr(pipeline, name, counting(getattr(pipeline, name), counted.setdefault(name, Waits())))
+        for module, name in (
+            (pipeline, "search_window"),
+            (windows, "in_noise_units"),
+            (pipeline, "maps"),
+            (sidelobes, "without_sidelobes"),
+        ):
+            patch.setattr(module, name, counting(getattr(module, name), counted.setdefault(name, Waits())))
         found = detect(cube, Settings(beam="dirty"))
     assert found.candidates
     return {name: one.count.total() for name, one in counted.items()}

@@ -25,6 +25,24 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class Searched:
+    """What the pipeline of a preset finds in a cube: the result without its provenance.
+
+    ``stacked`` and ``probability`` are images of the field (ny, nx), ``candidates`` include dropped ones, ``warnings``
+    are one sentence each.  ``record`` are plain values on how the cube was searched, for the provenance.
+    ``negatives`` and ``noise`` are those of :class:`Detections`.
+    """
+
+    stacked: np.ndarray
+    probability: np.ndarray
+    candidates: list[Candidate]
+    warnings: list[str]
+    record: dict[str, Any] = field(default_factory=dict)
+    negatives: np.ndarray | None = None
+    noise: Any = None
+
+
+@dataclass
 class Detections:
     """Result of :func:`napari_almadet.detect` on one cube.
 
@@ -406,3 +424,19 @@ def _sky_errors(
         east += (to_east * error) ** 2
         north += ((high.dec - low.dec).to_value(u.arcsec) * error) ** 2
     return np.sqrt(east) * u.arcsec, np.sqrt(north) * u.arcsec
+
+
+def listed_first(candidates: list[Candidate]) -> list[Candidate]:
+    """Candidates numbered from 1 on, those that the catalogue lists before the dropped, each in the order of before.
+
+    What refers to another candidate, its ``parent`` and its decisions, is renumbered with it.
+    """
+    ordered = sorted(candidates, key=lambda candidate: candidate.status is Status.DROPPED)
+    called = {candidate.id: number for number, candidate in enumerate(ordered, start=1)}
+    for candidate in ordered:
+        candidate.id = called[candidate.id]
+        candidate.parent = called.get(candidate.parent, 0)
+        candidate.decisions = [
+            decision.renumbered(lambda number: called.get(number, number)) for decision in candidate.decisions
+        ]
+    return ordered

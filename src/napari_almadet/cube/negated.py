@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
+# What a cube finds out by reading planes, and what is the same for its inverse.
+SAME = ("blank", "_usual_values")
+
+
 @dataclass(frozen=True)
 class _Negative:
     """An array times -1, read lazily."""
@@ -30,5 +34,7 @@ class _Negative:
 
 
 def negative(cube: Cube) -> Cube:
-    """The cube times -1, as lazy as the original."""
-    return replace(cube, data=_Negative(cube.data))
+    """The cube times -1, as lazy as the original; what the original knows of its values is not read again."""
+    inverted = replace(cube, data=_Negative(cube.data))
+    vars(inverted).update((name, getattr(cube, name)) for name in SAME)
+    return inverted

@@ -71,6 +71,27 @@ def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[
     return cube, bad, notes
 
 
+def caveats(cube: Cube) -> list[str]:
+    """Properties of a cube that make its measurements less certain than usual, one sentence each."""
+    warnings = []
+    if cube.has_huge_values:
+        warnings.append(f"Values above {cube.ceiling:.3g}, far above all others, were treated as missing data.")
+    if spikes := cube.spikes:
+        channel, y, x = spikes[0]
+        count = "A single voxel" if len(spikes) == 1 else f"{len(spikes)} single voxels"
+        warnings.append(
+            f"{count} far above the noise and all neighbours (channel {channel}, x {x}, y {y}"
+            f"{' and others' if len(spikes) > 1 else ''}) "
+            f"{'was' if len(spikes) == 1 else 'were'} treated as missing data."
+        )
+    if not cube.beam_area:
+        warnings.append(
+            "The beam is unknown: fluxes are sums over pixels, and their errors assume independent noise in each "
+            "pixel. For fluxes in Jy, add the beam to the header: BMAJ, BMIN and BPA, in degrees."
+        )
+    return warnings
+
+
 def without(cube: Cube, bad: dict[str, list[int]]) -> Cube:
     """The cube with its bad channels flagged."""
     channels = sorted({k for numbers in bad.values() for k in numbers})

@@ -1,7 +1,7 @@
 """The paper's pipeline on one page: three blocks of ten steps, in the paper's order (its section 2.3 and figure 1).
 
-Each numbered step is one function; :mod:`napari_almadet.detection` calls the three blocks, and the preset ``almadet``
-takes the same steps in the same order in :mod:`napari_almadet.search.pipeline`.
+Each numbered step is one function.  The preset ``almadet`` takes the same steps in the same order in
+:mod:`napari_almadet.search.pipeline`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.catalogue.detections import Searched
 from napari_almadet.measure.box_measurement import measure
 from napari_almadet.measure.focus import (
     Cutout,
@@ -51,6 +52,15 @@ class Networks:
     deep_gru: Callable
     device: Any = "cpu"
     cards: tuple[dict, ...] = ({}, {})
+
+
+def paper_steps(cube: Cube, settings: Settings, networks: Networks) -> Generator[Progress, None, Searched]:
+    """Find the sources of a cube: the three blocks of the paper, one after the other."""
+    warnings = padded(cube, settings)
+    stacked, probability, candidates = yield from source_detection(cube, settings, networks)
+    yield from frequency_denoising(cube, candidates, settings, networks)
+    yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
+    return Searched(stacked, probability, candidates, warnings)
 
 
 def source_detection(

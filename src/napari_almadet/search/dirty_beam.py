@@ -9,6 +9,7 @@ sidelobe.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy import fft, ndimage
 from napari_almadet.constants import ARCSEC_PER_DEGREE
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.cube.reading import read_image
+from napari_almadet.cube.storage import split_address
 from napari_almadet.search.components import (
     LEAST_SNR,
     MAIN_LOBE,
@@ -281,6 +283,8 @@ def beam_from_noise(units: NoiseUnits, side: int = 33) -> float:
 def read_psf(path: str, cube: Cube) -> np.ndarray:
     """The dirty beam that belongs to a cube, from a FITS image as imagers write it (``.psf``).
 
+    The file is read once for all windows of a cube, and again if it has changed.
+
     Returns
     -------
     numpy.ndarray
@@ -291,20 +295,29 @@ def read_psf(path: str, cube: Cube) -> np.ndarray:
     CubeError
         If it cannot be read, has other pixels than the cube, or no peak.
     """
-    planes, celestial = read_image(path)
-    if celestial is not None and cube.celestial is not None:
-        sides, wanted = (proj_plane_pixel_scales(wcs) * ARCSEC_PER_DEGREE for wcs in (celestial, cube.celestial))
+    file = split_address(path)[0]
+    psf, sides = _centred_on_peak(path, file.stat().st_mtime_ns if file.exists() else 0)
+    if sides is not None and cube.celestial is not None:
+        wanted = proj_plane_pixel_scales(cube.celestial) * ARCSEC_PER_DEGREE
         if not np.allclose(sides, wanted, rtol=0.01):
             raise CubeError(
                 f"{path}: its pixels are {sides[0]:.4g} x {sides[1]:.4g} arcsec and the cube's {wanted[0]:.4g} x "
                 f"{wanted[1]:.4g}; give the dirty beam that was imaged with the cube"
             )
+    return psf
+
+
+@lru_cache(maxsize=1)
+def _centred_on_peak(path: str, changed: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The dirty beam in a file, and the sides of its pixels in arcsec; ``changed`` is the file's time."""
+    planes, celestial = read_image(path)
     plane = np.nan_to_num(planes[len(planes) // 2].astype(np.float32))
     y, x = np.unravel_index(plane.argmax(), plane.shape)
     half_y, half_x = min(y, plane.shape[0] - 1 - y), min(x, plane.shape[1] - 1 - x)
     if not plane.max() > 0 or min(half_y, half_x) < 2:
         raise CubeError(f"{path}: it has no peak surrounded by data, as a dirty beam must have")
-    return plane[y - half_y : y + half_y + 1, x - half_x : x + half_x + 1] / plane.max()
+    psf = plane[y - half_y : y + half_y + 1, x - half_x : x + half_x + 1] / plane.max()
+    return psf, None if celestial is None else proj_plane_pixel_scales(celestial) * ARCSEC_PER_DEGREE
 
 
 def resampled_psf(

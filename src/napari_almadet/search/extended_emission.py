@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
@@ -15,9 +16,11 @@ from napari_almadet.constants import BEAM_AREA, BOX_LEVEL
 from napari_almadet.measure.focus import Cutout, focus, voxel_noise, without_continuum
 from napari_almadet.measure.planes import robust_std
 from napari_almadet.measure.spectra import overlap
+from napari_almadet.measure.stacking import Stacking
+from napari_almadet.progress import Progress
 from napari_almadet.search.connected_patches import connected, object_numbers
-from napari_almadet.search.features import LINE_SNR
-from napari_almadet.search.noise_units import differences
+from napari_almadet.search.features import LINE_SNR, centres
+from napari_almadet.search.noise_units import differences, resample
 from napari_almadet.search.patch_properties import (
     EXTENDED,
     PATCH_SNR,
@@ -28,7 +31,12 @@ from napari_almadet.search.patch_properties import (
     spectrum_over,
 )
 from napari_almadet.search.raw_detection import RawDetection, separation
-from napari_almadet.search.windows import Window
+from napari_almadet.search.windows import Window, read_blocks
+
+if TYPE_CHECKING:
+    import torch
+
+    from napari_almadet.cube.cube import Cube
 
 # Values without another origin were chosen by eye; no set of cubes has chosen them.
 SMALLEST = 2.5  # beams, minimum area of a patch; derived: a point source of S/N 50 has this area above 5 sigma
@@ -203,6 +211,22 @@ def without_jumps(patch: np.ndarray, seen: SearchedWindow) -> np.ndarray:
     return labels
 
 
+def positions(answer: torch.Tensor, seen: SearchedWindow) -> np.ndarray:
+    """Positions and sizes of the sources in a window: those of Source Finder, and patches in which it detects nothing.
+
+    Parameters
+    ----------
+    answer
+        Source Finder's five maps, (5, ny, nx).
+
+    Returns
+    -------
+    numpy.ndarray
+        As from :func:`~napari_almadet.search.features.centres`.
+    """
+    return with_unseen(centres(answer, seen.units.valid, seen.beam), seen)
+
+
 def with_unseen(rows: np.ndarray, seen: SearchedWindow) -> np.ndarray:
     """Source Finder's positions, and the peak of each large patch in which it detects nothing.
 
@@ -295,6 +319,39 @@ def as_one(
         Box(*(round(k * (first + end)) for first, end in ends)),
         max((f.extent for f in members if f.extent), key=lambda extent: extent.beams, default=None),
     )
+
+
+def read_patch(
+    cube: Cube, detection: RawDetection, patch: np.ndarray
+) -> Generator[Progress, None, tuple[np.ndarray, np.ndarray]]:
+    """The spectrum of a patch that spans several windows, as the sum over its pixels, and the stacked image about it.
+
+    The detection gets a window about the patch.
+
+    Parameters
+    ----------
+    patch
+        Its mask in averaged pixels of the field, (ny, nx).
+
+    Returns
+    -------
+    spectrum
+        In units of its noise, (channels,).
+    stacked
+        Of the window about the patch, in pixels of the cube.
+    """
+    y, x = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
+    shape = (y.stop - y.start, x.stop - x.start)
+    k, n_channels = detection.window.k, cube.shape[0]
+    detection.window = Window(y.start, x.start, shape, (slice(0, shape[0]), slice(0, shape[1])), k)
+    total, known = np.zeros(n_channels), np.zeros(n_channels, bool)
+    stacking = Stacking(n_channels)
+    for block, part in read_blocks(cube, detection.window):
+        values = resample(part, k)[:, patch[y, x]]
+        total[block], known[block] = np.nansum(values, axis=1), np.isfinite(values).any(axis=1)
+        stacking.add(part)
+        yield Progress("Reading the cube", block.stop, n_channels)
+    return in_own_noise(total[known], known, n_channels), stacking.image()
 
 
 def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:

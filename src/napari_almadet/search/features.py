@@ -11,12 +11,14 @@ from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.spectra import remove_baseline
 from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, stack_snr, templates
 from napari_almadet.search.noise_units import NoiseUnits
-from napari_almadet.search.raw_detection import Extent, Features, RawDetection
+from napari_almadet.search.raw_detection import Extent, Features, RawDetection, raw_detection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
+
+    from napari_almadet.search.windows import Window
 
 
 # The shipped weights of Judge were trained with these values, chosen by eye beforehand: changing one requires
@@ -255,10 +257,16 @@ def lowest_about(images: torch.Tensor, y: np.ndarray, x: np.ndarray, reach: int)
     return torch.stack([two[:, *part].amin(dim=(1, 2)) for part in parts]).cpu().numpy().astype(float)
 
 
-def spectra_and_features(
-    rows: np.ndarray, images: torch.Tensor, units: NoiseUnits, quiet: torch.Tensor, beam: float
-) -> tuple[np.ndarray, list[Features]]:
-    """Spectra (n, channels) of the sources at some positions, without their neighbours, and features of each.
+def raw_detections(
+    rows: np.ndarray,
+    images: torch.Tensor,
+    units: NoiseUnits,
+    quiet: torch.Tensor,
+    beam: float,
+    window: Window,
+    n_channels: int,
+) -> list[RawDetection]:
+    """The sources at some positions of a window: the spectrum of each, without its neighbours, and its features.
 
     Parameters
     ----------
@@ -268,10 +276,17 @@ def spectra_and_features(
         As :func:`~napari_almadet.search.line_maps.maps` gives them.
     quiet
         As :func:`quiet_spectra` gives them.
+    beam
+        FWHM in pixels of the window.
+    n_channels
+        Of the cube: the spectra are 0 in channels without data.
     """
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own
-    return own, measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet), beam)
+    features = measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet), beam)
+    whole = np.zeros((len(rows), n_channels), np.float32)
+    whole[:, units.channels.cpu().numpy()] = own
+    return [raw_detection(*one, window) for one in zip(rows, whole, features, strict=True)]
 
 
 def measure_features(

@@ -54,6 +54,33 @@ class Part:
     noise: NoiseSummary | None
 
 
+def part_of(
+    window: Window,
+    field: tuple[int, int],
+    stacked: np.ndarray,
+    images: np.ndarray,
+    detections: list[RawDetection],
+    noise: NoiseSummary | None,
+) -> Part:
+    """The results of a window, with the images of its core.
+
+    Parameters
+    ----------
+    field
+        Shape of the cube's field, (ny, nx).
+    stacked
+        Of the whole window, in pixels of the cube.
+    images
+        ``probability`` and ``strength`` of the whole window, (2, ny, nx).
+    """
+    for detection in detections:
+        detection.window = window  # without its sidelobes, which are large
+    (y, x), (own_y, own_x) = window.origin, window.owned_pixels(field)
+    own = stacked[own_y.start - y : own_y.stop - y, own_x.start - x : own_x.stop - x]
+    probability, strength = images[:, *window.owned]
+    return Part(window, own, probability, strength, detections, noise)
+
+
 def field_shape(shape: tuple[int, int, int], k: int | float) -> Window:
     """A window as large as a cube's field."""
     ny, nx = (int(np.ceil(n / k)) for n in shape[1:])
@@ -61,7 +88,10 @@ def field_shape(shape: tuple[int, int, int], k: int | float) -> Window:
 
 
 def mosaic_of_windows(parts: list[Part], shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images of the field, combined from the cores of the windows: stacked, probability (both ny, nx), strength."""
+    """Images of the field, combined from the cores of the windows: stacked, probability (both ny, nx), strength.
+
+    The probability is NaN where there is no data.
+    """
     field = shape[1:]
     if len(parts) == 1:
         stacked, probability, strength = parts[0].stacked, parts[0].probability, parts[0].strength
@@ -76,7 +106,9 @@ def mosaic_of_windows(parts: list[Part], shape: tuple[int, int, int]) -> tuple[n
                 for first, own in zip((part.window.y, part.window.x), part.window.owned, strict=True)
             )
             probability[place], strength[place] = part.probability, part.strength
-    return stacked, in_pixels(probability, parts[0].window.k, field), strength
+    probability = in_pixels(probability, parts[0].window.k, field)
+    probability[np.isnan(stacked)] = np.nan
+    return stacked, probability, strength
 
 
 def in_pixels(image: np.ndarray, k: int | float, field: tuple[int, int]) -> np.ndarray:
@@ -130,6 +162,15 @@ def merge_windows(parts: list[Part], beam: float) -> list[RawDetection]:
     for i in kept:
         renumber(detections[i], called[int(of_window[i])].__getitem__)
     return [detections[i] for i in kept]
+
+
+def number_new(detections: list[RawDetection]) -> None:
+    """Give an id to the candidates that have none."""
+    highest = max((detection.candidate.id for detection in detections), default=0)
+    for detection in detections:
+        if not detection.candidate.id:
+            highest += 1
+            detection.candidate.id = highest
 
 
 def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.ndarray:

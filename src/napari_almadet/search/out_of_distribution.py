@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Status
+from napari_almadet.search.beam_decision import BeamDecision, may_be_dirty
 from napari_almadet.search.merge_windows import NoiseSummary
 from napari_almadet.search.raw_detection import RawDetection
 
@@ -24,6 +25,19 @@ MOST_CORRELATION = 1.8  # rms of wide lines relative to independent channels
 MOST_OFFSET = 1.0  # sigma, median of a channel's pixels; in a field of 100 beams noise has 0.1; chosen by eye
 FILLED = 0.25  # of the field: a candidate of this area explains such an offset; chosen by eye
 MOST_DIPS = 1e-4  # fraction of voxels below -5 sigma; Gaussian noise has 3e-7; chosen by eye
+
+
+def search_warnings(
+    cube: Cube,
+    fwhm: float,
+    k: int | float,
+    noises: list[NoiseSummary],
+    detections: Sequence[RawDetection],
+    decision: BeamDecision,
+) -> list[str]:
+    """What makes the result of a search less certain, one sentence each."""
+    warnings = out_of_distribution(cube, fwhm, k, noises) + unseen_emission(noises, detections)
+    return warnings + ([may_be_dirty(decision)] if decision.doubtful else [])
 
 
 def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[NoiseSummary]) -> list[str]:
@@ -62,6 +76,20 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
             "with calibration errors: check candidates near them."
         )
     return warnings
+
+
+def noise_summary(units: NoiseUnits, correlation: float, decision: BeamDecision | None, beam: float) -> NoiseSummary:
+    """Properties of the noise of a window, for the warnings.
+
+    Parameters
+    ----------
+    correlation
+        As :func:`~napari_almadet.search.line_maps.maps` gives it.
+    beam
+        FWHM in pixels of the window.
+    """
+    dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
+    return NoiseSummary(correlation, dips, len(units.channels), decision, *highest_offset(units, beam))
 
 
 def highest_offset(units: NoiseUnits, beam: float) -> tuple[float, tuple[int, int]]:

@@ -5,95 +5,69 @@ explains the differences.  Step 1 makes, in addition to the stacked image, maps 
 position; in steps 2 to 4 Source Finder gives positions and sizes; in steps 5 to 7 Line Finder processes the spectrum of
 each source; steps 8 to 10 make line-integrated images and measure, after subtraction of the sidelobes of bright
 sources; the classifier combines all features into one source probability.
+
+:func:`search_steps` divides the field into windows, :func:`search_part` takes one window through the ten steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_almadet.catalogue.candidate import Candidate
+from napari_almadet.catalogue.detections import Searched
 from napari_almadet.cube.negated import negative
-from napari_almadet.cube.storage import split_address
 from napari_almadet.measure.noise import noise_of
-from napari_almadet.measure.stacking import Stacking
 from napari_almadet.progress import Progress, in_steps
 from napari_almadet.search.beam_decision import (
     BeamDecision,
     brightest,
-    by_header,
     decide,
+    decided_beforehand,
     header_beam_in,
-    may_be_dirty,
     nothing_bright,
-    settled,
 )
-from napari_almadet.search.clean import NoiseCorrected, without_sidelobes
-from napari_almadet.search.components import peak_snr
 from napari_almadet.search.decisions import classify, drop_sidelobes_across_windows, flag_companions
-from napari_almadet.search.dirty_beam import read_psf, resampled_psf
 from napari_almadet.search.distribute import each, scatter
 from napari_almadet.search.extended_emission import (
-    in_own_noise,
     merge_extended,
     merge_extended_across_windows,
-    with_unseen,
+    positions,
+    read_patch,
 )
-from napari_almadet.search.features import centres, quiet_spectra, spectra_and_features
-from napari_almadet.search.line_detection import frequency_denoising, resolutions
-from napari_almadet.search.line_maps import WIDEST, maps
+from napari_almadet.search.features import quiet_spectra, raw_detections
+from napari_almadet.search.line_detection import frequency_denoising
+from napari_almadet.search.line_maps import maps
 from napari_almadet.search.measure_detections import measure_detections
-from napari_almadet.search.merge_windows import TWINS, NoiseSummary, Part, field_shape, merge_windows, mosaic_of_windows
-from napari_almadet.search.noise_units import binning, in_noise_units, resample
-from napari_almadet.search.out_of_distribution import highest_offset, out_of_distribution, unseen_emission
+from napari_almadet.search.merge_windows import (
+    TWINS,
+    NoiseSummary,
+    Part,
+    field_shape,
+    merge_windows,
+    mosaic_of_windows,
+    number_new,
+    part_of,
+)
+from napari_almadet.search.noise_units import NoiseUnits, binning
+from napari_almadet.search.out_of_distribution import noise_summary, search_warnings
 from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.positions import focus_detection
-from napari_almadet.search.raw_detection import RawDetection, raw_detection
+from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.record import search_record
 from napari_almadet.search.residuals import measure_residuals
 from napari_almadet.search.search_networks import load_once
-from napari_almadet.search.windows import Window, beam_fwhm, noise_profile, read_averaged, read_blocks, windows
+from napari_almadet.search.sidelobes import KnownBeam, known_beam, subtract_sidelobes
+from napari_almadet.search.windows import Window, beam_fwhm, read_in_noise_units, windows
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from napari_almadet.cube.cube import Cube
     from napari_almadet.measure.noise import Noise
-    from napari_almadet.search.components import Sidelobes
-    from napari_almadet.search.noise_units import NoiseUnits
     from napari_almadet.search.search_networks import SearchNetworks
     from napari_almadet.settings import Settings
-
-
-def dirty_beam(path: str, cube: Cube) -> np.ndarray:
-    """The dirty beam in a file; it is read once for all windows of a cube, and again if the file has changed."""
-    file = split_address(path)[0]
-    return _read_psf(path, file.stat().st_mtime_ns if file.exists() else 0, cube)
-
-
-@lru_cache(maxsize=1)
-def _read_psf(path: str, changed: int, cube: Cube) -> np.ndarray:
-    return read_psf(path, cube)
-
-
-@dataclass(frozen=True)
-class Found:
-    """The result of a search: images of the field (ny, nx) and all candidates, including dropped ones.
-
-    ``warnings`` list properties of the cube outside the range of the training data; ``scales`` are plain values that
-    describe how the cube was rescaled for the networks.
-    """
-
-    stacked: np.ndarray
-    probability: np.ndarray
-    candidates: list[Candidate]
-    warnings: list[str]
-    scales: dict[str, Any]
-    decision: BeamDecision
-    noise: Noise
 
 
 def search_steps(
@@ -102,7 +76,7 @@ def search_steps(
     networks: SearchNetworks | None,
     client: Client | None = None,
     negated: bool = False,
-) -> Generator[Progress, None, Found]:
+) -> Generator[Progress, None, Searched]:
     """Find the sources of a cube, window by window, here or on a cluster.
 
     Parameters
@@ -118,70 +92,41 @@ def search_steps(
     (fwhm,) = yield from each(beam_fwhm, [there], stage="Reading the beam", client=client)
     (noise,) = yield from each(noise_of, [there], fwhm, stage="Measuring the noise", client=client)
     k = binning(fwhm)
-    parts_of_field = windows(cube.shape, k, fwhm / k, settings.memory)
-    decision = settled(settings.beam_setting) or by_header(cube)
+    beam = fwhm / k
+    parts_of_field = windows(cube.shape, k, beam, settings.memory)
+    decision = decided_beforehand(cube, settings)
     if decision is None and len(parts_of_field) > 1:  # one for the whole field
         decisions = yield from each(
-            decide_window, parts_of_field, there, fwhm / k, stage="Estimating the dirty beam", client=client
+            decide_window, parts_of_field, there, beam, stage="Estimating the dirty beam", client=client
         )
         decision = brightest(decisions)
+    how = settings, networks, negated, noise
     parts = yield from each(
-        search_part,
-        parts_of_field,
-        there,
-        fwhm / k,
-        settings,
-        networks,
-        negated,
-        noise,
-        decision,
-        stage="Searching windows",
-        client=client,
+        search_part, parts_of_field, there, beam, *how, decision, stage="Searching windows", client=client
     )
     decision = decision or brightest([part.noise and part.noise.decision for part in parts])
-    _read_psf.cache_clear()  # it holds on to the cube
     stacked, probability, strength = mosaic_of_windows(parts, cube.shape)
-    probability[np.isnan(stacked)] = np.nan
     detections = merge_windows(parts, fwhm)
     if len(parts) > 1:
         drop_sidelobes_across_windows(detections, parts, settings)
-        detections, across = merge_extended_across_windows(detections, strength, field_shape(cube.shape, k), fwhm / k)
+        detections, across = merge_extended_across_windows(detections, strength, field_shape(cube.shape, k), beam)
         detections += yield from each(
-            search_patch,
-            across,
-            there,
-            settings,
-            networks,
-            negated,
-            noise,
-            stage="Measuring extended emission",
-            client=client,
+            search_patch, across, there, *how, stage="Measuring extended emission", client=client
         )
-    used = {detection.candidate.id for detection in detections}
-    for detection in detections:
-        if not detection.candidate.id:
-            detection.candidate.id = max(used) + 1
-            used.add(detection.candidate.id)
+        number_new(detections)
     noises = [part.noise for part in parts if part.noise]
-    warnings = out_of_distribution(cube, fwhm, k, noises) + unseen_emission(noises, detections)
-    warnings += [may_be_dirty(decision)] if decision.doubtful else []
+    warnings = search_warnings(cube, fwhm, k, noises, detections, decision)
+    record = search_record(cube.shape[0], fwhm, parts_of_field, decision, noise)
     candidates = [detection.candidate for detection in detections]
-    return Found(stacked, probability, candidates, warnings, scales(cube, fwhm, k, len(parts)), decision, noise)
+    return Searched(stacked, probability, candidates, warnings, record, noise=noise)
 
 
 @in_steps
 def decide_window(window: Window, cube: Cube, beam: float) -> Generator[Progress, None, BeamDecision]:
     """Decide from one window whether the cube is dirty."""
-    import torch
-
-    planes, _ = yield from read_averaged(cube, window)
-    profile = noise_profile(cube, window)
-    try:
-        units = in_noise_units(torch.from_numpy(planes), beam, None if profile is None else torch.from_numpy(profile))
-    except ValueError:  # no data here
-        return nothing_bright(0.0)
+    units, _ = yield from read_in_noise_units(cube, window, beam)
     header_beam = header_beam_in(cube, window.k)
-    return nothing_bright(0.0) if header_beam is None else decide(units, beam, header_beam)
+    return nothing_bright(0.0) if units is None or header_beam is None else decide(units, beam, header_beam)
 
 
 @in_steps
@@ -219,12 +164,7 @@ def search_part(
     yield from source_spectral_focusing(cube, near, detections, stacked, settings)
     near += detections[count:]  # separated by their lines
     yield from measure_detections(cube, near, detections, noise, stacked, settings, brief=negated)  # (10)
-    for detection in detections:
-        detection.window = window  # without its sidelobes, which are large
-    (y, x), (own_y, own_x) = window.origin, window.owned_pixels(cube.shape[1:])
-    own = stacked[own_y.start - y : own_y.stop - y, own_x.start - x : own_x.stop - x]
-    probability, strength = images[:, *window.owned]
-    return Part(window, own, probability, strength, detections, summary)
+    return part_of(window, cube.shape[1:], stacked, images, detections, summary)
 
 
 def source_detection(
@@ -240,95 +180,34 @@ def source_detection(
 
     Returns the same as :func:`search_window`, and the stacked image of the window.
     """
-    psf = dirty_beam(settings.psf_path, cube) if settings.psf_path else None
-    header_beam = header_beam_in(cube, window.k)
-    planes, stacked = yield from read_averaged(cube, window)
+    known = known_beam(cube, window, beam, settings, decision)
+    units, stacked = yield from read_in_noise_units(cube, window, beam, networks.device)  # (1, 2)
     yield Progress("Detecting sources", 0, 1)
-    profile = noise_profile(cube, window)
-    images, detections, noise = search_window(
-        planes, window, beam, networks, psf, profile, negated, decision, header_beam
-    )
-    del planes
+    images, detections, noise = search_window(units, window, cube.shape[0], known, networks, negated)
     for number, detection in enumerate(detections, 1):
         detection.candidate.id = number
     yield Progress("Detecting sources", 1, 1)
     return images, detections, noise, stacked
 
 
-@in_steps
-def search_patch(
-    found: tuple[RawDetection, np.ndarray],
-    cube: Cube,
-    settings: Settings,
-    networks: SearchNetworks | None,
-    negated: bool = False,
-    noise: Noise | None = None,
-) -> Generator[Progress, None, RawDetection]:
-    """The remaining steps for a patch of extended emission that spans several windows, a detection and its mask.
-
-    Its spectrum is the sum over the patch in the cube as it is in the file.
-    """
-    detection, patch = found
-    networks = networks or load_once(settings)
-    cube = negative(cube) if negated else cube
-    y, x = (slice(int(i.min()), int(i.max()) + 1) for i in np.nonzero(patch))
-    shape = (y.stop - y.start, x.stop - x.start)
-    detection.window = Window(y.start, x.start, shape, (slice(0, shape[0]), slice(0, shape[1])), detection.window.k)
-    total, known = np.zeros(cube.shape[0]), np.zeros(cube.shape[0], bool)
-    stacking = Stacking(cube.shape[0])
-    for block, part in read_blocks(cube, detection.window):
-        values = resample(part, detection.window.k)[:, patch[y, x]]
-        total[block], known[block] = np.nansum(values, axis=1), np.isfinite(values).any(axis=1)
-        stacking.add(part)
-        yield Progress("Reading the cube", block.stop, cube.shape[0])
-    detection.spectrum = in_own_noise(total[known], known, cube.shape[0])
-    yield from frequency_denoising([detection], settings, networks)
-    yield from classify([detection], settings, networks)
-    stacked = stacking.image()
-    yield from source_spectral_focusing(cube, [detection], [detection], stacked, settings)
-    noise = noise or (yield from noise_of.steps(cube, detection.beam))
-    yield from measure_detections(cube, [detection], [detection], noise, stacked, settings, brief=negated)
-    return detection
-
-
-def scales(cube: Cube, fwhm: float, k: int | float, n_windows: int) -> dict[str, Any]:
-    """How a cube was rescaled for the networks: plain values, written into the provenance of the result."""
-    n_channels = cube.shape[0]
-    return {
-        "beam": round(fwhm, 3),  # pixels
-        "pixels_averaged": k,  # on a side; 0.5: interpolated to twice as many
-        "windows": n_windows,
-        "widest_line": max(1, int(WIDEST * n_channels)),  # channels
-        "channels_averaged": resolutions(n_channels),  # for Line Finder
-    }
-
-
 def search_window(
-    planes: np.ndarray,
+    raw: NoiseUnits | None,
     window: Window,
-    beam: float,
+    n_channels: int,
+    known: KnownBeam,
     networks: SearchNetworks,
-    psf: np.ndarray | None = None,
-    profile: np.ndarray | None = None,
     negated: bool = False,
-    decision: BeamDecision | None = None,
-    header_beam: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[RawDetection], NoiseSummary | None]:
     """Search one window.
 
     Parameters
     ----------
-    psf
-        As :func:`~napari_almadet.search.dirty_beam.read_psf` gives it.
-    profile
-        As :func:`~napari_almadet.search.windows.noise_profile` gives it.
+    raw
+        The window in units of its noise; None if it has no data.
+    n_channels
+        Of the cube, including those without data.
     negated
         Whether the cube is inverted: bright sources, whose sidelobes are subtracted, are then negative.
-    decision
-        On the dirty beam.  Default: made here, by the header's beam.
-    header_beam
-        Covariance of the header's beam along x and y in pixels² of the window, (2, 2).  Without it and without a
-        decision, sidelobes are subtracted as for a dirty cube, with a round beam.
 
     Returns
     -------
@@ -343,73 +222,47 @@ def search_window(
 
     from napari_almadet.networks.source_finder import from_all_sides
 
-    n_channels = len(planes)
-    try:
-        known = None if profile is None else torch.from_numpy(profile).to(networks.device)
-        raw = in_noise_units(torch.from_numpy(planes).to(networks.device), beam, known)
-    except ValueError:  # no data here
+    if raw is None:
         return np.zeros((2, *window.shape), np.float32), [], None
-    units, sidelobes, decision = subtract_sidelobes(raw, window, beam, psf, negated, decision, header_beam)
-    dirty = decision is None or decision.subtracts
+    beam = known.fwhm
+    clean = subtract_sidelobes(raw, window, n_channels, known, negated)  # (2)
+    units = clean.units
     with torch.inference_mode():
-        images, correlation = maps(units, raw, beam)
-        answer = from_all_sides(networks.source_finder, images[None])[0]
+        images, correlation = maps(units, raw, beam)  # (1)
+        answer = from_all_sides(networks.source_finder, images[None])[0]  # (3)
     quiet = quiet_spectra(units)
-    looked_at = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, dirty, quiet)
-    rows = with_unseen(centres(answer, units.valid, beam), looked_at)
-    own, features = spectra_and_features(rows, images, units, quiet, beam)
-    channels = units.channels.cpu().numpy()
-    if sidelobes is not None and (decision is None or decision.dirty):
-        window = with_sidelobes(window, sidelobes, units, n_channels)
-    detections = []
-    for row, spectrum, measured in zip(rows, own, features, strict=True):
-        whole = np.zeros(n_channels, np.float32)
-        whole[channels] = spectrum
-        detections.append(raw_detection(row, whole, measured, window))
-    detections = merge_extended(detections, looked_at, window, n_channels)
-    measure_residuals(detections, looked_at)
-    dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
-    noise = NoiseSummary(correlation, dips, len(channels), decision, *highest_offset(units, beam))
-    probability = torch.sigmoid(answer[0]).cpu().numpy() * units.valid.cpu().numpy()
-    return np.stack([probability, looked_at.strength]), detections, noise
+    seen = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, clean.dirty, quiet)
+    rows = positions(answer, seen)  # (4)
+    detections = raw_detections(rows, images, units, quiet, beam, clean.window, n_channels)  # (5)
+    detections = merge_extended(detections, seen, clean.window, n_channels)
+    measure_residuals(detections, seen)
+    probability = torch.sigmoid(answer[0]).cpu().numpy() * seen.valid
+    return np.stack([probability, seen.strength]), detections, noise_summary(units, correlation, clean.decision, beam)
 
 
-def subtract_sidelobes(
-    raw: NoiseUnits,
-    window: Window,
-    beam: float,
-    psf: np.ndarray | None,
-    negated: bool,
-    decision: BeamDecision | None,
-    header_beam: np.ndarray | None,
-) -> tuple[NoiseUnits, Sidelobes | None, BeamDecision | None]:
-    """The window in noise units without the sidelobes of its bright sources, if the cube is dirty.
+@in_steps
+def search_patch(
+    found: tuple[RawDetection, np.ndarray],
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    negated: bool = False,
+    noise: Noise | None = None,
+) -> Generator[Progress, None, RawDetection]:
+    """Steps 5 to 10 for a patch of extended emission that spans several windows, a detection and its mask.
 
-    Parameters as for :func:`search_window`.  Also returns what was subtracted, and the decision on the dirty beam.
+    Its spectrum is the sum over the patch in the cube as it is in the file.
     """
-    upright = replace(raw, cube=-raw.cube) if negated else raw
-    corrected = NoiseCorrected(upright, beam)
-    snr = None
-    if decision is None and header_beam is not None:
-        snr = peak_snr(upright)
-        decision = decide(upright, beam, header_beam, snr, corrected)
-    if decision is not None and not decision.subtracts:
-        return raw, None, decision
-    known = None if psf is None else resampled_psf(psf, window.k, window.shape, raw.cube.device)
-    units, sidelobes = without_sidelobes(upright, beam, known, header_beam, snr, window.k, corrected)
-    if negated:
-        units = replace(units, cube=-units.cube)
-        sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
-    return units, sidelobes, decision
-
-
-def with_sidelobes(window: Window, sidelobes: Sidelobes, units: NoiseUnits, n_channels: int) -> Window:
-    """The window with the sidelobes that were subtracted, in the unit of the cube: later steps subtract them again."""
-    spectra = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
-    spectra[:, units.channels.cpu().numpy()] = (sidelobes.spectra * units.rms).cpu().numpy()
-    return replace(
-        window, sidelobes=sidelobes.images.cpu().numpy(), spectra=spectra, rms_map=units.rms_map.cpu().numpy()
-    )
+    detection, patch = found
+    networks = networks or load_once(settings)
+    cube = negative(cube) if negated else cube
+    detection.spectrum, stacked = yield from read_patch(cube, detection, patch)
+    yield from frequency_denoising([detection], settings, networks)
+    yield from classify([detection], settings, networks)
+    yield from source_spectral_focusing(cube, [detection], [detection], stacked, settings)
+    noise = noise or (yield from noise_of.steps(cube, detection.beam))
+    yield from measure_detections(cube, [detection], [detection], noise, stacked, settings, brief=negated)
+    return detection
 
 
 def source_spectral_focusing(

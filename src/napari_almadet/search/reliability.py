@@ -61,7 +61,7 @@ def find_negatives(
 
     steps = search_steps(cube, settings, networks, client, negated=True)
     found = yield from renamed(steps, lambda stage: f"Inverted cube: {stage[0].lower()}{stage[1:]}")
-    margin = found.scales["beam"]
+    margin = found.record["scales"]["beam"]
     kept = [c for c in candidates if c.status is not Status.DROPPED]
 
     def is_a_dip(c: Candidate) -> bool:

@@ -23,6 +23,7 @@ from napari_almadet.threads import spread
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.search.noise_units import NoiseUnits
     from napari_almadet.settings import Settings
 
 
@@ -244,6 +245,34 @@ def noise_profile(cube: Cube, window: Window) -> np.ndarray | None:
     if cube.primary_beam is None or not cube.primary_beam.corrected:
         return None
     return 1 / resample(cube.primary_beam.plane(cube.shape[0] // 2, *window.pixels(cube.shape[1:])), window.k)
+
+
+def read_in_noise_units(
+    cube: Cube, window: Window, beam: float, device: Any = "cpu"
+) -> Generator[Progress, None, tuple[NoiseUnits | None, np.ndarray]]:
+    """Steps 1 and 2: read a window once, stacked and in units of the noise.
+
+    Parameters
+    ----------
+    beam
+        FWHM in pixels of the window.
+
+    Returns
+    -------
+    units
+        None if the window has no data.
+    stacked
+        The dirty image (step 1) of :meth:`Window.pixels`, at the resolution of the cube.
+    """
+    import torch
+
+    planes, stacked = yield from read_averaged(cube, window)
+    profile = noise_profile(cube, window)
+    known = None if profile is None else torch.from_numpy(profile).to(device)
+    try:
+        return in_noise_units(torch.from_numpy(planes).to(device), beam, known), stacked
+    except ValueError:  # no data here
+        return None, stacked
 
 
 @in_steps

@@ -21,9 +21,11 @@ from napari_almadet.search.beam_decision import settled
 from napari_almadet.search.decisions import by_patch, judge_logits
 from napari_almadet.search.features import SIGMA_TO_FWHM, encode_extent
 from napari_almadet.search.line_detection import frequency_denoising
+from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.raw_detection import Extent, RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
+from napari_almadet.search.sidelobes import KnownBeam
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
@@ -88,15 +90,9 @@ def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool
     Also returns for each whether Judge keeps any of its detections.
     """
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
-    planes = field.cube.numpy()
-    _, detections, _ = search_window(
-        -planes if negated else planes,
-        whole,
-        field.beam,
-        networks,
-        negated=negated,
-        decision=settled("dirty" if field.dirty else "clean"),
-    )
+    known = KnownBeam(field.beam, decision=settled("dirty" if field.dirty else "clean"))
+    raw = in_noise_units(-field.cube if negated else field.cube, field.beam)
+    _, detections, _ = search_window(raw, whole, len(field.cube), known, networks, negated)
     finish(frequency_denoising(detections, Settings(), networks))
     if detections:
         judge_logits(detections, networks)

@@ -18,8 +18,10 @@ from napari_almadet.progress import finish
 from napari_almadet.search.beam_decision import settled
 from napari_almadet.search.features import encode
 from napari_almadet.search.line_detection import frequency_denoising
+from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.search_networks import SearchNetworks
+from napari_almadet.search.sidelobes import KnownBeam
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
@@ -40,9 +42,9 @@ def judge_field(
     """
     field = simulate_field(rng, shared, EMPTY)
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
-    _, detections, _ = search_window(
-        field.cube.numpy(), whole, field.beam, networks, decision=settled("dirty" if field.dirty else "clean")
-    )
+    known = KnownBeam(field.beam, decision=settled("dirty" if field.dirty else "clean"))
+    raw = in_noise_units(field.cube, field.beam)
+    _, detections, _ = search_window(raw, whole, len(field.cube), known, networks)
     finish(frequency_denoising(detections, Settings(), networks))
     numbers = encode([detection.features for detection in detections])
     places = np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2)

@@ -1,0 +1,59 @@
+"""Provenance of a result: with which version, networks and device which cube was searched, as plain values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet import __version__
+from napari_almadet.catalogue.candidate import Candidate, Status
+from napari_almadet.search import search_networks
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.paper.pipeline import Networks
+    from napari_almadet.search.search_networks import SearchNetworks
+    from napari_almadet.settings import Settings
+
+
+WEIGHTS = ("blobs_finder", "deep_gru")  # settings that name the weights of the paper's networks
+
+
+def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks, sha256: str) -> dict:
+    """Provenance of a result: version, networks, device, cube and date, as plain values."""
+    return {
+        "version": __version__,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": str(networks.device),
+        "networks": networks_used(settings, networks),
+        "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": sha256},
+    }
+
+
+def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> dict:
+    """The weights of a run by name of the network: the setting and the sha256 of the file."""
+    names = search_networks.WEIGHTS if isinstance(networks, search_networks.SearchNetworks) else WEIGHTS
+    return {
+        name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
+        for name, card in zip(names, networks.cards, strict=True)
+    }
+
+
+def searched(cube: Cube, bad_channels: dict[str, list[int]], candidates: Sequence[Candidate]) -> dict:
+    """How the cube was prepared, and whether it has continuum, for the provenance of a search."""
+    corrected = {} if cube.primary_beam is None else {"pb_corrected": cube.primary_beam.corrected}
+    return {"bad_channels": bad_channels, "continuum": continuum(candidates), **corrected}
+
+
+def continuum(candidates: Sequence[Candidate]) -> str:
+    """A sentence on how many sources have continuum; if none has, it may have been subtracted."""
+    kept = [c for c in candidates if c.status is not Status.DROPPED]
+    # a source under 4.5 sigma in line and continuum keeps the kind that the search took it for, without a flux
+    shown = sum(np.isfinite(c.f_cont) if c.method else c.kind != "line" for c in kept)
+    if shown:
+        return f"Continuum is detected in {shown} of {len(kept)} sources."
+    return "Continuum is detected in no source: it is below the noise, or has been subtracted."

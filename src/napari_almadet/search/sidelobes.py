@@ -1,0 +1,115 @@
+"""Step 2: the sidelobes of bright sources subtracted from a window, if the cube is dirty.
+
+What is known of the cube's beams comes first: from its header, from the file of a dirty beam, from a decision made
+earlier.  What is missing is estimated from the window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_almadet.search.beam_decision import decide, header_beam_in
+from napari_almadet.search.clean import NoiseCorrected, without_sidelobes
+from napari_almadet.search.components import peak_snr
+from napari_almadet.search.dirty_beam import read_psf, resampled_psf
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
+    from napari_almadet.search.beam_decision import BeamDecision
+    from napari_almadet.search.components import Sidelobes
+    from napari_almadet.search.noise_units import NoiseUnits
+    from napari_almadet.search.windows import Window
+    from napari_almadet.settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class KnownBeam:
+    """What is known of a cube's beam before a window of it is searched, in pixels of the window.
+
+    Attributes
+    ----------
+    fwhm
+        Geometric mean.
+    header
+        Covariance of the header's beam along x and y, (2, 2), in pixels².  Without it and without a decision,
+        sidelobes are subtracted as for a dirty cube, with a round beam.
+    psf
+        The dirty beam of a file, as :func:`~napari_almadet.search.dirty_beam.read_psf` gives it.
+    decision
+        On the dirty beam.  None: it is made in the window.
+    """
+
+    fwhm: float
+    header: np.ndarray | None = None
+    psf: np.ndarray | None = None
+    decision: BeamDecision | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cleaned:
+    """A window without the sidelobes of its bright sources.
+
+    Attributes
+    ----------
+    units
+        The window in noise units.
+    window
+        With the sidelobes that later steps subtract from the cube: none if the dirty beam is known for the search only.
+    decision
+        On the dirty beam; None if there is none.
+    dirty
+        Whether sidelobes are subtracted for the search.
+    """
+
+    units: NoiseUnits
+    window: Window
+    decision: BeamDecision | None
+    dirty: bool
+
+
+def known_beam(cube: Cube, window: Window, fwhm: float, settings: Settings, decision: BeamDecision | None) -> KnownBeam:
+    """What the header, the settings and an earlier decision say of the beam of a cube; ``fwhm`` in window pixels."""
+    psf = read_psf(settings.psf_path, cube) if settings.psf_path else None
+    return KnownBeam(fwhm, header_beam_in(cube, window.k), psf, decision)
+
+
+def subtract_sidelobes(
+    raw: NoiseUnits, window: Window, n_channels: int, known: KnownBeam, negated: bool = False
+) -> Cleaned:
+    """The window in noise units without the sidelobes of its bright sources, if the cube is dirty.
+
+    Parameters
+    ----------
+    n_channels
+        Of the cube, including those without data.
+    negated
+        Whether the cube is inverted: bright sources, whose sidelobes are subtracted, are then negative.
+    """
+    upright = replace(raw, cube=-raw.cube) if negated else raw
+    corrected = NoiseCorrected(upright, known.fwhm)
+    decision, snr = known.decision, None
+    if decision is None and known.header is not None:
+        snr = peak_snr(upright)
+        decision = decide(upright, known.fwhm, known.header, snr, corrected)
+    if decision is not None and not decision.subtracts:
+        return Cleaned(raw, window, decision, False)
+    psf = None if known.psf is None else resampled_psf(known.psf, window.k, window.shape, raw.cube.device)
+    units, sidelobes = without_sidelobes(upright, known.fwhm, psf, known.header, snr, window.k, corrected)
+    if negated:
+        units = replace(units, cube=-units.cube)
+        sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
+    if sidelobes is not None and (decision is None or decision.dirty):
+        window = with_sidelobes(window, sidelobes, units, n_channels)
+    return Cleaned(units, window, decision, True)
+
+
+def with_sidelobes(window: Window, sidelobes: Sidelobes, units: NoiseUnits, n_channels: int) -> Window:
+    """The window with the sidelobes that were subtracted, in the unit of the cube: later steps subtract them again."""
+    spectra = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
+    spectra[:, units.channels.cpu().numpy()] = (sidelobes.spectra * units.rms).cpu().numpy()
+    return replace(
+        window, sidelobes=sidelobes.images.cpu().numpy(), spectra=spectra, rms_map=units.rms_map.cpu().numpy()
+    )
