@@ -6,7 +6,7 @@
 # make coverage      run the tests and show what none of them ran
 # make docs          build the documentation site in site/, without warnings
 # make lowest        run the tests with the oldest libraries that pyproject.toml allows; Python 3.11
-# make mutants       change the rules of the search one at a time and list what no test notices; takes hours
+# make mutants       change the rules of the search one at a time and list what no test notices; takes an hour
 # make screenshots   take the pictures in docs/images anew
 # make clean         remove all that was set up
 #

@@ -114,6 +114,13 @@ def test_beside_a_very_bright_source_the_brightest_line_is_flagged_whatever_the_
     assert classified(found(snr_own_line=40, snr_brightest=snr), bright, prob=0.01)[0] is status
 
 
+def test_beside_a_very_bright_source_extended_emission_needs_its_probability_nevertheless():
+    """Only the probability of Judge is not trusted there."""
+    bright = found(y=100, x=100, number=2, snr_stacked=310, snr_brightest=310)
+    patch = found(snr_own_line=40, snr_brightest=310, box=EXTENDED, extent=extent())
+    assert classified(patch, bright, prob=0.01, of_extent=0.01)[0] is DROPPED
+
+
 @pytest.mark.parametrize(
     ("snr", "line"),
     [(0.0, 10.0), (96**0.5 / 0.05, 10 / 2**0.5), (2 * 96**0.5 / 0.05, 10 / 5**0.5)],
@@ -167,6 +174,35 @@ def test_a_small_patch_that_is_improbable_as_a_whole_too_stays_dropped_with_its_
     assert rules(first) == ["improbable", "improbable_patch"]
 
 
+def test_a_small_patch_is_asked_about_with_its_own_probability_whatever_was_found_before_it():
+    """The first detection is in no patch, for which the extent classifier has no answer."""
+    alone, *patches = found(y=20), *(found(number=2 + i, snr_stacked=20, extent=extent(5.0)) for i in (0, 1))
+    assert classified(alone, *patches, prob=0.3, of_extent=0.9) == [DROPPED, KEPT, KEPT]
+    assert [detection.candidate.prob for detection in (alone, *patches)] == pytest.approx([0.3, 0.9, 0.9])
+
+
+def test_a_small_part_of_a_large_patch_is_classified_once():
+    """It is a candidate with a box already, so that its brightness counts as that of any other."""
+    one = found(snr_stacked=20, box=EXTENDED, extent=extent(5.0))
+    assert classified(one, prob=0.3, of_extent=0.5) == [FLAGGED]
+    assert rules(one) == ["too_bright_for_noise"]
+
+
+def test_without_an_extent_classifier_a_small_patch_is_what_judge_says():
+    patch = found(snr_stacked=7, extent=extent(5.0))
+    assert classified(patch, prob=0.3) == [DROPPED]
+    assert patch.candidate.prob == pytest.approx(0.3)
+
+
+def test_a_field_without_patches_does_not_need_the_extent_classifier():
+    def refuse(inputs):
+        raise AssertionError("there is nothing to ask about")
+
+    one = found()
+    finish(classify([one], Settings(), SearchNetworks(None, None, saying(0.9), refuse)))
+    assert one.candidate.status is KEPT
+
+
 def test_an_artefact_is_no_patch_of_emission():
     one = found(spectrum=20 * WAVE, extent=extent(5.0))
     assert classified(one, prob=0.3, of_extent=0.9) == [DROPPED]
@@ -193,6 +229,12 @@ def test_a_line_can_be_required(line, status):
     one = found()
     one.candidate.peaks = (EmissionPeak(10, 0.9, 0.9, 10.0, 5.0),) if line else ()
     assert classified(one, prob=0.9, require_line=True) == [status]
+
+
+def test_what_is_dropped_has_one_reason_though_it_has_no_line_either():
+    one = found()
+    assert classified(one, prob=0.1, require_line=True) == [DROPPED]
+    assert rules(one) == ["improbable"]
 
 
 def test_nothing_found_is_nothing_to_classify():
@@ -230,6 +272,17 @@ def test_odds_fall_with_the_area_beyond_24_beams_on_a_side(side, area):
     assert np.exp(odds_for_field_area(logit([0.8]), [one]))[0] == pytest.approx(4 / area)
 
 
+def test_the_places_of_a_small_patch_are_several_other_sources():
+    """A patch of a few beams may be a group of galaxies, each of which is likely or not by itself."""
+    shared = extent(5.0)
+    logits = np.array([0.0, 3.0, 3.0])
+    field = [found(), *(found(number=2 + i, extent=shared) for i in (0, 1))]
+    large = [replace(one, window=window(600)) for one in field]
+    apart = [replace(one, extent=None) for one in large]
+    assert odds_for_field_area(logits, large) == pytest.approx(odds_for_field_area(logits, apart))
+    assert odds_for_field_area(logits, large)[0] < 0
+
+
 # --- artefacts ------------------------------------------------------------------------------------------------------
 
 
@@ -262,6 +315,11 @@ def test_extended_ripples_are_artefacts_too():
 )
 def test_in_a_field_of_sidelobes_a_source_stands_out_or_has_a_line(spread, stacked, line, artefact):
     assert kind(found(field_spread=spread, snr_stacked=stacked, snr_own_line=line)) == artefact
+
+
+def test_extended_emission_is_not_judged_by_the_brightness_of_a_point_source():
+    """Its stacked S/N is one pixel's, and its flux that of many."""
+    assert kind(found(box=EXTENDED, field_spread=3.2, snr_stacked=24, snr_own_line=3)) is None
 
 
 @pytest.mark.parametrize(
@@ -320,6 +378,12 @@ def test_what_a_source_in_a_neighbouring_window_may_explain_is_dropped(snr, valu
     one = found(snr_stacked=snr, **({"prob": 0.3, "status": FLAGGED} | values))
     drop_sidelobes_across_windows([one], [part(0, 20), part(50, 200), part(500, 10_000)], Settings())
     assert one.candidate.status is status
+
+
+def test_a_neighbouring_window_in_which_nothing_was_found_explains_nothing():
+    one = found(snr_stacked=20, prob=0.3, status=FLAGGED)
+    drop_sidelobes_across_windows([one], [part(0, 20), replace(part(50, 200), detections=[])], Settings())
+    assert one.candidate.status is FLAGGED
 
 
 @pytest.mark.parametrize(("box", "status"), [(None, FLAGGED), (EXTENDED, DROPPED)])
@@ -397,10 +461,12 @@ def test_only_a_source_that_is_kept_has_companions(monkeypatch, status):
     assert second.candidate.status is DROPPED
 
 
-def test_a_companion_needs_a_line_where_one_is_required(monkeypatch):
+@pytest.mark.parametrize(("peaks", "status"), [((), DROPPED), ((EmissionPeak(48, 0.9, 0.9, 48.0, 8.0),), FLAGGED)])
+def test_a_companion_needs_a_line_where_one_is_required(monkeypatch, peaks, status):
     first, second, _ = companion(monkeypatch)
+    second.candidate.peaks = peaks
     flag_companions([first, second], CUBE, np.zeros((120, 120)), Settings(require_line=True))
-    assert second.candidate.status is DROPPED
+    assert second.candidate.status is status
 
 
 @pytest.mark.parametrize(("apart", "counted"), [(22, 1), (26, 0)])

@@ -69,6 +69,14 @@ def test_what_is_no_brighter_than_the_ripples_in_its_channels_is_dropped(pattern
         assert decision.values["snr"] < 5
 
 
+def test_where_the_image_is_noise_the_classifier_alone_decides():
+    """Five times the rms is asked for where there are ripples; here it would be a second threshold on the S/N."""
+    one = detection()
+    measure_residuals([one], seen(0.0, 4.5))
+    assert one.residuals < 1.2
+    assert artefact_kind(one, []) is None
+
+
 def test_noise_that_channels_share_is_no_residual():
     one = detection()
     measure_residuals([one], seen(0.0, 12, correlation=2.0))

@@ -343,18 +343,18 @@ def described(p: np.ndarray, covariance: np.ndarray, snr: float, brightness: flo
         return float(np.sqrt(max(g @ covariance @ g, 0.0)))
 
     err_depth = error((tau * np.exp(-tau), 0.0, 0.0))
-    # of a deep line log tau is hardly known, and its error is not linear: that of a channel bounds what is left
-    err_left = max(err_depth, 0.0 if width > 4 else 0.5 / brightness)
+    # of a deep line log tau is hardly known, and its error is not linear: that of its mean bounds what is left
+    err_left = max(err_depth, 1.0 / (brightness * np.sqrt(max(width, 1.0))))
     half = -np.log1p(-depth / 2) / tau  # of the optical depth's profile, where the dip has half its depth
     apparent = width * np.sqrt(np.log(1 / half) / np.log(2))
     integral = tau * width * np.sqrt(np.pi / FOUR_LN2)
     if not np.isfinite([depth, err_depth, apparent]).all() or depth < LEAST_DEPTH:
         return None
-    saturated = 1 - depth < SATURATED * max(err_left, 1.0 / (brightness * np.sqrt(max(width, 1.0))))
+    saturated = 1 - depth < SATURATED * err_left
     err_tau, err_int = error((tau, 0.0, 0.0)), error((integral, integral, 0.0))
     limit = np.nan
     if saturated:
-        left = max(1 - depth, 0.0) + SATURATED * max(err_left, 1.0 / (brightness * np.sqrt(max(width, 1.0))))
+        left = max(1 - depth, 0.0) + SATURATED * err_left
         limit = float(-np.log(min(left, 1.0)))
         tau = err_tau = integral = err_int = np.nan
     err_width = error((0.0, apparent, 0.0))

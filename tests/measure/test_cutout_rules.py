@@ -1,0 +1,116 @@
+"""Rules that separate a source from its continuum and its neighbours, each on either side of its limit."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from napari_almadet.measure.cutout import Cutout, Seed, continuum_of, few_filled, joined, line_free
+from napari_almadet.measure.noise import white
+
+
+def cutout_of(n_channels: int, side: int = 3) -> Cutout:
+    planes = np.random.default_rng(1).normal(size=(n_channels, side, side)).astype(np.float32)
+    return Cutout(planes, (0, 0), white(n_channels))
+
+
+def seed(first: int, last: int, *others: tuple[float, float]) -> Seed:
+    middle = ((first + last) / 2, float(last - first))
+    return Seed(1, 1, 1, 1, (middle, *others), (first, last))
+
+
+def free(n_channels: int, one: Seed) -> list[int]:
+    return np.flatnonzero(line_free(cutout_of(n_channels), one)[:, 1, 1]).tolist()
+
+
+# --- channels of continuum ---
+
+
+def test_the_gap_between_a_line_and_its_continuum_is_three_tenths_of_the_line_and_one_channel():
+    assert free(100, seed(40, 50)) == [*range(36), *range(54, 100)]
+
+
+def test_other_lines_of_a_source_are_left_out_too():
+    """A line of FWHM 10 at channel 80 covers 69 to 91, and its gap 7.6 channels more."""
+    assert free(100, seed(10, 20, (80.0, 10.0))) == [*range(6), *range(24, 62), 99]
+
+
+def test_a_source_without_a_line_has_continuum_everywhere():
+    assert free(20, Seed(1, 1, 1, 1, (), (0, 20))) == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("n_channels", "line", "found"),
+    [
+        (20, (2, 10), range(14, 20)),  # six
+        (20, (2, 11), [0, 1, *range(11, 20)]),  # of five, the channels next to the line as well
+        (200, (0, 136), range(178, 200)),  # 11 %
+        (200, (0, 139), range(139, 200)),  # of 9 %
+    ],
+)
+def test_a_continuum_is_estimated_from_six_channels_and_a_tenth_of_the_band(n_channels, line, found):
+    assert free(n_channels, seed(*line)) == list(found)
+
+
+def test_where_emission_fills_most_channels_those_near_it_are_used():
+    """Of three pixels: one with 20 free channels, one with 5 whose emission fills 12, one that it fills."""
+    cutout = cutout_of(20, 2)
+    rest, emission = np.ones((20, 2, 2), bool), np.zeros((20, 2, 2), bool)
+    rest[5:, 0, 1], emission[8:, 0, 1] = False, True
+    rest[:, 1, 0], emission[:, 1, 0] = False, True
+    away = np.arange(20)[:, None, None] < 7
+    away = np.broadcast_to(away, rest.shape)
+    found = few_filled(cutout, rest, away, emission).sum(axis=0)
+    assert found.tolist() == [[20, 8], [7, 20]]
+
+
+@pytest.mark.parametrize(("channels", "estimated"), [(3, False), (4, True)])
+def test_a_mean_of_four_channels_is_a_continuum(channels, estimated):
+    cutout = cutout_of(20)
+    rest = np.zeros(cutout.planes.shape, bool)
+    rest[:channels] = True
+    continuum, found = continuum_of(cutout, rest)
+    assert found == estimated
+    assert continuum == pytest.approx(
+        cutout.planes[:channels].mean(axis=0) if estimated else np.zeros((3, 3)), abs=1e-6
+    )
+
+
+# --- one object or two ---
+
+
+@pytest.mark.parametrize(
+    ("fainter", "between", "merged"),
+    [
+        (10.0, 5.5, True),
+        (10.0, 4.5, False),  # half of the fainter peak
+        (4.0, 1.3, True),  # which is 2: three sigma are more
+        (4.0, 0.7, False),
+        (-1.0, -3.0, True),  # no peak
+    ],
+)
+def test_two_peaks_are_one_object_if_emission_between_them_does_not_fall_by_half_and_three_sigma(
+    fainter, between, merged
+):
+    reference = np.full((1, 3, 9), -50.0)
+    reference[0, 1] = [20, 20, 20, between, between, between, fainter, fainter, fainter]
+    labels = np.where(np.arange(9) < 4, 1, 2) * np.ones((1, 3, 9), int)
+    found, others = joined(labels, SimpleNamespace(reference=reference), [(0, 1, 1), (0, 1, 7)], 0)
+    assert others == ((1,) if merged else ())
+    assert (found[0, 1, 7] == 1) == merged
+
+
+def test_pieces_of_an_object_are_one_whatever_lies_between():
+    reference = np.where(np.arange(9) % 8, 0.0, 20.0) * np.ones((1, 3, 9))
+    labels = np.where(np.arange(9) < 4, 1, 2) * np.ones((1, 3, 9), int)
+    seen, voxels = SimpleNamespace(reference=reference), [(0, 1, 0), (0, 1, 8)]
+    assert joined(labels, seen, voxels, 0, [False, False])[1] == ()
+    assert joined(labels, seen, voxels, 0, [False, True])[1] == (1,)
+
+
+def test_a_detection_without_emission_is_part_of_nothing():
+    labels = np.where(np.arange(9) < 4, 1, 0) * np.ones((1, 3, 9), int)
+    seen = SimpleNamespace(reference=np.full((1, 3, 9), 20.0))
+    assert joined(labels, seen, [(0, 1, 1), (0, 1, 7)], 0, [False, True])[1] == ()
