@@ -111,3 +111,15 @@ def test_a_mask_grows_within_what_is_free_as_it_does_in_the_whole_field():
     assert not small[4, 10, 12]
     assert not small[:, 12].any()
     assert np.count_nonzero(small[:, :5, :5]) == 2 * 6  # a quarter of the disc of two steps, in two channels
+
+
+def test_the_median_of_many_values_is_numpys_also_where_most_are_alike():
+    rng = np.random.default_rng(8)
+    values = np.abs(rng.normal(size=250_001)).astype(np.float32)
+    one_sided = np.concatenate([np.zeros(150_000, np.float32), values])
+    for some in (values, values[:-1], np.sort(values), values.round(), np.zeros(200_000), values[:70], one_sided):
+        before = some.copy()
+        low, high = planes.middle_two(some)
+        assert (low, high) == tuple(np.sort(some)[[(len(some) - 1) // 2, len(some) // 2]])
+        assert planes.medians(some) == np.median(some)
+        np.testing.assert_array_equal(some, before)

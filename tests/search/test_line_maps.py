@@ -11,6 +11,7 @@ from skimage.measure import block_reduce
 from napari_almadet.search.features import own_lines
 from napari_almadet.search.line_maps import (
     BAND,
+    LEAST,
     MAPS,
     averaged,
     band_maps,
@@ -18,7 +19,6 @@ from napari_almadet.search.line_maps import (
     bank_of,
     highest_snr,
     line_maps,
-    lower_median,
     maps,
     spreads,
     stack_snr,
@@ -269,12 +269,6 @@ def test_medians_are_those_of_torch():
         np.testing.assert_array_equal(lower_medians(some), torch.nanmedian(some, dim=1).values)
 
 
-def test_the_median_of_many_values_is_torchs_also_where_most_are_alike():
-    values = abs(noise(8, (250_001,)))
-    for some in (values, values[:-1], values.sort().values, values.round(), torch.zeros(200_000), values[:70]):
-        assert lower_median(some.numpy().copy()) == some.median()
-
-
 @pytest.mark.parametrize("n_channels", [3, 20, 64, 200])
 def test_lines_looked_for_where_they_are_respond_as_the_whole_bank_does(n_channels):
     rms = 1 + torch.rand(n_channels, generator=torch.Generator().manual_seed(0))
@@ -289,10 +283,15 @@ def test_lines_looked_for_where_they_are_respond_as_the_whole_bank_does(n_channe
     response = (bank / spread[:, None]) @ cube.flatten(1)
     torch.testing.assert_close(snr, response.amax(dim=0), atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(negative, response.amin(dim=0), atol=2e-4, rtol=1e-4)
-    said = response[response.argmax(dim=0), torch.arange(2000)]
+    seen = torch.nonzero(snr > LEAST)[:, 0]  # the others' lines are not looked for
+    assert len(seen) >= 10
+    said = response[response.argmax(dim=0), torch.arange(2000)][seen]
     mine = response[
-        [int(torch.nonzero((centre == c) & (width == w))[0, 0]) for c, w in zip(channel, its_width, strict=True)],
-        torch.arange(2000),
+        [
+            int(torch.nonzero((centre == c) & (width == w))[0, 0])
+            for c, w in zip(channel[seen], its_width[seen], strict=True)
+        ],
+        seen,
     ]
     torch.testing.assert_close(mine, said, atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(highest_snr(units), line_maps(units).snr)

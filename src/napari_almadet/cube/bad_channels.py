@@ -79,7 +79,7 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
     percentiles, spread = np.full((3, n_channels), np.nan), np.full(n_channels, np.nan)
     waves, contrast, likeness = np.zeros(n_channels), np.zeros((2, n_channels)), Likeness(n_channels)
     blank = np.zeros(n_channels, dtype=bool)
-    taper = taper_of(steady.shape)
+    taper = taper_of(steady.shape).astype(np.float32)
 
     def look(channels: slice) -> list[tuple[int, np.ndarray, np.ndarray | None]]:
         """Fill in the statistics of some channels; return their planes less the median over channels.

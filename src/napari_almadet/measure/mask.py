@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.noise import Noise
-from napari_almadet.measure.planes import blurred, bounds, channel_sums, in_blocks, some_negatives, widen_sums
+from napari_almadet.measure.planes import blurred, bounds, channel_sums, in_blocks, medians, some_negatives, widen_sums
 
 # FWHM in beams, and number of channels; wider kernels are used only for wide sources. From the design study of step 10
 # (233 cubes), as the thresholds and the growth below; `benchmarks/accuracy.py` measures what they achieve.
@@ -94,7 +94,7 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
             unit = channels * noise.smoothed(size * beam, channels)  # of the sums
             negative, count = some_negatives(seen.ravel(), None if full else known.ravel(), SAMPLED)
             if count > 500:
-                unit *= float(np.clip(float(np.median(negative)) / -NORMAL_MAD / unit, 1, 3))
+                unit *= float(np.clip(float(medians(negative)) / -NORMAL_MAD / unit, 1, 3))
             for part in in_blocks(seen.size):
                 take_extremes(highest.ravel()[part], lowest.ravel()[part], seen.ravel()[part], unit)
             if (size, channels) == REFERENCE or short:

@@ -20,7 +20,7 @@ from scipy import ndimage
 from scipy.fft import irfft2, next_fast_len, rfft2
 
 from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
-from napari_almadet.measure.planes import BLOCK, counted, median_where
+from napari_almadet.measure.planes import BLOCK, counted, median_where, medians
 from napari_almadet.progress import Progress, in_steps
 from napari_almadet.threads import spread
 
@@ -245,7 +245,7 @@ def channels_noise(blocks: list[np.ndarray], beam: float) -> tuple[np.ndarray, n
     for spectra, known in spread(lambda planes: off_source(planes, beam), blocks):
         if spectra.shape[1] < 4:
             continue
-        level = float(np.median(np.abs(spectra[known]))) / NORMAL_MAD
+        level = float(medians(np.abs(spectra[known]))) / NORMAL_MAD
         if level > 0:
             levels.append((level, spectra.shape[1]))
             quiet.append(np.where(known, spectra / level, np.nan))
@@ -280,12 +280,12 @@ def off_source(planes: np.ndarray, beam: float) -> tuple[np.ndarray, np.ndarray]
         return np.zeros((len(planes), 0), np.float32), np.zeros((len(planes), 0), bool)
     spectra, known = planes[:, valid], filled[:, valid]
     spectra = np.where(known, spectra - middles(spectra, known), 0)
-    spread = 1.0 / NORMAL_MAD * np.median(np.abs(spectra[some])) or 1.0
+    spread = 1.0 / NORMAL_MAD * float(medians(np.abs(spectra[some]).ravel())) or 1.0
     worst = np.zeros(spectra.shape[1])
     for width in (1, 3, 9):
         if width <= max(1, len(planes) // 4):
             mean = ndimage.uniform_filter1d(spectra, width, axis=0, mode="constant")
-            sigma = np.median(np.abs(mean[some])) / NORMAL_MAD or spread
+            sigma = float(medians(np.abs(mean[some]).ravel())) / NORMAL_MAD or spread
             worst = np.maximum(worst, np.abs(mean).max(axis=0) / sigma)
     source = np.zeros(valid.shape, bool)
     source[valid] = worst > ON_SOURCE + (0.5 if len(planes) > 200 else 0.0)
@@ -300,12 +300,12 @@ def middles(spectra: np.ndarray, known: np.ndarray) -> np.ndarray:
     if len(spectra) < FEW:  # no outlier among so few
         return np.where(known, spectra, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     if known.all():
-        middle = np.median(np.ascontiguousarray(spectra.T), axis=1)
+        middle = medians(np.ascontiguousarray(spectra.T))
     else:
         some = known.any(axis=1)  # a channel without data tells nothing
         middle = np.where(known.any(axis=0), median_where(spectra[some], known[some]), np.nan)
     apart = np.abs(spectra - middle)
-    used = known & (apart <= CLIP / NORMAL_MAD * np.median(apart if known.all() else apart[known]))
+    used = known & (apart <= CLIP / NORMAL_MAD * medians(apart.ravel() if known.all() else apart[known]))
     return np.where(used, spectra, 0).sum(axis=0) / np.maximum(counted(used), 1)
 
 
@@ -335,7 +335,7 @@ def spectral_correlation(spectra: np.ndarray) -> tuple[np.ndarray, float]:
         Of noise in units of its level, (channels, pixels); NaN where there is no data.
     """
     n_channels = len(spectra)
-    values = np.clip(np.nan_to_num(spectra), -5, 5)
+    values = np.ascontiguousarray(np.clip(np.nan_to_num(spectra), -5, 5))  # in what order the mean left it
     seen = np.isfinite(spectra)
     complete = bool(seen.all())
     reach = min(LAGS, max(n_channels // 4, 0))
@@ -391,7 +391,7 @@ def spatial_correlation(planes: np.ndarray, rms: np.ndarray, beam: float) -> np.
     reach = max(1, min(int(np.ceil(REACH * beam)), (min(ny, nx) - 1) // 2))
     known = np.isfinite(planes) & (planes != 0)
     sigma = np.array(
-        [np.median(np.abs(p[k])) / NORMAL_MAD if k.any() else 0.0 for p, k in zip(planes, known, strict=True)]
+        [float(medians(np.abs(p[k]))) / NORMAL_MAD if k.any() else 0.0 for p, k in zip(planes, known, strict=True)]
     )
     good = sigma > 0
     if not good.any():

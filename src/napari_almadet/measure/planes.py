@@ -16,6 +16,8 @@ from napari_almadet.constants import MAD_TO_SIGMA
 BAND_SIDE = 256  # pixels along a side, up to which a product with a matrix is faster than a filter's sliding sum
 TRUNCATE = 3.0  # sigma, at which Gaussians are cut off
 BLOCK = 2**16  # values that are worked on together, so that they stay in the processor's cache; chosen for speed
+MANY = 2**15  # values from which their median is sought among those near it only; chosen for speed
+SAMPLE = 1000  # values that tell where the median of many is; chosen for speed
 
 
 def counted(mask: np.ndarray) -> np.ndarray:
@@ -51,9 +53,29 @@ def bounds(mask: np.ndarray) -> tuple[slice, ...]:
 def medians(rows: np.ndarray) -> np.ndarray:
     """Median along the last axis of rows without NaN, as np.median has it."""
     n = rows.shape[-1]
+    if rows.ndim == 1 and n > MANY:
+        lower, upper = middle_two(rows)
+        return np.asarray((lower + upper) / 2)
     partitioned = np.partition(rows, n // 2, axis=-1)
     high = partitioned[..., n // 2]
     return np.asarray(high if n % 2 else (partitioned[..., : n // 2].max(axis=-1) + high) / 2)
+
+
+def middle_two(values: np.ndarray) -> tuple[np.floating, np.floating]:
+    """The two values (n,) in the middle, which are the same one if n is odd: of many, only those near them are sorted.
+
+    The tenth of a sample about its median holds them but for unusual data, of which all are sorted.
+    """
+    first, last = (len(values) - 1) // 2, len(values) // 2
+    if len(values) > MANY:
+        sample = np.sort(values[:: len(values) // SAMPLE])
+        low, high = sample[int(0.45 * len(sample))], sample[int(0.55 * len(sample))]  # 3 sigma of the sample's median
+        near = values[(values >= low) & (values <= high)]
+        before = int(np.count_nonzero(values < low))
+        if before <= first and last < before + len(near):
+            values, first, last = near, first - before, last - before
+    ordered = np.partition(values, last)
+    return (ordered[last] if first == last else ordered[:last].max()), ordered[last]
 
 
 def robust_std(rows: np.ndarray) -> np.ndarray:
