@@ -41,21 +41,22 @@ ARROWS = {
     "measure": {"constants", "progress", "settings", "threads", "cube", "catalogue"},
     "paper": {"progress", "settings", "cube", "catalogue", "measure"},
     "search": {"constants", "loading", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"},
-    "provenance": {"settings", "cube", "catalogue", "paper", "search"},
+    "preset_networks": {"loading", "settings", "networks", "paper", "search"},
+    "provenance": {"settings", "cube", "catalogue", "paper", "search", "preset_networks"},
     "detection": {
         *("loading", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure", "paper", "search"),
-        "provenance",
+        *("preset_networks", "provenance"),
     },
     "remeasure": {"progress", "settings", "cube", "catalogue", "measure", "paper", "search", "provenance"},
     "inspection": {"constants", "cube", "catalogue", "measure"},
     "products": {"constants", "progress", "cube", "catalogue", "measure", "inspection"},
     "batch": {
         *("loading", "processes", "progress", "settings", "threads", "cube", "catalogue", "paper", "search"),
-        *("provenance", "detection", "inspection", "products"),
+        *("preset_networks", "detection", "inspection", "products"),
     },
     "evaluation": {
         *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"),
-        *("search", "simulation", "provenance", "detection"),
+        *("search", "simulation", "preset_networks", "detection"),
     },
     "training": {
         *("constants", "processes", "progress", "settings", "threads", "networks", "cube", "measure", "paper"),
@@ -66,8 +67,8 @@ ARROWS = {
         *("remeasure", "simulation", "inspection", "products", "evaluation"),
     },
     "cli": {
-        *("loading", "progress", "settings", "networks", "cube", "catalogue", "search", "provenance", "detection"),
-        "batch",
+        *("loading", "progress", "settings", "networks", "cube", "catalogue", "search", "detection", "batch"),
+        "preset_networks",
         *("simulation", "inspection", "evaluation", "training", "plugin", "products"),
     },
 }

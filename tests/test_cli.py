@@ -14,8 +14,7 @@ from astropy.tests.helper import assert_quantity_allclose
 from rich.console import Console
 from typer.testing import CliRunner
 
-from napari_almadet import Cube, __version__, read_cube
-from napari_almadet import detection as pipeline
+from napari_almadet import Cube, __version__, detection, preset_networks, read_cube
 from napari_almadet.catalogue import result_folder as folder
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.detections import Detections
@@ -214,7 +213,7 @@ def test_networks_that_cannot_be_loaded_are_one_sentence(almadet, cube, monkeypa
     def refuse(settings):
         raise ValueError("device 'cuda' is not available on this machine: choose auto or cpu")
 
-    monkeypatch.setattr(pipeline, "load_networks", refuse)
+    monkeypatch.setattr(detection, "load_networks", refuse)
     result = almadet("detect", cube(), "--device", "cuda")
     assert result.exit_code == 1
     assert "Cannot load the networks: device 'cuda' is not available" in result.stderr
@@ -361,7 +360,7 @@ def test_weights_that_do_not_exist_are_named(tmp_path, cube):
 
 
 def test_every_network_of_the_presets_can_have_weights_of_ones_own():
-    names = {name for name in vars(Settings()) if name in {*search_networks.WEIGHTS, *pipeline.WEIGHTS}}
+    names = {name for name in vars(Settings()) if name in {*search_networks.WEIGHTS, *preset_networks.WEIGHTS}}
     assert len(names) == len(common.NetworkName)
     assert own_weights([f"{name}=mine.safetensors" for name in names]) == dict.fromkeys(names, "mine.safetensors")
     with pytest.raises(ValueError, match="extent_classifier"):

@@ -225,7 +225,7 @@ class Search:
     def search(self, task: Task, report: Callable[[Progress], object]) -> Outcome:
         """Perform one task, without collecting log records."""
         from napari_almadet.detection import detect
-        from napari_almadet.provenance import networks_used
+        from napari_almadet.preset_networks import networks_used
 
         started = time.perf_counter()
         try:

@@ -9,29 +9,25 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from napari_almadet.catalogue.detections import Detections, listed_first
 from napari_almadet.cube.prepare import caveats, prepared
 from napari_almadet.cube.storage import Held, Lazy, can_be_unpacked, unpacked
-from napari_almadet.loading import loading
 from napari_almadet.paper.pipeline import Networks, paper_steps
+from napari_almadet.preset_networks import load_networks
 from napari_almadet.progress import Progress, finish
-from napari_almadet.provenance import WEIGHTS, provenance, searched
-from napari_almadet.search import search_networks
+from napari_almadet.provenance import provenance, searched
 from napari_almadet.search.distribute import each
 from napari_almadet.search.pipeline import search_steps
-from napari_almadet.search.reliability import assign, find_negatives, judged
-from napari_almadet.search.reliability import notes as reliability_notes
+from napari_almadet.search.reliability import add_reliability
 from napari_almadet.search.search_networks import SearchNetworks, described
 from napari_almadet.search.windows import held_beside
 from napari_almadet.settings import Settings
-from napari_almadet.threads import alone, beside
+from napari_almadet.threads import alone, meanwhile
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -43,20 +39,6 @@ __all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
 
 
 LOG = logging.getLogger(__name__)
-
-KINDS = ("BlobsFinder", "DeepGRU")
-
-
-def load_networks(settings: Settings) -> Networks | SearchNetworks:
-    """Load the networks of a preset, with the weights and on the device given in the settings."""
-    if settings.preset == "almadet":
-        return search_networks.load(settings)
-    with loading():  # torch
-        from napari_almadet.networks.weights import load_all
-
-    networks, device, cards = load_all([getattr(settings, name) for name in WEIGHTS], settings.device, KINDS)
-    blobs_finder, deep_gru = networks
-    return Networks(blobs_finder, deep_gru, device, cards)
 
 
 def detect(
@@ -124,59 +106,31 @@ def detect_steps(
     settings = settings or Settings()
     if client is not None and settings.preset != "almadet":
         raise ValueError(f"a cluster searches with the preset almadet, not with {settings.preset}")
-    stopped = threading.Event()
-    sha256 = beside(partial(cube.sha256, lambda: not stopped.is_set()))
-    try:
+    with meanwhile(cube.sha256) as sha256:
         yield Progress("Loading the networks", 0, 1)
-        if client is not None:
-            return (yield from _detect(cube, settings, None, client, sha256))
-        networks = networks or load_networks(settings)
-        with alone():
-            return (yield from _detect(cube, settings, networks, None, sha256))
-    finally:
-        stopped.set()
-
-
-def _detect(
-    given: Cube,
-    settings: Settings,
-    networks: Networks | SearchNetworks | None,
-    client: Client | None,
-    sha256: Future[str],
-) -> Generator[Progress, None, Detections]:
-    """The same, with the networks loaded; the cube's hash is known when ``sha256`` has a result."""
-    cube, notes = given, list[str]()
-    if client is None and isinstance(given.data, Lazy):
-        yield Progress("Reading the cube", 0, 1)
-        cube, notes = read_once(given, settings)
-    cube, bad, more = yield from prepared.steps(cube, settings)
-    notes += more
-    if networks is None or isinstance(networks, SearchNetworks):
-        found = yield from search_steps(cube, settings, networks, client)
-        if settings.reliability:
-            negatives = yield from find_negatives.steps(cube, settings, networks, found.candidates, client)
-            found.negatives = judged(negatives)
-            assign(found.candidates, found.negatives)
-            found.warnings += reliability_notes(found.negatives, settings.threshold)
+        networks = None if client is not None else networks or load_networks(settings)
+        with alone() if client is None else nullcontext():
+            ready, notes = cube, list[str]()
+            if client is None and isinstance(cube.data, Lazy):
+                yield Progress("Reading the cube", 0, 1)
+                ready, notes = read_once(cube, settings)
+            ready, bad, more = yield from prepared.steps(ready, settings)
+            if networks is None or isinstance(networks, SearchNetworks):
+                found = yield from search_steps(ready, settings, networks, client)
+                if settings.reliability:
+                    yield from add_reliability(found, ready, settings, networks, client)
+            else:
+                found = yield from paper_steps(ready, settings, networks)
         if networks is None:
             (networks,) = yield from each(described, [settings], stage="Loading the networks", client=client)
-    else:
-        found = yield from paper_steps(cube, settings, networks)
-    yield Progress("Recording the provenance", 0, 1)
-    origin = provenance(cube, settings, networks, sha256.result()) | found.record
-    origin["cube"] |= searched(cube, bad, found.candidates)
-    warnings = notes + found.warnings + caveats(cube)
-    return Detections(
-        replace(cube, data=given.data),
-        settings,
-        listed_first(found.candidates),
-        found.stacked,
-        found.probability,
-        origin,
-        warnings,
-        found.negatives,
-        found.noise,
-    )
+        yield Progress("Recording the provenance", 0, 1)
+        origin = provenance(ready, settings, networks, sha256.result()) | found.record
+    origin["cube"] |= searched(ready, bad, found.candidates)
+    warnings = notes + more + found.warnings + caveats(ready)
+    candidates = listed_first(found.candidates)
+    ready = replace(ready, data=cube.data)
+    images = found.stacked, found.probability
+    return Detections(ready, settings, candidates, *images, origin, warnings, found.negatives, found.noise)
 
 
 def read_once(cube: Cube, settings: Settings) -> tuple[Cube, list[str]]:

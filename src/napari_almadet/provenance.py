@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_almadet import __version__
 from napari_almadet.catalogue.candidate import Candidate, Status
-from napari_almadet.search import search_networks
+from napari_almadet.preset_networks import networks_used
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from napari_almadet.settings import Settings
 
 
-WEIGHTS = ("blobs_finder", "deep_gru")  # settings that name the weights of the paper's networks
-
-
 def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks, sha256: str) -> dict:
     """Provenance of a result: version, networks, device, cube and date, as plain values."""
     return {
@@ -31,15 +28,6 @@ def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetwor
         "device": str(networks.device),
         "networks": networks_used(settings, networks),
         "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": sha256},
-    }
-
-
-def networks_used(settings: Settings, networks: Networks | SearchNetworks) -> dict:
-    """The weights of a run by name of the network: the setting and the sha256 of the file."""
-    names = search_networks.WEIGHTS if isinstance(networks, search_networks.SearchNetworks) else WEIGHTS
-    return {
-        name: {"weights": getattr(settings, name), "sha256": card.get("sha256", "")}
-        for name, card in zip(names, networks.cards, strict=True)
     }
 
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -70,6 +71,16 @@ def beside(function: Callable[[], Result]) -> Future[Result]:
         return single.submit(function)
     finally:
         single.shutdown(wait=False)
+
+
+@contextmanager
+def meanwhile(function: Callable[[Callable[[], bool]], Result]) -> Iterator[Future[Result]]:
+    """Context during which a function runs in a separate thread; it is given a function that says whether to go on."""
+    left = threading.Event()
+    try:
+        yield beside(partial(function, lambda: not left.is_set()))
+    finally:
+        left.set()
 
 
 @contextmanager

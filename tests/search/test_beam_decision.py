@@ -152,9 +152,9 @@ def test_sidelobes_of_an_inexact_beam_are_subtracted_for_the_search_and_not_for_
     window = Window(0, 0, data.shape[1:], (slice(0, SIDE), slice(0, SIDE)), 1)
     raw = in_noise_units(torch.from_numpy(data), fwhm)
     known = KnownBeam(fwhm, beam, decision=decision)
-    clean = subtract_sidelobes(raw, window, len(data), known)
+    clean = subtract_sidelobes(raw, window, known)
     assert bool((clean.units.cube != raw.cube).any()) == subtracted
-    _, detections, _ = search_window(raw, window, len(data), known, load_networks(Settings()))
+    _, detections, _ = search_window(raw, window, known, load_networks(Settings()))
     assert len(detections) >= 2
     assert all((detection.window.sidelobes is None) == measured_as_is for detection in detections)
 

@@ -118,7 +118,7 @@ def test_clumps_of_one_galaxy_are_one_row_though_each_is_certain(between, rows):
     clumps = [detection(number, x, 0) for number, x in ((1, 20), (2, 40))]
     for clump in clumps:
         clump.features = Features(snr_line=15, beam=BEAM, detection_logit=2.0)
-    assert len(merge_extended(clumps, about, WINDOW, CHANNELS)) == rows
+    assert len(merge_extended(clumps, about, WINDOW)) == rows
 
 
 def detection(number: int, x: float, piece_of: int, **values) -> RawDetection:

@@ -35,7 +35,7 @@ def test_what_a_far_brighter_source_outshines_is_no_patch():
     inside = RawDetection(
         Candidate(1, Box(0, 1, 0, 1), 0.9), 35, 35, 2.0, 2.0, np.zeros(8, np.float32), Features(), window
     )
-    assert merge_extended([inside], seen(strength), window, 8) == [inside]
+    assert merge_extended([inside], seen(strength), window) == [inside]
     assert inside.extent is not None  # of the classifier's second thoughts
 
 
@@ -80,7 +80,7 @@ def test_a_small_patch_is_measured_where_nothing_outshines_it(score, brightest, 
     window = Window(0, 0, strength.shape, (slice(0, 60), slice(0, 60)), 1)
     features = Features(detection_logit=logit(score), snr_line=9)
     one = RawDetection(Candidate(1, Box(0, 1, 0, 1), score), 23, 23, 2.0, 2.0, np.zeros(8), features, window)
-    assert merge_extended([one], seen(strength), window, 8) == [one]
+    assert merge_extended([one], seen(strength), window) == [one]
     assert (one.extent is not None) == known
     if known:
         assert one.extent.beams == pytest.approx(64 / (1.133 * 16), rel=0.01)

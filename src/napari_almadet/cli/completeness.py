@@ -204,7 +204,7 @@ def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quie
         If the folder belongs to another run, or the cube or a round cannot be searched.
     """
     from napari_almadet.evaluation import completeness_run, injection_rounds
-    from napari_almadet.provenance import networks_used
+    from napari_almadet.preset_networks import networks_used
 
     networks = work.networks
     used = {} if networks is None else networks_used(work.settings, networks)

@@ -152,7 +152,7 @@ def run_steps(
     OtherRun, CubeError, ValueError
         If the folder belongs to another run, or there is no room for a source.
     """
-    from napari_almadet.provenance import networks_used
+    from napari_almadet.preset_networks import networks_used
 
     injection_rounds.claim(out, injection_rounds.about(cube, settings, options, networks_used(settings, networks)))
     detections = yield from injection_rounds.first_search(cube, settings, out, networks)

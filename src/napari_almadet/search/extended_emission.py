@@ -50,9 +50,7 @@ RESOLVED = (
 PLACE_ERRORS = 1.7  # times width / SNR: two lines of one source are further apart in one of fifty cases
 
 
-def merge_extended(
-    detections: list[RawDetection], seen: SearchedWindow, window: Window, n_channels: int
-) -> list[RawDetection]:
+def merge_extended(detections: list[RawDetection], seen: SearchedWindow, window: Window) -> list[RawDetection]:
     """Merge the detections of a window that lie in the same patch of extended emission.
 
     Source Finder was trained on sources up to three beams wide; in a nearby galaxy it detects only the brightest parts.
@@ -91,7 +89,7 @@ def merge_extended(
         if large:
             one = as_one(members, patch, strength[peak], window, beam, strength)
             total = spectrum_over(patch, seen)
-            one.spectrum = in_own_noise(total, seen.units.channels.cpu().numpy(), n_channels)
+            (one.spectrum,) = seen.units.in_all_channels(in_own_noise(total)[None])
             detections = [f for f in detections if not any(f is member for member in members)] + [one]
             members = [one]
         judged.append((number, patch, members))
@@ -351,14 +349,14 @@ def read_patch(
         total[block], known[block] = np.nansum(values, axis=1), np.isfinite(values).any(axis=1)
         stacking.add(part)
         yield Progress("Reading the cube", block.stop, n_channels)
-    return in_own_noise(total[known], known, n_channels), stacking.image()
-
-
-def in_own_noise(total: np.ndarray, channels: np.ndarray, n_channels: int) -> np.ndarray:
-    """A spectrum in units of its noise, estimated from differences between ``channels``; 0 in other channels."""
     spectrum = np.zeros(n_channels, np.float32)
-    spectrum[channels] = total / max(float(robust_std(differences(total))) / np.sqrt(2), 1e-9)
-    return spectrum
+    spectrum[known] = in_own_noise(total[known])
+    return spectrum, stacking.image()
+
+
+def in_own_noise(total: np.ndarray) -> np.ndarray:
+    """A spectrum in units of its noise, estimated from differences between its channels."""
+    return total / max(float(robust_std(differences(total))) / np.sqrt(2), 1e-9)
 
 
 def part_by_lines(detection: RawDetection, detections: list[RawDetection], cutout: Cutout) -> RawDetection | None:

@@ -264,7 +264,6 @@ def raw_detections(
     quiet: torch.Tensor,
     beam: float,
     window: Window,
-    n_channels: int,
 ) -> list[RawDetection]:
     """The sources at some positions of a window: the spectrum of each, without its neighbours, and its features.
 
@@ -278,15 +277,12 @@ def raw_detections(
         As :func:`quiet_spectra` gives them.
     beam
         FWHM in pixels of the window.
-    n_channels
-        Of the cube: the spectra are 0 in channels without data.
     """
     own = part_neighbours(rows, spectra(units, rows, beam), beam)
     flat = remove_baseline(own) if len(own) else own
     features = measure_features(rows, images, units, own, own_lines(flat, units.rms, quiet), beam)
-    whole = np.zeros((len(rows), n_channels), np.float32)
-    whole[:, units.channels.cpu().numpy()] = own
-    return [raw_detection(*one, window) for one in zip(rows, whole, features, strict=True)]
+    found = zip(rows, units.in_all_channels(own), features, strict=True)
+    return [raw_detection(*one, window) for one in found]
 
 
 def measure_features(

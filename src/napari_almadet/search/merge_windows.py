@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_almadet.search.beam_decision import BeamDecision
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
 
 TWINS = 0.5  # beams, within which the nearest detections of two windows are one source
 
@@ -56,7 +60,7 @@ class Part:
 
 def part_of(
     window: Window,
-    field: tuple[int, int],
+    cube: Cube,
     stacked: np.ndarray,
     images: np.ndarray,
     detections: list[RawDetection],
@@ -66,8 +70,6 @@ def part_of(
 
     Parameters
     ----------
-    field
-        Shape of the cube's field, (ny, nx).
     stacked
         Of the whole window, in pixels of the cube.
     images
@@ -75,7 +77,7 @@ def part_of(
     """
     for detection in detections:
         detection.window = window  # without its sidelobes, which are large
-    (y, x), (own_y, own_x) = window.origin, window.owned_pixels(field)
+    (y, x), (own_y, own_x) = window.origin, window.owned_pixels(cube.shape[1:])
     own = stacked[own_y.start - y : own_y.stop - y, own_x.start - x : own_x.stop - x]
     probability, strength = images[:, *window.owned]
     return Part(window, own, probability, strength, detections, noise)

@@ -33,7 +33,8 @@ class NoiseUnits:
 
     ``cube`` has shape (channels, ny, nx) and noise of variance 1; it is 0 where there is no data.
     ``valid`` (ny, nx) is True where there is data.  It was divided by the noise ``rms`` (channels,) times ``rms_map``
-    (ny, nx), in the cube's unit.  Channels without data are omitted; ``channels`` has the numbers of the others.
+    (ny, nx), in the cube's unit.  Channels without data are omitted; ``channels`` has the numbers of the others, of
+    the ``n_channels`` of the cube (default: all have data).
     """
 
     cube: torch.Tensor
@@ -41,6 +42,13 @@ class NoiseUnits:
     rms: torch.Tensor
     rms_map: torch.Tensor
     channels: torch.Tensor
+    n_channels: int | None = None
+
+    def in_all_channels(self, spectra: np.ndarray) -> np.ndarray:
+        """Spectra (n, channels) over all channels of the cube, float32: 0 in those without data."""
+        whole = np.zeros((len(spectra), self.n_channels or len(self.channels)), np.float32)
+        whole[:, self.channels.cpu().numpy()] = spectra
+        return whole
 
     def differences(self) -> torch.Tensor:
         """Differences between channels, which contain only noise and lines; the noise has variance 2."""
@@ -142,6 +150,7 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
 
     if profile is not None:
         planes = planes / profile
+    n_channels = len(planes)
     known = torch.isfinite(planes) & (planes != 0)  # exact zeros are no data: an image cut at its primary beam
     filled = known.flatten(1).any(dim=1)
     channels = torch.nonzero(filled)[:, 0]
@@ -184,7 +193,7 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
     spread(divide, [slice(k, k + 8) for k in range(0, len(cube), 8)])
     if profile is not None:
         rms_map = rms_map * torch.where(valid, profile, 0)
-    return NoiseUnits(cube, valid, rms, rms_map, channels)
+    return NoiseUnits(cube, valid, rms, rms_map, channels, n_channels)
 
 
 def lower_medians(rows: torch.Tensor) -> torch.Tensor:

@@ -164,7 +164,7 @@ def search_part(
     yield from source_spectral_focusing(cube, near, detections, stacked, settings)
     near += detections[count:]  # separated by their lines
     yield from measure_detections(cube, near, detections, noise, stacked, settings, brief=negated)  # (10)
-    return part_of(window, cube.shape[1:], stacked, images, detections, summary)
+    return part_of(window, cube, stacked, images, detections, summary)
 
 
 def source_detection(
@@ -183,7 +183,7 @@ def source_detection(
     known = known_beam(cube, window, beam, settings, decision)
     units, stacked = yield from read_in_noise_units(cube, window, beam, networks.device)  # (1, 2)
     yield Progress("Detecting sources", 0, 1)
-    images, detections, noise = search_window(units, window, cube.shape[0], known, networks, negated)
+    images, detections, noise = search_window(units, window, known, networks, negated)
     for number, detection in enumerate(detections, 1):
         detection.candidate.id = number
     yield Progress("Detecting sources", 1, 1)
@@ -191,12 +191,7 @@ def source_detection(
 
 
 def search_window(
-    raw: NoiseUnits | None,
-    window: Window,
-    n_channels: int,
-    known: KnownBeam,
-    networks: SearchNetworks,
-    negated: bool = False,
+    raw: NoiseUnits | None, window: Window, known: KnownBeam, networks: SearchNetworks, negated: bool = False
 ) -> tuple[np.ndarray, list[RawDetection], NoiseSummary | None]:
     """Search one window.
 
@@ -204,8 +199,6 @@ def search_window(
     ----------
     raw
         The window in units of its noise; None if it has no data.
-    n_channels
-        Of the cube, including those without data.
     negated
         Whether the cube is inverted: bright sources, whose sidelobes are subtracted, are then negative.
 
@@ -225,7 +218,7 @@ def search_window(
     if raw is None:
         return np.zeros((2, *window.shape), np.float32), [], None
     beam = known.fwhm
-    clean = subtract_sidelobes(raw, window, n_channels, known, negated)  # (2)
+    clean = subtract_sidelobes(raw, window, known, negated)  # (2)
     units = clean.units
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)  # (1)
@@ -233,8 +226,8 @@ def search_window(
     quiet = quiet_spectra(units)
     seen = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, clean.dirty, quiet)
     rows = positions(answer, seen)  # (4)
-    detections = raw_detections(rows, images, units, quiet, beam, clean.window, n_channels)  # (5)
-    detections = merge_extended(detections, seen, clean.window, n_channels)
+    detections = raw_detections(rows, images, units, quiet, beam, clean.window)  # (5)
+    detections = merge_extended(detections, seen, clean.window)
     measure_residuals(detections, seen)
     probability = torch.sigmoid(answer[0]).cpu().numpy() * seen.valid
     return np.stack([probability, seen.strength]), detections, noise_summary(units, correlation, clean.decision, beam)

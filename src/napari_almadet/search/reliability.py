@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Candidate, Status
+from napari_almadet.catalogue.detections import Searched
 from napari_almadet.progress import Progress, in_steps, renamed
 
 if TYPE_CHECKING:
@@ -34,6 +35,20 @@ SPREAD = 2.0  # standard deviation of the logit of candidates due to noise, in s
 WORTH = 5  # counted as this many negative detections, because the spread of a few can be too small by chance; by eye
 DIP = 0.5  # of a source's S/N, below which a negative detection next to it is its bowl or a dip in its baseline; by eye
 EDGE = 1e-4  # probabilities closer to 0 or 1 are set to this distance: the calibration cannot distinguish them
+
+
+def add_reliability(
+    found: Searched,
+    cube: Cube,
+    settings: Settings,
+    networks: SearchNetworks | None,
+    client: Client | None = None,
+) -> Generator[Progress, None, None]:
+    """Search the inverted cube, and add its detections, the reliability of each candidate and notes to the result."""
+    detected = yield from find_negatives.steps(cube, settings, networks, found.candidates, client)
+    found.negatives = judged(detected)
+    assign(found.candidates, found.negatives)
+    found.warnings += notes(found.negatives, settings.threshold)
 
 
 @in_steps

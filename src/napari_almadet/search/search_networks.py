@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchNetworks:
-    """The networks of this preset, see :func:`napari_almadet.detection.load_networks`.
+    """The networks of this preset, see :func:`napari_almadet.preset_networks.load_networks`.
 
     ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
     ``judge`` (batch, 21) measures of a source, ``extent_classifier`` those of a patch of extended emission

@@ -76,15 +76,11 @@ def known_beam(cube: Cube, window: Window, fwhm: float, settings: Settings, deci
     return KnownBeam(fwhm, header_beam_in(cube, window.k), psf, decision)
 
 
-def subtract_sidelobes(
-    raw: NoiseUnits, window: Window, n_channels: int, known: KnownBeam, negated: bool = False
-) -> Cleaned:
+def subtract_sidelobes(raw: NoiseUnits, window: Window, known: KnownBeam, negated: bool = False) -> Cleaned:
     """The window in noise units without the sidelobes of its bright sources, if the cube is dirty.
 
     Parameters
     ----------
-    n_channels
-        Of the cube, including those without data.
     negated
         Whether the cube is inverted: bright sources, whose sidelobes are subtracted, are then negative.
     """
@@ -102,14 +98,13 @@ def subtract_sidelobes(
         units = replace(units, cube=-units.cube)
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
     if sidelobes is not None and (decision is None or decision.dirty):
-        window = with_sidelobes(window, sidelobes, units, n_channels)
+        window = with_sidelobes(window, sidelobes, units)
     return Cleaned(units, window, decision, True)
 
 
-def with_sidelobes(window: Window, sidelobes: Sidelobes, units: NoiseUnits, n_channels: int) -> Window:
+def with_sidelobes(window: Window, sidelobes: Sidelobes, units: NoiseUnits) -> Window:
     """The window with the sidelobes that were subtracted, in the unit of the cube: later steps subtract them again."""
-    spectra = np.zeros((len(sidelobes.spectra), n_channels), np.float32)
-    spectra[:, units.channels.cpu().numpy()] = (sidelobes.spectra * units.rms).cpu().numpy()
+    spectra = units.in_all_channels((sidelobes.spectra * units.rms).cpu().numpy())
     return replace(
         window, sidelobes=sidelobes.images.cpu().numpy(), spectra=spectra, rms_map=units.rms_map.cpu().numpy()
     )

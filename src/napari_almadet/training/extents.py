@@ -92,7 +92,7 @@ def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
     known = KnownBeam(field.beam, decision=settled("dirty" if field.dirty else "clean"))
     raw = in_noise_units(-field.cube if negated else field.cube, field.beam)
-    _, detections, _ = search_window(raw, whole, len(field.cube), known, networks, negated)
+    _, detections, _ = search_window(raw, whole, known, networks, negated)
     finish(frequency_denoising(detections, Settings(), networks))
     if detections:
         judge_logits(detections, networks)

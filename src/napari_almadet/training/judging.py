@@ -44,7 +44,7 @@ def judge_field(
     whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
     known = KnownBeam(field.beam, decision=settled("dirty" if field.dirty else "clean"))
     raw = in_noise_units(field.cube, field.beam)
-    _, detections, _ = search_window(raw, whole, len(field.cube), known, networks)
+    _, detections, _ = search_window(raw, whole, known, networks)
     finish(frequency_denoising(detections, Settings(), networks))
     numbers = encode([detection.features for detection in detections])
     places = np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2)
