@@ -451,7 +451,7 @@ def page(results: dict) -> str:
     }
     lines = [
         INTRODUCTION.format(**about),
-        "| | figure | before | now | ratio, median (range) | aim |",
+        "| measured | figure | before | now | ratio, median (range) | aim |",
         "|---|---|---|---|---|---|",
     ]
     missed, unmeasured = [], []

@@ -34,7 +34,7 @@ WORTH = """
 artefacts, the candidates whose fate a rule decided against their probability. The other rules decided nothing in
 these cubes.
 
-| rule | | real | false |
+| rule | effect | real | false |
 |---|---|---|---|
 | `too_bright_for_noise` | keeps, as *flagged* | 4 | 3 |
 | `found_by_its_line` | keeps | 2 | 0 |

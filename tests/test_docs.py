@@ -26,6 +26,31 @@ def test_links_lead_somewhere(page):
     assert not missing
 
 
+def tables_of(text: str) -> list[list[list[str]]]:
+    """The tables of a page: rows of cells. A bar in code or after a backslash separates no cells."""
+    tables, row_before = [], False
+    for line in re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL).splitlines():
+        is_row = line.startswith("|")
+        if is_row and not row_before:
+            tables.append([])
+        if is_row:
+            bars_of_code_hidden = re.sub(r"`[^`]*`", lambda code: code[0].replace("|", "/"), line)
+            tables[-1].append([cell.strip() for cell in re.split(r"(?<!\\)\|", bars_of_code_hidden)])
+        row_before = is_row
+    return tables
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_tables_are_whole(page):
+    """A row that was inserted into the middle of another one had cut a table of the architecture in two."""
+    for table in tables_of(page.read_text(encoding="utf-8")):
+        assert all(row[0] == row[-1] == "" for row in table), "a row begins and ends with a bar"
+        assert not [row for row in table if len(row) != len(table[0])]
+        assert all(table[0][1:-1]), f"every column has a heading: {table[0]}"
+        assert all(re.fullmatch(":?-+:?", cell) for cell in table[1][1:-1])
+        assert not [row for row in table[2:] if not any(row[2:-1])], "a row says more than its name"
+
+
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in DOCS} - {"index.md"}
