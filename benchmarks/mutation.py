@@ -30,12 +30,13 @@ import sys
 import time
 from collections import defaultdict
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 from mutation_changes import KINDS, Mutant, mutants_of
-from mutation_runner import PACKAGE, ROOT, Tests, imported_by, module_of, source_of
+from mutation_runner import LATE, PACKAGE, ROOT, Tests, imported_by, module_name, source_of
 
 CHOICES = Path(__file__).with_name("mutation_choices.txt")
 END = "\r" if sys.stderr.isatty() else "\n"
@@ -76,7 +77,7 @@ def choices() -> dict[str, str]:
 def is_choice(mutant: Mutant) -> bool:
     """Whether a change is listed as one that need not be noticed."""
     place = f"{mutant.path} {mutant.place}"
-    return place in choices() or f"{place}: {mutant.old}" in choices()
+    return any(key in choices() for key in (place, f"{place}: {mutant.old}", f"{mutant.path} {mutant.what}"))
 
 
 def chosen(options: argparse.Namespace) -> list[Mutant]:
@@ -119,8 +120,8 @@ class Run:
         """Called by pytest when the tests are collected."""
         tests = Tests(session.items, self.budget)
         session.config.pluginmanager.register(tests)
-        for mutant in self.mutants:
-            module_of(mutant.path)
+        for name in (*LATE, "torch", *map(module_name, {mutant.path for mutant in self.mutants})):
+            import_module(name)
         imported_by()
         gc.freeze()
         tests.record()

@@ -20,7 +20,6 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TextIO
@@ -34,6 +33,10 @@ PACKAGE = ROOT / "src/napari_almadet"
 PATIENCE = 5.0  # times the budget (CPU), after which a fork is killed: the change makes the code run for ever
 WAIT_SECONDS = 90.0  # the same of a fork that waits
 SLOW = 1.7  # by which the tests are slower while it is recorded which lines they reach
+
+
+# What the package imports only when it is needed, so that not every fork has to; torch is another.
+LATE = ("astropy.table", "astropy.wcs", "scipy.optimize", "scipy.stats", "skimage.measure", "skimage.segmentation")
 
 
 class TooSlow(BaseException):
@@ -59,10 +62,9 @@ def compiled(path: str) -> CodeType:
     return compile(source_of(path), str(PACKAGE / path), "exec")
 
 
-def module_of(path: str) -> ModuleType:
-    """The module of a file of the package, imported if need be."""
-    name = f"{PACKAGE.name}/{path}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    return import_module(name)
+def module_name(path: str) -> str:
+    """The name of a file of the package as a module."""
+    return f"{PACKAGE.name}/{path}".removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 @cache
@@ -225,7 +227,7 @@ class Tests:
     def try_out(self, path: str, source: bytes, order: list[int], out: TextIO) -> None:
         """Replace the code of a file, run tests within the budget, and write which fails first."""
         try:
-            replace(module_of(path), compile(source, str(PACKAGE / path), "exec"))
+            replace(sys.modules[module_name(path)], compile(source, str(PACKAGE / path), "exec"))
             began = time.process_time()
             for index, following in zip(order, [*order[1:], None], strict=True):
                 if not self.run(index, following):

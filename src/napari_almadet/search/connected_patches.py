@@ -33,7 +33,6 @@ BRIDGE = 2.5  # sigma, least S/N of the line all the way between two pieces
 PROMINENT = 3.0  # times that S/N: what is brighter than this is an object of its own
 FARTHEST = 8.0  # beams between the edges of two pieces
 SHIFTS = (-0.5, 0.0, 0.5)  # FWHM by which the line may have moved from one piece to the other
-FINE = 0.1  # sigma, to which the S/N of the way is found
 VOXEL = 3.0  # sigma, least S/N of a voxel between two parts; derived: one of a thousand voxels of noise is as high
 IN_ONE_PATCH = 5.0  # times the S/N between two parts of one patch; clumps of 20 simulated galaxies are up to 3.6 times
 NARROWER = 0.5  # of the lines' FWHM, over which channels are averaged: lines twice as far apart stay separate
