@@ -339,6 +339,22 @@ def test_a_cube_held_in_memory_is_the_one_in_the_file(tmp_path, name, monkeypatc
     np.testing.assert_array_equal(held[2:4, 1, ::2], data[2:4, 1, ::2])
 
 
+def test_what_is_outside_of_a_part_held_in_memory_is_read_from_the_file(tmp_path, monkeypatch):
+    data = np.random.default_rng(0).normal(size=(9, 20, 30)).astype(np.float32)
+    fits.PrimaryHDU(data, header_of()).writeto(tmp_path / "cube.fits")
+    lazy = read_cube(tmp_path / "cube.fits").data
+    held = Held(lazy, slice(4, 15), slice(10, None))
+    asked = []
+    monkeypatch.setattr(Lazy, "_read", lambda self, bounds: asked.append(bounds) or data[bounds])
+    for part in (np.s_[:, 4:15, 10:30], np.s_[2:5, 6:9, 12:13], np.s_[3, 4:6, 11:15], np.s_[[1, 7], 5:7, 10:12]):
+        np.testing.assert_array_equal(held[part], data[part])
+    assert not asked
+    elsewhere = (np.s_[:, 3:9, 12:20], np.s_[:, 6:9, 5:20], np.s_[:, 10:16, 12:20], np.s_[:, :, :], np.s_[2])
+    for part in (*elsewhere, np.s_[:, 5:9:2, 12:20], np.s_[:, 6, 12:20]):
+        np.testing.assert_array_equal(held[part], data[part])
+    assert len(asked) == 7
+
+
 def test_hdf5_with_long_or_odd_texts_opens_and_whole_numbers_are_said(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "a.hdf5", "w") as file:

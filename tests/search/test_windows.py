@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_almadet import Cube, Settings
+from napari_almadet import Cube, Settings, read_cube
 from napari_almadet.measure.stacking import stack
 from napari_almadet.progress import finish
 from napari_almadet.search import windows as field
@@ -25,6 +26,7 @@ from napari_almadet.search.windows import (
     bytes_needed,
     cut_axis,
     held_beside,
+    held_for_candidates,
     read_averaged,
     windows,
 )
@@ -125,6 +127,22 @@ def test_a_cube_is_held_only_where_that_leaves_room_for_its_one_window():
     assert held_beside(cube, Settings(memory=1.001 * needed))
     assert not held_beside(cube, Settings(memory=0.999 * needed))
     assert len(windows(cube.shape, 0.5, 4.0, needed)) == 1
+
+
+def test_a_window_with_many_candidates_is_held_for_their_cutouts_where_there_is_room(cube):
+    whole = read_cube(cube())
+    whole = replace(whole, flagged=np.arange(64) == 5)
+    window = Window(2, 4, (16, 18), (slice(None), slice(None)), 2)  # rows 4 to 35, columns 8 to 43
+    needed = np.polyval((PER_PAIR, PER_PIXEL * 4, bytes_needed(whole.shape, 2)[0]), 16 * 18) + 4 * 64 * 32 * 36
+    enough = Settings(crop=8, memory=1.001 * needed / field.HELD_SHARE / 1e9)
+    held = held_for_candidates(whole, window, 10, enough)
+    assert held.data.array.shape == (64, 32, 36)
+    for part in (np.s_[:, 4:36, 8:44], np.s_[3:9, 10:12, 20:30], np.s_[:, 0:40, 10:20]):
+        np.testing.assert_array_equal(held.read(*part), whole.read(*part))
+    assert held_for_candidates(whole, window, 10, replace(enough, memory=0.998 * enough.memory)) is whole
+    assert held_for_candidates(whole, window, 0, enough) is whole
+    in_memory = Cube.from_array(whole.read())
+    assert held_for_candidates(in_memory, window, 10, enough) is in_memory
 
 
 def test_the_page_on_large_cubes_names_the_memory_that_a_run_counts_with():

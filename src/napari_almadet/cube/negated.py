@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
-# What a cube finds out by reading planes, and what is the same for its inverse.
+# What a cube finds out by reading planes, and what is the same for its inverse and for a copy in memory.
 SAME = ("blank", "_usual_values")
 
 
@@ -35,6 +35,11 @@ class _Negative:
 
 def negative(cube: Cube) -> Cube:
     """The cube times -1, as lazy as the original; what the original knows of its values is not read again."""
-    inverted = replace(cube, data=_Negative(cube.data))
-    vars(inverted).update((name, getattr(cube, name)) for name in SAME)
-    return inverted
+    return with_data(cube, _Negative(cube.data))
+
+
+def with_data(cube: Cube, data: Any) -> Cube:
+    """The cube with other data of the same absolute values; what the original knows of them is not read again."""
+    other = replace(cube, data=data)
+    vars(other).update((name, getattr(cube, name)) for name in SAME)
+    return other

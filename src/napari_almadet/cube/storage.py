@@ -303,28 +303,47 @@ class Held:
     Parameters
     ----------
     data
-        Of which ``nbytes`` are then in memory.
+        The array.
+    y, x
+        Rows and columns to hold; default: all, ``nbytes`` of memory.  What is outside of them is read from disk.
     """
 
-    def __init__(self, data: Lazy) -> None:
-        self.array = np.empty(data.shape, data.dtype)
+    def __init__(self, data: Lazy, y: slice = slice(None), x: slice = slice(None)) -> None:
         self.shape, self.dtype, self.nbytes = data.shape, data.dtype, data.nbytes
-        plane = max(1, data.nbytes // len(data))
+        self.part = tuple(slice(*i.indices(n)[:2]) for i, n in zip((y, x), data.shape[1:], strict=True))
+        ny, nx = (i.stop - i.start for i in self.part)
+        self.array = np.empty((len(data), ny, nx), data.dtype)
+        self.rest = None if self.array.shape == data.shape else data
+        plane = max(1, self.array.nbytes // len(data))
         depth = max(1, min(HELD_AT_ONCE // plane, -(-len(data) // threads.count())))
         # A CASA image is for one thread only; of a compressed one astropy takes the whole table apart at each reading.
         if isinstance(data.source, CasaImage | Tiled):
             depth = len(data)
 
         def fill(first: int) -> None:
-            self.array[first : first + depth] = data[first : first + depth]
+            self.array[first : first + depth] = data[first : first + depth, *self.part]
 
         threads.spread(fill, range(0, len(data), depth))
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        return self.array[index]
+        if self.rest is None:
+            return self.array[index]
+        channel, *sky = index if isinstance(index, tuple) and len(index) == 3 else (None, None, None)
+        inside = [_within(i, part) for i, part in zip(sky, self.part, strict=True)]
+        if None in inside:
+            return self.rest[index]
+        return self.array[channel, *inside]
 
     def __len__(self) -> int:
         return len(self.array)
+
+
+def _within(index: Any, part: slice) -> slice | None:
+    """A slice of an axis as one of a part of it; None if it is not a slice of step 1 that lies in the part."""
+    if not isinstance(index, slice) or index.step not in (None, 1) or index.start is None or index.stop is None:
+        return None
+    inside = part.start <= index.start <= index.stop <= part.stop
+    return slice(index.start - part.start, index.stop - part.start) if inside else None
 
 
 def can_be_unpacked(data: Lazy) -> bool:

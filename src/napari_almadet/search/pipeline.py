@@ -59,7 +59,7 @@ from napari_almadet.search.record import search_record
 from napari_almadet.search.residuals import measure_residuals
 from napari_almadet.search.search_networks import load_once
 from napari_almadet.search.sidelobes import KnownBeam, known_beam, subtract_sidelobes
-from napari_almadet.search.windows import Window, beam_fwhm, read_in_noise_units, windows
+from napari_almadet.search.windows import Window, beam_fwhm, held_for_candidates, read_in_noise_units, windows
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -153,14 +153,15 @@ def search_part(
     """
     networks = networks or load_once(settings)
     noise = noise or (yield from noise_of.steps(cube, beam * window.k))
-    cube = negative(cube) if negated else cube
     images, detections, summary, stacked = yield from source_detection(
-        cube, window, beam, settings, networks, negated, decision
+        negative(cube) if negated else cube, window, beam, settings, networks, negated, decision
     )
     yield from frequency_denoising(detections, settings, networks)
     yield from classify(detections, settings, networks)
     near = [detection for detection in detections if window.owns(detection.y, detection.x, TWINS * beam)]
     count = len(detections)
+    cube = held_for_candidates(cube, window, len(near), settings)
+    cube = negative(cube) if negated else cube
     yield from source_spectral_focusing(cube, near, detections, stacked, settings)
     near += detections[count:]  # separated by their lines
     yield from measure_detections(cube, near, detections, noise, stacked, settings, brief=negated)  # (10)
