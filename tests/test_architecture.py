@@ -42,7 +42,7 @@ ARROWS = {
     "paper": {"progress", "settings", "cube", "catalogue", "measure"},
     "search": {"constants", "loading", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure"},
     "preset_networks": {"loading", "settings", "networks", "paper", "search"},
-    "provenance": {"settings", "cube", "catalogue", "paper", "search", "preset_networks"},
+    "provenance": {"constants", "settings", "cube", "catalogue", "paper", "search", "preset_networks"},
     "detection": {
         *("loading", "progress", "settings", "threads", "networks", "cube", "catalogue", "measure", "paper", "search"),
         *("preset_networks", "provenance"),

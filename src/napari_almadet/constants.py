@@ -20,6 +20,9 @@ NORMAL_MAD = 0.6745
 # has it.
 MAD_TO_SIGMA = 1.482602218505602
 
+# Sigma, from which the line or the continuum of a source counts as detected; chosen by eye.
+PRESENT = 4.5
+
 # Fraction of a source's peak at which its box ends: of the sources in the truth of a simulation and of those found, so
 # that boxes can be compared. The paper says only that a box encloses its source (section 2.3).
 BOX_LEVEL = 0.1

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_almadet import __version__
 from napari_almadet.catalogue.candidate import Candidate, Status
+from napari_almadet.constants import PRESENT
 from napari_almadet.preset_networks import networks_used
 
 if TYPE_CHECKING:
@@ -40,8 +41,10 @@ def searched(cube: Cube, bad_channels: dict[str, list[int]], candidates: Sequenc
 def continuum(candidates: Sequence[Candidate]) -> str:
     """A sentence on how many sources have continuum; if none has, it may have been subtracted."""
     kept = [c for c in candidates if c.status is not Status.DROPPED]
-    # a source under 4.5 sigma in line and continuum keeps the kind that the search took it for, without a flux
-    shown = sum(np.isfinite(c.f_cont) if c.method else c.kind != "line" for c in kept)
+    # a source under 4.5 sigma in line and continuum keeps the kind that the search took it for
+    shown = sum(
+        np.isfinite(c.f_cont) and not c.f_cont < PRESENT * c.err_f_cont if c.method else c.kind != "line" for c in kept
+    )
     if shown:
         return f"Continuum is detected in {shown} of {len(kept)} sources."
     return "Continuum is detected in no source: it is below the noise, or has been subtracted."

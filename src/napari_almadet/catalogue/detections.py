@@ -168,6 +168,10 @@ class Detections:
             axis = self.cube.coordinate(kind, channel)
             return unknown * u.Unit(unit) if axis is None else axis.to(unit)
 
+        def corrected_error(name: str, unit: u.UnitBase) -> u.Quantity:
+            over_masks, elsewhere = numbers(f"{name}_pb", unit), numbers(name, unit) / undone
+            return u.Quantity(np.where(np.isfinite(over_masks) & np.isfinite(undone), over_masks, elsewhere))
+
         columns = {
             "id": plain("id", int),
             "name": np.array(source_names(self.cube, x, y), dtype=str),
@@ -210,11 +214,11 @@ class Detections:
             "err_f_sum": numbers("err_f_sum", flux),
             "pb": response,
             "f_sum_pb": numbers("f_sum", flux) / undone,
-            "err_f_sum_pb": numbers("err_f_sum", flux) / undone,
+            "err_f_sum_pb": corrected_error("err_f_sum", flux),
             "f_cont": numbers("f_cont", density),
             "err_f_cont": numbers("err_f_cont", density),
             "f_cont_pb": numbers("f_cont", density) / undone,
-            "err_f_cont_pb": numbers("err_f_cont", density) / undone,
+            "err_f_cont_pb": corrected_error("err_f_cont", density),
             "alpha": plain("alpha", float),
             "err_alpha": plain("err_alpha", float),
             "f_max": numbers("f_max", brightness),

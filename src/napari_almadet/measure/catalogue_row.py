@@ -12,10 +12,11 @@ from astropy.stats import gaussian_sigma_to_fwhm
 
 from napari_almadet.catalogue.candidate import FLAGS, Box, Candidate, EmissionPeak, SourceMask
 from napari_almadet.catalogue.detections import channel_width, flux_factor
+from napari_almadet.constants import PRESENT
 from napari_almadet.measure.cutout import Cutout, Seed, level_of
 from napari_almadet.measure.gaussian_fit import beam_matrix, ellipse, on_sky, sky_matrix
 from napari_almadet.measure.mask_shape import MaskShape, shape_of
-from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source
+from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source, weights_of_mask
 from napari_almadet.measure.planes import bounds as bounds_of
 from napari_almadet.measure.spectra import off_line
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.measure.noise import Noise
 
-PRESENT = 4.5  # sigma, from which a line or continuum counts as detected; chosen by eye
 # Sigma, the same for a line that Line Finder missed: higher, as it is the best of many trial lines; by eye
 UNSEEN = 6.0
 
@@ -185,9 +185,12 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
         candidate.err_x, candidate.err_y = shape.centre_errors
     if line:
         _write_line(candidate, scale, made)
-    if continuum:
+    if continuum or not line:  # so that each row has a flux
         candidate.f_cont, candidate.err_f_cont = made.continuum, made.err_continuum
+    if continuum:
         candidate.alpha, candidate.err_alpha = made.index, made.err_index
+    if candidate.mask is not None and made.method == "mask":
+        _write_corrected_errors(candidate, cutout, made, scale, cube)
     if not line:
         candidate.peak, candidate.err_peak = made.continuum_peak, made.err_continuum_peak
     _write_size(candidate, cube, scale, made)
@@ -205,6 +208,7 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
 NUMBERS = (
     *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "pb"),
     *("f_max", "f_min", "x_peak", "y_peak", "z_peak"),
+    *("err_f_sum_pb", "err_f_cont_pb"),
     *("f_cont", "err_f_cont", "alpha", "err_alpha", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50"),
     *("wm50", "err_wm50", "fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),
     *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),
@@ -221,7 +225,7 @@ def _write_line(candidate: Candidate, scale: Scale, made: Measured) -> None:
     for name, (value, error) in made.widths.items():
         setattr(candidate, name, value * width)
         setattr(candidate, f"err_{name}", error * width)
-    if made.single is not None:
+    if made.single is not None and made.method != "mask":  # it was fitted where the source is no Gaussian
         (_, candidate.z_fit, fwhm), (_, variance, of_fwhm) = made.single.parameters[0], np.diag(made.single.covariance)
         candidate.z_fit, candidate.err_z_fit = float(candidate.z_fit), float(np.sqrt(variance))
         candidate.fwhm, candidate.err_fwhm = float(fwhm * width), float(np.sqrt(of_fwhm) * width)
@@ -274,6 +278,27 @@ def _write_mask(
         y, x = bounds[1:]
         candidate.box = cutout.world(Box(y.start, y.stop, x.start, x.stop))
         candidate.pb = response_over(candidate, cube, np.nansum(values, axis=0, dtype=float))
+
+
+def _write_corrected_errors(candidate: Candidate, cutout: Cutout, made: Measured, scale: Scale, cube: Cube) -> None:
+    """Write the errors of a mask's fluxes after correction for the primary beam: each voxel's noise over its response.
+
+    Of a corrected cube the noise itself rises outwards, and the errors follow from it.
+    """
+    beam = cube.primary_beam
+    if beam is None or beam.corrected or candidate.mask is None or not np.isfinite(candidate.pb):
+        return
+    (y0, x0), (ny, nx) = cutout.origin, cutout.level.shape
+    first, n = candidate.mask.origin[0], candidate.mask.voxels.shape[0]
+    response = beam.plane(first + n // 2, slice(y0, y0 + ny), slice(x0, x0 + nx))
+    undone = np.where(np.isfinite(response), 1 / response, 0)  # what has no response is not in the corrected flux
+    variance = cutout.noise.variance(weights_of_mask(made.parts, scale) * undone, cutout.level)
+    candidate.err_f_sum_pb = float(np.sqrt(variance))
+    if not np.isfinite(candidate.f_cont):
+        return
+    footprint = made.parts.mask.any(axis=0) * cutout.level
+    ratio = cutout.noise.spatial_variance(footprint * undone) / cutout.noise.spatial_variance(footprint)
+    candidate.err_f_cont_pb = float(candidate.err_f_cont * np.sqrt(ratio))
 
 
 def response_over(candidate: Candidate, cube: Cube, image: np.ndarray) -> float:

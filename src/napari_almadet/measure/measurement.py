@@ -643,13 +643,19 @@ def sum_the_mask(task: LineTask, made: Measured) -> None:
     """Set the continuum-subtracted flux of the mask and its error, and centroid and widths of its spectrum."""
     parts, scale, cutout = task.parts, task.scale, task.cutout
     made.method, made.size, made.resolved = "mask", None, True
-    weights = parts.mask * (scale.flux * scale.width).astype(np.float32)[:, None, None]
-    if parts.has_continuum:
-        weights = weights - parts.rest * (weights.sum(axis=0) / np.maximum(parts.rest.sum(axis=0), 1))
+    weights = weights_of_mask(parts, scale)
     made.flux = float((weights.astype(float) * cutout.values).sum())
     made.err_flux = float(np.sqrt(cutout.noise.variance(weights, cutout.level)))
     made.line_snr = made.flux / made.err_flux if made.err_flux > 0 else 0.0
     take_the_masks_spectrum(task, made)
+
+
+def weights_of_mask(parts: Separated, scale: Scale) -> np.ndarray:
+    """Weights (channels, ny, nx) with which voxels add up to the flux of a mask, its continuum subtracted."""
+    weights = parts.mask * (scale.flux * scale.width).astype(np.float32)[:, None, None]
+    if parts.has_continuum:
+        weights = weights - parts.rest * (weights.sum(axis=0) / np.maximum(parts.rest.sum(axis=0), 1))
+    return np.asarray(weights)
 
 
 def take_the_masks_spectrum(task: LineTask, made: Measured) -> None:
