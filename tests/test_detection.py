@@ -11,11 +11,11 @@ from astropy.io import ascii as tables
 from astropy.io import fits
 
 from napari_almadet import Cube, Settings, __version__, detect, read_cube, write_result
-from napari_almadet.catalogue.candidate import Box, Candidate, Status
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.catalogue.detections import listed_first
 from napari_almadet.cube.storage import Tiled
 from napari_almadet.detection import detect_steps
-from napari_almadet.paper.pipeline import Networks
+from napari_almadet.paper.pipeline import Networks, focus_and_measure
 from napari_almadet.provenance import continuum as continuum_note
 
 SMALL = Settings(preset="paper", window=64, overlap=16, batch_size=2)
@@ -99,6 +99,20 @@ def test_a_source_seen_in_the_stack_may_have_a_weak_line(planes_of, cube_of, ora
     sees_it = Networks(oracles.blobs_finder, lambda batch: (batch * 0 + weak).float())
     (candidate,) = detect(cube_of(planes), SMALL, networks=sees_it).kept
     assert candidate.snr_pixel < SMALL.min_snr
+
+
+@pytest.mark.parametrize(("ripples", "kept"), [(0.0, True), (0.45, False)])
+def test_a_peak_must_stand_out_of_its_surroundings_not_only_of_the_fields_noise(ripples, kept):
+    """A continuum source of 8 sigma of the quiet field; among ripples of 5 sigma it is no more than one of them."""
+    rng = np.random.default_rng(4)
+    planes = rng.normal(size=(128, 200, 200)).astype(np.float32)
+    y, x = np.indices((64, 64))
+    planes[:, 68:132, 68:132] += np.float32(ripples) * np.where((y // 2 + x // 2) % 2, 1, -1).astype(np.float32)
+    planes[:, 99:102, 99:102] += 0.7
+    line = EmissionPeak(60, 0.5, 0.5, 60.0, 6.0)
+    candidate = Candidate(1, Box(94, 107, 94, 107), 0.9, peaks=(line,), channels=line.emission_range(128))
+    focus_and_measure(candidate, Cube.from_array(planes), Settings(preset="paper"))
+    assert (candidate.status is Status.KEPT) is kept
 
 
 def test_without_a_line_a_source_is_dropped_unless_continuum_is_wanted(planes_of, cube_of, oracles):

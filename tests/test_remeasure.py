@@ -171,7 +171,7 @@ def test_a_box_on_empty_sky_is_kept_and_says_that_nothing_is_there(detections, o
     mine = move(mine, detections, mine.box, oracles)
     assert mine.status is Status.KEPT
     assert mine.reasons[-1] == "kept: your own candidate"
-    assert any("both less than 5" in reason for reason in mine.reasons)
+    assert any("both less than 6" in reason for reason in mine.reasons)
 
 
 def test_a_brighter_neighbour_does_not_take_the_candidates_place(detections, oracles):

@@ -405,7 +405,7 @@ def _measured(
     as_published = detections.settings.preset == "paper"
     for name in () if as_published else NUMBERS:  # values of the previous box
         setattr(candidate, name, np.nan)
-    cutout = focus_and_measure(candidate, detections.cube, pixel_snr(detections.stacked), detections.settings)
+    cutout = focus_and_measure(candidate, detections.cube, detections.settings)
     if kind is not None and candidate.kind != kind:
         candidate.kind = kind
         measure(candidate, detections.cube, cutout)

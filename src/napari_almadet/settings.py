@@ -49,7 +49,8 @@ class Settings:
         ``paper`` only: minimum height of a peak in a denoised spectrum, which is between 0 and 1 (step 7).
     min_snr
         ``paper`` only: minimum pixel signal-to-noise of a candidate in its line-integrated or in the band-averaged
-        image (step 9), see :func:`napari_almadet.measure.focus.reject`.
+        image (step 9), see :func:`napari_almadet.measure.focus.reject`; the paper gives no number, the authors' scripts
+        have 6.
     window, overlap
         ``paper`` only: side of the square window of Blobs Finder, and overlap of neighbouring windows
         in larger fields, in pixels.
@@ -101,7 +102,7 @@ class Settings:
     primary_beam: str | None = None
     flag_channels: bool = True
     peak_height: float = 0.1
-    min_snr: float = 5.0
+    min_snr: float = 6.0
     window: int = 256
     overlap: int = 64
     reliability: bool = False

@@ -137,7 +137,7 @@ def test_presets_are_told_by_settings_and_weights(monkeypatch):
     about = Preset("paper", Settings(device="cpu")).about()
     assert about["weights"] == ["1", "2"]
     assert about == Preset("paper", Settings(device="cuda", batch_size=2)).about()
-    assert about != Preset("paper", Settings(min_snr=6)).about()
+    assert about != Preset("paper", Settings(min_snr=7)).about()
     json.dumps(about)
 
 
@@ -203,6 +203,26 @@ def test_measured_snr_is_that_of_the_truth(imager):
         record = found_record([source], cube_of(simulated, "x"))
         assert record["snr_line"] == [line]
         assert (record["z0"], record["z1"]) == ([channels[0]], [channels[1]])
+
+
+def test_a_source_that_several_finders_report_is_measured_once(monkeypatch, imager):
+    cube = cube_of(simulate_cube(0, imager=imager), "x")
+    source = Source(40.0, 41.0, Box(36, 46, 35, 45), "line", 1.0, channels=(3, 9), z=6.0, fwhm=3.0)
+    others = [replace(source, z=7.0), replace(source, fwhm=4.0), replace(source, box=Box(30, 46, 35, 45))]
+    others += [replace(source, x=60.0), replace(source, y=60.0), replace(source, channels=None)]
+    calls = []
+    monkeypatch.setattr(module, "measured_snr", lambda *a: calls.append(a) or measured_snr(*a))
+    known = {}
+    first = found_record([source], cube, known=known)
+    again = found_record([replace(source, score=9.0), *others], cube, known=known)
+    assert len(calls) == 1 + len(others)
+    assert again["snr_line"][0] == first["snr_line"][0]
+    np.testing.assert_equal([again[key] for key in ("snr_stack", "snr_line")], apart(cube, source, others))
+
+
+def apart(cube, source, others):
+    records = [found_record([s], cube) for s in (source, *others)]
+    return [[r[key][0] for r in records] for key in ("snr_stack", "snr_line")]
 
 
 def field_of(cube):

@@ -29,7 +29,7 @@ from napari_almadet.measure.focus import (
     voxel_noise,
 )
 from napari_almadet.measure.spectra import WINDOW, denoise, extract_spectra, find_emission, own_lines
-from napari_almadet.measure.stacking import at_edge, stack
+from napari_almadet.measure.stacking import at_edge, integrate, stack
 from napari_almadet.measure.tiling import cut
 from napari_almadet.paper.blobs import find_blobs, normalised_windows, probability_map
 from napari_almadet.progress import Progress
@@ -59,7 +59,7 @@ def paper_steps(cube: Cube, settings: Settings, networks: Networks) -> Generator
     warnings = padded(cube, settings)
     stacked, probability, candidates = yield from source_detection(cube, settings, networks)
     yield from frequency_denoising(cube, candidates, settings, networks)
-    yield from source_spectral_focusing(cube, candidates, stacked, probability, settings, networks)
+    yield from source_spectral_focusing(cube, candidates, probability, settings, networks)
     return Searched(stacked, probability, candidates, warnings)
 
 
@@ -108,7 +108,6 @@ def frequency_denoising(
 def source_spectral_focusing(
     cube: Cube,
     candidates: list[Candidate],
-    stacked: np.ndarray,
     probability: np.ndarray,
     settings: Settings,
     networks: Networks,
@@ -118,14 +117,13 @@ def source_spectral_focusing(
     Sources deblended from a candidate are added to ``candidates``; they, and the original
     candidate, go through steps 5 to 10 again with their new boxes.
     """
-    stacked_snr = pixel_snr(stacked)
     parts = []
     for done, candidate in enumerate(list(candidates)):
         yield Progress("Making line-integrated images", done, len(candidates))
         without_line = candidate.status is Status.DROPPED
         if without_line:
             continue
-        cutout = focus_and_measure(candidate, cube, stacked_snr, settings)
+        cutout = focus_and_measure(candidate, cube, settings)
         if candidate.status is not Status.DROPPED and len(candidate.peaks) > 1:
             sources = deblend(candidate, cutout, cube.beam_fwhm or 0, settings.min_snr)  # (9)
             parts += take_apart(candidate, sources, candidates, probability)
@@ -133,7 +131,7 @@ def source_spectral_focusing(
         yield from frequency_denoising(cube, parts, settings, networks)
         for done, part in enumerate(parts):
             yield Progress("Making line-integrated images of deblended sources", done, len(parts))
-            focus_and_measure(part, cube, stacked_snr, settings)
+            focus_and_measure(part, cube, settings)
 
 
 def take_apart(
@@ -163,15 +161,20 @@ def take_apart(
     return parts
 
 
-def focus_and_measure(candidate: Candidate, cube: Cube, stacked_snr: np.ndarray, settings: Settings) -> Cutout:
-    """Steps 8 to 10 for one candidate; returns its cutout."""
+def focus_and_measure(candidate: Candidate, cube: Cube, settings: Settings) -> Cutout:
+    """Steps 8 to 10 for one candidate; returns its cutout.
+
+    The line-integrated image is compared with that of all channels in the same cutout, as in the authors' scripts: its
+    noise includes the sidelobes there, which the noise of the whole field does not.
+    """
     cutout = cut_out(cube, candidate.box, settings.crop)
     box = cutout.local(candidate.box)
     focused = focus(cutout.planes, candidate.channels)  # (8)
     sigma = focused_noise(focused, voxel_noise(cutout.planes, candidate.peaks), candidate.channels)
     candidate.snr_global = global_snr(focused, box, sigma)  # (9), eq. 3
     candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), box)[1]  # (9), eq. 4
-    reject(candidate, brightest_pixel(stacked_snr, candidate.box)[1], settings.min_snr)  # (9)
+    unfocused = pixel_snr(integrate(cutout.planes))
+    reject(candidate, brightest_pixel(unfocused, box)[1], settings.min_snr)  # (9)
     margin = (len(focused) - settings.crop) // 2
     candidate.focused = cut(focused, (margin, margin), settings.crop)  # (10)
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
