@@ -115,6 +115,29 @@ def test_lines_must_exceed_the_snr_from_which_the_fidelity_is_high_enough():
     assert faithful(positive, negative, 1.0, 5.0) < 12  # so that the peak itself exceeds it
 
 
+def test_the_fidelity_counts_the_highest_lines_of_both_signs_and_no_others(imager):
+    field = field_shape(imager)
+    for peaks, lines in zip(field.line_peaks, (field.lines, field.negative_lines), strict=True):
+        every = [lines.snr[place] for place in local_maxima(lines.snr, 3.0, field.beam_fwhm)]
+        np.testing.assert_array_equal(peaks[peaks > 3.0], every)
+    assert field.line_peaks[0][0] > 2 * field.line_peaks[1][0]
+
+
+def test_an_island_is_one_source_if_it_holds_a_pixel_over_the_threshold():
+    """Two sources that touch over 4 are one island, the third does not reach 8."""
+    image = 20 * gaussian(40, 30, 9, (96, 96)) + 12 * gaussian(40, 42, 9, (96, 96)) + 7 * gaussian(70, 70, 9, (96, 96))
+    field = fixed_field(image, (9, 9, 0))
+
+    def found(**parameters):
+        return [(round(s.y), round(s.x)) for s in FINDERS["flood-fill"].find(field, **parameters)]
+
+    assert found() == [(40, 30)]
+    assert found(flood=7.5) == [(40, 30)]  # the saddle between the two is higher
+    assert found(flood=10.0, threshold=11.0) == [(40, 30), (40, 42)]
+    assert found(threshold=6.0) == [(40, 30), (70, 70)]
+    assert FINDERS["flood-fill"].find(fixed_field(np.zeros((96, 96)), (9, 9, 0))) == []
+
+
 def test_the_matched_filters_fidelity_rejects_what_is_as_strong_with_the_other_sign(imager):
     """Two sources beside ripples of both signs, as of a strong source's sidelobes."""
     field = field_shape(imager, line=3.0, continuum=0.0)
@@ -206,7 +229,7 @@ def noise_of_beam(seed, y_fwhm, x_fwhm, shape=(96, 96)):
     return noise / noise.std()
 
 
-@pytest.mark.parametrize("name", ["peaks", "sep", "photutils", "dendrogram", "aegean", "pybdsf"])
+@pytest.mark.parametrize("name", ["peaks", "flood-fill", "sep", "photutils", "dendrogram", "aegean", "pybdsf"])
 def test_boxes_of_all_finders_are_those_of_the_truth(name):
     """A bright Gaussian of the beam's shape, on noise 300 times weaker: within a pixel, whatever their thresholds."""
     need(name)

@@ -128,6 +128,7 @@ class FinderName(StrEnum):
 
     PEAKS = "peaks"
     MATCHED_FILTER = "matched-filter"
+    FLOOD_FILL = "flood-fill"
     SEP = "sep"
     PHOTUTILS = "photutils"
     AEGEAN = "aegean"

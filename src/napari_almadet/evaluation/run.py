@@ -216,17 +216,28 @@ def mask_iou(source: Source, number: int, labels: np.ndarray) -> float:
     return shared / (int(own.sum()) + int((labels == number).sum()) - shared)
 
 
-def found_record(sources: list[Source], cube: Cube, labels: np.ndarray | None = None) -> dict[str, list]:
+def found_record(
+    sources: list[Source],
+    cube: Cube,
+    labels: np.ndarray | None = None,
+    known: dict[tuple, tuple[float, float]] | None = None,
+) -> dict[str, list]:
     """Sources as columns, with their measured SNRs; ranges are half-open.
 
     If ``labels`` are given, also ``object``, the number of the object that a source is in (0: none), and ``iou_3d``
-    of its mask.
+    of its mask.  SNRs are kept in ``known``: most variants of a finder report the same sources of a cube.
     """
+    known = {} if known is None else known
     objects: dict[str, list] = {}
     if labels is not None:
         objects["object"] = [object_of(s, cube, labels) for s in sources]
         objects["iou_3d"] = [mask_iou(s, k, labels) for s, k in zip(sources, objects["object"], strict=True)]
-    snr = [measured_snr(cube, s) for s in sources]
+    snr = []
+    for s in sources:
+        key = s.x, s.y, s.box, s.channels, s.z, s.fwhm
+        if key not in known:
+            known[key] = measured_snr(cube, s)
+        snr.append(known[key])
     boxes = np.array([(s.box.y0, s.box.y1, s.box.x0, s.box.x1) for s in sources], dtype=int).reshape(-1, 4)
     ranges = [s.channels or (-1, -1) for s in sources]
     return {
@@ -290,14 +301,15 @@ class _Worker:
         with TemporaryDirectory() as folder:
             psf = write_psf(simulated.observation, Path(folder) / "psf.fits")
             field = Field(cube_of(simulated, f"{scenario}-{index:05d}"), psf)
+            known: dict[tuple, tuple[float, float]] = {}
             for name in missing:
                 if name != TRUTH:
-                    records[name] = {"cube": index, **self._search(name, field, simulated.mask)}
+                    records[name] = {"cube": index, **self._search(name, field, simulated.mask, known)}
         gc.collect()  # PyBDSF leaves reference cycles, which would fill the memory in an hour
         return records
 
-    def _search(self, name: str, field: Field, labels: np.ndarray) -> dict:
-        """The detections of a contender in a field, and the time in seconds; ``labels`` as in :func:`found_record`."""
+    def _search(self, name: str, field: Field, labels: np.ndarray, known: dict) -> dict:
+        """The detections of a contender in a field and the time in seconds; the others as in :func:`found_record`."""
         if isinstance(self.contenders[name], Classical):
             _ = field.stacked  # made once for all finders, and not included in their times
         seconds, error = np.nan, None
@@ -305,7 +317,7 @@ class _Worker:
             begin = time.perf_counter()
             sources = self.searches[name](field)
             seconds = round(time.perf_counter() - begin, 4)
-            columns = found_record(sources, field.cube, labels)
+            columns = found_record(sources, field.cube, labels, known)
         except Exception as problem:  # not scored on this cube; the others continue
             columns, error = found_record([], field.cube, labels), f"{type(problem).__name__}: {problem}"
         return {"seconds": seconds, "error": error, "sources": columns}

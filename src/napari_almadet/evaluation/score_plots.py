@@ -17,8 +17,11 @@ from napari_almadet.evaluation.finders import FINDERS
 
 # Colours of Okabe & Ito, distinguishable with colour blindness; Tol's wine and green replace the yellow, hard to see on
 # white. Markers differ for prints in grey.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999", "#882255", "#117733")
-MARKERS = "osD^vP*Xh<"
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+    *("#000000", "#999999", "#882255", "#117733", "#44AA99", "#AA4499"),
+)
+MARKERS = "osD^vP*Xh<>p"
 LABELS = {
     "snr_stack": "SNR in the stacked image",
     "snr_line": "SNR matched to the line",
