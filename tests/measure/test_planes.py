@@ -122,4 +122,6 @@ def test_the_median_of_many_values_is_numpys_also_where_most_are_alike():
         low, high = planes.middle_two(some)
         assert (low, high) == tuple(np.sort(some)[[(len(some) - 1) // 2, len(some) // 2]])
         assert planes.medians(some) == np.median(some)
+        for which in (0, 0.3, 15.87, 99, 100):
+            assert planes.percentile(some, which) == pytest.approx(np.percentile(some, which), rel=1e-6, abs=1e-12)
         np.testing.assert_array_equal(some, before)

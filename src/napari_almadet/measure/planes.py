@@ -62,14 +62,26 @@ def medians(rows: np.ndarray) -> np.ndarray:
 
 
 def middle_two(values: np.ndarray) -> tuple[np.floating, np.floating]:
-    """The two values (n,) in the middle, which are the same one if n is odd: of many, only those near them are sorted.
+    """The two values (n,) in the middle, which are the same one if n is odd."""
+    return ranked(values, (len(values) - 1) // 2, len(values) // 2)
 
-    The tenth of a sample about its median holds them but for unusual data, of which all are sorted.
+
+def percentile(values: np.ndarray, which: float) -> float:
+    """As np.percentile of values (n,) without NaN, which takes longer."""
+    at = which / 100 * (len(values) - 1)
+    low, high = ranked(values, int(at), min(int(at) + 1, len(values) - 1))
+    return float(low + (high - low) * (at - int(at)))
+
+
+def ranked(values: np.ndarray, first: int, last: int) -> tuple[np.floating, np.floating]:
+    """The values (n,) of two ranks that are the same or successive: of many, only those near them are sorted.
+
+    The tenth of a sample about the rank holds them but for unusual data, of which all are sorted.
     """
-    first, last = (len(values) - 1) // 2, len(values) // 2
     if len(values) > MANY:
         sample = np.sort(values[:: len(values) // SAMPLE])
-        low, high = sample[int(0.45 * len(sample))], sample[int(0.55 * len(sample))]  # 3 sigma of the sample's median
+        share = first / len(values)  # known to 3 sigma = 3 sqrt(1/4 / 1000)
+        low, high = (sample[int(np.clip((share + side) * len(sample), 0, len(sample) - 1))] for side in (-0.05, 0.05))
         near = values[(values >= low) & (values <= high)]
         before = int(np.count_nonzero(values < low))
         if before <= first and last < before + len(near):

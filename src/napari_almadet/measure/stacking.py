@@ -53,26 +53,35 @@ class Stacking:
 
     def __init__(self, n_channels: int) -> None:
         self.n_channels = n_channels
-        self._total, self._count = np.zeros(()), np.zeros((), np.int32)
+        self._total: np.ndarray = np.zeros(())
+        self._count: np.ndarray = np.zeros((), np.int32)
 
     def add(self, planes: np.ndarray) -> None:
         """Add planes (channel, y, x), NaN where there is no data."""
         # of a few planes single precision is enough: their sum is as exact as they are
         total = planes.sum(axis=0, dtype=None if len(planes) <= FEW else float)
         if np.isfinite(total.sum()):  # there is data everywhere
-            self._total, self._count = self._total + total, self._count + np.int32(len(planes))
+            self._add(total, np.int32(len(planes)))
             return
         valid = np.isfinite(planes)
-        self._total = self._total + np.where(valid, planes, 0).sum(axis=0, dtype=float)
-        self._count = self._count + valid.sum(axis=0, dtype=np.int32)
+        self._add(np.where(valid, planes, 0).sum(axis=0, dtype=float), valid.sum(axis=0, dtype=np.int32))
 
     def join(self, other: Stacking) -> None:
-        """Add what has been added to another."""
-        self._total, self._count = self._total + other._total, self._count + other._count
+        """Add what has been added to another, which must not be used any more."""
+        self._add(other._total, other._count)
+
+    def _add(self, total: np.ndarray, count: np.ndarray | np.int32) -> None:
+        self._count = self._count + count
+        if not self._total.ndim:  # the first
+            self._total = total
+        elif self._total.dtype == float:
+            self._total += total  # in place, since new memory takes longer than a sum
+        else:
+            self._total = np.add(self._total, total, dtype=float)
 
     def image(self) -> np.ndarray:
         """The dirty image of all that was added, float32."""
-        return mean_times(self._total, self._count, self.n_channels)
+        return mean_times(self._total.astype(float, copy=False), self._count, self.n_channels)
 
 
 def integrate(planes: np.ndarray) -> np.ndarray:

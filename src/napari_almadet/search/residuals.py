@@ -14,6 +14,7 @@ import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 
+from napari_almadet.measure.planes import percentile
 from napari_almadet.search.patch_properties import SearchedWindow, line_images
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.thresholds import THRESHOLDS
@@ -74,4 +75,4 @@ def at_its_size(image: np.ndarray, detection: RawDetection, seen: SearchedWindow
 
 def rms_below_zero(snr: np.ndarray, least: float = 1.0) -> float:
     """Rms of an image in units of the noise, from what is below zero; at least ``least``."""
-    return max(least, -float(np.percentile(snr, LOW))) if snr.size else 1.0
+    return max(least, -percentile(snr, LOW)) if snr.size else 1.0
