@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.spectra import remove_baseline
-from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, stack_snr, templates
+from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, bank_of, lower_median, stack_snr
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection, raw_detection
 
@@ -154,10 +154,10 @@ def own_lines(spectrum: np.ndarray, rms: torch.Tensor, noise: torch.Tensor | Non
     samples = repeat(None) if noise is None else bands(noise.T, rms)
     best = []
     for band, sample in zip(bands(values.T, rms), samples, strict=False):
-        bank, _, widths = templates(len(band.values), band.rms, band.widths)
-        snr = band.values.T @ bank.T
+        bank = bank_of(len(band.values), band.rms, band.widths)
+        snr = bank.flat(band.values).T @ bank.shapes.T
         if sample is not None:
-            snr = snr / noise_factor_of_lines(sample.values.T @ bank.T, widths)
+            snr = snr / noise_factor_of_lines(bank.flat(sample.values).T @ bank.shapes.T, bank.width)
         best.append(snr.amax(dim=1))
     return as_in_one_band(torch.stack(best).amax(dim=0), len(rms)).cpu().numpy()
 
@@ -181,7 +181,7 @@ def noise_factor_of_lines(responses: torch.Tensor, widths: torch.Tensor) -> torc
     factor = torch.ones_like(widths)
     for width in np.unique(known):
         rows = torch.as_tensor(np.flatnonzero(known == width), device=widths.device)
-        spread = responses[:, rows].abs().median() / NORMAL_MAD
+        spread = lower_median(responses[:, rows].abs()) / NORMAL_MAD
         factor[rows] = spread.clamp(1.0, MOST_SHARED)
     return factor
 

@@ -128,11 +128,15 @@ class Bank:
     (channels, 0 or 2), so that ``lines @ x`` is ``shapes @ (x - baseline @ baseline.T @ x)``.
     """
 
-    lines: torch.Tensor
     centre: torch.Tensor
     width: torch.Tensor
     shapes: torch.Tensor
     baseline: torch.Tensor
+
+    @property
+    def lines(self) -> torch.Tensor:
+        """The lines in all channels, which takes several times as long to make and to use as the shapes."""
+        return self.shapes - (self.shapes @ self.baseline) @ self.baseline.T
 
     def groups(self) -> list[tuple[slice, slice]]:
         """Groups of lines, and the channels in which their shapes are not negligible."""
@@ -186,21 +190,29 @@ def bank_of(n_channels: int, rms: torch.Tensor, widths: tuple[float, ...] = WIDT
     if n_channels < 4:
         baseline = baseline[:, :0]
     baseline = torch.linalg.qr(baseline).Q
-    lines, shapes, centres, fwhms = [], [], [], []
+    lag = torch.arange(1 - n_channels, n_channels, dtype=torch.float32, device=rms.device)
+    shapes, centres, fwhms = [], [], []
     for width in widths:
         if width > max(1, WIDEST * n_channels):
             break
         step = max(1, int(width / 3))
-        centre = channel[step // 2 :: step]
+        centre = torch.arange(step // 2, n_channels, step, device=rms.device)
         sigma = max(width * gaussian_fwhm_to_sigma, 0.3)
-        shape = torch.exp(-0.5 * ((channel - centre[:, None]) / sigma) ** 2) * level
-        line = shape - (shape @ baseline) @ baseline.T
-        norm = line.norm(dim=1, keepdim=True).clamp(min=1e-6)
-        lines.append(line / norm)
-        shapes.append(shape / norm)
-        centres.append(centre)
-        fwhms.append(torch.full_like(centre, width))
-    return Bank(torch.cat(lines), torch.cat(centres), torch.cat(fwhms), torch.cat(shapes), baseline)
+        profile = torch.exp(-0.5 * (lag / sigma) ** 2)  # one for all centres
+        shape = profile.unfold(0, n_channels, 1)[n_channels - 1 - centre] * level
+        # the norm without what the baseline explains, by Pythagoras
+        left = shape.square().sum(dim=1) - (shape @ baseline).square().sum(dim=1)
+        shapes.append(shape / left.clamp(min=1e-12).sqrt()[:, None])
+        centres.append(centre.float())
+        fwhms.append(torch.full_like(centres[-1], width))
+    return Bank(torch.cat(centres), torch.cat(fwhms), torch.cat(shapes), baseline)
+
+
+def lower_median(values: torch.Tensor) -> torch.Tensor:
+    """As torch has the median of all values; on the processor a faster one."""
+    import torch
+
+    return torch.as_tensor(middle_two(values.flatten().numpy())[0]) if values.device.type == "cpu" else values.median()
 
 
 @dataclass(frozen=True)
@@ -330,14 +342,8 @@ def spreads(bank: Bank, spectra: torch.Tensor, groups: list[tuple[slice, slice]]
     ends = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(known)]
     parts = [slice(first, last) for first, last in pairwise(ends)]  # the lines of one width are beside each other
 
-    def of_width(rows: slice) -> torch.Tensor:
-        own = responses[rows].flatten()
-        if own.device.type != "cpu":
-            return own.median()
-        return torch.as_tensor(middle_two(own.numpy())[0])  # the lower, as torch has it
-
     made = torch.ones_like(bank.width)
-    for rows, middle in zip(parts, spread(of_width, parts), strict=True):
+    for rows, middle in zip(parts, spread(lambda rows: lower_median(responses[rows]), parts), strict=True):
         made[rows] = (middle / NORMAL_MAD).clamp(min=1)
     return made
 
