@@ -7,7 +7,7 @@ subtraction makes the image worse, nothing is subtracted.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from napari_almadet.search.components import (
     fit_components,
     gaussian,
     gaussian_response,
+    near,
     peak_snr,
     peaks,
     responses_at,
@@ -34,12 +35,15 @@ from napari_almadet.search.line_maps import stack_snr
 from napari_almadet.search.noise_units import NoiseUnits, lag_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
 
 VISIBLE = 0.7  # maximum S/N of a sidelobe that is not subtracted; chosen by eye
 DEPTH = 0.05  # of the brightest source; fainter ones cannot be distinguished from errors of its beam; chosen by eye
 CYCLES = 12
+CONTINUUM = 3.0  # S/N of the continuum of a fainter source, from which it is restored too; convention
 # Power of sources in the differences of channels over that of the noise, over which the beam is estimated again without
 # them: at a hundredth, the estimated lobe is about as much too high on its flanks, and fluxes 1 % too low.
 CONTAMINATION = 0.01
@@ -83,7 +87,7 @@ def without_sidelobes(
     snr: torch.Tensor | None = None,
     k: int | float = 1,
     corrected: NoiseCorrected | None = None,
-) -> tuple[NoiseUnits, Sidelobes | None]:
+) -> tuple[NoiseUnits, Restored | None]:
     """Subtract the sidelobes of bright sources from a cube.
 
     In each cycle, spectra and sizes of the brightest peaks are fitted simultaneously, until no peak is left whose
@@ -110,7 +114,7 @@ def without_sidelobes(
     -------
     NoiseUnits
         The same cube with every bright source as the clean beam would show it.
-    Sidelobes or None
+    Restored or None
         What was subtracted; None if nothing is bright, or if the subtraction made the image worse.
     """
     import torch
@@ -135,12 +139,115 @@ def without_sidelobes(
         psf = psf_of(units, snr, beam, k, residual)
         responses = responses_of(psf, beam)
         scales, spectra = fit_components(units, places, responses, beam)
-    dirty = responses_at(places, [responses[scale] for scale in scales], units)
-    restoring = np.eye(2) * (beam * gaussian_fwhm_to_sigma) ** 2 if header_beam is None else header_beam
-    seen = {scale: restored(psf, restoring, SCALES[scale] * beam, k) for scale in set(scales)}
-    clean = responses_at(places, [seen[scale] for scale in scales], units)
-    sidelobes = Sidelobes(spectra, (dirty - clean) / error, torch.tensor(places, device=psf.device))
-    return replace(given, cube=sidelobes.off(given.cube, given.valid)), sidelobes
+    round_beam = np.eye(2) * (beam * gaussian_fwhm_to_sigma) ** 2
+    beams = Beams(responses, round_beam if header_beam is None else header_beam, k)
+    dirty, clean = beams.images(places, scales, units)
+    index = torch.tensor(places, device=psf.device)
+    sidelobes = Restored(spectra, (dirty - clean) / error, index, given, beams, error, clean)
+    seen = replace(given, cube=sidelobes.off(given.cube, given.valid))
+    return seen, replace(sidelobes, units=seen)
+
+
+@dataclass(frozen=True)
+class Beams:
+    """The dirty beam as ``responses`` and the clean beam of a cube.
+
+    ``clean`` is the clean beam's covariance along x and y in pixels², (2, 2); ``k`` pixels of the file were averaged on
+    a side.
+    """
+
+    responses: Responses
+    clean: np.ndarray
+    k: int | float
+
+    def images(
+        self, places: list[tuple[int, int]], scales: list[int], units: NoiseUnits
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sources of some scales at some places as the two beams show them, (n, ny, nx) each."""
+        psf, beam = self.responses.psf, self.responses.beam
+        seen = {scale: restored(psf, self.clean, SCALES[scale] * beam, self.k) for scale in set(scales)}
+        dirty = responses_at(places, [self.responses[scale] for scale in scales], units)
+        return dirty, responses_at(places, [seen[scale] for scale in scales], units)
+
+
+@dataclass(frozen=True)
+class Restored(Sidelobes):
+    """Sidelobes that were subtracted, with what is needed to subtract those of fainter sources too.
+
+    Attributes
+    ----------
+    units
+        The cube without them, in noise units.
+    beams
+        With which its sources were restored.
+    error
+        See :func:`noise_map_error`.
+    clean
+        The sources of ``spectra`` as the clean beam shows them, (n, ny, nx).
+    """
+
+    units: NoiseUnits
+    beams: Beams
+    error: torch.Tensor
+    clean: torch.Tensor
+
+    def without_bright(self, y: slice, x: slice) -> torch.Tensor:
+        """A part of the cube without the sources that were restored, (channels, ny, nx)."""
+        import torch
+
+        part = self.units.cube[:, y, x] * self.error[y, x]
+        return part - torch.einsum("nc,nyx->cyx", self.spectra, self.clean[:, y, x])
+
+    def sidelobes_of(self, places: Sequence[tuple[int, int]], lines: Sequence[list[tuple[int, int]]]) -> Sidelobes:
+        """What the dirty beam shows of fainter sources and the clean beam does not.
+
+        A source of S/N 10 in a dirty cube is not a Gaussian either: a fit takes in the shoulders of the dirty beam, and
+        its flux is too high by a fifth in an array that is dense in the middle.  Channels without line have the mean of
+        their continuum, if there is one, so that noise is not restored as a source.
+
+        Parameters
+        ----------
+        places
+            Of the sources, (y, x).
+        lines
+            Half-open ranges of channels with data of the lines of each.
+        """
+        import torch
+
+        reach = max(2, round(MAIN_LOBE * self.beams.responses.beam))
+        lobes = near(self.beams.responses, reach)
+        scales, own = list[int](), list[torch.Tensor]()
+        for (y, x), ranges in zip(places, lines, strict=True):
+            rows, columns = slice(max(0, y - reach), y + reach + 1), slice(max(0, x - reach), x + reach + 1)
+            left = self.without_bright(rows, columns)
+            known = self.units.valid[rows, columns]
+            spectrum = left[:, y - rows.start, x - columns.start]
+            model = smooth_spectrum(spectrum, ranges)
+            image = torch.einsum("c,cyx->yx", model, left) / (model @ spectrum).clamp(min=1e-9)
+            top, first = rows.start - y + reach, columns.start - x + reach
+            shown = lobes[:, top : top + image.shape[0], first : first + image.shape[1]]
+            scales.append(int(((image - shown) * known).square().sum(dim=(1, 2)).argmin()))
+            own.append(spectrum)
+        index = torch.tensor(places, device=lobes.device)
+        lag_y, lag_x = (index[:, None, i] - index[None, :, i] for i in (0, 1))
+        mixing = [self.beams.responses[s][lag_y[:, j], lag_x[:, j]] for j, s in enumerate(scales)]
+        ridge = 1e-3 * torch.eye(len(places), device=lobes.device)
+        spectra = torch.linalg.solve(torch.stack(mixing, dim=1) + ridge, torch.stack(own))
+        spectra = torch.stack([smooth_spectrum(s, ranges) for s, ranges in zip(spectra, lines, strict=True)])
+        dirty, clean = self.beams.images(places, scales, self.units)
+        return Sidelobes(spectra, (dirty - clean) / self.error, index)
+
+
+def smooth_spectrum(spectrum: torch.Tensor, lines: list[tuple[int, int]]) -> torch.Tensor:
+    """A spectrum (channels,) in noise units with the mean of its channels without line in these, if it is seen."""
+    import torch
+
+    free = torch.ones_like(spectrum, dtype=torch.bool)
+    for first, last in lines:
+        free[first:last] = False
+    level = float(spectrum[free].mean()) if free.any() else 0.0
+    seen = level * float(free.sum()) ** 0.5 > CONTINUUM
+    return torch.where(free, level if seen else 0.0, spectrum)
 
 
 def without_components(

@@ -58,7 +58,7 @@ from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.record import search_record
 from napari_almadet.search.residuals import measure_residuals
 from napari_almadet.search.search_networks import load_once
-from napari_almadet.search.sidelobes import KnownBeam, known_beam, subtract_sidelobes
+from napari_almadet.search.sidelobes import KnownBeam, known_beam, restore_fainter, subtract_sidelobes
 from napari_almadet.search.windows import Window, beam_fwhm, held_for_candidates, read_in_noise_units, windows
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ def search_part(
     )
     yield from frequency_denoising(detections, settings, networks)
     yield from classify(detections, settings, networks)
+    restore_fainter(detections)
     near = [detection for detection in detections if window.owns(detection.y, detection.x, TWINS * beam)]
     count = len(detections)
     cube = held_for_candidates(cube, window, len(near), settings)

@@ -11,16 +11,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_almadet.catalogue.candidate import Status
 from napari_almadet.search.beam_decision import decide, header_beam_in
 from napari_almadet.search.clean import NoiseCorrected, without_sidelobes
 from napari_almadet.search.components import peak_snr
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
 
+# Beams from a restored source, within which a detection is not restored again: it lies in the same main lobe
+SAME_SOURCE = 0.7
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_almadet.cube.cube import Cube
     from napari_almadet.search.beam_decision import BeamDecision
+    from napari_almadet.search.clean import Restored
     from napari_almadet.search.components import Sidelobes
     from napari_almadet.search.noise_units import NoiseUnits
+    from napari_almadet.search.raw_detection import RawDetection
     from napari_almadet.search.windows import Window
     from napari_almadet.settings import Settings
 
@@ -99,6 +107,7 @@ def subtract_sidelobes(raw: NoiseUnits, window: Window, known: KnownBeam, negate
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
     if sidelobes is not None and (decision is None or decision.dirty):
         window = with_sidelobes(window, sidelobes, units)
+        window = window if negated else replace(window, restored=sidelobes)
     return Cleaned(units, window, decision, True)
 
 
@@ -108,3 +117,50 @@ def with_sidelobes(window: Window, sidelobes: Sidelobes, units: NoiseUnits) -> W
     return replace(
         window, sidelobes=sidelobes.images.cpu().numpy(), spectra=spectra, rms_map=units.rms_map.cpu().numpy()
     )
+
+
+def restore_fainter(detections: Sequence[RawDetection]) -> None:
+    """Subtract the sidelobes also of kept sources that are too faint for them to be seen, before they are measured.
+
+    Until then their images have the shape of the dirty beam.  Extended sources stay as they are, and so does what lies
+    in the main lobe of a source that has been restored.
+
+    Parameters
+    ----------
+    detections
+        All of a window, classified.
+    """
+    window = detections[0].window if detections else None
+    if window is None or window.restored is None or window.sidelobes is None or window.spectra is None:
+        return
+    chosen = fainter(detections, window, window.restored)
+    both = replace(window, restored=None)
+    if chosen:
+        units = window.restored.units
+        more = with_sidelobes(both, window.restored.sidelobes_of(*zip(*chosen, strict=True)), units)
+        assert more.sidelobes is not None and more.spectra is not None
+        images = np.concatenate([window.sidelobes, more.sidelobes])
+        both = replace(both, sidelobes=images, spectra=np.concatenate([window.spectra, more.spectra]))
+    for detection in detections:
+        detection.window = both
+
+
+def fainter(
+    detections: Sequence[RawDetection], window: Window, restored: Restored
+) -> list[tuple[tuple[int, int], list[tuple[int, int]]]]:
+    """Places (y, x) in a window of kept sources that are not restored yet, and ranges of channels of their lines."""
+    taken = [(float(y), float(x)) for y, x in restored.places.tolist()]
+    channels = restored.units.channels.cpu().numpy()
+    chosen = []
+    for detection in sorted(detections, key=lambda found: -found.features.snr_both):
+        candidate, reach = detection.candidate, SAME_SOURCE * detection.features.beam
+        y, x = window.averaged(detection.y) - window.y, window.averaged(detection.x) - window.x
+        near = any(np.hypot(y - other_y, x - other_x) < reach for other_y, other_x in taken)
+        if candidate.status is Status.DROPPED or detection.box is not None or near:
+            continue
+        taken.append((y, x))
+        place = (min(max(round(y), 0), window.shape[0] - 1), min(max(round(x), 0), window.shape[1] - 1))
+        ranges = [peak.emission_range(len(candidate.denoised)) for peak in candidate.peaks]
+        lines = [tuple(int(end) for end in np.searchsorted(channels, ends)) for ends in ranges]
+        chosen.append((place, [(first, last) for first, last in lines]))
+    return chosen

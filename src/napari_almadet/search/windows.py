@@ -25,6 +25,7 @@ from napari_almadet.threads import spread
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
+    from napari_almadet.search.clean import Restored
     from napari_almadet.search.noise_units import NoiseUnits
     from napari_almadet.settings import Settings
 
@@ -65,6 +66,7 @@ class Window:
     sidelobes: np.ndarray | None = None  # (n, ny, nx) images of the subtracted sidelobes
     spectra: np.ndarray | None = None  # (n, channels) in the cube's unit
     rms_map: np.ndarray | None = None
+    restored: Restored | None = None  # until the sidelobes of fainter sources have been subtracted too
 
     @property
     def origin(self) -> tuple[int, int]:
