@@ -51,6 +51,25 @@ def test_what_is_drawn_is_what_was_measured_and_every_finder_is_in_the_one_legen
     assert {tuple(c.lines[0].get_ydata()) for c in drawn.containers} == {(1.0,)}
 
 
+def test_many_finders_in_many_scenarios_fit_on_a_page_in_two_columns():
+    scenarios, finders = [f"sky-{k}" for k in range(13)], ["almadet", *FINDERS]
+    tables = made([*scenarios, "empty"], finders)
+    figure = plots.summary(tables["scores"], plots.style_of(finders))
+    named = [[text.get_text() for text in axes.get_yticklabels()] for axes in figure.axes]
+    assert [names for names in named if any(names)] == [
+        scenarios[:7],
+        scenarios[7:],
+    ]  # without "empty", which has no rates
+    assert [axes.get_xlabel() for axes in figure.axes] == 2 * ["completeness", "purity", "F1"]
+    assert figure.get_figheight() <= 12
+    for axes in figure.axes:
+        assert len(axes.containers) == len(finders)
+        places = np.sort(np.concatenate([c.lines[0].get_ydata() for c in axes.containers]))
+        assert np.diff(places).min() > 0.05  # no two on one line
+    few = plots.summary(made(["paper"], ["almadet"])["scores"], plots.style_of(["almadet"]))
+    assert len(few.axes) == 3
+
+
 def test_finders_look_different():
     names = [*FINDERS, "almadet", "paper"]
     styles = plots.style_of(names).values()

@@ -275,3 +275,9 @@ def test_rows_per_object_are_printed_where_there_are_resolved_ones(capsys):
     said = capsys.readouterr().out
     assert said.count("rows per resolved object") == 1
     assert "almadet: 2.00 rows per resolved object, masks overlap by 0.50" in said
+
+
+def test_numbers_of_cubes_that_differ_between_finders_are_a_range(capsys):
+    row = {"scenario": "paper"} | score(true_sources((20, 20)), found_sources((20, 20)))
+    print_scores(Table(rows=[row | {"finder": "almadet"}, row | {"finder": "peaks", "cubes": 8, "sources": 1}]))
+    assert "paper, 1 to 8 cubes, 1 sources" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from napari_almadet.cli.common import messages, output
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
+    from astropy.table import Column
     from astropy.table import Table as AstropyTable
     from rich.progress import Progress, TaskID
     from rich.table import Table
@@ -41,7 +42,7 @@ def print_scores(scores: AstropyTable) -> None:
             table.add_column(name, justify="right" if k else "left", no_wrap=bool(k))
         for row in rows:
             table.add_row(*(cell(row) for cell in SHORT.values()))
-        count = f"{max(rows['cubes'])} cubes, {max(rows['sources'])} sources"
+        count = f"{_span(rows['cubes'])} cubes, {_span(rows['sources'])} sources"
         output.print(f"\n[bold]{scenario}[/], {count}", highlight=False)
         print_whole(table)
         for row in rows[np.isfinite(rows["rows_per_object"])]:
@@ -52,6 +53,12 @@ def print_scores(scores: AstropyTable) -> None:
             failed = f"{row['finder']} failed on {row['failures']} cubes, which are not counted: {row['failure']}"
             messages.print(f"[red]{escape(failed)}[/]", soft_wrap=True)
     output.print()
+
+
+def _span(numbers: Column) -> str:
+    """The number of all finders, or the range if they differ: "20", "8 to 60"."""
+    low, high = min(numbers), max(numbers)
+    return str(high) if low == high else f"{low} to {high}"
 
 
 def watch(cube: Cube, settings: Settings) -> Detections:

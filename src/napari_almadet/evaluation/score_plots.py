@@ -30,6 +30,8 @@ LABELS = {
     "line_width": "line FWHM / true − 1",
     "flux": "line flux / true − 1",
 }
+ROW = 0.11  # inches for a finder in the summary: a marker and a little space
+TALLEST = 12.0  # inches of the summary, a screen at the usual 100 dots per inch; chosen by eye
 SNR_TICKS = (3, 5, 10, 20, 50, 100, 300)
 
 
@@ -168,22 +170,32 @@ def reliability(table: Table, styles: dict) -> Figure:
 
 
 def summary(scores: Table, styles: dict) -> Figure:
-    """Completeness, purity and F1 of all finders in all scenarios."""
-    scenarios = list(dict.fromkeys(scores["scenario"]))
-    figure = Figure(figsize=(10, 1.6 + len(scenarios) * max(0.5, 0.16 * len(styles))), layout="constrained")
-    quantities = ("completeness", "purity", "f1")
-    for axes, quantity in zip(figure.subplots(1, 3, sharey=True), quantities, strict=True):
-        for finder, rows, style, aside in _finders(scores, styles):
-            y = np.array([scenarios.index(s) for s in rows["scenario"]]) + 0.8 * aside
-            values, bars = _bars(rows, quantity, f"{quantity}_low", f"{quantity}_high")
-            axes.errorbar(values, y, xerr=bars, label=finder, **(style | {"linestyle": "none"}))
-        for line in range(1, len(scenarios)):
-            axes.axhline(line - 0.5, color="0.85", linewidth=0.8, zorder=0)
-        axes.set_xlabel("F1" if quantity == "f1" else quantity)
-        axes.set_xlim(-0.02, 1.02)
-        axes.grid(axis="x", alpha=0.3)
-    axes.set_yticks(range(len(scenarios)), scenarios)
-    axes.set_ylim(len(scenarios) - 0.5, -0.5)
+    """Completeness, purity and F1 of all finders in all scenarios with sources; in two columns if one were too tall."""
+    every = list(dict.fromkeys(scores["scenario"]))
+    scenarios = [scenario for scenario in every if any(_of(scores, scenario)["sources"])] or every
+    height = max(0.5, ROW * len(styles))
+    columns = 1 + (height * len(scenarios) > TALLEST)
+    blocks = [list(block) for block in np.array_split(scenarios, columns)]
+    figure = Figure(figsize=(4 + 6 * columns, 1.6 + height * len(blocks[0])), layout="constrained")
+    panels = figure.subplots(1, 3 * columns, squeeze=False)[0]
+    for k, block in enumerate(blocks):
+        for axes, quantity in zip(panels[3 * k : 3 * k + 3], ("completeness", "purity", "f1"), strict=True):
+            _summary_panel(axes, scores[np.isin(scores["scenario"], block)], styles, block, quantity)
+            axes.set_yticks(range(len(block)), block if quantity == "completeness" else [])
     figure.suptitle("All scenarios, with 95 % intervals")
     _one_legend(figure)
     return figure
+
+
+def _summary_panel(axes: Axes, scores: Table, styles: dict, scenarios: list[str], quantity: str) -> None:
+    """One quantity of all finders, a band for each of the scenarios."""
+    for finder, rows, style, aside in _finders(scores, styles):
+        y = np.array([scenarios.index(s) for s in rows["scenario"]]) + 0.8 * aside
+        values, bars = _bars(rows, quantity, f"{quantity}_low", f"{quantity}_high")
+        axes.errorbar(values, y, xerr=bars, label=finder, **(style | {"linestyle": "none"}))
+    for line in range(1, len(scenarios)):
+        axes.axhline(line - 0.5, color="0.85", linewidth=0.8, zorder=0)
+    axes.set_xlabel("F1" if quantity == "f1" else quantity)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(len(scenarios) - 0.5, -0.5)
+    axes.grid(axis="x", alpha=0.3)
