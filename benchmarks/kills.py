@@ -32,8 +32,8 @@ from napari_almadet.catalogue.decision import remark
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.catalogue.result_folder import FolderError, read_result
 from napari_almadet.cube.reading import read_cube
-from napari_almadet.plugin import keeper
-from napari_almadet.plugin.keeper import Keeper
+from napari_almadet.plugin import autosave
+from napari_almadet.plugin.autosave import Keeper
 from napari_almadet.plugin.layers import cube_layer
 from napari_almadet.plugin.session import Session
 from napari_almadet.settings import Settings
@@ -85,7 +85,7 @@ def made_up(path: Path, seed: int) -> Detections:
 def live(paths: list[Path], home: Path, pipe: int, seed: int) -> None:
     """What the child does until it is killed."""
     application = QApplication([])
-    keeper.unsaved_folder = lambda: home
+    autosave.unsaved_folder = lambda: home
     viewer = ViewerModel()
     session = Session.of(viewer)
     Keeper.of(session)
@@ -182,7 +182,7 @@ def lost(states: list, begun: list | None, killed: float, paths: list[Path], hom
         except FolderError as error:
             return f"{path.name}: {error}"
         # until the folder has its journal, changes stand beside it, for another detection to carry over
-        found |= {c.id: c.verdict for c in keeper.unfinished_of(read_cube(path))}
+        found |= {c.id: c.verdict for c in autosave.unfinished_of(read_cube(path))}
         found = {number: found.get(number, VERDICTS[0]) for number in range(1, CANDIDATES + 1)}
         for row in range(CANDIDATES):
             allowed = {now[number][row] for _, now in states[earlier[-1] :]}
@@ -201,7 +201,7 @@ def main() -> None:
     rng, failed = np.random.default_rng(options.seed), 0
     with TemporaryDirectory() as place:
         homes: list[Path] = []
-        keeper.unsaved_folder = lambda: homes[-1]
+        autosave.unsaved_folder = lambda: homes[-1]
         paths = [Path(place) / f"cube{number}.fits" for number in (1, 2)]
         for number, path in enumerate(paths):
             write_cube(path, number)

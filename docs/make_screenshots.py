@@ -17,7 +17,7 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QMenu, QPushButton
 
-from napari_almadet.plugin import keeper
+from napari_almadet.plugin import autosave
 from napari_almadet.plugin.detect_widget import INSPECTOR
 from napari_almadet.plugin.mask_layer import Outline
 from napari_almadet.plugin.panels import PLUGIN, open_widget
@@ -176,7 +176,7 @@ def main() -> None:
     """Walk once for each size and theme."""
     for (width, height, theme), wanted in WANTED.items():
         with TemporaryDirectory() as folder:  # for what is kept of sessions that nobody saved
-            keeper.unsaved_folder = lambda folder=folder: Path(folder)
+            autosave.unsaved_folder = lambda folder=folder: Path(folder)
             viewer = napari.Viewer()
             viewer.theme = theme
             # at the right of the screen, so that menus find no more room than on one of this size

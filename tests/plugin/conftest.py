@@ -26,9 +26,16 @@ from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.detect_widget import DetectWidget
+from napari_almadet.plugin.napari_workarounds import import_apart
 from napari_almadet.plugin.session import Session
 
 WORKERS_END = 60  # seconds, far more than any worker of these tests needs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def torch_is_there():
+    """As the panels see to before a worker uses it: tests that give them other networks leave that out."""
+    import_apart("torch")
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +52,7 @@ def own_settings(tmp_path, monkeypatch) -> Path:
 def unsaved(tmp_path, monkeypatch) -> Path:
     """Sessions that nobody saved go to a folder of the test's own."""
     folder = tmp_path / "unsaved"
-    monkeypatch.setattr("napari_almadet.plugin.keeper.unsaved_folder", lambda: folder)
+    monkeypatch.setattr("napari_almadet.plugin.autosave.unsaved_folder", lambda: folder)
     return folder
 
 

@@ -274,11 +274,11 @@ def in_a_process_of_its_own(code: str) -> subprocess.CompletedProcess:
         from made_by_hand import FakeRun
         from qtpy.QtTest import QTest
         from napari_almadet.cube.cube import Cube
-        from napari_almadet.plugin import keeper
+        from napari_almadet.plugin import autosave
         from napari_almadet.plugin.detect_widget import DetectWidget
 
         def opened(run, folder):
-            keeper.unsaved_folder = lambda: folder
+            autosave.unsaved_folder = lambda: folder
             viewer = napari.Viewer()
             viewer.add_image(np.random.default_rng(7).normal(0, 0.05, (48, 100, 120)).astype("f4"), name="toy")
             widget = DetectWidget(viewer, run=run)

@@ -7,7 +7,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QMenu
 
 from napari_almadet.plugin import products_menu
-from napari_almadet.plugin.keeper import Keeper
+from napari_almadet.plugin.autosave import Keeper
 from napari_almadet.plugin.products_menu import ProductsMenu
 
 

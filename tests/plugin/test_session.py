@@ -17,7 +17,8 @@ from napari_almadet.catalogue.candidate import Box
 from napari_almadet.cube.cube import Cube
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.box_layer import HANDLED, LINE
-from napari_almadet.plugin.session import KEYS, Filter, Session
+from napari_almadet.plugin.session import Filter, Session
+from napari_almadet.plugin.shortcuts import KEYS
 
 pytestmark = pytest.mark.no_window
 

@@ -13,7 +13,6 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 import napari_almadet
 from napari_almadet.plugin.detect_widget import detection
 from napari_almadet.plugin.inspector import SETTLED_MS
-from napari_almadet.plugin.napari_workarounds import import_apart
 
 WEIGHTS = Path(napari_almadet.__file__).parent / "networks" / "weights"
 
@@ -37,12 +36,6 @@ def smooth_spectra(spectra):
 
     smooth = gaussian_filter1d(spectra.numpy(), 1.5, axis=-1)
     return torch.from_numpy(np.where(smooth > 1, smooth / smooth.max(axis=-1, keepdims=True), 0).astype(np.float32))
-
-
-@pytest.fixture(autouse=True)
-def torch_is_there():
-    """As the panel does before it runs the pipeline, which these tests give it themselves."""
-    import_apart("torch")
 
 
 def press_and_wait(widget, qtbot):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_almadet.catalogue.candidate import Candidate
-    from napari_almadet.plugin.owner import Owner
+    from napari_almadet.plugin.session_interface import Owner
 
 CLICK_SLOP = 3  # pixels the mouse may move between press and release of a click
 HANDLED = 80  # screen pixels, size of a box at which its handles do not overlap

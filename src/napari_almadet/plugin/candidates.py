@@ -32,7 +32,8 @@ from napari_almadet.catalogue.candidate import VERDICTS, Candidate, Status
 from napari_almadet.inspection.describe import number, sexagesimal
 from napari_almadet.plugin.blink import Player
 from napari_almadet.plugin.layers import COLOURINGS, box_colours
-from napari_almadet.plugin.session import KEYS, Filter, Session
+from napari_almadet.plugin.session import Filter, Session
+from napari_almadet.plugin.shortcuts import KEYS
 from napari_almadet.plugin.theme import Colours, small_font, small_print
 
 KINDS = ("line", "continuum", "both")

@@ -39,12 +39,12 @@ from napari_almadet.catalogue.candidate import Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.inspection.reviews import Carried
+from napari_almadet.plugin.autosave import Keeper, unsaved_of
 from napari_almadet.plugin.background import Failure, ask_to_stop, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
 from napari_almadet.plugin.file_menu import FileMenu
 from napari_almadet.plugin.injections import InjectionsDialog
 from napari_almadet.plugin.inspector import Inspector
-from napari_almadet.plugin.keeper import Keeper, unsaved_of
 from napari_almadet.plugin.layers import cube_of, make_result_layers, refusal
 from napari_almadet.plugin.napari_workarounds import hold_canvas, import_apart, prepare_letters
 from napari_almadet.plugin.session import Session

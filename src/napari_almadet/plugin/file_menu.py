@@ -16,10 +16,11 @@ from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.catalogue_symbols import add_symbols
 from napari_almadet.plugin.open_result import open_result
 from napari_almadet.plugin.products_menu import ProductsMenu
-from napari_almadet.plugin.session import KEYS, Session
+from napari_almadet.plugin.session import Session
+from napari_almadet.plugin.shortcuts import KEYS
 
 if TYPE_CHECKING:
-    from napari_almadet.plugin.keeper import Keeper
+    from napari_almadet.plugin.autosave import Keeper
 
 CATALOGUE = "ECSV (*.ecsv);;VOTable (*.vot *.xml);;FITS table (*.fits);;CSV (*.csv)"
 REGIONS = "DS9 regions (*.reg);;CASA and CARTA regions (*.crtf)"

@@ -19,13 +19,13 @@ from napari_almadet.measure.painted_mask import box_of, edited
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.box_layer import weak
 from napari_almadet.plugin.mask_outlines import MaskOutlines
+from napari_almadet.plugin.shortcuts import KEYS
 
 if TYPE_CHECKING:
     from napari_almadet.catalogue.detections import Detections
-    from napari_almadet.plugin.owner import Owner
+    from napari_almadet.plugin.session_interface import Owner
 
 NOTHING_YET = "There are no candidates yet: detect sources, or draw a box first."
-UNDO = "Control-Z"  # napari's name of the key, which its Labels layers use for their own undo
 
 
 class Outline(StrEnum):
@@ -81,7 +81,7 @@ class MaskLayer:
         layer.events.paint.connect(self._paint)
         layer.events.mode.connect(self._mode_changed)
         layer.events.visible.connect(self._changed)
-        layer.bind_key(UNDO, weak(self.session.undo), overwrite=True)
+        layer.bind_key(KEYS["undo"][0], weak(self.session.undo), overwrite=True)  # Labels layers have their own undo
         for candidate in self.session.detections.candidates:
             if candidate.mask is not None:
                 self._drawn[candidate.id] = candidate.mask.slices

@@ -17,7 +17,7 @@ from napari_almadet.plugin.background import in_background
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QMenu
 
-    from napari_almadet.plugin.keeper import Keeper
+    from napari_almadet.plugin.autosave import Keeper
     from napari_almadet.plugin.session import Session
 
 

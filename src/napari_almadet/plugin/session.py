@@ -26,6 +26,7 @@ from napari_almadet.plugin.box_layer import BoxLayer, weak
 from napari_almadet.plugin.cube_places import CubePlaces
 from napari_almadet.plugin.mask_layer import MaskLayer
 from napari_almadet.plugin.napari_workarounds import import_apart, unobtrusive
+from napari_almadet.plugin.shortcuts import KEYS
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,17 +36,6 @@ if TYPE_CHECKING:
     from napari_almadet.catalogue.result_folder import Journal
     from napari_almadet.paper.pipeline import Networks
     from napari_almadet.settings import Settings
-
-# Keys: method of the session, (napari's name of the key, text shown).  None of them is used by napari itself on any
-# layer: for example, P draws a polygon if a Shapes layer is active, and A selects all its shapes.
-KEYS = {
-    "next": ("N", "N"),
-    "previous": ("Shift-N", "Shift+N"),
-    "accept": ("K", "K"),
-    "reject": ("J", "J"),
-    "clear_verdict": ("U", "U"),
-    "undo": ("Control-Z", "Ctrl+Z"),
-}
 
 # Weak values: a session lives as long as a panel refers to it.
 _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
@@ -147,7 +137,7 @@ class Session:
     chosen
         The candidates to which a verdict applies: `selected` and other marked rows.
     journal
-        Where every change is recorded, see `napari_almadet.plugin.keeper`.
+        Where every change is recorded, see `napari_almadet.plugin.autosave`.
     keeper
         Writes the journal; stored here so that all panels share it.
     unfinished
@@ -243,7 +233,7 @@ class Session:
 
     @property
     def keys_on(self) -> bool:
-        """Whether the keys of `KEYS` work on the canvas and in the table."""
+        """Whether the keys of :data:`~napari_almadet.plugin.shortcuts.KEYS` work on the canvas and in the table."""
         return self._keys_on
 
     @keys_on.setter

@@ -13,7 +13,7 @@ from made_by_hand import make_detections, stand_in_networks
 
 from napari_almadet.catalogue.candidate import Box
 from napari_almadet.catalogue.result_folder import JOURNAL, read_result, write_result
-from napari_almadet.plugin.keeper import KEPT_UNSAVED, Keeper, unfinished_of, unsaved_of
+from napari_almadet.plugin.autosave import KEPT_UNSAVED, Keeper, unfinished_of, unsaved_of
 from napari_almadet.plugin.session import Session
 
 pytestmark = pytest.mark.no_window
@@ -79,7 +79,7 @@ def test_boxes_of_ones_own_are_kept_too(keeper, session, cube, qtbot):
 
 def test_a_full_disk_is_told_once(keeper, session, monkeypatch):
     told = []
-    monkeypatch.setattr("napari_almadet.plugin.keeper.show_warning", told.append)
+    monkeypatch.setattr("napari_almadet.plugin.autosave.show_warning", told.append)
     monkeypatch.setattr(os, "fsync", lambda number: (_ for _ in ()).throw(OSError("No space left on device")))
     session.set_verdict(session.candidates[:1], "accepted")
     session.set_verdict(session.candidates[:1], "rejected")
