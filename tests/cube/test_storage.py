@@ -7,6 +7,7 @@ import io
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -337,6 +338,19 @@ def test_a_cube_held_in_memory_is_the_one_in_the_file(tmp_path, name, monkeypatc
     assert (held.shape, held.nbytes, len(held)) == (lazy.shape, lazy.nbytes, 9)
     np.testing.assert_array_equal(held[:], data)
     np.testing.assert_array_equal(held[2:4, 1, ::2], data[2:4, 1, ::2])
+
+
+@pytest.mark.parametrize("odd", [0.0, np.nan, np.inf, -1e30, 3e9])
+def test_a_cube_held_in_memory_lacks_the_same_voxels(tmp_path, odd):
+    data = np.random.default_rng(0).normal(size=(24, 20, 30)).astype(np.float32)
+    data[2, 3, 4] = odd
+    fits.PrimaryHDU(data, header_of()).writeto(tmp_path / "cube.fits")
+    from_file = read_cube(tmp_path / "cube.fits")
+    held = replace(from_file, data=Held(from_file.data))
+    assert np.isnan(from_file.read()).sum() == (odd != 0)
+    for part in (np.s_[:], np.s_[2], np.s_[1:3, 2:5, 3:6], np.s_[5:7]):
+        index = part if isinstance(part, tuple) else (part,)
+        np.testing.assert_array_equal(held.read(*index), from_file.read(*index))
 
 
 def test_what_is_outside_of_a_part_held_in_memory_is_read_from_the_file(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from napari_almadet.measure.mask import (
     KERNELS,
+    THRESHOLDS,
     WIDE_KERNELS,
     WIDEST_KERNELS,
     Contrast,
@@ -17,6 +18,7 @@ from napari_almadet.measure.mask import (
     dilated,
     grown,
     split_by_watershed,
+    take_extremes,
 )
 from napari_almadet.measure.noise import white
 
@@ -114,3 +116,14 @@ def test_a_mask_is_whole_however_far_it_reaches_to_either_side(axis, seed):
     part, inside = connected_voxels(over, tuple(start))
     assert inside.sum() == 57
     assert over[part][inside].all()
+
+
+def test_extremes_are_those_of_all_kernels_beyond_the_lowest_threshold():
+    rng = np.random.default_rng(2)
+    highest, lowest = np.zeros((2, 500), np.float32)
+    seen = rng.normal(0, 6, (3, 500)).astype(np.float32)
+    for unit, planes in zip((1.0, 1.5, 0.8), seen, strict=True):
+        take_extremes(highest, lowest, planes, unit)
+    sigma = seen / np.array([[1.0], [1.5], [0.8]], np.float32)
+    np.testing.assert_allclose(highest, np.where(sigma > THRESHOLDS[0], sigma, 0).max(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(lowest, np.where(sigma < -THRESHOLDS[0], sigma, 0).min(axis=0), rtol=1e-6)

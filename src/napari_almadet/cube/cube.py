@@ -19,7 +19,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 
 from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
 from napari_almadet.cube.headers import is_velocity
-from napari_almadet.cube.storage import CubeError, Index, Lazy, Rounding
+from napari_almadet.cube.storage import CubeError, Held, Index, Lazy, Rounding, largest
 
 if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
@@ -207,7 +207,7 @@ class Cube:
         own = None if isinstance(self.data, Lazy) else True  # what was read for us need not be copied
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, then NaN
             part = np.array(part, dtype=np.float32, copy=own)
-        if not _is_usual(part, self._suspicious):
+        if not self._is_usual(part):
             part[~np.isfinite(part)] = np.nan
             if (over := np.abs(part) >= self._suspicious).any():
                 self._remove_absurd(part, over, (channel, y, x))
@@ -217,6 +217,12 @@ class Cube:
         if self.flagged is not None:
             part[self.flagged[channel]] = np.nan
         return part
+
+    def _is_usual(self, part: np.ndarray) -> bool:
+        """Whether all values of a part are finite and not suspicious."""
+        if isinstance(self.data, Held) and self.data.rest is None and self.data.largest < self._suspicious:
+            return True  # all of the cube is
+        return largest(part) < self._suspicious
 
     def _remove_absurd(self, part: np.ndarray, over: np.ndarray, index: tuple[Index, Index, Index]) -> None:
         """Replace what is above the ceiling, and spikes, by NaN, in place; ``over``: the voxels in question."""
@@ -550,14 +556,6 @@ class Cube:
         linear.wcs.crval, linear.wcs.crpix, linear.wcs.cdelt = [middle], [middle + 1], [1.0]
         linear.wcs.restfrq, linear.wcs.restwav = wcs.wcs.restfrq, wcs.wcs.restwav
         return linear
-
-
-def _is_usual(part: np.ndarray, limit: float) -> bool:
-    """Whether all values are finite and below a limit; False where that is not told by a sum and the extremes."""
-    if not part.size:
-        return True
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(part.sum()) and part.max() < limit and part.min() > -limit)
 
 
 def _stands_alone(part: np.ndarray, index: tuple[Index, Index, Index]) -> np.ndarray:

@@ -306,6 +306,11 @@ class Held:
         The array.
     y, x
         Rows and columns to hold; default: all, ``nbytes`` of memory.  What is outside of them is read from disk.
+
+    Attributes
+    ----------
+    largest
+        Of what is held, the largest absolute value; infinite if some are not finite.
     """
 
     def __init__(self, data: Lazy, y: slice = slice(None), x: slice = slice(None)) -> None:
@@ -320,10 +325,12 @@ class Held:
         if isinstance(data.source, CasaImage | Tiled):
             depth = len(data)
 
-        def fill(first: int) -> None:
-            self.array[first : first + depth] = data[first : first + depth, *self.part]
+        def fill(first: int) -> float:
+            block = self.array[first : first + depth]
+            block[:] = data[first : first + depth, *self.part]
+            return largest(block)
 
-        threads.spread(fill, range(0, len(data), depth))
+        self.largest = max(threads.spread(fill, range(0, len(data), depth)))
 
     def __getitem__(self, index: Any) -> np.ndarray:
         if self.rest is None:
@@ -336,6 +343,15 @@ class Held:
 
     def __len__(self) -> int:
         return len(self.array)
+
+
+def largest(values: np.ndarray) -> float:
+    """Largest absolute value; infinite if some are not finite."""
+    if not values.size:
+        return 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = max(float(values.max()), -float(values.min()))
+    return found if np.isfinite(found) else np.inf  # the extremes of what includes NaN are NaN
 
 
 def _within(index: Any, part: slice) -> slice | None:

@@ -39,6 +39,8 @@ def cut_out(cube: Cube, box: Box, side: int) -> Cutout:
     side = max(side, *box.shape)
     y, x = (int(np.floor(middle - side / 2)) + 1 for middle in box.centre)
     origin = (y, x)
+    if min(origin) >= 0 and y + side <= cube.shape[1] and x + side <= cube.shape[2]:
+        return Cutout(cube.read(slice(None), slice(y, y + side), slice(x, x + side)), origin)
     planes = np.full((cube.shape[0], side, side), np.nan, np.float32)
     inside, source = shared_pixels(origin, side, cube.shape[1:])
     planes[:, *inside] = cube.read(slice(None), *source)

@@ -108,12 +108,11 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
 
 def take_extremes(highest: np.ndarray, lowest: np.ndarray, seen: np.ndarray, unit: float) -> None:
     """Raise and lower extremes (n,) to what is seen there in units of its noise, beyond the lowest threshold."""
-    for extreme, kept, beyond in (
-        (np.maximum, highest, seen > THRESHOLDS[0] * unit),
-        (np.minimum, lowest, seen < -THRESHOLDS[0] * unit),
-    ):
-        where = np.flatnonzero(beyond)  # few, so that whole planes need not be compared
-        kept[where] = extreme(kept[where], seen[where] / np.float32(unit))
+    where = np.flatnonzero(np.abs(seen) > THRESHOLDS[0] * unit)  # few, so that whole planes need not be compared
+    values = seen[where] / np.float32(unit)
+    for extreme, kept, beyond in ((np.maximum, highest, values > 0), (np.minimum, lowest, values < 0)):
+        there = where[beyond]
+        kept[there] = extreme(kept[there], values[beyond])
 
 
 def suits(channels: int, width: float, n_channels: int) -> bool:

@@ -182,7 +182,7 @@ def region(cube: Cube, detection: RawDetection, noise: Noise, half: int, beam: f
     y, x = round(detection.y), round(detection.x)
     y0, y1, x0, x1 = max(0, y - half), min(ny, y + half + 1), max(0, x - half), min(nx, x + half + 1)
     planes = cube.read(slice(None), slice(y0, y1), slice(x0, x1))
-    planes = (planes - detection.window.sidelobes_in((y0, x0), planes.shape[1:])).astype(np.float32, copy=False)
+    planes -= detection.window.sidelobes_in((y0, x0), planes.shape[1:])
     cutout = Cutout(planes, (y0, x0), noise)
     return replace(cutout, level=level_of(cutout, beam))
 

@@ -123,7 +123,9 @@ def cutout_of(detection: RawDetection, cube: Cube, stacked: np.ndarray, settings
         candidate.decide("too_large_to_measure", needed=needed, allowed=settings.memory)
         return None
     cutout = cut_out(cube, candidate.box, settings.crop)
-    return Cutout(cutout.planes - detection.window.sidelobes_in(cutout.origin, cutout.planes.shape[1:]), cutout.origin)
+    planes = cutout.planes  # ours alone
+    planes -= detection.window.sidelobes_in(cutout.origin, planes.shape[1:])
+    return cutout
 
 
 def gaussian_box(detection: RawDetection, shape: tuple[int, int]) -> Box:
