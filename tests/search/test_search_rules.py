@@ -10,7 +10,7 @@ import torch
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.progress import finish
-from napari_almadet.search.beam_decision import BeamDecision, lobe_axes
+from napari_almadet.search.beam_decision import BeamDecision, lobe_axes, may_be_dirty
 from napari_almadet.search.line_detection import distinct, frequency_denoising, resolutions
 from napari_almadet.search.line_maps import BAND, NARROW, WIDTHS, bands
 from napari_almadet.search.measure_detections import drop_negative, inside, reaches_border
@@ -93,6 +93,29 @@ DOUBTFUL = {"lobe": [1.0, 1.0], "slope": 0.5, "visible": 0.1}
 )
 def test_a_cube_is_doubtful_if_its_noise_nearly_has_the_beam_and_sidelobes_are_seen(rule, changed, doubtful):
     assert BeamDecision("clean", rule, {**DOUBTFUL, **changed}).doubtful == doubtful
+
+
+# a dirty cube of the scenario "smoothed"
+SMOOTHED = {"lobe": [1.37, 1.36], "slope": 0.95, "err_slope": 0.02, "explained": 0.88, "visible": 3.7}
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed", "smoothed"),
+    [
+        ("lobe", {}, True),
+        ("lobe", {"slope": 0.05}, False),  # the sources of a CLEANed cube have no sidelobes
+        ("lobe", {"slope": 1.5}, False),
+        ("lobe", {"err_slope": 0.3}, False),
+        ("lobe", {"explained": 0.4}, False),
+        ("lobe", {"visible": 0.02}, False),
+        ("lobe", {"lobe": [1.37, 1.05]}, False),
+        ("header", {}, False),
+    ],
+)
+def test_a_dirty_cube_that_was_smoothed_is_taken_for_clean_with_a_warning(rule, changed, smoothed):
+    decision = BeamDecision("clean", rule, {**SMOOTHED, **changed})
+    assert decision.smoothed == smoothed
+    assert ("too high" in may_be_dirty(decision)) == smoothed
 
 
 @pytest.mark.parametrize(
