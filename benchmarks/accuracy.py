@@ -2,11 +2,13 @@
 
     python benchmarks/accuracy.py                  # all kinds, four cubes of nine sources each
     python benchmarks/accuracy.py --kinds pairs hanning --cubes 8 --seed 5
+    python benchmarks/accuracy.py --each --cubes 5 --table   # so many cubes for every range of S/N; the page's tables
 
 For each kind and range of S/N (of the line, matched to its own profile) it prints how many sources were found, and of
 each quantity the median of the pull (value - truth) / error, which should be 0, its spread by the median absolute
-deviation, which should be 1, and the median bias in percent.  It also prints the share of unresolved sources over
-S/N 30 that are given a size.
+deviation, which should be 1, the median bias in percent, and the number of sources.  The median of n pulls is known to
+1.25 / sqrt(n), their spread to 1.17 / sqrt(n): ten sources say little.  It also prints the share of unresolved sources
+over S/N 30 that are given a size, and the bias of the fainter sources of pairs.
 
 The cubes are analytic: Gaussians seen through a Gaussian beam, times line profiles, in Gaussian noise of the beam's
 correlation.  Those of the kind "dirty" are seen by a random array instead, and not CLEANed.  Nothing of
@@ -25,6 +27,7 @@ from astropy import units as u
 from astropy.wcs import WCS
 from radio_beam import Beam
 from scipy.optimize import curve_fit
+from scipy.special import erf
 
 from napari_almadet import Cube, Settings, detect
 from napari_almadet.detection import load_networks
@@ -34,8 +37,10 @@ RMS = 1e-3  # Jy/beam, of a channel
 PIXEL = 0.1  # arcsec
 CHANNEL = 10.0  # km/s
 REST = 230.538e9  # Hz
+RANGES = ((8.0, 15.0), (15.0, 30.0), (30.0, 60.0), (60.0, 120.0))  # of S/N, of which --each makes cubes of their own
 BINS = ((0, 8), (8, 15), (15, 30), (30, 60), (60, 1000), (8, 1000))  # the last are all that the errors should hold for
 MATCH = 0.8  # beams, within which a candidate is a source
+QUANTITIES = ("f_sum", "w50", "z", "x", "y", "f_cont")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Kind:
     beam: tuple[float, float, float] = (5.5, 4.2, 30.0)  # FWHM of both axes, angle in degrees
     sources: int = 9
     snr: tuple[float, float] = (6, 100)
+    beside: tuple[float, float] | None = None  # S/N of the second source of a pair; None: as that of the first
     width: tuple[float, float] = (3, 20)
     resolved: float = 0.5  # share of the sources
     sizes: tuple[float, float] = (0.5, 2.0)
@@ -71,6 +77,12 @@ KINDS = {
     "primary beam": Kind(rising=1.5),
     "continuum": Kind(continuum=0.8, width=(3, 15)),
     "dirty": Kind(side=256, antennas=30, sources=8, snr=(8, 150), continuum=0.4, width=(3, 15)),
+    "close pairs": Kind(resolved=0.0, sources=6, pair=(1.0, 1.4), snr=(12, 80)),
+    "skewed": Kind(profile="skewed", width=(6, 18), snr=(8, 100)),
+    "narrow": Kind(profile="averaged", width=(0.8, 3)),
+    "three channels": Kind(kernel=(1.0, 1.0, 1.0)),
+    "small beam": Kind(beam=(3.4, 2.8, -40.0), side=160),
+    "large beam": Kind(beam=(10.5, 8.0, 70.0), side=340),
 }
 SPREAD = 0.045  # of an array's antennas along each axis, cycles a pixel: a beam of some five pixels
 HOURS = np.linspace(-1, 1, 80)  # hour angles that it observes at
@@ -90,14 +102,18 @@ class Source:
     z: float
     w50: float
     resolved: bool
+    group: int = 0
+    fainter: bool = False  # of the two of a pair
 
 
 @dataclass
 class Pulls:
-    """Rows of (S/N, quantity, pull, bias), and of points over S/N 30 whether they were given a size."""
+    """Rows of (S/N, quantity, pull, bias), of points over S/N 30 whether they were given a size, of the fainter ones
+    of pairs the bias of the flux in percent, and whether they are marked as blended."""
 
     rows: list[tuple[float, str, float, float]] = field(default_factory=list)
     sized: list[bool] = field(default_factory=list)
+    fainter: list[tuple[float, bool]] = field(default_factory=list)
     found: int = 0
     missed: int = 0
     false: int = 0
@@ -180,7 +196,14 @@ def noise(rng: np.random.Generator, kind: Kind, beam: np.ndarray) -> np.ndarray:
 
 
 def profile(rng: np.random.Generator, kind: Kind, width: float, centre: float) -> Callable[[np.ndarray], np.ndarray]:
-    """A line of some FWHM in channels: one Gaussian, or two horns and what is between them."""
+    """A line of some FWHM in channels: one Gaussian, also averaged over the channels, one with a wing, or two horns and
+    what is between them.
+    """
+    if kind.profile == "averaged":
+        a = width / np.sqrt(K2)
+        return lambda z: np.sqrt(np.pi) / 2 * a * (erf((z + 0.5 - centre) / a) - erf((z - 0.5 - centre) / a))
+    if kind.profile == "skewed":
+        return lambda z: np.exp(-K2 * ((z - centre) / (width * np.where(z < centre, 0.6, 1.5))) ** 2)
     parts = [(1.0, 0.0, 1.0)]
     if kind.profile == "double":
         apart = rng.uniform(0.35, 0.6)
@@ -235,7 +258,7 @@ def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
     data = noise(rng, kind, beam) * RMS * level
     channel, fine = np.arange(kind.channels), np.linspace(0, kind.channels - 1, 40 * kind.channels)
     sources = []
-    for x, y, _ in places(rng, kind, fwhm):
+    for x, y, group in places(rng, kind, fwhm):
         resolved = rng.uniform() < kind.resolved
         size = np.zeros((2, 2))
         if resolved:
@@ -246,7 +269,8 @@ def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
         reach = min(1.6 * width + 3, 0.45 * kind.channels)
         line = profile(rng, kind, width, rng.uniform(reach, kind.channels - reach))
         spectrum, smooth = line(channel), line(fine)
-        snr = float(np.exp(rng.uniform(*np.log(kind.snr))))
+        second = bool(sources) and sources[-1].group == group
+        snr = float(np.exp(rng.uniform(*np.log(kind.beside if second and kind.beside else kind.snr))))
         local = RMS * level[round(y), round(x)]
         height = snr * local / np.sqrt((spectrum**2).sum())
         steady = 0.0
@@ -259,8 +283,11 @@ def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
                 float((spectrum * channel).sum() / spectrum.sum()),
                 width_at_half(fine, smooth) * CHANNEL,
                 resolved,
+                group,
             )
         )
+        if second:
+            min(sources[-2:], key=lambda source: source.f_sum).fainter = True
     return cube_of(data.astype(np.float32), kind), sources
 
 
@@ -294,7 +321,9 @@ def compared(cube: Cube, sources: list[Source], kind: Kind, networks: object, pu
         pulls.found += 1
         if not source.resolved and source.snr > 30:
             pulls.sized.append(bool(np.isfinite(candidate.dc_maj)))
-        for name in ("x", "y", "z", "f_sum", "w50", "f_cont"):
+        if source.fainter:
+            pulls.fainter.append((100 * (candidate.f_sum / source.f_sum - 1), candidate.blended))
+        for name in QUANTITIES:
             value, error, truth = getattr(candidate, name), getattr(candidate, f"err_{name}"), getattr(source, name)
             if np.isfinite(value) and error > 0:
                 bias = 100 * (value / truth - 1) if name in ("f_sum", "w50", "f_cont") and truth else np.nan
@@ -307,19 +336,51 @@ def printed(name: str, pulls: Pulls) -> None:
     print(f"\n{name}: {pulls.found} found, {pulls.missed} missed, {pulls.false} unmatched", end="")
     if pulls.sized:
         print(f"; {sum(pulls.sized)} of {len(pulls.sized)} points over S/N 30 are given a size", end="")
+    if pulls.fainter:
+        print(f"; the fainter of pairs: {of_the_fainter(pulls)}", end="")
     print()
-    rows = pulls.rows
     for low, high in BINS:
-        told = []
-        for quantity in ("f_sum", "w50", "z", "x", "y", "f_cont"):
-            pull = np.array([p for s, q, p, _ in rows if q == quantity and low <= s < high])
-            bias = np.array([b for s, q, _, b in rows if q == quantity and low <= s < high])
-            if len(pull) >= 5:
-                spread = 1.4826 * np.median(np.abs(pull - np.median(pull)))
-                percent = f", {np.median(bias):+.1f} %" if np.isfinite(bias).all() else ""
-                told.append(f"{quantity} {np.median(pull):+.2f} ({spread:.2f}{percent}; {len(pull)})")
-        if told:
-            print(f"  S/N {low}-{high}: " + "  ".join(told))
+        told = {quantity: summary(pulls, quantity, low, high) for quantity in QUANTITIES}
+        if any(told.values()):
+            print(f"  S/N {low}-{high}: " + "  ".join(f"{name} {text}" for name, text in told.items() if text))
+
+
+def summary(pulls: Pulls, quantity: str, low: float, high: float) -> str:
+    """Median and spread of the pulls of a quantity in a range of S/N, its bias and the number of sources, if any."""
+    rows = [(pull, bias) for snr, name, pull, bias in pulls.rows if name == quantity and low <= snr < high]
+    if len(rows) < 5:
+        return ""
+    pull, bias = np.array(rows).T
+    spread = 1.4826 * np.median(np.abs(pull - np.median(pull)))
+    percent = f", {np.median(bias):+.1f} %" if np.isfinite(bias).all() else ""
+    return f"{np.median(pull):+.2f} ({spread:.2f}{percent}; {len(pull)})"
+
+
+def of_the_fainter(pulls: Pulls) -> str:
+    """Bias of the fainter sources of pairs with its error, and how many are marked as blended."""
+    bias, blended = np.array(pulls.fainter).T
+    bias = bias[np.isfinite(bias)]
+    error = 1.25 * 1.4826 * np.median(np.abs(bias - np.median(bias))) / np.sqrt(len(bias))
+    return f"{np.median(bias):+.1f} ± {error:.1f} % ({len(bias)}), {int(blended.sum())} of {len(blended)} blended"
+
+
+def tables(of_kinds: dict[str, Pulls]) -> None:
+    """The tables of docs/catalogue.md: the flux by S/N, and the other quantities of all over S/N 8."""
+    print("\n| kind | " + " | ".join(f"S/N {low:.0f}-{high:.0f}" for low, high in RANGES) + " | over 8 |")
+    print("|---" * (len(RANGES) + 2) + "|")
+    for name, pulls in of_kinds.items():
+        cells = [summary(pulls, "f_sum", *some) for some in (*RANGES[:-1], (RANGES[-1][0], 1000), (8, 1000))]
+        print(f"| {name} | {' | '.join(cells)} |")
+    others = [quantity for quantity in QUANTITIES if quantity != "f_sum"]
+    print("\n| kind | " + " | ".join(f"`{quantity}`" for quantity in others) + " | points over S/N 30 with a size |")
+    print("|---" * (len(others) + 2) + "|")
+    for name, pulls in of_kinds.items():
+        cells = [summary(pulls, quantity, 8, 1000) for quantity in others]
+        sized = f"{sum(pulls.sized)} of {len(pulls.sized)}" if pulls.sized else ""
+        print(f"| {name} | {' | '.join(cells)} | {sized} |")
+    for name, pulls in of_kinds.items():
+        if pulls.fainter:
+            print(f"\nThe fainter of {name}: {of_the_fainter(pulls)}")
 
 
 def main() -> None:
@@ -328,15 +389,22 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--cubes", type=int, default=4, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--each", action="store_true", help="so many cubes also for each range of S/N")
+    parser.add_argument("--table", action="store_true", help="the tables of docs/catalogue.md as well")
     arguments = parser.parse_args()
-    networks = load_networks(Settings())
+    networks, of_kinds = load_networks(Settings()), {}
     for number, name in enumerate(KINDS):
         if name in arguments.kinds:
-            pulls, kind = Pulls(), with_fitted_beam(KINDS[name])
-            for i in range(arguments.cubes):
-                cube, sources = simulated(kind, 1000 * arguments.seed + 100 * number + i)
-                compared(cube, sources, kind, networks, pulls)
+            pulls, own = Pulls(), with_fitted_beam(KINDS[name])
+            kinds = [replace(own, snr=some, beside=own.snr) for some in RANGES] if arguments.each else [own]
+            for many, kind in enumerate(kinds):
+                for i in range(arguments.cubes):
+                    cube, sources = simulated(kind, 1000 * arguments.seed + 100 * number + arguments.cubes * many + i)
+                    compared(cube, sources, kind, networks, pulls)
             printed(name, pulls)
+            of_kinds[name] = pulls
+    if arguments.table:
+        tables(of_kinds)
 
 
 if __name__ == "__main__":

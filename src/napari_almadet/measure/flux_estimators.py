@@ -8,7 +8,7 @@ summed over their mask.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,9 @@ BLENDED = 1.6  # beams within which a neighbour contributes to the flux
 BRIGHT = 8.0  # S/N of a line or continuum above which its position and size are fitted separately; chosen by eye
 UNLIKE = 1.6  # times the noise: residual rms of a Gaussian fit in the mask, above which the source is not a Gaussian,
 UNEXPLAINED = 0.12  # and fraction of the flux not fitted; dirty-beam errors of bright points stay below it (by eye)
+ADJOINING = 1.1  # FWHM on either side of a line's centre; derived: this range contains 99 % of a Gaussian
+SURE = 2.0  # sigma, from which a valley between two peaks is lower than that of a line with two horns; by eye
+VALLEY = 1 / 3  # of the fainter of two adjoining peaks: the emission between two separate Gaussians is lower. By eye
 FOOTPRINT = 2.0  # beams, minimum area of the mask of such a source; from the study, as are UNLIKE, TURN and NEIGHBOURS
 
 
@@ -196,6 +199,21 @@ def component(
     return Component(point, fit, share, (made[0], made[1]), ratio, extra, float(excess))
 
 
+def combined(estimates: Sequence[tuple[float, float, float]]) -> tuple[float, float]:
+    """Flux and error of a source that is either one thing or another, such as a point or a Gaussian.
+
+    Mean and standard deviation of a mixture: what the estimates differ by is part of the error.
+
+    Parameters
+    ----------
+    estimates
+        Weight, flux and error of each; the weights add to 1.
+    """
+    weight, value, error = np.array(estimates).T
+    mean = float(weight @ value)
+    return mean, float(np.sqrt(weight @ (error**2 + (value - mean) ** 2)))
+
+
 def area_ratio(
     fit: Fit, beam: np.ndarray, sigma: float, known: np.ndarray, cutout: Cutout
 ) -> tuple[float, float, float]:
@@ -232,6 +250,48 @@ def seed_line(seed: Seed, n_channels: int) -> np.ndarray:
     centre, fwhm = seed.lines[0]
     line = np.exp(-FOUR_LN2 * ((channel - centre) / max(fwhm, 0.7)) ** 2)
     return np.where(line > 0.01, line, 0)
+
+
+def with_its_horns(seed: Seed, spectrum: np.ndarray, error: Callable[[np.ndarray], float]) -> Seed:
+    """A detection in which the peaks that are parts of its first line, such as the horns of a disc, are one line.
+
+    Such peaks adjoin: their ranges overlap.  They are separate lines only if the emission between them is significantly
+    lower than that of a line with two horns.
+
+    Parameters
+    ----------
+    spectrum
+        Of the source, without continuum: (channels,).
+    error
+        Gives the error of a weighted sum of its channels, from the weights.
+    """
+    own, others = [seed.lines[0]], list(seed.lines[1:])
+    while more := [line for line in others if any(are_horns(line, part, spectrum, error) for part in own)]:
+        own, others = own + more, [line for line in others if line not in more]
+    if len(own) == 1:
+        return seed
+    low, high = min(c - 0.5 * w for c, w in own), max(c + 0.5 * w for c, w in own)
+    first, last = min(c - w for c, w in own), max(c + w for c, w in own)
+    channels = max(0, min(seed.channels[0], round(first))), min(len(spectrum), max(seed.channels[1], round(last) + 1))
+    return replace(seed, lines=((0.5 * (low + high), high - low), *others), channels=channels)
+
+
+def are_horns(
+    one: tuple[float, float], other: tuple[float, float], spectrum: np.ndarray, error: Callable[[np.ndarray], float]
+) -> bool:
+    """Whether two peaks (centre, FWHM) of a spectrum may be parts of one line; see :func:`with_its_horns`."""
+    (low, left), (high, right) = sorted((one, other))
+    if high - low > ADJOINING * (left + right):
+        return False
+    channel = np.arange(len(spectrum))
+
+    def mean_about(centre: float, reach: float) -> np.ndarray:
+        inside = np.abs(channel - centre) <= max(reach, 0.5)
+        return inside / max(inside.sum(), 1)
+
+    valley = mean_about(0.5 * (low + high), (high - low) / 12)  # the middle sixth of what is between them
+    fainter = min(float(mean_about(c, 0.25 * w) @ spectrum) for c, w in (one, other))
+    return float(valley @ spectrum) + SURE * error(valley) > VALLEY * fainter
 
 
 def chi_in_mask(

@@ -26,6 +26,7 @@ from napari_almadet.measure.flux_estimators import (
     Component,
     aperture,
     chi_in_mask,
+    combined,
     component,
     first_shape,
     in_one_line,
@@ -35,6 +36,7 @@ from napari_almadet.measure.flux_estimators import (
     spectrum_at,
     weighted_image,
     window_about,
+    with_its_horns,
 )
 from napari_almadet.measure.gaussian_group import ASTRAY, Fit, Shape, slopes
 from napari_almadet.measure.line_model import (
@@ -159,6 +161,7 @@ def measure_source(
     found = None
     if seed.lines:
         made.lines = lines = cutout.less(parts.continuum)
+        seed, seeds = with_horns(cutout, seeds, me, lines, scale)
         sharing = [me, *(j for j in group[1:] if in_one_line(seed, seeds[j]))]
         task = LineTask(cutout, seeds, sharing, lines, parts, scale)
         found, shapes = fit_the_line(task, made)
@@ -169,6 +172,22 @@ def measure_source(
         shape = scale.beam if made.shape is None else made.shape.matrix
         made.place = detected_place(x, y, made.place, shape, scale.beam, cutout.noise, made.blended)
     return made
+
+
+def with_horns(
+    cutout: Cutout, seeds: Sequence[Seed], me: int, lines: np.ndarray, scale: Scale
+) -> tuple[Seed, list[Seed]]:
+    """A detection, also among all of its cutout, whose adjoining peaks are one line (:func:`with_its_horns`)."""
+    seed, shape = seeds[me], first_shape(seeds[me], cutout, scale.beam)
+    if len(seed.lines) > 1:
+        row = rows_of([shape], cutout.pixels, scale.beam)[0]
+        unit = float(np.sqrt(cutout.noise.spatial_variance(row))) * level_at(cutout, shape)
+        seed = with_its_horns(
+            seed,
+            spectrum_at(row, lines),
+            lambda weights: unit * float(np.sqrt(cutout.noise.spectral_variance(weights))),
+        )
+    return seed, [*seeds[:me], seed, *seeds[me + 1 :]]
 
 
 def strayed(place: Place, x: float, y: float, seed: Seed, fwhm: float) -> bool:
@@ -226,13 +245,13 @@ def fit_the_continuum(
         choices = [(1.0, rows_of([first, *shapes[1:]], pixels, scale.beam)[0], ratio, extra)]
     density = scale.flux * scale.areas
     raw = cutout.values
-    flux = error = 0.0
+    estimates = []
     for share, row, ratio, extra in choices:
         spectrum = spectrum_at(row, raw) * density * ratio
         value = float(rest @ spectrum)
         by_noise = np.sqrt(noise.spatial_variance(row) * noise.spectral_variance(rest * density * ratio)) * level
-        flux, error = flux + share * value, error + share * float(np.hypot(by_noise, extra * value))
-    made.continuum, made.err_continuum = flux, error
+        estimates.append((share, value, float(np.hypot(by_noise, extra * value))))
+    made.continuum, made.err_continuum = combined(estimates)
     share, row, ratio, _ = max(choices, key=lambda choice: choice[0])
     made.own, made.own_variance = spectrum_at(row, raw), noise.spatial_variance(row) * level**2
     made.continuum_peak = float(rest @ made.own)
@@ -562,10 +581,7 @@ def take_the_fit(
         variance = cutout.noise.spatial_variance(row) * cutout.noise.spectral_variance(by - by.sum() * rest)
         value = float(by @ own)
         values.append((part, value, float(np.hypot(np.sqrt(variance) * level, extra * value)), own))
-    made.flux = sum(part * value for part, value, _, _ in values)
-    made.err_flux = sum(part * error for part, _, error, _ in values)
-    if len(values) == 2:  # between point and fit
-        made.err_flux = float(np.hypot(made.err_flux, values[0][0] * values[1][0] * (values[0][1] - values[1][1])))
+    made.flux, made.err_flux = combined([value[:3] for value in values])
     made.spectrum = max(values, key=lambda value: value[0])[3]
     if found is None or found.best is None:
         made.shape = shapes[0]

@@ -1,0 +1,56 @@
+"""Peaks of one source that adjoin are one line or two; a source that may be a point or larger has the error of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_measurement import ROUND, Seed, found, line, measured, sky_of
+
+from napari_almadet.measure.flux_estimators import are_horns, combined, with_its_horns
+
+LOW, HIGH = (24.0, 6.0), (36.0, 6.5)  # centre and FWHM of two peaks, in channels
+
+
+def two_peaks() -> Seed:
+    """A detection of both peaks, the first of which is the one to measure."""
+    return replace(found(30, 30, *LOW), lines=(LOW, HIGH))
+
+
+def errors(sigma: float):
+    """The error of a weighted sum of independent channels."""
+    return lambda weights: sigma * float(np.sqrt((weights**2).sum()))
+
+
+def test_the_flux_of_a_double_horned_line_of_which_both_horns_were_detected_is_that_of_both():
+    spectrum = 3 * line(*LOW) + 2.7 * line(*HIGH) + 0.8 * line(30, 12)
+    made = measured(sky_of(30, 30, ROUND, spectrum), 5, [two_peaks()])
+    assert made.flux == pytest.approx(spectrum.sum(), abs=2 * made.err_flux)
+    assert made.z == pytest.approx(29.8, abs=2)
+    assert 14 < made.widths["w50"][0] < 22
+
+
+@pytest.mark.parametrize(("sigma", "one"), [(0.02, False), (0.4, True)])
+def test_what_noise_hides_between_two_peaks_may_be_there(sigma, one):
+    assert are_horns(LOW, HIGH, line(*LOW) + line(*HIGH), errors(sigma)) is one
+
+
+@pytest.mark.parametrize(("apart", "one"), [(13.5, True), (14.0, False)])
+def test_peaks_whose_ranges_do_not_overlap_are_lines_of_their_own(apart, one):
+    spectrum = np.ones(64)
+    assert are_horns(LOW, (LOW[0] + apart, 6.5), spectrum, errors(0.01)) is one
+
+
+def test_horns_are_one_line_as_wide_as_both_and_other_lines_stay():
+    seed = replace(two_peaks(), lines=(LOW, (58.0, 3.0), HIGH))
+    whole = with_its_horns(seed, np.ones(64), errors(0.01))
+    assert whole.lines == ((30.125, 18.25), (58.0, 3.0))
+    assert whole.channels == (18, 43)
+
+
+def test_a_flux_that_is_one_of_two_has_an_error_as_large_as_both_are_apart():
+    assert combined([(1.0, 10.0, 2.0)]) == (10.0, 2.0)
+    flux, error = combined([(0.2, 10.0, 1.0), (0.8, 15.0, 2.0)])
+    assert flux == pytest.approx(14.0)
+    assert error == pytest.approx(np.sqrt(0.2 * 1 + 0.8 * 4 + 0.2 * 0.8 * 25))
