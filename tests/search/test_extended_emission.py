@@ -84,3 +84,16 @@ def test_a_small_patch_is_measured_where_nothing_outshines_it(score, brightest, 
     assert (one.extent is not None) == known
     if known:
         assert one.extent.beams == pytest.approx(64 / (1.133 * 16), rel=0.01)
+
+
+def test_ripples_that_exceed_the_noise_make_no_patch_of_the_sources_in_them():
+    y, x = np.mgrid[:60, :60]
+    ripples = 8 * np.sin(x / 3.0) * np.sin(y / 7.0)  # their rms is 4
+    strength = (ripples + 50 * np.exp(-4 * np.log(2) * ((y - 30) ** 2 + (x - 20) ** 2) / 16)).astype(np.float32)
+    window = Window(0, 0, strength.shape, (slice(0, 60), slice(0, 60)), 1)
+    features = Features(detection_logit=logit(0.6), snr_stacked=50)
+    one = RawDetection(Candidate(1, Box(0, 1, 0, 1), 0.6), 30, 20, 1.7, 1.7, np.zeros(8), features, window)
+    places = np.array([[0.0, 30, 20, 1.7, 1.7]], np.float32)
+    assert with_unseen(places, seen(strength)).tolist() == places.tolist()
+    assert merge_extended([one], seen(strength), window) == [one]  # not a patch whose middle lies elsewhere
+    assert one.extent is None

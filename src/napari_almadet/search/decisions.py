@@ -181,6 +181,10 @@ def artefact_kind(detection: RawDetection, bright: list[RawDetection]) -> Decisi
         and line < THRESHOLDS.clear_snr
     ):
         return Decision("residual_sidelobes", {"spread": float(spread), "prob": detection.candidate.prob})
+    whole = detection.flank_of
+    if whole is not None and line < max(LINE_SNR, THRESHOLDS.line_on_a_flank * whole.features.snr_stacked):
+        values = {"snr": whole.features.snr_stacked, "prob": detection.candidate.prob}
+        return Decision("flank", values, (whole.candidate.id,))
     for other in bright:
         brightness = other.features.snr_stacked
         apart = np.hypot((detection.y - other.y) / other.sigma_y, (detection.x - other.x) / other.sigma_x)

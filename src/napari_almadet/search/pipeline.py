@@ -37,6 +37,7 @@ from napari_almadet.search.extended_emission import (
     read_patch,
 )
 from napari_almadet.search.features import quiet_spectra, raw_detections
+from napari_almadet.search.flanks import measure_flanks
 from napari_almadet.search.line_detection import frequency_denoising
 from napari_almadet.search.line_maps import maps
 from napari_almadet.search.measure_detections import measure_detections
@@ -231,6 +232,7 @@ def search_window(
     detections = raw_detections(rows, images, units, quiet, beam, clean.window)  # (5)
     detections = merge_extended(detections, seen, clean.window)
     measure_residuals(detections, seen)
+    measure_flanks(detections, seen)
     probability = torch.sigmoid(answer[0]).cpu().numpy() * seen.valid
     return np.stack([probability, seen.strength]), detections, noise_summary(units, correlation, clean.decision, beam)
 

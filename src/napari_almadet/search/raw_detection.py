@@ -213,6 +213,7 @@ class RawDetection:
     residuals: float = 1.0  # rms of the image it is brightest in over the thermal noise, see `search.residuals`
     over_residuals: float = float("inf")  # its S/N by that rms, if that is more than noise
     judge_logit: float = 0.0  # of Judge, in a field as large as its window
+    flank_of: RawDetection | None = None  # the bright, resolved source that it is a piece of, see `search.flanks`
 
     @property
     def beam(self) -> float:

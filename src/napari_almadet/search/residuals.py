@@ -14,12 +14,10 @@ import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 
-from napari_almadet.measure.planes import percentile
-from napari_almadet.search.patch_properties import SearchedWindow, line_images
+from napari_almadet.search.patch_properties import SearchedWindow, line_images, rms_below_zero
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.thresholds import THRESHOLDS
 
-LOW = 15.87  # percentile of an image that is one standard deviation below zero, if it is noise
 AT_ONCE = 32  # lines whose images are made together; chosen for memory
 
 
@@ -71,8 +69,3 @@ def at_its_size(image: np.ndarray, detection: RawDetection, seen: SearchedWindow
     sizes = (detection.features.fwhm_y, detection.features.fwhm_x)
     sigmas = [seen.beam * gaussian_fwhm_to_sigma * np.sqrt(max(size**2 - 1, 0.0)) for size in sizes]
     return ndimage.gaussian_filter(np.where(seen.valid, image, 0), sigmas)
-
-
-def rms_below_zero(snr: np.ndarray, least: float = 1.0) -> float:
-    """Rms of an image in units of the noise, from what is below zero; at least ``least``."""
-    return max(least, -percentile(snr, LOW)) if snr.size else 1.0

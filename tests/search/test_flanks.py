@@ -1,0 +1,92 @@
+"""Pieces of one bright, resolved source, and two sources beside each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_almadet.catalogue.candidate import Box, Candidate
+from napari_almadet.search.decisions import artefact_kind
+from napari_almadet.search.features import COMPRESSION
+from napari_almadet.search.flanks import measure_flanks
+from napari_almadet.search.line_maps import MAPS
+from napari_almadet.search.noise_units import NoiseUnits
+from napari_almadet.search.patch_properties import SearchedWindow
+from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.windows import Window
+
+SIDE, CHANNELS, BEAM = 64, 8, 4.0
+WINDOW = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+Y, X = np.mgrid[:SIDE, :SIDE]
+
+
+def gaussian(y: float, x: float, long: float = 1.0, angle: float = 0.0) -> np.ndarray:
+    """A source of a beam's width, ``long`` beams along an axis at an angle to x in degrees."""
+    along, across = (np.cos(np.deg2rad(a)) * (X - x) + np.sin(np.deg2rad(a)) * (Y - y) for a in (angle, angle + 90))
+    return np.exp(-4 * np.log(2) * ((along / (long * BEAM)) ** 2 + (across / BEAM) ** 2))
+
+
+def seen(image: np.ndarray) -> SearchedWindow:
+    """A window whose stacked image has such S/N, and noise."""
+    image = image + np.random.default_rng(5).standard_normal(image.shape)
+    images = np.zeros((len(MAPS), SIDE, SIDE), np.float32)
+    images[MAPS.index("stack")] = np.arcsinh(image / COMPRESSION)
+    valid = torch.ones((SIDE, SIDE), dtype=torch.bool)
+    units = NoiseUnits(
+        torch.zeros(CHANNELS, SIDE, SIDE), valid, torch.ones(CHANNELS), torch.ones(SIDE, SIDE), torch.arange(CHANNELS)
+    )
+    return SearchedWindow(units, images, np.full((5, SIDE, SIDE), -3.0), BEAM, 1.0, False, torch.zeros(64, CHANNELS))
+
+
+def detection(number: int, y: float, x: float, snr: float, line: float = 0.0, box: Box | None = None) -> RawDetection:
+    candidate = Candidate(number, Box(0, 0, 0, 0), 0.87)
+    features = Features(snr_stacked=snr, snr_own_line=line)
+    return RawDetection(candidate, y, x, 1.7, 1.7, np.ones(CHANNELS, np.float32), features, WINDOW, box)
+
+
+LONG = 340 * gaussian(30, 30, 3.0, 20)
+
+
+@pytest.mark.parametrize("line", [0.0, 9.0])
+def test_pieces_of_one_long_source_are_its_flanks_unless_they_have_a_line_of_their_own(line):
+    whole, piece = detection(1, 30, 30, 340), detection(2, 32, 35, 180, line)
+    measure_flanks([piece, whole], seen(LONG))
+    assert whole.flank_of is None
+    assert piece.flank_of is whole
+    decision = artefact_kind(piece, [])
+    assert (decision is None) == (line > 0)
+    if decision is not None:
+        assert (decision.rule, decision.ids, decision.values["snr"]) == ("flank", (1,), 340)
+    assert artefact_kind(whole, []) is None
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.5, 0.3])
+@pytest.mark.parametrize("apart", [0.8, 0.9, 1.0, 1.3])
+def test_two_points_about_a_beam_apart_are_two(apart, ratio):
+    x = 30 + apart * BEAM
+    first, second = detection(1, 30, 30, 200), detection(2, 30, x, 200 * ratio)
+    measure_flanks([first, second], seen(200 * (gaussian(30, 30) + ratio * gaussian(30, x))))
+    assert first.flank_of is second.flank_of is None
+
+
+@pytest.mark.parametrize(
+    ("image", "place"),
+    [
+        (LONG / 10, (32, 35)),  # too faint to tell one from two
+        (340 * gaussian(30, 30), (30, 33)),  # no larger than the beam
+        (LONG + 60 * gaussian(48, 30), (48, 30)),  # beside it
+        (LONG - 3 * gaussian(58, 8), (58, 8)),  # far away, and too faint for anything
+        (LONG + 100 * gaussian(38, 33), (38, 33)),  # on it, but far brighter than it is there
+    ],
+)
+def test_other_sources_are_no_flanks(image, place):
+    whole, other = detection(1, 30, 30, image[30, 30]), detection(2, *place, image[place])
+    measure_flanks([whole, other], seen(image))
+    assert other.flank_of is None
+
+
+def test_emission_that_has_a_box_is_left_alone():
+    whole, patch = detection(1, 30, 30, 340), detection(2, 32, 35, 180, box=Box(20, 40, 20, 40))
+    measure_flanks([whole, patch], seen(LONG))
+    assert patch.flank_of is None
