@@ -135,14 +135,16 @@ def test_a_window_with_many_candidates_is_held_for_their_cutouts_where_there_is_
     window = Window(2, 4, (16, 18), (slice(None), slice(None)), 2)  # rows 4 to 35, columns 8 to 43
     needed = np.polyval((PER_PAIR, PER_PIXEL * 4, bytes_needed(whole.shape, 2)[0]), 16 * 18) + 4 * 64 * 32 * 36
     enough = Settings(crop=8, memory=1.001 * needed / field.HELD_SHARE / 1e9)
-    held = held_for_candidates(whole, window, 10, enough)
+    steps = held_for_candidates(whole, window, 10, enough)
+    assert next(steps).stage == "Reading the cube"
+    held = finish(steps)
     assert held.data.array.shape == (64, 32, 36)
     for part in (np.s_[:, 4:36, 8:44], np.s_[3:9, 10:12, 20:30], np.s_[:, 0:40, 10:20]):
         np.testing.assert_array_equal(held.read(*part), whole.read(*part))
-    assert held_for_candidates(whole, window, 10, replace(enough, memory=0.998 * enough.memory)) is whole
-    assert held_for_candidates(whole, window, 0, enough) is whole
+    assert finish(held_for_candidates(whole, window, 10, replace(enough, memory=0.998 * enough.memory))) is whole
+    assert finish(held_for_candidates(whole, window, 0, enough)) is whole
     in_memory = Cube.from_array(whole.read())
-    assert held_for_candidates(in_memory, window, 10, enough) is in_memory
+    assert finish(held_for_candidates(in_memory, window, 10, enough)) is in_memory
 
 
 def test_the_page_on_large_cubes_names_the_memory_that_a_run_counts_with():

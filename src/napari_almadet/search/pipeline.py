@@ -162,7 +162,7 @@ def search_part(
     restore_fainter(detections)
     near = [detection for detection in detections if window.owns(detection.y, detection.x, TWINS * beam)]
     count = len(detections)
-    cube = held_for_candidates(cube, window, len(near), settings)
+    cube = yield from held_for_candidates(cube, window, len(near), settings)
     cube = negative(cube) if negated else cube
     yield from source_spectral_focusing(cube, near, detections, stacked, settings)
     near += detections[count:]  # separated by their lines

@@ -190,7 +190,7 @@ def held_beside(cube: Cube, settings: Settings) -> bool:
     return float(np.polyval((pair, each, fixed), pixels)) + cube.data.nbytes <= settings.memory * 1e9
 
 
-def held_for_candidates(cube: Cube, window: Window, count: int, settings: Settings) -> Cube:
+def held_for_candidates(cube: Cube, window: Window, count: int, settings: Settings) -> Generator[Progress, None, Cube]:
     """The cube with a window held in memory, for ``count`` cutouts of it; the cube itself if that is not worthwhile.
 
     After the search for sources, which needs several copies of the window in memory, there is room for one.
@@ -206,6 +206,7 @@ def held_for_candidates(cube: Cube, window: Window, count: int, settings: Settin
     needed = float(np.polyval((pair, PER_PIXEL * window.k**2, fixed), pixels)) + part
     if needed > HELD_SHARE * settings.memory * 1e9:
         return cube
+    yield Progress("Reading the cube", 0, 1)
     return with_data(cube, Held(cube.data, y, x))
 
 
