@@ -118,6 +118,9 @@ class Run:
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Called by pytest when the tests are collected."""
+        if session.testsfailed:
+            print(f"{session.testsfailed} files of tests cannot be collected, and are left out", file=sys.stderr)
+            session.testsfailed = 0
         tests = Tests(session.items, self.budget)
         session.config.pluginmanager.register(tests)
         for name in (*LATE, "torch", *map(module_name, {mutant.path for mutant in self.mutants})):

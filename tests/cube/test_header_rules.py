@@ -7,15 +7,17 @@ import re
 
 import numpy as np
 import pytest
+from astropy.coordinates.polarization import FITS_STOKES_VALUE_SYMBOL_MAP
 from astropy.io import fits
-from headers_by_hand import SHAPE, header_of
+from headers_by_hand import REST, SHAPE, header_of
 
 from napari_almadet.cube.bad_channels import stripes
 from napari_almadet.cube.coordinate_cards import with_plain_matrix
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.fits_structure import MOST_COLUMNS, check_structure
-from napari_almadet.cube.headers import frequency_band, positive
+from napari_almadet.cube.headers import fits_band, frequency_band, mended, positive
 from napari_almadet.cube.reading import read_cube
+from napari_almadet.cube.storage import STOKES
 
 
 @pytest.fixture
@@ -187,3 +189,106 @@ def test_stripes_are_measured_from_one_hundred_times_the_typical_power_on(amplit
     contrast, height = stripes(rng.normal(size=(64, 64)) + amplitude * np.cos(2 * np.pi * (9 * x + 5 * y) / 64))
     assert (contrast > 0) == seen
     assert height == pytest.approx(amplitude, abs=0.1) if seen else height == 0
+
+
+# --- rest frequency, band and channels ---
+
+
+@pytest.mark.parametrize(("apart", "noted"), [(8e-8, False), (1.3e-7, True)])
+def test_two_rest_frequencies_are_one_if_they_differ_by_less_than_a_ten_millionth(notes_of, apart, noted):
+    """0.03 km/s: what rounding in a header leaves."""
+    assert ("the first is taken" in notes_of(RESTFREQ=REST * (1 + apart))) == noted
+
+
+@pytest.mark.parametrize(("ratio", "fits_it"), [(1.4, True), (1.7, False), (1 / 19, True), (1 / 23, False)])
+def test_a_rest_frequency_fits_a_band_up_to_redshift_20_and_a_blueshift_of_a_half(ratio, fits_it):
+    assert fits_band(230e9, (229e9 * ratio, 230e9 * ratio)) == fits_it
+
+
+@pytest.mark.parametrize(("hertz", "radio"), [(0.8e6, False), (1.5e6, True)])
+def test_without_a_band_a_rest_frequency_is_of_a_megahertz_at_least(hertz, radio):
+    assert fits_band(hertz, None) == radio
+
+
+@pytest.mark.parametrize(("value", "unit"), [(230.538, "GHz"), (230538.0, "MHz"), (1420.4, "MHz")])
+def test_a_rest_frequency_in_gigahertz_or_megahertz_is_recognised_by_its_band(notes_of, value, unit):
+    hertz = value * {"GHz": 1e9, "MHz": 1e6}[unit]
+    notes = notes_of(RESTFRQ=value, CRVAL3=hertz * 0.999, CDELT3=hertz * 1e-5)
+    assert f"was read as {value:.9g} {unit}" in notes
+
+
+@pytest.mark.parametrize(("value", "noted"), [(900.0, True), (2500.0, False)])
+def test_without_a_band_a_rest_frequency_in_gigahertz_is_of_a_radio_line(value, noted):
+    """Up to a terahertz, since above it there are optical lines."""
+    header = header_of(CTYPE3="VRAD", CRVAL3=0.0, CDELT3=1e3, CUNIT3="m/s", RESTFRQ=value)
+    header.update({"NAXIS": 3, "NAXIS1": 12, "NAXIS2": 10, "NAXIS3": 8})
+    notes = []
+    mended(header, notes)
+    assert ("was read as" in " ".join(notes) and " GHz" in " ".join(notes)) == noted
+
+
+@pytest.mark.parametrize(("metres", "contradiction"), [(400.0, False), (700.0, True)])
+def test_reference_values_of_aips_may_differ_by_half_a_kilometre_per_second(notes_of, metres, contradiction):
+    """Because they are rounded; the channels here are finer."""
+    velocity = 299792458.0 * (1 - 230.5e9 / REST)
+    notes = notes_of(VELREF=257, ALTRVAL=velocity + metres, ALTRPIX=3.0, CDELT3=1e5)
+    assert ("ALTRVAL contradicts it" in notes) == contradiction
+
+
+@pytest.mark.parametrize(("times", "wide"), [(9.0, False), (11.0, True)])
+def test_no_receiver_has_a_band_of_more_than_ten_to_one(notes_of, times, wide):
+    step = 20e9 * (times - 1) / 7
+    notes = notes_of(CRVAL3=20e9, CRPIX3=1.0, CDELT3=step, RESTFRQ=100e9)
+    assert ("wider than that of any receiver" in notes) == wide
+
+
+@pytest.mark.parametrize(("terahertz", "radio"), [(2.5, True), (3.5, False)])
+def test_an_optical_band_may_span_octaves(notes_of, terahertz, radio):
+    """From three terahertz on there are no radio receivers."""
+    high = terahertz * 1e12
+    notes = notes_of(CRVAL3=high / 15, CRPIX3=1.0, CDELT3=high * (1 - 1 / 15) / 7, RESTFRQ=high / 2)
+    assert ("wider than that of any receiver" in notes) == radio
+
+
+@pytest.mark.parametrize(("relative", "narrow"), [(0.8e-9, True), (1.3e-9, False)])
+def test_channels_are_wider_than_a_billionth_of_their_frequency(notes_of, relative, narrow):
+    assert ("Hz wide at" in notes_of(CDELT3=230.5e9 * relative)) == narrow
+
+
+# --- sizes ---
+
+
+@pytest.mark.parametrize(("side", "refused"), [(2**57, False), (2**58 + 1, True)])
+def test_an_image_has_at_most_an_exabyte(side, refused):
+    header = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": 1, "NAXIS1": side})
+    file = io.BytesIO(header.tostring().encode())
+    if refused:
+        with pytest.raises(CubeError, match="more than any disk holds"):
+            check_structure(file)
+    else:
+        check_structure(file)
+
+
+def test_a_file_of_a_thousand_images_is_looked_at_and_no_further():
+    file = io.BytesIO(1200 * fits.Header({"SIMPLE": True, "BITPIX": 8, "NAXIS": 0}).tostring().encode())
+    check_structure(file)
+    assert file.tell() == 1000 * 2880
+
+
+@pytest.mark.parametrize(("side", "refused"), [(46_000, False), (47_000, True)])
+def test_a_tile_has_two_billion_values_at_most(side, refused):
+    """47,000 squared are 2.2 billion, more than 32 bits count."""
+    cards = {"XTENSION": "BINTABLE", "BITPIX": 8, "NAXIS": 2, "NAXIS1": 8, "NAXIS2": 1, "PCOUNT": 0, "GCOUNT": 1}
+    cards |= {"TFIELDS": 1, "ZIMAGE": True, "ZNAXIS": 2, "ZNAXIS1": side, "ZNAXIS2": side}
+    cards |= {"ZTILE1": side, "ZTILE2": side, "ZCMPTYPE": "RICE_1"}
+    file = io.BytesIO(fits.Header(cards).tostring().encode())
+    if refused:
+        with pytest.raises(CubeError, match="is damaged"):
+            check_structure(file)
+    else:
+        check_structure(file)
+
+
+def test_polarisations_have_the_numbers_that_astropy_knows():
+    known = {stokes.symbol: value for value, stokes in FITS_STOKES_VALUE_SYMBOL_MAP.items()}
+    assert {name: known[name] for name in STOKES} == STOKES
