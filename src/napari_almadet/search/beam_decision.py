@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
-from scipy import ndimage
 
 from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.gaussian_fit import beam_matrix, sky_matrix
@@ -31,7 +30,7 @@ from napari_almadet.search.components import (
     responses_of,
     within,
 )
-from napari_almadet.search.dirty_beam import flattened, without_point_symmetric
+from napari_almadet.search.dirty_beam import flattened, lobe_curvature, without_point_symmetric
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +54,6 @@ EXPLAINED = 0.2  # minimum fraction of the power of D, in excess of noise, that 
 VISIBLE = 0.03  # minimum power of T over that of the noise; weaker sidelobes cannot be measured and are harmless
 DOUBT = 0.3  # slope above which a visible T is worth a warning if the cube is not classified as dirty
 INNER, OUTER = 1.3, 8.0  # beams from the sources, between which D and T are compared
-TOP = 0.4  # of the peak, above which the lobe of the noise is fitted
 # Second largest median of a channel, in its noise.  Of 14 simulated dirty, CLEANed and smoothed cubes 0.14 at most, of
 # nine clouds larger than the field, of 15 to 100 times the noise, 2.7 at least.
 FILLED = 1.0
@@ -276,20 +274,10 @@ def nearest_lobe(natural: torch.Tensor, header_beam: np.ndarray) -> tuple[torch.
 
 def lobe_axes(psf: torch.Tensor) -> np.ndarray:
     """FWHM along both axes of the Gaussian that fits the main lobe of a PSF with its peak at [0, 0]; NaN where none."""
-    image = np.fft.fftshift(psf.cpu().numpy())
-    middle = tuple(n // 2 for n in image.shape)
-    half = min(12, *middle)
-    image = image[middle[0] - half : middle[0] + half + 1, middle[1] - half : middle[1] + half + 1]
-    y, x = np.mgrid[-half : half + 1, -half : half + 1]
-    labels = ndimage.label(image > TOP)[0]
-    lobe = labels == labels[half, half]
-    lobe[half, half] = False
-    if lobe.sum() < 4:
+    curvature = lobe_curvature(psf)
+    if curvature is None:
         return np.full(2, np.nan)
-    weight = image[lobe]
-    terms = np.stack([y[lobe] ** 2, 2 * y[lobe] * x[lobe], x[lobe] ** 2], axis=1) * weight[:, None]
-    yy, yx, xx = np.linalg.lstsq(terms, -np.log(weight) * weight, rcond=None)[0]
-    return np.sqrt(FOUR_LN2 / np.clip(np.linalg.eigvalsh([[yy, yx], [yx, xx]]), 1e-6, None))
+    return np.sqrt(FOUR_LN2 / np.clip(np.linalg.eigvalsh(curvature), 1e-6, None))
 
 
 def compared(

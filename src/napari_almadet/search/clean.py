@@ -127,7 +127,7 @@ def without_sidelobes(
     given, error, units = units, corrected.error, corrected.units
     estimated = psf is None
     if psf is None:
-        psf = psf_of(units, snr, beam, k, noise=corrected.noise)
+        psf = psf_of(units, snr, beam, k, noise=corrected.noise, clean_beam=header_beam)
     limit = max(LEAST_SNR, VISIBLE / max(sidelobe_level(psf, beam), 1e-3), DEPTH * brightest)
     if brightest < limit:
         return given, None
@@ -136,7 +136,7 @@ def without_sidelobes(
     if not places:
         return given, None
     if estimated and power_in_noise(spectra, psf, units) > CONTAMINATION:
-        psf = psf_of(units, snr, beam, k, residual)
+        psf = psf_of(units, snr, beam, k, residual, clean_beam=header_beam)
         responses = responses_of(psf, beam)
         scales, spectra = fit_components(units, places, responses, beam)
     round_beam = np.eye(2) * (beam * gaussian_fwhm_to_sigma) ** 2
@@ -198,7 +198,7 @@ class Restored(Sidelobes):
         part = self.units.cube[:, y, x] * self.error[y, x]
         return part - torch.einsum("nc,nyx->cyx", self.spectra, self.clean[:, y, x])
 
-    def sidelobes_of(self, places: Sequence[tuple[int, int]], lines: Sequence[list[tuple[int, int]]]) -> Sidelobes:
+    def sidelobes_of(self, places: list[tuple[int, int]], lines: Sequence[list[tuple[int, int]]]) -> Sidelobes:
         """What the dirty beam shows of fainter sources and the clean beam does not.
 
         A source of S/N 10 in a dirty cube is not a Gaussian either: a fit takes in the shoulders of the dirty beam, and

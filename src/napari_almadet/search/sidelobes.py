@@ -137,7 +137,8 @@ def restore_fainter(detections: Sequence[RawDetection]) -> None:
     both = replace(window, restored=None)
     if chosen:
         units = window.restored.units
-        more = with_sidelobes(both, window.restored.sidelobes_of(*zip(*chosen, strict=True)), units)
+        places, lines = [place for place, _ in chosen], [ranges for _, ranges in chosen]
+        more = with_sidelobes(both, window.restored.sidelobes_of(places, lines), units)
         assert more.sidelobes is not None and more.spectra is not None
         images = np.concatenate([window.sidelobes, more.sidelobes])
         both = replace(both, sidelobes=images, spectra=np.concatenate([window.spectra, more.spectra]))
