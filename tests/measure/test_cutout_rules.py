@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from napari_almadet.measure.cutout import Cutout, Seed, continuum_of, few_filled, joined, line_free
+from napari_almadet.catalogue.candidate import Box
+from napari_almadet.measure.cutout import Cutout, Seed, continuum_of, few_filled, joined, level_of, line_free
 from napari_almadet.measure.noise import white
 
 
@@ -114,3 +116,55 @@ def test_a_detection_without_emission_is_part_of_nothing():
     labels = np.where(np.arange(9) < 4, 1, 0) * np.ones((1, 3, 9), int)
     seen = SimpleNamespace(reference=np.full((1, 3, 9), 20.0))
     assert joined(labels, seen, [(0, 1, 1), (0, 1, 7)], 0, [False, True])[1] == ()
+
+
+# --- parts of a cube ---
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [
+        ((10, 20, 30, 45), True),
+        ((9, 20, 30, 45), False),
+        ((10, 21, 30, 45), False),
+        ((10, 20, 29, 45), False),
+        ((10, 20, 30, 46), False),
+    ],
+)
+def test_a_box_lies_in_a_cutout_up_to_its_edges(box, inside):
+    assert Cutout(np.ones((2, 10, 15), np.float32), (10, 30)).holds(Box(*box)) == inside
+
+
+def uneven(side: int, channels: int = 40) -> tuple[Cutout, np.ndarray]:
+    """Noise that doubles from the left to the right, which is known not to be uniform."""
+    level = np.exp(np.log(2) * np.linspace(-0.5, 0.5, side)) * np.ones((side, 1))
+    planes = np.random.default_rng(2).normal(size=(channels, side, side)) * level
+    return Cutout(planes.astype(np.float32), (0, 0), replace(white(channels), uniform=False)), level
+
+
+def test_the_level_of_the_noise_is_a_smooth_surface():
+    cutout, level = uneven(24)
+    assert level_of(cutout, 2.0) == pytest.approx(level, rel=0.12)
+    assert (level_of(replace(cutout, noise=white(40)), 2.0) == 1).all()  # uniform
+
+
+@pytest.mark.parametrize(("side", "channels"), [(10, 40), (24, 8)])
+def test_the_level_of_a_few_pixels_or_channels_is_one_number(side, channels):
+    """Of fewer than 200 pixels, or 8 differences of channels."""
+    cutout, level = uneven(side, channels)
+    found = level_of(cutout, 2.0)
+    assert np.ptp(found) < 1e-6
+    assert found[0, 0] == pytest.approx(np.median(level), rel=0.15)
+
+
+def test_fewer_than_twenty_pixels_do_not_tell_the_level():
+    cutout, _ = uneven(4)
+    assert (level_of(replace(cutout, planes=3 * cutout.planes), 2.0) == 1).all()
+
+
+def test_a_source_does_not_change_the_level_of_the_noise_about_it():
+    """Its pixels are 1.5 in the logarithm away from the others."""
+    cutout, level = uneven(24)
+    planes = cutout.planes.copy()
+    planes[:, 10:14, 10:14] *= 30
+    assert level_of(replace(cutout, planes=planes), 2.0) == pytest.approx(level, rel=0.12)

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from astropy.stats import gaussian_fwhm_to_sigma
 
+from napari_almadet.catalogue.candidate import Box, Candidate
+from napari_almadet.cube.cube import Cube
 from napari_almadet.measure import measurement
-from napari_almadet.measure.cutout import Seed
+from napari_almadet.measure.catalogue_row import UNSEEN, scale_of, write
+from napari_almadet.measure.cutout import Cutout, Seed, Separated
 from napari_almadet.measure.flux_estimators import (
     Component,
     chi_in_mask,
@@ -23,7 +26,15 @@ from napari_almadet.measure.flux_estimators import (
     window_about,
 )
 from napari_almadet.measure.gaussian_group import Shape
-from napari_almadet.measure.measurement import by_mask, level_at, place_by_both, rest_weights, strayed
+from napari_almadet.measure.measurement import (
+    Measured,
+    by_mask,
+    level_at,
+    line_in,
+    place_by_both,
+    rest_weights,
+    strayed,
+)
 from napari_almadet.measure.noise import white
 
 FWHM = 6.0
@@ -72,6 +83,37 @@ def test_a_source_is_resolved_if_its_area_exceeds_the_beams_by_three_sigma(exces
     fit = SimpleNamespace(own=Shape(0, 0, BEAM))
     rows = (np.ones((1, 1)), np.ones((1, 1)))
     assert Component(None, fit, 0.9, rows, 1.2, 0.1, excess).resolved == resolved
+
+
+def a_fit(bias: float = 0.0) -> SimpleNamespace:
+    return SimpleNamespace(own=Shape(0, 0, BEAM), bias=bias, covariance=np.eye(6))
+
+
+ROWS = (np.ones((1, 1)), 2 * np.ones((1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("share", "method", "weights"),
+    [(0.4, "point", [0.6, 0.4]), (0.6, "fit", [0.4, 0.6]), (0.995, "fit", [1.0]), (0.005, "point", [1.0])],
+)
+def test_point_and_fit_share_a_flux_unless_one_of_them_has_less_than_a_hundredth(share, method, weights):
+    point, fit = a_fit(0.1), a_fit(0.25)
+    one = Component(point, fit, share, ROWS, 1.5, 0.1)
+    choices = one.choices()
+    assert one.method == method
+    assert one.best is (fit if method == "fit" else point)
+    assert [choice[0] for choice in choices] == pytest.approx(weights)
+    areas = [1 / 1.1, 1.5 / 1.25] if len(weights) == 2 else [1.5 / 1.25] if method == "fit" else [1 / 1.1]
+    assert [choice[2] for choice in choices] == pytest.approx(areas)  # less what noise adds on average
+
+
+def test_where_one_of_point_and_fit_failed_the_other_is_taken_and_nothing_where_both_did():
+    point, fit = a_fit(), a_fit()
+    alone = Component(None, fit, 0.2, ROWS, 1.5, 0.1)
+    assert alone.best is fit and len(alone.choices()) == 1 and alone.shape is fit.own and alone.size is not None
+    alone = Component(point, None, 0.9, ROWS, 1.0, 0.0, 9.0)
+    assert alone.best is point and len(alone.choices()) == 1 and alone.size is None and not alone.resolved
+    assert Component(None, None, 0.0, ROWS, 1.0, 0.0).shape is None
 
 
 def test_a_gaussian_ends_where_it_is_a_thousandth_of_its_peak():
@@ -203,3 +245,34 @@ def test_the_noise_at_a_source_outside_a_cutout_is_that_of_its_edge():
     cutout = SimpleNamespace(level=np.arange(12.0).reshape(3, 4))
     assert level_at(cutout, Shape(1.4, 0.6, BEAM)) == 5
     assert level_at(cutout, Shape(-3.0, 9.0, BEAM)) == 8
+
+
+# --- what it is ---
+
+
+@pytest.mark.parametrize(
+    ("line", "continuum", "kind"),
+    [(4.3, 4.7, "continuum"), (4.7, 4.3, "line"), (4.7, 4.7, "both"), (4.3, 4.3, "line")],
+)
+def test_a_line_and_a_continuum_are_there_from_four_and_a_half_sigma_on(line, continuum, kind):
+    """And if neither is, the candidate stays what the search says."""
+    planes = np.random.default_rng(1).normal(size=(64, 41, 41)).astype(np.float32)
+    cube, cutout = Cube.from_array(planes), Cutout(planes, (0, 0), white(64))
+    nothing = np.zeros(planes.shape, bool)
+    parts = Separated(nothing, nothing, ~nothing, np.zeros((41, 41), np.float32), True, np.nan)
+    made = Measured(parts, place=(20.0, 20.0, 0.1, 0.1), line_snr=line, continuum=continuum, err_continuum=1.0)
+    made.lines = planes
+    candidate = Candidate(1, Box(15, 26, 15, 26), 0.9, kind="line", channels=(45, 55))
+    one = seed()
+    write(candidate, cube, cutout, one, scale_of(cube, 20.0, 20.0, (45, 55), FWHM), made)
+    assert candidate.kind == kind
+
+
+@pytest.mark.parametrize(("snr", "known"), [(5.5, False), (6.5, True)])
+def test_a_line_that_the_search_missed_counts_from_six_sigma_on(snr, known):
+    """In the source's own spectrum; the best of many trial lines.  A Gaussian of FWHM 5 has 1.94 of its peak's S/N."""
+    channel = np.arange(128)
+    made = SimpleNamespace(own_variance=1.0)
+    made.own = snr / np.sqrt(0.7527 * 5) * np.exp(-4 * np.log(2) * ((channel - 64) / 5) ** 2)
+    cutout = Cutout(np.ones((128, 2, 2), np.float32), (0, 0), white(128))
+    assert (line_in(made, cutout, None, UNSEEN) is not None) == known

@@ -425,12 +425,26 @@ def test_lines_of_one_channel_and_of_a_quarter_of_the_band_are_searched_with_the
         assert max(kept) > 0.99
 
 
+@pytest.mark.parametrize(("reach", "thorough", "half"), [(0.0, True, 20), (10.0, True, 24), (10.0, False, 12)])
+def test_a_cutout_has_room_for_the_noise_about_a_source(monkeypatch, reach, thorough, half):
+    """Three and a half beams of four pixels beyond its box, five at least, and three if only a point is fitted."""
+    asked = []
+    made = SimpleNamespace(method="point", shape=None, parts=SimpleNamespace(merged=()))
+    monkeypatch.setattr(measuring, "region", lambda cube, detection, noise, half, beam: asked.append(half))
+    for name in ("measure_candidate", "inside", "scale_of", "find_absorption", "boxed_flux"):
+        monkeypatch.setattr(measuring, name, lambda *_: made)
+    monkeypatch.setattr(measuring, "reach_of", lambda *_: reach)
+    one = found()
+    measuring.measured(SimpleNamespace(shape=(CHANNELS, 500, 500)), one, [one], None, Settings(), thorough, {})
+    assert asked == [half]
+
+
 # --- reliability ---
 
 
-@pytest.mark.parametrize(("snr", "y", "counts"), [(40, 50, False), (60, 50, True), (40, 66, False), (40, 72, True)])
+@pytest.mark.parametrize(("snr", "y", "counts"), [(40, 50, False), (60, 50, True), (40, 67.4, False), (40, 67.6, True)])
 def test_a_negative_detection_beside_a_source_is_its_bowl_if_it_is_half_as_strong(monkeypatch, snr, y, counts):
-    """In its box, from 45 to 55, and a beam of twelve pixels about it."""
+    """In its box, up to 55.5, and a beam of twelve pixels about it."""
 
     def of(place: float, snr: float) -> Candidate:
         one = Candidate(1, Box(45, 56, 45, 56), 0.9, status=KEPT)
