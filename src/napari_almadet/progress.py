@@ -52,7 +52,7 @@ class InSteps(Protocol[Arguments, ResultGiven]):
 
     @property
     def steps(self) -> Callable[Arguments, Generator[Progress, None, ResultGiven]]:
-        """The same as a generator of progress."""
+        """The function as a generator of its progress."""
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> ResultGiven:
         """Run all steps and return the result."""

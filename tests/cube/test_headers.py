@@ -215,7 +215,7 @@ def test_a_velocity_axis_says_which_convention_was_taken(opened):
     velocity = {"CUNIT3": "m/s", "CRVAL3": 1.5e6, "CDELT3": 5e3}
     assert noted(opened(CTYPE3="VELOCITY", **velocity), "relativistic velocity was taken")
     radio = opened(CTYPE3="VELOCITY", VELREF=257, **velocity)
-    assert noted(radio, "The velocities are radio ones, as VELREF has it.")
+    assert noted(radio, "The velocities are radio ones, according to VELREF.")
     assert radio.velocity(2).to_value("m/s") == pytest.approx(1.5e6)
     optical = opened(CTYPE3="VELOCITY", VELREF=1, **velocity)
     assert noted(optical, "optical ones")

@@ -81,12 +81,12 @@ DESCRIPTIONS = {
     "flag": "sum of 1: mask at the field's border; 2: at an end of the band; 4: voxels without data in it; "
     "8: another source's mask beside it",
     "parent": "id of the object this is a part of; 0: none",
-    "kind": "line, continuum or both: what is measured at 4.5 sigma; where neither is, what the search took it for",
-    "line_ids": "lines that the frequency allows at the redshifts asked for, the usually bright ones first",
+    "kind": "line, continuum or both: what is detected at 4.5 sigma; if neither is, the classification by the search",
+    "line_ids": "lines that the frequency allows in the given range of redshifts, commonly bright ones first",
     "redshifts": "redshifts that explain two lines or more, the best first",
-    "verdict": "of the astronomer: unreviewed, accepted or rejected",
+    "verdict": "verdict of the astronomer: unreviewed, accepted or rejected",
     "note": "of the astronomer",
-    "origin": "of the box: found, edited, drawn or imported",
+    "origin": "origin of the box: found, edited, drawn or imported",
     "status": "result of the selection rules: kept, flagged (to be checked) or dropped",
     "fate": "the same as status, for programs written for version 0.1",
 }

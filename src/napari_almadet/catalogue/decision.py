@@ -39,7 +39,8 @@ SENTENCES = {
     "line-integrated image, {snr_stacked:.1f} over all channels",
     "peak_no_line": "peak at channel {channel} dropped: global S/N {snr_focused:.1f} in its line-integrated image, "
     "{snr_stacked:.1f} over all channels",
-    "peaks_overlap": "flagged: peak at channel {channel} overlaps the primary's range and cannot be separated from it",
+    "peaks_overlap": "flagged: peak at channel {channel} overlaps the range of the primary line and cannot be "
+    "separated from it",
     "line_in_own_spectrum": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, at {least:g} sigma or more "
     "in the measured spectrum",
     "both_ends": "its emission reaches both ends of the band at the same brightness ({first:.3g} and {last:.3g}), and "
@@ -75,8 +76,8 @@ SENTENCES = {
     "part_of": "dropped: part of candidate {id}, whose mask contains it",
     "one_object": "one object with candidate {id}: both lie in one mask, and separate sources do not explain "
     "the emission",
-    "piece_of": "dropped: a piece of candidate {id}: its line is seen all the way between them",
-    "joined_with": "one object with candidate {id}: its line is seen all the way between them",
+    "piece_of": "dropped: a piece of candidate {id}: its line is detected all the way between them",
+    "joined_with": "one object with candidate {id}: its line is detected all the way between them",
     "only_others": "dropped: all of its peaks belong to other candidates",
     # the two S/N ratios of the paper
     "seen": "kept: pixel S/N {snr_focused:.1f} in the line-integrated image, {snr_stacked:.1f} in the "

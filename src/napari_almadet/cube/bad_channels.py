@@ -160,7 +160,7 @@ def percentiles_of(values: np.ndarray, which: tuple[float, ...]) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def places_of(count: int, which: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Between which of so many sorted values percentiles lie: lower, upper, how far from the lower; and all of them."""
+    """Indices of the sorted values, of ``count``, around percentiles: lower, upper, fraction between; and all."""
     at = np.array(which) / 100 * (count - 1)
     low = at.astype(int)
     high = np.minimum(low + 1, count - 1)

@@ -58,7 +58,7 @@ class Beam:
 
     @property
     def radio_beam(self) -> Any:
-        """The same as a `radio_beam.Beam`."""
+        """This beam as a `radio_beam.Beam`."""
         from radio_beam import Beam as RadioBeam
 
         return RadioBeam(self.major, self.minor, self.pa)

@@ -139,7 +139,7 @@ def with_plain_matrix(header: fits.Header, notes: list[str]) -> None:
     for key in written:
         del header[key]
     if written and any(key.startswith("PC") and "_" in key for key in header):
-        notes.append("The header has a CD and a PC matrix; the second is taken.")
+        notes.append("The header has a CD and a PC matrix; the PC matrix is used.")
         written = {}
     if written:
         for axis in axes:

@@ -592,7 +592,7 @@ def _hash_of(path: Path, wanted: Callable[[], bool]) -> hashlib._Hash:
 
 
 def spread(n: int, most: int) -> np.ndarray:
-    """At most so many of 0 ... n-1, evenly spread, the middle first: edge planes are often empty."""
+    """Up to ``most`` of the numbers 0 ... n-1, evenly spread, the middle first: edge planes are often empty."""
     chosen = np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
     return chosen[np.argsort(np.abs(chosen - n // 2), kind="stable")]
 

@@ -54,7 +54,7 @@ def _size(header: fits.Header) -> int:
     values = math.prod(sides) if sides else 0
     size = abs(_whole(header, "BITPIX", -64, 64)) // 8 * groups * (extra + values)
     if size > MOST_BYTES:
-        raise CubeError(f"cannot be what it says: {' x '.join(map(str, sides))} values are more than any disk holds.")
+        raise CubeError(f"claims to contain {' x '.join(map(str, sides))} values, more than any disk can hold.")
     return size
 
 
@@ -72,7 +72,7 @@ def _check_table(header: fits.Header) -> None:
     if tiles != header["NAXIS2"] or math.prod(map(min, sides, tile)) > MOST_TILE:
         raise CubeError(f"is damaged: {header['NAXIS2']} tiles do not make up {' x '.join(map(str, sides))} values.")
     if str(header.get("ZCMPTYPE", "")).strip() not in PACKINGS:
-        raise CubeError(f"is packed in a way that FITS does not know: ZCMPTYPE is {header.get('ZCMPTYPE')!r}.")
+        raise CubeError(f"is compressed by a method that FITS does not define: ZCMPTYPE is {header.get('ZCMPTYPE')!r}.")
     for i in range(1, 100):
         if f"ZNAME{i}" not in header:
             break

@@ -200,9 +200,9 @@ def _judge_velocity_convention(header: fits.Header, notes: list[str]) -> None:
     radio = None if "VELREF" not in header else header["VELREF"] >= 256
     if kind == "VELO" and radio is not None:
         header[f"CTYPE{axis}"] = kind = "VRAD" if radio else "VOPT"
-        notes.append(f"The velocities are {'radio' if radio else 'optical'} ones, as VELREF has it.")
+        notes.append(f"The velocities are {'radio' if radio else 'optical'} ones, according to VELREF.")
     elif kind == "VELO":
-        notes.append("The axis VELO does not name its convention; relativistic velocity was taken, as FITS has it.")
+        notes.append("The axis VELO does not name its convention; relativistic velocity was taken, as FITS defines it.")
     if "ALTRVAL" not in header or radio is None or kind[:4] not in ("FREQ", "VRAD", "VOPT", "VELO", "FELO"):
         return
     rest = header.get("RESTFRQ")

@@ -293,7 +293,9 @@ class Lazy:
         except FileNotFoundError as error:
             raise CubeError(f"{self.source.path.name} no longer exists: no file {self.source.path}.") from error
         except Exception as error:  # a file damaged in its middle can fail anywhere inside the libraries
-            raise CubeError(f"{self.source.path.name} cannot be read on, it may be damaged: {error}") from error
+            raise CubeError(
+                f"{self.source.path.name} could not be read to its end, it may be damaged: {error}"
+            ) from error
         return values.transpose(*self.kept, *others).reshape(shape)
 
 

@@ -114,7 +114,7 @@ class Field:
 
     @cached_property
     def negative_lines(self) -> Lines:
-        """The same of the cube with its sign inverted."""
+        """Matched-filter peak of every pixel of the inverted cube."""
         _, planes, noise = self._parts
         return find_lines(-planes, noise)
 

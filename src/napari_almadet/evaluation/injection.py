@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -234,14 +233,9 @@ def _through_beam(
     return (int(bounds[0][0]), int(bounds[1][0])), np.stack(images)
 
 
-@lru_cache(maxsize=1)
-def _psf(path: str, cube: Cube) -> np.ndarray:
-    return read_psf(path, cube)
-
-
 def _through_psf(source: Injection, cube: Cube, fwhm: float, path: str) -> tuple[tuple[int, int], np.ndarray]:
-    """The same for a dirty beam with peak 1, as far as the image of the beam extends."""
-    psf = _psf(path, cube)
+    """Corner and images of a source as the dirty beam of a file shows it, out to the edge of the image of the beam."""
+    psf = read_psf(path, cube)
     own, _ = shapes(cube, source, fwhm, [round(source.z)])
     y0, x0 = (int(np.floor(v + 0.5)) for v in (source.y, source.x))
     side = tuple(fft.next_fast_len(n + 2 * int(REACH * np.sqrt(own.max()) + 2), real=True) for n in psf.shape)

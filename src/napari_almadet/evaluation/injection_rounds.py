@@ -337,7 +337,7 @@ DESCRIPTIONS = {
     "size": "intrinsic FWHM in beams; 0 is a point source",
     "pb": "primary-beam response at the place",
     "snr": "of the injected line at its brightest pixel, matched to its own profile, in the local noise",
-    "status": "of the candidate it was found as; missed: there is none",
+    "status": "status of the candidate at its place; missed: there is none",
     "f_sum": "integrated flux measured, not corrected for the primary beam",
 }
 

@@ -177,7 +177,7 @@ def gaussian(peak: EmissionPeak, channel: ArrayLike) -> np.ndarray:
 
 
 def _profile(peak: EmissionPeak, channel: ArrayLike) -> np.ndarray:
-    """The same with a height of 1, for a line that only the source's own spectrum shows has no amplitude."""
+    """The Gaussian of a peak with a height of 1; a line that was found in the measured spectrum only has no height."""
     sigma = peak.fwhm * gaussian_fwhm_to_sigma
     return np.exp(-0.5 * ((np.asarray(channel) - peak.centre) / sigma) ** 2)
 

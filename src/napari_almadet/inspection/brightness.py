@@ -59,7 +59,7 @@ class Display:
         return self.scaled(self.converted(values, cube, channel))
 
     def converted(self, values: u.Quantity, cube: Cube, channel: ArrayLike) -> u.Quantity:
-        """The same without a change of scale."""
+        """As :meth:`of_brightness`, without a change of scale."""
         wanted = UNITS[self.unit]
         own = brightness_unit(cube)
         if wanted is None or refusal(cube, self.unit):

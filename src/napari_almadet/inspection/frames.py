@@ -109,5 +109,5 @@ def _observation(cube: Cube) -> tuple[Time, EarthLocation]:
     except (KeyError, TypeError, ValueError):
         place = list(TELESCOPES.get(str(header.get("TELESCOP", "")).strip().upper(), ()))
     if not place or not np.isfinite(place).all() or not np.any(place):
-        raise FrameError("the header does not tell where the telescope is (OBSGEO-X)")
+        raise FrameError("the header gives no position of the telescope (OBSGEO-X)")
     return when, EarthLocation.from_geocentric(*place, unit=u.m)

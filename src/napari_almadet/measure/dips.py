@@ -95,7 +95,7 @@ class Spectrum:
 
     @cached_property
     def deviations(self) -> dict[int, float]:
-        """Standard deviation of the noise in sums over so many channels, for all :data:`SUMS`."""
+        """Standard deviation of the noise in sums over channels, by the number of channels, for all :data:`SUMS`."""
         return {width: float(np.sqrt(self.variance(np.ones(width)))) for width in SUMS}
 
     def covered(self, vectors: np.ndarray) -> np.ndarray:
@@ -192,7 +192,7 @@ def outliers(spectrum: Spectrum, rest: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def sums_about(values: np.ndarray, reach: int) -> np.ndarray:
-    """Sums of the values (n,) within so many channels of each, with nothing beyond the ends."""
+    """Sums of the values (n,) within ``reach`` channels of each, with nothing beyond the ends."""
     if not reach:
         return values
     total, place = np.concatenate([[0], np.cumsum(values)]), np.arange(len(values))
@@ -276,7 +276,7 @@ def strongest(spectrum: Spectrum, inside: np.ndarray) -> tuple[float, float, flo
 
 @lru_cache(maxsize=16)
 def kernels_of(n_channels: int, count: int) -> tuple[int, list[np.ndarray], np.ndarray, np.ndarray]:
-    """The Gaussians of so many widths, and transforms with which spectra are correlated with them and their squares.
+    """Gaussians of ``count`` widths, and transforms with which spectra are correlated with them and their squares.
 
     The first number is the length of the spectra that are transformed, padded for the widest one.
     """
@@ -328,7 +328,7 @@ def fitted(
 
 
 def _nearest(channels: np.ndarray, centre: float) -> int:
-    """The one of some channels (n,) that is nearest to a centre."""
+    """Index of the channel, of some channels (n,), that is nearest to a centre."""
     chosen = np.flatnonzero(channels)
     return int(chosen[np.argmin(np.abs(chosen - centre))])
 

@@ -116,7 +116,7 @@ def take_extremes(highest: np.ndarray, lowest: np.ndarray, seen: np.ndarray, uni
 
 
 def suits(channels: int, width: float, n_channels: int) -> bool:
-    """Whether a kernel of so many channels is short enough for a line and a band."""
+    """Whether a kernel of ``channels`` channels is short enough for a line and a band."""
     return channels <= max(1, MOST_OF_BAND * n_channels) and (channels <= 3 or channels <= MOST_OF_LINE * width + 1)
 
 
@@ -211,7 +211,7 @@ def connected_voxels(over: np.ndarray, seed: tuple[int, int, int]) -> tuple[tupl
 
 
 def dilated(mask: np.ndarray, pixels: int, channels: int) -> np.ndarray:
-    """A mask (channels, ny, nx) dilated by so many pixels along each axis and so many channels."""
+    """A mask (channels, ny, nx) dilated by ``pixels`` along y and x, and by ``channels`` along the spectral axis."""
     for axis, reach in ((0, channels), (1, pixels), (2, pixels)):
         wider = mask.copy()
         for step in range(1, min(reach, mask.shape[axis] - 1) + 1):

@@ -173,7 +173,7 @@ class Noise:
         return float(np.sqrt(max(left, 1e-4) * max(float(times @ lags) / n_channels**2, 1e-4)))
 
     def over(self, sums: int) -> float:
-        """Variance of the sum of so many channels, relative to that of independent channels."""
+        """Variance of the sum of ``sums`` channels, relative to that of independent channels."""
         lags = self.spectral[:sums]
         times = np.where(np.arange(len(lags)) == 0, 1, 2) * (1 - np.arange(len(lags)) / max(sums, 1))
         return max(float(times @ lags), 0.0)

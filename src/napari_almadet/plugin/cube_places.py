@@ -134,7 +134,7 @@ class CubePlaces:
         )
 
     def _fit_volume(self, image: Image) -> None:
-        """The same in three dimensions: whichever way it is turned, the cube has room on the canvas."""
+        """Show the whole cube in three dimensions, with room for it in any orientation."""
         camera, corners = self.viewer.scene.camera, image.extent.world[:, -3:]
         camera.center = tuple(corners.mean(axis=0))
         camera.zoom = 0.95 * float(np.min(self.viewer.canvas.size) / max(np.linalg.norm(np.ptp(corners, axis=0)), 1e-9))

@@ -204,7 +204,7 @@ def result_layers(detections: Detections, image: Image, journal: Journal | None 
 
 
 def make_result_layers(detections: Detections, image: Image, journal: Journal | None = None) -> list[Layer]:
-    """The same as layer objects; for thousands of boxes this takes seconds, so it may be done in a thread."""
+    """Make the layers of :func:`result_layers`; thousands of boxes take seconds, so it may be done in a thread."""
     from napari.layers import Layer
 
     return [Layer.create(*data) for data in result_layers(detections, image, journal)]

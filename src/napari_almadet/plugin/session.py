@@ -308,7 +308,7 @@ class Session:
     def present_in_turns(
         self, image: Image, detections: Detections, made: Sequence[Layer], window: QWidget, done: Callable[[], object]
     ) -> None:
-        """The same in steps between which the window stays responsive; ``done`` is called at the end.
+        """Show detections in steps, between which the window stays responsive; ``done`` is called at the end.
 
         ``made`` are the result layers, see :func:`~napari_almadet.plugin.layers.make_result_layers`.
         """

@@ -53,7 +53,7 @@ def each(
 
 
 def each_here(task: InSteps[..., Any], items: Sequence, *shared: Any) -> Generator[Progress, None, list]:
-    """The same in this process."""
+    """Apply a task to every item, one after the other in this process."""
     results = []
     for number, item in enumerate(items, 1):
         where = f" (window {number} of {len(items)})" if len(items) > 1 else ""

@@ -94,7 +94,7 @@ class SearchedWindow:
 
     @cached_property
     def negative(self) -> np.ndarray:
-        """The same of the negated cube."""
+        """The strength in the inverted cube."""
         return np.maximum(-self.stack, self.dip)
 
     @cached_property

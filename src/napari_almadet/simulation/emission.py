@@ -45,7 +45,7 @@ class Emission:
     kind: str
 
     def scaled(self, factor: float) -> Emission:
-        """The same, so many times as bright."""
+        """The same emission, ``factor`` times as bright."""
         return replace(self, cube=self.cube * np.float32(factor))
 
     def within(self, shape: tuple[int, int, int]) -> Emission:

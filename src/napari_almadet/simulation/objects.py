@@ -100,7 +100,7 @@ class SkyObject:
         return Emission(cube, triple(low), self.kind)
 
     def scaled(self, factor: float) -> SkyObject:
-        """The same, so many times as bright."""
+        """The same object, ``factor`` times as bright."""
         line = None if self.line is None else self.line.scaled(factor)
         return replace(self, line=line, image=None if self.image is None else self.image * np.float32(factor))
 
@@ -285,7 +285,7 @@ def gaussians(model: SkyModel, observation: Observation, mixing: Mixing | None =
 
 
 def trimmed(emission: Emission) -> Emission:
-    """The same without channels at both ends that are below a millionth of its peak."""
+    """An emission without the channels at both ends that are below a millionth of its peak."""
     peak = np.abs(emission.cube).max(axis=(1, 2), initial=0)
     used = np.flatnonzero(peak > 1e-6 * peak.max(initial=0))
     low, high = (used[0], used[-1] + 1) if len(used) else (0, 0)
@@ -318,7 +318,7 @@ def brightened(rng: np.random.Generator, one: SkyObject, ground: Ground, snr: tu
 
 
 def with_continuum(rng: np.random.Generator, one: SkyObject, observation: Observation, level: float) -> SkyObject:
-    """The same with a continuum distributed like the integrated line, ``level`` times the mean of the line."""
+    """An object with a continuum added: distributed like the integrated line, ``level`` times the mean of the line."""
     assert one.line is not None
     image = one.line.cube.mean(axis=0) * np.float32(level)
     return replace(one, image=image, corner=one.line.origin[1:], spectrum=power_law(rng, observation))

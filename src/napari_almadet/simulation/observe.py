@@ -120,7 +120,7 @@ class Observation:
         return cosine * np.cos(turn) + sine * np.sin(turn)
 
     def wavelengths(self, frequency: float | None = None) -> np.ndarray:
-        """The same in wavelengths at a frequency in Hz."""
+        """The uv coverage in wavelengths, at a frequency in Hz."""
         return self.uv * ((frequency or self.frequency) / SPEED_OF_LIGHT.value)
 
     def imaging_weights(self, frequency: float | None = None) -> np.ndarray:
@@ -190,7 +190,7 @@ class Observation:
         return float(np.degrees(0.49 / longest) * ARCSEC_PER_DEGREE)
 
     def with_beam(self, fwhm: float) -> Observation:
-        """The same with a pixel size for a given FWHM of the clean beam in pixels, within 5 %.
+        """This observation with the pixel size at which the clean beam has a given FWHM in pixels, within 5 %.
 
         The beam may have more pixels, because pixels must sample the longest baseline.
         """

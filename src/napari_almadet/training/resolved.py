@@ -146,7 +146,7 @@ def brightened(
 
 
 def with_continuum(emission: Emission, n_channels: int, level: float) -> Emission:
-    """The same with a continuum in all channels: the image of its line, ``level`` times its mean over the line."""
+    """An emission with a continuum added in all channels: the image of its line, times ``level``."""
     image = emission.cube.mean(axis=0) * np.float32(level)
     cube = np.repeat(image[None], n_channels, axis=0)
     first = emission.origin[0]
