@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import time
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from astropy import units as u
+from astropy.io import fits
 from radio_beam import Beam
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.catalogue.decision import Decision
 from napari_almadet.cube.cube import Cube
-from napari_almadet.detection import detect
+from napari_almadet.detection import detect, detect_steps
 from napari_almadet.search import dirty_beam, sidelobes
 from napari_almadet.search.decisions import drop_sidelobes_across_windows
 from napari_almadet.search.merge_windows import Part, merge_windows, one_source
@@ -281,3 +285,23 @@ def test_what_a_bright_source_next_door_explains_is_dropped():
         Status.KEPT,
     ]
     assert "source of S/N 300" in lobe.candidate.reasons[-1]
+
+
+def test_a_run_that_is_stopped_keeps_no_cube(with_beam, tmp_path):
+    """The dirty beam was cached with the cube that it was read for, until the next run had finished."""
+    path = tmp_path / "cube.psf.fits"
+    psf = np.zeros((5, 5), np.float32)
+    psf[2, 2] = 1
+    fits.writeto(path, psf)
+    cube = with_beam(planes(7))
+    kept = weakref.ref(cube)
+    steps = detect_steps(cube, Settings(memory=SMALL, psf=str(path)), networks=NETWORKS)
+    while next(steps).stage != "Detecting sources (window 1 of 4)":
+        pass
+    steps.close()
+    del steps, cube
+    deadline = time.monotonic() + 60  # for the thread that was computing its hash
+    while kept() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.05)
+    assert kept() is None
