@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from napari_almadet.catalogue.candidate import Box, Candidate, Status
-from napari_almadet.search.measure_detections import absorb, seed_of
+from napari_almadet.catalogue.candidate import Box, Candidate, SourceMask, Status
+from napari_almadet.measure.gaussian_group import Shape
+from napari_almadet.progress import finish
+from napari_almadet.search import measure_detections
+from napari_almadet.search.measure_detections import (
+    absorb,
+    as_measured,
+    drop_negative,
+    is_piece,
+    join_small_patches,
+    lies_in,
+    mark_blends,
+    pieces_of,
+    seed_of,
+)
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
+from napari_almadet.settings import Settings
 
 WINDOW = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 1)
 
@@ -39,3 +56,186 @@ def test_compact_detections_are_placed_and_patches_of_emission_are_not():
     patch.box = Box(0, 9, 0, 9)
     small.candidate.decide("extended_source", Status.KEPT, prob=0.9, threshold=0.5, beams=3.0)
     assert [seed_of(detection).placed for detection in (compact, patch, small)] == [True, False, False]
+
+
+# --- what is measured, and what is a part of what ---
+
+
+def detection(
+    number: int = 1, y: float = 20.0, x: float = 20.0, status: Status = Status.KEPT, **values
+) -> RawDetection:
+    candidate = Candidate(number, Box(10, 31, 10, 31), 0.9, status=status)
+    candidate.y, candidate.x, candidate.focused = y, x, np.ones((3, 3), np.float32)
+    one = RawDetection(candidate, y, x, 2.0, 2.0, np.ones(8), Features(), WINDOW)
+    return replace(one, **values)
+
+
+def with_mask(one: RawDetection, n_pix: int = 400) -> RawDetection:
+    """Over rows and columns 10 to 29, of which the last row is not in it."""
+    voxels = np.ones((2, 20, 20), bool)
+    voxels[:, -1] = False
+    one.candidate.mask, one.candidate.n_pix = SourceMask((3, 10, 10), voxels), n_pix
+    return one
+
+
+EXTENDED = Box(10, 30, 10, 30)
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "inside"),
+    [
+        *((10, 10, True), (28, 29, True), (29, 20, False), (9, 20, False), (30, 20, False)),
+        *((20, 9, False), (20, 30, False), (np.nan, 20, False)),
+    ],
+)
+def test_a_source_lies_in_the_pixels_of_a_mask(y, x, inside):
+    assert lies_in(detection(2, y, x).candidate, with_mask(detection()).candidate) == inside
+
+
+@pytest.mark.parametrize(
+    ("box", "status", "other", "blended"),
+    [
+        (EXTENDED, Status.KEPT, Status.KEPT, True),
+        (EXTENDED, Status.KEPT, Status.DROPPED, False),  # what is dropped is no source
+        (EXTENDED, Status.DROPPED, Status.KEPT, False),
+        (None, Status.KEPT, Status.KEPT, False),  # of compact sources the fit says so
+    ],
+)
+def test_an_extended_object_is_blended_with_another_source_in_its_mask(box, status, other, blended):
+    whole = with_mask(detection(box=box, status=status))
+    mark_blends([whole, detection(2, 15, 15, other)])
+    assert whole.candidate.blended == blended
+    alone = with_mask(detection(box=EXTENDED))
+    mark_blends([alone])
+    assert not alone.candidate.blended  # with itself
+
+
+def small_patch(status: Status = Status.KEPT, **values) -> RawDetection:
+    one = with_mask(detection(9, 15, 15, status, **values))
+    one.candidate.decide("extended_source", status, prob=0.9, threshold=0.5, beams=3.0)
+    return one
+
+
+def test_a_small_patch_in_the_mask_of_an_object_is_a_part_of_the_largest():
+    small, one, larger = small_patch(), with_mask(detection(box=EXTENDED)), with_mask(detection(2, box=EXTENDED), 900)
+    join_small_patches([one, small, larger])
+    assert (small.candidate.status, small.candidate.parent) == (Status.DROPPED, 2)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [with_mask(detection())],  # a compact source
+        [with_mask(detection(box=EXTENDED, status=Status.DROPPED))],
+        [detection(box=EXTENDED)],  # without a mask
+    ],
+)
+def test_a_small_patch_in_nothing_extended_stays_one(others):
+    small = small_patch()
+    join_small_patches([*others, small])
+    assert small.candidate.status is Status.KEPT
+
+
+def test_only_a_small_patch_becomes_a_part():
+    for one in (with_mask(detection(3, 15, 15)), small_patch(box=EXTENDED)):
+        join_small_patches([with_mask(detection(box=EXTENDED)), one])
+        assert one.candidate.status is Status.KEPT
+
+
+def test_pieces_are_those_of_which_the_search_made_a_detection():
+    whole, piece, other, unrelated = detection(piece_of=1), detection(2, piece_of=1), detection(3), detection(4)
+    piece.candidate.parent, other.candidate.parent = 1, 1  # the latter by the measurement
+    assert [f.candidate.id for f in pieces_of(whole, [whole, piece, other, unrelated])] == [2]
+    assert is_piece(piece, whole) and not is_piece(other, whole) and not is_piece(piece, unrelated)
+
+
+@pytest.mark.parametrize(
+    ("first", "brief", "thorough"),
+    [
+        (Status.KEPT, False, True),
+        (Status.FLAGGED, False, True),
+        (Status.DROPPED, False, False),
+        (Status.KEPT, True, False),
+    ],
+)
+def test_what_is_kept_is_measured_thoroughly_and_with_what_else_is_kept(monkeypatch, first, brief, thorough):
+    asked = []
+
+    def measured(cube, one, kept, noise, settings, careful, shapes):
+        asked.append((one.candidate.id, [f.candidate.id for f in kept], careful))
+        return SimpleNamespace(method="point", parts=SimpleNamespace(merged=())), [], 1.0
+
+    monkeypatch.setattr(measure_detections, "measured", measured)
+    one, kept, dropped = detection(1, status=first), detection(2), detection(3, status=Status.DROPPED)
+    too_large = detection(4)
+    too_large.candidate.focused = None
+    steps = measure_detections.measure_detections(None, [one, too_large], [one, kept, dropped], None, None, None, brief)
+    finish(steps)
+    assert asked == [(1, [1, 2], thorough)]
+
+
+@pytest.mark.parametrize(("method", "brief", "parts"), [("mask", False, [2]), ("point", False, []), ("mask", True, [])])
+def test_what_is_merged_in_a_mask_is_a_part_of_it_but_for_pieces(monkeypatch, method, brief, parts):
+    whole, other, piece = detection(box=EXTENDED), detection(2, 25, 25), detection(3, 15, 15, piece_of=1)
+    piece.candidate.parent = 1
+    made = SimpleNamespace(method=method, parts=SimpleNamespace(merged=(1, 2)))
+    monkeypatch.setattr(measure_detections, "measured", lambda *_: (made, [whole, other, piece], 1.0))
+    absorbed = []
+    monkeypatch.setattr(
+        measure_detections, "absorb", lambda one, others: absorbed.extend(f.candidate.id for f in others)
+    )
+    cube = SimpleNamespace(shape=(8, 60, 60))
+    finish(measure_detections.measure_detections(cube, [whole], [whole, other], None, np.ones((60, 60)), None, brief))
+    assert absorbed == parts
+
+
+def test_a_neighbour_that_was_measured_is_where_and_as_large_as_it_was_measured():
+    seed = seed_of(detection())
+    assert as_measured(seed, None) is seed
+    known = as_measured(seed, Shape(21.0, 22.0, 3 * np.eye(2)))
+    assert (known.x, known.y) == (21.0, 22.0)
+    assert known.matrix == pytest.approx(3 * np.eye(2))
+
+
+def test_a_candidate_that_was_dropped_before_has_no_second_reason():
+    one = detection(status=Status.DROPPED).candidate
+    one.kind, one.f_sum = "line", -1.0
+    drop_negative(one, -1.0)
+    assert not one.decisions
+
+
+@pytest.mark.parametrize(
+    ("merge_first", "thorough", "method", "others", "merges"),
+    [
+        (False, True, "mask", 1, [False, True]),  # is it connected with others?
+        (False, True, "mask", 0, [False]),
+        (False, True, "point", 1, [False]),
+        (False, False, "mask", 1, [False]),
+        (True, True, "mask", 1, [True]),
+    ],
+)
+def test_a_mask_among_others_is_made_again_of_all_that_is_connected(
+    monkeypatch, merge_first, thorough, method, others, merges
+):
+    asked = []
+    made = SimpleNamespace(method=method, shape=Shape(4.0, 5.0, np.eye(2)), parts=SimpleNamespace(merged=()))
+    monkeypatch.setattr(measure_detections, "region", lambda *_: SimpleNamespace(origin=(10, 20)))
+    monkeypatch.setattr(measure_detections, "inside", lambda f, cutout: f.x < 40)
+    monkeypatch.setattr(measure_detections, "is_piece", lambda part, whole: merge_first and part is not whole)
+    monkeypatch.setattr(
+        measure_detections,
+        "measure_candidate",
+        lambda candidate, cube, cutout, seeds, me, beam, merge, careful: asked.append((merge, me, len(seeds))) or made,
+    )
+    for name in ("reaches_border", "scale_of", "find_absorption", "boxed_flux"):
+        monkeypatch.setattr(measure_detections, name, lambda *_: 0)
+    one, near, far = detection(1), detection(2, x=25), detection(3, x=50)
+    shapes = {id(near): Shape(26.0, 20.0, np.eye(2))}
+    kept = [*([near] if others else []), one, far]
+    cube = SimpleNamespace(shape=(8, 60, 60))
+    measure_detections.measured(cube, one, kept, None, Settings(), thorough, shapes)
+    assert asked == [(merge, others, 1 + others) for merge in merges]
+    if method == "mask":
+        assert id(one) not in shapes
+    else:
+        assert (shapes[id(one)].x, shapes[id(one)].y) == (24.0, 15.0)
