@@ -294,7 +294,7 @@ def test_a_run_that_is_stopped_keeps_no_cube(with_beam, tmp_path):
     psf[2, 2] = 1
     fits.writeto(path, psf)
     cube = with_beam(planes(7))
-    kept = weakref.ref(cube)
+    kept = weakref.ref(cube.data)
     steps = detect_steps(cube, Settings(memory=SMALL, psf=str(path)), networks=NETWORKS)
     while next(steps).stage != "Detecting sources (window 1 of 4)":
         pass
