@@ -20,7 +20,7 @@ from napari_almadet.cube.storage import Held, Lazy, can_be_unpacked, unpacked
 from napari_almadet.paper.pipeline import Networks, paper_steps
 from napari_almadet.preset_networks import load_networks
 from napari_almadet.progress import Progress, finish
-from napari_almadet.provenance import provenance, searched
+from napari_almadet.provenance import provenance
 from napari_almadet.search.distribute import each
 from napari_almadet.search.pipeline import search_steps
 from napari_almadet.search.reliability import add_reliability
@@ -124,8 +124,7 @@ def detect_steps(
         if networks is None:
             (networks,) = yield from each(described, [settings], stage="Loading the networks", client=client)
         yield Progress("Recording the provenance", 0, 1)
-        origin = provenance(ready, settings, networks, sha256.result()) | found.record
-    origin["cube"] |= searched(ready, bad, found.candidates)
+        origin = provenance(ready, settings, networks, sha256.result(), found, bad)
     warnings = notes + more + found.warnings + caveats(ready)
     candidates = listed_first(found.candidates)
     ready = replace(ready, data=cube.data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,27 +15,43 @@ from napari_almadet.preset_networks import networks_used
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_almadet.catalogue.detections import Searched
     from napari_almadet.cube.cube import Cube
     from napari_almadet.paper.pipeline import Networks
     from napari_almadet.search.search_networks import SearchNetworks
     from napari_almadet.settings import Settings
 
 
-def provenance(cube: Cube, settings: Settings, networks: Networks | SearchNetworks, sha256: str) -> dict:
-    """Provenance of a result: version, networks, device, cube and date, as plain values."""
-    return {
+def provenance(
+    cube: Cube,
+    settings: Settings,
+    networks: Networks | SearchNetworks,
+    sha256: str,
+    found: Searched | None = None,
+    bad_channels: dict[str, list[int]] | None = None,
+) -> dict:
+    """Provenance of a result: version, networks, device, cube and date, as plain values.
+
+    Parameters
+    ----------
+    found
+        Adds how the cube was searched, and whether it has continuum.
+    bad_channels
+        Channels that were flagged, by the reason.
+    """
+    origin: dict[str, Any] = {
         "version": __version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(networks.device),
         "networks": networks_used(settings, networks),
         "cube": {"name": cube.name, "path": str(cube.path or ""), "sha256": sha256},
     }
-
-
-def searched(cube: Cube, bad_channels: dict[str, list[int]], candidates: Sequence[Candidate]) -> dict:
-    """How the cube was prepared, and whether it has continuum, for the provenance of a search."""
-    corrected = {} if cube.primary_beam is None else {"pb_corrected": cube.primary_beam.corrected}
-    return {"bad_channels": bad_channels, "continuum": continuum(candidates), **corrected}
+    if found is not None:
+        origin["cube"] |= {"bad_channels": bad_channels or {}, "continuum": continuum(found.candidates)}
+        origin |= found.record
+    if found is not None and cube.primary_beam is not None:
+        origin["cube"]["pb_corrected"] = cube.primary_beam.corrected
+    return origin
 
 
 def continuum(candidates: Sequence[Candidate]) -> str:

@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from napari_almadet.search.patch_properties import NEIGHBOURS, SearchedWindow
 from napari_almadet.search.raw_detection import RawDetection
-from napari_almadet.search.residuals import place_of
+from napari_almadet.search.residuals import measure_residuals, place_of
 
 BRIGHT = (
     100.0  # S/N of the stack, from which a fit tells one source from two; derived: the noise is a quarter of MISFIT
@@ -56,6 +56,12 @@ def polynomial(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     """1, y, x, y², y x and x² in a new last axis."""
     y, x = np.asarray(y, float), np.asarray(x, float)
     return np.stack([np.ones_like(y), y, x, y**2, y * x, x**2], axis=-1)
+
+
+def measure_brighter_emission(detections: Sequence[RawDetection], seen: SearchedWindow) -> None:
+    """Measure what brighter emission does to each detection: the residuals of its sidelobes, and its flanks."""
+    measure_residuals(detections, seen)
+    measure_flanks(detections, seen)
 
 
 def measure_flanks(detections: Sequence[RawDetection], seen: SearchedWindow) -> None:

@@ -18,6 +18,8 @@ from napari_almadet.measure.stacking import at_edge
 from napari_almadet.progress import Progress
 from napari_almadet.search.connected_patches import make_part
 from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.search.sidelobes import restore_fainter
+from napari_almadet.search.windows import Window, held_for_candidates
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
 WIDER = 1.6  # factor by which a cutout is enlarged if the mask does not fit; chosen by eye
 ROUNDS = 4  # maximum number of enlargements; derived: 1.6^4 = 6.6 times the first cutout
 COPIES = 12  # copies of a cutout that the measurement needs in memory
+
+
+def ready_to_measure(
+    cube: Cube, window: Window, detections: Sequence[RawDetection], count: int, settings: Settings
+) -> Generator[Progress, None, Cube]:
+    """Before steps 8 to 10: subtract the sidelobes of fainter sources too, and hold the window in memory.
+
+    Returns the cube to read from, which is held only if it is worthwhile for ``count`` cutouts.
+    """
+    restore_fainter(detections)
+    return (yield from held_for_candidates(cube, window, count, settings))
 
 
 def measure_detections(

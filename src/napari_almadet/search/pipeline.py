@@ -37,10 +37,10 @@ from napari_almadet.search.extended_emission import (
     read_patch,
 )
 from napari_almadet.search.features import quiet_spectra, raw_detections
-from napari_almadet.search.flanks import measure_flanks
+from napari_almadet.search.flanks import measure_brighter_emission
 from napari_almadet.search.line_detection import frequency_denoising
 from napari_almadet.search.line_maps import maps
-from napari_almadet.search.measure_detections import measure_detections
+from napari_almadet.search.measure_detections import measure_detections, ready_to_measure
 from napari_almadet.search.merge_windows import (
     TWINS,
     NoiseSummary,
@@ -57,10 +57,9 @@ from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.positions import focus_detection
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.record import search_record
-from napari_almadet.search.residuals import measure_residuals
 from napari_almadet.search.search_networks import load_once
-from napari_almadet.search.sidelobes import KnownBeam, known_beam, restore_fainter, subtract_sidelobes
-from napari_almadet.search.windows import Window, beam_fwhm, held_for_candidates, read_in_noise_units, windows
+from napari_almadet.search.sidelobes import KnownBeam, known_beam, subtract_sidelobes
+from napari_almadet.search.windows import Window, beam_fwhm, read_in_noise_units, windows
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -159,11 +158,9 @@ def search_part(
     )
     yield from frequency_denoising(detections, settings, networks)
     yield from classify(detections, settings, networks)
-    restore_fainter(detections)
     near = [detection for detection in detections if window.owns(detection.y, detection.x, TWINS * beam)]
-    count = len(detections)
-    cube = yield from held_for_candidates(cube, window, len(near), settings)
-    cube = negative(cube) if negated else cube
+    cube = yield from ready_to_measure(cube, window, detections, len(near), settings)
+    cube, count = negative(cube) if negated else cube, len(detections)
     yield from source_spectral_focusing(cube, near, detections, stacked, settings)
     near += detections[count:]  # separated by their lines
     yield from measure_detections(cube, near, detections, noise, stacked, settings, brief=negated)  # (10)
@@ -231,8 +228,7 @@ def search_window(
     rows = positions(answer, seen)  # (4)
     detections = raw_detections(rows, images, units, quiet, beam, clean.window)  # (5)
     detections = merge_extended(detections, seen, clean.window)
-    measure_residuals(detections, seen)
-    measure_flanks(detections, seen)
+    measure_brighter_emission(detections, seen)
     probability = torch.sigmoid(answer[0]).cpu().numpy() * seen.valid
     return np.stack([probability, seen.strength]), detections, noise_summary(units, correlation, clean.decision, beam)
 
