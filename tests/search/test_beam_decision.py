@@ -29,6 +29,7 @@ from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
 SIDE, CHANNELS = 96, 40
+SHARE = 0.3  # of the sidelobes, which a shallow CLEAN leaves
 
 
 def coverage(seed: int = 1) -> np.ndarray:
@@ -52,7 +53,7 @@ def fitted_beam(psf: np.ndarray) -> np.ndarray:
 
 
 def planes(kind: str, snr: float = 60) -> tuple[np.ndarray, np.ndarray, float]:
-    """A cube with two bright points, the header's beam, and its FWHM: dirty, CLEANed, or CLEANed and smoothed."""
+    """A cube with two bright points, the header's beam, and its FWHM; also CLEANed, deeply or not, and smoothed."""
     density = coverage()
     psf = psf_of(density)
     beam = fitted_beam(psf)
@@ -63,7 +64,7 @@ def planes(kind: str, snr: float = 60) -> tuple[np.ndarray, np.ndarray, float]:
     noise /= noise.std()
     lag = np.fft.fftfreq(2 * SIDE, 1 / (2 * SIDE))
     clean = np.exp(-0.5 * (lag[:, None] ** 2 + lag**2) / beam[0, 0])
-    response = psf if kind == "dirty" else clean
+    response = {"dirty": psf, "shallow": clean + SHARE * (psf - clean)}.get(kind, clean)
     line = np.exp(-0.5 * ((np.arange(CHANNELS) - 20) / 3) ** 2)
     line /= np.linalg.norm(line)
     data = noise
@@ -195,3 +196,46 @@ def test_of_several_windows_the_brightest_source_decides():
     clean = BeamDecision("clean", "slope", {"snr": 30.0})
     assert brightest([clean, None, dirty]) is dirty
     assert brightest([None]) == nothing_bright(0.0)
+
+
+def outside(cube: torch.Tensor, fwhm: float) -> float:
+    """Rms over the noise of the line of :func:`planes`, away from both points."""
+    line = torch.exp(-0.5 * ((torch.arange(CHANNELS) - 20) / 3) ** 2)
+    image = torch.einsum("c,cyx->yx", line / line.norm(), cube)
+    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    far = ((y - 40) ** 2 + (x - 44) ** 2 > (2 * fwhm) ** 2) & ((y - 66) ** 2 + (x - 60) ** 2 > (2 * fwhm) ** 2)
+    return float(image[far].std())
+
+
+@pytest.mark.parametrize("header", [False, True])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_a_shallow_clean_leaves_of_the_sidelobes_is_subtracted_for_the_search_only(header, sign):
+    data, beam, fwhm = planes("shallow", snr=200)
+    raw = in_noise_units(torch.from_numpy(sign * data), fwhm)
+    decision = BeamDecision("clean", "header", {"says": "niter=200"}) if header else None
+    window = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+    clean = subtract_sidelobes(raw, window, KnownBeam(fwhm, beam, decision=decision), negated=sign < 0)
+    assert clean.window.sidelobes is None  # fluxes are measured in the cube as it is
+    assert not clean.dirty
+    assert clean.decision.rule == ("header" if header else "slope")
+    if not header:
+        assert clean.decision.remaining == pytest.approx(SHARE, abs=0.05)
+    excess = [np.sqrt(max(outside(cube, fwhm) ** 2 - 1, 0)) for cube in (raw.cube, clean.units.cube)]
+    assert excess[0] > 1
+    assert excess[1] < excess[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("rule", "changed", "remaining"),
+    [
+        ("slope", {"slope": 0.3}, 0.3),
+        ("slope", {"slope": 0.19}, 0.0),  # less than four errors
+        ("slope", {"slope": 1.5}, 0.0),  # more than a dirty cube shows: something else
+        ("slope", {"slope": 0.3, "visible": 0.02}, 0.0),
+        ("lobe", {"slope": 0.3}, 0.0),  # smoothed: the noise has another shape
+        ("remaining", {"slope": 0.8}, 0.8),  # a header says that it was CLEANed
+        ("remaining", {"slope": 1.2}, 1.0),
+    ],
+)
+def test_how_much_remains_is_known_where_bright_sources_show_it(rule, changed, remaining):
+    assert BeamDecision("clean", rule, PASSED | changed).remaining == remaining

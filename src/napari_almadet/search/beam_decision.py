@@ -95,6 +95,19 @@ class BeamDecision:
         return self.dirty or self.rule == "narrow lobe"
 
     @property
+    def remaining(self) -> float:
+        """Share of the sidelobes of bright sources that a CLEANed cube still shows; 0 where it is none, or unknown.
+
+        CLEAN leaves what is below its threshold, with the dirty beam's sidelobes: of a source five times as bright as
+        the threshold a fifth.  It is the slope of D on T.
+        """
+        if self.rule not in ("slope", "remaining") or not self.values["visible"] >= VISIBLE:
+            return 0.0
+        slope, error = self.values["slope"], self.values["err_slope"]
+        believed = slope > SURE * error and (slope < SLOPE[0] or self.rule == "remaining")
+        return float(min(slope, 1.0)) if believed else 0.0
+
+    @property
     def doubtful(self) -> bool:
         """Whether the cube may be dirty although the tests did not pass."""
         v = self.values
@@ -270,6 +283,21 @@ def nearest_lobe(natural: torch.Tensor, header_beam: np.ndarray) -> tuple[torch.
     if np.mean(found[0][1]) < NARROW:
         found += [(psf, ratio(psf)) for psf in (flattened(natural, power) for power in FLATTENINGS)]
     return min(found, key=lambda pair: abs(np.log(np.mean(pair[1]))) if np.isfinite(pair[1]).all() else np.inf)
+
+
+def remaining_beam(natural: torch.Tensor, header_beam: np.ndarray, share: float) -> torch.Tensor:
+    """What a source looks like in a CLEANed cube with a ``share`` of its sidelobes: the header's beam and that of them.
+
+    Parameters
+    ----------
+    natural
+        The noise's autocorrelation, shape (2 ny, 2 nx), its peak of 1 at [0, 0]: the dirty beam.
+    header_beam
+        Covariance along x and y in pixels², (2, 2).
+    """
+    dirty = nearest_lobe(natural, header_beam)[0]
+    clean = gaussian_response(tuple(dirty.shape), header_beam, 0.0, dirty.device)
+    return clean + share * (dirty - clean)
 
 
 def lobe_axes(psf: torch.Tensor) -> np.ndarray:
