@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,42 @@ def test_spectra_that_differ_by_less_than_a_thousandth_are_one(part, images):
     second = first + 2 * part * other  # of two unit vectors at a small angle the smaller singular value is half of it
     planes = noise(9, 32)
     assert len(weighted_images(Cutout(planes, (0, 0)), [first, second])) == images
+
+
+@pytest.mark.parametrize(
+    ("better", "apart", "moved", "two"),
+    [
+        (6.5, 1.0, 0.0, True),
+        (5.5, 1.0, 0.0, False),  # six sigma
+        (9.0, 0.65, 0.0, False),  # too near to be separated
+        (9.0, 0.75, 0.0, True),
+        (9.0, 1.65, 0.0, True),
+        (9.0, 1.75, 0.0, False),  # each is seen by itself
+        (9.0, 1.0, 0.55, True),
+        (9.0, 1.0, 0.65, False),  # another source than the one that was seen
+    ],
+)
+def test_two_sources_fit_better_by_six_sigma_at_a_distance_at_which_they_can_be_separated(
+    monkeypatch, better, apart, moved, two
+):
+    """Distances in beams of ten pixels; the fits are given."""
+    first, second = np.array([20.0, 20.0]), np.array([20.0, 20.0 + 10 * apart])
+    fits = iter([(0.0, np.zeros(5)), (-(better**2), np.array([*first, 1.0, *second, 1.0]))])
+
+    def minimize(*_, **__):
+        value, x = next(fits)
+        return SimpleNamespace(fun=value, x=x)
+
+    monkeypatch.setattr("scipy.optimize.minimize", minimize)
+    likelihood = SimpleNamespace(beam=np.eye(2), fwhm=10.0)
+    seen = Blob.round(20.0 + 10 * moved, second[1], 1.0)
+    assert (two_sources(likelihood, Blob.round(*first, 1.0), seen, []) is not None) == two
+
+
+def test_a_point_is_as_wide_as_pixels_can_represent():
+    """The sum over pixels of a Gaussian of sigma 0.6 is its integral to a percent, wherever its centre is."""
+    sigma = float(np.sqrt(Blob.round(0.0, 0.0, 0.0).shape[0, 0]))
+    for offset in (0.0, 0.5):
+        total = np.exp(-0.5 * ((np.arange(-9, 10) - offset) / sigma) ** 2).sum() / (sigma * np.sqrt(2 * np.pi))
+        assert total == pytest.approx(1, abs=0.01)
+    assert sigma < 0.75
