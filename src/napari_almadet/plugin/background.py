@@ -34,7 +34,7 @@ class Failure:
     error: Exception
 
 
-def cautiously(work: Callable[..., Generator], *args: Any) -> Generator:
+def cautiously(work: Callable[..., Generator], *args: Any) -> Generator[Any, None, Any]:
     """Work in steps that returns an error as a `Failure` instead of raising it.
 
     napari would show the traceback of every error that a worker raises, and swallow a

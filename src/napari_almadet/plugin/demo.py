@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from napari_almadet.plugin.detect_widget import DetectWidget
 from napari_almadet.plugin.panels import PLUGIN, open_widget
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
 
 
 def run_demo() -> None:
@@ -14,7 +19,7 @@ def run_demo() -> None:
     napari.run()
 
 
-def open_demo(viewer) -> DetectWidget:
+def open_demo(viewer: Viewer) -> DetectWidget:
     """Load the sample cube into a viewer, open the plugin's widget and start the detection."""
     viewer.open_sample(PLUGIN, "simulated_sources")
     widget = open_widget(viewer)

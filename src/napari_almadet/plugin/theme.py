@@ -18,7 +18,9 @@ def small_size() -> int:
 
 def screen_height() -> int:
     """Height of the screen in pixels."""
-    return QApplication.primaryScreen().size().height()
+    screen = QApplication.primaryScreen()
+    assert screen is not None  # Qt has one as soon as there is an application
+    return screen.size().height()
 
 
 def small_font() -> str:

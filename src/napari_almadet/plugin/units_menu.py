@@ -64,6 +64,7 @@ class UnitsMenu(QMenu):
 
     def _section(self, title: str) -> None:
         action = self.addAction(title)
+        assert action is not None  # as PyQt's stubs allow
         action.setEnabled(False)
         font = action.font()
         font.setBold(True)
