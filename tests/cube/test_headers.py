@@ -292,7 +292,7 @@ def test_rows_without_a_beam_are_left_out(opened):
 def test_a_minor_axis_over_the_major_by_rounding_is_swapped(opened):
     cube = opened(BMIN=5 * PIXEL * (1 + 1e-9))
     assert cube.beam.major.to_value("deg") == pytest.approx(5 * PIXEL)
-    assert noted(cube, "by rounding")
+    assert noted(cube, "Due to rounding")
 
 
 def test_a_beam_as_text_is_a_number(opened):

@@ -53,6 +53,6 @@ def test_only_what_lies_between_the_marks_changes(tmp_path):
 def test_a_page_without_marks_is_left_alone(tmp_path, text):
     page = tmp_path / "page.md"
     page.write_text(text)
-    with pytest.raises(ValueError, match="has not one line"):
+    with pytest.raises(ValueError, match="needs exactly one line"):
         replace_generated(page, "new")
     assert page.read_text() == text

@@ -136,7 +136,7 @@ def _beam(major: float, minor: float, angle: float, notes: list[str]) -> Beam | 
             notes.append("The header's beam was ignored: its minor axis is larger than its major axis.")
             return None
         major, minor = minor, major
-        notes.append("The beam's minor axis is larger than the major by rounding; they were swapped.")
+        notes.append("Due to rounding the beam's minor axis is larger than its major axis; they were swapped.")
     beam = Beam(major * u.deg, minor * u.deg, angle * u.deg)
     if not positive(float(beam.value)):
         notes.append("The file gives no beam: the one in the header has no area.")

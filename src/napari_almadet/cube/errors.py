@@ -10,7 +10,7 @@ class CubeError(ValueError):
 
 
 def in_one_line(error: BaseException, most: int = 200) -> str:
-    """An error's message in one line, cut where it is longer than a reader wants; its type where there is none."""
+    """The message of an error in one line, shortened if it is long; the type of the error if it has no message."""
     text = str(error)
     if isinstance(error, OSError) and error.strerror:  # without its number
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -146,7 +146,9 @@ def replace_generated(page: Path, text: str, name: str = "scores") -> None:
     begin = [i for i, line in enumerate(lines) if line.startswith(f"<!-- {name}: begin")]
     end = [i for i, line in enumerate(lines) if line.startswith(f"<!-- {name}: end")]
     if len(begin) != 1 or len(end) != 1 or begin[0] > end[0]:
-        raise ValueError(f'{page} has not one line "<!-- {name}: begin -->" and one "<!-- {name}: end -->" below it')
+        raise ValueError(
+            f'{page} needs exactly one line "<!-- {name}: begin -->" and one "<!-- {name}: end -->" below it'
+        )
     lines[begin[0] + 1 : end[0]] = ["", text, ""]
     partial = page.with_name(page.name + ".partial")
     partial.write_text("\n".join(lines), encoding="utf-8")
