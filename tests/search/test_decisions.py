@@ -349,6 +349,18 @@ def test_a_line_on_the_flank_of_a_fainter_source_counts_as_anywhere(line, artefa
     assert kind(found(x=61, snr_stacked=300, snr_own_line=line), found(snr_stacked=400)) == artefact
 
 
+@pytest.mark.parametrize(
+    ("snr", "line", "artefact"), [(400, 4, "flank"), (400, 5, None), (2000, 9, "flank"), (2000, 11, None)]
+)
+def test_the_flank_of_a_source_that_the_search_found_has_no_line_of_its_own(snr, line, artefact):
+    """Of 4.5 sigma, or half a percent of the source's S/N."""
+    whole = found(snr_stacked=snr, number=7)
+    flank = found(x=90, snr_stacked=20, snr_own_line=line, flank_of=whole)
+    assert kind(flank) == artefact
+    if artefact:
+        assert artefact_kind(flank, []).ids == (7,)
+
+
 @pytest.mark.parametrize(("snr", "box", "bright"), [(310, None, True), (290, None, False), (310, EXTENDED, False)])
 def test_very_bright_is_a_point_source_of_300_sigma(snr, box, bright):
     assert bool(very_bright([found(snr_stacked=snr, box=box)])) == bright
