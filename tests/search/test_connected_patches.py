@@ -10,8 +10,15 @@ from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Sou
 from napari_almadet.measure.cutout import joined
 from napari_almadet.measure.focus import Cutout
 from napari_almadet.measure.mask import Contrast
-from napari_almadet.search.connected_patches import join_pieces, object_numbers
-from napari_almadet.search.extended_emission import merge_extended, part_by_lines, resolved, separated_by_lines
+from napari_almadet.search.connected_patches import connected, join_pieces, object_numbers
+from napari_almadet.search.extended_emission import (
+    merge_extended,
+    part_by_lines,
+    place_of,
+    resolved,
+    separated_by_lines,
+    without_jumps,
+)
 from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.measure_detections import join_small_patches, mark_blends, reach_of
@@ -207,3 +214,153 @@ def test_a_small_patch_whose_mask_goes_over_into_an_objects_is_a_part_of_it_and_
     assert small.candidate.status is status
     assert small.candidate.parent == (1 if status is Status.DROPPED else 0)
     assert object_.candidate.status is Status.KEPT
+
+
+# --- single rules ---
+
+
+def test_touching_galaxies_become_two_rows_with_a_box_each():
+    _, about = split_patch(slice(30, 50), 0.5)
+    unsure = [detection(number, x, 0) for number, x in ((1, 20), (2, 40))]
+    for one in unsure:
+        one.features, one.extent = Features(snr_line=15, beam=BEAM, detection_logit=-2.0), None
+    boxes = [one.box for one in merge_extended(unsure, about, WINDOW)]
+    assert sorted((box.y0, box.y1, box.x0, box.x1) for box in boxes) == [(20, 40, 10, 30), (20, 40, 30, 50)]
+
+
+@pytest.mark.parametrize(
+    ("score", "owned", "between", "joined_up"),
+    [
+        (-2.0, slice(0, SIDE), 3.0, True),
+        (-2.0, slice(0, SIDE), 0.0, False),
+        (2.0, slice(0, SIDE), 3.0, False),  # compact sources, of which Source Finder is sure
+        (-2.0, slice(0, 25), 3.0, False),  # the window beside this one holds their rest
+    ],
+)
+def test_small_patches_are_pieces_if_a_line_joins_them_and_they_are_not_compact(score, owned, between, joined_up):
+    image = np.zeros((SIDE, SIDE), np.float32)
+    image[20:28, 10:18], image[20:28, 26:34], image[20:28, 18:26] = 12, 7, between
+    ones = [detection(number, x, 0) for number, x in ((1, 14), (2, 30))]
+    for one in ones:
+        one.y, one.features = 24, Features(snr_line=9, beam=BEAM, detection_logit=score)
+    window = Window(0, 0, (SIDE, SIDE), (owned, slice(0, SIDE)), 1)
+    assert merge_extended(ones, seen(image), window) == ones
+    assert [one.piece_of > 0 for one in ones] == [joined_up] * 2
+    assert not joined_up or ones[0].piece_of == ones[1].piece_of
+
+
+def test_only_parts_that_emission_connects_are_one_object():
+    image = np.zeros((SIDE, SIDE), np.float32)
+    places = [(slice(20, 30), slice(*x)) for x in ((5, 15), (15, 25), (40, 50))]
+    parts = np.zeros((3, SIDE, SIDE), bool)
+    for place, part in zip(places, parts, strict=True):
+        image[place], part[place] = 15, True
+    numbers = connected(list(parts), parts.any(axis=0), seen(image))
+    assert numbers[0] == numbers[1] != numbers[2]
+
+
+def test_what_no_voxel_shows_connects_nothing():
+    """Two parts of 2 sigma beside each other, in the same channel: 3 sigma are needed."""
+    image = np.zeros((SIDE, SIDE), np.float32)
+    parts = np.zeros((2, SIDE, SIDE), bool)
+    parts[0, 20:30, 5:15] = parts[1, 20:30, 15:25] = True
+    image[parts.any(axis=0)] = 2
+    assert connected(list(parts), parts.any(axis=0), seen(image)) == [0, 1]
+
+
+def test_a_column_of_single_pixels_is_one_part():
+    image = np.zeros((SIDE, SIDE), np.float32)
+    image[10:50, 30] = 15
+    assert np.unique(without_jumps(image > 0, seen(image))[image > 0]).size == 1
+
+
+def test_what_has_no_line_at_all_does_not_jump():
+    image = np.zeros((SIDE, SIDE), np.float32)
+    channel = np.where(np.arange(SIDE) < 30, 8.0, 20.0) * np.ones((SIDE, 1))
+    patch = np.zeros(image.shape, bool)
+    patch[20:40, 20:40] = True
+    assert np.unique(without_jumps(patch, seen(image, channel))[patch]).size == 1
+
+
+def test_a_detection_whose_extent_is_unknown_is_no_piece():
+    one, other = detection(1, 10, 1), detection(2, 40, 1)
+    other.extent = None
+    join_pieces([one, other])
+    assert [f.candidate.status for f in (one, other)] == [Status.KEPT] * 2
+
+
+# --- blends, parted by their lines ---
+
+
+def two_lines(**changes) -> tuple[RawDetection, Cutout]:
+    """A compact source at column 30 with a line in channel 8, and one in channel 24 that is 2 pixels beside it."""
+    own = {"first": 50.0, "second": 50.0, "second at": 32.0, "channels": (0, 16)} | changes
+    one = detection(1, 30, 0)
+    one.sigma_y = one.sigma_x = 2.0
+    one.candidate.peaks = tuple(EmissionPeak(c, 1.0, 1.0, float(c), 3.0) for c in (8, 24))
+    one.candidate.channels = own["channels"]
+    planes = np.random.default_rng(1).normal(size=(CHANNELS, SIDE, SIDE))
+    y, x = np.indices((SIDE, SIDE))
+    for channel, column, height in ((8, 30, own["first"]), (24, own["second at"], own["second"])):
+        planes[channel - 2 : channel + 3] += height * np.exp(-((y - 30) ** 2 + (x - column) ** 2) / (2 * 1.7**2))
+    return one, Cutout(planes.astype(np.float32), (0, 0))
+
+
+def test_a_line_from_another_place_is_another_source_and_each_has_its_line():
+    one, cutout = two_lines()
+    first, second = one.candidate.peaks
+    other = part_by_lines(one, [one, detection(7, 55, 0)], cutout)
+    assert (other.candidate.id, other.candidate.peaks, one.candidate.peaks) == (8, (second,), (first,))
+    assert (other.y, other.x) == pytest.approx((30, 32), abs=0.1)
+    assert (one.y, one.x) == pytest.approx((30, 30), abs=0.1)
+    assert one.candidate.blended
+    assert other.candidate.blended
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"second at": 30.0},  # from the same place
+        {"first": 0.3},  # a line that is not seen has no place
+        {"second": 0.3},
+        {"channels": (0, CHANNELS)},  # two peaks of one line
+    ],
+)
+def test_a_source_is_not_parted_without_two_lines_that_are_seen_in_two_places(changes):
+    one, cutout = two_lines(**changes)
+    assert part_by_lines(one, [one], cutout) is None
+    assert len(one.candidate.peaks) == 2
+
+
+def test_a_patch_is_not_parted_by_its_lines():
+    one, cutout = two_lines()
+    one.box = Box(20, 40, 20, 40)
+    assert part_by_lines(one, [one], cutout) is None
+    assert len(one.candidate.peaks) == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "channel", "status", "belongs"),
+    [
+        (33.0, 24.0, Status.KEPT, True),
+        (33.0, 26.9, Status.KEPT, True),  # within half of both widths, 3 channels
+        (33.0, 27.1, Status.KEPT, False),
+        (33.0, 24.0, Status.DROPPED, False),
+        (41.7, 24.0, Status.KEPT, True),  # within 2.5 widths, 11.8 pixels
+        (41.9, 24.0, Status.KEPT, False),
+    ],
+)
+def test_a_line_that_a_kept_neighbour_has_is_the_neighbours(x, channel, status, belongs):
+    one, cutout = two_lines()
+    first, _ = one.candidate.peaks
+    neighbour = detection(2, x, 0, status=status)
+    neighbour.candidate.peaks = (EmissionPeak(24, 1.0, 1.0, channel, 3.0),)
+    assert (part_by_lines(one, [one, neighbour], cutout) is None) == belongs
+    assert one.candidate.peaks == (first,)
+    assert any(decision.rule == "line_of_another" for decision in one.candidate.decisions) == belongs
+
+
+def test_a_line_has_no_place_where_the_cutout_ends_before_the_source():
+    one, cutout = two_lines()
+    one.x = 100.0
+    assert place_of(cutout.planes, (6, 11), one, (0, 0), 5.0, 1.0) == ((30, 100.0), 0.0)
