@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from pathlib import Path
@@ -127,11 +128,12 @@ def test_a_default_mask_that_is_not_in_the_folder_is_ignored_with_a_note(tmp_pat
         ("I", [1], 1, 1),
         (["what", "U"], [3], 3, 1),
         (["what"], [], None, None),
+        (None, [], None, None),
     ],
 )
 def test_polarisations_of_a_casa_image_are_those_that_it_names(tmp_path, monkeypatch, kinds, codes, first, step):
     """Codes of the FITS standard 4.0, table 29: 1 to 4 are I, Q, U, V."""
-    stokes = {"linear2": {"stokes": ["V"]}, "stokes2": {"stokes": kinds}}
+    stokes = {"linear2": {"stokes": ["V"]}, "stokes2": {} if kinds is None else {"stokes": kinds}}
     with opened(casa_image(tmp_path, monkeypatch, coordinates=stokes, axes=4)) as stored:
         assert stored.polarisations == codes
         if codes:
@@ -154,6 +156,7 @@ def test_parameters_of_a_projection_are_those_of_the_direction_only(tmp_path, mo
         (FIVE + np.array([0, 0, 4e5, 0, 0]), "FREQ", None),  # by 0.04 channels
         (FIVE + np.array([0, 0, 2e6, 0, 0]), "FREQ", r"wrong by up to 0\.2 channels"),
         (C / np.linspace(0.30, 0.25, 5), "WAVE", "equally spaced in wavelength"),
+        ([1e9, np.inf, 1.4e9, 1.5e9, 1.6e9], "FREQ", None),
         ([1e9, 1.1e9], "FREQ", None),  # two are a straight line
         ([1e9, np.nan, 1.4e9, 1.5e9, 1.6e9], "FREQ", None),
         ([-1e9, 1e9, 4e9, 5e9, 6e9], "FREQ", None),
@@ -318,3 +321,99 @@ def test_brackets_are_an_address_unless_a_file_has_them_in_its_name(tmp_path):
     assert split_address(text) == (tmp_path / "a.fits", "SCI")
     Path(text).touch()
     assert split_address(text) == (Path(text), None)
+
+
+def test_the_values_of_scaled_integers_are_single_precision_and_others_what_they_are(tmp_path):
+    np.arange(12, dtype=">i2").tofile(tmp_path / "a.raw")
+    part = (slice(1, 2), slice(0, 2), slice(0, 3))
+    for scale, kind in ((1.0, np.int16), (0.5, np.float32)):
+        source = Plain(tmp_path / "a.raw", 0, np.dtype(">i2"), (2, 2, 3), scale)
+        assert source.dtype == source.read(part).dtype == kind
+        assert source.read(part).ravel().tolist() == (scale * np.arange(6, 12)).tolist()
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f4"])
+def test_values_in_either_order_of_bytes_are_read(tmp_path, kind):
+    values = np.random.default_rng(1).normal(size=(3, 4, 5)).astype(kind)
+    values.tofile(tmp_path / "a.raw")
+    source = Plain(tmp_path / "a.raw", 0, np.dtype(kind), values.shape)
+    for part in ((slice(1, 3), slice(0, 4), slice(0, 5)), (slice(0, 3), slice(1, 2), slice(2, 4))):
+        np.testing.assert_array_equal(source.read(part), values[part])
+        assert source.read(part).dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        ...,
+        (..., 2),
+        (1, ...),
+        (slice(None), ..., slice(1, 3)),
+        (np.array([2, 0]), slice(None), 1),
+        (slice(None, None, 2),),
+        (slice(4, 0, -2), 1, 1),
+        np.int64(3),
+        (np.array([True, False, True, True, False]), 0),
+        (0, np.array([False, True, True])),
+    ],
+)
+def test_an_index_reads_what_it_would_take_of_an_array(tmp_path, index):
+    values = np.arange(60, dtype="f4").reshape(5, 3, 4)
+    values.tofile(tmp_path / "a.raw")
+    lazy = Lazy(Plain(tmp_path / "a.raw", 0, np.dtype("f4"), values.shape), (0, 1, 2), {})
+    np.testing.assert_array_equal(lazy[index], values[index])
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_was_uncompressed_is_removed_with_the_file_or_with_the_cube_that_took_it(tmp_path, monkeypatch, taken):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    values = np.arange(24, dtype="f4").reshape(2, 3, 4)
+    fits.writeto(tmp_path / "a.fits.gz", values)
+    with opened(tmp_path / "a.fits.gz") as stored:
+        cube = stored.cube((0, 1, 2), {}) if taken else None
+        assert len(list((tmp_path / "temporary").iterdir())) == 1
+        assert stored.notes == [
+            f"The file is compressed; while it is open, an uncompressed copy is kept in {tmp_path / 'temporary'}."
+        ]
+    assert len(list((tmp_path / "temporary").iterdir())) == taken
+    if cube is not None:
+        np.testing.assert_array_equal(cube[:], values)
+        del cube
+        gc.collect()
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_full_disk_is_told_from_a_damaged_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    fits.writeto(tmp_path / "a.fits.gz", np.zeros((2, 3, 4), "f4"))
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(CubeError, match=r"cannot be uncompressed into .*No space"), opened(tmp_path / "a.fits.gz"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.fits.gz"]
+
+
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+def test_a_file_that_is_cut_off_is_truncated_compressed_or_not(tmp_path):
+    values = np.random.default_rng(1).normal(size=(9, 40, 60)).astype("f4")
+    fits.writeto(tmp_path / "plain.fits", values)
+    fits.CompImageHDU(values).writeto(tmp_path / "tiled.fits")
+    for name in ("plain.fits", "tiled.fits"):
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) - 6000])
+        with pytest.raises(CubeError, match="is truncated"), opened(tmp_path / name):
+            pass
+
+
+def test_an_image_without_pixels_is_none_and_hdf5_has_no_names(tmp_path):
+    hdus = [fits.PrimaryHDU(), fits.ImageHDU(np.zeros((0, 3, 4), "f4"), name="EMPTY")]
+    fits.HDUList([*hdus, fits.ImageHDU(np.ones((2, 3, 4), "f4"), name="SCI")]).writeto(tmp_path / "a.fits")
+    with opened(tmp_path / "a.fits") as stored:
+        assert (stored.source.shape, stored.notes) == ((2, 3, 4), [])
+    (tmp_path / "a.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(CubeError, match=r"has no \[SCI\]: it is not a FITS file"), opened(tmp_path / "a.hdf5", "SCI"):
+        pass

@@ -228,6 +228,18 @@ def test_no_fit_to_nothing_without_noise_to_a_negative_or_to_few_pixels():
     assert fit_of(image, free=False, known=known) is not None
 
 
+def test_a_neighbour_needs_two_more_pixels():
+    """A point and its free neighbour have four places, and the pixels must be more than twice that, by rule."""
+    shapes, known = [Shape(12, 12, BEAM), Shape(13, 12, BEAM)], np.zeros((SIDE, SIDE), bool)
+    images = np.stack([shape.image(X, Y) for shape in shapes]) + Shape(13, 12, BEAM).image(X, Y)
+    known[12, 9:17] = True  # eight
+    assert fit_group(images, known, shapes, BEAM, False, 1.0, white(1)) is None
+
+
+def test_a_fit_that_ends_far_away_is_none():
+    assert fit_of(7 * Shape(17, 12, BEAM).image(X, Y), free=False) is None  # 5 pixels; 0.6 of 4.7 are believed
+
+
 def test_parameters_that_change_nothing_have_no_covariance():
     ones = np.ones((1, 5, 5))
     assert sandwich(np.concatenate([ones, 0 * ones]), ones[0], white(1)) is None

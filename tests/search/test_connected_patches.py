@@ -294,14 +294,14 @@ def test_a_detection_whose_extent_is_unknown_is_no_piece():
 
 def two_lines(**changes) -> tuple[RawDetection, Cutout]:
     """A compact source at column 30 with a line in channel 8, and one in channel 24 that is 2 pixels beside it."""
-    own = {"first": 50.0, "second": 50.0, "second at": 32.0, "channels": (0, 16)} | changes
+    own = {"first": 50.0, "second": 50.0, "first at": 30.0, "second at": 32.0, "channels": (0, 16)} | changes
     one = detection(1, 30, 0)
     one.sigma_y = one.sigma_x = 2.0
     one.candidate.peaks = tuple(EmissionPeak(c, 1.0, 1.0, float(c), 3.0) for c in (8, 24))
     one.candidate.channels = own["channels"]
     planes = np.random.default_rng(1).normal(size=(CHANNELS, SIDE, SIDE))
     y, x = np.indices((SIDE, SIDE))
-    for channel, column, height in ((8, 30, own["first"]), (24, own["second at"], own["second"])):
+    for channel, column, height in ((8, own["first at"], own["first"]), (24, own["second at"], own["second"])):
         planes[channel - 2 : channel + 3] += height * np.exp(-((y - 30) ** 2 + (x - column) ** 2) / (2 * 1.7**2))
     return one, Cutout(planes.astype(np.float32), (0, 0))
 
@@ -364,3 +364,39 @@ def test_a_line_has_no_place_where_the_cutout_ends_before_the_source():
     one, cutout = two_lines()
     one.x = 100.0
     assert place_of(cutout.planes, (6, 11), one, (0, 0), 5.0, 1.0) == ((30, 100.0), 0.0)
+
+
+@pytest.mark.parametrize(("first", "second", "parted"), [(50, 50, True), (50, 1.2, False), (1.2, 50, False)])
+def test_a_line_has_a_place_from_four_and_a_half_sigma_on(first, second, parted):
+    """1.2 sigma in five channels are 2.3 in the seven of the line's range, and noise adds less than two."""
+    one, cutout = two_lines(**{"first": first, "second": second, "first at": 28.0, "second at": 32.0})
+    assert (part_by_lines(one, [one], cutout) is not None) == parted
+
+
+@pytest.mark.parametrize(("gap", "third", "rows"), [(False, 0, 1), (True, 0, 2), (True, 46, 1)])
+def test_sure_sources_in_one_patch_are_one_object_if_voxels_connect_them(gap, third, rows):
+    """The best line changes by half a channel a pixel, so that the patch has no jump; the gap has no such voxels.
+
+    A detection that Source Finder is not sure of, beyond the gap, does not count.
+    """
+    image = np.zeros((SIDE, SIDE), np.float32)
+    image[20:40, 10:50] = 15
+    about = seen(image, np.broadcast_to(6 + 0.4 * np.arange(SIDE), image.shape))
+    if gap:
+        about.units.cube[:, :, 26:34] = 0
+    ones = [detection(number, x, 0) for number, x in ((1, 14), (2, 22 if third else 46))]
+    for one in ones:
+        one.features = Features(snr_line=15, beam=BEAM, detection_logit=2.0)
+    if third:
+        ones.append(detection(3, third, 0))
+        ones[-1].features = Features(snr_line=1, beam=BEAM, detection_logit=-2.0)
+    assert len(merge_extended(ones, about, WINDOW)) == rows
+
+
+def test_a_patch_of_lines_anywhere_is_not_separated():
+    """Each pixel has its line in another channel than its neighbours: no part has the area of two beams."""
+    image = np.zeros((SIDE, SIDE), np.float32)
+    image[20:40, 10:50] = 15
+    y, x = np.indices(image.shape)
+    (whole,) = separated_by_lines(image > 0, seen(image, 2.0 + 7 * (x % 2) + 14 * (y % 2), 1.0))
+    assert (whole == (image > 0)).all()

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
+from napari_almadet.cube.cube import Cube
 from napari_almadet.progress import finish
+from napari_almadet.search import line_detection
 from napari_almadet.search.beam_decision import BeamDecision, lobe_axes, may_be_dirty
-from napari_almadet.search.line_detection import distinct, frequency_denoising, resolutions
+from napari_almadet.search.line_detection import distinct, find_lines_again, frequency_denoising, resolutions
 from napari_almadet.search.line_maps import BAND, NARROW, WIDTHS, bands
 from napari_almadet.search.measure_detections import drop_negative, inside, reaches_border
 from napari_almadet.search.noise_units import lag_of
@@ -69,6 +71,38 @@ def test_a_line_between_two_trial_widths_keeps_95_percent_of_its_signal():
 @pytest.mark.parametrize(("channels", "lag"), [(2, 1), (3, 1), (4, 1), (8, 2), (12, 3), (100, 3)])
 def test_noise_is_measured_three_channels_apart_and_closer_in_short_cubes(channels, lag):
     assert lag_of(channels) == lag
+
+
+def test_without_detections_no_network_is_asked():
+    assert finish(frequency_denoising([], Settings(), None)) is None
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("known", [0, 1, 96])
+def test_the_spectrum_of_a_drawn_box_without_noise_has_no_line(known):
+    """In no channel, in one, and where all are the same there are no differences to estimate the noise from."""
+    candidate, planes = Candidate(1, Box(2, 5, 2, 5), 1.0), np.full((96, 8, 8), np.nan, np.float32)
+    planes[:known] = 3
+    cube = Cube.from_array(planes, name="made")
+    find_lines_again(candidate, cube, Settings(), SearchNetworks(None, torch.ones_like, None))
+    assert (candidate.peaks, candidate.channels) == ((), (0, len(planes)))
+    assert candidate.denoised.shape == (len(planes),)
+
+
+def test_the_line_of_a_drawn_box_is_found_by_its_own_noise():
+    spectrum = np.random.default_rng(1).normal(size=96) + 30 * np.exp(-(((np.arange(96) - 40) / 3) ** 2))
+    cube = Cube.from_array(np.broadcast_to(7e-6 * spectrum[:, None, None], (96, 8, 8)).astype(np.float32), name="made")
+    candidate = Candidate(1, Box(2, 5, 2, 5), 1.0)
+    networks = SearchNetworks(None, lambda spectra: (spectra / 10).clamp(0, 1), None)
+    find_lines_again(candidate, cube, Settings(), networks)
+    assert candidate.peaks[0].centre == pytest.approx(40, abs=0.2)
+    assert candidate.peaks[0].fwhm == pytest.approx(3 * 2 * np.sqrt(np.log(2)), rel=0.1)
+
+
+def test_a_peak_that_no_gaussian_fits_stays_as_it_is(monkeypatch):
+    peak = EmissionPeak(40, 0.9, 1.0, 40.2, 5.0)
+    monkeypatch.setattr(line_detection, "gaussian_in", lambda *_: None)
+    assert line_detection.refined(peak, np.zeros(96)) is peak
 
 
 # --- dirty or not ---
