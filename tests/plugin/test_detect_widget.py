@@ -421,6 +421,8 @@ def test_summary_tells_warnings(cube):
     found = make_detections(cube, sources=SOURCES[:1])
     found.warnings.append("The cube has no beam.")
     assert summary(found, 3.21) == "1 candidate in 3.2 s on CPU.\nThe cube has no beam."
+    found.provenance["dirty_beam"] = {"note": "34% of the sidelobes were subtracted for the search."}
+    assert summary(found, 3.21).splitlines()[2:] == ["34% of the sidelobes were subtracted for the search."]
 
 
 def test_torch_that_cannot_be_loaded_is_explained(cube, monkeypatch):

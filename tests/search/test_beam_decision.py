@@ -13,11 +13,13 @@ from scipy import ndimage
 from napari_almadet.detection import load_networks
 from napari_almadet.search.beam_decision import (
     BeamDecision,
+    after_search,
     brightest,
     by_header,
     cleaned_by,
     decide,
     lobe_axes,
+    may_be_dirty,
     nothing_bright,
     settled,
     verdict,
@@ -155,6 +157,7 @@ def test_sidelobes_of_an_inexact_beam_are_subtracted_for_the_search_and_not_for_
     known = KnownBeam(fwhm, beam, decision=decision)
     clean = subtract_sidelobes(raw, window, known)
     assert bool((clean.units.cube != raw.cube).any()) == subtracted
+    assert clean.subtracted == subtracted
     _, detections, _ = search_window(raw, window, known, load_networks(Settings()))
     assert len(detections) >= 2
     assert all((detection.window.sidelobes is None) == measured_as_is for detection in detections)
@@ -223,6 +226,39 @@ def test_what_a_shallow_clean_leaves_of_the_sidelobes_is_subtracted_for_the_sear
     excess = [np.sqrt(max(outside(cube, fwhm) ** 2 - 1, 0)) for cube in (raw.cube, clean.units.cube)]
     assert excess[0] > 1
     assert excess[1] < excess[0] / 2
+    record = after_search(decision or clean.decision, [(None, 0.0), (clean.decision, clean.subtracted)]).as_dict()
+    assert record["subtracted"] == pytest.approx(SHARE, abs=0.05)
+    assert record["slope"] == pytest.approx(SHARE, abs=0.05)  # the number that it was decided by
+    assert record["subtracted_for"] == "search"
+    assert record.get("says") == ("niter=200" if header else None)
+
+
+def test_a_record_says_of_which_sidelobes_how_much_was_subtracted_and_for_what():
+    slope, told = BeamDecision("clean", "slope", PASSED | {"slope": 0.3}), BeamDecision("dirty", "told", {})
+    seen = after_search(slope, [(slope, 0.0), (slope, 0.3)])  # in one of two windows there is a bright source
+    assert seen.as_dict() | {"note": ""} == slope.as_dict() | {
+        "subtracted": 0.3,
+        "subtracted_for": "search",
+        "note": "",
+    }
+    assert seen.values["note"].startswith("30% of the sidelobes of bright sources")
+    assert after_search(slope, []).as_dict() == slope.as_dict() | {"subtracted": 0.0}
+    narrow = after_search(BeamDecision("clean", "narrow lobe", {}), [(None, 1.0)])
+    assert narrow.values["note"].startswith("The sidelobes of bright sources")
+    dirty = after_search(told, [(told, 1.0)]).as_dict()
+    assert dirty == told.as_dict() | {"subtracted": 1.0, "subtracted_for": "search and measurement"}
+    assert after_search(told, [(told, 0.0)]).values["note"].startswith("No sidelobes were subtracted")
+
+
+def test_a_cube_said_to_be_cleaned_that_shows_its_sidelobes_is_warned_of():
+    data, beam, fwhm = planes("dirty")
+    raw = in_noise_units(torch.from_numpy(data), fwhm)
+    decision = BeamDecision("clean", "header", {"says": "niter=20"})
+    window = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+    seen = subtract_sidelobes(raw, window, KnownBeam(fwhm, beam, decision=decision))
+    assert seen.decision.doubtful
+    assert "its header says that it was CLEANed or smoothed (niter=20)" in may_be_dirty(seen.decision)
+    assert not decision.doubtful  # where nothing shows sidelobes
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,10 @@ def test_a_beam_of_too_few_or_too_many_pixels_is_warned_of(beam, k, warned):
     assert [f"{beam:.1f} pixels" in text for text in warnings_of(beam, k)] == [True] * warned
 
 
+def test_a_beam_just_under_two_pixels_is_not_said_to_have_two():
+    assert "1.98 pixels wide; 2 are needed" in warnings_of(1.98, 1)[0]
+
+
 @pytest.mark.parametrize(
     ("noise", "word"),
     [

@@ -143,7 +143,7 @@ SMOOTHED = {"lobe": [1.37, 1.36], "slope": 0.95, "err_slope": 0.02, "explained":
         ("lobe", {"explained": 0.4}, False),
         ("lobe", {"visible": 0.02}, False),
         ("lobe", {"lobe": [1.37, 1.05]}, False),
-        ("header", {}, False),
+        ("header", {"says": "imsmooth"}, False),
     ],
 )
 def test_a_dirty_cube_that_was_smoothed_is_taken_for_clean_with_a_warning(rule, changed, smoothed):

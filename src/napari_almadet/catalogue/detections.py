@@ -294,8 +294,8 @@ class Detections:
         Returns
         -------
         numpy.ndarray
-            Shape (channels, ny, nx), as the cube; 0 is no source.  Only boxes drawn by the user can overlap; there the
-            later candidate is used.
+            Shape (channels, ny, nx), as the cube; 0 is no source.  Boxes drawn by the user can overlap, and by a few
+            voxels masks that were measured in different cutouts; there the later candidate is used.
         """
         rows = self.kept if candidates is None else candidates
         most = max((c.id for c in rows), default=0)
@@ -304,6 +304,12 @@ class Detections:
             if candidate.mask is not None:
                 labels[candidate.mask.slices][candidate.mask.voxels] = candidate.id
         return labels
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on how the cube was searched, with what has to be known of its sidelobes and its continuum."""
+        said = (self.provenance.get("dirty_beam", {}).get("note"), self.provenance.get("cube", {}).get("continuum"))
+        return [sentence for sentence in said if sentence]
 
     def about(self) -> dict:
         """Settings, provenance, warnings and negatives as plain values."""

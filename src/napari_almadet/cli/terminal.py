@@ -149,8 +149,7 @@ def report(detections: Detections) -> None:
     output.print(f"[bold]{escape(cube.name)}[/]: {sources(len(kept))} found{why}.", highlight=False)
     if kept:
         print_whole(summary(detections))
-    continuum = detections.provenance.get("cube", {}).get("continuum")
-    for note in (*cube.notes, *detections.warnings, *([continuum] if continuum else [])):
+    for note in (*cube.notes, *detections.warnings, *detections.notes):
         output.print(f"Note: {escape(note)}", style="dim", highlight=False)
 
 

@@ -477,7 +477,7 @@ class DetectWidget(QWidget):
 
 
 def summary(detections: Detections, seconds: float) -> str:
-    """The outcome in a sentence or two, with the run's warnings."""
+    """The outcome in a sentence or two, with the run's warnings, and what it subtracted for the search only."""
     kept = len(detections.kept)
     flagged = sum(c.status is Status.FLAGGED for c in detections.candidates)
     dropped = len(detections.candidates) - kept
@@ -491,7 +491,8 @@ def summary(detections: Detections, seconds: float) -> str:
         if dropped:
             text += f" {dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped; “Show dropped” "
             "gives the reasons."
-    return "\n".join([text, *detections.warnings])
+    sidelobes = detections.provenance.get("dirty_beam", {}).get("note")
+    return "\n".join([text, *detections.warnings, *([sidelobes] if sidelobes else [])])
 
 
 def carried_text(carried: Carried) -> str:

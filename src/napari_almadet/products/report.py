@@ -177,8 +177,7 @@ def _summary(detections: Detections, chosen: Sequence[Candidate]) -> str:
 
 
 def _warnings(detections: Detections) -> str:
-    continuum = detections.provenance.get("cube", {}).get("continuum")
-    notes = [*detections.cube.notes, *detections.warnings, *([continuum] if continuum else [])]
+    notes = [*detections.cube.notes, *detections.warnings, *detections.notes]
     if not notes:
         return ""
     return f'<div class="warning"><ul>{"".join(f"<li>{escape(text)}</li>" for text in notes)}</ul></div>'

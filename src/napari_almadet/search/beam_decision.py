@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +78,8 @@ class BeamDecision:
     values
         Measured values: ``snr`` of the brightest source, ``lobe`` over the header's beam along both axes,
         ``slope`` and ``err_slope``, ``explained``, ``visible``; ``filled``, the second largest of the channels'
-        medians.
+        medians.  After a search also ``subtracted``, the share of the sidelobes of bright sources that was subtracted,
+        and ``subtracted_for``: ``"search and measurement"``, or ``"search"`` alone, with a ``note`` for the user.
     """
 
     beam: str
@@ -109,10 +110,10 @@ class BeamDecision:
 
     @property
     def doubtful(self) -> bool:
-        """Whether the cube may be dirty although the tests did not pass."""
+        """Whether the cube may be dirty although the tests did not pass, or the header says that it was CLEANed."""
         v = self.values
         near = np.abs(np.log(v["lobe"])).max() < np.log(1 + UNLIKE) if "lobe" in v else False
-        against = self.rule in ("lobe", "narrow lobe", "slope", "unexplained") and near
+        against = self.rule in ("lobe", "narrow lobe", "slope", "unexplained", "header") and near
         return against and v.get("visible", 0) >= VISIBLE and v.get("slope", 0) > DOUBT
 
     @property
@@ -126,6 +127,28 @@ class BeamDecision:
             return False
         likely = SLOPE[0] <= v["slope"] <= SLOPE[1] and v["slope"] > SURE * v["err_slope"]
         return bool(likely and v["explained"] >= HELPS)
+
+    def measured(self, other: BeamDecision) -> BeamDecision:
+        """With what the tests measured, for a decision that did not need them."""
+        return replace(self, values=self.values | other.values)
+
+    def after_subtracting(self, share: float) -> BeamDecision:
+        """With the share of the sidelobes of bright sources that the search has subtracted; 0: of none."""
+        done: dict[str, Any] = {"subtracted": round(share, 4)}
+        if share > 0:
+            done["subtracted_for"] = "search and measurement" if self.dirty else "search"
+        elif self.dirty:
+            done["note"] = (
+                "No sidelobes were subtracted: no source is bright enough to show them, or what surrounds the "
+                "brightest one does not have the shape of the dirty beam."
+            )
+        if share > 0 and not self.dirty:
+            how_much = "The" if self.rule == "narrow lobe" else f"{share:.0%} of the"
+            done["note"] = (
+                f"{how_much} sidelobes of bright sources, estimated from the noise, were subtracted for the search, so "
+                "that they are not listed as sources; everything is measured in the cube as it is."
+            )
+        return replace(self, values=self.values | done)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a result's provenance."""
@@ -155,6 +178,18 @@ def brightest(decisions: Iterable[BeamDecision | None]) -> BeamDecision:
     return max(known, key=lambda decision: decision.values.get("snr", np.inf), default=nothing_bright(0.0))
 
 
+def after_search(decision: BeamDecision, windows: Iterable[tuple[BeamDecision | None, float]]) -> BeamDecision:
+    """The field's decision with what was subtracted: of each window its decision, and the share that it subtracted.
+
+    Where a header said that the cube was CLEANed, windows have measured what is left of the sidelobes all the same: the
+    one that subtracted most is recorded.
+    """
+    seen, share = max(windows, key=lambda window: window[1], default=(None, 0.0))
+    if seen is not None and decision.rule == "header":
+        decision = decision.measured(seen)
+    return decision.after_subtracting(share)
+
+
 def may_be_dirty(decision: BeamDecision) -> str:
     """What to say of a cube that may be dirty after all."""
     if decision.smoothed:
@@ -164,9 +199,12 @@ def may_be_dirty(decision: BeamDecision) -> str:
             "simulated cubes: search the cube as it was before it was smoothed, or give its smoothed dirty beam "
             "(--beam FILE)."
         )
+    why = f"a test failed ({decision.rule})"
+    if decision.rule == "header":
+        why = f"its header says that it was CLEANed or smoothed ({decision.values['says']})"
     return (
         f"The cube may be dirty: bright sources show {decision.values['slope']:.0%} of the sidelobes that its "
-        f"noise suggests, but a test failed ({decision.rule}). If it is dirty, give its dirty beam (--beam FILE)."
+        f"noise suggests, but {why}. If it is dirty, give its dirty beam (--beam FILE)."
     )
 
 

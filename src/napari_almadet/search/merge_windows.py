@@ -30,7 +30,7 @@ class NoiseSummary:
     -5 sigma (3e-7 in Gaussian noise), ``channels`` the number of channels with data.  ``decision`` is the one on the
     dirty beam, if it was made in this window.  ``offset`` is the highest median of a channel's pixels above that of all
     channels, in sigma of a pixel, and ``offset_channels`` the half-open range of channels about it that are over half
-    as high.
+    as high.  ``subtracted`` is the share of the sidelobes of bright sources that was subtracted.
     """
 
     correlation: float
@@ -39,6 +39,7 @@ class NoiseSummary:
     decision: BeamDecision | None = None
     offset: float = 0.0
     offset_channels: tuple[int, int] = (0, 0)
+    subtracted: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from napari_almadet.search.raw_detection import RawDetection
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
     from napari_almadet.search.noise_units import NoiseUnits
+    from napari_almadet.search.sidelobes import Cleaned
 
 
 # The range of the training data, see napari_almadet.training.fields.
@@ -50,7 +51,7 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
         )
     elif fwhm / k < BEAMS[0] or fwhm < SAMPLED:
         warnings.append(
-            f"The beam is {fwhm:.1f} pixels wide; {SAMPLED:g} are needed to sample it: sources may be missed or "
+            f"The beam is {fwhm:.3g} pixels wide; {SAMPLED:g} are needed to sample it: sources may be missed or "
             "taken for noise."
         )
     if not noises:
@@ -78,7 +79,7 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
     return warnings
 
 
-def noise_summary(units: NoiseUnits, correlation: float, decision: BeamDecision | None, beam: float) -> NoiseSummary:
+def noise_summary(clean: Cleaned, correlation: float, beam: float) -> NoiseSummary:
     """Properties of the noise of a window, for the warnings.
 
     Parameters
@@ -88,8 +89,10 @@ def noise_summary(units: NoiseUnits, correlation: float, decision: BeamDecision 
     beam
         FWHM in pixels of the window.
     """
+    units = clean.units
     dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
-    return NoiseSummary(correlation, dips, len(units.channels), decision, *highest_offset(units, beam))
+    offset = highest_offset(units, beam)
+    return NoiseSummary(correlation, dips, len(units.channels), clean.decision, *offset, clean.subtracted)
 
 
 def highest_offset(units: NoiseUnits, beam: float) -> tuple[float, tuple[int, int]]:

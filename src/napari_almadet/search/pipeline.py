@@ -22,6 +22,7 @@ from napari_almadet.measure.noise import noise_of
 from napari_almadet.progress import Progress, in_steps
 from napari_almadet.search.beam_decision import (
     BeamDecision,
+    after_search,
     brightest,
     decide,
     decided_beforehand,
@@ -115,6 +116,7 @@ def search_steps(
         )
         number_new(detections)
     noises = [part.noise for part in parts if part.noise]
+    decision = after_search(decision, [(noise.decision, noise.subtracted) for noise in noises])
     warnings = search_warnings(cube, fwhm, k, noises, detections, decision)
     record = search_record(cube.shape[0], fwhm, parts_of_field, decision, noise)
     candidates = [detection.candidate for detection in detections]
@@ -230,7 +232,7 @@ def search_window(
     detections = merge_extended(detections, seen, clean.window)
     measure_brighter_emission(detections, seen)
     probability = torch.sigmoid(answer[0]).cpu().numpy() * seen.valid
-    return np.stack([probability, seen.strength]), detections, noise_summary(units, correlation, clean.decision, beam)
+    return np.stack([probability, seen.strength]), detections, noise_summary(clean, correlation, beam)
 
 
 @in_steps
