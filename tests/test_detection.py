@@ -12,7 +12,7 @@ from astropy.io import fits
 
 from napari_almadet import Cube, Settings, __version__, detect, read_cube, write_result
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
-from napari_almadet.catalogue.detections import listed_first
+from napari_almadet.catalogue.detections import Detections, listed_first
 from napari_almadet.cube.storage import Tiled
 from napari_almadet.detection import detect_steps
 from napari_almadet.paper.pipeline import Networks, focus_and_measure
@@ -264,6 +264,16 @@ def test_the_result_says_where_it_comes_from(planes_of, sky_cube, oracles):
     about = {"name": "field", "path": str(cube.path), "sha256": cube.sha256(), "bad_channels": {}}
     assert provenance["cube"] | about == provenance["cube"]
     assert provenance["cube"]["continuum"].startswith("Continuum is detected in no source")
+
+
+def test_notes_of_a_result_are_on_sidelobes_and_continuum_and_old_results_have_what_they_recorded(cube_of, planes_of):
+    cube = cube_of(planes_of(shape=(4, 20, 20)))
+    result = Detections(cube, SMALL, [], cube.data[0], cube.data[0], {"dirty_beam": {"note": "30% were subtracted."}})
+    assert result.notes == ["30% were subtracted."]
+    result.provenance["cube"] = {"continuum": "Continuum is detected in no source."}
+    assert result.notes == ["30% were subtracted.", "Continuum is detected in no source."]
+    result.provenance["dirty_beam"] = {"beam": "clean"}
+    assert result.notes == ["Continuum is detected in no source."]
 
 
 def test_continuum_is_reported_where_the_catalogue_has_it():

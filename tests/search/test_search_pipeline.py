@@ -225,6 +225,7 @@ def test_settings_are_written_down_with_the_networks():
     detections = detect(beam_cube(planes(11)), Settings(), networks=NETWORKS)
     about = json.loads(json.dumps(detections.provenance))
     assert set(about["networks"]) == {"source_finder", "line_finder", "judge", "extent_classifier"}
+    assert about["dirty_beam"]["subtracted"] == 0
 
 
 def test_a_drawn_box_is_looked_at_again():

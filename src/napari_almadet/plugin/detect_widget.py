@@ -173,7 +173,7 @@ class DetectWidget(QWidget):
             "dirty beam",
             "Preset almadet only: an image of the dirty beam (.psf) of a dirty cube, to subtract the sidelobes "
             "of bright\n"
-            "sources; without it the dirty beam is estimated from the noise and the bright sources",
+            "sources; without it, whether the cube is dirty is decided, and its dirty beam estimated, from the cube",
         )
         self.reliability = QCheckBox("Reliability (inverted cube)")
         self.reliability.setToolTip(
