@@ -27,7 +27,7 @@ from napari_almadet.measure.cutout import Seed
 from napari_almadet.measure.flux_estimators import component, first_shape, near
 from napari_almadet.measure.focus import cut_out
 from napari_almadet.measure.gaussian_fit import Gaussian
-from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group, sandwich
+from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group, plausible, sandwich
 from napari_almadet.measure.mask import contrast
 from napari_almadet.measure.noise import white
 
@@ -278,3 +278,42 @@ def test_bands_too_short_for_the_reference_have_the_highest_response_for_it(chan
     if channels < 9:
         over = seen.highest > 0
         np.testing.assert_allclose(seen.reference[over], seen.highest[over], rtol=1e-5)
+
+
+def test_a_shape_that_no_gaussian_has_is_not_believed():
+    start = [Shape(12, 12, BEAM)]
+    for matrix, believed in ((BEAM, True), (np.array([[4.0, 5.0], [5.0, 4.0]]), False), (BEAM * np.nan, False)):
+        assert plausible([Shape(12, 12, matrix)], start, BEAM, 4.7) == believed
+
+
+def test_kernels_longer_than_the_line_are_left_out():
+    """Three sigma in the reference of three channels are under the threshold; in twelve channels they are six."""
+    planes = np.broadcast_to(Shape(12, 12, BEAM).image(X, Y), (48, SIDE, SIDE)).astype(np.float32)
+    known, noise = np.ones(planes.shape, bool), white(48)
+    planes = planes * (3.0 / contrast(planes, known, noise, 4.7, 1.0, 1.0).reference[:, 12, 12].max())
+    assert contrast(planes, known, noise, 4.7, 1.0, 1.0).highest.max() == 0
+    assert contrast(planes, known, noise, 4.7, 24.0, 1.0).highest.max() > 5
+
+
+def test_where_the_lines_fill_the_band_no_continuum_is_taken_off_or_part_of_the_error():
+    planes = 1e-3 * np.random.default_rng(3).normal(size=(N, SIDE, SIDE)) + Shape(12, 12, BEAM).image(X, Y)
+    cube = Cube.from_array(planes.astype(np.float32), name="made")
+    candidate = candidate_of(peaks=(replace(LINE, centre=16.0, fwhm=40.0),), channels=(0, N))
+    measure(candidate, cube, cut_out(cube, candidate.box, SIDE))
+    assert candidate.f_sum == pytest.approx(N * Shape(12, 12, BEAM).image(X, Y)[5:20, 5:20].sum(), rel=1e-3)
+    assert np.isfinite(candidate.err_f_sum)
+
+
+def test_with_a_beam_errors_are_of_independent_beams_and_the_size_is_without_the_beam(planes_of, sky_cube):
+    cube = sky_cube(planes_of([(12, 12, 10, 4, 40, 0)], shape=(N, SIDE, SIDE), seed=2))
+    candidate = candidate_of()
+    measure(candidate, cube, cut_out(cube, candidate.box, SIDE), (12.0, 12.0))
+    alone = candidate_of()
+    measure(alone, replace(cube, beams=None), cut_out(cube, candidate.box, SIDE), (12.0, 12.0))
+    assert (candidate.rms, candidate.channels) == (alone.rms, alone.channels)
+    in_jy = cube.beam_area  # without a beam a flux is a sum of brightness
+    more = np.sqrt(225 / independent_beams((15, 15), cube.beam_area))
+    assert candidate.err_f_sum / alone.err_f_sum * in_jy == pytest.approx(more, rel=1e-3)
+    assert 0 < candidate.err_x < 0.2
+    assert np.isfinite(candidate.dc_limit)  # a point
+    assert np.isnan(alone.dc_limit)
