@@ -13,6 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from napari_almadet.cube import storage
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.storage import (
     CasaImage,
@@ -157,6 +158,7 @@ def test_parameters_of_a_projection_are_those_of_the_direction_only(tmp_path, mo
         (FIVE + np.array([0, 0, 2e6, 0, 0]), "FREQ", r"wrong by up to 0\.2 channels"),
         (C / np.linspace(0.30, 0.25, 5), "WAVE", "equally spaced in wavelength"),
         ([1e9, np.inf, 1.4e9, 1.5e9, 1.6e9], "FREQ", None),
+        ([1e9], "FREQ", None),
         ([1e9, 1.1e9], "FREQ", None),  # two are a straight line
         ([1e9, np.nan, 1.4e9, 1.5e9, 1.6e9], "FREQ", None),
         ([-1e9, 1e9, 4e9, 5e9, 6e9], "FREQ", None),
@@ -401,7 +403,7 @@ def test_a_full_disk_is_told_from_a_damaged_file(tmp_path, monkeypatch):
 def test_a_file_that_is_cut_off_is_truncated_compressed_or_not(tmp_path):
     values = np.random.default_rng(1).normal(size=(9, 40, 60)).astype("f4")
     fits.writeto(tmp_path / "plain.fits", values)
-    fits.CompImageHDU(values).writeto(tmp_path / "tiled.fits")
+    fits.CompImageHDU(values, quantize_method=1, dither_seed=7).writeto(tmp_path / "tiled.fits")
     for name in ("plain.fits", "tiled.fits"):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[: len(whole) - 6000])
@@ -417,3 +419,41 @@ def test_an_image_without_pixels_is_none_and_hdf5_has_no_names(tmp_path):
     (tmp_path / "a.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     with pytest.raises(CubeError, match=r"has no \[SCI\]: it is not a FITS file"), opened(tmp_path / "a.hdf5", "SCI"):
         pass
+
+
+def header_by_hand(*cards: tuple[str, object]) -> bytes:
+    """A header of 2 x 2 x 2 integers of 16 bits, with the data."""
+    header = fits.Header([("SIMPLE", True), ("BITPIX", 16), ("NAXIS", 3), *((f"NAXIS{i}", 2) for i in (1, 2, 3))])
+    header.update(dict(cards))
+    return header.tostring().encode() + np.arange(8, dtype=">i2").tobytes().ljust(2880, b"\0")
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for 'BLANK'")
+def test_a_blank_that_is_no_whole_number_is_none(tmp_path):
+    (tmp_path / "a.fits").write_bytes(header_by_hand(("BLANK", "three")))
+    with opened(tmp_path / "a.fits") as stored:
+        assert stored.source.read((slice(0, 2),) * 3).ravel().tolist() == list(range(8))
+
+
+def test_a_scale_that_is_no_number_is_refused(tmp_path):
+    (tmp_path / "a.fits").write_bytes(header_by_hand(("BSCALE", 77777.0)).replace(b"77777.0", b"1E400  "))
+    with pytest.raises(CubeError, match="cannot be scaled: BSCALE is inf"), opened(tmp_path / "a.fits"):
+        pass
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_structure_of_a_file_is_checked_as_it_is_when_uncompressed(tmp_path, monkeypatch, packed):
+    starts = []
+    monkeypatch.setattr(storage, "check_structure", lambda file: starts.append(file.read(6)))
+    path = tmp_path / ("a.fits.gz" if packed else "a.fits")
+    fits.writeto(path, np.zeros((2, 3, 4), "f4"))
+    with opened(path):
+        assert starts == [b"SIMPLE"]
+
+
+def test_nothing_is_left_of_a_compressed_file_without_a_cube(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    fits.writeto(tmp_path / "a.fits.gz", np.zeros((3, 4), "f4"))
+    with pytest.raises(CubeError, match="single plane"), opened(tmp_path / "a.fits.gz"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["a.fits.gz"]

@@ -276,3 +276,44 @@ def test_a_continuum_placed_by_both_lies_nearer_to_the_surer():
     x, _, err, _ = place_by_both((10.0, 5.0, 0.1, 0.1), (10.2, 5.0, 0.2, 0.2))
     assert x == pytest.approx(10.04)
     assert err == pytest.approx(0.1 * 0.2 / np.hypot(0.1, 0.2))
+
+
+@pytest.mark.parametrize(("method", "kept"), [("mask", True), ("point", False)])
+def test_a_fitted_place_that_strays_is_the_detected_one_but_the_middle_of_a_mask_may_lie_anywhere(
+    monkeypatch, method, kept
+):
+    def strays(cutout, seeds, group, parts, scale, made, found):
+        made.method, made.place = method, (20.0, 12.0, 0.1, 0.1)
+
+    monkeypatch.setattr(measurement, "fit_the_continuum", strays)
+    made = measure_source(cutout_of((12, 12, BEAM, 3.0)), [NOTHING], 0, SCALE, thorough=False)
+    assert made.place[0] == (20.0 if kept else 12.0)
+
+
+@pytest.mark.parametrize(("centre", "group"), [(8.0, [0, 1]), (20.0, [0])])
+def test_a_neighbour_is_fitted_with_the_line_if_its_line_may_overlap(monkeypatch, centre, group):
+    tasks = []
+    monkeypatch.setattr(measurement, "fit_the_line", lambda task, made: tasks.append(task) or (None, []))
+    other = replace(LINE, x=18.0, lines=((centre, 2.0),))
+    measure_source(cutout_of((12, 12, BEAM, 3.0)), [LINE, other], 0, SCALE, thorough=False)
+    assert list(tasks[0].group) == group
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_line_that_no_gaussian_fits_is_summed_over_its_channels_as_a_point(monkeypatch, fitted):
+    """The sum is over the detected channels and a tenth more, where there is no fit to give their share of the flux."""
+    spectrum = 20 * np.exp(-4 * np.log(2) * ((np.arange(N) - 6) / 3.0) ** 2)
+    cutout = cutout_of((12, 12, BEAM, spectrum))
+    if not fitted:
+        monkeypatch.setattr(measurement, "fit_line", lambda *_, **__: None)
+        monkeypatch.setattr(measurement, "component", lambda *_: Component(None, None, 0.0, (None, None), 1.0, 0.0))
+    made = measure_source(cutout, [LINE], 0, SCALE, thorough=False)
+    assert made.flux == pytest.approx(spectrum.sum(), rel=0.02)
+    assert (made.line is not None) == (made.line_snr > 0) == fitted
+    assert made.shape.area == pytest.approx(AREA, rel=0.05)
+    if fitted:
+        assert made.place[:2] == pytest.approx((12, 12), abs=0.02)
+        assert made.peak == pytest.approx(20, rel=0.05)
+        assert made.z == pytest.approx(6, abs=0.05)
+    else:
+        assert np.isnan(made.place).all()
