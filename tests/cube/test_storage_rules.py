@@ -433,6 +433,7 @@ def test_a_blank_that_is_no_whole_number_is_none(tmp_path):
     (tmp_path / "a.fits").write_bytes(header_by_hand(("BLANK", "three")))
     with opened(tmp_path / "a.fits") as stored:
         assert stored.source.read((slice(0, 2),) * 3).ravel().tolist() == list(range(8))
+        assert stored.source.dtype == np.int16  # with a blank they would be 32-bit floats
 
 
 def test_a_scale_that_is_no_number_is_refused(tmp_path):

@@ -188,6 +188,12 @@ def test_a_known_place_is_kept_with_the_centre_of_the_fitted_line_and_errors_by_
     assert np.isnan(box_measured(-3.0, "continuum", (12.0, 12.0), height=0.0).err_x)
 
 
+@pytest.mark.parametrize(("kind", "peak"), [("line", 5.0), ("both", 5.0), ("continuum", 3.0)])
+def test_the_peak_of_a_line_is_over_its_continuum_and_that_of_a_continuum_is_its_level(kind, peak):
+    found = box_measured(3.0, kind, (12.3, 11.6), height=0.0 if kind == "continuum" else 5.0)
+    assert found.peak == pytest.approx(peak, rel=5e-3)
+
+
 def test_a_flux_is_divided_by_the_share_that_the_box_holds():
     assert box_measured(0.0, share=0.5).f_sum == pytest.approx(2 * box_measured(0.0).f_sum)
     assert independent_beams((15, 15), 0) == pytest.approx(225)  # without a beam
