@@ -455,6 +455,16 @@ def test_the_short_table_is_never_cut_and_has_the_flux_of_continuum_sources(caps
     assert any("(mJy)" in row for row in rows)
 
 
+def test_what_was_subtracted_for_the_search_alone_is_printed_after_the_warnings(capsys, monkeypatch):
+    data = np.ones((4, 8, 8), np.float32)
+    detections = Detections(Cube.from_array(data, name="toy"), Settings(), [], data[0], data[0], {}, ["Few channels."])
+    detections.provenance["dirty_beam"] = {"note": "34% of the sidelobes were subtracted for the search."}
+    monkeypatch.setattr(terminal, "output", Console(width=100))
+    terminal.report(detections)
+    printed = capsys.readouterr().out
+    assert "Note: Few channels.\nNote: 34% of the sidelobes were subtracted for the search." in printed
+
+
 @pytest.mark.parametrize(
     ("value", "error", "text"),
     [

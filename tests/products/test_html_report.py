@@ -44,6 +44,7 @@ class Page(HTMLParser):
 def page(make_detections, tmp_path_factory):
     detections = make_detections()
     detections.candidates[0].note = "<b>bold</b> & Größe"
+    detections.provenance["dirty_beam"] = {"note": "34% of the sidelobes were subtracted for the search."}
     detections.candidates[1].redshifts = "0.50000 +- 0.00010 (CO 2-1, CO 3-2)"
     path = write_html(detections, tmp_path_factory.mktemp("report") / "report.html")
     text = path.read_text(encoding="utf-8")
@@ -77,6 +78,7 @@ def test_what_was_said_is_text_and_never_markup(page):
     words = " ".join(read.words)
     assert 'kept: <made> by hand & "true"' in words
     assert "A <warning> & a half." in words
+    assert "34% of the sidelobes were subtracted for the search." in read.words  # a note, beside the record
     assert "<b>bold</b> & Größe" in words and not any(tag in ("b", "made", "warning") for tag, _ in read.found)
     assert "0.50000 +- 0.00010 (CO 2-1, CO 3-2)" in words
     assert "threshold" in words and "0.75" in words  # the settings
