@@ -394,7 +394,7 @@ def test_hdf5_with_long_or_odd_texts_opens_and_whole_numbers_are_said(tmp_path):
 def test_absurd_numbers_of_an_image_are_refused_before_a_library_meets_them(key, value):
     header = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": 3, "NAXIS1": 4, "NAXIS2": 5, "NAXIS3": 6})
     header[key] = value
-    with pytest.raises(CubeError, match=f"cannot be (read: {key} is|what it says)"):
+    with pytest.raises(CubeError, match=f"cannot be read: {key} is|claims to contain"):
         check_structure(io.BytesIO(header.tostring().encode()))
 
 
