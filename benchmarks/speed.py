@@ -534,8 +534,8 @@ simulated cubes (128 x 360 x 360 unless stated otherwise) alternately, on {syste
 * The [load of the machine](#date-and-load) affects the results. If the load exceeds the number of cores, elapsed times
   ("clock") mostly measure the other programs; CPU times are longer, too, because the programs share caches.
 * If OMP_NUM_THREADS is not set, which is the usual case, the BLAS and OpenMP threads of the old code wait for each
-  other in busy loops. The more load, the more time they lose: the ratio then applies to a busy machine, and on an idle
-  one it is closer to the ratio with one thread.
+  other in busy loops. The busier the machine, the more time this takes: on an idle machine the ratio is
+  closer to the one measured with one thread.
 * With OMP_NUM_THREADS=1 both versions use one thread, and the ratio of CPU times compares the work itself.
 * The current code does more: it also measures the noise, and makes masks and joint fits.
 """
