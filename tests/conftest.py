@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,23 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no development data at {folder}")
     return folder
+
+
+@pytest.fixture
+def kill_when_it_prints():
+    """Run Python code with arguments in a process, and kill it, without notice, as soon as it prints a line."""
+
+    def run(line: str, code: str, *arguments: object) -> None:
+        command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout.readline().strip() == line
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+    return run
 
 
 @pytest.fixture

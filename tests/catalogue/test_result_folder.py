@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +233,7 @@ def test_a_line_cut_short_costs_only_itself(detections_of, sky_cube, planes, tmp
     assert [c.verdict for c in read_result(folder).candidates] == ["rejected", "rejected", "unreviewed"]
 
 
-def test_a_killed_process_loses_no_verdict(detections_of, sky_cube, planes, tmp_path):
+def test_a_killed_process_loses_no_verdict(detections_of, sky_cube, planes, tmp_path, kill_when_it_prints):
     """The program is killed, without notice, right after a verdict was given."""
     folder = write_result(detections_of(sky_cube(planes)), tmp_path / "out")
     code = """
@@ -250,13 +248,7 @@ def test_a_killed_process_loses_no_verdict(detections_of, sky_cube, planes, tmp_
         while True:
             pass
     """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(folder)], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout.readline().strip() == b"given"
-    finally:
-        process.send_signal(signal.SIGKILL) if hasattr(signal, "SIGKILL") else process.kill()
-        process.wait()
-        process.stdout.close()
+    kill_when_it_prints("given", code, folder)
     assert [c.verdict for c in read_result(folder).candidates] == ["unreviewed", "unreviewed", "accepted"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -262,10 +263,7 @@ def test_channels_are_wider_than_a_billionth_of_their_frequency(notes_of, relati
 def test_an_image_has_at_most_an_exabyte(side, refused):
     header = fits.Header({"SIMPLE": True, "BITPIX": -32, "NAXIS": 1, "NAXIS1": side})
     file = io.BytesIO(header.tostring().encode())
-    if refused:
-        with pytest.raises(CubeError, match="more than any disk"):
-            check_structure(file)
-    else:
+    with pytest.raises(CubeError, match="more than any disk") if refused else nullcontext():
         check_structure(file)
 
 
@@ -282,10 +280,7 @@ def test_a_tile_has_two_billion_values_at_most(side, refused):
     cards |= {"TFIELDS": 1, "ZIMAGE": True, "ZNAXIS": 2, "ZNAXIS1": side, "ZNAXIS2": side}
     cards |= {"ZTILE1": side, "ZTILE2": side, "ZCMPTYPE": "RICE_1"}
     file = io.BytesIO(fits.Header(cards).tostring().encode())
-    if refused:
-        with pytest.raises(CubeError, match="is damaged"):
-            check_structure(file)
-    else:
+    with pytest.raises(CubeError, match="is damaged") if refused else nullcontext():
         check_structure(file)
 
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 
 import pytest
 from made_by_hand import make_detections, stand_in_networks
@@ -130,7 +126,7 @@ def test_what_is_measured_for_another_cube_is_written_down_with_that(keeper, ses
     assert read_result(folder, cube_image.metadata["cube"]).candidates[-1].box == mine.box
 
 
-def test_the_program_is_killed_right_after_a_click(tmp_path, data, header):
+def test_the_program_is_killed_right_after_a_click(tmp_path, data, header, kill_when_it_prints):
     """The real window, in a process of its own, killed without notice after the button was pressed."""
     from astropy.io import fits
 
@@ -155,13 +151,7 @@ def test_the_program_is_killed_right_after_a_click(tmp_path, data, header):
         while True:
             pass
     """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(folder)], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout.readline().strip() == b"given"
-    finally:
-        process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
-        process.wait()
-        process.stdout.close()
+    kill_when_it_prints("given", code, folder)
     assert verdicts(folder, None) == ["rejected", "unreviewed", "unreviewed", "unreviewed"]
 
 

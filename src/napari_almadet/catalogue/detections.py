@@ -308,8 +308,14 @@ class Detections:
     @property
     def notes(self) -> list[str]:
         """Sentences on how the cube was searched, with what has to be known of its sidelobes and its continuum."""
-        said = (self.provenance.get("dirty_beam", {}).get("note"), self.provenance.get("cube", {}).get("continuum"))
-        return [sentence for sentence in said if sentence]
+        continuum = self.provenance.get("cube", {}).get("continuum")
+        return [*self.notes_on_sidelobes, *([continuum] if continuum else [])]
+
+    @property
+    def notes_on_sidelobes(self) -> list[str]:
+        """What was subtracted for the search only, or could not be subtracted, in a sentence; or nothing."""
+        note = self.provenance.get("dirty_beam", {}).get("note")
+        return [note] if note else []
 
     def about(self) -> dict:
         """Settings, provenance, warnings and negatives as plain values."""

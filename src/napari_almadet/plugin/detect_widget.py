@@ -491,8 +491,7 @@ def summary(detections: Detections, seconds: float) -> str:
         if dropped:
             text += f" {dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped; “Show dropped” "
             "gives the reasons."
-    sidelobes = detections.provenance.get("dirty_beam", {}).get("note")
-    return "\n".join([text, *detections.warnings, *([sidelobes] if sidelobes else [])])
+    return "\n".join([text, *detections.warnings, *detections.notes_on_sidelobes])
 
 
 def carried_text(carried: Carried) -> str:

@@ -74,7 +74,7 @@ def merge_extended(detections: list[RawDetection], seen: SearchedWindow, window:
     judged: list[tuple[int, np.ndarray, list[RawDetection]]] = []
     for number, patch, large in found:
         peak = brightest_place(patch, strength)
-        members = [detection for detection in detections if in_patch(detection, patch, window)]
+        members = [detection for detection in detections if patch[window.pixel_at(detection.y, detection.x)]]
         if not members or (large and crowd(members, strength[peak]) and not one_object(members, patch, seen, window)):
             continue
         outshone = strength[peak] < OVERSHADOWED * strength.max()
@@ -121,7 +121,7 @@ def merge_extended_across_windows(
     """
     across = []
     for patch, peak in patches(strength, beam):
-        members = [detection for detection in detections if in_patch(detection, patch, field)]
+        members = [detection for detection in detections if patch[field.pixel_at(detection.y, detection.x)]]
         if not any(detection.box for detection in members):
             if not members or crowd(members, strength[peak]):
                 continue
@@ -261,25 +261,14 @@ def one_object(members: list[RawDetection], patch: np.ndarray, seen: SearchedWin
     Compact sources beside each other have their lines in different channels.
     """
     y, x = np.indices(patch.shape)
-    places = [in_window(detection, window) for detection in members if sure(detection)]
+    places = [window.inside(detection.y, detection.x) for detection in members if sure(detection)]
     spots = [patch & (np.hypot(y - row, x - column) <= max(1.0, seen.beam / 2)) for row, column in places]
     return all(spot.any() for spot in spots) and len(set(connected(spots, patch, seen))) == 1
-
-
-def in_window(detection: RawDetection, window: Window) -> tuple[float, float]:
-    """Position of a detection (y, x) in pixels of a window."""
-    return window.averaged(detection.y) - window.y, window.averaged(detection.x) - window.x
 
 
 def sure(detection: RawDetection) -> bool:
     """Whether Source Finder is certain of a detection."""
     return bool(detection.features.detection_logit >= logit(SURE))
-
-
-def in_patch(detection: RawDetection, patch: np.ndarray, window: Window) -> bool:
-    """Whether the centre of a detection is in a patch of a window; centres outside the window count as at its edge."""
-    place = zip((detection.y, detection.x), (window.y, window.x), patch.shape, strict=True)
-    return bool(patch[tuple(min(max(round(window.averaged(c)) - first, 0), n - 1) for c, first, n in place)])
 
 
 def reaches_out(patch: np.ndarray, window: Window) -> bool:

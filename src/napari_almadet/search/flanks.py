@@ -67,7 +67,7 @@ def measure_brighter_emission(detections: Sequence[RawDetection], seen: Searched
 def measure_flanks(detections: Sequence[RawDetection], seen: SearchedWindow) -> None:
     """Find the detections that lie on a brighter, resolved source which is one Gaussian in the stacked image."""
     compact = [detection for detection in detections if detection.box is None]
-    places = {id(detection): place_of(detection, seen.valid.shape) for detection in compact}
+    places = {id(detection): place_of(detection) for detection in compact}
     compact.sort(key=lambda detection: -float(seen.stack[places[id(detection)]]))
     for rank, bright in enumerate(compact):
         peak = float(seen.stack[places[id(bright)]])

@@ -30,7 +30,7 @@ def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) 
     if not detections:
         return
     stacked = rms_below_zero(seen.stack[seen.valid])
-    places = [place_of(detection, seen.valid.shape) for detection in detections]
+    places = [place_of(detection) for detection in detections]
     for first in range(0, len(detections), AT_ONCE):
         some = places[first : first + AT_ONCE]
         for detection, place, image in zip(detections[first:], some, line_images(some, seen)[:, 0], strict=False):
@@ -52,16 +52,11 @@ def snr_over_residuals(
     return max(snr, float(widened[place]) / max(rms_below_zero(widened[seen.valid], 0.0), 1e-9))
 
 
-def place_of(detection: RawDetection, shape: tuple[int, ...]) -> tuple[int, int]:
+def place_of(detection: RawDetection) -> tuple[int, int]:
     """The pixel (y, x) of its window where a detection is brightest."""
     if detection.box is not None and detection.extent is not None:
         return detection.extent.place
-    window = detection.window
-    y, x = (
-        round(window.averaged(position)) - start
-        for position, start in ((detection.y, window.y), (detection.x, window.x))
-    )
-    return int(np.clip(y, 0, shape[0] - 1)), int(np.clip(x, 0, shape[1] - 1))
+    return detection.window.pixel_at(detection.y, detection.x)
 
 
 def at_its_size(image: np.ndarray, detection: RawDetection, seen: SearchedWindow) -> np.ndarray:

@@ -198,13 +198,12 @@ def fainter(
     chosen = []
     for detection in sorted(detections, key=lambda found: -found.features.snr_both):
         candidate, reach = detection.candidate, SAME_SOURCE * detection.features.beam
-        y, x = window.averaged(detection.y) - window.y, window.averaged(detection.x) - window.x
+        y, x = window.inside(detection.y, detection.x)
         near = any(np.hypot(y - other_y, x - other_x) < reach for other_y, other_x in taken)
         if candidate.status is Status.DROPPED or detection.box is not None or near:
             continue
         taken.append((y, x))
-        place = (min(max(round(y), 0), window.shape[0] - 1), min(max(round(x), 0), window.shape[1] - 1))
         ranges = [peak.emission_range(len(candidate.denoised)) for peak in candidate.peaks]
-        lines = [tuple(int(end) for end in np.searchsorted(channels, ends)) for ends in ranges]
-        chosen.append((place, [(first, last) for first, last in lines]))
+        lines = [(int(first), int(last)) for first, last in (np.searchsorted(channels, ends) for ends in ranges)]
+        chosen.append((window.pixel_at(detection.y, detection.x), lines))
     return chosen

@@ -93,6 +93,15 @@ class Window:
         """A position along an axis in pixels of the cube, or an array of them, in averaged pixels of the field."""
         return (place + 0.5) / self.k - 0.5
 
+    def inside(self, y: float, x: float) -> tuple[float, float]:
+        """A position in pixels of the cube, in the window's own averaged pixels."""
+        return self.averaged(y) - self.y, self.averaged(x) - self.x
+
+    def pixel_at(self, y: float, x: float) -> tuple[int, int]:
+        """The averaged pixel at a position in pixels of the cube; outside of the window, the nearest at its edge."""
+        row, column = (min(max(round(at), 0), n - 1) for at, n in zip(self.inside(y, x), self.shape, strict=True))
+        return row, column
+
     def meets(self, other: Window) -> bool:
         """Whether two windows overlap."""
         return all(
@@ -195,13 +204,12 @@ def held_for_candidates(cube: Cube, window: Window, count: int, settings: Settin
 
     After the search for sources, which needs several copies of the window in memory, there is room for one.
     """
-    if not isinstance(cube.data, Lazy) or 2 * count * settings.crop**2 < WORTH_HOLDING * np.prod(
-        [part.stop - part.start for part in window.pixels(cube.shape[1:])]
-    ):
-        return cube
     y, x = window.pixels(cube.shape[1:])
+    area = (y.stop - y.start) * (x.stop - x.start)
+    if not isinstance(cube.data, Lazy) or 2 * count * settings.crop**2 < WORTH_HOLDING * area:
+        return cube
     fixed, _, pair = bytes_needed(cube.shape, window.k)
-    part = cube.data.dtype.itemsize * cube.shape[0] * (y.stop - y.start) * (x.stop - x.start)
+    part = cube.data.dtype.itemsize * cube.shape[0] * area
     pixels = float(np.prod(window.shape))
     needed = float(np.polyval((pair, PER_PIXEL * window.k**2, fixed), pixels)) + part
     if needed > HELD_SHARE * settings.memory * 1e9:
