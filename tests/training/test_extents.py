@@ -13,6 +13,7 @@ from napari_almadet.networks.weights import load
 from napari_almadet.search.components import gaussian
 from napari_almadet.search.features import N_EXTENT_FEATURES
 from napari_almadet.search.raw_detection import Extent
+from napari_almadet.search.sidelobes import KnownBeam
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.training.artefacts import ARTEFACTS, some_channels, spoilt
 from napari_almadet.training.extents import COLUMNS, FACTS, MEASURED, Patches, encoded, file_of, is_true
@@ -58,7 +59,7 @@ def field() -> SimulatedField:
     objects = np.zeros((SIDE, SIDE), np.uint8)
     objects[10:30, 10:30] = 1
     sources = np.array([[70.0, 70.0, 3.0, 2.0, 20.0, 0.0, 0.0, 1.0]])
-    return SimulatedField(torch.zeros(4, SIDE, SIDE), sources, BEAM, objects, objects > 5)
+    return SimulatedField(torch.zeros(4, SIDE, SIDE), sources, BEAM, objects, objects > 5, KnownBeam(BEAM))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from astropy.stats import gaussian_sigma_to_fwhm
 
 from napari_almadet.search.components import gaussian
 from napari_almadet.search.line_maps import MAPS, line_maps, stack_snr
@@ -245,12 +246,23 @@ def test_between_the_leaves_of_a_cloud_nothing_is_asked(tmp_path):
         Fields(tmp_path, "train", seed=1)
 
 
-@pytest.mark.parametrize(("effect", "smoothed", "dirty"), [("none", 0, True), ("clean", 0, False), ("none", 1, False)])
-def test_a_field_says_whether_its_sources_have_the_sidelobes_of_a_dirty_beam(
-    instrument, monkeypatch, effect, smoothed, dirty
+@pytest.mark.parametrize(
+    ("effect", "smoothed", "is_dirty"), [("none", 0, True), ("clean", 0, False), ("none", 1, False)]
+)
+@pytest.mark.parametrize("told", [0.0, 1.0])
+def test_a_field_is_searched_with_what_a_user_or_a_header_may_say_of_its_beam(
+    instrument, monkeypatch, effect, smoothed, is_dirty, told
 ):
     monkeypatch.setattr("napari_almadet.training.fields.CHANNELS", 32)
     monkeypatch.setattr("napari_almadet.training.fields.EFFECTS", {effect: 1.0})
     monkeypatch.setattr("napari_almadet.training.fields.SHORT_SPACINGS", 0.0)
+    monkeypatch.setattr("napari_almadet.training.fields.USER_SAYS", told)
+    monkeypatch.setattr("napari_almadet.training.fields.HEADER_SAYS", told)
     field = simulate_field(np.random.default_rng(3), instrument, empty=1.0, mix=Mix(smoothed=smoothed))
-    assert field.dirty is dirty
+    assert field.known.fwhm == field.beam
+    np.testing.assert_allclose(np.linalg.det(field.known.header) ** 0.25 * gaussian_sigma_to_fwhm, field.beam)
+    if told:
+        assert field.known.decision.dirty is is_dirty
+        assert field.known.decision.rule == ("told" if is_dirty else "header")
+    else:
+        assert field.known.decision is None

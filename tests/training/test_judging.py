@@ -7,7 +7,9 @@ import torch
 
 from napari_almadet.networks.judge import Judge
 from napari_almadet.search.features import N_FEATURES
-from napari_almadet.training.judging import Candidates, calibrate
+from napari_almadet.search.sidelobes import KnownBeam
+from napari_almadet.training.fields import SIDE, SimulatedField
+from napari_almadet.training.judging import Candidates, calibrate, labels
 
 
 def write(path, measures, true):
@@ -41,3 +43,32 @@ def test_calibration_makes_probabilities_true(tmp_path):
     with torch.no_grad():
         said = judge(torch.from_numpy(measures.astype(np.float32))).numpy()
     np.testing.assert_allclose(said, logit, atol=0.25)
+
+
+def field_with(*sources: tuple[float, float, float], beam: float = 4.0) -> SimulatedField:
+    """A field with sources (y, x, sigma), and a galaxy in its last rows."""
+    rows = np.array([(y, x, sigma, sigma, 20.0, 10.0, 40.0, 5.0) for y, x, sigma in sources]).reshape(-1, 8)
+    objects = np.zeros((SIDE, SIDE), np.uint8)
+    objects[-6:] = 1
+    none = np.zeros((SIDE, SIDE), bool)
+    return SimulatedField(torch.zeros(2, SIDE, SIDE), rows, beam, objects, none, KnownBeam(beam))
+
+
+def test_the_nearest_detection_within_four_tenths_of_a_beam_is_the_source():
+    true, pieces = labels(field_with((30, 30, 1.7)), np.array([[31.5, 30], [30.5, 30], [30, 31.8]]))
+    assert true.tolist() == [False, True, False]
+    assert not pieces.any()
+
+
+def test_a_disc_may_be_detected_away_from_its_centre_and_its_second_piece_is_left_out():
+    disc = 6.0  # px, so that the FWHM is 14.1 px and 3.5 beams
+    true, pieces = labels(field_with((30, 30, disc)), np.array([[30, 35], [30, 24.8], [30, 36.5]]))
+    assert true.tolist() == [True, False, False]
+    assert pieces.tolist() == [False, True, False]  # the last one is further than 0.4 FWHM = 5.7 px
+
+
+def test_all_that_is_detected_in_a_galaxy_is_a_source_and_noise_is_none():
+    true, pieces = labels(field_with(), np.array([[SIDE - 2.0, 10], [SIDE - 3.0, 60], [20, 20]]))
+    assert true.tolist() == [True, True, False]
+    assert not pieces.any()
+    assert labels(field_with((30, 30, 1.7)), np.zeros((0, 2)))[0].shape == (0,)

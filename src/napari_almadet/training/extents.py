@@ -17,7 +17,6 @@ import torch
 
 from napari_almadet.processes import Pool
 from napari_almadet.progress import finish
-from napari_almadet.search.beam_decision import settled
 from napari_almadet.search.decisions import by_patch, judge_logits
 from napari_almadet.search.features import SIGMA_TO_FWHM, encode_extent
 from napari_almadet.search.line_detection import frequency_denoising
@@ -25,13 +24,19 @@ from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.raw_detection import Extent, RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
-from napari_almadet.search.sidelobes import KnownBeam
-from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
 from napari_almadet.training.artefacts import spoilt
 from napari_almadet.training.data import Shown
-from napari_almadet.training.fields import FIELDS, SIDE, Instrument, Mix, SimulatedField, instrument, simulate_field
+from napari_almadet.training.fields import (
+    FIELDS,
+    Instrument,
+    Mix,
+    SimulatedField,
+    instrument,
+    simulate_field,
+    whole_field,
+)
 from napari_almadet.training.resolved import Ranges
 
 # Contents of the fields
@@ -89,10 +94,8 @@ def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool
 
     Also returns for each whether Judge keeps any of its detections.
     """
-    whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
-    known = KnownBeam(field.beam, decision=settled("dirty" if field.dirty else "clean"))
     raw = in_noise_units(-field.cube if negated else field.cube, field.beam)
-    _, detections, _ = search_window(raw, whole, known, networks, negated)
+    _, detections, _ = search_window(raw, whole_field(), field.known, networks, negated)
     finish(frequency_denoising(detections, Settings(), networks))
     if detections:
         judge_logits(detections, networks)

@@ -19,9 +19,11 @@ from astropy.stats import gaussian_fwhm_to_sigma
 
 from napari_almadet.constants import ARCSEC_PER_DEGREE, FOUR_LN2
 from napari_almadet.processes import Pool
-from napari_almadet.search.clean import without_sidelobes
+from napari_almadet.search.beam_decision import BeamDecision, settled
 from napari_almadet.search.line_maps import maps
 from napari_almadet.search.noise_units import in_noise_units
+from napari_almadet.search.sidelobes import KnownBeam, subtract_sidelobes
+from napari_almadet.search.windows import Window
 from napari_almadet.simulation import sky
 from napari_almadet.simulation.array import SPEED_OF_LIGHT, AntennaArray, CleanBeam
 from napari_almadet.simulation.channels import draw_mixing, noise_factor
@@ -49,11 +51,15 @@ NOISE_CUBES = 2  # noise cubes of 2 SIDE pixels a side, from which windows are c
 EMPTY = 0.15  # fraction of fields without sources
 # Contents of the other fields, and their fractions.  "sources" are those of `draw_sources`; fields with galaxies and
 # clouds contain a few of them, too.
-SKIES = {"sources": 0.62, "galaxies": 0.15, "clouds": 0.12, "absorption": 0.05, "continuum": 0.06}
+SKIES = {"sources": 0.52, "galaxies": 0.18, "clouds": 0.12, "absorption": 0.06, "continuum": 0.12}
+DISCS = 0.2  # of the fields with sources contain discs
 # Processing of the data, and the fraction of each: none; phase errors; sources without sidelobes; CLEAN to any depth.
 EFFECTS = {"none": 0.62, "phases": 0.10, "restored": 0.08, "clean": 0.20}
 SHORT_SPACINGS = 0.35  # of the unprocessed fields of galaxies and clouds: they contain all scales
 SMOOTHED = 0.1  # fraction of fields smoothed to a wider beam
+# How the search learns about the dirty beam of a field: fraction of the dirty ones whose user says that they are dirty,
+# and of the others whose header says that they were CLEANed.  In the rest it decides by itself.
+USER_SAYS, HEADER_SAYS = 0.3, 0.3
 WIDEST_BEAM = 6.2  # px
 FAINTEST = 3.0  # minimum SNR, stack and line together, of a source in the loss
 COLUMNS = ("field", "y", "x", "sigma_y", "sigma_x", "snr_stack", "snr_line", "channel", "width")
@@ -143,7 +149,7 @@ def draw_sources(rng: np.random.Generator, beam: float, n_channels: int, empty: 
     """The sources of one field: none, a few, close pairs, resolved rotating ones; faint, ordinary or bright."""
     if rng.random() < empty:
         return []
-    if rng.random() < 0.12:
+    if rng.random() < DISCS:
         return draw_discs(rng, beam, n_channels)
     n = int(rng.integers(1, 7))
     bright = rng.random() < 0.25
@@ -210,13 +216,13 @@ def draw_continuum(rng: np.random.Generator, beam: float, n_channels: int) -> li
     """One to four bright sources with unsubtracted continuum of small slope, and fainter lines nearby."""
     sources = []
     for _ in range(int(rng.integers(1, 5))):
-        level = np.exp(rng.uniform(np.log(30), np.log(1000)))
+        level = np.exp(rng.uniform(np.log(30), np.log(2000)))
         size = rng.uniform(0.8, 3.0, 2) if rng.random() < 0.3 else rng.uniform(0.0, 0.8, 2)
         minor, major = beam * np.sort(size)
         shape = covariance(major, minor, rng.uniform(0, 180))
         centre = rng.uniform(0, SIDE - 1, 2)
         sources.append(Source(centre, shape, level, 0, 0, 1, slope=float(rng.normal(0, 0.05))))
-    return sources + draw_lines(rng, beam, n_channels, int(rng.integers(0, 4)))
+    return sources + draw_lines(rng, beam, n_channels, int(rng.integers(0, 6)))
 
 
 def draw_lines(rng: np.random.Generator, beam: float, n_channels: int, n: int) -> list[Source]:
@@ -336,8 +342,8 @@ class SimulatedField:
         Number of the galaxy or cloud at each pixel, the brighter one in overlaps; 0 for none: (SIDE, SIDE).
     between
         Pixels of a cloud outside its leaves, which have no weight in the loss: (SIDE, SIDE).
-    dirty
-        Whether its sources have the sidelobes of a dirty beam.
+    known
+        What the search is told about its beam.
     """
 
     cube: torch.Tensor
@@ -345,7 +351,7 @@ class SimulatedField:
     beam: float
     objects: np.ndarray
     between: np.ndarray
-    dirty: bool = True
+    known: KnownBeam
 
 
 def simulate_field(
@@ -396,8 +402,16 @@ def simulate_field(
     cube, blank = blemish(rng, cube)
     truth = np.array(rows).reshape(-1, len(COLUMNS) - 1)
     iy, ix = np.rint(truth[:, :2]).astype(int).clip(0, SIDE - 1).T
-    dirty_beam = effect not in ("clean", "restored") and smoothing is None
-    return SimulatedField(cube, truth[~blank[iy, ix]], beam.fwhm, objects * ~blank, between & ~blank, dirty_beam)
+    is_dirty = effect not in ("clean", "restored") and smoothing is None
+    known = KnownBeam(beam.fwhm, shape_of(beam)[::-1, ::-1].copy(), decision=draw_decision(rng, is_dirty))
+    return SimulatedField(cube, truth[~blank[iy, ix]], beam.fwhm, objects * ~blank, between & ~blank, known)
+
+
+def draw_decision(rng: np.random.Generator, is_dirty: bool) -> BeamDecision | None:
+    """What the user or the header of a field says about its dirty beam; None: nothing, so that the search decides."""
+    if rng.random() >= (USER_SAYS if is_dirty else HEADER_SAYS):
+        return None
+    return settled("dirty") if is_dirty else BeamDecision("clean", "header", {"says": "niter"})
 
 
 def restoring(beam: CleanBeam) -> torch.Tensor:
@@ -475,11 +489,15 @@ def truth_row(source: Source, old: CleanBeam, new: CleanBeam, noise: float) -> t
     return (*source.centre, *sigma, *snr, source.channel, source.width)
 
 
-def shown_maps(cube: torch.Tensor, beam: float) -> torch.Tensor:
-    """The input of Source Finder for a cube."""
-    raw = in_noise_units(cube, beam)
-    clean, _ = without_sidelobes(raw, beam)
-    return maps(clean, raw, beam)[0]
+def whole_field() -> Window:
+    """The window of the search that contains a whole field."""
+    return Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+
+
+def shown_maps(field: SimulatedField) -> torch.Tensor:
+    """The input of Source Finder for a field, (8, SIDE, SIDE)."""
+    raw = in_noise_units(field.cube, field.beam)
+    return maps(subtract_sidelobes(raw, whole_field(), field.known).units, raw, field.beam)[0]
 
 
 def blemish(rng: np.random.Generator, cube: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
@@ -521,7 +539,7 @@ def write_fields(folder: Path, which: str, index: int, seed: int = 1) -> Path:
     images, rows, fields = [], [], []
     for i in range(FIELDS):
         field = simulate_field(rng, shared)
-        images.append(shown_maps(field.cube, field.beam).half().numpy())
+        images.append(shown_maps(field).half().numpy())
         rows.append(np.insert(field.sources, 0, i, axis=1))
         fields.append((field.objects, field.between))
     partial = path.with_suffix(".partial.npz")

@@ -9,26 +9,33 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from astropy.stats import gaussian_sigma_to_fwhm
 from scipy.optimize import minimize
 
 from napari_almadet.evaluation.matching import match
 from napari_almadet.networks.judge import Judge
 from napari_almadet.processes import Pool
 from napari_almadet.progress import finish
-from napari_almadet.search.beam_decision import settled
 from napari_almadet.search.features import encode
 from napari_almadet.search.line_detection import frequency_denoising
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.search_networks import SearchNetworks
-from napari_almadet.search.sidelobes import KnownBeam
-from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
 from napari_almadet.training.data import Shown
-from napari_almadet.training.fields import FIELDS, SIDE, Instrument, instrument, simulate_field
+from napari_almadet.training.fields import (
+    FIELDS,
+    SIDE,
+    Instrument,
+    SimulatedField,
+    instrument,
+    simulate_field,
+    whole_field,
+)
 
-RADIUS = 0.4  # beams within which a candidate is a source
+RADIUS = 0.4  # of the FWHM of a source's image, within which a candidate is the source
+RESOLVED = 1.5  # beams, FWHM of the image of a source that may be detected in pieces
 EMPTY = 0.4  # fraction of empty fields, from which Judge learns faint isolated noise peaks
 
 
@@ -38,21 +45,31 @@ def judge_field(
     """Candidates of one simulated field: their input values (n, 21), and which are sources (n,).
 
     A candidate is a source if it is the nearest one to the centre of a source, or in a galaxy or a cloud: Judge need
-    not separate the pieces of an object.
+    not separate the pieces of an object.  Second detections of a resolved source are left out.
     """
     field = simulate_field(rng, shared, EMPTY)
-    whole = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
-    known = KnownBeam(field.beam, decision=settled("dirty" if field.dirty else "clean"))
     raw = in_noise_units(field.cube, field.beam)
-    _, detections, _ = search_window(raw, whole, known, networks)
+    _, detections, _ = search_window(raw, whole_field(), field.known, networks)
     finish(frequency_denoising(detections, Settings(), networks))
     numbers = encode([detection.features for detection in detections])
-    places = np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2)
-    true = np.zeros(len(detections), np.float32)
-    true[match(field.sources[:, :2], places, radius=RADIUS * field.beam)[:, 1]] = 1
+    true, pieces = labels(field, np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2))
+    return numbers[~pieces], true[~pieces].astype(np.float32)
+
+
+def labels(field: SimulatedField, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections at ``places`` (n, 2) are sources, and which are second ones of a resolved source: (n,), bool.
+
+    The latter are neither right nor wrong.
+    """
+    fwhm = np.maximum(np.sqrt(field.sources[:, 2] * field.sources[:, 3]) * gaussian_sigma_to_fwhm, field.beam)
+    apart = np.hypot(*(field.sources[:, None, :2] - places).transpose(2, 0, 1))
+    near = apart <= RADIUS * fwhm[:, None]
+    pairs = match(field.sources[:, :2], places, allowed=near, radius=RADIUS * float(fwhm.max(initial=0)))
+    true = np.zeros(len(places), bool)
+    true[pairs[:, 1]] = True
     y, x = np.rint(places).astype(int).clip(0, SIDE - 1).T
-    true[field.objects[y, x] > 0] = 1
-    return numbers, true
+    true |= field.objects[y, x] > 0
+    return true, ~true & (near & (fwhm[:, None] > RESOLVED * field.beam)).any(axis=0)
 
 
 def judge_observation(index: int, which: str, seed: int, weights: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
