@@ -403,8 +403,8 @@ def simulate_field(
     truth = np.array(rows).reshape(-1, len(COLUMNS) - 1)
     iy, ix = np.rint(truth[:, :2]).astype(int).clip(0, SIDE - 1).T
     is_dirty = effect not in ("clean", "restored") and smoothing is None
-    known = KnownBeam(beam.fwhm, shape_of(beam)[::-1, ::-1].copy(), decision=draw_decision(rng, is_dirty))
-    return SimulatedField(cube, truth[~blank[iy, ix]], beam.fwhm, objects * ~blank, between & ~blank, known)
+    known_beam = KnownBeam(beam.fwhm, shape_of(beam)[::-1, ::-1].copy(), decision=draw_decision(rng, is_dirty))
+    return SimulatedField(cube, truth[~blank[iy, ix]], beam.fwhm, objects * ~blank, between & ~blank, known_beam)
 
 
 def draw_decision(rng: np.random.Generator, is_dirty: bool) -> BeamDecision | None:
