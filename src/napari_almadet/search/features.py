@@ -109,10 +109,9 @@ def spectra(units: NoiseUnits, rows: np.ndarray, beam: float) -> np.ndarray:
             continue
         weight = torch.exp(-0.5 * ((y - cy) ** 2 / vy)[:, None] - 0.5 * (x - cx) ** 2 / vx)
         weight = weight * units.valid[y[:, None], x]
-        distance = (y[:, None] - y)[:, None, :, None] ** 2 + (x[:, None] - x)[None, :, None, :] ** 2
-        correlation = torch.exp(-distance / (2 * beam_variance)).flatten(2).flatten(0, 1)
-        flat = weight.flatten()
-        norm = (flat @ correlation @ flat).clamp(min=1e-12).sqrt()
+        # the noise is correlated like a Gaussian beam, which is a product of one along y and one along x
+        along_y, along_x = (torch.exp(-((at[:, None] - at) ** 2) / (2 * beam_variance)) for at in (y, x))
+        norm = (weight * (along_y @ weight @ along_x)).sum().clamp(min=1e-12).sqrt()
         made[i] = (torch.einsum("cyx,yx->c", cube[:, y[:, None], x], weight) / norm).cpu().numpy()
     return made
 
