@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import napari_almadet.measure.cutout as cutout_module
 from napari_almadet.catalogue.candidate import Box
 from napari_almadet.measure.cutout import Cutout, Seed, continuum_of, few_filled, joined, level_of, line_free
 from napari_almadet.measure.noise import white
@@ -78,6 +79,18 @@ def test_a_mean_of_four_channels_is_a_continuum(channels, estimated):
     assert continuum == pytest.approx(
         cutout.planes[:channels].mean(axis=0) if estimated else np.zeros((3, 3)), abs=1e-6
     )
+
+
+def test_a_continuum_is_the_same_mean_however_many_channels_are_looked_at_at_a_time(monkeypatch):
+    rng = np.random.default_rng(4)
+    planes = rng.normal(2.0, 1.0, (60, 5, 7)).astype(np.float32)
+    rest = rng.random(planes.shape) < 0.7
+    planes[10, 2, 3], rest[10, 2, 3] = 40.0, True  # is clipped
+    cutout = Cutout(planes, (0, 0), white(60))
+    whole, _ = continuum_of(cutout, rest)
+    assert np.abs(whole - 2.0).max() < 0.7  # a mean of some 40
+    monkeypatch.setattr(cutout_module, "BLOCK", 7 * 35)
+    np.testing.assert_array_equal(continuum_of(cutout, rest)[0], whole)
 
 
 # --- one object or two ---

@@ -100,3 +100,10 @@ def test_second_derivatives_are_differences_of_the_first():
     for number, step in enumerate(1e-5 * np.eye(6)):
         assert second[number] == pytest.approx((first(*(values + step)) - first(*(values - step))) / 2e-5, abs=1e-7)
     assert curvature(shape, 3.0, shape.image(X, Y), X, Y, False) == pytest.approx(second[:3, :3])
+
+
+def test_the_inverse_of_a_gaussians_covariance_is_numpys_and_a_line_has_none():
+    turned = np.array([[9.0, -3.5], [-3.5, 2.25]])
+    np.testing.assert_allclose(Shape(0.0, 0.0, turned).inverse, np.linalg.inv(turned), rtol=1e-12)
+    with pytest.raises(np.linalg.LinAlgError, match="infinitely narrow"):
+        Shape(0.0, 0.0, np.array([[4.0, 2.0], [2.0, 1.0]])).image(np.arange(3.0), np.arange(3.0))

@@ -35,6 +35,8 @@ def test_blurred_planes_are_those_of_scipys_filter_whichever_way_they_are_made(n
     for sigma in (0.8, 3.5, 20.0):
         expected = ndimage.gaussian_filter(noise, (0, sigma, sigma), mode="constant", truncate=planes.TRUNCATE)
         np.testing.assert_allclose(planes.blurred(noise, sigma), expected, atol=1e-6)
+        given = noise.copy()
+        np.testing.assert_array_equal(planes.blurred(given, sigma, overwrite=True), planes.blurred(noise, sigma))
 
 
 @pytest.mark.parametrize("block", [planes.BLOCK, 3 * 33 * 21])

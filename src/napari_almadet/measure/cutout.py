@@ -23,7 +23,7 @@ from napari_almadet.measure.mask import (
     split_by_watershed,
 )
 from napari_almadet.measure.noise import CLIP, Noise, white
-from napari_almadet.measure.planes import counted, median_where
+from napari_almadet.measure.planes import BLOCK, counted, median_where
 
 # Values without an origin are from the design study of step 10 (233 simulated and real cubes, fluxes against the truth;
 # its tables are not in the repository) or were chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
@@ -222,7 +222,8 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
             return Separated(nothing, nothing, rest, continuum, has_continuum, np.nan)
         scaled = np.divide(lines, cutout.sigma, out=lines)
         width = seed.channels[1] - seed.channels[0]
-        seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam)
+        seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam, overwrite=True)
+        del lines, scaled
         threshold = seen.threshold()
         voxels = [
             brightest_voxel(
@@ -236,7 +237,7 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
             labels, merged = joined(labels, seen, voxels, me, [s.piece for s in seeds])
         own = labels == me + 1 if labels[voxels[me]] == me + 1 else np.zeros(labels.shape, bool)
         emission = seen.highest > threshold
-        del seen, lines, scaled  # each as large as the cutout
+        del seen  # as large as the cutout
         near = dilated(emission, 1, 2)
         rest = few_filled(cutout, cutout.known & ~near & (away if seed.compact else True), away, emission)
         if not own.any():
@@ -317,11 +318,17 @@ def continuum_of(cutout: Cutout, rest: np.ndarray) -> tuple[np.ndarray, bool]:
     """
     if not np.median(counted(rest)) >= min(FEW, 4):
         return np.zeros(rest.shape[1:], np.float32), False
-    values = cutout.values
+    values, sigma = cutout.values, CLIP * cutout.sigma
     channels = np.flatnonzero(rest.any(axis=(1, 2)))
     some = channels[np.unique(np.linspace(0, len(channels) - 1, SAMPLE).round().astype(int))]  # to begin with
     middle = median_where(values[some], rest[some])
-    apart = values - middle
-    np.abs(apart, out=apart)
-    used = rest & (apart <= CLIP * cutout.sigma)
-    return (np.multiply(values, used, out=apart).sum(axis=0) / np.maximum(counted(used), 1)).astype(np.float32), True
+    depth = max(1, BLOCK // max(middle.size, 1))
+    room = np.zeros((depth + 1, *middle.shape), np.result_type(values, middle))  # the sum so far, and what comes next
+    count = np.zeros(middle.shape, int)
+    for part in (slice(k, min(k + depth, len(values))) for k in range(0, len(values), depth)):
+        apart = np.subtract(values[part], middle, out=room[1 : part.stop - part.start + 1])
+        used = rest[part] & (np.abs(apart, out=apart) <= sigma[part])
+        np.multiply(values[part], used, out=apart)
+        room[0] = room[: len(apart) + 1].sum(axis=0)
+        count += counted(used)
+    return (room[0] / np.maximum(count, 1)).astype(np.float32), True

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_almadet.constants import FOUR_LN2
 from napari_almadet.measure.cutout import Cutout, Seed, Separated
-from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group, pixel_weights
+from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group, weights_by_images
 from napari_almadet.measure.mask import smoothed
 
 # Values without an origin are from the design study of step 10 (233 simulated and real cubes, fluxes against the truth;
@@ -123,10 +123,10 @@ def rows_of(shapes: Sequence[Shape], known: np.ndarray, beam: np.ndarray | None 
     rows = np.zeros((len(shapes), *known.shape), np.float32)
     part = seen_in(shapes, known.shape)
     yy, xx = np.ogrid[part]
-    basis = np.stack([shape.image(xx, yy) for shape in shapes])
-    basis = ((basis > SKIRT) & known[part]) * basis
+    images = np.stack([shape.image(xx, yy) for shape in shapes])
+    basis = ((images > SKIRT) & known[part]) * images
     inside = basis.shape
-    weighted = basis if beam is None else basis * pixel_weights(shapes, beam, xx, yy)
+    weighted = basis if beam is None else basis * weights_by_images(shapes, beam, images)
     basis, weighted = basis.reshape(len(shapes), -1), weighted.reshape(len(shapes), -1)
     gram = weighted @ basis.T
     gram[np.diag_indices_from(gram)] += 1e-9 + 1e-6 * np.trace(gram) / len(gram)

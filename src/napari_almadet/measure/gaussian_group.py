@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -40,11 +42,26 @@ class Shape:
     def image(self, x: Any, y: Any) -> np.ndarray:
         """Its values at pixels."""
         dx, dy = x - self.x, y - self.y
-        inverse = np.linalg.inv(self.matrix)
+        inverse = self.inverse
         square = inverse[0, 0] * dx * dx + 2 * inverse[0, 1] * dx * dy + inverse[1, 1] * dy * dy
-        return np.asarray(np.exp(-0.5 * np.clip(square, 0, 1400)))
+        return np.asarray(np.exp(-0.5 * np.minimum(np.maximum(square, 0), 1400)))
 
-    @property
+    @cached_property
+    def inverse(self) -> np.ndarray:
+        """The inverse of its covariance, (2, 2), which numpy takes several times as long for.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If it has none.
+        """
+        (a, b), (_, c) = self.matrix.tolist()
+        determinant = a * c - b * b
+        if determinant == 0:
+            raise np.linalg.LinAlgError("a Gaussian is infinitely narrow")
+        return np.array([[c, -b], [-b, a]]) / determinant
+
+    @cached_property
     def area(self) -> float:
         """Its integral in pixels."""
         return float(2 * np.pi * np.sqrt(np.linalg.det(self.matrix)))
@@ -143,8 +160,14 @@ def pixel_weights(shapes: Sequence[Shape], beam: np.ndarray, x: np.ndarray, y: n
     and 25 % of the smallest possible, those of generalised least squares, which would need the inverse of the
     covariance of all pixels.
     """
+    return weights_by_images(shapes, beam, [shape.image(x, y) for shape in shapes])
+
+
+def weights_by_images(shapes: Sequence[Shape], beam: np.ndarray, images: Sequence[np.ndarray]) -> np.ndarray:
+    """The same where the values of each source's Gaussian in the pixels are known already."""
     area = 2 * np.pi * float(np.sqrt(np.linalg.det(beam)))
-    return np.max([shape.image(x, y) ** min(area / shape.area, 1.0) for shape in shapes], axis=0)
+    powers = [image ** min(area / shape.area, 1.0) for shape, image in zip(shapes, images, strict=True)]
+    return powers[0] if len(powers) == 1 else np.max(powers, axis=0)
 
 
 class _Group:
@@ -261,7 +284,7 @@ def covered(
 def slopes(shape: Shape, image: np.ndarray, x: np.ndarray, y: np.ndarray, size: bool) -> list[np.ndarray]:
     """Derivatives of a Gaussian of unit peak by x, y and, optionally, S_xx, S_xy, S_yy."""
     offset = np.stack([x - shape.x, y - shape.y])
-    pull = np.tensordot(np.linalg.inv(shape.matrix), offset, 1)
+    pull = np.tensordot(shape.inverse, offset, 1)
     by = [image * pull[0], image * pull[1]]
     if size:
         by += [0.5 * image * pull[0] ** 2, image * pull[0] * pull[1], 0.5 * image * pull[1] ** 2]
@@ -319,7 +342,7 @@ def curvature(
     shape: Shape, amplitude: float, image: np.ndarray, x: np.ndarray, y: np.ndarray, size: bool
 ) -> np.ndarray:
     """Second derivatives of a Gaussian by amplitude, x, y and, optionally, S_xx, S_xy, S_yy: (n, n, pixels)."""
-    inverse = np.linalg.inv(shape.matrix)
+    inverse = shape.inverse
     px, py = np.tensordot(inverse, np.stack([x - shape.x, y - shape.y]), 1).reshape(2, -1)
     own, one, none = image.ravel(), np.ones(image.size), np.zeros(image.size)
     column_x, column_y = inverse[:, :1] * one, inverse[:, 1:] * one
@@ -386,24 +409,27 @@ def to_root(matrix: np.ndarray) -> np.ndarray:
     return np.array([np.log(root[0, 0]), root[1, 0], np.log(root[1, 1])])
 
 
+def _diagonal(parameters: np.ndarray) -> tuple[float, float, float]:
+    """The parameters of `to_root` without the logarithms: the entries of the Cholesky factor."""
+    a, b, c = parameters.tolist()
+    return exp(min(max(a, -20.0), 20.0)), b, exp(min(max(c, -20.0), 20.0))
+
+
 def from_root(parameters: np.ndarray) -> np.ndarray:
     """The covariance from the parameters of `to_root`."""
-    a, b, c = parameters
-    a, c = np.exp(np.clip([a, c], -20, 20))
+    a, b, c = _diagonal(parameters)
     root = np.array([[a, 0.0], [b, c]])
     return root @ root.T
 
 
 def _inverse_from_root(parameters: np.ndarray) -> np.ndarray:
     """The inverse of what `from_root` makes."""
-    a, b, c = parameters
-    a, c = np.exp(np.clip([a, c], -20, 20))
-    off = -b / (a * c * c)
-    return np.array([[1 / a**2 + (b / (a * c)) ** 2, off], [off, 1 / c**2]])
+    a, b, c = _diagonal(parameters)
+    off, tilt = -b / (a * c * c), b / (a * c)
+    return np.array([[1 / a**2 + tilt * tilt, off], [off, 1 / c**2]])  # a power would not overflow to infinity
 
 
 def by_root(parameters: np.ndarray) -> np.ndarray:
     """Derivatives of (S_xx, S_xy, S_yy), the columns, by the parameters of `to_root`, the rows."""
-    a, b, c = parameters
-    a, c = np.exp(np.clip([a, c], -20, 20))
+    a, b, c = _diagonal(parameters)
     return np.array([[2 * a * a, a * b, 0.0], [0.0, a, 2 * b], [0.0, 0.0, 2 * c * c]])

@@ -41,10 +41,11 @@ GROWTH = 0.35  # beams (and one channel) by which a mask is grown to include emi
 
 @dataclass(frozen=True)
 class Contrast:
-    """Maximum and minimum response of all kernels at each voxel, and the response of :data:`REFERENCE`, in sigma.
+    """Maximum and minimum response of all kernels, and the response of :data:`REFERENCE` at each voxel, in sigma.
 
-    In the first two, voxels within the lowest of :data:`THRESHOLDS` are 0.  If the band is too short for the reference
-    kernel, the maximum response is used instead.
+    In ``highest`` (channels, ny, nx) voxels within the lowest of :data:`THRESHOLDS` are 0.  Of ``lowest``, of which
+    only the number matters, there are only the values beyond it, in any order.  If the band is too short for the
+    reference kernel, the maximum response is used instead.
     """
 
     highest: np.ndarray
@@ -60,7 +61,15 @@ class Contrast:
         return THRESHOLDS[-1] + 1
 
 
-def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, width: float, half: float) -> Contrast:
+def contrast(
+    scaled: np.ndarray,
+    known: np.ndarray,
+    noise: Noise,
+    beam: float,
+    width: float,
+    half: float,
+    overwrite: bool = False,
+) -> Contrast:
     """Smooth a cutout with all kernels that suit a source.
 
     Parameters
@@ -75,20 +84,22 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
         Channels of the source's line.
     half
         Half size of the detection in beams.
+    overwrite
+        Whether ``scaled`` is no longer needed, so that its memory may be used.
     """
-    highest, lowest = np.zeros((2, *scaled.shape), np.float32)
+    highest, lows = np.zeros(scaled.shape, np.float32), list[Beyond]()
     reference, full = None, bool(known.all())
     short = not suits(REFERENCE[1], width, len(scaled))
     more = (WIDE_KERNELS if half > WIDE else ()) + (WIDEST_KERNELS if half > WIDEST else ())
     kernels = [kernel for kernel in KERNELS + more if suits(kernel[1], width, len(scaled))]
     room = np.empty_like(scaled)  # for sums over channels, each made of the one before
     for size, several in groupby(kernels, key=lambda kernel: kernel[0]):
-        plane = smoothed(scaled, size * beam, 1)
-        seen, before = plane, 1
+        plane = scaled
+        if size:
+            plane = blurred(scaled, size * beam * gaussian_fwhm_to_sigma, overwrite and size == kernels[-1][0])
+        seen, before = plane, 0
         for _, channels in several:
-            if channels > before:
-                if before == 1:
-                    np.copyto(room, plane)
+            if channels > 1:
                 widen_sums(room, plane, before, channels)
                 seen, before = room, channels
             unit = channels * noise.smoothed(size * beam, channels)  # of the sums
@@ -96,23 +107,37 @@ def contrast(scaled: np.ndarray, known: np.ndarray, noise: Noise, beam: float, w
             if count > 500:
                 unit *= float(np.clip(float(medians(negative)) / -NORMAL_MAD / unit, 1, 3))
             for part in in_blocks(seen.size):
-                take_extremes(highest.ravel()[part], lowest.ravel()[part], seen.ravel()[part], unit)
+                lows.append(take_extremes(highest.ravel()[part], seen.ravel()[part], unit, part.start))
             if (size, channels) == REFERENCE or short:
                 answer = seen / np.float32(unit)
                 reference = answer if reference is None else np.maximum(reference, answer, out=reference)
                 del answer
         del plane, seen  # before there is another
     assert reference is not None
-    return Contrast(highest, lowest, reference)
+    return Contrast(highest, lowest_of(lows), reference)
 
 
-def take_extremes(highest: np.ndarray, lowest: np.ndarray, seen: np.ndarray, unit: float) -> None:
-    """Raise and lower extremes (n,) to what is seen there in units of its noise, beyond the lowest threshold."""
+Beyond = tuple[np.ndarray, np.ndarray]  # voxels, by their numbers, and their values in sigma
+
+
+def take_extremes(highest: np.ndarray, seen: np.ndarray, unit: float, first: int = 0) -> Beyond:
+    """Raise extremes (n,) to what is seen there in units of its noise, beyond the lowest threshold.
+
+    Returns the voxels that are as far below 0, numbered from ``first``, and their values.
+    """
     where = np.flatnonzero(np.abs(seen) > THRESHOLDS[0] * unit)  # few, so that whole planes need not be compared
     values = seen[where] / np.float32(unit)
-    for extreme, kept, beyond in ((np.maximum, highest, values > 0), (np.minimum, lowest, values < 0)):
-        there = where[beyond]
-        kept[there] = extreme(kept[there], values[beyond])
+    there = where[values > 0]
+    highest[there] = np.maximum(highest[there], values[values > 0])
+    return where[values < 0] + first, values[values < 0]
+
+
+def lowest_of(several: Sequence[Beyond]) -> np.ndarray:
+    """The lowest value of each voxel that is among some (n,)."""
+    where, values = (np.concatenate(part) for part in zip(*several, strict=True))
+    order = np.lexsort((values, where))
+    where, values = where[order], values[order]
+    return np.asarray(values[np.diff(where, prepend=-1) > 0])
 
 
 def suits(channels: int, width: float, n_channels: int) -> bool:

@@ -116,12 +116,12 @@ def _band(n: int, sigma: float, dtype: str) -> np.ndarray:
     return matrix
 
 
-def blurred(planes: np.ndarray, sigma: float) -> np.ndarray:
-    """Planes after a Gaussian of ``sigma`` pixels, with zeros beyond the border."""
+def blurred(planes: np.ndarray, sigma: float, overwrite: bool = False) -> np.ndarray:
+    """Planes after a Gaussian of ``sigma`` pixels, with zeros beyond the border; ``overwrite``: in the same memory."""
     ny, nx = planes.shape[1:]
     if max(ny, nx) > BAND_SIDE:
         return np.asarray(ndimage.gaussian_filter(planes, (0, sigma, sigma), mode="constant", truncate=TRUNCATE))
-    kind, made = planes.dtype.str, np.empty_like(planes)
+    kind, made = planes.dtype.str, planes if overwrite else np.empty_like(planes)
     depth = max(1, BLOCK // max(ny * nx, 1))
     for part in (slice(k, k + depth) for k in range(0, len(planes), depth)):
         rows = (planes[part].reshape(-1, nx) @ _band(nx, sigma, kind)).reshape(-1, ny, nx)
@@ -133,16 +133,21 @@ def channel_sums(planes: np.ndarray, channels: int) -> np.ndarray:
     """Sum over each channel and its neighbours, so many in all, with zeros beyond the ends; the planes if one."""
     if channels == 1:
         return planes
-    total = planes.copy()
-    widen_sums(total, planes, 1, channels)
+    total = np.empty_like(planes)
+    widen_sums(total, planes, 0, channels)
     return total
 
 
 def widen_sums(total: np.ndarray, planes: np.ndarray, before: int, channels: int) -> None:
-    """Make of sums over ``before`` channels, an odd number, those over ``channels``, see :func:`channel_sums`."""
+    """Make of sums over ``before`` channels those over ``channels``, see :func:`channel_sums`.
+
+    ``before`` is an odd number, or 0 where ``total`` holds nothing yet.
+    """
     n, depth = len(planes), max(1, BLOCK // max(planes[0].size, 1))
     for first in range(0, n, depth):
         last = min(first + depth, n)
+        if not before:
+            total[first:last] = planes[first:last]
         for step in range(before // 2 + 1, channels // 2 + 1):
             total[max(first, step) : last] += planes[max(first, step) - step : max(last - step, 0)]
             if step <= (channels - 1) // 2:
