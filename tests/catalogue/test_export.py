@@ -61,6 +61,22 @@ def test_catalogues_are_read_by_astropy(detections, tmp_path, ending):
         assert read["freq"].unit == u.Hz
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_an_ecsv_catalogue_describes_each_column_once_and_keeps_units(
+    detections_of, sky_cube, cube_of, planes, tmp_path, known
+):
+    found = detections_of(sky_cube(planes) if known else cube_of(planes))
+    path = write_catalogue(found, tmp_path / "mine.ecsv")
+    text, table = path.read_text(encoding="utf-8"), found.table()
+    assert "__serialized_columns__" not in text
+    for kind in (Table, QTable):
+        read = kind.read(path)
+        for name in table.colnames:
+            assert (read[name].unit, read[name].info.description) == (table[name].unit, table[name].info.description)
+            assert isinstance(read[name], u.Quantity) == (kind is QTable and isinstance(table[name], u.Quantity))
+        assert {str(key): read.meta[key] for key in found.about()} == found.about()
+
+
 def test_fits_tables_know_ascii_only_and_the_catalogue_itself_is_left_alone(detections, tmp_path):
     path = write_catalogue(detections, tmp_path / "mine.fits")
     assert Table.read(path)["note"][1] == "ask \\xb5"

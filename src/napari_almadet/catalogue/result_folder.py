@@ -24,7 +24,7 @@ from napari_almadet.catalogue.atomic_folder import complete, locked, replaced_to
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.decision import Decision, remark
 from napari_almadet.catalogue.detections import Detections
-from napari_almadet.catalogue.export import spectra_table, write_regions
+from napari_almadet.catalogue.export import spectra_table, write_ecsv, write_regions
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.prepare import as_prepared
@@ -111,7 +111,7 @@ def write_result(detections: Detections, folder: str | Path, keep_cube: bool = F
             ("lines.ecsv", _lines(everyone)),
         ):
             table.meta["identity"] = identity
-            table.write(beside / name)
+            write_ecsv(table, beside / name)
         arrays = _arrays(detections)
         arrays[0].header[IDENTITY_CARD] = identity
         arrays.writeto(beside / "spectra.fits")
