@@ -160,10 +160,10 @@ def pixel_weights(shapes: Sequence[Shape], beam: np.ndarray, x: np.ndarray, y: n
     and 25 % of the smallest possible, those of generalised least squares, which would need the inverse of the
     covariance of all pixels.
     """
-    return weights_by_images(shapes, beam, [shape.image(x, y) for shape in shapes])
+    return weights_by_images(shapes, beam, np.stack([shape.image(x, y) for shape in shapes]))
 
 
-def weights_by_images(shapes: Sequence[Shape], beam: np.ndarray, images: Sequence[np.ndarray]) -> np.ndarray:
+def weights_by_images(shapes: Sequence[Shape], beam: np.ndarray, images: np.ndarray) -> np.ndarray:
     """The same where the values of each source's Gaussian in the pixels are known already."""
     area = 2 * np.pi * float(np.sqrt(np.linalg.det(beam)))
     powers = [image ** min(area / shape.area, 1.0) for shape, image in zip(shapes, images, strict=True)]
