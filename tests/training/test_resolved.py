@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.simulation.emission import Emission
 from napari_almadet.training.resolved import (
     Resolved,
+    dirty,
     draw_clouds,
     draw_filling,
     draw_galaxies,
@@ -76,6 +78,12 @@ def test_what_an_array_does_not_see_is_no_part_of_an_object():
     assert filtered.footprint.sum() < 0.7 * whole.footprint.sum()
     assert filtered.rows[0, 5] < whole.rows[0, 5]
     assert truth(one, lost=50.0) is None
+
+
+def test_the_dirty_image_of_what_lies_outside_the_field_is_empty():
+    outside = Emission(np.ones((4, 8, 8), np.float32), (CHANNELS, 0, 0), "galaxy")
+    transfer = torch.ones(2 * SIDE, SIDE + 1)
+    assert not dirty(outside, transfer, SIDE, CHANNELS).any()
 
 
 def test_continuum_is_added_to_all_channels():

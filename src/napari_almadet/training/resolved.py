@@ -161,7 +161,7 @@ def dirty(emission: Emission, transfer: torch.Tensor, side: int, n_channels: int
     seen = torch.zeros(n_channels, side, side)
     filled = np.flatnonzero(field.any(axis=(1, 2)))
     wide = (2 * side, 2 * side)
-    for some in np.array_split(filled, max(1, len(filled) // 16)):
+    for some in np.array_split(filled, max(1, len(filled) // 16)) if len(filled) else ():
         planes = torch.fft.rfft2(torch.from_numpy(field[some]), s=wide) * transfer
         seen[torch.from_numpy(some)] = torch.fft.irfft2(planes, s=wide)[:, :side, :side]
     return seen
