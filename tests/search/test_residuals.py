@@ -118,3 +118,14 @@ def test_each_of_many_detections_is_measured_in_its_own_line():
     measure_residuals(many, seen(RIPPLES, 14))
     assert {round(one.residuals, 4) for one in many} == {round(many[0].residuals, 4)}
     assert np.isfinite([one.over_residuals for one in many]).all()
+
+
+def test_ripples_of_continuum_are_none_of_a_line():
+    """A line of S/N 8 in a field full of a continuum source's sidelobes, rms 3 over the line, with a slope."""
+    one = detection()
+    window = seen(0.0, 8)
+    slope = torch.linspace(0.8, 1.2, CHANNELS)[:, None, None] * float(LINE.sum()) / CHANNELS
+    window.units.cube.add_(slope * torch.from_numpy(RIPPLES.astype(np.float32)))
+    measure_residuals([one], window)
+    assert artefact_kind(one, []) is None
+    assert one.residuals < 1.25

@@ -193,11 +193,15 @@ def line_width(seen: SearchedWindow) -> np.ndarray:
 
 
 def line_images(
-    places: Sequence[tuple[int, int]], seen: SearchedWindow, shifts: Sequence[float] = (0.0,)
+    places: Sequence[tuple[int, int]],
+    seen: SearchedWindow,
+    shifts: Sequence[float] = (0.0,),
+    without_continuum: bool = False,
 ) -> np.ndarray:
     """S/N of the best lines of some places (y, x), wherever else they are: (places, shifts, ny, nx).
 
-    The lines are also moved by ``shifts``, in units of their FWHM.
+    The lines are also moved by ``shifts``, in units of their FWHM.  With ``without_continuum`` a constant and a slope
+    are fitted with each line, as in the line filter of the search.
     """
     import torch
 
@@ -205,6 +209,10 @@ def line_images(
     y, x = np.array(places).T
     centre, width = (image(seen)[y, x].astype(float)[:, None, None] for image in (line_channel, line_width))
     lines = np.exp(-FOUR_LN2 * ((np.arange(len(cube)) - centre) / width - np.array(shifts)[:, None]) ** 2)
+    if without_continuum:
+        channels = np.arange(len(cube)) - (len(cube) - 1) / 2
+        baseline = np.linalg.qr(np.stack([np.ones(len(cube)), channels], axis=1))[0]
+        lines -= (lines @ baseline) @ baseline.T
     lines /= np.sqrt((lines**2).sum(axis=-1, keepdims=True)).clip(1e-9)
     images = torch.as_tensor(lines.reshape(-1, len(cube)), dtype=cube.dtype, device=cube.device) @ cube.flatten(1)
     shape = (len(y), len(shifts), *cube.shape[1:])

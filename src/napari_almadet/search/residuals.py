@@ -3,7 +3,8 @@
 Where a dirty cube was not found to be dirty, or its beam is not known well, the channels of bright emission are full of
 ripples.  A faint detection in these channels has a high S/N by the thermal noise, but not by what the image of its line
 scatters by.  Ripples are as often negative as positive, while emission is not: the scatter is measured by what is
-negative, so that emission that fills the field does not count.
+negative, so that emission that fills the field does not count.  Continuum that was not subtracted has ripples in all
+channels, which a line does not share: they are fitted with it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) 
     places = [place_of(detection) for detection in detections]
     for first in range(0, len(detections), AT_ONCE):
         some = places[first : first + AT_ONCE]
-        for detection, place, image in zip(detections[first:], some, line_images(some, seen)[:, 0], strict=False):
+        images = line_images(some, seen, without_continuum=True)[:, 0]
+        for detection, place, image in zip(detections[first:], some, images, strict=False):
             in_line = bool(image[place] >= seen.stack[place])
             detection.residuals = rms_below_zero(image[seen.valid]) if in_line else stacked
             if detection.residuals > (THRESHOLDS.residuals if in_line else THRESHOLDS.residuals_stacked):
