@@ -20,28 +20,42 @@ from napari_almadet.search.beam_decision import (
     decide,
     lobe_axes,
     may_be_dirty,
+    may_be_smoothed,
     nothing_bright,
+    passes_smoothed,
     settled,
     verdict,
 )
+from napari_almadet.search.clean import NoiseCorrected
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.sidelobes import KnownBeam, subtract_sidelobes
+from napari_almadet.search.smoothed_beam import smoothed_beam
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
 SIDE, CHANNELS = 96, 40
 SHARE = 0.3  # of the sidelobes, which a shallow CLEAN leaves
+PASSED = {"filled": 0.5, "lobe": [1.0, 1.0], "slope": 1.0, "err_slope": 0.05, "explained": 0.6, "visible": 0.1}
 
 
-def coverage(seed: int = 1) -> np.ndarray:
-    """Density of visibilities on the grid of `numpy.fft.rfft2`: tracks at random, point symmetric by being real."""
+def coverage(seed: int = 1, tracks: int = 160, dense: bool = False) -> np.ndarray:
+    """Density of visibilities on the grid of `numpy.fft.rfft2`: tracks at random, point symmetric by being real.
+
+    ``dense`` in the middle, as that of an array, or the same everywhere.
+    """
     rng = np.random.default_rng(seed)
     cells = np.zeros((2 * SIDE, SIDE + 1))
-    for _ in range(160):
+    for _ in range(tracks):
         radius, angle = 34 * np.sqrt(rng.uniform()), rng.uniform(-np.pi / 2, np.pi / 2)
+        if dense:
+            radius = min((10 if rng.uniform() < 0.3 else 24) * np.sqrt(-2 * np.log(rng.uniform())), 80)
         cells[round(radius * np.sin(angle)) % (2 * SIDE), round(radius * np.cos(angle))] += 1
     return ndimage.gaussian_filter(cells, 0.7, mode="wrap")
+
+
+def smoothed_coverage() -> np.ndarray:
+    return coverage(2, 1200, dense=True)
 
 
 def psf_of(density: np.ndarray) -> np.ndarray:
@@ -56,7 +70,7 @@ def fitted_beam(psf: np.ndarray) -> np.ndarray:
 
 def planes(kind: str, snr: float = 60) -> tuple[np.ndarray, np.ndarray, float]:
     """A cube with two bright points, the header's beam, and its FWHM; also CLEANed, deeply or not, and smoothed."""
-    density = coverage()
+    density = smoothed_coverage() if kind == "smoothed dirty" else coverage()
     psf = psf_of(density)
     beam = fitted_beam(psf)
     fwhm = 2.3548 * float(np.sqrt(beam[0, 0]))
@@ -66,14 +80,14 @@ def planes(kind: str, snr: float = 60) -> tuple[np.ndarray, np.ndarray, float]:
     noise /= noise.std()
     lag = np.fft.fftfreq(2 * SIDE, 1 / (2 * SIDE))
     clean = np.exp(-0.5 * (lag[:, None] ** 2 + lag**2) / beam[0, 0])
-    response = {"dirty": psf, "shallow": clean + SHARE * (psf - clean)}.get(kind, clean)
+    response = {"dirty": psf, "smoothed dirty": psf, "shallow": clean + SHARE * (psf - clean)}.get(kind, clean)
     line = np.exp(-0.5 * ((np.arange(CHANNELS) - 20) / 3) ** 2)
     line /= np.linalg.norm(line)
     data = noise
     for y, x, share in ((40, 44, 1.0), (66, 60, 0.6)):
         moved = np.roll(response, (y, x), (0, 1))[:SIDE, :SIDE]
         data = data + share * snr * line[:, None, None] * moved
-    if kind == "smoothed":
+    if kind.startswith("smoothed"):
         data = ndimage.gaussian_filter(data, (0, *(2 * [float(np.sqrt(beam[0, 0]))])))
         beam = 2 * beam
     return data.astype(np.float32), beam, fwhm
@@ -98,6 +112,76 @@ def test_a_cleaned_or_smoothed_cube_is_clean(kind):
     assert decision.rule in ("slope", "unexplained", "lobe", "invisible")
 
 
+def smoothed_psf() -> tuple[np.ndarray, np.ndarray]:
+    """The dirty beam of a smoothed cube in units of its beam, that beam, whose kernel has half of its covariance."""
+    psf = psf_of(smoothed_coverage())
+    beam = fitted_beam(psf)
+    kernel = ndimage.fourier_gaussian(np.fft.rfft2(psf), float(np.sqrt(beam[0, 0])), n=2 * SIDE)
+    return 2 * np.fft.irfft2(kernel, s=psf.shape), 2 * beam
+
+
+def test_the_beam_of_a_smoothed_dirty_cube_is_derived_from_its_noise():
+    data, beam, fwhm = planes("smoothed dirty", snr=0)
+    natural = NoiseCorrected(in_noise_units(torch.from_numpy(data), fwhm * 2**0.5), fwhm * 2**0.5).noise[0]
+    true, _ = smoothed_psf()
+    found = smoothed_beam(natural, beam)
+    assert found is not None
+    assert found.peak == pytest.approx(true[0, 0], rel=0.05)
+    assert found.axes == pytest.approx(2 * [fwhm], rel=0.1)
+    lag = np.fft.fftfreq(2 * SIDE, 1 / (2 * SIDE))
+    near = np.hypot(lag[:, None], lag) < 4 * fwhm
+    error = (found.psf.numpy() - true / true[0, 0])[near]
+    as_noise = (natural.numpy() - true / true[0, 0])[near]
+    assert np.sqrt(np.mean(error**2)) < 0.4 * np.sqrt(np.mean(as_noise**2))
+
+
+def test_white_noise_has_no_beam_before_smoothing():
+    white = torch.zeros(2 * SIDE, 2 * SIDE)
+    white[0, 0] = 1
+    assert smoothed_beam(white, np.eye(2) * 4.0) is None
+
+
+def test_a_dirty_cube_that_was_smoothed_is_dirty_and_its_fluxes_are_right():
+    data, beam, fwhm = planes("smoothed dirty", snr=150)
+    fwhm *= 2**0.5
+    raw = in_noise_units(torch.from_numpy(data), fwhm)
+    window = Window(0, 0, data.shape[1:], (slice(0, SIDE), slice(0, SIDE)), 1)
+    clean = subtract_sidelobes(raw, window, KnownBeam(fwhm, beam))
+    assert clean.decision is not None
+    assert (clean.decision.beam, clean.decision.rule) == ("dirty", "smoothed")
+    assert "was smoothed" in clean.decision.after_subtracting(1.0).values["note"]
+    left = clean.units.cube[20].numpy() / raw.cube[20].numpy().max()
+    lag = np.arange(SIDE)
+    ideal = np.exp(-0.5 * ((lag[:, None] - 40) ** 2 + (lag - 44) ** 2) / beam[0, 0]) / smoothed_psf()[0][0, 0]
+    apart = np.hypot(lag[:, None] - 40, lag - 44) < 1.2 * fwhm
+    assert left[apart].sum() == pytest.approx(ideal[apart].sum(), rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("changed", "passes"),
+    [
+        ({}, True),
+        ({"slope": 0.59}, False),
+        ({"slope": 1.41}, False),
+        ({"err_slope": 0.26}, False),
+        ({"explained": 0.49}, False),
+        ({"explained": 0.5}, True),
+        ({"visible": 0.029}, False),
+        ({"peak": 0.89}, False),
+        ({"peak": 1.31}, False),
+    ],
+)
+def test_a_smoothed_dirty_beam_passes_its_own_tests(changed, passes):
+    assert passes_smoothed({**PASSED, "peak": 1.05, **changed}) == passes
+
+
+@pytest.mark.parametrize(
+    ("lobe", "may_be"), [([1.2, 1.1], True), ([1.2, 0.93], True), ([1.2, 0.9], False), ([1.09, 1.09], False)]
+)
+def test_a_smoothed_cube_has_noise_with_a_wide_lobe(lobe, may_be):
+    assert may_be_smoothed(lobe) == may_be
+
+
 def test_a_cube_without_a_bright_source_needs_no_decision():
     decision = decided("dirty", snr=3)
     assert (decision.beam, decision.rule) == ("clean", "nothing bright")
@@ -112,9 +196,6 @@ def test_a_cloud_larger_than_the_field_shows_no_dirty_beam(gradient):
     decision = decide(in_noise_units(torch.from_numpy(data), fwhm), fwhm, beam)
     assert (decision.beam, decision.rule) == ("clean", "filled")
     assert not decision.doubtful
-
-
-PASSED = {"filled": 0.5, "lobe": [1.0, 1.0], "slope": 1.0, "err_slope": 0.05, "explained": 0.6, "visible": 0.1}
 
 
 @pytest.mark.parametrize(

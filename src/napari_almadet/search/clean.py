@@ -87,6 +87,7 @@ def without_sidelobes(
     snr: torch.Tensor | None = None,
     k: int | float = 1,
     corrected: NoiseCorrected | None = None,
+    peak: float = 1.0,
 ) -> tuple[NoiseUnits, Restored | None]:
     """Subtract the sidelobes of bright sources from a cube.
 
@@ -109,6 +110,8 @@ def without_sidelobes(
         How many pixels of the file were averaged on a side.
     corrected
         From the same cube.  Default: it is made here.
+    peak
+        Of a point source of unit flux in the cube; not 1 where a dirty cube was smoothed.
 
     Returns
     -------
@@ -140,7 +143,7 @@ def without_sidelobes(
         responses = responses_of(psf, beam)
         scales, spectra = fit_components(units, places, responses, beam)
     round_beam = np.eye(2) * (beam * gaussian_fwhm_to_sigma) ** 2
-    beams = Beams(responses, round_beam if header_beam is None else header_beam, k)
+    beams = Beams(responses, round_beam if header_beam is None else header_beam, k, peak)
     dirty, clean = beams.images(places, scales, units)
     index = torch.tensor(places, device=psf.device)
     sidelobes = Restored(spectra, (dirty - clean) / error, index, given, beams, error, clean)
@@ -153,19 +156,20 @@ class Beams:
     """The dirty beam as ``responses`` and the clean beam of a cube.
 
     ``clean`` is the clean beam's covariance along x and y in pixels², (2, 2); ``k`` pixels of the file were averaged on
-    a side.
+    a side; ``peak`` is that of a point source of unit flux in the cube.
     """
 
     responses: Responses
     clean: np.ndarray
     k: int | float
+    peak: float = 1.0
 
     def images(
         self, places: list[tuple[int, int]], scales: list[int], units: NoiseUnits
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Sources of some scales at some places as the two beams show them, (n, ny, nx) each."""
         psf, beam = self.responses.psf, self.responses.beam
-        seen = {scale: restored(psf, self.clean, SCALES[scale] * beam, self.k) for scale in set(scales)}
+        seen = {scale: restored(psf, self.clean, SCALES[scale] * beam, self.k) / self.peak for scale in set(scales)}
         dirty = responses_at(places, [self.responses[scale] for scale in scales], units)
         return dirty, responses_at(places, [seen[scale] for scale in scales], units)
 

@@ -128,7 +128,7 @@ def decide_window(window: Window, cube: Cube, beam: float) -> Generator[Progress
     """Decide from one window whether the cube is dirty."""
     units, _ = yield from read_in_noise_units(cube, window, beam)
     header_beam = header_beam_in(cube, window.k)
-    return nothing_bright(0.0) if units is None or header_beam is None else decide(units, beam, header_beam)
+    return nothing_bright(0.0) if units is None or header_beam is None else decide(units, beam, header_beam, k=window.k)
 
 
 @in_steps

@@ -16,6 +16,7 @@ from napari_almadet.search.beam_decision import decide, header_beam_in, remainin
 from napari_almadet.search.clean import NoiseCorrected, without_sidelobes
 from napari_almadet.search.components import peak_snr
 from napari_almadet.search.dirty_beam import read_psf, resampled_psf
+from napari_almadet.search.smoothed_beam import smoothed_beam
 
 # Beams from a restored source, within which a detection is not restored again: it lies in the same main lobe
 SAME_SOURCE = 0.7
@@ -102,12 +103,14 @@ def subtract_sidelobes(raw: NoiseUnits, window: Window, known: KnownBeam, negate
     decision, snr = known.decision, None
     if decision is None and known.header is not None:
         snr = peak_snr(upright)
-        decision = decide(upright, known.fwhm, known.header, snr, corrected)
+        decision = decide(upright, known.fwhm, known.header, snr, corrected, window.k)
     if decision is not None and not decision.subtracts:
         units, decision, share = without_remaining(upright, known, decision, snr, window.k, corrected)
         return Cleaned(replace(units, cube=-units.cube) if negated else units, window, decision, False, share)
-    psf = None if known.psf is None else resampled_psf(known.psf, window.k, window.shape, raw.cube.device)
-    units, sidelobes = without_sidelobes(upright, known.fwhm, psf, known.header, snr, window.k, corrected)
+    psf, peak = known_psf(known, decision, window, corrected)
+    if psf is None and decision is not None and decision.rule == "smoothed":
+        return Cleaned(raw, window, decision, True, 0.0)
+    units, sidelobes = without_sidelobes(upright, known.fwhm, psf, known.header, snr, window.k, corrected, peak)
     if negated:
         units = replace(units, cube=-units.cube)
         sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
@@ -115,6 +118,21 @@ def subtract_sidelobes(raw: NoiseUnits, window: Window, known: KnownBeam, negate
         window = with_sidelobes(window, sidelobes, units)
         window = window if negated else replace(window, restored=sidelobes)
     return Cleaned(units, window, decision, True, 0.0 if sidelobes is None else 1.0)
+
+
+def known_psf(
+    known: KnownBeam, decision: BeamDecision | None, window: Window, corrected: NoiseCorrected
+) -> tuple[torch.Tensor | None, float]:
+    """The dirty beam of a window where it is not to be estimated as usual, and the peak of a point of unit flux.
+
+    It is that of a file, or of a dirty cube that was smoothed; None for any other.
+    """
+    if known.psf is not None:
+        return resampled_psf(known.psf, window.k, window.shape, corrected.given.cube.device), 1.0
+    if decision is None or decision.rule != "smoothed" or known.header is None:
+        return None, 1.0
+    smoothed = smoothed_beam(corrected.noise[0], known.header, window.k)
+    return (None, 1.0) if smoothed is None else (smoothed.psf, smoothed.peak)
 
 
 def without_remaining(
@@ -145,8 +163,8 @@ def without_remaining(
     seen = decision
     if decision.rule == "header":
         snr = peak_snr(upright)
-        seen = decide(upright, known.fwhm, known.header, snr, corrected)
-        seen = replace(seen, beam="clean", rule="remaining") if seen.subtracts else seen
+        seen = decide(upright, known.fwhm, known.header, snr, corrected, k)
+        seen = replace(seen, beam="clean", rule="remaining") if seen.subtracts and seen.rule != "smoothed" else seen
     if not seen.remaining:
         return upright, decision, 0.0
     psf = remaining_beam(corrected.noise[0], known.header, seen.remaining)
