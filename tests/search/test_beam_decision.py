@@ -161,7 +161,8 @@ def test_a_dirty_cube_that_was_smoothed_is_dirty_and_its_fluxes_are_right():
     ("changed", "passes"),
     [
         ({}, True),
-        ({"slope": 0.59}, False),
+        ({"slope": 0.74}, False),
+        ({"slope": 0.75}, True),
         ({"slope": 1.41}, False),
         ({"err_slope": 0.26}, False),
         ({"explained": 0.49}, False),

@@ -50,8 +50,11 @@ UNLIKE = 0.25  # relative difference from which the cube has certainly been smoo
 HELPS = 0.5
 NARROW = 0.95  # of the header's beam: a narrower lobe is due to weights that flatten the uv plane
 FLATTENINGS = (0.5, 1.0)  # exponents of the noise's power spectrum that are tried in that case
-# Of a point source of unit flux in a smoothed dirty cube: 1.04 to 1.11 in five cubes (validation); others are mistaken
+# Peak of a point source of unit flux in a smoothed dirty cube, 1.01 to 1.12 in five cubes (validation) and a dozen
+# fields, and slope, 0.83 to 1.15.  Of 54 smoothed fields with restored sources none passes, and of 55 with a CLEAN of
+# any depth four, in which three quarters of the sidelobes or more are left.
 PEAK = (0.9, 1.3)
+SMOOTHED_SLOPE = (0.75, 1.4)
 SLOPE = (0.6, 1.4)  # range of the slope of D on T
 SURE = 4.0  # sigma, minimum significance of the slope
 EXPLAINED = 0.2  # minimum fraction of the power of D, in excess of noise, that T explains
@@ -337,7 +340,8 @@ def may_be_smoothed(lobe: list[float]) -> bool:
 
 def passes_smoothed(values: dict[str, Any]) -> bool:
     """Whether bright sources show the beam of a smoothed dirty cube: the tests of :func:`verdict`, stricter."""
-    slope = SLOPE[0] <= values["slope"] <= SLOPE[1] and values["slope"] > SURE * values["err_slope"]
+    low, high = SMOOTHED_SLOPE
+    slope = low <= values["slope"] <= high and values["slope"] > SURE * values["err_slope"]
     known = PEAK[0] <= values["peak"] <= PEAK[1]
     return bool(slope and known and values["visible"] >= VISIBLE and values["explained"] >= HELPS)
 
