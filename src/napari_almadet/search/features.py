@@ -40,7 +40,6 @@ COMPRESSION = 2.0
 PIXELS_TRAINED = 4.0  # per beam; the classifier's input is centred on this value
 CHANNELS_TRAINED = 100  # the same for the number of channels
 N_FEATURES = 21
-ENCODED_SNR_BOTH = 7  # its place among the classifier's input values
 N_EXTENT_FEATURES = 42
 BRIGHTEST_EXTENT = 150.0  # S/N of patches over which brighter ones are as bright: few were trained with more
 
@@ -406,11 +405,6 @@ def encode(features: Sequence[Features]) -> np.ndarray:
         for f in features
     ]
     return np.array(rows, np.float32).reshape(-1, N_FEATURES)
-
-
-def snr_both(measures: np.ndarray) -> np.ndarray:
-    """S/N of stack and own line together, (n,), of rows (n, 21) that :func:`encode` made."""
-    return COMPRESSION * np.sinh(measures[:, ENCODED_SNR_BOTH].astype(float))
 
 
 def encode_extent(extent: Extent, judge_logit: float, line_probability: float) -> tuple[float, ...]:

@@ -16,7 +16,7 @@ from napari_almadet.evaluation.matching import match
 from napari_almadet.networks.judge import Judge
 from napari_almadet.processes import Pool
 from napari_almadet.progress import finish
-from napari_almadet.search.features import encode, snr_both
+from napari_almadet.search.features import encode
 from napari_almadet.search.line_detection import frequency_denoising
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
@@ -35,9 +35,6 @@ from napari_almadet.training.fields import (
 )
 
 RADIUS = 0.4  # of the FWHM of a source's image, within which a candidate is the source
-# S/N of stack and line together, below which a true candidate is not learned from: in the fields of the shipped weights
-# four of five candidates under S/N 3 lie somewhere in a large galaxy or cloud, which says nothing of what they are
-FAINTEST = 4.0
 RESOLVED = 1.5  # beams, FWHM of the image of a source that may be detected in pieces
 EMPTY = 0.4  # fraction of empty fields, from which Judge learns faint isolated noise peaks
 
@@ -118,17 +115,12 @@ def write_candidates(
 
 
 class Candidates(Shown):
-    """(measures, is a source) pairs, of shapes (21,) and (), from the file that :func:`write_candidates` wrote.
-
-    True ones below S/N :data:`FAINTEST` are left out.
-    """
+    """(measures, is a source) pairs, of shapes (21,) and (), from the file that :func:`write_candidates` wrote."""
 
     def __init__(self, path: Path, augment: bool):
         super().__init__(0, augment)
         with np.load(path) as file:
-            measures, true = file["measures"], file["true"]
-        learned = (true == 0) | (snr_both(measures) >= FAINTEST)
-        self.measures, self.true = measures[learned], true[learned]
+            self.measures, self.true = file["measures"], file["true"]
         self.weight = np.ones(len(self.true), np.float32)
 
     def __len__(self) -> int:
