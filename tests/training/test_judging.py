@@ -67,8 +67,11 @@ def test_a_disc_may_be_detected_away_from_its_centre_and_its_second_piece_is_lef
     assert pieces.tolist() == [False, True, False]  # the last one is further than 0.4 FWHM = 5.7 px
 
 
-def test_all_that_is_detected_in_a_galaxy_is_a_source_and_noise_is_none():
+def test_what_is_detected_in_a_galaxy_away_from_its_centre_is_left_out_and_noise_is_none():
     true, pieces = labels(field_with(), np.array([[SIDE - 2.0, 10], [SIDE - 3.0, 60], [20, 20]]))
-    assert true.tolist() == [True, True, False]
-    assert not pieces.any()
+    assert not true.any()
+    assert pieces.tolist() == [True, True, False]
     assert labels(field_with((30, 30, 1.7)), np.zeros((0, 2)))[0].shape == (0,)
+    true, pieces = labels(field_with((SIDE - 3.0, 30, 20.0)), np.array([[SIDE - 3.0, 36], [SIDE - 3.0, 39]]))
+    assert true.tolist() == [True, False]  # 1.5 and 2.3 beams from the centre
+    assert pieces.tolist() == [False, True]

@@ -35,6 +35,7 @@ from napari_almadet.training.fields import (
 )
 
 RADIUS = 0.4  # of the FWHM of a source's image, within which a candidate is the source
+FARTHEST = 1.6  # beams, the same at most: for sources of four beams
 RESOLVED = 1.5  # beams, FWHM of the image of a source that may be detected in pieces
 EMPTY = 0.4  # fraction of empty fields, from which Judge learns faint isolated noise peaks
 
@@ -44,8 +45,9 @@ def judge_field(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Candidates of one simulated field: their input values (n, 21), and which are sources (n,).
 
-    A candidate is a source if it is the nearest one to the centre of a source, or in a galaxy or a cloud: Judge need
-    not separate the pieces of an object.  Second detections of a resolved source are left out.
+    A candidate is a source if it is the nearest one to the centre of a source, a galaxy or the leaf of a cloud.  Second
+    detections of a resolved source, and all others in a galaxy or a cloud, are left out: the patch they lie in is
+    judged as a whole, and a faint one may be noise.
     """
     field = simulate_field(rng, shared, EMPTY)
     raw = in_noise_units(field.cube, field.beam)
@@ -57,19 +59,19 @@ def judge_field(
 
 
 def labels(field: SimulatedField, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections at ``places`` (n, 2) are sources, and which are second ones of a resolved source: (n,), bool.
+    """Which detections at ``places`` (n, 2) are sources, and which are other parts of an object: (n,), bool.
 
     The latter are neither right nor wrong.
     """
     fwhm = np.maximum(np.sqrt(field.sources[:, 2] * field.sources[:, 3]) * gaussian_sigma_to_fwhm, field.beam)
     apart = np.hypot(*(field.sources[:, None, :2] - places).transpose(2, 0, 1))
-    near = apart <= RADIUS * fwhm[:, None]
-    pairs = match(field.sources[:, :2], places, allowed=near, radius=RADIUS * float(fwhm.max(initial=0)))
+    near = apart <= np.minimum(RADIUS * fwhm, FARTHEST * field.beam)[:, None]
+    pairs = match(field.sources[:, :2], places, allowed=near, radius=FARTHEST * field.beam)
     true = np.zeros(len(places), bool)
     true[pairs[:, 1]] = True
     y, x = np.rint(places).astype(int).clip(0, SIDE - 1).T
-    true |= field.objects[y, x] > 0
-    return true, ~true & (near & (fwhm[:, None] > RESOLVED * field.beam)).any(axis=0)
+    resolved = (fwhm > RESOLVED * field.beam)[:, None]
+    return true, ~true & ((field.objects[y, x] > 0) | (near & resolved).any(axis=0))
 
 
 def judge_observation(index: int, which: str, seed: int, weights: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
