@@ -2,9 +2,10 @@
 
 Tests are collected once, and each runs once to know which lines it reaches; those that take longer than the budget are
 left out.  Then for each change a fork of this process changes the functions and values in memory (no file is written)
-and runs the tests that reach it until one fails: first those that noticed other changes of the same function or file,
-then the quickest.  A fork that uses five times its budget is killed, and counts as noticed.  A process that a test
-starts anew has the code without the change.  Linux and macOS only.
+and runs the tests that reach it until one fails: first those that noticed other changes of the same function, then
+those that reach few other lines, then those for which a removed condition decides something, one test of each
+parametrised function before the rest of it, and the quickest first.  A fork that uses five times its budget is killed,
+and counts as noticed.  A process that a test starts anew has the code without the change.  Linux and macOS only.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, TextIO
 
 import pytest
-from mutation_changes import CONSTANT, Mutant, constants
+from mutation_changes import CONSTANT, RULE, Mutant, constants
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src/napari_almadet"
 
 PATIENCE = 5.0  # times the budget (CPU), after which a fork is killed: the change makes the code run for ever
 WAIT_SECONDS = 90.0  # the same of a fork that waits
+FOCUSED = 200  # lines of the package: a test that reaches fewer is one of few functions
 SLOW = 1.7  # by which the tests are slower while it is recorded which lines they reach
 
 
@@ -146,6 +148,7 @@ class Tests:
     def __init__(self, items: list[pytest.Item], budget: float) -> None:
         self.items, self.budget, self.failed = items, budget, False
         self.seconds: dict[int, float] = {}
+        self.lines: dict[int, int] = {}  # how many each reaches
         self.reached: dict[str, list[int]] = defaultdict(list)
         self.good: dict[str, Counter[int]] = defaultdict(Counter)  # which tests noticed changes, of a file or a place
 
@@ -168,7 +171,7 @@ class Tests:
         for file, indices in files.items():
             _, found = in_a_fork(lambda out, todo=indices: self.record_file(todo, out), 3000.0)
             for index, seconds, lines in found:
-                self.seconds[index] = seconds
+                self.seconds[index], self.lines[index] = seconds, len(lines)
                 for line in lines:
                     self.reached[line].append(index)
             slow = len(indices) - len(found)
@@ -186,9 +189,13 @@ class Tests:
             coverage.switch_context(str(index))
             began = time.process_time()
             signal.setitimer(signal.ITIMER_PROF, SLOW * self.budget)
-            with contextlib.suppress(TooSlow):
+            try:
                 if self.run(index, following):
                     times[index] = (time.process_time() - began) / SLOW
+            except TooSlow:  # its fixtures are still there, and the next test would fail for them
+                signal.setitimer(signal.ITIMER_PROF, 0)
+                with contextlib.suppress(Exception):
+                    self.items[index].session._setupstate.teardown_exact(None)
             signal.setitimer(signal.ITIMER_PROF, 0)
         coverage.stop()
         lines, data = defaultdict(list), coverage.get_data()
@@ -201,13 +208,24 @@ class Tests:
             print(json.dumps([index, seconds, lines[index]]), file=out)
 
     def of(self, mutant: Mutant) -> list[int]:
-        """The tests that reach a change: first those that noticed changes beside it, then the quickest."""
+        """The tests that reach a change, those first that are likely to notice it: see the top of this file."""
         lines = uses(mutant.place) if mutant.kind == CONSTANT else {f"{mutant.path}:{mutant.line}"}
         found = {index for line in lines for index in self.reached[line]}
         if mutant.kind == CONSTANT:
             found |= {index for index in self.seconds if mutant.place in names_in(str(self.items[index].path))}
         near, file = self.good[mutant.path + mutant.place], self.good[mutant.path]
-        return sorted(found, key=lambda i: (-min(near[i], 1), -min(file[i] / 10, 1), self.seconds[i], i))
+        body = {index for line in lines_decided_by(mutant) for index in self.reached[line]}
+        decided = found & body if mutant.new == "False" else found - body
+        turn, counts = {}, Counter()  # which of its function's tests a test is
+        for index in sorted(found, key=lambda i: (i not in decided, self.seconds[i], i)):
+            function = self.items[index].nodeid.split("[")[0]
+            turn[index], counts[function] = counts[function], counts[function] + 1
+
+        def order(i: int) -> tuple[float, ...]:
+            wide = self.lines[i] >= FOCUSED
+            return (-min(near[i], 1), wide, wide and i not in decided, turn[i], -min(file[i] / 10, 1), self.seconds[i])
+
+        return sorted(found, key=order)
 
     def notices(self, mutant: Mutant) -> bool:
         """Whether a test that reaches a change fails with it, within the budget."""
@@ -260,6 +278,15 @@ class Tests:
 def too_slow(*_: object) -> None:
     """Give a test up; a signal's handler."""
     raise TooSlow
+
+
+def lines_decided_by(mutant: Mutant) -> set[str]:
+    """The first line of what an ``if`` statement does, if the change is in its condition; else nothing."""
+    if mutant.kind != RULE:
+        return set()
+    statements = (node for node in ast.walk(ast.parse(source_of(mutant.path))) if isinstance(node, ast.If))
+    of_it = (node for node in statements if node.test.lineno <= mutant.line <= node.test.end_lineno)
+    return {f"{mutant.path}:{node.body[0].lineno}" for node in of_it}
 
 
 @cache

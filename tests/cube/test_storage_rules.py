@@ -155,6 +155,7 @@ def test_parameters_of_a_projection_are_those_of_the_direction_only(tmp_path, mo
     [
         (FIVE, "FREQ", None),
         (FIVE + np.array([0, 0, 4e5, 0, 0]), "FREQ", None),  # by 0.04 channels
+        (FIVE + np.array([0, 0, 7e5, 0, 0]), "FREQ", r"wrong by up to 0\.07 channels"),
         (FIVE + np.array([0, 0, 2e6, 0, 0]), "FREQ", r"wrong by up to 0\.2 channels"),
         (C / np.linspace(0.30, 0.25, 5), "WAVE", "equally spaced in wavelength"),
         ([1e9, np.inf, 1.4e9, 1.5e9, 1.6e9], "FREQ", None),
@@ -458,3 +459,66 @@ def test_nothing_is_left_of_a_compressed_file_without_a_cube(tmp_path, monkeypat
     with pytest.raises(CubeError, match="single plane"), opened(tmp_path / "a.fits.gz"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["a.fits.gz"]
+
+
+# --- compressed zeros, indices, names ---
+
+
+def test_a_value_may_have_been_zero_within_half_a_step_of_its_tile():
+    """Tiles of two rows; single precision may be off by a thousandth."""
+    rounding = storage.Rounding(np.array([[[2.0], [4.0]]]), (1, 2, 3))
+    plane = np.array([1.0, 1.02, 1.0, 2.0, 2.04, -2.0])[:, None] * np.ones((6, 3))
+    assert rounding.may_be_zero(plane[[0, 1, 3, 4]], 0)[:, 0].tolist() == [True, False, True, False]
+    assert rounding.may_be_zero(plane[[2, 2, 5, 5]], 0).all()
+    assert rounding.largest == pytest.approx(2.0, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("cards", "tile"),
+    [
+        ({}, (1, 1, 6)),  # rows
+        ({"ZTILE1": 4, "ZTILE2": 9}, (1, 5, 4)),
+        ({"ZTILE1": 0}, None),
+        ({"ZTILE1": "six"}, None),
+        ({"ZQUANTIZ": "NO_DITHER"}, None),
+        ({"ZSCALE": "two"}, None),
+    ],
+)
+def test_the_tiles_of_rounded_values_are_those_of_the_header(cards, tile):
+    header = fits.Header({"ZQUANTIZ": "SUBTRACTIVE_DITHER_1", "ZSCALE": 2.0} | cards)
+    made = storage._rounding(SimpleNamespace(header=header, columns=SimpleNamespace(names=[])), (4, 5, 6))
+    assert (made and made[1]) == tile
+
+
+def test_true_is_no_number_of_a_channel():
+    assert storage._bounds(True, 5)[0] == slice(0, 5)
+    assert storage._bounds(1, 5) == (slice(1, 2), 0)
+
+
+def test_between_channels_that_are_far_apart_nothing_is_read(tmp_path, monkeypatch):
+    data, read = np.arange(9 * 4 * 5, dtype=">f4").reshape(9, 4, 5), []
+    data.tofile(tmp_path / "a")
+    lazy = Lazy(Plain(tmp_path / "a", 0, data.dtype, data.shape), (0, 1, 2), {})
+    one = Plain.read
+    monkeypatch.setattr(Plain, "read", lambda self, part: read.append(part[0].stop - part[0].start) or one(self, part))
+    np.testing.assert_array_equal(lazy[::4], data[::4])
+    np.testing.assert_array_equal(lazy[2:5], data[2:5])
+    assert read == [1, 1, 1, 3]
+
+
+def test_of_a_file_without_images_there_are_no_names(tmp_path):
+    fits.HDUList([fits.PrimaryHDU()]).writeto(tmp_path / "a.fits")
+    with (
+        pytest.raises(CubeError, match=r"has no \[ERR\]; its images of three or more axes: none\."),
+        opened(tmp_path / "a.fits", "ERR"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kinds", [("VRAD",), ("FREQ", "FREQ")])
+def test_a_table_of_frequencies_replaces_the_only_axis_of_frequencies(kinds):
+    header = fits.Header({"NAXIS": len(kinds)} | {f"CTYPE{i}": kind for i, kind in enumerate(kinds, 1)})
+    coordinates = {"spectral1": {"tabular": {"worldvalues": C / np.linspace(0.30, 0.25, 5)}}}
+    (note,) = storage._tabulated_axis(header, coordinates)
+    assert "approximated as linear" in note
+    assert header["CTYPE1"] == kinds[0]

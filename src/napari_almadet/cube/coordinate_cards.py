@@ -62,7 +62,7 @@ def coordinate_cards(header: fits.Header, notes: list[str]) -> fits.Header:
             continue
         if number and isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
             sound[key] = float(value)
-        elif text and isinstance(value, str) and value.isascii() and value.isprintable():
+        elif text and isinstance(value, str):
             sound[key] = value.strip()[:LONGEST_TEXT]
         else:
             notes.append(f"{key} is {value!r}, which is no {'number' if number else 'text'}; it was ignored.")

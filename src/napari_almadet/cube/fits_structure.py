@@ -29,17 +29,13 @@ def check_structure(file: BinaryIO) -> None:
         Whose message goes on from the file's name.
     """
     for _ in range(MOST_HDUS):
-        start = file.tell()
-        if not file.read(1):
-            return
-        file.seek(start)
         try:
             header = fits.Header.fromfile(file)
             size = _size(header)
             _check_table(header)
         except CubeError:
             raise
-        except Exception:  # no header, or one that is damaged
+        except Exception:  # the end of the file, no header, or one that is damaged
             return
         file.seek(file.tell() + -(-size // BLOCK) * BLOCK)
 

@@ -75,7 +75,7 @@ def mended(header: fits.Header, notes: list[str]) -> fits.Header:
         if key in header:
             frame = str(header[key]).strip().upper()
             header[key] = _FRAMES.get(frame, frame)
-            if header[key] != str(header[key]).strip() or frame in _FRAMES:
+            if frame in _FRAMES:
                 notes.append(f"The sky frame {frame} was read as {header[key]}.")
             if header[key] not in ("ICRS", "FK5", "FK4", "FK4-NO-E"):
                 notes.append(f"The sky frame {header[key] or 'without a name'} is unknown; the FITS default is used.")
@@ -99,7 +99,7 @@ def _mend_numbers(header: fits.Header, notes: list[str]) -> None:
             number = float(str(value).upper().replace("D", "E"))
         except ValueError:
             number = np.nan
-        if np.isfinite(number) and not isinstance(value, bool):
+        if np.isfinite(number):
             header[key] = number
             notes.append(f"{key} is text, '{value}'; it was read as a number.")
         elif _NEEDED.match(key):
@@ -208,7 +208,7 @@ def _judge_velocity_convention(header: fits.Header, notes: list[str]) -> None:
     rest = header.get("RESTFRQ")
     offset = header.get("ALTRPIX", header.get(f"CRPIX{axis}", 0.0)) - header.get(f"CRPIX{axis}", 0.0)
     here = header.get(f"CRVAL{axis}", 0.0) + offset * header.get(f"CDELT{axis}", 1.0)
-    here *= u.Unit(header.get(f"CUNIT{axis}") or ("Hz" if kind.startswith("FREQ") else "m/s")).si.scale
+    here *= u.Unit(header.get(f"CUNIT{axis}", "")).si.scale  # FITS' defaults are those of the SI
     if not rest or not positive(here if kind.startswith("FREQ") else header["ALTRVAL"]):
         return
     frequency, velocity = (here, header["ALTRVAL"]) if kind.startswith("FREQ") else (header["ALTRVAL"], here)
@@ -314,8 +314,10 @@ def brightness_unit(header: fits.Header, notes: list[str]) -> u.UnitBase:
 
 
 def _is_logarithmic(unit: u.UnitBase | None) -> bool:
-    logarithmic = {u.mag, u.dex, u.dB}
-    return unit is not None and (isinstance(unit, u.FunctionUnitBase) or bool(logarithmic & set(unit.bases)))
+    """Whether a unit is one of magnitudes, decibels or the like, also as mmag: all are multiples of dex."""
+    if isinstance(unit, u.FunctionUnitBase):  # mag(AB)
+        return True
+    return unit is not None and u.dex in unit.decompose().bases
 
 
 def positive(value: Any) -> bool:

@@ -151,8 +151,9 @@ def _response(stored: Stored) -> tuple[Any, WCS | None]:
     shape, last = stored.source.shape, len(stored.source.shape) - 1
     wcs = WCS(coordinate_cards(mended(stored.header, []), []), stored.hdus)
     x, y, spectral = wcs.wcs.lng, wcs.wcs.lat, wcs.wcs.spec
-    x, y = (x, y) if 0 <= x <= last and 0 <= y <= last else (0, 1)
-    celestial = wcs.sub([x + 1, y + 1]) if wcs.has_celestial else None
+    on_sky = 0 <= x <= last and 0 <= y <= last
+    celestial = wcs.sub([x + 1, y + 1]) if on_sky else None
+    x, y = (x, y) if on_sky else (0, 1)
     if 0 <= spectral <= last:
         return stored.cube((last - spectral, last - y, last - x), {}), celestial
     part = [slice(0, n if axis in (last - y, last - x) else 1) for axis, n in enumerate(shape)]
@@ -224,7 +225,7 @@ def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, i
     if not 0 <= spectral < len(shape):
         types = ", ".join(str(header.get(f"CTYPE{i + 1}", "?")).strip() or "?" for i in range(len(shape)))
         raise CubeError(f"has no spectral axis, only {types}.")
-    if x < 0 or y < 0:
+    if x < 0:  # and y: there are two sky axes or none
         others = {spectral, polarisation_axis(header)}
         image = [i for i, n in enumerate(reversed(shape)) if i not in others and n > 1]
         if len(image) != 2:
@@ -232,8 +233,6 @@ def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, i
         x, y = image
     if max(x, y) >= len(shape):
         raise CubeError("has a spectral axis, but its sky axes are not in the image.")
-    if polarisation_axis(header) in (spectral, y, x):
-        raise CubeError("has contradictory coordinates: one axis cannot be polarisation and another.")
     return spectral, y, x
 
 
@@ -310,9 +309,8 @@ def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
             unsure = written.startswith("VELO") and "VELREF" not in header
             read_as = f"{read} {wcs.wcs.specsys}".rstrip()
             because = ", since no VELREF says whether it is radio or optical velocity" if unsure else ""
-            if unsure and read == "VOPT":
-                frame = wcs.wcs.specsys or "its frame"
-                because += f"; if it is radio velocity, set CTYPE{axis} to VRAD and SPECSYS to {frame}"
+            if unsure:  # then it is read as VOPT, in the frame that the type names
+                because += f"; if it is radio velocity, set CTYPE{axis} to VRAD and SPECSYS to {wcs.wcs.specsys}"
             notes.append(f"Axis type {written} was read as {read_as}{because}.")
         if not header.get(f"CUNIT{axis}"):
             notes.append(f"The spectral axis has no unit; FITS' default is taken, {wcs.wcs.cunit[axis - 1]}.")
