@@ -2,7 +2,7 @@
 #                    HEADLESS=1, run the same detection and print the candidates
 # make test          set up and run the tests, a file at a time on each core
 # make lint          check style and formatting
-# make types         check the types of the rooms that pyproject.toml names
+# make types         check the types of the whole package with mypy
 # make coverage      run the tests and show what none of them ran
 # make docs          build the documentation site in site/, without warnings
 # make lowest        run the tests with the oldest libraries that pyproject.toml allows; Python 3.11

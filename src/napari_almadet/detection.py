@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
-__all__ = ["Networks", "Progress", "detect", "detect_steps", "load_networks"]
+__all__ = ["Networks", "Progress", "SearchNetworks", "detect", "detect_steps", "load_networks"]
 
 
 LOG = logging.getLogger(__name__)
@@ -149,5 +149,5 @@ def read_once(cube: Cube, settings: Settings) -> tuple[Cube, list[str]]:
         LOG.warning("no uncompressed copy of %s", cube.name, exc_info=True)
         return cube, [
             f"There is no room for an uncompressed copy of the cube ({cube.data.nbytes / 1e9:.2g} GB) in "
-            f"{tempfile.gettempdir()}, which makes the search slow: {error.strerror or error}."
+            f"{tempfile.gettempdir()}, so the search will be slow: {error.strerror or error}."
         ]

@@ -94,7 +94,7 @@ def move(candidate: Candidate, detections: Detections, box: Box, networks: Netwo
         blended=False,
         peaks=(),
         mask=None,
-        origin=_touched(candidate),
+        origin=_edited_origin(candidate),
         decisions=[*candidate.decisions],
     )
     moved.decide("own_box", width=width, height=height, x=x0, y=y0)
@@ -134,10 +134,12 @@ def refocus(candidate: Candidate, detections: Detections, channels: tuple[int, i
     n_channels = detections.cube.shape[0]
     first = min(max(channels[0], 0), n_channels - 1)
     last = min(max(channels[1], first + 1), n_channels)
-    refocused = replace(candidate, channels=(first, last), decisions=[*candidate.decisions], origin=_touched(candidate))
+    refocused = replace(
+        candidate, channels=(first, last), decisions=[*candidate.decisions], origin=_edited_origin(candidate)
+    )
     refocused.mask = None
     refocused.decide("own_range", first=first, last=last - 1)
-    line = _stand_in((first, last))
+    line = _placeholder_line((first, last))
     if not candidate.peaks:
         return _measured(refocused, detections, (line,))
     measured = _measured(refocused, detections, (line, *candidate.peaks), candidate.kind)
@@ -160,7 +162,7 @@ def follow_line(candidate: Candidate, detections: Detections, peak: EmissionPeak
     others = tuple(other for other in candidate.peaks if other != peak)
     channels = peak.emission_range(detections.cube.shape[0])
     followed = replace(candidate, peaks=(peak, *others), channels=channels, decisions=[*candidate.decisions])
-    followed.origin = _touched(candidate)
+    followed.origin = _edited_origin(candidate)
     followed.decide("own_line", centre=peak.centre, fwhm=peak.fwhm)
     return _measured(followed, detections, followed.peaks)
 
@@ -194,11 +196,11 @@ def remask(candidate: Candidate, detections: Detections, mask: SourceMask) -> Ca
     if kept is None:
         raise ValueError("its mask holds no voxel with data")
     channels = kept.slices[0]
-    painted = replace(candidate, box=box_of(kept), decisions=[*candidate.decisions], origin=_touched(candidate))
+    painted = replace(candidate, box=box_of(kept), decisions=[*candidate.decisions], origin=_edited_origin(candidate))
     painted.channels = (channels.start, channels.stop)
     painted.decide("own_mask", voxels=int(np.count_nonzero(kept.voxels)), first=channels.start, last=channels.stop - 1)
     painted.spectrum = extract_spectra(cube, [painted.box])[0]
-    _look_at(painted, detections)
+    _make_image_and_snrs(painted, detections)
     others = [c.mask for c in detections.kept if c.mask is not None and c.id != candidate.id]
     measure_in_mask(painted, cube, noise_in(detections), kept, others)
     painted.parent, painted.edge = 0, at_edge(painted.box, detections.stacked)
@@ -238,7 +240,7 @@ def take_fit(candidate: Candidate, detections: Detections, fit: SpectrumFit) -> 
         _fitted_peak(candidate, float(fit.gaussians[i, 1]), float(fit.gaussians[i, 2]), n_channels) for i in order
     )
     taken = replace(candidate, peaks=peaks, channels=_range_about(peaks, n_channels), mask=None)
-    taken.decisions, taken.origin = [*candidate.decisions], _touched(candidate)
+    taken.decisions, taken.origin = [*candidate.decisions], _edited_origin(candidate)
     (_, centre, fwhm), (_, err_centre, err_fwhm) = fit.gaussians[order[0]], fit.errors[order[0]]
     chi2 = fit.chi2 / max(fit.freedom, 1)
     taken.decide("own_fit", count=len(peaks), centre=float(centre), fwhm=float(fwhm), chi2=chi2)
@@ -347,7 +349,9 @@ def _boxes_of_peaks(candidate: Candidate, beam: float) -> list[Box]:
 
 
 def take_in(
-    detections: Detections, sources: Sequence[tuple[Box, tuple[int, int] | None]], networks: Networks
+    detections: Detections,
+    sources: Sequence[tuple[Box, tuple[int, int] | None]],
+    networks: Networks | SearchNetworks,
 ) -> list[Candidate]:
     """Measure imported sources as candidates, see `napari_almadet.catalogue.export.read_boxes`.
 
@@ -371,17 +375,17 @@ def unsearched(cube: Cube, settings: Settings, networks: Networks | SearchNetwor
     )
 
 
-def _stand_in(channels: tuple[int, int]) -> EmissionPeak:
+def _placeholder_line(channels: tuple[int, int]) -> EmissionPeak:
     """A line as wide as a range, so that noise and continuum are measured outside the range."""
     first, last = channels
     return EmissionPeak((first + last - 1) // 2, np.nan, np.nan, (first + last - 1) / 2, (last - first - 1) / 2)
 
 
-def _look_at(candidate: Candidate, detections: Detections) -> None:
+def _make_image_and_snrs(candidate: Candidate, detections: Detections) -> None:
     """Set the line-integrated image of a candidate and the two S/N ratios in it."""
     cutout = cut_out(detections.cube, candidate.box, crop := detections.settings.crop)
     focused, local = focus(cutout.planes, candidate.channels), cutout.local(candidate.box)
-    lines = (_stand_in(candidate.channels), *candidate.peaks)
+    lines = (_placeholder_line(candidate.channels), *candidate.peaks)
     sigma = focused_noise(focused, voxel_noise(cutout.planes, lines), candidate.channels)
     candidate.snr_global = global_snr(focused, local, sigma)
     candidate.snr_pixel = brightest_pixel(pixel_snr(focused, sigma), local)[1]
@@ -390,7 +394,7 @@ def _look_at(candidate: Candidate, detections: Detections) -> None:
     candidate.focus_origin = (cutout.origin[0] + margin, cutout.origin[1] + margin)
 
 
-def _touched(candidate: Candidate) -> str:
+def _edited_origin(candidate: Candidate) -> str:
     return "edited" if candidate.origin == "found" else candidate.origin
 
 

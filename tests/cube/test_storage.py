@@ -410,3 +410,17 @@ def test_absurd_numbers_of_columns_and_tiles_are_refused(tmp_path, key, value):
     header[key] = value
     with pytest.raises(CubeError):
         check_structure(io.BytesIO(header.tostring().encode()))
+
+
+def test_what_fails_while_data_are_read_is_logged_with_its_traceback(tmp_path, caplog, monkeypatch):
+    lazy = Lazy(Plain(tmp_path / "a.raw", 0, np.dtype("f4"), (5, 3, 4)), (0, 1, 2), {})
+
+    def read(self, part):
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(Plain, "read", read)
+    with pytest.raises(CubeError, match="could not be read to its end"):
+        lazy[0]
+    (record,) = caplog.records
+    assert "a.raw" in record.getMessage()
+    assert record.exc_info[0] is ZeroDivisionError

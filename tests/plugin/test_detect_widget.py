@@ -14,6 +14,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 
+from napari_almadet.catalogue.candidate import Status
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.plugin.background import cautiously
 from napari_almadet.plugin.detect_widget import RunError, detection, summary
@@ -415,6 +416,17 @@ def test_cube_of_a_cropped_layer_is_the_crop(viewer, cube_image, cube):
     assert cube_of(cube_image) is cube
     cube_image.data = cube.data[:10]
     assert cube_of(cube_image).shape == (10, *cube.shape[1:])
+
+
+def test_summary_without_a_source_says_where_the_reasons_are(cube):
+    found = make_detections(cube)
+    for candidate in found.candidates:
+        candidate.status = Status.DROPPED
+    text = summary(found, 3.21)
+    assert text.startswith("No source found in 3.2 s")
+    assert text.splitlines()[0].endswith(
+        f"{len(found.candidates)} weak candidates were dropped; “Show dropped” lists them with the reasons."
+    )
 
 
 def test_summary_tells_warnings(cube):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import logging
 import lzma
 import operator
 import os
@@ -34,6 +35,8 @@ from napari_almadet.cube.fits_structure import check_structure
 from napari_almadet.cube.rice import RiceTiles, tiles_of
 
 __all__ = ["MOST_AXES", "CubeError"]  # other modules import them from here
+
+LOG = logging.getLogger(__name__)
 
 UNEVEN = 0.05  # channels by which a tabulated axis may deviate from a straight line and still be called linear
 PACKED: dict[bytes, Callable[..., Any]] = {
@@ -293,6 +296,7 @@ class Lazy:
         except FileNotFoundError as error:
             raise CubeError(f"{self.source.path.name} no longer exists: no file {self.source.path}.") from error
         except Exception as error:  # a file damaged in its middle can fail anywhere inside the libraries
+            LOG.warning("%s could not be read", self.source.path, exc_info=True)  # it may as well be a fault of ours
             raise CubeError(
                 f"{self.source.path.name} could not be read to its end, it may be damaged: {error}"
             ) from error

@@ -22,6 +22,7 @@ from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.reviews import reviewed
 from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.session import Session
 from napari_almadet.settings import Settings
 
@@ -99,7 +100,7 @@ class Keeper:
     @classmethod
     def of(cls, session: Session) -> Keeper:
         """The keeper of a session; created if there is none."""
-        if session.keeper is None:
+        if not isinstance(session.keeper, Keeper):
             session.keeper = cls(session)
         return session.keeper
 
@@ -150,10 +151,11 @@ class Keeper:
         instead_of: Sequence[Path] = (),
     ) -> None:
         """Write everything to a folder in a thread, and then remove other unsaved sessions without reviews."""
-        detections = self.session.detections
+        detections = existing(self.session.detections)
         originals = list(detections.candidates)
         still = replace(detections, candidates=[copy(candidate) for candidate in originals])
-        meanwhile = self._writing[id(detections)] = []
+        meanwhile: list[Candidate] = []
+        self._writing[id(detections)] = meanwhile
         done_with = _unfinished(detections.cube) if not keep_cube else []  # already carried over
 
         def work() -> Path:
@@ -205,7 +207,7 @@ class Keeper:
             self._early[id(detections)] = Journal(folder)
         return self._early[id(detections)]
 
-    def _take_down(self, journal, detections: Detections, changed: list[Candidate]) -> None:
+    def _take_down(self, journal: Journal, detections: Detections, changed: list[Candidate]) -> None:
         try:
             journal.record(detections, changed)
         except OSError as error:

@@ -13,6 +13,7 @@ from napari.layers import Shapes, Vectors
 from qtpy.QtCore import QTimer
 
 from napari_almadet.plugin import layers
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.napari_workarounds import paint_boxes
 from napari_almadet.plugin.volumes import Volumes
 
@@ -145,7 +146,7 @@ class BoxLayer:
         """Compute the colours of the boxes and apply them."""
         if self.layer is None or not self.layer.nshapes:
             return
-        columns = self.owner.features.set_index("id")[["status", "verdict", "prob", "z_min", "z_max"]]
+        columns = existing(self.owner.features).set_index("id")[["status", "verdict", "prob", "z_min", "z_max"]]
         rows = columns.reindex(self.layer.features["id"])
         ours = rows["status"].notna().to_numpy()
         colours = np.zeros((len(rows), 4))
@@ -202,7 +203,7 @@ class BoxLayer:
 
     def line_width(self) -> float:
         """Width of a box's line in pixels of the cube, so that it is `LINE` pixels of the screen."""
-        image = self.owner.image
+        image = existing(self.owner.image)
         pixel = np.abs(np.array(image.data_to_world((0, 1, 1))) - image.data_to_world((0, 0, 0)))[-2:].max()
         return float(LINE / max(self.viewer.scene.camera.zoom * pixel, 1e-9))
 
@@ -249,8 +250,9 @@ class BoxLayer:
     @property
     def tool(self) -> str:
         """What the mouse does on the canvas: "draw" or "edit" boxes, or neither ("")."""
-        active = self.layer is not None and self.viewer.layers.selection.active == self.layer
-        return {mode: tool for tool, mode in TOOLS.items()}.get(str(self.layer.mode), "") if active else ""
+        if self.layer is None or self.viewer.layers.selection.active != self.layer:
+            return ""
+        return {mode: tool for tool, mode in TOOLS.items()}.get(str(self.layer.mode), "")
 
     def use(self, tool: str) -> None:
         """Let the user "draw" a box that becomes a candidate, or "edit" boxes; "" returns to normal navigation."""
@@ -271,7 +273,7 @@ class BoxLayer:
         """Zoom to a candidate if its box is too small on screen to grab its handles separately."""
         if self.viewer.dims.ndisplay != 2:
             return
-        camera, box, image = self.viewer.scene.camera, candidate.box, self.owner.image
+        camera, box, image = self.viewer.scene.camera, candidate.box, existing(self.owner.image)
         origin, end = (np.array(image.data_to_world((0, y, x))[-2:]) for y, x in ((box.y0, box.x0), (box.y1, box.x1)))
         size = np.abs(end - origin).min()
         if size * camera.zoom < HANDLED:
@@ -280,7 +282,7 @@ class BoxLayer:
 
     def _selected(self, added: tuple[int, ...], removed: tuple[int, ...]) -> None:
         # An empty selection is ignored: napari clears the selection at every change of mode.
-        if added and not self._redrawing:
+        if added and not self._redrawing and self.layer is not None:
             by_id = {candidate.id: candidate for candidate in self.owner.candidates}
             numbers = self.layer.features["id"]
             rows = [*(self.layer.selected_data - set(added)), *added]
@@ -306,12 +308,12 @@ class BoxLayer:
 
     def at(self, point: tuple[float, ...]) -> list[Candidate]:
         """The visible candidates whose boxes contain a point in world coordinates, the smallest first."""
-        owner = self.owner
+        owner, channel = self.owner, self.owner.channel
         if self.layer is None or not self.layer.visible:
             return []
-        y, x = owner.image.world_to_data(point)[-2:]
+        y, x = existing(owner.image).world_to_data(point)[-2:]
         hit = [c for c in owner.candidates if c.box.y0 <= y + 0.5 < c.box.y1 and c.box.x0 <= x + 0.5 < c.box.x1]
-        seen = [c for c in hit if self._everywhere or c.channels[0] <= owner.channel < c.channels[1]]
+        seen = [c for c in hit if self._everywhere or c.channels[0] <= existing(channel) < c.channels[1]]
         return sorted(seen, key=lambda c: np.prod(c.box.shape))
 
     def _select_at(self, point: tuple[float, ...]) -> None:
@@ -371,12 +373,13 @@ class BoxLayer:
             self.layer.features = self.layer.features.assign(id=numbers)
             if refused:
                 self.layer.remove(refused)
-        self.owner.boxes_removed([c for c in self.owner.detections.candidates if c.id not in there])
+        self.owner.boxes_removed([c for c in existing(self.owner.detections).candidates if c.id not in there])
         self.sync()
 
     def _outlines(self, by_id: dict[int, Candidate]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
         """For each box in the layer: number of the candidate, outline, and whether both agree."""
-        numbers, outlines = self.layer.features["id"].to_numpy(copy=True), self.layer.data
+        layer = existing(self.layer)
+        numbers, outlines = layer.features["id"].to_numpy(copy=True), layer.data
         known = [by_id.get(number) for number in numbers]
         return numbers, outlines, layers.drawn_as(outlines, [c.box if c is not None else None for c in known])
 
@@ -404,7 +407,7 @@ class BoxLayer:
                 right.add(number)
             elif number != layers.UNKNOWN:
                 wrong.append(row)
-        missing = [c for c in self.owner.detections.candidates if c.id not in right]
+        missing = [c for c in existing(self.owner.detections).candidates if c.id not in right]
         with self._redraw():
             if wrong:
                 self.layer.remove(wrong)
@@ -421,21 +424,21 @@ class BoxLayer:
 
     def _write_features(self, numbers: np.ndarray) -> None:
         """Set the features of boxes from the candidates with these numbers; blank until they are measured."""
-        features = self.owner.features
+        features, layer = existing(self.owner.features), existing(self.layer)
         known = np.where(np.isin(numbers, features["id"]), numbers, layers.UNKNOWN)
         rows = layers.rows_of(features, known).assign(id=numbers)
-        if not rows.equals(self.layer.features):  # comparing takes pandas less time than setting takes napari
-            self.layer.features = rows
+        if not rows.equals(layer.features):  # comparing takes pandas less time than setting takes napari
+            layer.features = rows
 
 
-def weak(method: Callable) -> Callable:
+def weak(method: Callable[..., Any]) -> Callable[..., Any]:
     """A function that calls a bound method while its object lives.
 
     napari keeps mouse and key callbacks strongly, which would keep a session alive that no panel needs.
     """
     reference = WeakMethod(method)
 
-    def call(*args):
+    def call(*args: Any) -> Any:
         bound = reference()
         return bound(*args) if bound is not None else None
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.settings import get_settings
-from qtpy.QtCore import QAbstractTableModel, QItemSelection, QItemSelectionModel, QModelIndex, QPoint, QSize, Qt, QTimer
-from qtpy.QtGui import QColor, QKeySequence
+from qtpy.QtCore import (
+    QAbstractItemModel,
+    QAbstractTableModel,
+    QItemSelection,
+    QItemSelectionModel,
+    QModelIndex,
+    QPoint,
+    QSize,
+    Qt,
+    QTimer,
+)
+from qtpy.QtGui import QColor, QKeyEvent, QKeySequence
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -23,6 +33,7 @@ from qtpy.QtWidgets import (
     QMenu,
     QPushButton,
     QStyledItemDelegate,
+    QStyleOptionViewItem,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -31,10 +42,14 @@ from qtpy.QtWidgets import (
 from napari_almadet.catalogue.candidate import VERDICTS, Candidate, Status
 from napari_almadet.inspection.describe import number, sexagesimal
 from napari_almadet.plugin.blink import Player
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.layers import COLOURINGS, box_colours
 from napari_almadet.plugin.session import Filter, Session
 from napari_almadet.plugin.shortcuts import KEYS
 from napari_almadet.plugin.theme import Colours, small_font, small_print
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KINDS = ("line", "continuum", "both")
 
@@ -163,11 +178,11 @@ class CandidateModel(QAbstractTableModel):
         values = {column.sort_by: rows[column.sort_by].tolist() for column in self.columns}
         return values, (255 * box_colours(rows, self.session.colour_by)).astype(int).tolist()
 
-    def rowCount(self, parent=QModelIndex()) -> int:  # noqa: B008 - Qt's name
+    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008 - Qt's name
         """Number of candidates shown."""
         return len(self.candidates)
 
-    def columnCount(self, parent=QModelIndex()) -> int:  # noqa: B008 - Qt's name
+    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008 - Qt's name
         """Number of columns that this cube has values for."""
         return len(self.columns)
 
@@ -200,7 +215,9 @@ class CandidateModel(QAbstractTableModel):
             self.session.set_note(candidate, value)
         return True
 
-    def headerData(self, section, orientation, role=Qt.ItemDataRole.DisplayRole):
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> str | None:
         """Title and tooltip of a column."""
         if orientation == Qt.Orientation.Horizontal and section < len(self.columns):
             if role == Qt.ItemDataRole.DisplayRole:
@@ -218,21 +235,28 @@ class CandidateModel(QAbstractTableModel):
 class VerdictDelegate(QStyledItemDelegate):
     """A drop-down list of verdicts in a cell; a choice applies at once."""
 
-    def createEditor(self, parent: QWidget, option, index: QModelIndex) -> QWidget:
+    def createEditor(self, parent: QWidget | None, option: QStyleOptionViewItem, index: QModelIndex) -> QWidget:
         """The list, already open."""
         editor = QComboBox(parent)
         editor.addItems(VERDICTS)
-        editor.activated.connect(lambda _: (self.commitData.emit(editor), self.closeEditor.emit(editor)))
+
+        def chosen(_: int) -> None:
+            self.commitData.emit(editor)
+            self.closeEditor.emit(editor)
+
+        editor.activated.connect(chosen)
         return editor
 
-    def setEditorData(self, editor: QComboBox, index: QModelIndex) -> None:
+    def setEditorData(self, editor: QWidget | None, index: QModelIndex) -> None:
         """Start from the current verdict."""
+        assert isinstance(editor, QComboBox)  # made by `createEditor`
         editor.setCurrentText(index.data())
         QTimer.singleShot(0, editor.showPopup)  # once it is in place, the list has room for all entries
 
-    def setModelData(self, editor: QComboBox, model: CandidateModel, index: QModelIndex) -> None:
+    def setModelData(self, editor: QWidget | None, model: QAbstractItemModel | None, index: QModelIndex) -> None:
         """Apply the choice."""
-        model.setData(index, editor.currentText())
+        assert isinstance(editor, QComboBox)  # as above
+        existing(model).setData(index, editor.currentText())
 
 
 class RowView(QTableView):
@@ -246,8 +270,9 @@ class RowView(QTableView):
         """As small as possible: a dock cannot be made smaller than the size hints of its contents."""
         return self.minimumSizeHint()
 
-    def keyPressEvent(self, event) -> None:
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Handle the session's keys; leave the others to Qt."""
+        event = existing(event)
         pressed = QKeySequence(event.keyCombination()).toString()
         name = next((name for name, (_, shown) in KEYS.items() if shown == pressed), None)
         if name is not None and self.session.keys_on:
@@ -355,17 +380,18 @@ class CandidateTable(QWidget):
         self.view.setEditTriggers(triggers.DoubleClicked | triggers.EditKeyPressed)
         self.view.setShowGrid(False)
         self.view.setWordWrap(False)
-        self.view.verticalHeader().hide()
-        self.view.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        rows = existing(self.view.verticalHeader())
+        rows.hide()
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         self.view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.view.customContextMenuRequested.connect(self._offer_verdicts)
         self.verdicts = VerdictDelegate(self.view)
-        header = self.view.horizontalHeader()
+        header = existing(self.view.horizontalHeader())
         header.setSortIndicator(0, Qt.SortOrder.AscendingOrder)
         header.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         header.customContextMenuRequested.connect(self._offer_columns)
         self.view.setSortingEnabled(True)
-        self.view.selectionModel().selectionChanged.connect(self._rows_selected)
+        existing(self.view.selectionModel()).selectionChanged.connect(self._rows_selected)
 
         self.counts = QLabel()
         self.counts.setWordWrap(True)
@@ -476,7 +502,7 @@ class CandidateTable(QWidget):
         """Set the widths from the widest possible text, without reading rows; hidden columns stay hidden."""
         self._laid_out = self.model.columns
         metrics = self.view.fontMetrics()
-        self.view.verticalHeader().setDefaultSectionSize(metrics.height() + 9)
+        existing(self.view.verticalHeader()).setDefaultSectionSize(metrics.height() + 9)
         for section, column in enumerate(self.model.columns):
             widest = max(metrics.horizontalAdvance(text) for text in (column.title + " ▾", column.widest))
             self.view.setColumnWidth(section, widest + 12)
@@ -512,12 +538,13 @@ class CandidateTable(QWidget):
         if self._marking:  # the user selected them in this table
             return
         model, wanted = self.model, QItemSelection()
-        for row in filter(lambda row: row is not None, map(model.row, self.session.chosen)):
-            wanted.select(model.index(row, 0), model.index(row, model.columnCount() - 1))
+        for row in map(model.row, self.session.chosen):
+            if row is not None:
+                wanted.select(model.index(row, 0), model.index(row, model.columnCount() - 1))
         current = model.row(self.session.selected)
         self._marking = True
         try:
-            selection = self.view.selectionModel()
+            selection = existing(self.view.selectionModel())
             flags = QItemSelectionModel.SelectionFlag
             index = (
                 QModelIndex() if current is None else model.index(current, max(0, self.view.currentIndex().column()))
@@ -533,7 +560,7 @@ class CandidateTable(QWidget):
     def _rows_selected(self, *_: object) -> None:
         if self._marking:
             return
-        rows = sorted(index.row() for index in self.view.selectionModel().selectedRows())
+        rows = sorted(index.row() for index in existing(self.view.selectionModel()).selectedRows())
         chosen = [self.model.candidates[row] for row in rows]
         if chosen:
             current = self.view.currentIndex().row()
@@ -552,19 +579,19 @@ class CandidateTable(QWidget):
                 menu.addAction(f"{words}{count}\t{KEYS[name][1]}", getattr(self.session, name))
             menu.addSeparator()
             several = len(self.session.chosen) > 1
-            menu.addAction("Merge them", self.session.merge).setEnabled(several)
-            menu.addAction("Split, by lines or peaks", self.session.split).setEnabled(not several)
-            menu.popup(self.view.viewport().mapToGlobal(place))
+            existing(menu.addAction("Merge them", self.session.merge)).setEnabled(several)
+            existing(menu.addAction("Split, by lines or peaks", self.session.split)).setEnabled(not several)
+            menu.popup(existing(self.view.viewport()).mapToGlobal(place))
 
     def _offer_columns(self, place: QPoint) -> None:
         menu = QMenu(self)
         for section, column in enumerate(self.model.columns):
-            action = menu.addAction(column.title)
+            action = existing(menu.addAction(column.title))
             action.setCheckable(True)
             action.setChecked(column.title not in self.hidden)
             action.setEnabled(column.title != "#")
             action.toggled.connect(lambda on, s=section: self.show_column(s, on))
-        menu.popup(self.view.horizontalHeader().mapToGlobal(place))
+        menu.popup(existing(self.view.horizontalHeader()).mapToGlobal(place))
 
     def show_column(self, section: int, shown: bool) -> None:
         """Show or hide a column, in this and any later table of candidates."""
@@ -573,7 +600,7 @@ class CandidateTable(QWidget):
         change(self.model.columns[section].title)
 
 
-def columns_of(features) -> list[Column]:
+def columns_of(features: pd.DataFrame | None) -> list[Column]:
     """The columns for which a cube has values: world coordinates if available, else pixels and channels."""
     if features is None:
         return [c for c in COLUMNS if c.world is not True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,7 @@ from napari.components.overlays import TextOverlay
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QActionGroup
+from qtpy.QtGui import QAction, QActionGroup
 from qtpy.QtWidgets import QMenu
 
 from napari_almadet.catalogue.detections import brightness_unit
@@ -18,6 +19,7 @@ from napari_almadet.inspection.describe import unit_text, velocity_text
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.placement import Match
 from napari_almadet.plugin.box_layer import LINE
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.layers import sky_plane, voxels
 from napari_almadet.plugin.mask_layer import Outline
 from napari_almadet.plugin.session import Session
@@ -59,7 +61,7 @@ class CanvasMenu(QMenu):
             "Coordinate grid", "Right ascension and declination, from the WCS", partial(self._show, "axes")
         )
         self.addSeparator()
-        self.outlines = self.addMenu("Draw candidates as")
+        self.outlines = existing(self.addMenu("Draw candidates as"))
         self.outlines.setToolTip("Boxes, the outlines of their masks in the channel on screen, or both")
         shapes = QActionGroup(self)
         for outline in Outline:
@@ -68,9 +70,9 @@ class CanvasMenu(QMenu):
             action.setChecked(outline is session.masks.outline)
             action.triggered.connect(partial(self._outline, outline))
             self.outlines.addAction(action)
-        self.contours = self.addMenu("Contours of")
+        self.contours = existing(self.addMenu("Contours of"))
         self.contours.setToolTip("±3, 6, 12 … times the image's noise; of a cube, of its plane on screen")
-        self.matching = self.addMenu("Match channels of several cubes")
+        self.matching = existing(self.addMenu("Match channels of several cubes"))
         group = QActionGroup(self)
         for by, words in MATCHES.items():
             action = group.addAction(words)
@@ -88,8 +90,8 @@ class CanvasMenu(QMenu):
         session.channel_changed.connect(self._write_words)
         choice.changed.connect(self._write_words)
 
-    def _switch(self, text: str, tip: str, toggled):
-        action = self.addAction(text)
+    def _switch(self, text: str, tip: str, toggled: Callable[[bool], None]) -> QAction:
+        action = existing(self.addAction(text))
         action.setCheckable(True)
         action.setToolTip(tip)
         action.toggled.connect(toggled)
@@ -179,7 +181,7 @@ class CanvasMenu(QMenu):
         return layer
 
     def _beam_layers(self) -> list[Layer]:
-        cube, image = self.choice.cube, self.session.image
+        cube, image = existing(self.choice.cube), existing(self.session.image)
         ny, nx = cube.shape[1:]
         outline = beam_outline(cube, nx / 2, ny / 2)
         if outline is None:
@@ -189,7 +191,7 @@ class CanvasMenu(QMenu):
         return [self._paths(f"{image.name} beam", [(corner + outline)[:, ::-1]], "polygon", PALE, "white")]
 
     def _axes_layers(self) -> list[Layer]:
-        image, grid = self.session.image, graticule(self.choice.cube)
+        image, grid = existing(self.session.image), graticule(existing(self.choice.cube))
         if grid is None:
             return []
         names = Points(

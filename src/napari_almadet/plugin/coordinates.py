@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from astropy import units as u
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QCursor
+from qtpy.QtGui import QCursor, QResizeEvent
 from qtpy.QtWidgets import QApplication, QLineEdit, QMenu
 
 from napari_almadet.catalogue.detections import brightness_unit
 from napari_almadet.inspection.describe import unit_text, velocity_text
 from napari_almadet.plugin.box_layer import CLICK_SLOP, weak
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.layers import voxels
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
@@ -135,7 +136,7 @@ class Readout(QLineEdit):
         self.setText(SEPARATOR.join(parts))
         self.setCursorPosition(0)
 
-    def resizeEvent(self, event) -> None:
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Show as many parts as there is room for."""
         super().resizeEvent(event)
         self._fit()
@@ -147,11 +148,13 @@ class Readout(QLineEdit):
         menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         cube = self.choice.cube
         sky = cube.sky(x, y) if cube is not None else None
-        texts = position_texts(sky, cube.pixel_scale) if sky is not None and _known(sky) else ()
+        texts: tuple[str, ...] = ()
+        if cube is not None and sky is not None and _known(sky):
+            texts = position_texts(sky, cube.pixel_scale)
         for text in (*texts, f"{x:.2f} {y:.2f}"):
             what = "pixel x y" if text not in texts else "ICRS" if ":" in text else "ICRS, degrees"
-            action = menu.addAction(f"Copy  {text}  ({what})")
-            action.triggered.connect(lambda _=False, text=text: QApplication.clipboard().setText(text))
+            action = existing(menu.addAction(f"Copy  {text}  ({what})"))
+            action.triggered.connect(lambda _=False, text=text: existing(QApplication.clipboard()).setText(text))
         menu.popup(QCursor.pos())
 
     def _pressed(self, viewer: Any, event: Any) -> Iterator[None]:

@@ -10,6 +10,7 @@ from psygnal import Signal
 
 from napari_almadet.cube.cube import Cube
 from napari_almadet.inspection.placement import Match, match_channels
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.layers import voxels
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class CubePlaces:
         """
         self.image = image
         cubes = self.cubes()
-        if image not in cubes or len(cubes) < 2:
+        if image is None or image not in cubes or len(cubes) < 2:
             return False
         point = image.world_to_data(self.viewer.dims.point)[-3]
         channel = int(np.clip(np.round(point), 0, voxels(image).shape[0] - 1))
@@ -80,7 +81,7 @@ class CubePlaces:
 
     def match(self, other: Image) -> tuple[float, float]:
         """Slope and offset that convert channels of another cube to those of the inspected one."""
-        cube, reference = other.metadata["cube"], self.image.metadata["cube"]
+        cube, reference = other.metadata["cube"], existing(self.image).metadata["cube"]
         for by in (self._by,) if self._by else (Match.VELOCITY, Match.FREQUENCY):
             found = match_channels(cube, reference, by)
             if found is not None and (self._by or _overlap(found, cube, reference)):
@@ -95,7 +96,7 @@ class CubePlaces:
     def _range_changed(self, *_: object) -> None:
         """Restrict the slider to the channels of the inspected cube: napari's covers the channels of all cubes."""
         image, dims = self.image, self.viewer.dims
-        if self._setting or image not in self.viewer.layers or len(self.cubes()) < 2:
+        if self._setting or image is None or image not in self.viewer.layers or len(self.cubes()) < 2:
             return
         first, second = (image.data_to_world((channel, 0, 0))[-3] for channel in (0, 1))
         step = second - first

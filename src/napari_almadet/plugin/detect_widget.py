@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.layers import Image
-from napari.qt.threading import create_worker
+from napari.qt.threading import WorkerBase, create_worker
 from napari.utils.notifications import notification_manager, show_error
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import (
     QApplication,
     QCheckBox,
@@ -42,6 +43,7 @@ from napari_almadet.inspection.reviews import Carried
 from napari_almadet.plugin.autosave import Keeper, unsaved_of
 from napari_almadet.plugin.background import Failure, ask_to_stop, cautiously
 from napari_almadet.plugin.candidates import CandidateTable
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.file_menu import FileMenu
 from napari_almadet.plugin.injections import InjectionsDialog
 from napari_almadet.plugin.inspector import Inspector
@@ -117,7 +119,7 @@ class DetectWidget(QWidget):
         self.session = Session.of(napari_viewer)
         self.keeper = Keeper.of(self.session)
         self._run = run
-        self._worker = None
+        self._worker: WorkerBase | None = None
         self._clock = QTimer(self)
         self._clock.timeout.connect(self._tick)
         self._carried = Carried(0, 0)
@@ -173,7 +175,7 @@ class DetectWidget(QWidget):
             "dirty beam",
             "Preset almadet only: an image of the dirty beam (.psf) of a dirty cube, to subtract the sidelobes "
             "of bright\n"
-            "sources; without it, whether the cube is dirty is decided, and its dirty beam estimated, from the cube",
+            "sources; without it, the search decides from the cube whether it is dirty, and estimates its dirty beam",
         )
         self.reliability = QCheckBox("Reliability (inverted cube)")
         self.reliability.setToolTip(
@@ -262,15 +264,15 @@ class DetectWidget(QWidget):
         line.setPlaceholderText("none")
         line.setClearButtonEnabled(True)
         line.setToolTip(tip)
-        icon = self.style().standardIcon(QStyle.StandardPixmap.SP_DialogOpenButton)
-        browse = line.addAction(icon, QLineEdit.ActionPosition.TrailingPosition)
+        icon = existing(self.style()).standardIcon(QStyle.StandardPixmap.SP_DialogOpenButton)
+        browse = existing(line.addAction(icon, QLineEdit.ActionPosition.TrailingPosition))
         browse.triggered.connect(partial(self._find_image, line, what))
         return line
 
     def _find_image(self, line: QLineEdit, what: str, *_: object) -> None:
         cube = self.session.image.metadata.get("cube") if self.session.image is not None else None
         folder = str(cube.path.parent) if isinstance(cube, Cube) and cube.path is not None else ""
-        path, _ = QFileDialog.getOpenFileName(self, f"Image of the {what}", folder)
+        path = QFileDialog.getOpenFileName(self, f"Image of the {what}", folder)[0]
         if path:
             line.setText(path)
 
@@ -296,10 +298,10 @@ class DetectWidget(QWidget):
         else:
             docks[INSPECTOR].parent().show()
 
-    def showEvent(self, event) -> None:
+    def showEvent(self, event: QShowEvent | None) -> None:
         """Show the inspector when the user shows this panel again, but not when the window comes to the front."""
         super().showEvent(event)
-        if not event.spontaneous():
+        if not existing(event).spontaneous():
             self.open_inspector()
 
     # -- which cube -------------------------------------------------------------------
@@ -343,7 +345,7 @@ class DetectWidget(QWidget):
                 )
 
     def _hold_canvas(self, event: object) -> None:
-        hold_canvas(self.window())
+        hold_canvas(existing(self.window()))
 
     def _refused(self) -> str:
         """Why open images are not in the list."""
@@ -374,19 +376,19 @@ class DetectWidget(QWidget):
 
     def detect(self) -> None:
         """Run the detection on the chosen cube in a thread."""
-        image = self.session.image
+        image = existing(self.session.image)
         try:
             cube = cube_of(image)
         except CubeError as error:
             self._failed(error)
             return
         work = searched, self._run, cube, self.settings(), image
-        self._worker = create_worker(cautiously, *work, _start_thread=False)
-        self._worker.yielded.connect(self._progressed)
-        self._worker.returned.connect(partial(self._returned, image, time.perf_counter()))
-        self._worker.aborted.connect(self._aborted)
-        self._worker.finished.connect(self._finished)
-        self.destroyed.connect(self._worker.quit)
+        self._worker = worker = create_worker(cautiously, *work, _start_thread=False)
+        worker.yielded.connect(self._progressed)
+        worker.returned.connect(partial(self._returned, image, time.perf_counter()))
+        worker.aborted.connect(self._aborted)
+        worker.finished.connect(self._finished)
+        self.destroyed.connect(worker.quit)
         self.status.setText(f"Searching {image.name} …")
         self._searching, self._stage, self._started = image.name, "starting", time.perf_counter()
         self._clock.start(TICK_MS)
@@ -394,7 +396,7 @@ class DetectWidget(QWidget):
         self.progress.setFormat("Starting")
         self._enable()
         self.cancel_button.setFocus()  # Qt would move the focus to the filter field, and keys would be typed there
-        self._worker.start()
+        worker.start()
 
     def cancel(self) -> None:
         """Ask the run to stop; it does so at its next step."""
@@ -428,7 +430,7 @@ class DetectWidget(QWidget):
             found, made = outcome
             self._carried = Carried(0, 0)
             text = summary(found, time.perf_counter() - started)
-            self.session.present_in_turns(image, found, made, self.window(), partial(self._shown, text))
+            self.session.present_in_turns(image, found, made, existing(self.window()), partial(self._shown, text))
 
     def _shown(self, text: str) -> None:
         self._showing = False
@@ -457,7 +459,7 @@ class DetectWidget(QWidget):
 
     def _finished(self) -> None:
         # A run may end between the request to stop and its next step: then neither `returned` nor `aborted` is emitted.
-        if self._worker.abort_requested:
+        if existing(self._worker).abort_requested:
             self._aborted()
         self._worker = None
         self._clock.stop()
@@ -489,8 +491,8 @@ def summary(detections: Detections, seconds: float) -> str:
     else:
         text = f"No source found {where}: nothing in this cube stands out from the noise."
         if dropped:
-            text += f" {dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped; “Show dropped” "
-            "gives the reasons."
+            weak = f"{dropped} weak candidate{'s were' if dropped > 1 else ' was'} dropped"
+            text += f" {weak}; “Show dropped” lists them with the reasons."
     return "\n".join([text, *detections.warnings, *detections.notes_on_sidelobes])
 
 

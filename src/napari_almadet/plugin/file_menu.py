@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_info
+from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QFileDialog, QMenu, QMessageBox
 
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.catalogue_symbols import add_symbols
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.open_result import open_result
 from napari_almadet.plugin.products_menu import ProductsMenu
 from napari_almadet.plugin.session import Session
@@ -37,24 +39,24 @@ class FileMenu(QMenu):
         super().__init__("File")
         self.session, self.keeper = session, keeper
         self.setToolTipsVisible(True)
-        self.open_action = self.addAction("Open session …", self.open_session)
-        self.save_action = self.addAction("Save session", self.save)
-        self.save_as_action = self.addAction("Save session as …", self.save_as)
+        self.open_action = existing(self.addAction("Open session …", self.open_session))
+        self.save_action = existing(self.addAction("Save session", self.save))
+        self.save_as_action = existing(self.addAction("Save session as …", self.save_as))
         self.addSeparator()
         self.exports = {
             "Export the accepted": self._exports(self._accepted),
             "Export those listed": self._exports(lambda: list(session.candidates)),
         }
-        self.figure_action = self.addAction("Figure of this candidate …", self.export_figure)
+        self.figure_action = existing(self.addAction("Figure of this candidate …", self.export_figure))
         self.products = ProductsMenu(self, session, keeper, self._home)
-        self.injections_action = self.addAction("Completeness by injection …")
+        self.injections_action = existing(self.addAction("Completeness by injection …"))
         self.injections_action.setToolTip(
             "How faint a source can be to be detected in this cube, with the settings of the form: synthetic sources\n"
             "are added to the cube as it is read, and it is searched again"
         )
-        self.import_action = self.addAction("Import candidates …", self.import_candidates)
+        self.import_action = existing(self.addAction("Import candidates …", self.import_candidates))
         self.import_action.setToolTip("From a catalogue with SoFiA-2's column names, or DS9 or CRTF regions")
-        self.symbols_action = self.addAction("Catalogue as symbols …", self.show_symbols)
+        self.symbols_action = existing(self.addAction("Catalogue as symbols …", self.show_symbols))
         self.symbols_action.setToolTip(
             "The rows of a catalogue as a layer of points with all their columns, matched with the candidates;\n"
             "nothing is measured, and no candidate is added"
@@ -72,15 +74,15 @@ class FileMenu(QMenu):
         self._enable()
 
     def _exports(self, chosen: Callable[[], list[Candidate]]) -> tuple[QMenu, Callable[[], list[Candidate]]]:
-        menu = self.addMenu("")
+        menu = existing(self.addMenu(""))
         menu.addAction("Catalogue …", partial(self._export, "write_catalogue", "catalogue", CATALOGUE, chosen))
         menu.addAction("Regions …", partial(self._export, "write_regions", "regions", REGIONS, chosen))
         menu.addAction("Spectra …", partial(self._export, "write_spectra", "spectra", SPECTRA, chosen))
         menu.addAction("Report with a page each …", partial(self._export, "write_report", "report", REPORT, chosen))
         return menu, chosen
 
-    def _switch(self, words: str, on: bool, switched: Callable[[bool], Any]):
-        action = self.addAction(words)
+    def _switch(self, words: str, on: bool, switched: Callable[[bool], Any]) -> QAction:
+        action = existing(self.addAction(words))
         action.setCheckable(True)
         action.setChecked(on)
         action.toggled.connect(switched)
@@ -97,7 +99,7 @@ class FileMenu(QMenu):
         for action in (self.injections_action, self.import_action, self.symbols_action):
             action.setEnabled(self.session.image is not None)
         self.save_action.setText(
-            f"Save session to {self.keeper.folder.name}" if self.keeper.saved else "Save session …"
+            f"Save session to {existing(self.keeper.folder).name}" if self.keeper.saved else "Save session …"
         )
 
     def _accepted(self) -> list[Candidate]:
@@ -127,26 +129,26 @@ class FileMenu(QMenu):
     def save(self) -> None:
         """Save to the session's folder, or ask for one."""
         if self.keeper.saved:
-            self.keeper.save(self.keeper.folder, _tell)
+            self.keeper.save(existing(self.keeper.folder), _tell)
         else:
             self.save_as()
 
     def save_as(self) -> None:
         """Ask for a folder and save to it."""
-        suggested = str(Path(self._home()) / f"{self.session.detections.cube.name} session")
+        suggested = str(Path(self._home()) / f"{self._name()} session")
         # the folder is created if it does not exist
-        folder, _ = QFileDialog.getSaveFileName(
+        chosen, _ = QFileDialog.getSaveFileName(
             self,
             "Save the session as a folder",
             suggested,
             "Folder (*)",
             options=QFileDialog.Option.DontConfirmOverwrite,
         )
-        if not folder:
+        if not chosen:
             return
         from napari_almadet.catalogue.result_folder import is_result
 
-        folder = Path(folder)
+        folder = Path(chosen)
         if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not is_result(folder)):
             show_error(f"{folder} contains other files. Choose a new name for the session's folder.")
             return
@@ -154,7 +156,8 @@ class FileMenu(QMenu):
 
     def _home(self) -> str:
         cube = self.session.image.metadata.get("cube") if self.session.image is not None else None
-        return str(cube.path.resolve().parent) if getattr(cube, "path", None) else str(Path.home())
+        path = None if cube is None else cube.path
+        return str(Path.home() if path is None else path.resolve().parent)
 
     # -- exports and imports ----------------------------------------------------------
 
@@ -166,20 +169,28 @@ class FileMenu(QMenu):
 
     def export_figure(self) -> None:
         """Ask for a file and write the page on the selected candidate."""
-        candidate = self.session.selected
+        candidate = existing(self.session.selected)
         path = self._ask("Figure of this candidate", f"{self._name()} candidate {candidate.id}", FIGURE)
         if path is not None:
-            self._write("write_figure", candidate, path)
+            self._write_figure(candidate, path)
 
-    def _write(self, writer: str, candidates: Sequence[Candidate] | Candidate, path: Path) -> None:
+    def _write_figure(self, candidate: Candidate, path: Path) -> None:
+        detections = existing(self.session.detections)
+
+        def work() -> Path:
+            from napari_almadet.products.figure import write_figure
+
+            return write_figure(detections, candidate, path)
+
+        in_background(work, done=_tell, failed=_complain)
+
+    def _write(self, writer: str, candidates: Sequence[Candidate], path: Path) -> None:
         detections = self.session.detections
 
         def work() -> Path:
             from napari_almadet.catalogue import export as exchange
             from napari_almadet.products import figure
 
-            if writer == "write_figure":
-                return figure.write_figure(detections, candidates, path)
             return getattr(figure if writer == "write_report" else exchange, writer)(detections, path, candidates)
 
         in_background(work, done=_tell, failed=_complain)
@@ -207,7 +218,7 @@ class FileMenu(QMenu):
         return answer == QMessageBox.StandardButton.Yes
 
     def _name(self) -> str:
-        return self.session.detections.cube.name
+        return existing(self.session.detections).cube.name
 
     def import_candidates(self) -> None:
         """Ask for a catalogue or a region file and import its sources as candidates."""

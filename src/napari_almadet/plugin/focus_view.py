@@ -9,7 +9,7 @@ import pyqtgraph as pg
 from astropy import units as u
 from napari.layers import Image
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtGui import QActionGroup
+from qtpy.QtGui import QAction, QActionGroup, QResizeEvent
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QMenu, QVBoxLayout, QWidget
 from skimage.measure import find_contours
 
@@ -24,6 +24,7 @@ from napari_almadet.inspection.source_model import model_of
 from napari_almadet.measure.focus import focus, focused_noise, source_radii
 from napari_almadet.plugin.comparison import Comparison
 from napari_almadet.plugin.cutouts import Cutouts
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.layers import STATUS_COLOURS, sky_plane
 from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
@@ -35,7 +36,7 @@ NO_DATA = "#606068"  # background where there are no pixels: outside the field, 
 FOCUSED, *MOMENTS = IMAGES = ("Line-integrated image", "Moment 0", "Moment 1", "Moment 2")
 TIPS = (
     "Sum over the emission range, continuum included: the image used for detection and S/N",
-    "Integrated over the emission range, continuum subtracted, voxels of noise only excluded",
+    "Integral over the emission range without continuum; voxels that contain only noise are left out",
     "Mean velocity, weighted with the intensity",
     "Velocity dispersion (σ)",
 )
@@ -106,7 +107,7 @@ class FocusView(QWidget):
         for action in (self.show_contours, self.show_radii):
             action.toggled.connect(self._draw)
         self.show_cut.toggled.connect(self._cut_toggled)
-        counted = menu.addMenu("Voxels included in moments")
+        counted = existing(menu.addMenu("Voxels included in moments"))
         masks = QActionGroup(menu)
         for multiple in MASKS:
             action = masks.addAction(f"over {multiple} × rms" if multiple else "all")
@@ -119,9 +120,9 @@ class FocusView(QWidget):
         self._least_snr = 3
         view = menu_button("View", "Overlays on the image, and the voxels included in moments", menu)
         send = QMenu(self)
-        self.send_image = send.addAction("This image")
+        self.send_image = existing(send.addAction("This image"))
         self.send_image.triggered.connect(self._send_image)
-        self.send_cut = send.addAction("The position-velocity cut")
+        self.send_cut = existing(send.addAction("The position-velocity cut"))
         self.send_cut.triggered.connect(self._send_cut)
         self.send_cut.setEnabled(False)
         self.send_button = menu_button("To viewer", "Add as a layer, at its position over the cube", send)
@@ -182,7 +183,7 @@ class FocusView(QWidget):
         for name in (*self.names, self.range_name):
             name.setColor("white")
 
-    def resizeEvent(self, event) -> None:
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Make the image square if the cut next to it has enough room."""
         super().resizeEvent(event)
         self._share_room()
@@ -212,10 +213,10 @@ class FocusView(QWidget):
 
     def _edited(self, candidates: list[Candidate]) -> None:
         selected = self.session.subject
-        if any(candidate is selected for candidate in candidates):
+        if selected is not None and any(candidate is selected for candidate in candidates):
             self._selected() if selected.box != self._laid_across else self._draw()
 
-    def _mask_chosen(self, action) -> None:
+    def _mask_chosen(self, action: QAction) -> None:
         self._least_snr = action.data()
         self._draw()
 
@@ -242,14 +243,15 @@ class FocusView(QWidget):
         if candidate is not None and candidate is self.session.probe and candidate.focused is None:
             self._focus_on(candidate)
         shown = candidate is not None and candidate.focused is not None
-        self.picture = self._picture(candidate) if shown else None
+        self.picture = self._picture(candidate) if candidate is not None and shown else None
         for item in (self.image, self.range_name, *self._overlays):
             item.setVisible(self.picture is not None)
         self.bar.setVisible(self.picture is not None)
         self.cut_line.setVisible(shown and self.show_cut.isChecked())
         self.send_button.setEnabled(self.picture is not None)
-        if self.picture is None:
+        if candidate is None or self.picture is None:
             return
+        cube = existing(self.choice.cube)
         values, (y0, x0) = self.picture.values.value, self.picture.origin
         ny, nx = values.shape
         self.image.setImage(values, autoLevels=False)
@@ -267,8 +269,8 @@ class FocusView(QWidget):
         )
         self._draw_radii(candidate)
         self._draw_contours(candidate)
-        self._draw_beam(self.choice.cube, candidate, np.array([x0 + 0.12 * nx, y0 + 0.12 * ny]))
-        self._draw_marks(self.choice.cube, candidate, np.array([x0, y0]), np.array([nx, ny]))
+        self._draw_beam(cube, candidate, np.array([x0 + 0.12 * nx, y0 + 0.12 * ny]))
+        self._draw_marks(cube, candidate, np.array([x0, y0]), np.array([nx, ny]))
         self._draw_cut()
         self._draw_model(candidate)
         for plot in (self.plot, self.cut_plot):
@@ -282,13 +284,14 @@ class FocusView(QWidget):
 
     def _picture(self, candidate: Candidate) -> Picture | None:
         """The chosen image; None while the cube is being read."""
-        name, brightness = self.image_choice.currentText(), brightness_unit(self.choice.cube)
+        name, cube = self.image_choice.currentText(), existing(self.choice.cube)
+        brightness = brightness_unit(cube)
         if name == FOCUSED:
             found = self._summed(candidate)
             if found is None:
                 return None
-            summed = found[0] * brightness * channel_width(self.choice.cube, mid_channel(candidate))
-            shown = self.choice.display.of_brightness(summed, self.choice.cube, mid_channel(candidate))
+            summed = found[0] * brightness * channel_width(cube, mid_channel(candidate))
+            shown = self.choice.display.of_brightness(summed, cube, mid_channel(candidate))
             return Picture(name, shown, found[1])
         cutout, axis = self.cutouts.about(candidate), self._velocity()
         if cutout is None:
@@ -298,7 +301,7 @@ class FocusView(QWidget):
         if order:
             return Picture(name, values * axis.unit, cutout.origin)
         summed = values * brightness * axis.unit
-        shown = self.choice.display.of_brightness(summed, self.choice.cube, mid_channel(candidate))
+        shown = self.choice.display.of_brightness(summed, cube, mid_channel(candidate))
         return Picture(name, shown, cutout.origin)
 
     def _summed(self, candidate: Candidate) -> tuple[np.ndarray, tuple[int, int]] | None:
@@ -306,20 +309,21 @@ class FocusView(QWidget):
 
         The search keeps a square of a fixed size, in which a large source has no room: that is summed again.
         """
-        (y0, x0), (ny, nx), box = candidate.focus_origin, candidate.focused.shape, candidate.box
+        kept, (y0, x0), box = existing(candidate.focused), candidate.focus_origin, candidate.box
+        ny, nx = kept.shape
         if y0 <= box.y0 and box.y1 <= y0 + ny and x0 <= box.x0 and box.x1 <= x0 + nx:
-            return candidate.focused, (y0, x0)
+            return kept, (y0, x0)
         cutout = self.cutouts.about(candidate)
         return None if cutout is None else (focus(cutout.planes, candidate.channels), cutout.origin)
 
     def _box_in_picture(self, candidate: Candidate) -> tuple[slice, slice]:
         """The part of the image in the box: outside it, pixels of noise have arbitrary velocities."""
-        (y0, x0), box = self.picture.origin, candidate.box
+        (y0, x0), box = existing(self.picture).origin, candidate.box
         return slice(max(box.y0 - y0, 0), box.y1 - y0), slice(max(box.x0 - x0, 0), box.x1 - x0)
 
     def _velocity(self) -> SpectralAxis:
         """The spectral axis of moments and cuts: velocity if known, else frequency or channel."""
-        return self.choice.velocity or self.choice.axis
+        return self.choice.velocity or existing(self.choice.axis)
 
     def _draw_radii(self, candidate: Candidate) -> None:
         self.radii.setVisible(self.show_radii.isChecked())
@@ -367,8 +371,8 @@ class FocusView(QWidget):
         else:
             word, pixels = "10 px", 10
         end = origin + size * (0.95, 0.06)
-        lines += [end, end - (pixels, 0)]
-        texts.append((word, end - (pixels / 2, 0), (0.5, 1)))  # on the bar
+        lines += [end, end - np.array([pixels, 0])]
+        texts.append((word, end - np.array([pixels / 2, 0]), (0.5, 1)))  # on the bar
         self.marks.setData(*np.array(lines).T)
         for item, (word, place, anchor) in zip(self.names, [*texts, *[("", origin, (0, 0))] * 3], strict=False):
             item.setText(word)
@@ -381,23 +385,26 @@ class FocusView(QWidget):
         """Cut the cube along the line, over the emission range and the same number of channels on each side."""
         candidate = self.session.subject
         self.cut = None
-        cutout = self.cutouts.about(candidate) if self.show_cut.isChecked() and self.picture is not None else None
+        wanted = candidate is not None and self.show_cut.isChecked() and self.picture is not None
+        cutout = self.cutouts.about(existing(candidate)) if wanted else None
         self.cut_image.setVisible(cutout is not None)
         self.send_cut.setEnabled(cutout is not None)
         if cutout is None:
             return
-        first, last = candidate.channels
+        first, last = existing(candidate).channels
         first, last = self._cut_channels = max(0, 2 * first - last), min(len(cutout.planes), 2 * last - first)
         y0, x0 = cutout.origin
         start, end = ((p.x(), p.y()) for p in map(self.cut_line.mapToParent, self.cut_line.listPoints()))
-        local = cut_along(cutout.planes[first:last], *((x - x0, y - y0) for x, y in (start, end)))
+        here, there = ((x - x0, y - y0) for x, y in (start, end))
+        local = cut_along(cutout.planes[first:last], here, there)
         self.cut = Cut(local.values, start, end)
 
-        axis, cube = self._velocity(), self.choice.cube
+        axis, cube = self._velocity(), existing(self.choice.cube)
         edges, values = axis.edges[first : last + 1], self.cut.values
         values = values if edges[0] < edges[-1] else values[::-1]
         if cube.celestial is not None:
-            length, unit = cube.sky(*start).separation(cube.sky(*end)).to_value("arcsec"), "arcsec"
+            ends = existing(cube.sky(*start)), existing(cube.sky(*end))
+            length, unit = ends[0].separation(ends[1]).to_value("arcsec"), "arcsec"
         else:
             length, unit = np.hypot(*np.subtract(end, start)), "pixel"
         half = length / 2 * values.shape[1] / (values.shape[1] - 1)  # the first and last sample are pixels, too
@@ -419,7 +426,7 @@ class FocusView(QWidget):
         cutout = self.cutouts.about(candidate)
         if cutout is None:
             return
-        cube, channel = self.choice.cube, mid_channel(candidate)
+        cube, channel = existing(self.choice.cube), mid_channel(candidate)
         scale = brightness_unit(cube) * channel_width(cube, channel)
         image = focus(cutout.planes, candidate.channels)
         made = model_of(candidate, cutout, cube)
@@ -428,20 +435,21 @@ class FocusView(QWidget):
         if made is not None:
             model = self.choice.display.converted(made.image * scale, cube, channel).to_value(shown.unit)
         words = "no Gaussian fits" if made is None else made.words
-        levels = self.image.levels if self.picture.name == FOCUSED else _levels(shown.value)
+        levels = self.image.levels if existing(self.picture).name == FOCUSED else _levels(shown.value)
         self.comparison.show_model(shown.value, model, words, cutout.origin, tuple(levels), COLOUR_MAPS[FOCUSED])
 
     # -- to the viewer ----------------------------------------------------------------
 
     def _send_image(self) -> None:
-        name = f"{self.session.image.name} {self._called()} {self.picture.name.lower()}"
-        limits = self.image.levels
-        layer = picture_layer(self.picture, self.session.image, name=name, limits=limits)
-        self._send(layer, COLOUR_MAPS[self.picture.name])
+        picture, cube_layer = existing(self.picture), existing(self.session.image)
+        name = f"{cube_layer.name} {self._called()} {picture.name.lower()}"
+        layer = picture_layer(picture, cube_layer, name=name, limits=self.image.levels)
+        self._send(layer, COLOUR_MAPS[picture.name])
 
     def _send_cut(self) -> None:
-        name = f"{self.session.image.name} {self._called()} cut"
-        layer = cut_layer(self.cut, self._cut_channels[0], self.session.image, name=name)
+        cube_layer = existing(self.session.image)
+        name = f"{cube_layer.name} {self._called()} cut"
+        layer = cut_layer(existing(self.cut), self._cut_channels[0], cube_layer, name=name)
         self._send(layer, "inferno")
 
     def _called(self) -> str:
@@ -514,8 +522,8 @@ def _show_colours(bar: pg.ColorBarItem, name: str, levels: tuple[float, float], 
     bar.axis.setLabel(unit_text(unit))
 
 
-def _tick(menu: QMenu, text: str, tip: str):
-    action = menu.addAction(text)
+def _tick(menu: QMenu, text: str, tip: str) -> QAction:
+    action = existing(menu.addAction(text))
     action.setCheckable(True)
     action.setToolTip(tip)
     menu.setToolTipsVisible(True)

@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.qt.threading import create_worker
+from napari.qt.threading import WorkerBase, create_worker
 from qtpy.compat import isalive
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QPixmap
+from qtpy.QtGui import QPixmap, QResizeEvent
 from qtpy.QtWidgets import (
     QDialog,
     QFileDialog,
@@ -38,6 +38,7 @@ from qtpy.QtWidgets import (
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.plugin.background import Failure, ask_to_stop, cautiously
 from napari_almadet.plugin.box_layer import weak
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.layers import cube_of
 from napari_almadet.plugin.napari_workarounds import import_apart
 from napari_almadet.progress import Progress
@@ -46,6 +47,7 @@ from napari_almadet.settings import Settings
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from napari_almadet.detection import Networks, SearchNetworks
     from napari_almadet.evaluation.completeness_run import Outcome
     from napari_almadet.evaluation.injection_rounds import Options
     from napari_almadet.plugin.session import Session
@@ -72,8 +74,8 @@ COLUMNS: dict[str, Callable] = {
 }
 TIPS = {
     "Size (beams)": "Intrinsic FWHM; 0 is a point source",
-    "Found": "Injected sources of which a candidate was kept",
-    "Flagged": "Injected sources of which a candidate was flagged; these do not count as found",
+    "Found": "Injected sources whose candidate was kept",
+    "Flagged": "Injected sources whose candidate was flagged; these do not count as found",
     "Completeness": "Found over injected, with the 95 % interval (Wilson)",
     "Measured / injected flux": "Median and 68 % range of those found",
 }
@@ -82,7 +84,12 @@ log = logging.getLogger(__name__)
 
 
 def injected(
-    cube: Cube, settings: Settings, options: Options, number: int, out: Path, networks: Callable[[Settings], object]
+    cube: Cube,
+    settings: Settings,
+    options: Options,
+    number: int,
+    out: Path,
+    networks: Callable[[Settings], Networks | SearchNetworks],
 ) -> Generator[Progress, None, Outcome]:
     """Run the injections; modules that are slow to load are imported only here."""
     yield Progress("Loading the networks", 0, 0)
@@ -107,7 +114,7 @@ class InjectionsDialog(QDialog):
     ):
         super().__init__(parent)
         self.session, self.settings, self._run = session, settings, run
-        self._worker = None
+        self._worker: WorkerBase | None = None
         self._cube: Cube | None = None
         self._first: tuple[float, int] | None = None  # time of the first completed rounds, and their number
         self.outcome: Outcome | None = None
@@ -127,10 +134,8 @@ class InjectionsDialog(QDialog):
         self.introduction.setWordWrap(True)
         self.folder = QLineEdit()
         self.folder.setPlaceholderText("a new folder, or one to resume")
-        browse = self.folder.addAction(
-            self.style().standardIcon(QStyle.StandardPixmap.SP_DialogOpenButton),
-            QLineEdit.ActionPosition.TrailingPosition,
-        )
+        icon = existing(self.style()).standardIcon(QStyle.StandardPixmap.SP_DialogOpenButton)
+        browse = existing(self.folder.addAction(icon, QLineEdit.ActionPosition.TrailingPosition))
         browse.triggered.connect(self.ask_folder)
         self.folder.editingFinished.connect(self.take_up)
         self.number = QSpinBox()
@@ -157,10 +162,10 @@ class InjectionsDialog(QDialog):
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setHorizontalHeaderLabels(list(COLUMNS))
         for column, name in enumerate(COLUMNS):
-            self.table.horizontalHeaderItem(column).setToolTip(TIPS.get(name, ""))
+            existing(self.table.horizontalHeaderItem(column)).setToolTip(TIPS.get(name, ""))
         self.table.setEditTriggers(QTableWidget.EditTrigger.NoEditTriggers)
-        self.table.verticalHeader().hide()
-        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        existing(self.table.verticalHeader()).hide()
+        existing(self.table.horizontalHeader()).setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.table, "Table")
         self.tabs.setVisible(False)
@@ -193,21 +198,21 @@ class InjectionsDialog(QDialog):
             except CubeError as error:
                 self.introduction.setText(str(error))
         if self._cube is not None:
-            self._describe(image)
+            self._describe(self._cube, existing(image))
         elif image is None:
             self.introduction.setText("Open a cube first.")
         self._enable()
 
-    def _describe(self, image: Image) -> None:
+    def _describe(self, cube: Cube, image: Image) -> None:
         from napari_almadet.catalogue.detections import channel_width, flux_factor
         from napari_almadet.inspection.describe import unit_text
 
         settings = self.settings()
         words = f"preset {settings.preset}, threshold {settings.threshold:g}"
         self.introduction.setText(INTRODUCTION.format(name=image.name, settings=words))
-        unit = channel_width(self._cube).unit
+        unit = channel_width(cube).unit
         self.width_unit.setText(unit_text(unit) if str(unit) != "chan" else "channels")
-        self.flux_unit.setText(unit_text(flux_factor(self._cube)[1] * unit))
+        self.flux_unit.setText(unit_text(flux_factor(cube)[1] * unit))
         self.widths.setPlaceholderText("3ch, 8ch, 20ch")
         self.widths.setToolTip(
             f"FWHM of the lines, separated by commas: in {self.width_unit.text()}, or in channels as 8ch"
@@ -217,13 +222,13 @@ class InjectionsDialog(QDialog):
         """Ask for the folder."""
         name = "injections" if self._cube is None else f"{self._cube.name} injections"
         start = self.folder.text() or str(self._home() / name)
-        folder, _ = QFileDialog.getSaveFileName(
+        folder = QFileDialog.getSaveFileName(
             self,
             "Folder for the injections",
             start,
             "Folder (*)",
             options=QFileDialog.Option.DontConfirmOverwrite,  # the folder is created if it does not exist
-        )
+        )[0]
         if folder:
             self.folder.setText(folder)
             self.take_up()
@@ -267,7 +272,7 @@ class InjectionsDialog(QDialog):
         sizes = numbers(self.sizes.text(), "Sizes")
         flux, widths = self.flux.text().strip(), self.widths.text().strip()
         bounds = flux_range(flux, "Fluxes") if flux else None
-        return options_for(self._cube, widths or None, sizes, bounds, self._seed, "Widths")
+        return options_for(existing(self._cube), widths or None, sizes, bounds, self._seed, "Widths")
 
     # -- the run ----------------------------------------------------------------------
 
@@ -282,16 +287,16 @@ class InjectionsDialog(QDialog):
             self.status.setText(str(error))
             return
         work = self._run, self._cube, self.settings(), options, self.number.value(), out, self.session.networks
-        self._worker = create_worker(cautiously, *work, _start_thread=False)
-        self._worker.yielded.connect(self._progressed)
-        self._worker.returned.connect(self._returned)
-        self._worker.finished.connect(self._finished)
-        self.destroyed.connect(self._worker.quit)
+        self._worker = worker = create_worker(cautiously, *work, _start_thread=False)
+        worker.yielded.connect(self._progressed)
+        worker.returned.connect(self._returned)
+        worker.finished.connect(self._finished)
+        self.destroyed.connect(worker.quit)
         self._first = None
         self.progress.setRange(0, 0)
         self.status.setText("Starting …")
         self._enable()
-        self._worker.start()
+        worker.start()
 
     def cancel(self) -> None:
         """Ask the run to stop: it stops at its next step, and keeps the completed rounds."""
@@ -331,7 +336,7 @@ class InjectionsDialog(QDialog):
             self._show(outcome)
 
     def _finished(self) -> None:
-        if self._worker.abort_requested:
+        if existing(self._worker).abort_requested:
             self.status.setText("Cancelled. Finished rounds are kept: start again with this folder to resume.")
         self._worker = None
         self._follow()
@@ -357,7 +362,7 @@ class InjectionsDialog(QDialog):
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(number, column, item)
         while self.tabs.count() > 1:
-            self.tabs.widget(1).deleteLater()
+            existing(self.tabs.widget(1)).deleteLater()
             self.tabs.removeTab(1)
         for path in outcome.plots:
             self.tabs.addTab(Picture(path), path.stem.replace("-", " ").capitalize())
@@ -374,19 +379,17 @@ class Picture(QLabel):
 
     def __init__(self, path: Path):
         super().__init__()
-        self.picture = QPixmap(str(path))
+        self.whole = QPixmap(str(path))
         self.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
         self.setMinimumSize(200, 150)
 
-    def resizeEvent(self, event) -> None:
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Fill the room."""
         super().resizeEvent(event)
         ratio = self.devicePixelRatioF()
         room = QSize(round(self.width() * ratio), round(self.height() * ratio))
-        scaled = self.picture.scaled(
-            room, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
-        )
+        scaled = self.whole.scaled(room, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation)
         scaled.setDevicePixelRatio(ratio)
         self.setPixmap(scaled)
 
@@ -399,7 +402,7 @@ def _row(*widgets: QWidget) -> QHBoxLayout:
     return layout
 
 
-def _between(row, name: str) -> str:
+def _between(row: Any, name: str) -> str:
     """A value with its interval; a dash if there is none."""
     middle, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(middle) else "–"

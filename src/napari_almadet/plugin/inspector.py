@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 import numpy as np
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtGui import QTextDocument
+from qtpy.QtGui import QResizeEvent, QShowEvent, QTextDocument
 from qtpy.QtWidgets import (
     QApplication,
     QDockWidget,
@@ -27,6 +28,7 @@ from napari_almadet.inspection.regions import region_statistics
 from napari_almadet.plugin.canvas_menu import CanvasMenu
 from napari_almadet.plugin.coordinates import Readout
 from napari_almadet.plugin.cutouts import Cutouts
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.focus_view import FocusView
 from napari_almadet.plugin.look import Look
 from napari_almadet.plugin.look_menu import LookMenu
@@ -83,7 +85,7 @@ class Inspector(QWidget):
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.scroll = scroll
+        self.numbers_area = scroll
         self.panels = QSplitter()
         self.panels.setChildrenCollapsible(False)
         for i, panel in enumerate((self.spectrum, self.focus, scroll)):
@@ -128,7 +130,7 @@ class Inspector(QWidget):
         session.viewer.events.theme.connect(self._theme_changed)
         self._again()
 
-    def showEvent(self, event) -> None:
+    def showEvent(self, event: QShowEvent | None) -> None:
         """Take the space below the canvas, once, and keep the whole field visible if it was visible before.
 
         The docks at the left extend to the bottom, next to this one: on top of it, they would leave it 180 of 720
@@ -162,7 +164,7 @@ class Inspector(QWidget):
         corners = image.extent.world[:, -2:] - np.array(camera.center[-2:])
         return bool((np.abs(corners) <= half).all())
 
-    def resizeEvent(self, event) -> None:
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Keep the image approximately square, until the user moves the panels' borders."""
         super().resizeEvent(event)
         if not self._arranged:
@@ -171,12 +173,12 @@ class Inspector(QWidget):
     def _arrange(self, *_: object) -> None:
         """Divide the width: a square image, the same for a cut, then the numbers, and the rest for the spectrum."""
         side, spectrum = self.height() - 54 + COLOUR_BAR_WIDTH, self.spectrum.minimumSizeHint().width()
-        bar = self.scroll.verticalScrollBar().sizeHint().width()
+        bar = existing(self.numbers_area.verticalScrollBar()).sizeHint().width()
         numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW) + bar
         cut = self.focus.show_cut.isChecked() or self.focus.show_model.isChecked()
         images = 3 if self.focus.show_model.isChecked() else 2
         if cut:
-            numbers = max(self.scroll.minimumWidth(), min(numbers, self.width() - spectrum - round(1.5 * side)))
+            numbers = max(self.numbers_area.minimumWidth(), min(numbers, self.width() - spectrum - round(1.5 * side)))
         rest = self.width() - numbers
         focus = min(images * side, round(CUT_SHARE * rest)) if cut else min(side, rest // 2)
         focus = min(focus, rest - spectrum)
@@ -220,7 +222,7 @@ class Inspector(QWidget):
             self.numbers.setText(f"{measured}{self._region_rows()}")
             return
         rows = self._table(
-            facts(self.session.detections, candidate, self.choice.velocity, self.choice.frequency), "position"
+            facts(existing(self.session.detections), candidate, self.choice.velocity, self.choice.frequency), "position"
         )
         verdict = "" if candidate.verdict == "unreviewed" else f", {candidate.verdict} by you"
         note = f"<div><i>{escape(candidate.note)}</i></div>" if candidate.note else ""
@@ -249,7 +251,7 @@ class Inspector(QWidget):
     def _statistics(self) -> list[tuple[str, str]]:
         """Rows for the measured range, if there is one, and for the fit."""
         measured, fitted = self.spectrum.statistics, self.spectrum.line_fit.rows(self.choice.velocity)
-        return fitted if measured is None else [*statistics_rows(measured, self.spectrum.axis), *fitted]
+        return fitted if measured is None else [*statistics_rows(measured, existing(self.spectrum.axis)), *fitted]
 
     def _table(self, rows: list[tuple[str, str]], copies: str) -> str:
         """Rows as HTML; the first one has a link that copies them."""
@@ -263,26 +265,30 @@ class Inspector(QWidget):
 
     def _copy(self, what: str) -> None:
         if what == "position":
-            self.readout.offer_copies(*self.session.selected.position)
+            self.readout.offer_copies(*existing(self.session.selected).position)
         elif what == "region":
             plain = QTextDocument()
             plain.setHtml(self._region_rows())
-            QApplication.clipboard().setText(plain.toPlainText())
+            _copy_text(plain.toPlainText())
         else:
-            QApplication.clipboard().setText("\n".join(f"{name} {value}" for name, value in self._statistics()))
+            _copy_text("\n".join(f"{name} {value}" for name, value in self._statistics()))
 
     def _write_small(self, *_: object) -> None:
         self.setStyleSheet(small_print())
         self._paint(Colours.of(self.session.viewer.theme))
         self.numbers.ensurePolished()
-        self.scroll.setMinimumWidth(self.numbers.fontMetrics().horizontalAdvance(NARROWEST_ROW))
+        self.numbers_area.setMinimumWidth(self.numbers.fontMetrics().horizontalAdvance(NARROWEST_ROW))
         if not self._arranged:
             self._arrange()
 
-    def _theme_changed(self, event) -> None:
+    def _theme_changed(self, event: Any) -> None:
         self._paint(Colours.of(event.value))
         self._again()
 
     def _paint(self, colours: Colours) -> None:
         self.spectrum.paint(colours)
         self.focus.paint(colours)
+
+
+def _copy_text(text: str) -> None:
+    existing(QApplication.clipboard()).setText(text)

@@ -243,8 +243,8 @@ def drawn_as(outlines: Sequence[np.ndarray], boxes: Sequence[Box | None]) -> np.
     alike = np.array([box is not None and len(o) == 4 for o, box in zip(outlines, boxes, strict=True)], dtype=bool)
     rows = np.flatnonzero(alike)
     if rows.size:
-        wanted = corners([boxes[row] for row in rows])
-        alike[rows] = np.abs(np.stack([outlines[row] for row in rows]) - wanted).max(axis=(1, 2)) < 1e-3
+        wanted = corners([box for box, same in zip(boxes, alike, strict=True) if box is not None and same])
+        alike[rows] = np.abs(np.stack([outlines[int(row)] for row in rows]) - wanted).max(axis=(1, 2)) < 1e-3
     return alike
 
 
@@ -269,7 +269,7 @@ def box_colours(rows: pd.DataFrame, by: str) -> np.ndarray:
     )
 
 
-def _painted(words: pd.Series, palette: dict[str, str]) -> np.ndarray:
+def _painted(words: pd.Series, palette: dict[Any, str]) -> np.ndarray:
     place = {word: i for i, word in enumerate(palette)}
     return transform_color(list(palette.values())).astype(float)[[place[word] for word in words]]
 

@@ -22,6 +22,7 @@ from napari_almadet.measure.cutout import Cutout
 from napari_almadet.measure.noise import Noise
 from napari_almadet.measure.spectrum_fit import SpectrumFit, fit_spectrum
 from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.plots import Plot
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.theme import Colours, transparent
@@ -37,11 +38,11 @@ class MarkingBox(pg.ViewBox):
 
     marked = Signal(float, float, bool)  # from, to, and whether the mouse button was released
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.marking = False
 
-    def mouseDragEvent(self, event, axis=None) -> None:
+    def mouseDragEvent(self, event: Any, axis: int | None = None) -> None:
         """Emit the range of the drag."""
         if not self.marking or event.button() != Qt.MouseButton.LeftButton:
             super().mouseDragEvent(event, axis)
@@ -187,19 +188,13 @@ class LineFit(QWidget):
                 self.fit = fit_spectrum(
                     spectrum.value, sigma.to_value(spectrum.unit), noise.spectral, self.starts, terms, view
                 )
-                self.words.setText(self._said())
+                self.words.setText(_summary(self.fit))
             except ValueError as error:
                 self.fit = None
                 self.words.setText(HINT if not self.starts else f"{error}.")
             self.words.setToolTip(self.words.text())
         self._draw(spectrum, axis)
         self.changed.emit()
-
-    def _said(self) -> str:
-        count = len(self.fit.gaussians)
-        if not count:
-            return HINT
-        return f"{count} Gaussian{'s' if count > 1 else ''}, χ²/dof {self.fit.chi2 / max(self.fit.freedom, 1):.2f}"
 
     def _noise(self) -> Noise | None:
         """The cube's noise; None while it is measured in the background."""
@@ -250,7 +245,7 @@ class LineFit(QWidget):
 
     def _dragged(self, which: int, handle: pg.TargetItem) -> None:
         """The user dragged the top or side of a Gaussian: fit again from there."""
-        place = float(self._shown[2].fractional(handle.pos().x()))
+        place = float(existing(self._shown)[2].fractional(handle.pos().x()))
         starts = list(self._fitted_starts())
         centre, fwhm = starts[which]
         top = handle is self.handles[which][0]
@@ -296,7 +291,7 @@ class LineFit(QWidget):
         self.residual.setData(edges, left, stepMode="center", connect="finite")
         self._place_handles(
             [
-                ((axis.world(c), b + h), (axis.world(c + w / 2), b + h / 2))
+                ((float(axis.world(c)), b + h), (float(axis.world(c + w / 2)), b + h / 2))
                 for (h, c, w), b in zip(fit.gaussians, fit.level(fit.gaussians[:, 1]), strict=True)
             ]
         )
@@ -345,6 +340,13 @@ class LineFit(QWidget):
             error = float(np.sqrt(fit.covariance[fit.gaussians.size, fit.gaussians.size]))
             rows.append(("Baseline", f"{with_error(float(fit.baseline[0]), error)} {unit}".rstrip()))
         return rows
+
+
+def _summary(fit: SpectrumFit) -> str:
+    count = len(fit.gaussians)
+    if not count:
+        return HINT
+    return f"{count} Gaussian{'s' if count > 1 else ''}, χ²/dof {fit.chi2 / max(fit.freedom, 1):.2f}"
 
 
 def _taken(candidate: Candidate, detections: Detections, fit: SpectrumFit) -> Candidate:

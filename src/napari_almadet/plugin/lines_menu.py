@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from astropy import units as u
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import (
@@ -18,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_almadet.inspection.known_lines import Line, known_lines, lines_in_band, redshift_of
 from napari_almadet.inspection.redshifts import Identification, RedshiftRange, observed_lines, redshifts_of
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.spectral_choice import SpectralChoice
 
@@ -110,25 +113,26 @@ class LinesMenu(QMenu):
 
     def _of_several(self) -> list[Identification]:
         """Redshifts that explain two or more lines of the selected candidate."""
-        cube, frequency = self.choice.cube, self.choice.frequency
-        lines = observed_lines(cube, self.session.subject)
+        cube, frequency = existing(self.choice.cube), existing(self.choice.frequency)
+        lines = observed_lines(cube, existing(self.session.subject))
         band = float(frequency.edges.min()), float(frequency.edges.max())
         return redshifts_of(lines, RedshiftRange(LEAST_REDSHIFT, self.redshift.maximum()), band)
 
     def _identified(self, index: int) -> None:
         line = self.identity.itemData(index)
         if isinstance(line, Identification):  # velocities are relative to the candidate's first line
-            observed, z = self._observed(), line.redshift
+            observed, z = existing(self._observed()), line.redshift
             self.show_lines.setChecked(True)
             self.redshift.setValue(z)
             known = [one for one in line.lines if one is not None]
             line = min(known, key=lambda one: abs(one.rest_frequency / (1 + z) - observed))
-            if self.choice.cube.frequency(0) is not None:
+            if existing(self.choice.cube).frequency(0) is not None:
                 self.rest.setValue(line.rest_frequency)
         elif line is not None:
             self.show_lines.setChecked(True)
-            self.redshift.setValue(redshift_of(line, self._observed()))
-            if self.choice.cube.frequency(0) is not None:  # else the axis is velocity relative to the rest frequency
+            self.redshift.setValue(redshift_of(line, existing(self._observed())))
+            # else the axis is velocity relative to the rest frequency
+            if existing(self.choice.cube).frequency(0) is not None:
                 self.rest.setValue(line.rest_frequency)
 
     def _redshift_changed(self, *_: object) -> None:
@@ -157,7 +161,7 @@ def _spin(low: float, high: float, decimals: int, suffix: str) -> QDoubleSpinBox
     return box
 
 
-def _button(text: str, tip: str, clicked) -> QPushButton:
+def _button(text: str, tip: str, clicked: Callable[[], None]) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tip)
     button.clicked.connect(clicked)

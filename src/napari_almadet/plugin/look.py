@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
@@ -17,8 +17,12 @@ from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.inspection.regions import Region, region_of, region_spectrum
 from napari_almadet.plugin.background import in_background
 from napari_almadet.plugin.box_layer import CLICK_SLOP, weak
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.layers import sky_plane
 from napari_almadet.plugin.session import Session
+
+if TYPE_CHECKING:
+    from napari_almadet.cube.cube import Cube
 
 POINTER_MS = 40  # minimum interval between spectra while the pointer moves
 TOOLS = {"box": "add_rectangle", "ellipse": "add_ellipse", "polygon": "add_polygon"}  # napari's modes
@@ -64,9 +68,13 @@ class Look:
         self.viewer.mouse_drag_callbacks.append(weak(self._pressed))
 
     @property
-    def cube(self):
+    def cube(self) -> Cube | None:
         """The current cube, or None."""
         return None if self.session.image is None else self.session.ground.cube
+
+    @property
+    def _open_cube(self) -> Cube:
+        return existing(self.cube)
 
     # -- the pointer ------------------------------------------------------------------
 
@@ -92,7 +100,7 @@ class Look:
             return
         self._pointer = y, x = pixel
         region = Region(f"pointer x {x}, y {y}", Box(y, y + 1, x, x + 1), np.ones((1, 1), bool))
-        self._pointed = region.name, region_spectrum(self.cube, region)
+        self._pointed = region.name, region_spectrum(self._open_cube, region)
         self.changed.emit()
 
     def _pixel_at(self, position: tuple[float, ...]) -> tuple[int, int] | None:
@@ -100,7 +108,7 @@ class Look:
         if image is None or self.viewer.dims.ndisplay == 3:
             return None
         y, x = np.round(image.world_to_data(position)[-2:]).astype(int)
-        ny, nx = self.cube.shape[1:]
+        ny, nx = self._open_cube.shape[1:]
         return (int(y), int(x)) if 0 <= y < ny and 0 <= x < nx else None
 
     def _pressed(self, viewer: Any, event: Any) -> Iterator[None]:
@@ -120,22 +128,22 @@ class Look:
 
     def point(self, y: int, x: int) -> None:
         """Show one pixel, instead of the previous one."""
-        self._point = region_of("point", np.array([[y, x]]), self.cube.shape[1:], f"pixel x {x}, y {y}")
+        self._point = region_of("point", np.array([[y, x]]), self._open_cube.shape[1:], f"pixel x {x}, y {y}")
         self._list(self._point)
 
     def whole_field(self) -> None:
         """Show the whole field, if it is not too large to be read."""
-        if np.prod(self.cube.shape) > LARGE:
-            show_warning(f"{self.cube.name} is too large to be read as a whole: draw a region.")
+        if np.prod(self._open_cube.shape) > LARGE:
+            show_warning(f"{self._open_cube.name} is too large to be read as a whole: draw a region.")
             return
-        ny, nx = self.cube.shape[1:]
+        ny, nx = self._open_cube.shape[1:]
         self._whole = Region(WHOLE, Box(0, ny, 0, nx), np.ones((ny, nx), bool))
         self._list(self._whole)
 
     def draw(self, tool: str) -> None:
         """Let the user draw a region, with one of `TOOLS`."""
         if self.layer is None:
-            image = self.session.image
+            image = existing(self.session.image)
             self.layer = Shapes(
                 ndim=2,
                 name=f"{image.name} regions",
@@ -168,7 +176,7 @@ class Look:
             shapes = zip(self.layer.data, self.layer.shape_type, strict=True)
             for number, (vertices, kind) in enumerate(shapes, start=1):
                 if kind in NAMES:
-                    drawn.append(region_of(kind, vertices, self.cube.shape[1:], f"{NAMES[kind]} {number}"))
+                    drawn.append(region_of(kind, vertices, self._open_cube.shape[1:], f"{NAMES[kind]} {number}"))
         self.regions = [region for region in (self._whole, self._point, *drawn) if region is not None]
         kept = {id(region) for region in self.regions}
         self._spectra = {key: value for key, value in self._spectra.items() if key in kept}
@@ -184,7 +192,7 @@ class Look:
 
     def _probe(self, region: Region) -> Candidate:
         """A region in the form that the panels need: a candidate over the whole band that belongs to no detections."""
-        return Candidate(0, region.box, np.nan, channels=(0, self.cube.shape[0]), kind="region")
+        return Candidate(0, region.box, np.nan, channels=(0, self._open_cube.shape[0]), kind="region")
 
     def clear(self, *_: object) -> None:
         """Remove all regions and their layer."""
@@ -212,7 +220,7 @@ class Look:
     def spectrum(self, region: Region) -> u.Quantity | None:
         """Spectrum of a region; None while it is read in the background."""
         if id(region) not in self._spectra:
-            cube = self.cube
+            cube = self._open_cube
             self._spectra[id(region)] = None
             if cube.shape[0] * np.prod(region.box.shape) <= 2**20:
                 self._spectra[id(region)] = region_spectrum(cube, region)

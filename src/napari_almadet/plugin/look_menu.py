@@ -6,6 +6,8 @@ from functools import partial
 
 from qtpy.QtWidgets import QMenu
 
+from napari_almadet.inspection.regions import Region
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.look import TOOLS, Look
 
 
@@ -16,20 +18,22 @@ class LookMenu(QMenu):
         super().__init__()
         self.look = look
         self.setToolTipsVisible(True)
-        self.follow = self.addAction("Spectrum under the pointer")
+        self.follow = existing(self.addAction("Spectrum under the pointer"))
         self.follow.setCheckable(True)
         self.follow.setChecked(look.follow)
         self.follow.setToolTip("Shown with the spectrum of the candidate; click on the sky to keep it")
         self.follow.toggled.connect(partial(setattr, look, "follow"))
         self.addSeparator()
-        self.tools = {tool: self.addAction(f"Draw a region: {tool}", partial(look.draw, tool)) for tool in TOOLS}
-        self.whole = self.addAction("The whole field", look.whole_field)
+        self.tools = {
+            tool: existing(self.addAction(f"Draw a region: {tool}", partial(look.draw, tool))) for tool in TOOLS
+        }
+        self.whole = existing(self.addAction("The whole field", look.whole_field))
         self.whole.setToolTip("Its summed spectrum, moments and position-velocity cuts, in the panels below")
         self.addSeparator()
-        self.chosen = self.addMenu("Show a region")
-        self.candidate = self.addAction("Make the region a candidate", look.make_candidate)
+        self.chosen = existing(self.addMenu("Show a region"))
+        self.candidate = existing(self.addAction("Make the region a candidate", look.make_candidate))
         self.candidate.setToolTip("Measure the box around it like a drawn box")
-        self.clear_all = self.addAction("Clear the regions", look.clear)
+        self.clear_all = existing(self.addAction("Clear the regions", look.clear))
         self.aboutToShow.connect(self.fill)
 
     def fill(self) -> None:
@@ -39,14 +43,14 @@ class LookMenu(QMenu):
             action.setEnabled(there)
         self.chosen.clear()
         for region in self.look.regions:
-            action = self.chosen.addAction(region.name, partial(self._show, region))
+            action = existing(self.chosen.addAction(region.name, partial(self._show, region)))
             action.setCheckable(True)
             action.setChecked(region is self.look.chosen)
         self.chosen.setEnabled(bool(self.look.regions))
         self.candidate.setEnabled(self.look.chosen is not None)
         self.clear_all.setEnabled(bool(self.look.regions))
 
-    def _show(self, region) -> None:
+    def _show(self, region: Region) -> None:
         """Show a region in place of the selected candidate."""
         self.look.session.select(None)
         self.look.choose(region)

@@ -18,6 +18,7 @@ from napari_almadet.catalogue.candidate import Candidate, SourceMask
 from napari_almadet.measure.painted_mask import box_of, edited
 from napari_almadet.plugin import layers
 from napari_almadet.plugin.box_layer import weak
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.mask_outlines import MaskOutlines
 from napari_almadet.plugin.shortcuts import KEYS
 
@@ -82,7 +83,7 @@ class MaskLayer:
         layer.events.mode.connect(self._mode_changed)
         layer.events.visible.connect(self._changed)
         layer.bind_key(KEYS["undo"][0], weak(self.session.undo), overwrite=True)  # Labels layers have their own undo
-        for candidate in self.session.detections.candidates:
+        for candidate in existing(self.session.detections).candidates:
             if candidate.mask is not None:
                 self._drawn[candidate.id] = candidate.mask.slices
         self.show()
@@ -148,11 +149,11 @@ class MaskLayer:
             self.outlines.hide()
             return
         look = self._look()
-        masked = [candidate for candidate in session.candidates if candidate.mask is not None]
+        masks = {c.id: self._painted.get(c.id) or c.mask for c in session.candidates if c.mask is not None}
         self.outlines.show(
             session.image,
-            [self._painted.get(candidate.id) or candidate.mask for candidate in masked],
-            [look[candidate.id] for candidate in masked],
+            list(masks.values()),
+            [look[number] for number in masks],
             session.channel,
             session.boxes.line_width(),
         )
@@ -165,15 +166,17 @@ class MaskLayer:
         """Colours of the candidates shown, by number; white for those chosen."""
         session = self.session
         shown = session.candidates
-        rows = session.features.set_index("id", drop=False).reindex([c.id for c in shown])
-        colours = layers.box_colours(rows, session.colour_by) if shown else []
+        rows = existing(session.features).set_index("id", drop=False).reindex([c.id for c in shown])
+        colours = layers.box_colours(rows, session.colour_by) if shown else np.empty((0, 4))
         chosen = {candidate.id for candidate in session.chosen}
         return {c.id: np.ones(4) if c.id in chosen else colour for c, colour in zip(shown, colours, strict=True)}
 
     def _colours(self) -> DirectLabelColormap:
         look, clear = self._look(), np.zeros(4)
         look |= {number: np.ones(4) for number in self._painted if number not in look}
-        return DirectLabelColormap(color_dict={**look, 0: clear, None: clear})
+        colours: dict[int | None, np.ndarray] = dict(look.items())
+        colours |= {0: clear, None: clear}
+        return DirectLabelColormap(color_dict=colours)
 
     def _changed(self, *_: object) -> None:
         selected = self.session.selected
@@ -192,19 +195,21 @@ class MaskLayer:
     @property
     def tool(self) -> str:
         """ "paint" while a napari tool edits masks, else ""."""
-        active = self.layer is not None and self.viewer.layers.selection.active == self.layer
-        return "paint" if active and str(self.layer.mode) not in ("pan_zoom", "transform", "pick") else ""
+        if self.layer is None or self.viewer.layers.selection.active != self.layer:
+            return ""
+        return "" if str(self.layer.mode) in ("pan_zoom", "transform", "pick") else "paint"
 
     def use(self, tool: str) -> None:
         """Activate ("paint") or deactivate ("") napari's brush for the selected candidate's mask."""
         if tool == "paint" and self.ready():
-            self.layer.visible = self.layer.editable = True
-            self.viewer.layers.selection.active = self.layer
+            layer = existing(self.layer)
+            layer.visible = layer.editable = True
+            self.viewer.layers.selection.active = layer
             if self.session.selected is not None:
-                self.layer.selected_label = self.session.selected.id
-            self.layer.mode = "paint"
+                layer.selected_label = self.session.selected.id
+            layer.mode = "paint"
         elif tool != "paint" and self.tool:
-            self.layer.mode = "pan_zoom"
+            existing(self.layer).mode = "pan_zoom"
             self.viewer.layers.selection.active = self.session.boxes.layer or self.session.image
         self.show()
 
@@ -251,7 +256,7 @@ class MaskLayer:
             candidate = self._new(mask, number)
             if candidate is None:
                 return
-        elif candidate in session.detections.candidates:
+        elif candidate in existing(session.detections).candidates:
             session.measure(candidate, _masked, candidate, session.detections, mask)
         else:  # it is being measured for the first time
             session.measure(candidate, session.outlined, candidate, session.detections, mask, drawn=True)
@@ -260,17 +265,17 @@ class MaskLayer:
 
     def _new(self, mask: SourceMask, number: int) -> Candidate | None:
         """A new candidate of the user with a mask; its voxels get its number."""
-        session = self.session
+        session, layer = self.session, existing(self.layer)
         try:
-            candidate = replace(session.detections, candidates=session.boxed()).drawn(box_of(mask))
+            candidate = replace(existing(session.detections), candidates=session.boxed()).drawn(box_of(mask))
         except ValueError as error:
             show_error(str(error))
             return None
         if candidate.id != number:
-            part = self.layer.data[mask.slices]
+            part = layer.data[mask.slices]
             part[mask.voxels] = candidate.id
-            self.layer.selected_label = candidate.id
-            self.layer.refresh()
+            layer.selected_label = candidate.id
+            layer.refresh()
         session.measure(candidate, session.outlined, candidate, session.detections, mask, drawn=True)
         return candidate
 
@@ -293,13 +298,13 @@ class MaskLayer:
         """Redraw all candidates whose voxels in the layer are outdated."""
         self._later.discard("redraw")
         if self.layer is not None:
-            self._redraw(self.session.detections.candidates)
+            self._redraw(existing(self.session.detections).candidates)
 
     def _redraw(self, candidates: Sequence[Candidate]) -> None:
         """Redraw those of some candidates whose voxels in the layer are outdated."""
         if self.layer is None:
             return
-        there = {id(candidate) for candidate in self.session.detections.candidates}
+        there = {id(candidate) for candidate in existing(self.session.detections).candidates}
         touched = []
         for candidate in candidates:
             mask = self._painted.get(candidate.id) or (candidate.mask if id(candidate) in there else None)
@@ -316,7 +321,8 @@ class MaskLayer:
 
     def _draw(self, spans: tuple[slice, ...]) -> None:
         """Draw all masks in a part of the cube, later ones over earlier ones, as `Detections.labels` does."""
-        part = np.zeros([s.stop - s.start for s in spans], self.layer.data.dtype)
+        drawn = existing(self.layer).data
+        part = np.zeros([s.stop - s.start for s in spans], drawn.dtype)
         for candidate in self.session.boxed():
             mask = self._painted.get(candidate.id) or candidate.mask
             if mask is None:
@@ -326,7 +332,7 @@ class MaskLayer:
                 here = tuple(slice(lo - s.start, hi - s.start) for (lo, hi), s in zip(both, spans, strict=True))
                 there = tuple(slice(lo - s.start, hi - s.start) for (lo, hi), s in zip(both, mask.slices, strict=True))
                 part[here][mask.voxels[there]] = candidate.id
-        self.layer.data[spans] = part
+        drawn[spans] = part
 
 
 def strokes(history: Sequence[Any]) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -128,7 +128,7 @@ class Unobtrusive:
     leaves (``gc.freeze``).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock, self._inside, self._interval = Lock(), 0, 0.0
 
     def __enter__(self) -> None:

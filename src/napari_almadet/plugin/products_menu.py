@@ -13,6 +13,7 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog
 
 from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.existing import existing
 
 if TYPE_CHECKING:
     from qtpy.QtWidgets import QMenu
@@ -26,12 +27,12 @@ class ProductsMenu:
 
     def __init__(self, menu: QMenu, session: Session, keeper: Keeper, home: Callable[[], str]):
         self.menu, self.session, self.keeper, self.home = menu, session, keeper, home
-        self.products_action = menu.addAction("Products of all sources …", self.write_products)
+        self.products_action = existing(menu.addAction("Products of all sources …", self.write_products))
         self.products_action.setToolTip(
             "Moments, spectrum, position-velocity cut, cubelet and mask of each source, and maps of the field,\n"
             "named as by SoFiA-2"
         )
-        self.report_action = menu.addAction("Report in the browser", self.show_report)
+        self.report_action = existing(menu.addAction("Report in the browser", self.show_report))
         self.report_action.setToolTip("One page with the field, the table, all candidates, settings and warnings")
         menu.aboutToShow.connect(self.enable)
         self.enable()
@@ -46,7 +47,7 @@ class ProductsMenu:
         folder = QFileDialog.getExistingDirectory(self.menu, "Folder for the products", self.home())
         if not folder:
             return
-        detections = self.session.detections
+        detections = existing(self.session.detections)
 
         def work() -> Path:
             from napari_almadet.products.writing import write_products
@@ -58,8 +59,8 @@ class ProductsMenu:
 
     def show_report(self) -> None:
         """Write the report, in the session's folder if it is saved, and open it."""
-        detections = self.session.detections
-        folder = self.keeper.folder if self.keeper.saved else Path(mkdtemp(prefix="almadet-"))
+        detections = existing(self.session.detections)
+        folder = existing(self.keeper.folder) if self.keeper.saved else Path(mkdtemp(prefix="almadet-"))
 
         def work() -> Path:
             from napari_almadet.products.report import REPORT, write_html

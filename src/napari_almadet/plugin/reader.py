@@ -119,15 +119,15 @@ def read_catalogue(path: str | Sequence[str]) -> list[LayerDataTuple]:
     from napari_almadet.plugin.catalogue_symbols import add_symbols
     from napari_almadet.plugin.session import Session
 
-    path = Path(path if isinstance(path, str) else path[0])
+    file = Path(path if isinstance(path, str) else path[0])
     viewer = napari.current_viewer()
     session = None if viewer is None else Session.of(viewer)
     if session is not None and session.image is None and session.cube_layers():
         session.inspect(session.cube_layers()[-1])
     if session is None or session.image is None:
-        show_error(f"{path.name} is a catalogue: open the cube that it belongs to first.")
+        show_error(f"{file.name} is a catalogue: open the cube that it belongs to first.")
     else:
-        add_symbols(session, path)
+        add_symbols(session, file)
     return [(None,)]
 
 

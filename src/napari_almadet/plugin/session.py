@@ -24,6 +24,7 @@ from napari_almadet.plugin import layers
 from napari_almadet.plugin.background import in_background, in_turns
 from napari_almadet.plugin.box_layer import BoxLayer, weak
 from napari_almadet.plugin.cube_places import CubePlaces
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.mask_layer import MaskLayer
 from napari_almadet.plugin.napari_workarounds import import_apart, unobtrusive
 from napari_almadet.plugin.shortcuts import KEYS
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
     from napari_almadet.catalogue.result_folder import Journal
-    from napari_almadet.paper.pipeline import Networks
-    from napari_almadet.settings import Settings
+    from napari_almadet.detection import Networks, SearchNetworks
 
 # Weak values: a session lives as long as a panel refers to it.
 _sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
@@ -102,7 +102,7 @@ class Measuring:
 
 
 @lru_cache(maxsize=1)
-def networks_of(settings: Settings) -> Networks:
+def networks_of(settings: Settings) -> Networks | SearchNetworks:
     """The networks given in the settings, loaded once."""
     import_apart("torch")
     from napari_almadet.detection import load_networks
@@ -208,7 +208,7 @@ class Session:
         self.journal: Journal | None = None
         self.keeper: object | None = None
         self.unfinished: Callable[[Cube], list[Candidate]] = lambda cube: []
-        self.networks: Callable[[Settings], Networks] = networks_of
+        self.networks: Callable[[Settings], Networks | SearchNetworks] = networks_of
         self.advance = False
         self._changes: list[Change | Replacement] = []
         self._measuring: dict[int, Measuring] = {}  # by id(): the latest request to measure each candidate
@@ -430,11 +430,11 @@ class Session:
         results = self._results(cube) if cube is not None else []
         if detections is not None:
             results = [layer for layer in results if layer.metadata["detections"] is detections]
-        self.detections = results[0].metadata["detections"] if results else None
+        found: Detections | None = results[0].metadata["detections"] if results else None
+        self.detections, self.features = found, None
         self.journal = results[0].metadata.get("journal") if results else None
-        self.features = None
-        if results:
-            self.features = layers.features(self.detections, self.detections.candidates) if rows is None else rows
+        if found is not None:
+            self.features = layers.features(found, found.candidates) if rows is None else rows
         self.select(None)
         self.boxes.adopt(next((layer for layer in results if isinstance(layer, Shapes)), None))
         self.masks.adopt(next((layer for layer in results if isinstance(layer, Labels)), None))
@@ -449,7 +449,8 @@ class Session:
         if self.detections is not None:
             column, descending = self._order
             by_id = {c.id: c for c in self.detections.candidates}
-            shown = self.features[self._filter.mask(self.features)]
+            features = existing(self.features)
+            shown = features[self._filter.mask(features)]
             ordered = shown.sort_values(column, ascending=not descending, kind="stable")
             self.candidates = [by_id[i] for i in ordered["id"]]
         listed = {id(candidate) for candidate in self.candidates}
@@ -529,7 +530,8 @@ class Session:
         start = (-1 if by > 0 else 0) if place is None else place
         ahead = [self.candidates[(start + by * k) % len(self.candidates)] for k in range(1, len(self.candidates) + 1)]
         if self._outdated:
-            fit = set(self.features["id"][self._filter.mask(self.features)])
+            features = existing(self.features)
+            fit = set(features["id"][self._filter.mask(features)])
             ahead = [candidate for candidate in ahead if candidate.id in fit]
         self.select(ahead[0] if ahead else None)
         if self._outdated:
@@ -579,7 +581,7 @@ class Session:
     def boxed(self) -> list[Candidate]:
         """The candidates of the current detections, and drawn ones that are still being measured."""
         drawn = [m.candidate for m in self._measuring.values() if m.drawn and m.detections is self.detections]
-        return [*self.detections.candidates, *drawn]
+        return [*existing(self.detections).candidates, *drawn]
 
     def busy(self) -> set[int]:
         """Numbers of the present candidates that are being measured."""
@@ -630,16 +632,18 @@ class Session:
         Its line-integrated image, signal-to-noise ratios and flux are measured again, its line does not change; then
         `candidate_changed` is emitted.  Of several calls in quick succession only the last one has an effect.
         """
+        channels = channels[0], channels[1]  # a tuple, whatever pair was given
         if candidate is self.probe:
-            candidate.channels, candidate.focused = tuple(channels), None
+            candidate.channels, candidate.focused = channels, None
             self.edited.emit([candidate])
-        elif tuple(channels) != candidate.channels:
-            self.measure(candidate, _refocused, candidate, self.detections, tuple(channels))
+        elif channels != candidate.channels:
+            self.measure(candidate, _refocused, candidate, self.detections, channels)
 
     def follow_line(self, candidate: Candidate, peak: EmissionPeak) -> None:
         """Measure a candidate on another of its lines, or on one that was fitted, in a thread."""
-        if peak != candidate.primary or candidate.channels != peak.emission_range(self.detections.cube.shape[0]):
-            self.measure(candidate, _on_line, candidate, self.detections, peak)
+        detections = existing(self.detections)
+        if peak != candidate.primary or candidate.channels != peak.emission_range(detections.cube.shape[0]):
+            self.measure(candidate, _on_line, candidate, detections, peak)
 
     def move(self, candidate: Candidate, box: Box) -> None:
         """Measure a candidate in another box, in a thread; `candidate_changed` follows."""
@@ -684,10 +688,11 @@ class Session:
 
     def merge(self, *_: object) -> None:
         """Merge the chosen candidates into one, measured in the box around all of them, in a thread."""
-        parts, detections, number = list(self.chosen), self.detections, self._next_number()
-        if len(parts) < 2:
+        parts, detections = list(self.chosen), self.detections
+        if detections is None or len(parts) < 2:
             show_error("Select at least two candidates to merge.")
             return
+        number = self._next_number()
 
         def work() -> list[Candidate]:
             from napari_almadet.remeasure import merge
@@ -698,9 +703,10 @@ class Session:
 
     def split(self, *_: object) -> None:
         """Split the selected candidate, by its lines or its peaks, in a thread; one undo reverts it."""
-        candidate, detections, number = self.selected, self.detections, self._next_number()
-        if candidate is None:
+        candidate, detections = self.selected, self.detections
+        if detections is None or candidate is None:
             return
+        number = self._next_number()
 
         def work() -> list[Candidate]:
             from napari_almadet.remeasure import split
@@ -810,7 +816,7 @@ class Session:
         The candidate is changed in its own detections, whichever cube is shown by then.
         """
         before = self._measuring.get(id(candidate))
-        request = Measuring(candidate, self.detections, drawn or (before is not None and before.drawn))
+        request = Measuring(candidate, existing(self.detections), drawn or (before is not None and before.drawn))
         self._measuring[id(candidate)] = request
         self.measuring_changed.emit(len(self._measuring))
 
@@ -841,8 +847,8 @@ class Session:
 
         ``detections`` are those they belong to; default: the current ones.
         """
-        detections = self.detections if detections is None else detections
         if changes:
+            detections = existing(self.detections) if detections is None else detections
             there = {id(candidate) for candidate in detections.candidates}
             before = tuple((c, dict(vars(c)) if id(c) in there else None) for c, _ in changes)
             self._changes.append(Change(detections, before))
@@ -855,9 +861,9 @@ class Session:
         there = {id(candidate) for candidate in listed}
         reshaped = False
         for candidate, state in states:
-            added, removed = id(candidate) not in there, state is None
-            reshaped = reshaped or added or removed or state["box"] != candidate.box
-            if removed:
+            added = id(candidate) not in there
+            reshaped = reshaped or added or state is None or state["box"] != candidate.box
+            if state is None:
                 listed[:] = [c for c in listed if c is not candidate]
             else:
                 if added and any(c.id == state["id"] for c in listed):  # another candidate has the number by now
@@ -871,7 +877,7 @@ class Session:
 
     def _show_changed(self, changed: list[Candidate], there: set[int], reshaped: bool) -> None:
         """Update everything that shows the changed candidates; ``there`` are those that were listed, by id()."""
-        listed = self.detections.candidates
+        listed = existing(self.detections).candidates
         self._outdated = True
         self._refresh_features(changed)
         if reshaped:
@@ -892,10 +898,11 @@ class Session:
 
     def _refresh_features(self, changed: list[Candidate]) -> None:
         """Update the rows of some candidates."""
+        detections, features = existing(self.detections), existing(self.features)
         removed = {c.id for c in changed}
-        there = [c for c in changed if any(c is other for other in self.detections.candidates)]
-        rows = self.features[~self.features["id"].isin(removed)]
-        self.features = pd.concat([rows, layers.features(self.detections, there)], ignore_index=True)
+        there = [c for c in changed if any(c is other for other in detections.candidates)]
+        rows = features[~features["id"].isin(removed)]
+        self.features = pd.concat([rows, layers.features(detections, there)], ignore_index=True)
 
     # -- the channel and the camera ---------------------------------------------------
 
@@ -934,7 +941,7 @@ class Session:
             return
         camera = self.viewer.scene.camera
         x, y = candidate.position
-        centre = np.array(self.image.data_to_world((0, y, x))[-2:])
+        centre = np.array(existing(self.image).data_to_world((0, y, x))[-2:])
         half = np.array(self.viewer.canvas.size) / camera.zoom / 2
         if np.any(np.abs(centre - np.array(camera.center[-2:])) > 0.95 * half):
             camera.center = (*camera.center[:-2], *centre)

@@ -22,6 +22,9 @@ class Boxes(Protocol):
     layer: Shapes | None
     instead: bool
 
+    def line_width(self) -> float:
+        """Width of a box's line, in pixels of the cube."""
+
     def on_top(self) -> None:
         """Move the layer over all others."""
 
@@ -38,13 +41,16 @@ class Owner(Protocol):
     selected: Candidate | None
     channel: int | None
     journal: Journal | None
-    boxes: Boxes
     colour_by: str
     edited: SignalInstance
     candidates_changed: SignalInstance
     chosen_changed: SignalInstance
     channel_changed: SignalInstance
     measuring_changed: SignalInstance
+
+    @property
+    def boxes(self) -> Boxes:
+        """The layer of boxes."""
 
     def boxed(self) -> list[Candidate]:
         """All candidates with a box: those of the detections, and drawn ones that are still being measured."""

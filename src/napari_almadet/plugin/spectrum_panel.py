@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html import escape
+from typing import Any
 
 import numpy as np
 import pyqtgraph as pg
 from astropy import units as u
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtGui import QStandardItemModel
 from qtpy.QtWidgets import (
     QComboBox,
     QHBoxLayout,
@@ -33,6 +35,7 @@ from napari_almadet.inspection.axes import SpectralAxis
 from napari_almadet.inspection.describe import number, unit_text
 from napari_almadet.inspection.regions import SMOOTHINGS, Region, smoothed
 from napari_almadet.plugin.cutouts import Cutouts
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.line_fit import LineFit, MarkingBox
 from napari_almadet.plugin.lines_menu import LinesMenu
 from napari_almadet.plugin.look import Look
@@ -79,6 +82,7 @@ class SpectrumPanel(QWidget):
         self.corrected: u.Quantity | None = None  # spectrum that the search measured in the box, if different
         self.statistics: RangeStatistics | None = None
         self._baseline = (np.nan, np.nan)
+        self._range_channels: tuple[int, int] | None = None  # the measured range, half-open
         self._whole_band = True  # whether to show the whole band; else the part that the user zoomed to
         self.line_marks: list[pg.InfiniteLine] = []
         self.left_out: list[pg.LinearRegionItem] = []  # channels left out of the search
@@ -255,7 +259,9 @@ class SpectrumPanel(QWidget):
                 self.unit_choice.setCurrentText(self.choice.axis.choice)
         beam_known = self.choice.cube is not None and bool(self.choice.cube.beam_area)
         index = self.aperture_choice.findData(Aperture.BEAM)
-        self.aperture_choice.model().item(index).setEnabled(beam_known)
+        items = self.aperture_choice.model()
+        assert isinstance(items, QStandardItemModel)  # as Qt documents
+        existing(items.item(index)).setEnabled(beam_known)
         if not beam_known and self.aperture_choice.currentIndex() == index:
             self.aperture_choice.setCurrentIndex(0)
         self._selected()
@@ -286,7 +292,7 @@ class SpectrumPanel(QWidget):
         if self.axis is not None:
             self.session.set_channel(self.axis.channel(self.line.value()))
 
-    def _clicked(self, event) -> None:
+    def _clicked(self, event: Any) -> None:
         view = self.plot.plotItem.vb
         for side in ("left", "bottom"):
             if self.plot.getAxis(side).sceneBoundingRect().contains(event.scenePos()):
@@ -298,7 +304,7 @@ class SpectrumPanel(QWidget):
     def _span_dragged(self) -> None:
         """Set the emission range to the dragged one; ignored if the panel itself drew it."""
         candidate = self.session.subject
-        if self.axis is None or not candidate.channels[1]:
+        if self.axis is None or candidate is None or not candidate.channels[1]:
             return
         channels = self.axis.channels(*self.span.getRegion())
         if channels == candidate.channels:
@@ -308,21 +314,21 @@ class SpectrumPanel(QWidget):
 
     def _line_dragged_to(self, end: pg.TargetItem) -> EmissionPeak:
         """Set the FWHM of the line from one end of its bar; the other end is symmetric about the centre."""
-        line = self.session.subject.primary
-        return replace(line, fwhm=2 * abs(float(self.axis.fractional(end.pos().x())) - line.centre))
+        line, axis = existing(existing(self.session.subject).primary), existing(self.axis)
+        return replace(line, fwhm=2 * abs(float(axis.fractional(end.pos().x())) - line.centre))
 
     def _fwhm_dragged(self, end: pg.TargetItem) -> None:
         self._draw_fwhm(self._line_dragged_to(end))
 
     def _fwhm_dropped(self, end: pg.TargetItem) -> None:
-        candidate = self.session.subject
-        channels = self._line_dragged_to(end).emission_range(len(self.spectrum))
-        self._draw_fwhm(candidate.primary)  # the fit does not change: the user chose the emission range
+        candidate = existing(self.session.subject)
+        channels = self._line_dragged_to(end).emission_range(len(existing(self.spectrum)))
+        self._draw_fwhm(existing(candidate.primary))  # the fit does not change: the user chose the emission range
         if channels != candidate.channels:
             self.session.refocus(candidate, channels)
 
-    def _peak_clicked(self, _, points) -> None:
-        candidate = self.session.subject
+    def _peak_clicked(self, _: object, points: Any) -> None:
+        candidate = existing(self.session.subject)
         self.session.follow_line(candidate, candidate.peaks[points[0].data()])
 
     def _edited(self, candidates: list[Candidate]) -> None:
@@ -343,7 +349,7 @@ class SpectrumPanel(QWidget):
                 own = corrected(found, candidate, extracted) if found is not None and boxed else None
                 self.corrected = None if own is None else self._converted(own)
         shown = self.spectrum is not None
-        self._draw_left_out(self.choice.cube.flagged if shown else None)
+        self._draw_left_out(existing(self.choice.cube).flagged if shown else None)
         for item in (self.zero, self.line):
             item.setVisible(shown)
         curves = self.data, self.corrected_curve, self.denoised, self.fit, self.residual
@@ -352,7 +358,7 @@ class SpectrumPanel(QWidget):
         for item in (self.fwhm, *self.ends):
             item.setVisible(False)
         self.range.setVisible(shown and self.range_button.isChecked())
-        if not shown:
+        if candidate is None or not shown:
             self.plot.name("left", "" if candidate is None else "reading …")
             self._draw_profiles()
             self._draw_lines()
@@ -379,15 +385,16 @@ class SpectrumPanel(QWidget):
         """
         region = self._region(candidate)
         if region is not None and self.aperture is Aperture.BOX:
-            return self.look.spectrum(region)
+            return existing(self.look).spectrum(region)
         cutout = self.cutouts.about(candidate)
-        return None if cutout is None else extract(self.choice.cube, candidate, self.aperture, cutout)
+        return None if cutout is None else extract(existing(self.choice.cube), candidate, self.aperture, cutout)
 
     def _converted(self, spectrum: u.Quantity) -> u.Quantity:
         """A spectrum in the aperture, or its noise, in the chosen unit."""
-        region = self._region(self.session.subject)
-        pixels = region.pixels if region is not None else int(np.prod(self.session.subject.box.shape))
-        return self.choice.display.of_spectrum(spectrum, self.choice.cube, pixels)
+        candidate = existing(self.session.subject)
+        region = self._region(candidate)
+        pixels = region.pixels if region is not None else int(np.prod(candidate.box.shape))
+        return self.choice.display.of_spectrum(spectrum, existing(self.choice.cube), pixels)
 
     def _region(self, candidate: Candidate) -> Region | None:
         """The region that is shown in the form of a candidate; None for a real candidate."""
@@ -405,16 +412,19 @@ class SpectrumPanel(QWidget):
 
     def _draw_profiles(self) -> None:
         """Draw the spectra of regions and under the pointer, each in its colour, with a legend."""
-        axis, profiles = self.axis, [] if self.look is None or self.axis is None else self.look.profiles()
+        axis, look = self.axis, self.look
         unit = self.spectrum.unit if self.spectrum is not None else None
-        names, highest = [], []
+        names: list[str] = []
+        highest: list[np.ndarray] = []
+        profiles = [] if look is None or axis is None else look.profiles()
         for curve in self.profiles[len(profiles) :]:
             curve.setVisible(False)
         for place, (name, colour, spectrum) in enumerate(profiles):
             if place == len(self.profiles):
                 self.profiles.append(pg.PlotCurveItem())
                 self.plot.addItem(self.profiles[-1], ignoreBounds=True)
-            spectrum = self.choice.display.of_spectrum(spectrum, self.choice.cube, self.look.pixels_of(name))
+            cube, pixels = existing(self.choice.cube), existing(look).pixels_of(name)
+            spectrum = self.choice.display.of_spectrum(spectrum, cube, pixels)
             unit = unit or self.choice.display.scaled(spectrum).unit
             curve = self.profiles[place]
             # Jy/beam in a pixel is Jy for a point source; other units are scaled separately
@@ -422,7 +432,7 @@ class SpectrumPanel(QWidget):
             values = spectrum.to_value(unit) if alike else scaled_to(spectrum.value, self._highest(highest))
             values = self._smoothed(values)
             curve.setPen(pg.mkPen(colour, width=1))
-            curve.setData(*steps(axis, values), stepMode="center", connect="finite")
+            curve.setData(*steps(existing(axis), values), stepMode="center", connect="finite")
             curve.setVisible(True)
             names.append(f"<span style='color: {colour}'>{escape(name)}{'' if alike else ' (scaled)'}</span>")
             highest.append(values)
@@ -438,12 +448,13 @@ class SpectrumPanel(QWidget):
 
     def _range_of_profiles(self, values: np.ndarray, unit: u.UnitBase) -> None:
         """Set the axes if only profiles are shown."""
+        axis = existing(self.axis)
         what = "Flux density" if unit.is_equivalent(u.Jy) else "Brightness"
         text = unit_text(unit)
         self.plot.name("left", *([f"{what} ({text})", text] if text else [what]))
-        self.plot.name("bottom", self.axis.label, self.axis.choice)
+        self.plot.name("bottom", axis.label, axis.choice)
         if self._whole_band:
-            self.plot.setXRange(self.axis.edges.min(), self.axis.edges.max(), padding=0.01)
+            self.plot.setXRange(axis.edges.min(), axis.edges.max(), padding=0.01)
             self._whole_band = False
         low, high = _span(values)
         self.plot.setYRange(low, high * ROOM_FOR_PEAKS, padding=0)
@@ -452,10 +463,11 @@ class SpectrumPanel(QWidget):
         self._channel_changed(self.session.channel)
 
     def _draw_spectra(self, candidate: Candidate) -> None:
-        axis, values = self.axis, self._smoothed(self.spectrum.value)
+        axis, spectrum = existing(self.axis), existing(self.spectrum)
+        values = self._smoothed(spectrum.value)
         n_channels = len(values)
         on = {name: button.isChecked() for name, button in self.curves.items()}
-        level, sigma = self._baseline = baseline(self.spectrum.value, line_free(candidate, n_channels))
+        level, sigma = self._baseline = baseline(spectrum.value, line_free(candidate, n_channels))
         if np.isfinite(sigma):
             self.noise.setRegion((level - sigma, level + sigma))
             self.noise.setVisible(True)
@@ -463,25 +475,25 @@ class SpectrumPanel(QWidget):
         self.data.setVisible(on["data"])
         self.curves["corrected"].setVisible(self.corrected is not None)
         if self.corrected is not None:
-            own = self._smoothed(self.corrected.to_value(self.spectrum.unit))
+            own = self._smoothed(self.corrected.to_value(spectrum.unit))
             self.corrected_curve.setData(*steps(axis, own), stepMode="center", connect="finite")
             self.corrected_curve.setVisible(on["corrected"])
         if len(candidate.denoised) == n_channels:  # imported candidates may have none
             self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
             self.denoised.setVisible(on["prob."])
         if candidate.peaks and np.isfinite(values).any():
-            model = LineModel.of(self.spectrum.value, candidate.peaks)
+            model = LineModel.of(spectrum.value, candidate.peaks)
             channel = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
             self.fit.setData(axis.world(channel), model(channel))
             self.fit.setVisible(on["fit"])
             residual = values - model(np.arange(n_channels))
             self.residual.setData(*steps(axis, residual), stepMode="center", connect="finite")
             self.residual.setVisible(on["residual"])
-        what = "Flux density" if self.spectrum.unit.is_equivalent(u.Jy) else "Brightness"
+        what = "Flux density" if spectrum.unit.is_equivalent(u.Jy) else "Brightness"
         region = self._region(candidate)
         if self.aperture is Aperture.BOX and what == "Brightness" and (region is None or region.pixels > 1):
             what = "Mean brightness" if self.choice.display.mean else "Sum"
-        unit = unit_text(self.spectrum.unit)
+        unit = unit_text(spectrum.unit)
         self.plot.name("left", *([f"{what} ({unit})", unit] if unit else [what]))
         self.plot.name("bottom", axis.label, axis.choice)
         if self._whole_band:
@@ -497,14 +509,14 @@ class SpectrumPanel(QWidget):
         first, last = candidate.channels
         self.span.setVisible(last > first)
         if last > first:
-            self.span.setRegion(np.sort(self.axis.world(np.array([first, last]) - 0.5)))
+            self.span.setRegion(np.sort(existing(self.axis).world(np.array([first, last]) - 0.5)))
 
     def _draw_left_out(self, flagged: np.ndarray | None) -> None:
         """Shade the channels that were excluded from the search."""
         for region in self.left_out:
             self.plot.removeItem(region)
-        channels = runs([] if flagged is None else np.flatnonzero(flagged))
-        ends = [np.sort(self.axis.world(np.array([first - 0.5, last + 0.5]))) for first, last in channels]
+        channels = runs([] if flagged is None else np.flatnonzero(flagged).tolist())
+        ends = [np.sort(existing(self.axis).world(np.array([first - 0.5, last + 0.5]))) for first, last in channels]
         brush = pg.mkBrush(transparent(self._colours.residual, 60))
         self.left_out = [pg.LinearRegionItem(values, movable=False, brush=brush, pen=pg.mkPen(None)) for values in ends]
         for region in self.left_out:
@@ -518,10 +530,11 @@ class SpectrumPanel(QWidget):
         self.peaks.setVisible(on and bool(candidate.peaks))
         for item in (self.fwhm, *self.ends):
             item.setVisible(on and bool(candidate.peaks))
-        if not candidate.peaks:
+        if candidate.primary is None:
             return
+        axis = existing(self.axis)
         self.peaks.setData(
-            x=[float(self.axis.world(p.centre)) for p in candidate.peaks],
+            x=[float(axis.world(p.centre)) for p in candidate.peaks],
             y=[min(_shown_height(p), 1.0) for p in candidate.peaks],
             data=list(range(len(candidate.peaks))),
             size=[8 if i == 0 else 12 for i in range(len(candidate.peaks))],
@@ -529,7 +542,8 @@ class SpectrumPanel(QWidget):
         self._draw_fwhm(candidate.primary)
 
     def _draw_fwhm(self, peak: EmissionPeak) -> None:
-        places, height = self.axis.world(peak.centre + np.array([-0.5, 0.5]) * peak.fwhm), _shown_height(peak) / 2
+        ends, height = peak.centre + np.array([-0.5, 0.5]) * peak.fwhm, _shown_height(peak) / 2
+        places = existing(self.axis).world(ends)
         self.fwhm.setData(places, np.full(2, height))
         for end, place in zip(self.ends, places, strict=True):
             with QSignalBlocker(end):
@@ -542,8 +556,8 @@ class SpectrumPanel(QWidget):
         self.line_marks = []
         if self.axis is None or self.spectrum is None:
             return
-        frequency = self.choice.frequency
         for line, observed in self.lines_menu.in_band():
+            frequency = existing(self.choice.frequency)
             place = float(self.axis.world(frequency.fractional(observed)))
             item = pg.InfiniteLine(
                 place,
@@ -583,24 +597,32 @@ class SpectrumPanel(QWidget):
             region = self._region(candidate)
             pixels = None if region is None or self.aperture is not Aperture.BOX else region.mask
             self.line_fit.show_spectrum(
-                candidate, self.spectrum, self.axis, self.aperture, cutout, self._converted, pixels
+                candidate,
+                existing(self.spectrum),
+                existing(self.axis),
+                self.aperture,
+                cutout,
+                self._converted,
+                pixels,
             )
 
     def _place_range(self) -> None:
         """Restore the measured range, in channels; at first, it covers the emission range and as much on each side."""
-        if self._range_channels is None or self._range_channels[1] > len(self.spectrum):
-            first, last = self.session.subject.channels
+        n_channels = len(existing(self.spectrum))
+        if self._range_channels is None or self._range_channels[1] > n_channels:
+            first, last = existing(self.session.subject).channels
             width = max(last - first, 1)
-            self._range_channels = max(first - width, 0), min(last + width, len(self.spectrum))
-        region = np.sort(self.axis.world(np.array(self._range_channels) - 0.5))
+            self._range_channels = max(first - width, 0), min(last + width, n_channels)
+        region = np.sort(existing(self.axis).world(np.array(self._range_channels) - 0.5))
         with QSignalBlocker(self.range):
             self.range.setRegion(region)
         self._measure_range()
 
     def _measure_range(self) -> None:
         if self.spectrum is not None and self.range_button.isChecked():
-            self._range_channels = self.axis.channels(*self.range.getRegion())
-            self.statistics = range_statistics(self.spectrum, self.axis, self._range_channels, *self._baseline)
+            axis = existing(self.axis)
+            self._range_channels = channels = axis.channels(*self.range.getRegion())
+            self.statistics = range_statistics(self.spectrum, axis, channels, *self._baseline)
         elif self.statistics is not None:
             self.statistics = None
         else:

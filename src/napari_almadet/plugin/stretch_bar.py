@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QComboBox, QHBoxLayout, QWidget
 
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.plugin.background import in_background
+from napari_almadet.plugin.existing import existing
 from napari_almadet.plugin.layers import cube_of
 from napari_almadet.plugin.session import Session
 from napari_almadet.plugin.stretch import INTERVALS, STRETCHES, Display, limits, stretched
@@ -28,7 +29,10 @@ class StretchBar(QWidget):
         self._request: object = None  # the latest request
         self.interval = _choice(list(INTERVALS), "Contrast limits: which values are shown darkest and brightest")
         self.stretch = _choice(list(STRETCHES), "Stretch: how brightness maps to colour between the limits")
-        self.scope = _choice(list(SCOPES), "Limits from the whole cube, without its blank and noisy channels, or again")
+        self.scope = _choice(
+            list(SCOPES),
+            "Compute the limits from the whole cube, without its blank and noisy channels, or from each channel",
+        )
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
@@ -59,29 +63,32 @@ class StretchBar(QWidget):
                 box.setCurrentText(text)
 
     def _chosen(self, *_: object) -> None:
-        before = Display.of(self.image)
+        image = existing(self.image)
+        before = Display.of(image)
         display = replace(
             before,
             interval=self.interval.currentText(),
             stretch=self.stretch.currentText(),
             per_channel=self.scope.currentText() == SCOPES[1],
-            colours=before.colours or self.image.colormap,
+            colours=before.colours or image.colormap,
         )
-        self.image.metadata["display"] = display
+        image.metadata["display"] = display
         if display.stretch != before.stretch:
             self._colour(display)
         if (display.interval, display.per_channel) != (before.interval, before.per_channel):
             self._limit(display)
 
     def _colour(self, display: Display) -> None:
-        with self.image.events.colormap.blocker(self._colours_changed):
+        image = existing(self.image)
+        with image.events.colormap.blocker(self._colours_changed):
             plain = display.stretch == "linear"
-            self.image.colormap = display.colours if plain else stretched(display.colours, display.stretch)
+            image.colormap = display.colours if plain else stretched(display.colours, display.stretch)
 
     def _colours_changed(self, event: object) -> None:
         """The user chose another colour map: stretch it."""
-        display = replace(Display.of(self.image), colours=self.image.colormap)
-        self.image.metadata["display"] = display
+        image = existing(self.image)
+        display = replace(Display.of(image), colours=image.colormap)
+        image.metadata["display"] = display
         self._colour(display)
 
     def _channel_changed(self, channel: int | None) -> None:
