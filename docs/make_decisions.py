@@ -31,7 +31,7 @@ WORTH = """
 ## What the rules decided
 
 `python benchmarks/rules.py -n 2`: in 22 simulated validation cubes of 11 scenarios and 22 cubes of noise with
-artefacts, the candidates whose fate a rule decided against their probability. The other rules decided nothing in
+artefacts, the candidates whose status a rule decided against their probability. The other rules decided nothing in
 these cubes.
 
 | rule | effect | real | false |

@@ -106,7 +106,9 @@ def plan(paths: Sequence[Path], out: Path) -> list[Task]:
         if key in tasks:
             continue
         name, number = short_name(Path(path)), 1
-        while (folder := out / (name if number == 1 else f"{name}-{number}")) in taken or _is_anothers(folder, key):
+        while (folder := out / (name if number == 1 else f"{name}-{number}")) in taken or _belongs_to_another_cube(
+            folder, key
+        ):
             number += 1
         taken.add(folder)
         tasks[key] = Task(Path(path), folder)
@@ -140,7 +142,7 @@ def is_done(task: Task, settings: Settings, networks: dict | None) -> bool:
         return False
 
 
-def has_opinions(folder: Path) -> bool:
+def has_reviews(folder: Path) -> bool:
     """Whether a result has been reviewed: it has verdicts, notes, edited or drawn candidates, or a journal."""
     if not is_result(folder):
         return False
@@ -161,7 +163,7 @@ def _effective(settings: Settings) -> dict:
     return {name: value for name, value in settings.as_dict().items() if name not in WITHOUT_EFFECT}
 
 
-def _is_anothers(folder: Path, path: str) -> bool:
+def _belongs_to_another_cube(folder: Path, path: str) -> bool:
     """Whether a folder contains the result of another existing file or image than ``path``."""
     try:
         address = json.loads((folder / ABOUT).read_text(encoding="utf-8"))["cube"]["path"]
@@ -236,7 +238,7 @@ class Search:
                 dropped = int((decisions == "dropped").sum())
                 kept, catalogue = len(decisions) - dropped, _catalogue_in(task.folder)
                 return Outcome(task, "skipped", "", kept, dropped, catalogue=catalogue)
-            if not self.overwrite and has_opinions(task.folder):
+            if not self.overwrite and has_reviews(task.folder):
                 raise CubeError(
                     f"{task.path.name} has been searched with other settings, and {task.folder} contains your "
                     f"verdicts, "

@@ -1,4 +1,4 @@
-"""Provenance of a result: with which version, networks and device which cube was searched, as plain values."""
+"""Provenance of a result as plain values: version, networks, device, cube, and how it was prepared."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from napari_almadet.evaluation.completeness_tables import (
     limits,
 )
 from napari_almadet.evaluation.injection import Injection
-from napari_almadet.evaluation.injection_rounds import Options, OtherRun, about, claim, default_widths, matched
+from napari_almadet.evaluation.injection_rounds import Options, OtherRun, claim, default_widths, matched, run_identity
 from napari_almadet.progress import Progress, finish
 
 ARGUMENTS = ("-n", 6, "--widths", "4ch", "--sizes", "0", "--device", "cpu", "--seed", 3)
@@ -140,13 +140,13 @@ def test_rounds_in_processes_are_told_apart_by_their_number_alone(file):
 
 def test_a_folder_of_another_cube_or_with_other_options_is_refused(file, tmp_path, almadet):
     cube = read_cube(file)
-    run = about(cube, Settings(), Options((4.0,)), {"judge": "a"})
+    run = run_identity(cube, Settings(), Options((4.0,)), {"judge": "a"})
     claim(tmp_path / "out", run)
     claim(tmp_path / "out", run)  # the same may go on
     kept = (tmp_path / "out" / rounds.ABOUT).read_text()
     for other, word in (
-        (about(cube, Settings(), Options((4.0,), seed=1), {"judge": "a"}), "another seed"),
-        (about(cube, Settings(threshold=0.5), Options((4.0,)), {"judge": "a"}), "another threshold"),
+        (run_identity(cube, Settings(), Options((4.0,), seed=1), {"judge": "a"}), "another seed"),
+        (run_identity(cube, Settings(threshold=0.5), Options((4.0,)), {"judge": "a"}), "another threshold"),
         (run | {"cube": "0"}, "another cube"),
         (run | {"networks": {}}, "another network weights"),
     ):
@@ -158,7 +158,7 @@ def test_a_folder_of_another_cube_or_with_other_options_is_refused(file, tmp_pat
     refused = almadet(tmp_path / "mine")
     assert refused.exit_code == 1 and "is not empty" in refused.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
-    assert about(cube, Settings(device="cpu", memory=2), Options((4.0,)), {}) == about(
+    assert run_identity(cube, Settings(device="cpu", memory=2), Options((4.0,)), {}) == run_identity(
         cube, Settings(), Options((4.0,)), {}
     )
 
@@ -252,6 +252,6 @@ def test_fidelity_is_the_share_that_the_inverted_cube_does_not_account_for():
 
 
 def test_what_a_run_is_of_is_readable(file, tmp_path):
-    claim(tmp_path / "out", about(read_cube(file), Settings(), Options((4.0,), flux=(1, 2)), {}))
+    claim(tmp_path / "out", run_identity(read_cube(file), Settings(), Options((4.0,), flux=(1, 2)), {}))
     there = json.loads((tmp_path / "out" / rounds.ABOUT).read_text())
     assert there["options"] == {"widths": [4.0], "sizes": [0.0, 1.0], "flux": [1, 2], "seed": 0}

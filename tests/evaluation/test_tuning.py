@@ -7,19 +7,19 @@ from stored_by_hand import found_sources, records, true_sources
 
 from napari_almadet.evaluation.finders import FINDERS
 from napari_almadet.evaluation.results import Results
-from napari_almadet.evaluation.tuning import at_its_best, choose, tuned, variants
+from napari_almadet.evaluation.tuning import choose, tuned, variants, with_tuned_parameters
 
 
 def test_the_best_of_the_grid_is_kept(tmp_path):
     """Low thresholds find both and much else, high ones nothing; the middle one finds one, and only that."""
     store(tmp_path, {4.0: [(20, 20), *((x, 90) for x in range(20, 80, 10))], 4.5: [(20, 20)]})
-    assert at_its_best(tmp_path, "peaks").parameters == {}
+    assert with_tuned_parameters(tmp_path, "peaks").parameters == {}
     best = choose(tmp_path, "validation", ["peaks"], ["paper"], 1)["peaks"]
     assert best["parameters"] == {"threshold": 4.5}
     assert (best["f1"], best["completeness"], best["purity"]) == (0.6667, 0.5, 1)
     assert (best["on_edge"], best["failures"]) == ([], 0)
     assert len(best["tried"]) == len(variants("peaks"))
-    assert at_its_best(tmp_path, "peaks").name == "peaks threshold=4.5"
+    assert with_tuned_parameters(tmp_path, "peaks").name == "peaks threshold=4.5"
     assert tuned(tmp_path).keys() == {"peaks"}
 
 

@@ -179,7 +179,7 @@ def test_the_spectrum_adds_up_to_the_map(written, folder, header):
 
 def test_the_text_of_a_spectrum_says_that_the_catalogues_flux_is_not_its_sum(written, folder):
     text = (folder / "toy_field_cubelets" / "toy_field_1_spec.txt").read_text()
-    assert "f_sum in the catalogue is not its sum" in text
+    assert "f_sum in the catalogue is not the sum of this spectrum" in text
 
 
 @pytest.mark.parametrize("reasons", [0, 2, 12])

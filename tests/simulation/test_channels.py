@@ -57,5 +57,5 @@ def test_all_kinds_are_drawn():
 
 
 def test_a_kind_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match="no kind of shared channels 'welch'"):
+    with pytest.raises(ValueError, match="'welch' is no kind of correlated channels"):
         mixing("welch", 32)

@@ -38,7 +38,7 @@ DESCRIPTIONS = {
     "f_sum": "integrated line flux, not corrected for the primary beam; NaN without a line",
     "pb": "response of the primary beam at the position, with method mask over the mask, weighted with its flux",
     "f_sum_pb": "f_sum corrected for the primary beam",
-    "f_cont": "flux density of the continuum, not corrected for the primary beam; with a line, only from 4.5 sigma on",
+    "f_cont": "flux density of the continuum, not corrected for the primary beam; NaN with a line and under 4.5 sigma",
     "f_cont_pb": "f_cont corrected for the primary beam",
     "alpha": "spectral index of the continuum, S ~ freq^alpha",
     "f_max": "highest brightness in the mask",

@@ -16,7 +16,7 @@ SENTENCES = {
     # what was found
     "found": "found: S/N {snr_stacked:.1f} band-averaged, {snr_line:.1f} in the best matched line filter; "
     "detection score {score:.2f}",
-    "found_blob": "found: a blob of {pixels} px, probability up to {prob:.2f}",
+    "found_blob": "found: a blob of {pixels} px, maximum probability {prob:.2f}",
     "found_extended": "found: a patch of {beams:.0f} beams of extended emission, S/N up to {snr:.1f}, "
     "with {places} peaks that Source Finder detects",
     "found_by_its_line": "found: the line at channel {channel} of candidate {id} peaks {distance:.1f} px away from it",
@@ -57,15 +57,15 @@ SENTENCES = {
     # of earlier versions
     "extended": "flagged: source probability {prob:.2f} < {threshold:g}, but it is extended emission, of which "
     "the classifier has seen few examples",
-    "stripe": "dropped: a long, thin stripe, as a bad baseline makes; source probability {prob:.2f}",
+    "stripe": "dropped: a long, thin stripe, as a bad baseline causes; source probability {prob:.2f}",
     # artefacts
     "baseline_ripple": "dropped: baseline ripple, the spectrum oscillates symmetrically about zero, down to an S/N of "
     "-{dip:.1f}; source probability {prob:.2f}",
     "residual_sidelobes": "dropped: not bright enough for a dynamic-range-limited field, whose rms is "
     "{spread:.1f} times "
     "the thermal noise; source probability {prob:.2f}",
-    "residuals": "dropped: only {snr:.1f} times the rms of the image of its line or stack, which is {rms:.2f} times "
-    "the thermal noise: sidelobes of brighter emission; source probability {prob:.2f}",
+    "residuals": "dropped: only {snr:.1f} times the rms of the image of its line (or of the stacked image), and that "
+    "rms is {rms:.2f} times the thermal noise: it may be a sidelobe; source probability {prob:.2f}",
     "flank": "dropped: on the flank of candidate {id}, whose S/N is {snr:.0f}; source probability {prob:.2f}",
     "sidelobe_of_another_window": "dropped: it may be a sidelobe of a source of S/N {snr:.0f} nearby",
     "negative_flux": "dropped: negative flux, {flux:.3g}",

@@ -307,7 +307,7 @@ class Detections:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on how the cube was searched, with what has to be known of its sidelobes and its continuum."""
+        """Sentences on how the cube was searched, with notes on its sidelobes and its continuum."""
         continuum = self.provenance.get("cube", {}).get("continuum")
         return [*self.notes_on_sidelobes, *([continuum] if continuum else [])]
 

@@ -511,7 +511,9 @@ def _sofia_table(path: Path, lines: list[str], names: list[str]) -> Table:
         if len(cells) == len(names) + 1 and names[0] == "name":
             cells = [" ".join(cells[:2]), *cells[2:]]
         if len(cells) != len(names):
-            raise ExchangeError(f"{path.name} has {len(names)} columns, but a row of {len(cells)}: is it cut short?")
+            raise ExchangeError(
+                f"{path.name} has {len(names)} columns, but a row with {len(cells)} values: is it truncated?"
+            )
         rows.append(cells)
     columns = zip(*rows, strict=True) if rows else [[] for _ in names]
     return Table({name: [_number(cell) for cell in cells] for name, cells in zip(names, columns, strict=True)})

@@ -50,7 +50,7 @@ from napari_almadet.cli.search_options import (
     OfWeights,
     search_settings,
 )
-from napari_almadet.cli.terminal import conclude, tell, with_bars
+from napari_almadet.cli.terminal import conclude, print_outcome, with_bars
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.loading import loading
 from napari_almadet.settings import Settings
@@ -301,7 +301,7 @@ def detect(
                 outcomes.append(replace(outcome, detections=None))
                 for record in outcome.log:  # records of a worker process
                     LOG.warning(record)
-                tell(outcome, quiet)
+                print_outcome(outcome, quiet)
     except batch.NetworksError as error:
         messages.quiet = False
         raise no_networks(error) from error

@@ -121,7 +121,7 @@ def evaluate(
             ]
         except (OSError, ValueError) as error:
             raise typer.BadParameter(str(error)) from error
-        contenders += [tuning.at_its_best(out, str(finder)) for finder in finders or []]
+        contenders += [tuning.with_tuned_parameters(out, str(finder)) for finder in finders or []]
     if not render:
         columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         try:
@@ -142,7 +142,7 @@ def evaluate(
             output.print(f"[bold]{finder}[/]: {values}; F1 {best['f1']:.3f}", highlight=False)
             if best.get("on_edge"):
                 edge = f"{finder}: best at the edge of the values tried for {', '.join(best['on_edge'])}"
-                messages.print(f"[yellow]{edge}; beyond it may be better[/]", highlight=False)
+                messages.print(f"[yellow]{edge}; values beyond it may be better[/]", highlight=False)
             if best.get("failures"):
                 messages.print(f"[red]{finder} failed on {best['failures']} cubes[/]", highlight=False)
         return

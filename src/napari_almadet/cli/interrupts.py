@@ -72,7 +72,7 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
         except Exception as error:
             if came:
                 _leave(came[0])
-            if not _of_the_disk(error):
+            if not _is_disk_error(error):
                 raise
             name, reason = getattr(error, "filename", None), getattr(error, "strerror", None)
             forbidden = getattr(error, "errno", None) in FORBIDDEN  # for a full disk, the file named may be the source
@@ -90,7 +90,7 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
     return ending
 
 
-def _of_the_disk(error: Exception) -> bool:
+def _is_disk_error(error: Exception) -> bool:
     """Whether an error is due to a full or write-protected disk."""
     return getattr(error, "errno", None) in NO_PLACE or bool(FULL.search(str(error)))
 

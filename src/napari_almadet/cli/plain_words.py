@@ -71,11 +71,11 @@ class PlainCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The options and arguments, each with the kind of its value."""
-        return [plainly(parameter, ctx) for parameter in super().get_params(ctx)]
+        return [with_plain_type(parameter, ctx) for parameter in super().get_params(ctx)]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line."""
-        return reading(super().parse_args, ctx, args)
+        return parsed(super().parse_args, ctx, args)
 
 
 class PlainGroup(TyperGroup):
@@ -83,10 +83,10 @@ class PlainGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The options."""
-        return [plainly(parameter, ctx) for parameter in super().get_params(ctx)]
+        return [with_plain_type(parameter, ctx) for parameter in super().get_params(ctx)]
 
 
-def plainly(parameter: Any, ctx: Any) -> Any:
+def with_plain_type(parameter: Any, ctx: Any) -> Any:
     """An option or argument whose help shows the kind of its value in plain words; older versions of typer do."""
     if hasattr(parameter, "display_type"):
         kind = kind_of_value(parameter.display_type(ctx))
@@ -97,8 +97,8 @@ def plainly(parameter: Any, ctx: Any) -> Any:
     return parameter
 
 
-def reading(read: Callable[[Any, list[str]], list[str]], ctx: Any, args: list[str]) -> list[str]:
-    """Read a command line; what is wrong with it is said in plain words."""
+def parsed(read: Callable[[Any, list[str]], list[str]], ctx: Any, args: list[str]) -> list[str]:
+    """Parse a command line; errors are reported in plain words."""
     try:
         return read(ctx, args)
     except typer.BadParameter as error:

@@ -103,7 +103,7 @@ def show_step(bar: Progress, task: TaskID, name: str, step: Step) -> None:
     bar.update(task, description=f"{escape(name)}: {step.stage}", completed=step.done, total=step.total)
 
 
-def tell(outcome: Outcome, quiet: bool) -> None:
+def print_outcome(outcome: Outcome, quiet: bool) -> None:
     """Print the outcome of a cube: its candidates if they are in memory, otherwise one line."""
     folder, count = f"{outcome.task.folder}{os.sep}", sources(outcome.kept)
     if outcome.status == "failed":

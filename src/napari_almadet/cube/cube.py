@@ -282,7 +282,7 @@ class Cube:
 
     @cached_property
     def _usual_values(self) -> np.ndarray:
-        """Absolute values (n,) below :data:`HUGE` in a few channels, without zeros; none where few are that small."""
+        """Absolute values (n,) of some voxels, without zeros and those over :data:`HUGE`; none if nearly all are."""
         usual, n = [], 0
         for k in spread(self.shape[0], CEILING_SAMPLE):
             plane = np.asarray(self.data[k]).ravel()

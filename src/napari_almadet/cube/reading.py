@@ -216,7 +216,7 @@ def _of_rounding(cube: Cube) -> list[str]:
             f"{become}: with {cube.shape[0]} channels, zeros that mean no data cannot be distinguished from data. If "
             "there are any, compress the original with fpack -qz, or set them to NaN."
         ]
-    return [f"{become}: pixels with no larger values in all channels are taken to have no data."]
+    return [f"{become}: pixels that exceed this in no channel are treated as missing data."]
 
 
 def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, int, int]:

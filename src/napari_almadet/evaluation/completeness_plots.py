@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from napari_almadet.evaluation.completeness_tables import beams, curve_of, strata, unit_of
+from napari_almadet.evaluation.completeness_tables import curve_of, size_in_beams, strata, unit_of
 from napari_almadet.evaluation.score_plots import COLOURS, MARKERS
 
 
@@ -31,7 +31,7 @@ def _panels(bins: QTable) -> tuple[Figure, list[tuple[float, Axes]]]:
     figure = Figure(figsize=(1 + 4 * len(sizes), 4.4), layout="constrained")
     axes = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for size, panel in zip(sizes, axes, strict=True):
-        panel.set_title("point sources" if size == 0 else f"FWHM of {beams(size)}")
+        panel.set_title("point sources" if size == 0 else f"FWHM of {size_in_beams(size)}")
         panel.set(xscale="log", xlabel=f"injected flux ({unit_of(bins['flux'])})")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -154,7 +154,9 @@ def run_steps(
     """
     from napari_almadet.preset_networks import networks_used
 
-    injection_rounds.claim(out, injection_rounds.about(cube, settings, options, networks_used(settings, networks)))
+    injection_rounds.claim(
+        out, injection_rounds.run_identity(cube, settings, options, networks_used(settings, networks))
+    )
     detections = yield from injection_rounds.first_search(cube, settings, out, networks)
     ground = yield from injection_rounds.ground_of(cube, settings, options, detections)
     count = rounds_for(ground, number)

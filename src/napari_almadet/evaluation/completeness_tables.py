@@ -1,4 +1,4 @@
-"""What injected sources show: completeness and flux bias against flux, width and size, and fidelity.
+"""Results of injections: completeness and flux bias against flux, width and size, and fidelity.
 
 Completeness against flux is summarised by C = c / (1 + exp(-(ln f - m) / s)), fitted by maximum likelihood to each
 source, found or not, without bins.  A plateau c below 1 is due to crowding or bad parts of a cube.  The fluxes of 50 %
@@ -226,7 +226,7 @@ def in_words(rows: QTable) -> list[str]:
     for width, size in strata(rows):
         of = rows[(rows["width"].value == width) & (np.asarray(rows["size"]) == size)]
         what = f"{width:.3g} {unit_of(rows['width'])}".replace(" chan", " channels")
-        kind = "point sources" if size == 0 else f"sources of {beams(size)}"
+        kind = "point sources" if size == 0 else f"sources of {size_in_beams(size)}"
         share = f"{int(np.sum(of['found']))} of {len(of)} found"
         (half, of_half), (most, of_most) = limits(Table({"flux": of["flux"].value, "found": of["found"]}))
         text = f"Lines of {what}, {kind} ({share}): "
@@ -250,7 +250,7 @@ def curve_of(rows: QTable) -> Callable[[np.ndarray], np.ndarray] | None:
     return fitted(rows["flux"].value, np.asarray(rows["found"], dtype=bool))
 
 
-def beams(size: float) -> str:
+def size_in_beams(size: float) -> str:
     """A size in words."""
     return f"{size:g} beam" + ("" if size == 1 else "s")
 

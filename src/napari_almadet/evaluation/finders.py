@@ -172,7 +172,7 @@ def silence() -> Iterator[None]:
 
 @contextmanager
 def frozen_garbage() -> Iterator[None]:
-    """Exclude existing objects from garbage collection: PyBDSF collects at each step, seconds with torch."""
+    """Exclude existing objects from garbage collection: PyBDSF collects at each step, taking seconds with torch."""
     gc.freeze()
     try:
         yield

@@ -120,7 +120,7 @@ def default_widths(n_channels: int) -> tuple[float, ...]:
 # --- the folder ----------------------------------------------------------------------------------------------------
 
 
-def about(cube: Cube, settings: Settings, options: Options, networks: dict) -> dict:
+def run_identity(cube: Cube, settings: Settings, options: Options, networks: dict) -> dict:
     """What must be the same for a run to be continued, as plain values."""
     kept = {name: value for name, value in settings.as_dict().items() if name not in WITHOUT_EFFECT}
     made = {"version": __version__, "cube": cube.sha256(), "settings": kept, "networks": networks}
@@ -208,7 +208,7 @@ def ground_of(
     pixels = int(room.free.sum())
     if not pixels or not room.channels.any():
         raise ValueError(
-            f"{cube.name}: there is no place {CLEAR:g} beams from all detected sources and a beam from the border: "
+            f"{cube.name}: no position is {CLEAR:g} beams from all detected sources and one beam from the border: "
             "completeness cannot be measured by injection"
         )
     each = int(np.clip(pixels / (SPARSE * fwhm**2), 1, MOST))
@@ -396,14 +396,16 @@ def caveats(ground: Ground, detections: Detections) -> list[str]:
     decided = detections.provenance.get("dirty_beam", {}).get("beam")
     if decided == "dirty" and ground.psf is None:
         said.append(
-            "The cube was searched as a dirty one, but without an image of its dirty beam: injected sources have the "
+            "The cube was searched as a dirty cube, but without an image of its dirty beam: injected sources have the "
             "header's beam and no sidelobes. Give the dirty beam (--beam FILE) to inject sources as observed."
         )
     if ground.cube.beam is None:
-        said.append("The header gives no beam: injected sources have a round one, as wide as the noise suggests.")
+        said.append(
+            "The header gives no beam: sources are injected with a round beam whose width is estimated from the noise."
+        )
     if detections.negatives is None:
-        said.append("The inverted cube is searched with the preset almadet only: there is no fidelity.")
+        said.append("There is no fidelity, because the inverted cube is searched only with the preset almadet.")
     free = ground.room.free.sum() * 1.0 / max(np.isfinite(detections.stacked).sum(), 1)
     if free < 0.3:
-        said.append(f"Sources could be injected in {free:.0%} of the field only: the rest is occupied by detections.")
+        said.append(f"Sources could be injected in only {free:.0%} of the field: detections occupy the rest.")
     return said

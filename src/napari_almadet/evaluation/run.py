@@ -397,7 +397,7 @@ def run(
             files[scenario, TRUTH].append(truth)
         elif not _same(known, truth):
             raise StaleResults(
-                f"the simulation now makes other cubes than those in {folder / which / scenario}: "
+                f"the simulation no longer makes the cubes that are in {folder / which / scenario}: "
                 "remove that folder, or choose another"
             )
         for name, record in records.items():

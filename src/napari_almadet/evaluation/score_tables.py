@@ -19,7 +19,7 @@ def rate(row: Row, name: str) -> str:
     return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
 
 
-def below(row: Row, name: str) -> str:
+def rate_on_two_lines(row: Row, name: str) -> str:
     """A rate over its interval, on two lines."""
     if not np.isfinite(row[name]):
         return NOTHING
@@ -37,7 +37,7 @@ def per_hundred(row: Row) -> str:
     return f"{middle:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def both(row: Row, name: str, form: str, factor: float = 1.0) -> str:
+def for_all_and_bright(row: Row, name: str, form: str, factor: float = 1.0) -> str:
     """An error for all matched sources, and for those with SNR ≥ 10."""
     everything, strong = number(row, name, form, factor), number(row, f"{name}_snr10", form, factor)
     return everything if everything == strong == NOTHING else f"{everything} / {strong}"
@@ -59,21 +59,21 @@ DETECTION: Columns = {
 # the same for the 80 columns of a pipe: intervals below the rates
 SHORT: Columns = {
     "finder": lambda row: row["finder"],
-    "completeness": lambda row: below(row, "completeness"),
-    "stack\nSNR ≥ 5": lambda row: below(row, "completeness_stack5"),
-    "line\nSNR ≥ 6": lambda row: below(row, "completeness_line6"),
-    "purity": lambda row: below(row, "purity"),
-    "F1": lambda row: below(row, "f1"),
+    "completeness": lambda row: rate_on_two_lines(row, "completeness"),
+    "stack\nSNR ≥ 5": lambda row: rate_on_two_lines(row, "completeness_stack5"),
+    "line\nSNR ≥ 6": lambda row: rate_on_two_lines(row, "completeness_line6"),
+    "purity": lambda row: rate_on_two_lines(row, "purity"),
+    "F1": lambda row: rate_on_two_lines(row, "f1"),
     "false": lambda row: str(row["false_positives"]),
 }
 MEASURES: Columns = {
     "finder": lambda row: row["finder"],
     "IoU, boxes": lambda row: number(row, "mean_iou"),
     "IoU, channels": lambda row: number(row, "mean_iou_channels"),
-    "position (px)": lambda row: both(row, "position_error", ".2f"),
-    "line centre (channels)": lambda row: both(row, "line_centre_error", ".2f"),
-    "line FWHM (%)": lambda row: both(row, "line_width_error", ".0f", 100),
-    "flux (%)": lambda row: both(row, "flux_error", ".0f", 100),
+    "position (px)": lambda row: for_all_and_bright(row, "position_error", ".2f"),
+    "line centre (channels)": lambda row: for_all_and_bright(row, "line_centre_error", ".2f"),
+    "line FWHM (%)": lambda row: for_all_and_bright(row, "line_width_error", ".0f", 100),
+    "flux (%)": lambda row: for_all_and_bright(row, "flux_error", ".0f", 100),
     "calibration error of `prob`": lambda row: number(row, "calibration_error", ".3f"),
     "s per cube": lambda row: number(row, "seconds"),
     # empty values of an ECSV file are read as masked
@@ -119,7 +119,7 @@ def markdown(scores: Table, pictures: Mapping[str, str] | None = None) -> str:
         return [f"![{text}]({pictures[name]})"] if pictures and name in pictures else []
 
     parts = shown("summary", "Completeness, purity and F1 of all finders in all scenarios")
-    parts += shown("reliability", "Share of candidates that are sources against the probability given")
+    parts += shown("reliability", "Fraction of candidates that are true sources against their source probability")
     for scenario in dict.fromkeys(scores["scenario"]):
         rows = [row for row in scores if row["scenario"] == scenario]
         parts += [f"### {scenario}", markdown_table(rows, DETECTION)]

@@ -61,6 +61,6 @@ def tuned(out: Path) -> dict[str, dict]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def at_its_best(out: Path, finder: str) -> Classical:
+def with_tuned_parameters(out: Path, finder: str) -> Classical:
     """A finder with the parameters chosen in a folder, or with its defaults."""
     return Classical(finder, tuned(out).get(finder, {}).get("parameters", {}))

@@ -109,6 +109,6 @@ def name_after(candidate: Candidate, source: Source, file: str) -> None:
 
 
 def named_too(candidate: Candidate, imported: Candidate) -> dict[str, Any]:
-    """What a candidate has of its own and of an imported source that it is: the note and the decision on the import."""
+    """The note and the record of the import of a candidate that is the same source as an imported one."""
     said = [decision for decision in imported.decisions if decision.rule == "imported"]
     return {"decisions": [*candidate.decisions, *said], "note": candidate.note or imported.note}

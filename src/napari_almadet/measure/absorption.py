@@ -164,7 +164,7 @@ def emission_of(candidate: Candidate, made: Measured, n_channels: int) -> np.nda
 def below_continuum(
     own: np.ndarray, level: float, sigma: np.ndarray, known: np.ndarray, spectral: np.ndarray
 ) -> np.ndarray:
-    """Channels (n,) of a spectrum below its continuum's ``level``: a dip may lie within a wider line in emission."""
+    """Mask (n,) of the channels below the continuum ``level``: a dip may lie within a wider emission line."""
     rest = np.where(known, (own - level) / np.where(known, sigma, 1.0), 0.0)
     return outliers(Spectrum(rest, known, sigma, spectral), rest)[0]
 

@@ -105,7 +105,7 @@ class Spectrum:
 
 
 def dip_channels(own: np.ndarray, sigma: np.ndarray, used: np.ndarray, spectral: np.ndarray) -> np.ndarray:
-    """Channels (n,) of the dips of a spectrum, without which emission is looked for.
+    """Mask (n,) of the channels of dips, which are left out when emission is searched for.
 
     Beside a dip, a continuum that was fitted through it leaves what looks like emission.
 
@@ -152,8 +152,8 @@ def continuum_fit(spectrum: Spectrum, free: np.ndarray) -> tuple[np.ndarray, flo
 def continuum_channels(spectrum: Spectrum) -> np.ndarray:
     """Channels (n,) without dips or emission.
 
-    A wide dip leaves the continuum above most channels, and a wide line in emission below: clipping begins on
-    either side, and what leaves more of the band is right.
+    With a wide dip, the continuum is above most channels, with a wide emission line below: clipping is tried from both
+    sides, and the result with more of the band is taken.
     """
     return max((clipped(spectrum, below=side) for side in (True, False)), key=np.count_nonzero)
 

@@ -74,7 +74,7 @@ def percentile(values: np.ndarray, which: float) -> float:
 
 
 def ranked(values: np.ndarray, first: int, last: int) -> tuple[np.floating, np.floating]:
-    """The values (n,) of two ranks that are the same or successive: of many, only those near them are sorted.
+    """Values (n,) at two equal or successive ranks; of long arrays, only the values near them are sorted.
 
     The tenth of a sample about the rank holds them but for unusual data, of which all are sorted.
     """

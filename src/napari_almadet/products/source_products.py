@@ -138,7 +138,7 @@ class SourceData:
         return slice(self.origin[0], self.origin[0] + len(self.planes))
 
     def without_baseline(self, scales: Scales) -> np.ndarray:
-        """Moment 0 less the mean of each pixel's line-free channels, as for fluxes in the catalogue, (ny, nx)."""
+        """Moment 0 minus the mean of the line-free channels of each pixel, as for fluxes in the catalogue, (ny, nx)."""
         part = self.channels
         weight = (scales.width * scales.beam)[part, None, None]
         return (np.where(self.mask, np.nan_to_num(self.planes - self.baseline), 0).astype(float) * weight).sum(axis=0)

@@ -207,7 +207,7 @@ def write_maps(
     plain = u.dimensionless_unscaled
     _image(sums.count, header(plain, "Channels", "Number of channels in the source mask."), base, "chan")
     if data is not None:
-        comment = "As moment 0, less the mean of each pixel's line-free channels."
+        comment = "As moment 0, minus the mean of the line-free channels of each pixel."
         _image(
             data.without_baseline(scales),
             header(brightness, "Moment 0", comment),
@@ -259,8 +259,8 @@ def _spectrum_text(table: QTable, title: str, masked: bool) -> str:
         if masked
         else "# Flux density: the sum over the box in each channel.",
         "# Error: 1 sigma of the noise, with the correlation of pixels.",
-        "# f_sum in the catalogue is not its sum: with method mask it subtracts the line-free level of each pixel,",
-        "# with point and fit it is measured in the fitted source.",
+        "# f_sum in the catalogue is not the sum of this spectrum: with method mask, the mean of the line-free",
+        "# channels of each pixel is subtracted; with point and fit, it is the flux of the fitted source.",
         "#",
         "#" + "".join(f"{name:>{9 if k == 0 else 18}}" for k, (name, _) in enumerate(names)),
         "#" + "".join(f"{unit:>{9 if k == 0 else 18}}" for k, (_, unit) in enumerate(names)),

@@ -298,8 +298,8 @@ def power_in_noise(spectra: torch.Tensor, psf: torch.Tensor, units: NoiseUnits) 
 def restored(psf: torch.Tensor, beam: np.ndarray, fwhm: float, k: int | float) -> torch.Tensor:
     """A round source of ``fwhm`` pixels as the clean beam shows it, as bright as one whose dirty image has a peak of 1.
 
-    The two beams' main lobes differ, and so do the peaks of a resolved source of the same flux; where it were restored
-    with the dirty image's peak, its flux would be too high by up to a tenth.
+    The main lobes of the two beams differ, and so do the peaks of a resolved source of the same flux: restored with the
+    peak of the dirty image, it would have up to a tenth too much flux.
 
     Parameters
     ----------

@@ -315,7 +315,7 @@ def beam_of_brightest(units: NoiseUnits, psf: torch.Tensor, place: tuple[int, in
 def point_symmetric_part(
     image: torch.Tensor, place: tuple[int, int], valid: torch.Tensor, psf: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What an image (ny, nx) shows alike on both sides of a place, in the lags of a PSF, and where it is known."""
+    """Point-symmetric part of an image (ny, nx) about a position, at the offsets of a PSF, and where it is known."""
     import torch
 
     ny, nx = image.shape

@@ -167,7 +167,7 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
     some = torch.arange(0, len(cube) - lag, max(1, (len(cube) - lag) // 60), device=cube.device)
 
     def steps(earlier: torch.Tensor | slice, later: torch.Tensor | slice, pixels: slice) -> torch.Tensor:
-        """Absolute differences of channels in some pixels, (steps, pixels); NaN where one has no data."""
+        """Absolute differences between channels in a sample of pixels, (steps, pixels); NaN where one has no data."""
         values, there = cube.flatten(1)[:, pixels], known.flatten(1)[:, pixels]
         unlike = (there[later] != there[earlier]).logical_or_(~valid.flatten()[pixels])
         return (values[later] - values[earlier]).abs_().masked_fill_(unlike, torch.nan)

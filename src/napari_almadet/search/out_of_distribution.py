@@ -51,7 +51,7 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
         )
     elif fwhm / k < BEAMS[0] or fwhm < SAMPLED:
         warnings.append(
-            f"The beam is {fwhm:.3g} pixels wide; {SAMPLED:g} are needed to sample it: sources may be missed or "
+            f"The beam is {fwhm:.3g} pixels wide, but {SAMPLED:g} are needed to sample it: sources may be missed or "
             "taken for noise."
         )
     if not noises:

@@ -45,22 +45,22 @@ class Thresholds:
         "`training/fields.py`: 96 averaged pixels, four per beam",
     )  # fmt: skip
     noise_snr: float = threshold(
-        6.9, "S/N", "of stack and line together, up to which a candidate may be a peak of noise in a large field",
-        "derived: 5.5 in the stack and 4.2 in the line, the highest of noise in thousands of beams and channels",
+        6.9, "S/N", "maximum S/N, of stack and line combined, of a candidate that may be a noise peak in a large field",
+        "derived: 5.5 in the stack and 4.2 in the line, the maxima of noise in thousands of beams and channels",
     )  # fmt: skip
     clear_snr: float = threshold(
-        8.0, "S/N", "from which emission cannot be noise, whatever its source probability",
+        8.0, "S/N", "minimum S/N of emission that cannot be noise, whatever its source probability",
         "by hand, on real and simulated extended sources unlike those of the training fields",
     )  # fmt: skip
     clear_share: float = threshold(
-        0.6, "of the brightest detection's S/N", "from which emission cannot be a sidelobe of that detection",
+        0.6, "of the brightest detection's S/N", "minimum S/N of emission that cannot be a sidelobe of that detection",
         "derived: no dirty beam of an array that fills the uv plane has such sidelobes",
     )  # fmt: skip
     ripple_depth: float = threshold(
         0.75, "of the highest line's S/N", "minimum depth of the dips of a baseline ripple", FALSE_SOURCES,
     )  # fmt: skip
     ripple_swings: float = threshold(
-        3, "changes of sign", "minimum number in a baseline ripple",
+        3, "changes of sign", "minimum number of them in the spectrum of a baseline ripple",
         "derived: emission next to absorption has one or two",
     )  # fmt: skip
     residual_sidelobes: float = threshold(
@@ -71,26 +71,26 @@ class Thresholds:
     )  # fmt: skip
     residuals: float = threshold(
         1.25, "times the thermal noise",
-        "rms of the image of a detection's line, above which sidelobes count",
+        "rms of the image of a detection's line, above which it is considered to contain sidelobes",
         "derived: without them it is 0.9 to 1.2 in the fields of the scenarios",
     )  # fmt: skip
     residuals_stacked: float = threshold(
-        1.5, "times the thermal noise", "the same of the stack, for a detection that is brighter there",
-        "by validation: from 1.25 on, the rule cost one source in 24 fields of discs and removed no false candidate",
+        1.5, "times the thermal noise", "the same for the stacked image, if the detection has a higher S/N there",
+        "by validation: with 1.25, the rule cost one source in 24 fields of discs and removed no false candidate",
     )  # fmt: skip
     above_residuals: float = threshold(
         5.0, "times that rms", "minimum S/N of a detection in such an image",
-        "derived: that of a patch of emission in the noise",
+        "derived: the S/N from which a patch of emission is distinguished from noise",
     )  # fmt: skip
     very_bright: float = threshold(
-        300.0, "S/N", "band-averaged, of a source whose flanks Source Finder may mistake for other sources",
+        300.0, "S/N", "minimum band-averaged S/N of a source whose flanks Source Finder may mistake for other sources",
         "derived: the largest S/N of the training fields is 320",
     )  # fmt: skip
     flank: float = threshold(
-        1.5, "times the Gaussian profile", "of a very bright neighbour, below which a candidate is its flank", LONE,
+        1.5, "times the Gaussian profile", "of a very bright neighbour; fainter candidates belong to its flank", LONE,
     )  # fmt: skip
     line_on_a_flank: float = threshold(
-        0.005, "of the very bright neighbour's S/N", "line S/N from which a line on its flank is of another source",
+        0.005, "of the very bright neighbour's S/N", "minimum line S/N of another source on its flank",
         LONE + "; errors of the dirty beam are under half a percent of its peak",
     )  # fmt: skip
 

@@ -90,7 +90,7 @@ def mixing(kind: str, n: int, ratio: float = 1.2, phase: float = 0.3) -> Mixing:
         If there is no such kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"no kind of shared channels {kind!r}; there are: {', '.join(KINDS)}")
+        raise ValueError(f"{kind!r} is no kind of correlated channels: choose one of {', '.join(KINDS)}")
     if kind == "hanning":
         return Mixing(kind, convolution(n, HANNING), -1.0, 1.0)
     if kind == "boxcar":

@@ -53,8 +53,8 @@ DESCRIPTIONS = {
     **{f"{axis}_{end}": f"{end} pixel along {axis}, inclusive, from 0" for axis in "xy" for end in ("min", "max")},
     "z_min": "first channel of the line, inclusive, from 0; -1 without a line",
     "z_max": "last channel of the line, inclusive, from 0; -1 without a line",
-    "fwhm_major": "FWHM, of gaussian and disc without the beam, of the other kinds with it",
-    "fwhm_minor": "FWHM, of gaussian and disc without the beam, of the other kinds with it",
+    "fwhm_major": "FWHM; of gaussian and disc intrinsic, of the other kinds convolved with the beam",
+    "fwhm_minor": "FWHM; of gaussian and disc intrinsic, of the other kinds convolved with the beam",
     "angle": "of the major axis",
     "fwhm_line": "FWHM of the line in channels",
     "continuum": "peak of the continuum in the sky model",
@@ -76,7 +76,7 @@ WHOLE = ("x_min", "x_max", "y_min", "y_max", "z_min", "z_max", "pair", "n_voxels
 
 
 def describe(table: QTable) -> None:
-    """Write into a truth table what its columns mean: some are in channels, for which FITS knows no unit."""
+    """Describe the columns of a truth table, because some are in channels, for which FITS has no unit."""
     for name in table.colnames:
         table[name].info.description = DESCRIPTIONS.get(name)
 
