@@ -16,7 +16,7 @@ SENTENCES = {
     # what was found
     "found": "found: S/N {snr_stacked:.1f} band-averaged, {snr_line:.1f} in the best matched line filter; "
     "detection score {score:.2f}",
-    "found_blob": "found: a blob of {pixels} px, maximum probability {prob:.2f}",
+    "found_blob": "found: a blob of {pixels} px, probability up to {prob:.2f}",
     "found_extended": "found: a patch of {beams:.0f} beams of extended emission, S/N up to {snr:.1f}, "
     "with {places} peaks that Source Finder detects",
     "found_by_its_line": "found: the line at channel {channel} of candidate {id} peaks {distance:.1f} px away from it",

@@ -89,9 +89,9 @@ def over_noise(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def focused_noise(image: np.ndarray, rms: float, channels: tuple[int, int]) -> float:
     """Standard deviation of the noise in a focused image.
 
-    The image's own, but no less than its channels' ``rms`` adds up to: a crop holds but
-    some tens of beams, and where their spread comes out low by chance, noise would pass
-    for a source.
+    The noise of the image, but at least the ``rms`` of a channel times the root of their number: a
+    crop contains only some tens of beams, and if their scatter is low by chance, noise would be
+    mistaken for a source.
     """
     return float(np.nanmax([noise(image), rms * np.sqrt(channels[1] - channels[0]), 0])) or np.nan
 
