@@ -16,6 +16,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
+from napari_almadet.constants import ARCSEC_PER_DEGREE, BEAM_AREA
+
 PROGRAM = "sofia"
 HOME = "https://gitlab.com/SoFiA-Admin/SoFiA-2"
 NO_SOURCE = 8  # its exit status if it finds none
@@ -24,7 +26,7 @@ KERNELS_Z = (0, 3, 7, 15, 31, 63)  # channels; its default ends at 15, which is 
 LINK = 2  # pixels and channels that link voxels; its default of 1 splits noisy sources
 SMALLEST = (5, 2)  # pixels (its default) and channels: lines are as narrow as 2.5 channels
 LEAST_SNR = 3.0  # integrated, of reliable sources: its default
-CELL = 1 / 3600  # degrees, of the pixels in the file it reads: only pixels are read back
+CELL = 1 / ARCSEC_PER_DEGREE  # degrees, of the pixels in the file it reads: only pixels are read back
 # What it says if negative detections are too few for the reliability; then there is nothing to reject.
 TOO_FEW = ("no negative", "no positive", "covariance matrix")
 
@@ -90,7 +92,7 @@ def settings_of(
         "reliability.plot": "false",
         "reliability.minSNR": LEAST_SNR,
         # of versions before 2.3: flux over the square root of the number of voxels, whose noise is correlated in a beam
-        "reliability.fmin": round(LEAST_SNR * beam_fwhm * np.sqrt(np.pi / np.log(2) / 4), 2),
+        "reliability.fmin": round(LEAST_SNR * beam_fwhm * np.sqrt(BEAM_AREA), 2),
         "dilation.enable": "true",
         "parameter.wcs": "false",
         "output.directory": folder,
