@@ -311,7 +311,7 @@ def rounded(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
 
 
-DIGITS = 6
+DIGITS = 6  # significant digits of measured values in tables; chosen by eye
 MEASURED = ("prob", "f_sum", "err_f_sum", "w50", "err_w50")
 COLUMNS: dict[str, Any] = {
     "round": int,

@@ -22,10 +22,10 @@ from napari_almadet.evaluation.results import TRUTH, Results
 from napari_almadet.simulation.objects import RESOLVED
 from napari_almadet.simulation.scenarios import SCENARIOS
 
-BRIGHT_STACK = 5.0  # SNR in the stacked image and of the line, above which completeness is also given
-BRIGHT_LINE = 6.0
+BRIGHT_STACK = 5.0  # SNR in the stacked image, above which completeness is also given
+BRIGHT_LINE = 6.0  # the same for the SNR of the line
 STRONG = 10.0  # SNR above which errors are also given
-PAIR_SNR = 8.0
+PAIR_SNR = 8.0  # minimum SNR in the stacked image of both sources of a close pair
 PAIR_BEAMS = (1.0, 2.0)
 PAPER_IOU = 0.8  # minimum overlap of boxes in the paper
 SNR_EDGES = (0.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0, 100.0, np.inf)

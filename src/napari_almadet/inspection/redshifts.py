@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 LIGHT = constants.c.to_value(u.km / u.s)
-MOTION = 500.0  # km/s about a redshift that is given, as far as a galaxy's gas moves in it and about it in a group
-ONE_LINE = 600.0  # km/s: peaks closer than that are one line's, such as the horns of a disc
+MOTION = 500.0  # km/s around a given redshift: rotation, and motion of galaxies in a group
+ONE_LINE = 600.0  # km/s: closer peaks belong to one line, such as the horns of a disc
 OF_WIDTH = 0.1  # of a line's FWHM, by which the centres of two lines of one source may differ
 OTHER_PEAK = 0.2  # likewise of a peak whose centre has no error of its own,
 HALF_CHANNEL = 0.5  # and channels
-AGREE = 3.0  # sigma, within which a frequency is a line's
+AGREE = 3.0  # sigma, within which a frequency agrees with a line
 MOST = 5  # redshifts that are listed
-# How much less than of the first a line of a species is to be expected, as natural logarithms of odds: carbon monoxide,
+# How much less likely lines of a species are than those of the first, as natural logarithms of odds: carbon monoxide,
 # ionised carbon and atomic hydrogen are the brightest lines of their bands in nearly all galaxies and clouds (Carilli &
-# Walter 2013, ARA&A 51, 105); the second are a few to thirty times fainter than they are, the others more.
+# Walter 2013, ARA&A 51, 105); the second are a few to thirty times fainter, the others fainter still.
 USUAL = {
     0.0: ("CO", "[CII]", "HI"),
     1.5: ("[CI]", "13CO", "HCN", "HCO+", "HNC", "[NII]", "[OIII]", "[OI]", "H2O", "CN", "CS", "OH"),
 }
-UNUSUAL = 3.0
-UNEXPLAINED = 8.0  # cost of an observed line that is none of the table at a redshift
+UNUSUAL = 3.0  # the same for lines of all other species
+UNEXPLAINED = 8.0  # cost of an observed line that no line of the table explains at a redshift
 ABSENT = 2.0  # of a line of the first kind that should be in the band, and was not found
 
 

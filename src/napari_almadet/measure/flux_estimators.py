@@ -22,7 +22,7 @@ from napari_almadet.measure.mask import smoothed
 # its tables are not in the repository) or were chosen by eye; `benchmarks/accuracy.py` measures what they achieve.
 NEIGHBOURS = 3.2  # beams within which neighbours are fitted together
 SAME = 0.5  # beams within which two detections are indistinguishable by position; derived: half the resolution
-MOST_NEIGHBOURS = 4
+MOST_NEIGHBOURS = 4  # nearest neighbours that are fitted together at most
 APERTURE = 2.0  # beams, radius of the pixels around a source that are fitted
 SKIRT = 1e-3  # fraction of its peak below which a Gaussian is neglected: below any noise for S/N up to 1000
 TURN = 2.0  # sigma by which the fitted area exceeds the beam area when point and fit have equal weight

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-STEPS = 40
+STEPS = 40  # maximum number of iterations; chosen by eye
 PRECISION = 1e-7  # of the sum of squares, by which a step that changes it less is the last
 TRIES = 8  # of a step, each shorter than the one before
 FULFILLED = 0.25  # of what a step promises, that lets the next one be longer (Marquardt 1963)

@@ -10,7 +10,7 @@ from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.plugin.box_layer import weak
 from napari_almadet.plugin.session import Session
 
-FRAME_MS = 120
+FRAME_MS = 120  # ms that each channel is shown; chosen by eye
 MOST = 60  # maximum number of frames; channels of wider ranges are skipped
 BESIDE = 2  # channels before and after the emission range, without emission of the source
 

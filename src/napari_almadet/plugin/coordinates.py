@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from astropy.coordinates import SkyCoord
 
 
-RIGHT_BUTTON = 2
+RIGHT_BUTTON = 2  # number of the right mouse button in napari's events
 SEPARATOR = "  "  # between the parts of the read-out
 MARGINS = 8  # pixels, margins around the text of a line edit
 HINT = "Point at the cube to read its coordinates; right-click to copy a position."

@@ -51,7 +51,7 @@ WIDEST_ROW = "Probability  00:00:00.000 −00:00:00.00    copy"  # widest row of
 NARROWEST_ROW = "Frequency  000.00000 GHz    "  # minimum that is easy to read
 SHARE = 0.34  # of the window's height: room for all numbers without scrolling
 SETTLED_MS = 300  # by then docks and canvas have their final size
-COLOUR_BAR_WIDTH = 60
+COLOUR_BAR_WIDTH = 60  # pixels, with its numbers; chosen by eye
 CUT_SHARE = 0.58  # of the width without the numbers, maximum for the image with the cut
 
 

@@ -43,7 +43,7 @@ STRETCHES: dict[str, BaseStretch] = {
     "log": LogStretch(1000),
     "sqrt": SqrtStretch(),
 }
-COLOURS = 256
+COLOURS = 256  # control points of a stretched colour map
 SAMPLE = 100_000  # pixels of a plane, or of all planes together, from which limits are computed
 PLANES = 64  # planes in the sample
 NOISY = 3.0  # times the typical noise of a plane: noisier planes do not count

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_almadet.products.source_products import PositionVelocity, Scales, SourceData, Spectrum
 
 SIZE = (11.0, 7.5)  # inches
-DPI = 110
+DPI = 110  # pixels per inch; chosen by eye
 MASK = "#0067b0"
 ABOUT_LINE = 3.0  # line widths shown on each side of the line
 LEAST_ABOUT = 20  # channels

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FIELD_WIDTH, FIELD_HEIGHTS = 7.0, (2.5, 9.0)  # inches
 SPECTRUM_SIZE, IMAGE_SIZE = (5.2, 2.5), (3.2, 3.2)  # inches: small, so that the text is large enough on a phone
-DPI = 140
+DPI = 140  # pixels per inch; chosen by eye
 MOST_FIELD_PIXELS = 1500  # along a side of the picture of the field; larger fields are subsampled
 COLOURS = {Status.KEPT: "#00b4d8", Status.FLAGGED: "#ffb000", Status.DROPPED: "#888888"}
 REPORT = "report.html"

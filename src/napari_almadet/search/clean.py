@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 VISIBLE = 0.7  # maximum S/N of a sidelobe that is not subtracted; chosen by eye
 DEPTH = 0.05  # of the brightest source; fainter ones cannot be distinguished from errors of its beam; chosen by eye
-CYCLES = 12
+CYCLES = 12  # maximum number of major cycles; chosen by eye
 CONTINUUM = 3.0  # S/N of the continuum of a fainter source, from which it is restored too; convention
 # Power of sources in the differences of channels over that of the noise, over which the beam is estimated again without
 # them: at a hundredth, the estimated lobe is about as much too high on its flanks, and fluxes 1 % too low.

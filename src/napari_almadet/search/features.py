@@ -39,8 +39,8 @@ LEAST_CHANCE = 0.1  # minimum detection score of Source Finder
 COMPRESSION = 2.0
 PIXELS_TRAINED = 4.0  # per beam; the classifier's input is centred on this value
 CHANNELS_TRAINED = 100  # the same for the number of channels
-N_FEATURES = 21
-N_EXTENT_FEATURES = 42
+N_FEATURES = 21  # input values of the classifier of compact sources
+N_EXTENT_FEATURES = 42  # input values of the extent classifier
 BRIGHTEST_EXTENT = 150.0  # S/N of patches over which brighter ones are as bright: few were trained with more
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # The range of the training data, see napari_almadet.training.fields.
 BEAMS = (2.5, 6.5)  # FWHM in averaged pixels
 SAMPLED = 2.0  # pixels per beam, minimum for interpolation; derived: the Nyquist limit
-LEAST_CHANNELS = 24
+LEAST_CHANNELS = 24  # minimum number of channels
 MOST_CORRELATION = 1.8  # rms of wide lines relative to independent channels
 MOST_OFFSET = 1.0  # sigma, median of a channel's pixels; in a field of 100 beams noise has 0.1; chosen by eye
 FILLED = 0.25  # of the field: a candidate of this area explains such an offset; chosen by eye

@@ -26,7 +26,7 @@ from napari_almadet.search.thresholds import THRESHOLDS
 if TYPE_CHECKING:
     import torch
 
-PATCH_SNR = 5.0
+PATCH_SNR = 5.0  # minimum S/N of the pixels of a patch; convention
 EXTENDED = 10.0  # beams, area of a patch from which it is extended emission; chosen by eye
 STEP = 0.5  # beams, distance of positions whose channels are compared; derived: half the resolution
 FAR = 16  # channels a sixteenth of the band apart have nothing in common in a narrow line; chosen by eye
