@@ -101,8 +101,8 @@ class EmissionPeak:
 class SourceMask:
     """The voxels of a source: ``voxels`` (channels, y, x), where [0, 0, 0] is voxel ``origin`` of the cube.
 
-    ``baseline`` (y, x) is the mean of the line-free voxels of each pixel, which was taken off for the flux; None where
-    it is not known.
+    ``baseline`` (y, x) is the mean of the line-free voxels of each pixel, which was subtracted for the flux; None if
+    it is unknown.
     """
 
     origin: tuple[int, int, int]

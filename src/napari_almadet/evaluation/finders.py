@@ -264,10 +264,10 @@ def matched_filter(
     numbers of peaks of both signs at that S/N or above, is at least that.
 
     LineSeeker (González-López et al. 2019) likewise convolves the cube in frequency with Gaussians of many widths,
-    searches for peaks in S/N, and estimates the fidelity from those of both signs.  It differs in four ways: the
-    noise is that of each convolved plane, here that around each pixel; the fidelity is modelled for each width, here
-    counted for all together, in the cube searched; it lists several lines at one place, here the strongest; and it
-    does not search for continuum.
+    searches for peaks in S/N, and estimates the fidelity from those of both signs.  It differs in four ways: it
+    uses the noise of each convolved plane instead of that around each pixel; it models the fidelity for each width
+    instead of counting peaks of all widths; it lists several lines at one position instead of the strongest only; and
+    it does not search for continuum.
     """
     lines, stacked = field.lines, field.stacked
     if fidelity > 0:

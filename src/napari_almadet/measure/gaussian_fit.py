@@ -159,7 +159,7 @@ def place_errors(matrix: np.ndarray, snr: float, noise: np.ndarray | None) -> tu
 
 
 def unit_gaussian(place: tuple[float, float], matrix: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A Gaussian of peak 1 and of a shape, at pixels (n,)."""
+    """A Gaussian of a shape, with a peak of 1, at pixels (n,)."""
     return model(np.array([1.0, *place, *_root(matrix)]), x, y)[0]
 
 

@@ -154,11 +154,11 @@ def fit_group(
 def pixel_weights(shapes: Sequence[Shape], beam: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Weights of pixels in least squares: each source's own Gaussian to the power of the beam's over its area.
 
-    Noise that pixels share over a beam is best fitted where the source is bright: the amplitude of a point in an image
-    with natural weights is best read at its peak.  A source of many beams is fitted best with equal weights.  For
-    points the errors of flux, position and size are 10, 16 and 27 % smaller than with equal weights, and within 10, 12
-    and 25 % of the smallest possible, those of generalised least squares, which would need the inverse of the
-    covariance of all pixels.
+    Where noise is correlated over a beam, a fit is best if it uses the bright pixels: the best estimate of the flux of
+    a point source in an image with natural weights is its peak.  A source of many beams is fitted best with equal
+    weights.  For point sources the errors of flux, position and size are 10, 16 and 27 % smaller than with equal
+    weights, and within 10, 12 and 25 % of the smallest possible, those of generalised least squares, which would need
+    the inverse of the covariance of all pixels.
     """
     return weights_by_images(shapes, beam, np.stack([shape.image(x, y) for shape in shapes]))
 

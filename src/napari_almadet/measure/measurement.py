@@ -191,7 +191,7 @@ def with_horns(
 
 
 def strayed(place: Place, x: float, y: float, seed: Seed, fwhm: float) -> bool:
-    """Whether a place has moved further from the detection (x, y) than one fit may, by several fits one after another.
+    """Whether successive fits have moved a place further from the detection (x, y) than a single fit may.
 
     ``fwhm`` is that of the beam, in pixels.
     """

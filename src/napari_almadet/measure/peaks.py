@@ -1,6 +1,6 @@
-"""Peaks of a spectrum and the Gaussian that fits one, as `scipy.signal` and `astropy.modeling` have them.
+"""Peaks of a spectrum and Gaussian fits to them, with the results of `scipy.signal` and `astropy.modeling`.
 
-Those two libraries take longer to import than a cube of usual size to search, for some thirty lines of them.
+Importing these two libraries takes longer than searching a cube of usual size, and only some thirty lines are needed.
 """
 
 from __future__ import annotations

@@ -132,8 +132,8 @@ def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, i
 def flattened(psf: torch.Tensor, power: float) -> torch.Tensor:
     """A PSF whose transform has been divided by a power of itself, smoothed over half a cell of the uv plane.
 
-    A power of the spectrum as it is would blow up the skirts that the image's border gives to each
-    visibility; where these are few, that would be most of it.
+    Without the smoothing, this would amplify the wings that each visibility has because of the image's
+    border; if there are few visibilities, the wings would dominate.
     """
     import torch
 
