@@ -208,7 +208,7 @@ def run(cube: Cube, work: Rounds, options: Options, number: int, jobs: int, quie
 
     networks = work.networks
     used = {} if networks is None else networks_used(work.settings, networks)
-    injection_rounds.claim(work.out, injection_rounds.about(cube, work.settings, options, used))
+    injection_rounds.claim(work.out, injection_rounds.run_identity(cube, work.settings, options, used))
     with bars(quiet) as bar:
         task = bar.add_task(escape(cube.name))
         first = injection_rounds.first_search(cube, work.settings, work.out, networks, work.client)
