@@ -156,7 +156,7 @@ class FileMenu(QMenu):
 
     def _home(self) -> str:
         cube = self.session.image.metadata.get("cube") if self.session.image is not None else None
-        path = None if cube is None else cube.path
+        path = getattr(cube, "path", None)
         return str(Path.home() if path is None else path.resolve().parent)
 
     # -- exports and imports ----------------------------------------------------------
