@@ -140,9 +140,9 @@ def by_patch(detections: list[RawDetection]) -> list[tuple[RawDetection, list[Ra
 def odds_for_field_area(logits: np.ndarray, detections: list[RawDetection]) -> np.ndarray:
     """Judge's logits (n,) for the detections of one window, corrected for the size of the field.
 
-    Judge was trained on small fields with a few sources each.  The number of noise peaks is proportional to the area of
-    a field, the number of sources is not: the odds of candidates that may be noise are divided by the area in training
-    fields for each other probable candidate.  All probable positions of one large patch count once.
+    Judge was trained on small fields with a few sources each.  A larger field has as many more noise peaks as its area
+    is larger, but not as many more sources: the odds of candidates that may be noise are divided by the area in
+    training fields for each other probable candidate.  The probable places of one large patch count once.
     """
     window, beam = detections[0].window, detections[0].beam
     fields = float(np.prod(window.shape) * (window.k / (THRESHOLDS.training_field * beam)) ** 2)
