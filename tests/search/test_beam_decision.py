@@ -30,7 +30,7 @@ from napari_almadet.search.clean import NoiseCorrected
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.sidelobes import KnownBeam, subtract_sidelobes
-from napari_almadet.search.smoothed_beam import smoothed_beam
+from napari_almadet.search.smoothed_beam import SmoothedBeam, smoothed_beam
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
@@ -133,6 +133,11 @@ def test_the_beam_of_a_smoothed_dirty_cube_is_derived_from_its_noise():
     error = (found.psf.numpy() - true / true[0, 0])[near]
     as_noise = (natural.numpy() - true / true[0, 0])[near]
     assert np.sqrt(np.mean(error**2)) < 0.4 * np.sqrt(np.mean(as_noise**2))
+
+
+def test_a_kernel_that_is_a_line_has_one_width():
+    axes = SmoothedBeam(torch.ones(1, 1), 1.0, np.diag([2.0, -1e-17])).axes
+    np.testing.assert_allclose(axes, [np.sqrt(2) * 2.3548, 0], rtol=1e-4)
 
 
 def test_white_noise_has_no_beam_before_smoothing():

@@ -34,9 +34,8 @@ FINER = 2  # times as many pixels, in which the main lobe is fitted: before smoo
 # the longest baselines are lost in the error.  With it peaks are within 5 % of the true ones in five cubes (validation)
 # that were smoothed to 1.54 to 1.91 times their beam.
 LEFT = 1.1
-SMALLEST = (
-    0.1  # of the header's beam, least covariance of the kernel along its longer axis: 1.05 times as wide as before
-)
+# Of the header's beam, minimum covariance of the kernel along its longer axis: 1.05 times as wide as before
+SMALLEST = 0.1
 LARGEST = 0.85  # of the header's beam, maximum covariance of the kernel: a beam 2.6 times as wide as before
 
 
@@ -61,7 +60,8 @@ class SmoothedBeam:
     @property
     def axes(self) -> np.ndarray:
         """FWHM of the kernel in pixels, along both axes."""
-        return np.asarray(np.sqrt(np.linalg.eigvalsh(self.kernel))[::-1] * gaussian_sigma_to_fwhm)
+        variances = np.linalg.eigvalsh(self.kernel).clip(min=0)  # an axis of none may be below it by rounding
+        return np.asarray(np.sqrt(variances)[::-1] * gaussian_sigma_to_fwhm)
 
 
 def smoothed_beam(natural: torch.Tensor, header_beam: np.ndarray, k: int | float = 1) -> SmoothedBeam | None:
