@@ -335,9 +335,10 @@ def _read(folder: Path, cube: Cube | None) -> Detections:
     about = json.loads(_own(folder, ABOUT).read_text(encoding="utf-8"))
     if not isinstance(about, dict):
         raise FolderError(f"{folder} cannot be read: its settings.json contains no settings.")
-    _check_identity(folder, about.get("identity"))
+    tables = {name: QTable.read(_own(folder, name)) for name in ("candidates.ecsv", "lines.ecsv")}
+    _check_identity(folder, about.get("identity"), tables)
     cube = cube or _cube(folder, about)
-    candidates = _candidates(folder)
+    candidates = _candidates(*tables.values())
     with fits.open(_own(folder, "spectra.fits"), memmap=False) as hdus:
         _take_arrays(candidates, hdus)
         stacked = _native(hdus["STACKED"].data)
@@ -376,12 +377,11 @@ def _own(folder: Path, name: str) -> Path:
     return path
 
 
-def _check_identity(folder: Path, identity: str | None) -> None:
+def _check_identity(folder: Path, identity: str | None, tables: dict[str, QTable]) -> None:
     """Raise if files belong to different runs; results of version 0.1 have no identity."""
     if identity is None:
         return
-    metas = {name: QTable.read(_own(folder, name)).meta for name in ("candidates.ecsv", "lines.ecsv")}
-    found = {name: meta.get("identity") for name, meta in metas.items()}
+    found = {name: table.meta.get("identity") for name, table in tables.items()}
     for name in ("spectra.fits", "probability.fits", *([MASK] if _own(folder, MASK).is_file() else [])):
         found[name] = fits.getheader(_own(folder, name)).get(IDENTITY_CARD)
     if others := [name for name, its in found.items() if its != identity]:
@@ -429,9 +429,8 @@ def _read_own(path: Path) -> Cube:
         return Cube.from_array(fits.getdata(path), name=path.stem)
 
 
-def _candidates(folder: Path) -> list[Candidate]:
-    table = QTable.read(_own(folder, "candidates.ecsv"))
-    lines = QTable.read(_own(folder, "lines.ecsv"))
+def _candidates(table: QTable, lines: QTable) -> list[Candidate]:
+    """Candidates from their table and that of their lines."""
     names = [f.name for f in fields(EmissionPeak)]
     peaks: dict[int, list[EmissionPeak]] = {}
     for row in lines:

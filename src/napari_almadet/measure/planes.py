@@ -117,7 +117,10 @@ def _band(n: int, sigma: float, dtype: str) -> np.ndarray:
 
 
 def blurred(planes: np.ndarray, sigma: float, overwrite: bool = False) -> np.ndarray:
-    """Planes after a Gaussian of ``sigma`` pixels, with zeros beyond the border; ``overwrite``: in the same memory."""
+    """Planes after a Gaussian of ``sigma`` pixels, with zeros beyond the border.
+
+    With ``overwrite`` the result may be in the memory of ``planes``.
+    """
     ny, nx = planes.shape[1:]
     if max(ny, nx) > BAND_SIDE:
         return np.asarray(ndimage.gaussian_filter(planes, (0, sigma, sigma), mode="constant", truncate=TRUNCATE))
