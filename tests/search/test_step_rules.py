@@ -28,7 +28,7 @@ from napari_almadet.search.beam_decision import (
     verdict,
 )
 from napari_almadet.search.clean import improves, without_components, without_sidelobes
-from napari_almadet.search.components import SCALES, gaussian, responses_of
+from napari_almadet.search.components import SCALES, gaussian, gaussian_response, responses_of
 from napari_almadet.search.dirty_beam import psf_of, read_psf, resampled_psf
 from napari_almadet.search.distribute import each, scatter
 from napari_almadet.search.features import encode_extents, part_neighbours
@@ -160,7 +160,12 @@ def test_where_nothing_is_left_about_a_source_nothing_is_compared():
     psf = gaussian((12, 12), BEAM)
     cube = 50 * np.ones((CHANNELS, 1, 1)) * np.roll(psf.numpy(), (3, 3), (0, 1))[:6, :6]
     made = compared(units_of(cube), psf, psf, [(3, 3)], BEAM, np.eye(2) * (BEAM / 2.3548) ** 2)
-    assert made == {"slope": 0.0, "err_slope": np.inf, "explained": 0.0, "visible": 0.0}
+    nothing = {"slope": 0.0, "err_slope": np.inf, "explained": 0.0, "visible": 0.0}
+    assert made == nothing
+    header_beam = np.eye(2) * (BEAM / 2.3548) ** 2
+    same = gaussian_response((2 * SIDE, 2 * SIDE), header_beam, 0.0)  # a beam without sidelobes
+    field = units_of(50 * np.ones((CHANNELS, 1, 1)) * np.roll(same.numpy(), (20, 20), (0, 1))[:SIDE, :SIDE])
+    assert compared(field, same, same, [(20, 20)], BEAM, header_beam) == nothing
 
 
 # --- sidelobes ---
@@ -767,18 +772,48 @@ def test_a_mask_that_never_ends_is_given_eight_cutouts(monkeypatch):
     assert len(measured_sides(monkeypatch, 1e9, enough=100)) == 8
 
 
-def measured_sides(monkeypatch, memory: float, enough: int) -> list[int]:
+@pytest.mark.parametrize(
+    ("method", "thorough", "sides", "absorption"),
+    [("mask", True, [20, 32], True), ("mask", False, [12], False), ("point", True, [20], True)],
+)
+def test_only_a_mask_that_is_measured_thoroughly_gets_a_larger_cutout(monkeypatch, method, thorough, sides, absorption):
+    """And lines in absorption are looked for in what is measured thoroughly."""
+    looked: list = []
+    assert measured_sides(monkeypatch, 1e9, 2, method, thorough, looked) == sides
+    assert bool(looked) == absorption
+
+
+@pytest.mark.parametrize("brief", [False, True])
+def test_patches_are_joined_and_blends_marked_when_all_is_measured(monkeypatch, brief):
+    done: list = []
+    monkeypatch.setattr(measuring, "join_small_patches", lambda order: done.append("join"))
+    monkeypatch.setattr(measuring, "mark_blends", lambda order: done.append("mark"))
+    finish(measuring.measure_detections(CUBE, [], [], None, STACKED, Settings(), brief))
+    assert done == ([] if brief else ["join", "mark"])
+
+
+def test_an_extended_source_that_could_not_be_measured_is_blended_with_nothing():
+    """It has no mask."""
+    one = found(box=Box(5, 30, 5, 30))
+    measuring.mark_blends([one, found(number=2)])
+    assert not one.candidate.blended
+
+
+def measured_sides(
+    monkeypatch, memory: float, enough: int, method: str = "mask", thorough: bool = True, looked: list | None = None
+) -> list[int]:
     """Half sides of the cutouts in which a source is measured whose mask fits in the ``enough``-th."""
     asked: list[int] = []
-    made = SimpleNamespace(method="mask", shape=None, parts=SimpleNamespace(merged=()))
+    made = SimpleNamespace(method=method, shape=None, parts=SimpleNamespace(merged=()))
     monkeypatch.setattr(measuring, "region", lambda cube, detection, noise, half, beam: asked.append(half))
     monkeypatch.setattr(measuring, "inside", lambda *_: False)
     monkeypatch.setattr(measuring, "measure_candidate", lambda *_: made)
     monkeypatch.setattr(measuring, "reaches_border", lambda *_: len(asked) < enough)
-    for name in ("reach_of", "boxed_flux", "scale_of", "find_absorption"):
+    for name in ("reach_of", "boxed_flux", "scale_of"):
         monkeypatch.setattr(measuring, name, lambda *_: 6.0)
+    monkeypatch.setattr(measuring, "find_absorption", lambda *_: (looked if looked is not None else []).append(1))
     one, cube = found(), SimpleNamespace(shape=(CHANNELS, 500, 500))
-    measuring.measured(cube, one, [one], None, Settings(memory=memory), True, {})
+    measuring.measured(cube, one, [one], None, Settings(memory=memory), thorough, {})
     return asked
 
 
@@ -871,9 +906,9 @@ def test_a_window_decides_with_data_and_a_beam(monkeypatch, units, beam, decided
 
     monkeypatch.setattr(pipeline, "read_in_noise_units", read)
     monkeypatch.setattr(pipeline, "header_beam_in", lambda *_: beam)
-    monkeypatch.setattr(pipeline, "decide", lambda *given: given)
+    monkeypatch.setattr(pipeline, "decide", lambda *given, **named: (*given, named))
     answer = finish(pipeline.decide_window.steps(WINDOW, CUBE, BEAM))
-    assert answer == (("units", BEAM, "beam") if decided else nothing_bright(0.0))
+    assert answer == (("units", BEAM, "beam", {"k": WINDOW.k}) if decided else nothing_bright(0.0))
 
 
 @pytest.fixture
