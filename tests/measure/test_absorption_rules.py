@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -95,6 +96,27 @@ def test_dips_nearer_or_further_than_the_ring_are_not_in_it(inner, outer):
     assert local(10 * BEAM, -5 * BEAM - 4.0 * beside)
 
 
+def test_in_strong_noise_too_a_dip_needs_continuum_and_must_be_on_the_source():
+    ring = 20.0 * ((APART >= 1.0) & (APART < 1.6))
+    assert local(10 * BEAM, -1.0 * BEAM, 10.0)
+    assert not local(-0.5 * BEAM, -1.0 * BEAM, 10.0)
+    assert not local(10 * BEAM, 0.5 * (APART < 0.5) - ring, 10.0)  # beside it
+
+
+@pytest.mark.parametrize(("place", "side"), [((200.0, 200.0), SIDE), ((-7.0, 30.0), SIDE), ((4.0, 4.0), 9)])
+def test_a_dip_without_pixels_on_or_about_it_is_none(place, side):
+    """Of places outside, and of a cutout that ends before the ring begins; without a warning of a mean of no pixel."""
+    cutout = SimpleNamespace(
+        values=(10 - 5 * PROFILE[:, None, None] * np.ones((side, side))).astype(np.float32),
+        rms=np.ones(N),
+        level=np.ones((side, side)),
+        noise=SimpleNamespace(spectral_variance=lambda weights: 1.0),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not is_local(DIP, FREE, np.ones(N), cutout, SCALE, place)
+
+
 # --- where a dip is looked for ---
 
 
@@ -141,6 +163,13 @@ def test_no_dip_is_looked_for_in_a_spectrum_below_zero_or_without_noise_or_of_fe
     assert looking(monkeypatch, **values)[1] == []
 
 
+@pytest.mark.parametrize(("free", "called"), [(7, []), (8, ["dips"])])
+def test_the_level_of_fewer_than_eight_channels_beside_a_line_is_no_continuum(monkeypatch, free, called):
+    channel = np.arange(128)
+    monkeypatch.setattr(absorption, "emission_of", lambda *_: channel >= free)
+    assert looking(monkeypatch, np.where(channel < free, 10.0, 0.0))[1] == called
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_of_the_dips_that_are_the_sources_own_the_most_significant_is_in_the_catalogue(monkeypatch, own):
     deep, faint = replace(DIP, snr=30.0, depth=0.9), DIP
@@ -172,6 +201,15 @@ def test_the_continuum_is_that_of_the_channels_without_the_dip(kind, method, pea
     assert candidate.f_cont == pytest.approx(2 * ratio)
     assert candidate.err_f_cont == pytest.approx(0.1 * ratio * np.sqrt(16 / 12))  # fewer channels
     assert candidate.peak == pytest.approx(3 * ratio if kind == "continuum" else 3)
+
+
+def test_without_the_spectrum_at_its_peak_a_continuum_is_corrected_by_that_at_the_place():
+    used, free = np.ones(16, bool), np.arange(16) >= 4
+    candidate = Candidate(1, Box(0, 4, 0, 4), 1.0, kind="line")
+    candidate.f_cont = 2.0
+    made = SimpleNamespace(method="point", own=None, continuum_peak=8.0)
+    correct_continuum(candidate, made, np.where(free, 10.0, 5.0), free, used)
+    assert candidate.f_cont == pytest.approx(2 * 10 / 8.75)
 
 
 @pytest.mark.parametrize(("level", "flux"), [(-10.0, 2.0), (10.0, np.nan)])

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.wcs import WCS
 from radio_beam import Beam, Beams
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
@@ -16,6 +17,7 @@ from napari_almadet.measure import flux_estimators
 from napari_almadet.measure.box_measurement import (
     _measure_line,
     _measure_size,
+    beam_in_pixels,
     beam_of,
     centroid_errors,
     independent_beams,
@@ -27,7 +29,16 @@ from napari_almadet.measure.cutout import Seed
 from napari_almadet.measure.flux_estimators import component, first_shape, near
 from napari_almadet.measure.focus import cut_out
 from napari_almadet.measure.gaussian_fit import Gaussian
-from napari_almadet.measure.gaussian_group import Fit, Shape, fit_group, plausible, sandwich
+from napari_almadet.measure.gaussian_group import (
+    Fit,
+    Shape,
+    Solved,
+    curvature,
+    fit_group,
+    flux_bias,
+    plausible,
+    sandwich,
+)
 from napari_almadet.measure.mask import contrast
 from napari_almadet.measure.noise import white
 
@@ -124,7 +135,8 @@ def test_errors_of_a_centroid_are_those_of_the_sum_of_the_pixels_and_their_corre
     assert centroid_errors(image, 0.5, None) == pytest.approx((0.5 * np.sqrt((slope**2).sum()), 0.0))
     correlation = np.exp(-0.5 * np.subtract.outer(np.arange(3), np.arange(3)) ** 2 / 4.0)
     assert centroid_errors(image, 0.5, BEAM)[0] == pytest.approx(0.5 * np.sqrt(slope @ correlation @ slope))
-    assert np.isnan(centroid_errors(-image, 0.5, None)).all()
+    with np.errstate(all="raise"):
+        assert np.isnan(centroid_errors(-image, 0.5, None)).all()
 
 
 # --- beam and size ---
@@ -144,12 +156,34 @@ def test_the_beam_is_that_of_the_middle_channel_or_the_cubes():
 
 
 def test_there_is_no_size_without_a_fit_or_a_beam():
-    cube = SimpleNamespace(wcs=None)
+    cube = SimpleNamespace(celestial=None)
     fitted = Gaussian(1.0, 5.0, 5.0, BEAM, np.eye(6))
     for fit, beam in ((None, BEAM), (fitted, None), (None, None)):
         candidate = candidate_of(dc_maj=1.0, dc_limit=1.0)
         _measure_size(candidate, cube, fit, beam)
         assert np.isnan([candidate.dc_maj, candidate.err_dc_min, candidate.dc_limit]).all()
+
+
+def test_without_sky_coordinates_the_beam_has_no_size_in_pixels_and_the_source_none_on_the_sky(header):
+    cube = Cube(np.ones((N, SIDE, SIDE), np.float32), beams=Beam(6 * u.arcsec))
+    assert beam_in_pixels(cube, candidate_of()) is None
+    with_sky = replace(cube, wcs=WCS(header))
+    assert beam_in_pixels(with_sky, candidate_of()) == pytest.approx(np.eye(2) * (6 / 2.3548) ** 2, abs=0.01)
+    assert beam_in_pixels(replace(with_sky, beams=None), candidate_of()) is None
+    candidate = candidate_of(dc_maj=1.0, dc_limit=1.0, x=12.0, y=12.0)
+    _measure_size(candidate, cube, Gaussian(1.0, 5.0, 5.0, BEAM, np.eye(6)), BEAM)
+    assert np.isnan([candidate.dc_maj, candidate.dc_limit]).all()
+
+
+def test_where_no_gaussian_can_be_fitted_the_spectrum_is_that_of_a_point(header):
+    """Of a negative source there is no fit; with a shape as wide as the box a spectrum would be 16 % too low."""
+    sigma = 6 / 2.3548
+    planes = 1e-3 * np.random.default_rng(3).normal(size=(N, SIDE, SIDE))
+    planes -= 3 * Shape(12, 12, np.eye(2) * sigma**2).image(X, Y)
+    cube = Cube(planes.astype(np.float32), wcs=WCS(header), unit=u.Jy / u.beam, beams=Beam(6 * u.arcsec))
+    candidate = candidate_of("continuum")
+    measure(candidate, cube, cut_out(cube, candidate.box, SIDE), (12.0, 12.0))
+    assert candidate.peak == pytest.approx(-3, rel=1e-2)
 
 
 # --- all together, in a cube of nearly no noise and no beam ---
@@ -234,6 +268,51 @@ def test_no_fit_to_nothing_without_noise_to_a_negative_or_to_few_pixels():
     assert fit_of(image, free=False, known=known) is not None
 
 
+def test_there_is_no_fit_in_noise_of_unknown_correlation():
+    image, noise = 7 * Shape(12, 12, BEAM).image(X, Y), replace(white(1), spatial=np.full((3, 3), np.nan))
+    assert fit_group(image[None], np.hypot(X - 12, Y - 12) < 9, [Shape(12, 12, BEAM)], BEAM, True, 1.0, noise) is None
+
+
+@pytest.mark.parametrize(("pixels", "fits"), [(6, False), (7, True)])
+def test_a_point_needs_seven_pixels(pixels, fits):
+    known = np.zeros((SIDE, SIDE), bool)
+    known[[11, 12, 12, 12, 13, 11, 13][:pixels], [12, 11, 12, 13, 12, 11, 13][:pixels]] = True
+    image = 7 * Shape(12.1, 11.9, BEAM).image(X, Y)
+    assert (fit_of(image, free=False, known=known) is not None) == fits
+
+
+def test_second_derivatives_of_a_gaussian_are_those_of_differences():
+    def image(p: np.ndarray) -> np.ndarray:
+        return p[0] * Shape(p[1], p[2], np.array([[p[3], p[4]], [p[4], p[5]]])).image(X, Y)
+
+    at, step = np.array([7.0, 12.2, 11.7, 9.0, 1.5, 6.0]), 1e-3 * np.eye(6)
+    shape = Shape(12.2, 11.7, np.array([[9.0, 1.5], [1.5, 6.0]]))
+    found = curvature(shape, 7.0, shape.image(X, Y), X, Y, True)
+    for i, j in ((0, 1), (1, 2), (3, 3), (1, 4), (3, 5), (0, 5)):
+        up, down = (image(at + step[i] + s * step[j]) - image(at - step[i] + s * step[j]) for s in (1, -1))
+        assert found[i, j].reshape(X.shape) == pytest.approx((up - down) / 4e-6, abs=2e-4)
+    assert curvature(shape, 7.0, shape.image(X, Y), X, Y, False).shape == (3, 3, X.size)
+
+
+def test_noise_in_the_size_of_a_gaussian_changes_its_mean_flux_to_second_order():
+    """Of amplitude times the root of the determinant, by differences; where the image is linear in its parameters."""
+
+    def flux(p: np.ndarray) -> float:
+        return p[0] * np.sqrt(p[3] * p[5] - p[4] ** 2)
+
+    at, step = np.array([7.0, 12.0, 12.0, 9.0, 1.5, 6.0]), 1e-3 * np.eye(6)
+    root = 0.1 * np.random.default_rng(2).normal(size=(6, 6))
+    second = [
+        [sum(s * t * flux(at + s * step[i] + t * step[j]) for s in (1, -1) for t in (1, -1)) / 4e-6 for j in range(6)]
+        for i in range(6)
+    ]
+    solved = Solved(np.eye(6), root @ root.T, np.zeros((6, 4)))
+    bias = flux_bias(
+        7.0, np.array([[9, 1.5], [1.5, 6]]), np.zeros((6, 6, 4)), np.zeros((6, 2, 2)), np.ones(4), solved, 1
+    )
+    assert bias == pytest.approx(0.5 * (np.array(second) * solved.covariance).sum() / flux(at), rel=1e-3)
+
+
 def test_a_neighbour_needs_two_more_pixels():
     """A point and its free neighbour have four places, and the pixels must be more than twice that, by rule."""
     shapes, known = [Shape(12, 12, BEAM), Shape(13, 12, BEAM)], np.zeros((SIDE, SIDE), bool)
@@ -248,7 +327,11 @@ def test_a_fit_that_ends_far_away_is_none():
 
 def test_parameters_that_change_nothing_have_no_covariance():
     ones = np.ones((1, 5, 5))
-    assert sandwich(np.concatenate([ones, 0 * ones]), ones[0], white(1)) is None
+    with np.errstate(all="raise"):
+        assert sandwich(np.concatenate([ones, 0 * ones]), ones[0], white(1)) is None
+    for noise in (np.inf, -1.0, np.nan):  # no noise has such a correlation
+        of_noise = SimpleNamespace(correlated=lambda images, factor=noise: images * factor)
+        assert sandwich(ones, ones[0], of_noise) is None
     assert sandwich(np.concatenate([ones, np.nan * ones]), ones[0], white(1)) is None
     assert sandwich(ones, ones[0], white(1)).covariance == pytest.approx(np.array([[1 / 25]]))
 
@@ -288,7 +371,8 @@ def test_bands_too_short_for_the_reference_have_the_highest_response_for_it(chan
 
 def test_a_shape_that_no_gaussian_has_is_not_believed():
     start = [Shape(12, 12, BEAM)]
-    for matrix, believed in ((BEAM, True), (np.array([[4.0, 5.0], [5.0, 4.0]]), False), (BEAM * np.nan, False)):
+    none = np.array([[4.0, 5.0], [5.0, 4.0]]), BEAM * np.nan, np.diag([np.inf, 1.0])
+    for matrix, believed in ((BEAM, True), *((each, False) for each in none)):
         assert plausible([Shape(12, 12, matrix)], start, BEAM, 4.7) == believed
 
 

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.wcs import WCS
+from radio_beam import Beam, Beams
 
-from napari_almadet.catalogue.candidate import FLAGS, Box, Candidate
-from napari_almadet.cube.cube import Cube
+from napari_almadet.catalogue.candidate import FLAGS, Box, Candidate, EmissionPeak
+from napari_almadet.cube.cube import Cube, PrimaryBeam
 from napari_almadet.measure import catalogue_row
-from napari_almadet.measure.catalogue_row import measure_candidate, response_over, scale_of, write
+from napari_almadet.measure.catalogue_row import (
+    _write_corrected_errors,
+    _write_shape,
+    _write_size,
+    as_box,
+    beam_at,
+    measure_candidate,
+    response_over,
+    scale_of,
+    with_line,
+    write,
+)
 from napari_almadet.measure.cutout import Cutout, Seed, Separated
 from napari_almadet.measure.line_model import Line
+from napari_almadet.measure.mask_shape import MaskShape
 from napari_almadet.measure.measurement import Measured
 from napari_almadet.measure.noise import white
 
@@ -33,6 +50,8 @@ def row(
     cube: Cube | None = None,
     lines: bool = True,
     kind: str = "line",
+    rms: np.ndarray | None = None,
+    subtracted: bool = True,
     **values,
 ) -> Candidate:
     """The row of a measurement with such a mask and such values; a line of 20 sigma if nothing else is said."""
@@ -43,9 +62,16 @@ def row(
     if others is not None:
         foreign[others] = True
     cube = Cube.from_array(planes) if cube is None else cube
-    cutout = Cutout(planes, origin, white(len(planes)))
+    noise = white(len(planes)) if rms is None else replace(white(len(planes)), rms=rms)
+    cutout = Cutout(planes, origin, noise)
     parts = Separated(own, foreign, ~own, np.zeros(planes.shape[1:], np.float32), False, np.nan)
-    given = {"place": (20.0, 22.0, 0.1, 0.2), "line_snr": 20.0, "lines": cutout.values, "flux": 7.0, "err_flux": 0.3}
+    given = {
+        "place": (20.0, 22.0, 0.1, 0.2),
+        "line_snr": 20.0,
+        "lines": cutout.values if subtracted else None,
+        "flux": 7.0,
+        "err_flux": 0.3,
+    }
     given |= {"peak": 3.0, "err_peak": 0.2, "z": 50.2, "err_z": 0.1, "line": LINE, "single": LINE, "channels": (44, 57)}
     made = Measured(parts, **(given | values))
     candidate = Candidate(1, Box(15, 26, 16, 29), 0.9, kind=kind, channels=(45, 55))
@@ -209,3 +235,213 @@ def test_a_source_stays_blended_and_a_brief_measurement_does_not_decide_it(monke
 def test_without_a_primary_beam_or_a_mask_there_is_no_response():
     candidate = Candidate(1, Box(15, 26, 16, 29), 0.9)
     assert np.isnan(response_over(candidate, SimpleCube, np.ones((3, 3))))
+
+
+# --- the scale ---
+
+
+def sky(header, beams: Beam | Beams | None = None) -> Cube:
+    """A cube with pixels of 1 arcsec."""
+    return Cube(np.ones(SHAPE, np.float32), wcs=WCS(header), unit=u.Jy / u.beam, beams=beams)
+
+
+def test_the_beam_is_that_of_the_header_where_sky_and_beam_are_known_and_else_round(header):
+    oblong = Beam(8 * u.arcsec, 4 * u.arcsec, 20 * u.deg)
+    expected = (oblong.major * oblong.minor).value ** 0.5
+    known = scale_of(sky(header, oblong), 20.0, 22.0, (45, 55), 3.0)
+    assert known.fwhm == pytest.approx(expected, rel=1e-3)
+    assert abs(known.beam[0, 0] - known.beam[1, 1]) > 1
+    for cube in (sky(header), replace(SimpleCube, beams=oblong)):
+        scale = scale_of(cube, 20.0, 22.0, (45, 55), 3.0)
+        assert scale.fwhm == pytest.approx(3.0)
+        assert scale.beam == pytest.approx(np.eye(2) * scale.beam[0, 0])
+
+
+def test_each_channel_has_the_area_of_its_own_beam(header):
+    width = np.where(np.arange(64) < 40, 6.0, 4.0) * u.arcsec
+    width[10] = 0.0 * u.arcsec  # none known: the cube's
+    scale = scale_of(sky(header, Beams(major=width, minor=width)), 20.0, 22.0, (45, 55), 3.0)
+    assert scale.fwhm == pytest.approx(4.0, rel=1e-3)  # in the middle of the line
+    assert scale.areas[[0, 10, 50]] == pytest.approx(np.array([36, 36, 16]) * np.pi / (4 * np.log(2)), rel=1e-3)
+
+
+def test_the_beam_of_a_channel_is_that_of_the_cube_where_it_has_no_other():
+    one, several = Beam(2 * u.arcsec), Beams(major=[1, 0] * u.arcsec, minor=[1, 0] * u.arcsec)
+    cubes = [SimpleNamespace(beams=beams, beam=one, shape=(2, 9, 9)) for beams in (None, one, several)]
+    assert [beam_at(cube, 0) for cube in cubes] == [one, one, several[0]]
+    assert beam_at(cubes[2], 1) == one
+    assert beam_at(replace(SimpleCube, beams=Beams(major=[1] * 64 * u.arcsec)), 64).value > 0  # a range ends after it
+
+
+# --- kinds, lines and masks ---
+
+
+@pytest.mark.parametrize("denoised", [True, False])
+def test_a_line_that_was_found_later_has_the_height_of_the_denoised_spectrum_if_there_is_one(denoised):
+    candidate = Candidate(1, Box(15, 26, 16, 29), 0.9)
+    candidate.denoised = np.arange(64.0) if denoised else np.zeros(0)
+    with_line(seed(False), (30.2, 6.0), candidate, 64)
+    assert candidate.primary.height == 30 if denoised else np.isnan(candidate.primary.height)
+
+
+def test_a_line_that_is_measured_makes_a_line_of_what_was_detected_as_continuum():
+    assert row(kind="continuum").kind == "line"
+
+
+def test_a_source_without_lines_has_all_channels_whatever_its_kind():
+    one = row(lines=False, kind="line", line_snr=0.0, continuum=0.2, err_continuum=0.1)
+    assert (one.channels, one.peaks, one.f_cont) == ((0, 64), (), 0.2)
+    assert np.isnan(one.f_sum)
+
+
+def test_a_mask_without_positive_emission_is_at_the_fitted_place():
+    whole = slice(44, 57), slice(10, 30), slice(10, 35)
+    one = row(whole, np.full(SHAPE, -1.0, np.float32), method="mask")
+    assert (one.x, one.y) == (20.0, 22.0)
+    assert one.n_pix == 13 * 20 * 25
+
+
+def test_where_no_continuum_was_subtracted_the_extremes_of_a_mask_are_those_of_the_planes():
+    planes = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
+    planes[50, 20, 20] = 30.0
+    assert row(INNER, planes, subtracted=False).f_max == 30.0
+
+
+def test_the_noise_is_that_of_the_channel_of_the_line_or_the_median_where_that_has_no_data():
+    levels = np.where(np.arange(64) == 50, 3.0, 1.0)
+    assert row(rms=levels).rms == 3.0
+    levels[50] = np.nan
+    assert row(rms=levels).rms == 1.0
+
+
+# --- primary beam ---
+
+
+def dimmed(corrected: bool = False, response: np.ndarray | None = None) -> Cube:
+    """A cube of 41 x 41 pixels whose response is a half, or another."""
+    plane = np.full(SHAPE[1:], 0.5, np.float32) if response is None else response
+    return replace(
+        Cube.from_array(np.ones(SHAPE, np.float32)), primary_beam=PrimaryBeam(plane[None], Path(), corrected)
+    )
+
+
+WHOLE = slice(44, 57), slice(15, 26), slice(14, 27)
+
+
+@pytest.mark.parametrize(("corrected", "method", "known"), [(0, "mask", 1), (1, "mask", 0), (0, "fit", 0)])
+def test_the_flux_of_a_mask_has_an_error_of_its_own_after_correction_for_the_primary_beam(corrected, method, known):
+    planes = np.ones(SHAPE, np.float32)
+    one = row(WHOLE, planes, cube=dimmed(bool(corrected)), method=method, continuum=2.0, err_continuum=0.1)
+    assert np.isfinite(one.err_f_sum_pb) == np.isfinite(one.err_f_cont_pb) == bool(known)
+    assert (one.pb == 0.5) == (method == "mask")
+    if known:
+        assert one.err_f_sum_pb == pytest.approx(2 * np.sqrt(one.n_pix))  # in noise of 1
+        assert one.err_f_cont_pb == pytest.approx(0.2)
+
+
+def test_where_the_response_is_unknown_over_all_of_a_mask_nothing_is_corrected():
+    one = row(WHOLE, np.ones(SHAPE, np.float32), cube=dimmed(response=np.zeros(SHAPE[1:])), method="mask")
+    assert np.isnan([one.pb, one.err_f_sum_pb]).all()
+    assert np.isfinite(one.f_sum)
+
+
+def test_without_a_mask_nothing_is_corrected_over_it():
+    candidate = Candidate(1, Box(15, 26, 16, 29), 0.9)
+    assert np.isnan(response_over(candidate, dimmed(), np.ones((3, 3))))
+    candidate.pb = 0.5
+    _write_corrected_errors(candidate, SimpleNamespace(), SimpleNamespace(), SimpleNamespace(), dimmed())
+    assert np.isnan(candidate.err_f_sum_pb)
+
+
+# --- sizes and shapes on the sky ---
+
+
+@pytest.mark.parametrize("resolved", [True, False])
+def test_a_point_has_an_upper_limit_of_its_size_only(header, resolved):
+    cube = sky(header, Beam(6 * u.arcsec))
+    scale = scale_of(cube, 20.0, 22.0, (45, 55), 3.0)
+    made = SimpleNamespace(size=(scale.beam + np.eye(2) * 9.0, np.eye(3) * 0.01), resolved=resolved, method="fit")
+    candidate = Candidate(1, Box(15, 26, 16, 29), 0.9)
+    candidate.x, candidate.y = 20.0, 22.0
+    _write_size(candidate, cube, scale, made)
+    assert candidate.dc_limit > 3 * 2.3548
+    assert candidate.dc_maj == (pytest.approx(3 * 2.3548, rel=1e-3) if resolved else pytest.approx(np.nan, nan_ok=True))
+
+
+def test_there_is_no_size_without_sky_beam_or_a_free_fit(header):
+    beam = Beam(6 * u.arcsec)
+    scale, size = scale_of(sky(header, beam), 20.0, 22.0, (45, 55), 3.0), (np.eye(2) * 15.0, np.eye(3) * 0.01)
+    for cube, own in ((replace(SimpleCube, beams=beam), size), (sky(header), size), (sky(header, beam), None)):
+        candidate = Candidate(1, Box(15, 26, 16, 29), 0.9)
+        candidate.x, candidate.y = 20.0, 22.0
+        _write_size(candidate, cube, scale, SimpleNamespace(size=own, resolved=True, method="fit"))
+        assert np.isnan([candidate.dc_limit, candidate.dc_maj]).all()
+
+
+def shaped(cube: Cube, **values) -> Candidate:
+    """A row with the shape of a mask: an ellipse of 5 x 3 pixels along y, whose bright part is 4 x 2."""
+    given = {"matrix": np.diag([9.0, 25.0]), "covariance": np.eye(3), "bright": np.diag([4.0, 16.0])}
+    given |= {"gradient": (0.0, 2.0), "gradient_errors": (0.1, 0.1)}
+    candidate = Candidate(1, Box(15, 26, 16, 29), 0.9)
+    candidate.x, candidate.y = 20.0, 22.0
+    _write_shape(candidate, cube, MaskShape((20.0, 22.0), (0.1, 0.1), **(given | values)))
+    return candidate
+
+
+def test_ellipses_and_rotation_of_a_mask_are_on_the_sky(header):
+    """The receding side is where the frequency is lower, and so the channel."""
+    cube = sky(header)
+    here, there = (cube.celestial.pixel_to_world(20.0, y) for y in (22.0, 23.0))
+    along = here.position_angle(there).deg
+    one = shaped(cube)
+    assert (one.ell_maj, one.ell_min) == pytest.approx((5 * 2.3548, 3 * 2.3548), rel=1e-3)
+    assert (one.ell3s_maj, one.ell3s_min) == pytest.approx((4 * 2.3548, 2 * 2.3548), rel=1e-3)
+    assert one.ell_pa == pytest.approx(along % 180, abs=0.1) == one.ell3s_pa
+    assert one.kin_pa == pytest.approx((along + 180) % 360, abs=0.1)
+    assert one.err_kin_pa == pytest.approx(np.degrees(0.1 / 2.0))
+
+
+def test_a_mask_has_on_the_sky_what_is_known_of_its_shape(header):
+    cube = sky(header)
+    for matrix, covariance in ((None, None), (None, np.eye(3)), (np.eye(2), None)):
+        assert np.isnan(shaped(cube, matrix=matrix, covariance=covariance).ell_maj)
+    assert np.isnan(shaped(cube, bright=None).ell3s_maj)
+    assert np.isnan(shaped(cube, gradient=(0.0, 0.2)).kin_pa)  # of two sigma
+    assert np.isnan(shaped(SimpleCube).ell_maj)
+    header.remove("RESTFRQ")
+    assert np.isnan(shaped(sky(header)).kin_pa)  # without velocities
+
+
+def test_the_shape_of_a_mask_is_written_with_it(header):
+    planes = np.full(SHAPE, 1e-3, np.float32)
+    planes[48:52, 18:27, 18:23] = 30.0
+    assert np.isfinite(row(WHOLE, planes, cube=replace(sky(header), data=planes)).ell_maj)
+
+
+# --- boxes that the user draws ---
+
+
+@pytest.mark.parametrize(("kind", "line"), [("line", (50.0, 8.0)), ("continuum", (50.0, 8.0)), ("line", (32.0, 80.0))])
+def test_the_error_of_a_box_holds_that_of_the_subtracted_continuum(kind, line):
+    """Of the mean of the channels that the line leaves, if it leaves any."""
+    cube = Cube.from_array(np.ones(SHAPE, np.float32))
+    candidate = Candidate(1, Box(15, 26, 16, 29), 0.9, kind=kind, channels=(45, 55))
+    candidate.peaks = (EmissionPeak(round(line[0]), 1.0, 1.0, *line),)
+    candidate.z = candidate.w50 = 5.0
+    first, last = candidate.peaks[0].emission_range(64)
+    free = 64 - (last - first)
+    as_box(candidate, cube, Cutout(cube.read(), (0, 0), white(64)), white(64))
+    of_continuum = 10**2 / free if kind == "line" and free else 0
+    assert candidate.err_f_sum == pytest.approx(np.sqrt(11 * 13 * (10 + of_continuum)))
+    assert candidate.n_pix == 10 * 11 * 13
+    assert np.isnan([candidate.z, candidate.w50]).all() == (kind == "continuum")
+
+
+def test_the_noise_about_a_box_is_sampled_by_the_beam_or_by_four_pixels(monkeypatch, header):
+    asked = []
+    level = np.ones(SHAPE[1:])
+    monkeypatch.setattr(catalogue_row, "level_of", lambda cutout, beam: asked.append(beam) or level)
+    for cube in (Cube.from_array(np.ones(SHAPE, np.float32)), sky(header, Beam(6 * u.arcsec))):
+        candidate = Candidate(1, Box(15, 26, 16, 29), 0.9, kind="line", channels=(45, 55))
+        as_box(candidate, cube, Cutout(cube.read(), (0, 0), white(64)), white(64))
+    assert asked == pytest.approx([4.0, 6.0], rel=1e-3)

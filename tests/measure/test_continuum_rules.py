@@ -212,7 +212,7 @@ def test_channels_of_a_neighbours_line_are_left_out_unless_it_is_fitted_too():
     assert np.isin([11, 12, 13, 14, 15], task_of(cutout, [LINE, other], [0, 1]).window()).all()
 
 
-def test_the_line_of_a_neighbour_is_the_detected_one_where_none_can_be_fitted():
+def test_the_line_of_a_neighbour_is_the_detected_one_where_none_can_be_fitted(monkeypatch):
     spectrum = 20 * np.exp(-4 * np.log(2) * ((np.arange(N) - 6) / 4.0) ** 2)
     task = task_of(cutout_of((12, 12, BEAM, spectrum)), [LINE], [0])
     row, before = rows_of([Shape(12, 12, BEAM)], np.ones((SIDE, SIDE), bool), BEAM)[0], np.full(N, 7.0)
@@ -223,6 +223,8 @@ def test_the_line_of_a_neighbour_is_the_detected_one_where_none_can_be_fitted():
     assert fitted == pytest.approx(np.where(spectrum > 0.2, spectrum, 0), abs=0.4)
     assert none is before
     assert outside is before
+    monkeypatch.setattr(measurement, "fit_line", lambda *_, **__: None)
+    assert spectrum_of_neighbour(task, LINE, row, np.zeros(N), before) is before
 
 
 def test_a_neighbour_within_two_beams_is_in_the_fitted_pixels(monkeypatch):
@@ -317,3 +319,79 @@ def test_a_line_that_no_gaussian_fits_is_summed_over_its_channels_as_a_point(mon
         assert made.z == pytest.approx(6, abs=0.05)
     else:
         assert np.isnan(made.place).all()
+
+
+def test_a_line_whose_image_was_not_fitted_gives_the_continuum_no_shape():
+    line = Component(None, None, 0.0, (None, None), 1.0, 0.0)
+    made = continuum_measured(cutout_of((12, 12, BEAM, 0.3)), LINE, line)
+    assert made.continuum == pytest.approx(0.3, rel=0.05)
+    assert np.isfinite(made.err_continuum)
+
+
+def test_a_line_keeps_its_place_beside_a_negative_continuum():
+    at_line = (12.0, 12.0, 0.1, 0.1)
+    made = continuum_measured(cutout_of((12, 12, BEAM, -0.2)), LINE, component_of(0.0), line_snr=10.0, place=at_line)
+    assert made.place == at_line
+    assert made.continuum < 0
+
+
+@pytest.mark.parametrize(("sigma", "fitted"), [(6.5, False), (10.0, True)])
+def test_beside_a_line_a_continuum_of_eight_sigma_has_its_own_shape(monkeypatch, sigma, fitted):
+    faint = continuum_measured(cutout_of((12, 12, BEAM, 0.2)), LINE, component_of(0.0))
+    brightness = 0.2 * sigma / (faint.continuum_peak / faint.err_continuum_peak)
+    asked = []
+    original = measurement.component
+    monkeypatch.setattr(measurement, "component", lambda *given: asked.append(1) or original(*given))
+    made = continuum_measured(cutout_of((12, 12, BEAM, brightness)), LINE, component_of(0.0))
+    assert bool(asked) == fitted
+    assert made.continuum == pytest.approx(brightness, rel=0.1)
+
+
+def test_line_and_image_are_fitted_twice_each_by_turns(monkeypatch):
+    """With the line as it was detected first: three lines and two images."""
+    turns = []
+    for name in ("fit_line", "fit_the_image"):
+        original = getattr(measurement, name)
+        monkeypatch.setattr(
+            measurement, name, lambda *given, do=original, name=name, **more: turns.append(name) or do(*given, **more)
+        )
+    spectrum = 20 * np.exp(-4 * np.log(2) * ((np.arange(N) - 6) / 3.0) ** 2)
+    measure_source(cutout_of((12, 12, BEAM, spectrum)), [LINE], 0, SCALE, thorough=False)
+    assert turns == ["fit_line", "fit_the_image", "fit_line", "fit_the_image", "fit_line"]
+
+
+def test_the_flux_of_a_line_that_the_band_cuts_is_that_of_the_whole_line():
+    """Of a Gaussian that is centred at the band's first channel: nearly half of it lies outside."""
+    spectrum = 20 * np.exp(-4 * np.log(2) * (np.arange(N) / 6.0) ** 2)
+    seed = replace(LINE, lines=((0.5, 6.0),), channels=(0, 6))
+    made = measure_source(cutout_of((12, 12, BEAM, spectrum)), [seed], 0, SCALE, thorough=False)
+    assert made.flux == pytest.approx(20 * 6 * np.sqrt(np.pi / (4 * np.log(2))), rel=0.1)
+    assert made.flux > 1.5 * spectrum.sum()
+
+
+def test_a_line_where_there_is_no_data_is_not_fitted():
+    cutout = cutout_of((12, 12, BEAM, 3.0))
+    rms = np.where(np.arange(N) < 20, np.nan, 1.0)
+    planes = np.where(np.isfinite(rms)[:, None, None], cutout.planes, np.nan)
+    empty = replace(cutout, planes=planes, noise=replace(cutout.noise, rms=rms))
+    made = measure_source(empty, [LINE], 0, SCALE, thorough=False)
+    assert made.line is None
+    assert made.line_snr == 0
+
+
+def test_a_source_without_a_line_has_the_place_of_its_fit_whatever_its_flux():
+    """Of a continuum whose mean is positive with outliers clipped, and negative with them."""
+    cutout = cutout_of((12, 12, BEAM, -0.2))
+    parts = replace(unmasked(cutout, NOTHING), continuum=2.0 * Shape(12.2, 12, BEAM).image(X, Y))
+    made = continuum_measured(cutout, NOTHING, parts=parts)
+    assert made.continuum < 0
+    assert made.place[:2] == pytest.approx((12.2, 12), abs=0.01)
+
+
+def test_errors_of_a_line_are_as_large_as_its_noise():
+    spectrum = 20 * np.exp(-4 * np.log(2) * ((np.arange(N) - 6) / 3.0) ** 2)
+    cutout = cutout_of((12, 12, BEAM, spectrum))
+    louder = replace(cutout, noise=white(N, 2.0))
+    one, two = (measure_source(each, [LINE], 0, SCALE, thorough=False).line for each in (cutout, louder))
+    assert two.covariance == pytest.approx(4 * one.covariance, rel=0.01)
+    assert one.covariance[1, 1] > 0

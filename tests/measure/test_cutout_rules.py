@@ -10,7 +10,18 @@ import pytest
 
 import napari_almadet.measure.cutout as cutout_module
 from napari_almadet.catalogue.candidate import Box
-from napari_almadet.measure.cutout import Cutout, Seed, continuum_of, few_filled, joined, level_of, line_free
+from napari_almadet.measure import cutout as cutouts
+from napari_almadet.measure.cutout import (
+    Cutout,
+    Seed,
+    Separated,
+    continuum_of,
+    few_filled,
+    joined,
+    level_of,
+    line_free,
+    separated,
+)
 from napari_almadet.measure.noise import white
 
 
@@ -181,3 +192,76 @@ def test_a_source_does_not_change_the_level_of_the_noise_about_it():
     planes = cutout.planes.copy()
     planes[:, 10:14, 10:14] *= 30
     assert level_of(replace(cutout, planes=planes), 2.0) == pytest.approx(level, rel=0.12)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 40])
+def test_the_level_of_the_noise_is_that_of_channels_three_apart_or_neighbours_in_short_bands(channels):
+    """Neighbours may share their noise: as here, where a channel is the mean of two, their difference is 0.7 of it."""
+    noise = np.random.default_rng(3).normal(size=(channels + 1, 40, 40))
+    shared = (noise[1:] + noise[:-1]) / np.sqrt(2) if channels > 3 else noise[1:]
+    cutout = Cutout(shared.astype(np.float32), (0, 0), replace(white(channels), uniform=False))
+    assert level_of(cutout, 2.0) == pytest.approx(np.ones((40, 40)), abs=0.12)
+
+
+# --- a source, its neighbours and its continuum ---
+
+FWHM = 4.0
+
+
+def sky_of(*sources: tuple[float, float]) -> Cutout:
+    """A cutout of lines of 40 sigma in channels 12 to 17 of 40 at some (y, x), in noise of 1."""
+    y, x = np.indices((31, 31))
+    planes = np.random.default_rng(5).normal(size=(40, 31, 31))
+    for py, px in sources:
+        planes[12:18] += 40 * np.exp(-4 * np.log(2) * ((y - py) ** 2 + (x - px) ** 2) / FWHM**2)
+    return Cutout(planes.astype(np.float32), (0, 0), white(40), np.ones((31, 31), np.float32))
+
+
+def one_at(y: float, x: float, **values) -> Seed:
+    return Seed(x, y, **({"sigma_y": 1.7, "sigma_x": 1.7, "lines": ((14.5, 6.0),), "channels": (12, 18)} | values))
+
+
+def parts_of(*seeds: Seed, merge: bool = False, sources=((15, 12), (15, 18))) -> Separated:
+    return separated(sky_of(*sources), seeds, 0, FWHM, merge)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_touching_detections_are_one_source_only_if_they_may_be_merged(merge):
+    parts = parts_of(one_at(15, 13), one_at(15, 17), merge=merge, sources=((15, 13), (15, 17)))
+    assert parts.merged == ((1,) if merge else ())
+    assert parts.mask[14, 15, 17] == merge
+    assert parts.others[14, 15, 17] != merge
+
+
+def test_a_detection_without_emission_takes_no_piece_of_another():
+    nothing = one_at(4, 4)
+    parts = parts_of(nothing, one_at(15, 18, piece=True), merge=True)
+    assert parts.merged == ()
+    assert not parts.mask.any()
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_the_channels_of_a_compact_sources_line_are_no_continuum_anywhere(compact):
+    """Those of a patch are, where it has no emission: it may move through the band."""
+    rest = parts_of(one_at(15, 15, compact=compact), sources=((15, 15),)).rest
+    assert rest[14, 3, 3] != compact
+    assert not rest[14, 15, 15]
+    assert rest[30, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "times"),
+    [
+        ([one_at(15, 15)], 2),
+        ([one_at(15, 15), one_at(15, 25)], 3),
+        ([one_at(15, 15, sigma_x=6.0, sigma_y=6.0)], 4),
+        ([one_at(3, 3), one_at(15, 15)], 2),  # without emission there is nothing to repeat it for
+    ],
+)
+def test_mask_and_continuum_are_found_again_for_neighbours_and_twice_for_extended_sources(monkeypatch, seeds, times):
+    """Each mask tells which voxels are continuum; and once more in the end."""
+    asked = []
+    original = cutouts.continuum_of
+    monkeypatch.setattr(cutouts, "continuum_of", lambda *given: asked.append(1) or original(*given))
+    parts_of(*seeds, sources=((15, 15),))
+    assert len(asked) == times

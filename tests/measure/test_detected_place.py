@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 from test_measurement import ELONGATED, FWHM, ROUND, correlation, found, image_of, line, matrix, measured, sky_of
 
+from napari_almadet.measure import detected_place as detected_place_module
 from napari_almadet.measure.detected_place import detected_place, share_of_error
 from napari_almadet.measure.gaussian_group import Shape, fit_group
 from napari_almadet.measure.noise import Noise
@@ -109,3 +110,15 @@ def test_a_place_far_from_its_detection_is_not_believed(monkeypatch, moved, kept
     made = measured(sky_of(30, 30, ROUND, 10 * line(31, 8)), 3, [found(30, 30, 31, 8)])
     assert made.place[:2] == ((30 + moved, 30.0) if kept else (30, 30))
     assert kept or made.place[2] > 1.5
+
+
+def test_the_share_of_an_error_is_that_of_the_whole_gaussian(monkeypatch):
+    noise = Noise(np.ones(1), correlation(ROUND), np.ones(1))
+    share = share_of_error(ROUND, ROUND, noise)
+    monkeypatch.setattr(detected_place_module, "REACH", 6.0)
+    assert share == pytest.approx(share_of_error(ROUND, ROUND, noise), rel=1e-3)
+
+
+def test_in_noise_of_unknown_correlation_the_error_is_that_of_the_fit():
+    unknown = Noise(np.ones(1), np.full((3, 3), np.nan), np.ones(1))
+    assert share_of_error(ROUND, ROUND, unknown).tolist() == [1, 1]

@@ -12,6 +12,7 @@ from napari_almadet.measure.dips import (
     Spectrum,
     between,
     clipped,
+    continuum_channels,
     described,
     dip_channels,
     dips_in,
@@ -164,3 +165,68 @@ def test_a_fit_without_a_finite_error_is_no_dip():
 
 def test_a_profile_has_half_its_height_at_half_its_width():
     assert profile(N, 64, 10)[[59, 64, 69]] == pytest.approx([0.5, 1.0, 0.5])
+
+
+# --- continuum ---
+
+
+def test_emission_is_clipped_too_where_nothing_lies_below_the_continuum():
+    own = np.where(np.abs(np.arange(N) - 60) < 2, 9.0, 0.0)
+    assert not clipped(spectrum_of(own), below=True)[59:62].any()
+
+
+def test_channels_are_clipped_until_no_other_stands_out():
+    """A line in emission with broad wings takes eight turns."""
+    channel = np.arange(512) - 256
+    own = np.random.default_rng(0).normal(size=512)
+    own += 12 * np.exp(-((channel / 51.2) ** 2)) + 4 * np.exp(-((channel / 102.4) ** 2))
+    spectrum = spectrum_of(own)
+    free = clipped(spectrum, below=False)
+    line, _ = dips.continuum_fit(spectrum, free)
+    low, high = outliers(spectrum, own - line)
+    assert free.sum() > 200
+    assert (free == ~(low | high)).all()
+
+
+def test_where_no_channel_has_the_level_of_another_there_is_neither_continuum_nor_a_dip():
+    wild = spectrum_of(1000 * np.random.default_rng(0).normal(size=24))
+    assert not continuum_channels(wild).any()
+    assert dips_in(wild)[1] == []
+
+
+def test_a_dip_of_a_hundredth_is_none_however_bright_the_continuum():
+    own = 1000 * np.exp(-0.01 * profile(N, 64.0, 10.0)) + np.random.default_rng(4).normal(size=N)
+    assert dips_in(spectrum_of(own))[1] == []
+    own = 1000 * np.exp(-0.02 * profile(N, 64.0, 10.0)) + np.random.default_rng(4).normal(size=N)
+    assert len(dips_in(spectrum_of(own))[1]) == 1
+
+
+def test_dips_are_looked_for_as_long_as_sixteen_channels_are_left(monkeypatch):
+    left = []
+
+    def strongest(spectrum, inside):
+        left.append(int(inside.sum()))
+        return 100.0, float(np.flatnonzero(inside)[0]), 1.0
+
+    monkeypatch.setattr(dips, "strongest", strongest)
+    dips_in(spectrum_of(np.random.default_rng(1).normal(size=24)))
+    assert left == [24, 20, 16]  # a dip and two channels more, as noise may place it: three to each side
+
+
+def test_dips_beside_each_other_are_fitted_each_without_the_other():
+    tau = 1.0 * profile(N, 50.0, 10.0) + 0.5 * profile(N, 72.0, 10.0)
+    first, second = dips_in(spectrum_of(100 * np.exp(-tau) + np.random.default_rng(4).normal(size=N)))[1]
+    assert (first.z, second.z) == pytest.approx((50, 72), abs=0.5)
+    assert (first.tau, second.tau) == pytest.approx((1.0, 0.5), rel=0.1)
+
+
+def test_each_dip_is_fitted_without_the_others_to_a_continuum_without_any(monkeypatch):
+    found, fits = iter([(100.0, 40.0, 8.0), (90.0, 80.0, 8.0), (0.0, 0.0, 1.0)]), []
+    monkeypatch.setattr(dips, "strongest", lambda *_: next(found))
+    monkeypatch.setattr(dips, "fitted", lambda spectrum, rest, *_: fits.append(rest))
+    free, _ = dips_in(spectrum_of(20 + np.random.default_rng(1).normal(size=N)))
+    assert not free[[40, 44, 76, 80]].any()
+    assert free[[20, 60, 100]].all()
+    first, second = fits
+    assert not first[72:89].any() and first[32:49].all()
+    assert not second[32:49].any() and second[72:89].all()

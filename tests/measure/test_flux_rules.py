@@ -10,12 +10,14 @@ from astropy.stats import gaussian_fwhm_to_sigma
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.cube.cube import Cube
-from napari_almadet.measure import measurement
+from napari_almadet.measure import flux_estimators, measurement
 from napari_almadet.measure.catalogue_row import UNSEEN, scale_of, write
 from napari_almadet.measure.cutout import Cutout, Seed, Separated
 from napari_almadet.measure.flux_estimators import (
     Component,
+    are_horns,
     chi_in_mask,
+    component,
     first_shape,
     in_one_line,
     near,
@@ -24,6 +26,7 @@ from napari_almadet.measure.flux_estimators import (
     seen_in,
     weighted_image,
     window_about,
+    with_its_horns,
 )
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.measurement import (
@@ -34,6 +37,7 @@ from napari_almadet.measure.measurement import (
     place_by_both,
     rest_weights,
     strayed,
+    weights_of_mask,
 )
 from napari_almadet.measure.noise import white
 
@@ -276,3 +280,53 @@ def test_a_line_that_the_search_missed_counts_from_six_sigma_on(snr, known):
     made.own = snr / np.sqrt(0.7527 * 5) * np.exp(-4 * np.log(2) * ((channel - 64) / 5) ** 2)
     cutout = Cutout(np.ones((128, 2, 2), np.float32), (0, 0), white(128))
     assert (line_in(made, cutout, None, UNSEEN) is not None) == known
+
+
+def test_a_line_whose_peaks_do_not_adjoin_stays_as_it_was_detected():
+    one = seed(lines=((50.0, 10.0), (80.0, 4.0)), channels=(48, 52))
+    assert with_its_horns(one, np.zeros(100), lambda weights: 1.0) is one
+
+
+def test_a_free_fit_starts_where_the_point_was_fitted(monkeypatch):
+    starts = []
+    fitted = SimpleNamespace(shapes=[Shape(9.0, 8.0, BEAM)])
+    monkeypatch.setattr(flux_estimators, "fit_group", lambda images, known, shapes, *_: starts.append(shapes) or fitted)
+    monkeypatch.setattr(flux_estimators, "area_ratio", lambda *_: (1.0, 0.1, 0.0))
+    cutout = SimpleNamespace(noise=None, pixels=np.ones((17, 17), bool))
+    component(np.zeros((1, 17, 17)), cutout.pixels, [Shape(8.0, 8.0, BEAM)], BEAM, 1.0, cutout)
+    assert [shapes[0].x for shapes in starts] == [8.0, 9.0]
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_what_a_gaussian_leaves_is_smoothed_by_the_line_and_is_of_the_fitted_shape(monkeypatch, fitted):
+    """Or by its detected channels, and of the detected shape."""
+    seen = []
+    monkeypatch.setattr(
+        measurement, "chi_in_mask", lambda lines, shapes, *given: seen.append((shapes, given[-1])) or (0, 0)
+    )
+    mask = np.ones((3, 10, 10), bool)
+    task = SimpleNamespace(parts=SimpleNamespace(mask=mask), scale=SimpleNamespace(fwhm=FWHM), cutout=None, lines=None)
+    first, other, own = (Shape(x, 5, BEAM) for x in (5, 8, 4))
+    line = SimpleNamespace(width=lambda level: 7.0 if level == 0.5 else 99.0)
+    made = SimpleNamespace(spectrum=np.ones(3), line=None, channels=(3, 5), shape=None, chi=np.nan)
+    made.line, made.shape = (line, own) if fitted else (None, None)
+    by_mask(task, made, [first, other])
+    assert seen == [([own if fitted else first, other], 7.0 if fitted else 2)]
+
+
+@pytest.mark.parametrize("has_continuum", [True, False])
+def test_the_weights_of_a_mask_take_off_the_continuum_if_there_is_one(has_continuum):
+    mask = np.zeros((8, 3, 3), bool)
+    mask[2:4] = True
+    parts = SimpleNamespace(mask=mask, rest=~mask, has_continuum=has_continuum)
+    weights = weights_of_mask(parts, SimpleNamespace(flux=np.full(8, 2.0), width=3.0))
+    assert weights[2] == pytest.approx(6.0)
+    assert weights.sum(axis=0) == pytest.approx(0.0 if has_continuum else 12.0)
+
+
+@pytest.mark.parametrize(("valley", "error", "one"), [(2.9, 0.0, 0), (3.1, 0.0, 1), (1.9, 0.5, 0), (2.1, 0.5, 1)])
+def test_two_peaks_are_horns_if_the_valley_may_have_a_third_of_the_fainter(valley, error, one):
+    """Within two errors of it."""
+    spectrum = np.full(100, valley)
+    spectrum[38:43], spectrum[58:63] = 12.0, 9.0
+    assert are_horns((40.0, 10.0), (60.0, 10.0), spectrum, lambda weights: error) == bool(one)

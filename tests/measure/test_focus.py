@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -11,6 +13,7 @@ from napari_almadet.measure.focus import (
     cut_out,
     deblend,
     focus,
+    focused_noise,
     friends_of_friends,
     global_snr,
     noise,
@@ -33,7 +36,17 @@ def candidate_with(box, *peaks, n_channels=128):
     return candidate
 
 
-@pytest.mark.parametrize("box", [Box(20, 25, 30, 34), Box(0, 3, 87, 90), Box(10, 75, 20, 50), Box(8, 72, 8, 72)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        Box(20, 25, 30, 34),
+        Box(0, 3, 87, 90),
+        Box(10, 75, 20, 50),
+        Box(8, 72, 8, 72),
+        Box(70, 76, 40, 50),
+        Box(35, 45, 80, 88),
+    ],
+)
 def test_a_cutout_is_that_part_of_the_cube_and_nan_beyond_it(cube_of, box):
     planes = np.random.default_rng(1).normal(size=(4, 80, 90)).astype(np.float32)
     cutout = cut_out(cube_of(planes), box, 64)
@@ -213,3 +226,38 @@ def test_continuum_counts_from_three_sigma_on(planes_of, continuum, kind):
 def test_the_circle_of_a_source_holds_nine_pixels_at_least():
     assert source_radii(Box(3, 4, 5, 6)) == pytest.approx((1.5, 1.5 * np.sqrt(2)))
     assert source_radii(Box(3, 11, 5, 15)) == pytest.approx((4, 4 * np.sqrt(2)))
+
+
+def test_an_image_that_is_empty_over_most_of_it_has_the_noise_of_all_its_values():
+    image = np.zeros(100)
+    image[:20] = np.tile([3.0, -3.0], 10)
+    assert noise(image) == pytest.approx(3 * np.sqrt(0.2))
+    assert np.isnan(noise(np.zeros(100)))
+    assert np.isnan(focused_noise(np.zeros((9, 9)), 0.0, (0, 4)))  # and no ratio to it is known
+
+
+def test_a_box_without_data_has_no_ratio_and_no_warning():
+    image = np.random.default_rng(1).normal(size=(20, 20))
+    image[5:12, 5:12] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(global_snr(image, Box(7, 10, 7, 10)))
+
+
+def test_a_continuum_source_is_where_its_continuum_is_if_its_line_is_not_seen(planes_of):
+    """A second peak at the source is then its own and not that of another source."""
+    planes = planes_of([(40, 40, 90, 5, 12, 9)], seed=12)
+    candidate = candidate_with(Box(30, 51, 30, 51), peak(30), peak(90))
+    assert deblend(candidate, Cutout(planes, (0, 0)), BEAM, 5) == []
+    assert not candidate.blended
+
+
+@pytest.mark.parametrize(("height", "linked"), [(1.7, False), (2.5, True), (3.5, True)])
+def test_pixels_of_two_sigma_are_linked(height, linked):
+    """To a peak of ten; a plateau of five pixels, with its global ratio not falling before it ends."""
+    image = np.random.default_rng(3).normal(size=(41, 41)) * 1e-3
+    image[17:24, 17:24] = height
+    image[18:23, 18:23] = 10.0
+    found = friends_of_friends(image, (20, 20), 1.0)
+    assert found[20, 20]
+    assert found[17, 20] == linked

@@ -8,9 +8,10 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from scipy.special import ndtr
 
 from napari_almadet.measure import cutout as cutouts
+from napari_almadet.measure import line_model
 from napari_almadet.measure.cutout import Cutout, Seed, separated
 from napari_almadet.measure.gaussian_group import Shape, fit_group, plausible
-from napari_almadet.measure.line_model import Line, fit_line, whitening
+from napari_almadet.measure.line_model import Line, _Problem, crossing_width, fit_line, whitening
 from napari_almadet.measure.mask import Contrast, contrast, suits
 from napari_almadet.measure.noise import white
 
@@ -205,14 +206,79 @@ def test_a_mask_grows_by_a_third_of_a_beam_and_a_channel(monkeypatch, beam, pixe
     assert asked == [(pixels, 1)]
 
 
-@pytest.mark.parametrize(("beams", "own"), [(0.75, True), (1.4, False)])
+@pytest.mark.parametrize(("beams", "own"), [(0.75, True), (0.55, True), (1.4, False)])
 def test_the_emission_of_a_detection_is_within_eight_tenths_of_a_beam(beams, own):
     """Its brightest voxel.  A source that is just above the threshold is not seen where it has half its height."""
     beam = 10.0
     y, x = np.indices((61, 61)) - 30
     source = np.exp(-4 * np.log(2) * ((x - beams * beam) ** 2 + y**2) / beam**2)
     planes = 1e-4 * np.random.default_rng(3).normal(size=(32, 61, 61))
-    planes[14:19] += 5.3 / np.sqrt(3 * (source**2).sum()) * source
+    planes[14:19] += 4.6 / np.sqrt(3 * (source**2).sum()) * source
     seed = Seed(30, 30, beam / 2.355, beam / 2.355, ((16.0, 5.0),), (13, 20))
     parts = separated(Cutout(planes.astype(np.float32), (0, 0), white(32)), [seed], 0, beam)
     assert parts.mask[16, 30, 30 + round(beams * beam)] == own
+
+
+# --- fits of lines that are none ---
+
+
+def problem_of(spectrum: np.ndarray) -> _Problem:
+    channel = np.arange(float(len(spectrum)))
+    return _Problem(channel, np.eye(len(spectrum)), spectrum)
+
+
+@pytest.mark.parametrize(
+    ("spectrum", "start"),
+    [
+        (-gaussian(32, 10), (32.0, 10.0)),  # in absorption
+        (gaussian(70, 20), (60.0, 20.0)),  # its centre lies outside of the band
+        (np.ones(64), (32.0, 40.0)),  # wider than the band
+    ],
+)
+def test_a_fit_that_ends_outside_of_the_band_or_is_negative_or_wider_is_no_line(spectrum, start):
+    assert problem_of(gaussian(32, 10)).fitted([(32.0, 12.0)]) is not None
+    assert problem_of(spectrum).fitted([start]) is None
+
+
+def test_a_line_whose_parameters_change_nothing_is_none(monkeypatch):
+    monkeypatch.setattr(Line, "slopes", lambda self, channel: np.zeros((len(channel), 3)))
+    assert problem_of(gaussian(32, 10)).fitted([(32.0, 12.0)]) is None
+
+
+def test_without_channels_there_is_no_line():
+    assert fit_line(gaussian(32, 10), np.arange(0), np.zeros((0, 0)), 32.0, 10.0) is None
+
+
+def test_no_second_component_is_tried_where_nothing_is_left_to_fit(monkeypatch):
+    tried = []
+    original = _Problem.fitted
+    monkeypatch.setattr(_Problem, "fitted", lambda *given: tried.append(1) or original(*given))
+    fits(20 * gaussian(32, 10))
+    assert len(tried) == 1
+
+
+def test_one_component_is_also_tried_as_two_halves_and_several_are_not():
+    one, two = (Line(np.array([[5.0, 20.0, 10.0]] * n), np.eye(3 * n), 1.0) for n in (1, 2))
+    problem = problem_of(gaussian(32, 10))
+    assert problem.starts(one, 4.0, 40.0) == [[(20.0, 10.0), (40.0, 4.0)], [(16.5, 6.0), (23.5, 6.0)]]
+    assert problem.starts(two, 4.0, 40.0) == [[(20.0, 10.0), (20.0, 10.0), (40.0, 4.0)]]
+
+
+def test_a_line_of_no_height_has_no_asymmetry():
+    flat = Line(np.array([[0.0, 32.0, 10.0]]), np.eye(3), 1.0)
+    assert flat.skew(np.ones(64), np.arange(64), np.eye(64)) == (0.0, 0.0)
+
+
+def test_a_width_is_interpolated_between_channels():
+    assert crossing_width(np.array([0.0, 1.0, 3.0, 1.0, 0.0]), 0.5) == pytest.approx(1.5)
+    assert crossing_width(np.array([3.0, 1.0, 0.0]), 0.5) == pytest.approx(0.5 + 0.75)  # it falls to 0 beside the band
+    assert crossing_width(np.array([2.0, 2.0]), 0.5) == pytest.approx(2.0)
+    for nothing in (np.zeros(5), -np.ones(5), np.full(5, np.nan)):
+        assert np.isnan(crossing_width(nothing, 0.5))
+
+
+def test_a_width_of_what_does_not_fall_within_the_sampled_range_ends_with_it():
+    grid, rising = np.arange(5.0), np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert line_model._crossed(grid, rising, 2.5) == pytest.approx(2.5)
+    assert line_model._crossed(grid, rising[::-1], 2.5) == pytest.approx(2.5)
+    assert np.isnan(line_model._crossed(grid, rising, 9.0))

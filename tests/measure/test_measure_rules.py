@@ -14,7 +14,7 @@ from napari_almadet.measure import flux_estimators
 from napari_almadet.measure.absorption import emission_of
 from napari_almadet.measure.catalogue_row import boxed_flux
 from napari_almadet.measure.dips import Spectrum, described, outliers
-from napari_almadet.measure.gaussian_fit import fit_gaussian
+from napari_almadet.measure.gaussian_fit import _covariance, _matrix, _root, fit_gaussian
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.line_model import Line, fit_line
 from napari_almadet.measure.mask import Contrast
@@ -107,6 +107,8 @@ def test_a_gaussian_outside_the_image_or_wider_than_it_is_none():
     assert fit_gaussian(inside, (7.0, 7.0), BEAM, 0.1, None) is not None
     outside = np.exp(-((x + 3) ** 2 + (y - 7) ** 2) / 8)
     assert fit_gaussian(outside, (1.0, 7.0), BEAM, 0.1, None) is None
+    assert fit_gaussian(outside.T, (7.0, 1.0), BEAM, 0.1, None) is None
+    assert fit_gaussian(inside, (7.0, 7.0), BEAM, 0.0, None) is None  # without noise there are no errors
     flat = 1 + 0.001 * np.exp(-((x - 7) ** 2 + (y - 7) ** 2) / 20000)
     assert fit_gaussian(flat, (7.0, 7.0), BEAM, 0.1, None) is None
 
@@ -154,3 +156,33 @@ def test_the_peak_of_a_line_gives_its_range():
     made = SimpleNamespace(lines=np.zeros((N, 2, 2)), flux=1.0, parts=SimpleNamespace(mask=np.zeros((N, 2, 2), bool)))
     found = np.flatnonzero(emission_of(candidate, made, N))
     assert found[(found > 30)].tolist() == list(range(48, 72))
+
+
+def test_six_pixels_are_too_few_for_the_six_parameters_of_a_gaussian():
+    y, x = np.indices((15, 15))
+    image = np.where((x > 5) & (x < 8) & (y == 7), np.exp(-((x - 7) ** 2 + (y - 7) ** 2) / 8), np.nan)
+    assert fit_gaussian(image, (7.0, 7.0), BEAM, 0.1, None) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "known"),
+    [({}, True), ({"status": 0}, False), ({"amplitude": -1.0}, False), ({"size": 1e9}, False), ({"size": 50.0}, False)],
+)
+def test_what_a_fit_ends_with_must_be_a_gaussian(monkeypatch, changes, known):
+    """Found within its steps, with a peak, and no wider than any image."""
+    root = _root(BEAM) / changes.get("size", 1.0)
+    answer = SimpleNamespace(x=[changes.get("amplitude", 1.0), 7.0, 7.0, *root], status=changes.get("status", 1))
+    monkeypatch.setattr("scipy.optimize.least_squares", lambda *_, **__: answer)
+    y, x = np.indices((15, 15))
+    found = fit_gaussian(np.exp(-((x - 7) ** 2 + (y - 7) ** 2) / 8), (7.0, 7.0), BEAM, 0.1, None)
+    assert (found is not None) == known
+    assert _matrix((0.0, 0.0, 1.0)) is None
+
+
+def test_errors_that_are_no_numbers_or_zero_are_not_known():
+    jacobian = np.random.default_rng(1).normal(size=(2, 4, 4))
+    assert _covariance(jacobian, 1.0, None) is not None
+    for sigma in (np.inf, np.nan, 0.0):
+        with np.errstate(invalid="ignore"):
+            assert _covariance(jacobian, sigma, None) is None
+    assert _covariance(np.abs(jacobian[:1]), np.inf, None) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,13 +13,17 @@ from napari_almadet.measure import tiling
 from napari_almadet.measure.cutout import Cutout
 from napari_almadet.measure.detected_place import without_beam
 from napari_almadet.measure.gaussian_fit import ellipse
+from napari_almadet.measure.line_model import averages
 from napari_almadet.measure.mask_shape import MaskShape, shape_of
-from napari_almadet.measure.measurement import line_in, range_of, take_the_widths
+from napari_almadet.measure.measurement import _heights_and_norms, line_in, range_of, take_the_widths
 from napari_almadet.measure.noise import (
     _significant,
     channels_noise,
+    differences,
     middles,
     off_source,
+    sampled,
+    shrunk,
     spatial_correlation,
     spectral_correlation,
     white,
@@ -93,6 +98,107 @@ def test_blocks_with_a_few_pixels_tell_nothing():
     assert np.isnan(rms).all() and uniform and spectral.tolist() == [1.0]
 
 
+def pattern(channels: int, *values: float, side: int = 12) -> np.ndarray:
+    """Planes whose channels repeat some values."""
+    spectrum = np.resize(np.array(values, np.float32), channels)
+    return np.broadcast_to(spectrum[:, None, None], (channels, side, side)).copy()
+
+
+@pytest.mark.parametrize(("channels", "kept"), [(128, False), (256, True)])
+def test_in_more_than_200_channels_a_source_has_five_sigma(channels, kept):
+    """Of values of 1 and -1 in turn a sigma is 1.48; one of 4.75 sigma, for which more channels are more trials."""
+    planes = pattern(channels, 1.0, -1.0)
+    planes[64, 6, 6] = 4.75 * 1.4826
+    assert (off_source(planes, 2.0)[0].shape[1] == 144) == kept
+
+
+def test_noise_whose_means_vanish_has_no_sources():
+    """Of three channels, or of nine, or in all of them; and nothing is divided by zero."""
+    with np.errstate(all="raise"):
+        vanishing = pattern(60, 100.0, 200.0, -300.0)
+        vanishing[:, 6:] *= 2
+        assert off_source(vanishing, 2.0)[0].shape == (60, 144)
+        assert off_source(pattern(60, 3.0), 2.0)[0].shape == (60, 144)
+
+
+def test_where_all_pixels_have_emission_the_faintest_are_noise():
+    """Two fifths of them."""
+    planes = 0.1 * noise(64, 20, 20)
+    planes[30:34] += 5 + np.arange(400, dtype=np.float32).reshape(20, 20)
+    spectra, _ = off_source(planes, 2.0)
+    assert 0.35 * 400 <= spectra.shape[1] <= 0.45 * 400
+    assert spectra.max() < 0.6 * 405
+
+
+def test_pixels_with_data_in_one_channel_or_in_few_tell_nothing():
+    planes = np.full((16, 8, 8), np.nan, np.float32)
+    planes[3] = 1.0
+    assert off_source(planes, 2.0)[0].shape == (16, 0)
+    planes = np.full((16, 8, 8), np.nan, np.float32)
+    for channel in range(16):
+        planes[channel].flat[channel % 4 :: 4] = 1.0  # a quarter of the channels of each pixel
+    assert off_source(planes, 2.0)[0].shape == (16, 0)
+
+
+def test_a_profile_of_two_channels_has_no_scatter_to_be_shrunk_by():
+    assert shrunk(np.array([1.0, np.nan, 2.0]), 1.0) == pytest.approx(np.array([1.0, np.nan, 2.0]), nan_ok=True)
+    assert shrunk(np.array([1.0, 1.5, 2.0]), 1.0) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("side", [5, 6, 7, 8, 9, 10, 11, 12])
+def test_the_variance_of_a_sum_of_independent_pixels_is_that_of_their_weights(side):
+    """Whatever length their transforms have."""
+    weights = np.random.default_rng(side).normal(size=(side, side))
+    wide = replace(white(2), spatial=np.pad(np.ones((1, 1)), 1))
+    for one in (white(2), wide):
+        assert one.spatial_variance(weights) == pytest.approx((weights**2).sum())
+        assert one.variance(np.stack([weights, weights])) == pytest.approx(2 * (weights**2).sum(), rel=1e-5)
+
+
+def test_a_sum_over_nothing_has_no_variance():
+    assert white(3).spatial_variance(np.zeros((4, 4))) == 0
+    assert white(3).variance(np.zeros((3, 4, 4))) == 0
+
+
+def cube_of_channels(n: int, flagged: np.ndarray | None = None) -> SimpleNamespace:
+    """A cube whose voxels are their channel's number squared."""
+    planes = np.arange(float(n))[:, None, None] ** 2 * np.ones((1, 4, 4))
+    return SimpleNamespace(shape=planes.shape, flagged=flagged, read=lambda k, y, x: planes[k, y, x])
+
+
+def test_noise_planes_are_eight_differences_of_good_channels():
+    assert differences(cube_of_channels(40))[:, 0, 0].tolist() == [
+        (k + 3) ** 2 - k**2 for k in (0, 5, 10, 15, 21, 26, 31, 36)
+    ]
+    bad = np.arange(40) != 7
+    bad[10] = False
+    assert differences(cube_of_channels(40, bad))[:, 0, 0].tolist() == [10**2 - 7**2]
+    assert np.isnan(differences(cube_of_channels(40, np.ones(40, bool)))).all()
+
+
+def test_noise_planes_are_256_pixels_wide_in_the_middle_of_the_field():
+    parts = []
+    cube = SimpleNamespace(
+        shape=(8, 300, 200), flagged=None, read=lambda k, y, x: parts.append((y, x)) or np.ones((256, 200))
+    )
+    differences(cube)
+    assert set(map(str, parts)) == {str((slice(22, 278), slice(0, 200)))}
+
+
+@pytest.mark.parametrize(("beam", "side"), [(5.0, 40), (20.0, 64), (1.0, 16)])
+def test_noise_is_sampled_in_nine_blocks_of_eight_beams(beam, side):
+    """64 pixels at most and 16 at least."""
+    blocks = list(sampled((300, 300), beam))
+    assert len(blocks) == 9
+    assert {y.stop - y.start for y, _ in blocks} == {side}
+    assert len(list(sampled((30, 30), beam))) == 1
+
+
+def test_without_noise_planes_pixels_are_independent():
+    for value in (np.nan, 0.0):
+        assert spatial_correlation(np.full((2, 16, 16), value, np.float32), np.ones(8), 4.0).tolist() == [[1.0]]
+
+
 # --- shapes ---
 
 
@@ -135,6 +241,15 @@ def test_a_mask_without_positive_emission_has_no_shape():
     assert in_mask(-np.ones((9, 9)), np.ones((9, 9), bool)) is None
 
 
+def test_the_centre_of_a_mask_lies_in_its_image_whatever_is_negative_in_it():
+    """With what is negative, the mean place would be 72 pixels beside it."""
+    image = np.zeros((9, 9))
+    image[4, 0], image[4, 8] = 10.0, -9.0
+    found = in_mask(image, np.ones((9, 9), bool))
+    assert found is not None
+    assert found.centre == (0, 4)
+
+
 @pytest.mark.parametrize(("sigma", "resolved"), [(1.8, False), (2.5, True)])
 def test_an_axis_is_wider_than_the_beam_if_it_is_two_sigma_wide(sigma, resolved):
     matrix, covariance = np.diag([4.0, 100.0]), np.diag([(4.0 / sigma) ** 2, 1.0, 1.0])
@@ -173,6 +288,14 @@ def test_a_line_on_a_bright_continuum_stands_out_of_its_unevenness(snr, seen):
     assert (found is not None) == seen
     if found is not None:
         assert found == pytest.approx((64, 5), abs=1)
+
+
+def test_of_a_line_all_channels_count_that_it_reaches():
+    channel, centre = np.arange(128.0), np.array([60.0, 64.0])
+    unit = averages(channel, centre, np.full(2, 8.0))
+    height, norm = _heights_and_norms(channel, centre, 8.0, np.ones(128), np.zeros((128, 2)), np.ones(128))
+    assert height == pytest.approx(unit.sum(axis=1), rel=1e-6)
+    assert norm == pytest.approx(np.sqrt((unit**2).sum(axis=1)), rel=1e-6)
 
 
 def test_a_spectrum_of_seven_channels_is_too_short_for_a_line():

@@ -7,6 +7,7 @@ from astropy.modeling.models import Gaussian1D
 from scipy.signal import find_peaks, peak_widths
 
 from napari_almadet.measure.peaks import gaussian_in, half_width, prominence, summits
+from napari_almadet.measure.variable_projection import heights
 
 
 def spectra(count: int) -> list[np.ndarray]:
@@ -43,3 +44,8 @@ def test_a_fitted_gaussian_is_astropys_and_no_worse():
 def test_nothing_to_fit_is_no_gaussian():
     assert gaussian_in(np.arange(9), np.full(9, np.nan), 4, 1) is None
     assert gaussian_in(np.arange(9), np.ones(9), 1e6, 1) is None
+
+
+def test_a_shape_that_is_zero_everywhere_has_no_height():
+    with np.errstate(all="raise"), pytest.raises(np.linalg.LinAlgError, match="0 everywhere"):
+        heights(np.ones((1, 4)), np.zeros((1, 4)))

@@ -4,7 +4,7 @@ from astropy.stats import mad_std
 from scipy import ndimage
 
 from napari_almadet.measure import planes
-from napari_almadet.measure.mask import Contrast, connected_voxels, grown, split_by_watershed
+from napari_almadet.measure.mask import Contrast, connected_voxels, grown, smoothed, split_by_watershed
 
 
 @pytest.fixture
@@ -127,3 +127,29 @@ def test_the_median_of_many_values_is_numpys_also_where_most_are_alike():
         for which in (0, 0.3, 15.87, 99, 100):
             assert planes.percentile(some, which) == pytest.approx(np.percentile(some, which), rel=1e-6, abs=1e-12)
         np.testing.assert_array_equal(some, before)
+
+
+@pytest.mark.parametrize("high", [True, False])
+def test_the_median_of_many_values_is_numpys_also_where_a_sample_of_them_misleads(monkeypatch, high):
+    """Every twentieth value, of which the sample consists, is higher than all others, or lower."""
+    monkeypatch.setattr(planes, "MANY", 1000)
+    monkeypatch.setattr(planes, "SAMPLE", 100)
+    values = np.random.default_rng(1).random(2000)
+    values[::20] += 10 if high else -10
+    assert planes.medians(values) == np.median(values)
+    assert planes.medians(values[:-1]) == np.median(values[:-1])
+
+
+def test_the_middle_of_an_odd_number_of_values_is_one_of_them():
+    assert planes.middle_two(np.array([9.0, 1.0, 2.0])) == (2.0, 2.0)
+
+
+def test_medians_of_many_rows_are_each_of_its_own(noise, monkeypatch):
+    monkeypatch.setattr(planes, "MANY", 20)
+    np.testing.assert_allclose(planes.medians(noise[0]), np.median(noise[0], axis=-1))
+
+
+def test_the_sum_over_one_channel_is_no_copy(noise):
+    noise.flags.writeable = False
+    assert planes.channel_sums(noise, 1) is noise
+    assert smoothed(noise, 0.0, 1) is noise

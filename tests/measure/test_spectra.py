@@ -4,12 +4,15 @@ from photutils.aperture import RectangularAperture, aperture_photometry
 from scipy.stats import zscore
 
 from napari_almadet.catalogue.candidate import Box, EmissionPeak
-from napari_almadet.measure import stacking
+from napari_almadet.measure import spectra, stacking
 from napari_almadet.measure.spectra import (
+    continuum_level,
     denoise,
     extract_spectra,
     find_emission,
+    fit_gaussian,
     implausible,
+    overlap,
     own_lines,
     standardise,
 )
@@ -171,3 +174,29 @@ def test_a_fit_below_zero_is_no_line():
 )
 def test_a_box_touches_any_of_the_four_borders(box, edge):
     assert stacking.at_edge(Box(*box), np.zeros((10, 12))) is edge
+
+
+def test_ranges_that_only_touch_do_not_overlap():
+    assert not overlap((0, 5), (5, 9))
+    assert not overlap((5, 9), (0, 5))
+    assert overlap((0, 6), (5, 9))
+
+
+def test_where_lines_fill_the_band_the_continuum_is_zero():
+    wide = (EmissionPeak(5, 1.0, 1.0, 5.0, 30.0),)
+    assert continuum_level(np.ones(10), wide) == 0
+    assert continuum_level(np.ones(100), wide) == 1
+
+
+def test_a_peak_that_no_gaussian_fits_is_discarded_with_its_reason(monkeypatch):
+    assert fit_gaussian(np.ones(2), 0, 0, 1.0, 1.0)[0] is None
+    monkeypatch.setattr(spectra, "gaussian_in", lambda *_: None)
+    peaks, discarded = find_emission(gaussian(128, 60, 6, 1.0), np.ones(128), 0.1)
+    assert peaks == ()
+    assert "diverged" in str(discarded[0].values)
+
+
+def test_the_border_of_a_part_of_a_field_is_no_edge():
+    part = np.ones((10, 10))
+    assert not stacking.at_edge(Box(11, 15, 11, 16), part, (6, 6), (100, 100))
+    assert stacking.at_edge(Box(11, 15, 11, 16), part, (6, 6), (15, 100))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_almadet.measure.spectrum_fit import fit_spectrum
+from napari_almadet.measure.line_model import NARROWEST, profiles
+from napari_almadet.measure.spectrum_fit import SpectrumFit, _refined, fit_spectrum
 
 CHANNEL = np.arange(100)
 TRUTH = ((2.0, 40.3, 9.0), (-0.8, 70.0, 6.0))
@@ -72,3 +73,24 @@ def test_what_cannot_be_fitted_is_said():
         fit_spectrum(np.ones(5), np.ones(5), np.ones(1), [(2, 2)])
     with pytest.raises(ValueError, match="neither a Gaussian nor a baseline"):
         fit_spectrum(np.ones(50), np.ones(50), np.ones(1), [], terms=0)
+
+
+def test_a_line_is_fitted_without_a_baseline_too():
+    fit = fit_spectrum(line(*TRUTH[0]), np.full(100, 0.1), np.ones(1), [(38, 5)], terms=0)
+    np.testing.assert_allclose(fit.gaussians, TRUTH[:1], rtol=1e-3)
+    assert fit.baseline.shape == (0,)
+
+
+def test_lines_that_cancel_have_no_centroid():
+    both = SpectrumFit(np.array([[1.0, 20.0, 5.0], [-1.0, 30.0, 5.0]]), np.zeros(0), np.eye(6), 0.0, 1, 0.0)
+    assert np.isnan(both.centroid()).all()
+
+
+@pytest.mark.parametrize("start", [(1.0, 44.0, 1.0), (1.0, 52.0, 3.0), (5.0, 47.0, 3.0)])
+def test_channels_that_share_their_noise_never_make_a_fit_worse_or_narrower_than_can_be_seen(start):
+    """From starts that lead astray: a step of Gauss and Newton may go too far."""
+    spectrum = np.where(CHANNEL == 45, 3.0, 0.0)
+    fit = _refined(CHANNEL, spectrum, np.eye(100), np.array(start), 1, 50.0)
+    before = ((spectrum - start[0] * profiles(CHANNEL.astype(float), *np.array([start[1:]]).T)[0][0]) ** 2).sum()
+    assert fit.chi2 <= before * (1 + 1e-9)
+    assert fit.gaussians[0, 2] >= NARROWEST

@@ -20,6 +20,7 @@ from napari_almadet.search.measure_detections import (
     join_small_patches,
     lies_in,
     mark_blends,
+    measured,
     pieces_of,
     seed_of,
 )
@@ -239,3 +240,18 @@ def test_a_mask_among_others_is_made_again_of_all_that_is_connected(
         assert id(one) not in shapes
     else:
         assert (shapes[id(one)].x, shapes[id(one)].y) == (24.0, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "thorough", "half"),
+    [(2.0, True, 20), (6.0, True, 27), (2.0, False, 12), (6.0, False, 12)],
+)
+def test_a_cutout_holds_a_source_and_its_surroundings(monkeypatch, sigma, thorough, half):
+    """Of a beam of 4: five beams to each side, or three and a half beside it; three for a fit only."""
+    asked = []
+    monkeypatch.setattr(measure_detections, "region", lambda cube, one, noise, *size: asked.append(size) or 1 / 0)
+    candidate = Candidate(1, Box(0, 9, 0, 9), 0.9)
+    one = RawDetection(candidate, 30, 30, sigma, sigma, np.ones(8), replace(Features(), beam=4.0), WINDOW)
+    with pytest.raises(ZeroDivisionError):
+        measured(None, one, [one], None, Settings(), thorough, {})
+    assert asked == [(half, 4.0)]

@@ -51,7 +51,7 @@ def find_absorption(
     for name in NUMBERS:
         setattr(candidate, name, np.nan)
     has_continuum, has_line = made.continuum_snr >= PRESENT, candidate.kind != "continuum"
-    if mode == "off" or not (has_continuum or has_line):
+    if mode == "off":
         return None
     own, variance, place = spectrum_of(candidate, cutout, made, scale)
     if has_line:

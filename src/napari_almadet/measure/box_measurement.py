@@ -118,8 +118,8 @@ def _measure_size(candidate: Candidate, cube: Cube, fitted: Gaussian | None, bea
     """Size of the source without the beam; NaN where there is no fit, no beam or no sky."""
     names = ("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit")
     values: tuple[float, ...] = (np.nan,) * len(names)
-    to_sky = None if fitted is None or beam is None else sky_matrix(cube, candidate.x, candidate.y)
-    if fitted is not None and to_sky is not None:
+    to_sky = sky_matrix(cube, candidate.x, candidate.y)
+    if fitted is not None and beam is not None and to_sky is not None:
         matrix, covariance = on_sky(fitted.matrix, fitted.covariance[3:, 3:], to_sky)
         size = ellipse(matrix - beam_matrix(beam_of(cube, candidate)), covariance)
         values = (size.major, size.err_major, size.minor, size.err_minor, size.angle, size.err_angle, size.limit)

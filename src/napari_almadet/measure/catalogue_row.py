@@ -189,8 +189,7 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
         candidate.f_cont, candidate.err_f_cont = made.continuum, made.err_continuum
     if continuum:
         candidate.alpha, candidate.err_alpha = made.index, made.err_index
-    if candidate.mask is not None and made.method == "mask":
-        _write_corrected_errors(candidate, cutout, made, scale, cube)
+    _write_corrected_errors(candidate, cutout, made, scale, cube)
     if not line:
         candidate.peak, candidate.err_peak = made.continuum_peak, made.err_continuum_peak
     _write_size(candidate, cube, scale, made)
@@ -283,7 +282,8 @@ def _write_mask(
 def _write_corrected_errors(candidate: Candidate, cutout: Cutout, made: Measured, scale: Scale, cube: Cube) -> None:
     """Write the errors of a mask's fluxes after correction for the primary beam: each voxel's noise over its response.
 
-    Of a corrected cube the noise itself rises outwards, and the errors follow from it.
+    Of a corrected cube the noise itself rises outwards, and the errors follow from it.  Only what is summed over a
+    mask has a ``pb`` here; errors of other sources are corrected by the response at their place.
     """
     beam = cube.primary_beam
     if beam is None or beam.corrected or candidate.mask is None or not np.isfinite(candidate.pb):
@@ -294,8 +294,6 @@ def _write_corrected_errors(candidate: Candidate, cutout: Cutout, made: Measured
     undone = np.where(np.isfinite(response), 1 / response, 0)  # what has no response is not in the corrected flux
     variance = cutout.noise.variance(weights_of_mask(made.parts, scale) * undone, cutout.level)
     candidate.err_f_sum_pb = float(np.sqrt(variance))
-    if not np.isfinite(candidate.f_cont):
-        return
     footprint = made.parts.mask.any(axis=0) * cutout.level
     ratio = cutout.noise.spatial_variance(footprint * undone) / cutout.noise.spatial_variance(footprint)
     candidate.err_f_cont_pb = float(candidate.err_f_cont * np.sqrt(ratio))
@@ -332,7 +330,7 @@ def _write_extremes(candidate: Candidate, cutout: Cutout) -> None:
     ny, nx = cutout.planes.shape[1:]
     y, x = slice(max(box.y0, 0), min(box.y1, ny)), slice(max(box.x0, 0), min(box.x1, nx))
     values = np.where(cutout.known[first:last, y, x], cutout.planes[first:last, y, x], np.nan)
-    if not values.size or np.isnan(values).all():
+    if np.isnan(values).all():
         return
     candidate.f_max, candidate.f_min = float(np.nanmax(values)), float(np.nanmin(values))
     peak = np.unravel_index(int(np.nanargmax(values)), values.shape)
@@ -343,7 +341,7 @@ def _write_extremes(candidate: Candidate, cutout: Cutout) -> None:
 def _write_size(candidate: Candidate, cube: Cube, scale: Scale, made: Measured) -> None:
     """Write the beam-deconvolved size of a Gaussian source, or only the upper limit for a point source."""
     to_sky = sky_matrix(cube, candidate.x, candidate.y)
-    if to_sky is None or cube.beam is None or made.size is None or made.method == "mask":
+    if to_sky is None or cube.beam is None or made.size is None:
         return
     matrix, covariance = on_sky(*made.size, to_sky)
     beam = to_sky @ scale.beam @ to_sky.T

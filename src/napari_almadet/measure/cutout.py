@@ -275,7 +275,7 @@ def joined(
         fainter = min(float(values[voxel]), float(values[voxels[me]]))
         level = min(SADDLE * fainter, fainter - DIP) if fainter > 0 else -np.inf
         over = ndimage.label(values > level, np.ones((3, 3, 3)))[0]
-        if over[voxel] and over[voxel] == over[voxels[me]]:
+        if over[voxel] == over[voxels[me]]:
             merged.append(i)
     return np.where(np.isin(labels, [i + 1 for i in merged]), me + 1, labels), tuple(merged)
 

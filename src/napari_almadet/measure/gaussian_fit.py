@@ -120,7 +120,7 @@ def fit_gaussian(
     values = image[known].astype(float)
     start = unit_gaussian(place, matrix, x, y)
     height = float(start @ values / (start @ start))
-    if not height > 0 or not sigma > 0:
+    if not height > 0:
         return None
     scale = height  # so that the steps of the fit do not depend on the unit
 

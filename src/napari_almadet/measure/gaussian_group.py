@@ -133,8 +133,7 @@ def fit_group(
     if len(x) <= 2 * len(moving) + 4:
         return None
     values = images[: len(shapes), y, x].astype(float)
-    scale = float(np.abs(values[0]).max())
-    if not scale > 0 or not sigma > 0:
+    if not sigma > 0:
         return None
     values = values / np.maximum(np.abs(values).max(axis=1, keepdims=True), 1e-30)
     weights = pixel_weights(shapes, beam, x, y)

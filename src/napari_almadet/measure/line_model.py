@@ -198,7 +198,7 @@ def fit_line(
     best, score = single, problem.criterion(single)
     least = max(PART * single.parameters[0, 2], 2.0)
     width = max(0.5 * single.parameters[0, 2], 2.5)
-    while len(best.parameters) < most and 3 * (len(best.parameters) + 1) < len(used):
+    while len(best.parameters) < most:
         gain, place = problem.left_over(best, width)
         if gain < GAIN:
             break

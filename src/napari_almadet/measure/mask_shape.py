@@ -41,7 +41,7 @@ class MaskShape:
     def rotates(self) -> bool:
         """Whether it has a significant velocity gradient."""
         strength = np.hypot(*np.divide(self.gradient, np.maximum(self.gradient_errors, 1e-30)))
-        return bool(np.isfinite(strength) and strength > ROTATING)
+        return bool(strength > ROTATING)  # False where it is not known
 
 
 def shape_of(cutout: Cutout, lines: np.ndarray, mask: np.ndarray) -> MaskShape | None:

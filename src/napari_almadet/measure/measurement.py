@@ -120,8 +120,6 @@ class Measured:
     err_continuum_peak: float = np.nan
     index: float = np.nan  # spectral index of the continuum
     err_index: float = np.nan
-    ratio: float = 1.0
-    excess: float = 0.0
     chi: float = np.nan
     blended: bool = False
     line_snr: float = 0.0
@@ -216,8 +214,6 @@ def fit_the_continuum(
     if made.method == "mask":
         continuum_of_footprint(cutout, parts, scale, made)
         return
-    if not parts.has_continuum:
-        return
     noise, pixels = cutout.noise, cutout.pixels
     shapes = [first_shape(seeds[j], cutout, scale.beam) for j in group]
     if line is not None and line.shape is not None:
@@ -238,9 +234,9 @@ def fit_the_continuum(
     if found is not None and found is not line:
         choices = found.choices()
     else:
-        resolved = line is not None and line.share > 0.5
-        first = shapes[0] if resolved else Shape(shapes[0].x, shapes[0].y, scale.beam)
-        extra = line.extra if line is not None and resolved else 0.0
+        resolved = line if line is not None and line.share > 0.5 else None
+        first = Shape(shapes[0].x, shapes[0].y, scale.beam) if resolved is None else shapes[0]
+        extra = 0.0 if resolved is None else resolved.extra
         ratio = first.area / (2 * np.pi * float(np.sqrt(np.linalg.det(scale.beam))))
         choices = [(1.0, rows_of([first, *shapes[1:]], pixels, scale.beam)[0], ratio, extra)]
     density = scale.flux * scale.areas
@@ -262,7 +258,7 @@ def fit_the_continuum(
     by_continuum = place_of_continuum(made, shapes, parts.continuum, pixels) if best is None else place_of(best)
     by_line = made.place
     if found is not None and best is not None and (line is None or made.continuum_snr > made.line_snr):
-        made.shape, made.ratio, made.method = found.shape, found.ratio, found.method
+        made.shape, made.method = found.shape, found.method
         made.place = place_of(best)
         made.size = found.size
         made.resolved = found.resolved
@@ -491,7 +487,7 @@ def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list
     for turn in range(PASSES + 1):
         if turn:
             new = fit_the_image(task, shapes, spectra, rest)
-            if new is None or new.best is None:
+            if new.best is None:
                 break
             found, shapes = new, list(new.best.shapes)
         rows = rows_of(shapes, task.cutout.pixels, scale.beam)
@@ -512,7 +508,7 @@ def fit_the_line(task: LineTask, made: Measured) -> tuple[Component | None, list
 
 def fit_the_image(
     task: LineTask, shapes: Sequence[Shape], spectra: Sequence[np.ndarray], rest: np.ndarray
-) -> Component | None:
+) -> Component:
     """Fit the image of a line (channels weighted with its spectrum) together with the images of its neighbours."""
     cutout, fwhm = task.cutout, task.scale.fwhm
     images = np.stack([weighted_image(spectrum, task.lines, task.inverse) for spectrum in spectra])
@@ -583,12 +579,11 @@ def take_the_fit(
         values.append((part, value, float(np.hypot(np.sqrt(variance) * level, extra * value)), own))
     made.flux, made.err_flux = combined([value[:3] for value in values])
     made.spectrum = max(values, key=lambda value: value[0])[3]
-    if found is None or found.best is None:
+    if found is None or (best := found.best) is None:
         made.shape = shapes[0]
         return
-    best = found.best
     made.shape, made.method = best.own, found.method
-    made.size, made.ratio, made.resolved = found.size, found.ratio, found.resolved
+    made.size, made.resolved = found.size, found.resolved
     made.place = place_of(best)
     height, error = float(spectrum.max()), float(np.sqrt(best.covariance[0, 0]))
     made.peak, made.err_peak, made.line_snr = best.amplitude * height, error * height, best.amplitude / error
@@ -643,7 +638,7 @@ def take_the_widths(
 def by_mask(task: LineTask, made: Measured, shapes: Sequence[Shape]) -> None:
     """Use the sum over the mask if Gaussians do not explain the emission in the mask."""
     parts, scale, cutout = task.parts, task.scale, task.cutout
-    if not parts.mask.any() or made.spectrum is None:
+    if made.spectrum is None:
         return
     footprint = np.count_nonzero(parts.mask.any(axis=0)) / (BEAM_AREA * scale.fwhm**2)
     width = made.line.width(0.5) if made.line is not None else made.channels[1] - made.channels[0]
