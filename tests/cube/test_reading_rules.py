@@ -620,7 +620,9 @@ def test_aips_types_are_read_as_velref_says(opened, cards, note, unsure):
     assert ("since no VELREF says" in notes) == ("set CTYPE3 to VRAD" in notes) == unsure
 
 
-@pytest.mark.parametrize(("largest", "channels", "note"), [(0.0, 9, ""), (0.1, 9, "are taken"), (0.1, 5, "with 5 ch")])
+@pytest.mark.parametrize(
+    ("largest", "channels", "note"), [(0.0, 9, ""), (0.1, 9, "are treated"), (0.1, 5, "with 5 ch")]
+)
 def test_zeros_that_compression_may_have_changed_are_said(largest, channels, note):
     (said_of_it,) = _of_rounding(
         SimpleNamespace(rounding=SimpleNamespace(largest=largest), shape=(channels, 4, 4))

@@ -126,7 +126,7 @@ def test_results_of_other_weights_or_cubes_are_not_mixed(tmp_path, small, monkey
     with pytest.raises(StaleResults, match="another observation"):
         everything(tmp_path, [Everywhere()], ["paper"], 1, observation=replace(small, noise=1.0))
     monkeypatch.setattr(module, "simulate_cube", lambda seed, *a, **k: simulate_cube(seed + 1, *a, **k))
-    with pytest.raises(StaleResults, match="now makes other cubes"):
+    with pytest.raises(StaleResults, match="no longer makes the cubes"):
         everything(tmp_path, [Everywhere("new")], ["paper"], 1, observation=small)
     assert list(Results(tmp_path / "test" / "paper" / "new.jsonl").read()) == []
 

@@ -48,7 +48,7 @@ def test_a_beam_of_too_few_or_too_many_pixels_is_warned_of(beam, k, warned):
 
 
 def test_a_beam_just_under_two_pixels_is_not_said_to_have_two():
-    assert "1.98 pixels wide; 2 are needed" in warnings_of(1.98, 1)[0]
+    assert "1.98 pixels wide, but 2 are needed" in warnings_of(1.98, 1)[0]
 
 
 @pytest.mark.parametrize(
