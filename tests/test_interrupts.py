@@ -15,14 +15,14 @@ import typer
 from typer.testing import CliRunner
 
 from napari_almadet.cli import detect
-from napari_almadet.cli.interrupts import ends_at_once
+from napari_almadet.cli.interrupts import Terminated, ends_at_once, interrupt
 from napari_almadet.cli.logs import LOG_FILE, logged
 from napari_almadet.cli.train import other_options
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 WORK = """
     import multiprocessing, sys, time, typer
-    from napari_almadet.cli.interrupts import ends_at_once
+    from napari_almadet.cli.interrupts import Terminated, ends_at_once, interrupt
     app = typer.Typer()
 
     @app.command()
@@ -62,11 +62,46 @@ def test_a_signal_ends_a_command_with_its_code_and_without_children(how, sent, c
     assert not _alive(child)
 
 
+class Deleted:
+    """An object during whose deletion a signal comes, where Python ignores exceptions."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+        for _ in range(1000):  # until Python has called the handler
+            pass
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_while_an_object_is_deleted_is_not_lost(number, raised, capsys):
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(raised):
+            Deleted(number)
+            time.sleep(60)
+    finally:
+        signal.signal(number, before)
+    assert "ignored" not in capsys.readouterr().err
+
+
+def test_a_signal_while_an_object_is_deleted_ends_a_command():
+    @ends_at_once
+    def work() -> None:
+        Deleted(signal.SIGINT)
+        time.sleep(60)
+
+    with pytest.raises(typer.Exit) as end:
+        work()
+    assert end.value.exit_code == 130
+
+
 def test_a_signal_while_a_library_is_loaded_ends_the_command_without_an_exception(tmp_path):
     (tmp_path / "slow.py").write_text("print('loading', flush=True)\nimport time\ntime.sleep(100)\n")
     code = """
         import sys, typer
-        from napari_almadet.cli.interrupts import ends_at_once
+        from napari_almadet.cli.interrupts import Terminated, ends_at_once, interrupt
         sys.path.insert(0, sys.argv.pop())
         app = typer.Typer()
 

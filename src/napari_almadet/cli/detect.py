@@ -8,7 +8,7 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -30,7 +30,7 @@ from napari_almadet.cli.configuration import (
     without_effect,
     write_configuration,
 )
-from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code
+from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code, interrupt
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.progress_lines import with_lines, write_line
 from napari_almadet.cli.search_options import (
@@ -294,7 +294,7 @@ def detect(
     working = with_lines(tasks, search, jobs) if as_lines else with_bars(tasks, search, jobs, quiet)
     messages.quiet = as_lines  # every line is JSON
     # from here on, an interruption keeps the results so far and ends the processes in order
-    before = signal.signal(signal.SIGTERM, terminated), signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, interrupt), signal.signal(signal.SIGINT, interrupt)
     try:
         with logged(out, verbose, as_lines), closing(working) as done:
             for outcome in done:
@@ -338,11 +338,6 @@ def loaded(search: Search) -> Networks | SearchNetworks | None:
     except (OSError, RuntimeError, ValueError):
         LOG.warning("The networks could not be loaded", exc_info=True)
         raise
-
-
-def terminated(_number: int, _frame: object) -> NoReturn:
-    """Handle SIGTERM during a search like Ctrl-C: end, and keep the results so far."""
-    raise Terminated
 
 
 def connected(scheduler: str) -> Client:

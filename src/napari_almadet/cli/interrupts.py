@@ -20,6 +20,7 @@ from napari_almadet.cli.common import messages
 from napari_almadet.cube.errors import in_one_line
 
 P = ParamSpec("P")
+AGAIN = 0.05  # seconds after which a signal that came while an object was deleted comes again
 PATIENCE = 10.0  # seconds for libraries to clean up after a signal, before the process is killed
 NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM) if hasattr(errno, "EDQUOT") else ()
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -38,6 +39,32 @@ def exit_code(signal_number: int) -> int:
     return 128 + signal_number
 
 
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Handle Ctrl-C and SIGTERM of a command that keeps what it has done: raise an exception in the main thread."""
+    if not postponed(number, frame):
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def postponed(number: int, frame: FrameType | None) -> bool:
+    """Whether a signal has come while an object was deleted, where Python ignores exceptions: it then comes again."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    if frame is None:
+        return False
+    again = threading.Timer(AGAIN, _send, (number,))
+    again.daemon = True
+    again.start()
+    return True
+
+
+def _send(number: int) -> None:
+    """Send a signal to the main thread, which it wakes if that waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # Windows
+        signal.raise_signal(number)
+
+
 def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
     """Make Ctrl-C and SIGTERM end a command and its processes, and report a full disk in one sentence.
 
@@ -53,6 +80,8 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
         came: list[int] = []
 
         def end(number: int, frame: FrameType | None) -> None:
+            if postponed(number, frame):
+                return
             _kill_children()
             if not came and _loading(frame):
                 messages.print(INTERRUPTED)
