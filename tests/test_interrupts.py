@@ -87,14 +87,29 @@ def test_a_signal_while_an_object_is_deleted_is_not_lost(number, raised, capsys)
 
 
 def test_a_signal_while_an_object_is_deleted_ends_a_command():
-    @ends_at_once
-    def work() -> None:
-        Deleted(signal.SIGINT)
-        time.sleep(60)
+    work = """
+        import signal, time, typer
+        from napari_almadet.cli.interrupts import ends_at_once
+        app = typer.Typer()
 
-    with pytest.raises(typer.Exit) as end:
-        work()
-    assert end.value.exit_code == 130
+        class Deleted:
+            def __del__(self):
+                signal.raise_signal(signal.SIGINT)
+                for _ in range(1000):
+                    pass
+
+        @app.command()
+        @ends_at_once
+        def work() -> None:
+            Deleted()
+            time.sleep(100)
+
+        app()
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(work)], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 130
+    assert "Interrupted." in ended.stderr
+    assert "ignored" not in ended.stderr
 
 
 def test_a_signal_while_a_library_is_loaded_ends_the_command_without_an_exception(tmp_path):
