@@ -127,10 +127,11 @@ class BeamDecision:
         return against and v.get("visible", 0) >= VISIBLE and v.get("slope", 0) > DOUBT
 
     @property
-    def smoothed(self) -> bool:
-        """Whether the cube may be a dirty one that was smoothed: the lobe is too wide, but sources show sidelobes.
+    def perhaps_smoothed(self) -> bool:
+        """Whether the cube may be a dirty one that was smoothed, although the tests of rule *smoothed* failed.
 
-        The autocorrelation of the noise has been smoothed twice and the sources once, so that it is not their beam.
+        The lobe is too wide, but sources show sidelobes.  The autocorrelation of the noise has been smoothed
+        twice and the sources once, so that it is not their beam.
         """
         v = self.values
         if self.rule != "lobe" or not min(v["lobe"]) > 1 + LOBE or not v.get("visible", 0) >= VISIBLE:
@@ -207,7 +208,7 @@ def after_search(decision: BeamDecision, windows: Iterable[tuple[BeamDecision | 
 
 def may_be_dirty(decision: BeamDecision) -> str:
     """What to say of a cube that may be dirty after all."""
-    if decision.smoothed:
+    if decision.perhaps_smoothed:
         return (
             f"The cube may be a dirty one that was smoothed: bright sources show {decision.values['slope']:.0%} of the "
             "sidelobes that its noise suggests. The fluxes of compact sources are then too high, by 20 to 40 % in "

@@ -38,7 +38,7 @@ def search_warnings(
 ) -> list[str]:
     """What makes the result of a search less certain, one sentence each."""
     warnings = out_of_distribution(cube, fwhm, k, noises) + unseen_emission(noises, detections)
-    return warnings + ([may_be_dirty(decision)] if decision.doubtful or decision.smoothed else [])
+    return warnings + ([may_be_dirty(decision)] if decision.doubtful or decision.perhaps_smoothed else [])
 
 
 def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[NoiseSummary]) -> list[str]:
