@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cases import whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.measure.cutout import joined
@@ -28,7 +29,7 @@ from napari_almadet.search.raw_detection import Extent, Features, RawDetection
 from napari_almadet.search.windows import Window
 
 CHANNELS, SIDE, BEAM = 32, 60, 4.0
-WINDOW = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+WINDOW = whole_window(SIDE)
 LEFT, RIGHT, BETWEEN = ((slice(20, 40), slice(*x)) for x in ((5, 20), (40, 55), (20, 40)))
 EXTENT = Extent(**({name: 1.0 for name in Extent.__dataclass_fields__ if name != "place"} | {"beams": 4.0}))
 

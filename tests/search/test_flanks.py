@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cases import whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.search.decisions import artefact_kind
@@ -14,10 +15,9 @@ from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import Features, RawDetection
-from napari_almadet.search.windows import Window
 
 SIDE, CHANNELS, BEAM = 64, 8, 4.0
-WINDOW = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+WINDOW = whole_window(SIDE)
 Y, X = np.mgrid[:SIDE, :SIDE]
 
 

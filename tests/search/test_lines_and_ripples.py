@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from cases import whole_window
 
 from napari_almadet import Settings
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
@@ -13,9 +14,8 @@ from napari_almadet.search.decisions import baseline_ripple
 from napari_almadet.search.line_detection import distinct, frequency_denoising, refined, set_lines
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
-from napari_almadet.search.windows import Window
 
-WINDOW = Window(0, 0, (10, 10), (slice(0, 10), slice(0, 10)), 1)
+WINDOW = whole_window(10)
 
 
 def wave(swings: int, crest: float = 1.0) -> np.ndarray:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cases import whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate, SourceMask, Status
 from napari_almadet.measure.gaussian_group import Shape
@@ -25,10 +26,9 @@ from napari_almadet.search.measure_detections import (
     seed_of,
 )
 from napari_almadet.search.raw_detection import Features, RawDetection
-from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
-WINDOW = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 1)
+WINDOW = whole_window(60)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from cases import extent_of, units_of, whole_window
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
@@ -29,24 +30,17 @@ from napari_almadet.search.features import (
 )
 from napari_almadet.search.line_maps import MAPS, WIDTHS
 from napari_almadet.search.merge_windows import NoiseSummary, Part, merge_windows
-from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.out_of_distribution import unseen_emission
 from napari_almadet.search.patch_properties import SearchedWindow, of_lines, of_spectrum
 from napari_almadet.search.positions import best_place, is_isolated
-from napari_almadet.search.raw_detection import Extent, Features, RawDetection
+from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.reliability import find_negatives, notes, reliability
 from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
 CHANNELS, SIDE, BEAM = 24, 64, 4.0
-WINDOW = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+WINDOW = whole_window(SIDE)
 KEPT, FLAGGED, DROPPED = Status
-
-
-def units_of(cube: torch.Tensor | np.ndarray) -> NoiseUnits:
-    cube = torch.as_tensor(cube, dtype=torch.float32)
-    n, *field = cube.shape
-    return NoiseUnits(cube, torch.ones(*field, dtype=torch.bool), torch.ones(n), torch.ones(*field), torch.arange(n))
 
 
 def window_of(cube: np.ndarray, channel: np.ndarray | float, width: np.ndarray | float, snr: float = 20.0):
@@ -328,21 +322,19 @@ def test_the_deepest_negative_is_searched_within_twelve_beams(apart, seen):
     assert one.field_spread == 0.5  # of an image without noise: what the classifier was trained with
 
 
-def extent(**values: float) -> Extent:
-    return Extent(**({field.name: 1.0 for field in fields(Extent)} | values))
-
-
 def test_a_patch_is_as_bright_as_those_of_the_training_at_most():
     """The classifier of patches has seen few above an S/N of 150."""
-    row = [np.array(encode_extent(extent(snr_peak=snr, other_peak=1.0, dip_line=snr), 0, 0)) for snr in (140, 150, 400)]
+    row = [
+        np.array(encode_extent(extent_of(snr_peak=snr, other_peak=1.0, dip_line=snr), 0, 0)) for snr in (140, 150, 400)
+    ]
     at = 2  # the compressed S/N of the peak
     assert row[0][at] < row[1][at] == row[2][at]
     assert np.sinh(row[2][at]) * 2 == pytest.approx(150)
 
 
 def test_a_field_is_as_quiet_as_those_of_the_training_at_least():
-    quiet, quieter = (encode_extent(extent(spread=spread), 0, 0) for spread in (0.5, 0.1))
-    assert quiet == quieter != encode_extent(extent(spread=0.6), 0, 0)
+    quiet, quieter = (encode_extent(extent_of(spread=spread), 0, 0) for spread in (0.5, 0.1))
+    assert quiet == quieter != encode_extent(extent_of(spread=0.6), 0, 0)
 
 
 @pytest.mark.parametrize(("channels", "share"), [(6, 1 / 3), (4, 0.0)])
@@ -374,7 +366,7 @@ def test_two_detections_within_half_a_beam_in_two_windows_are_one_source(beams, 
 
 @pytest.mark.parametrize(("share", "explained"), [(0.2, False), (0.3, True)])
 def test_a_candidate_of_a_quarter_of_the_field_explains_bright_channels(share, explained):
-    one = found(extent=extent(field_share=share))
+    one = found(extent=extent_of(field_share=share))
     one.candidate.channels = (5, 12)
     noise = NoiseSummary(1.0, 0.0, CHANNELS, None, 2.0, (6, 9))
     assert (unseen_emission([noise], [one]) == []) == explained

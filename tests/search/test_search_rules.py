@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from cases import whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.cube.cube import Cube
@@ -19,10 +20,9 @@ from napari_almadet.search.measure_detections import drop_negative, inside, reac
 from napari_almadet.search.noise_units import lag_of
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
-from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
-WINDOW = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 1)
+WINDOW = whole_window(60)
 
 
 # --- lines ---

@@ -10,6 +10,7 @@ import pytest
 import torch
 from astropy import units as u
 from astropy.io import fits
+from cases import extent_of, units_of, whole_window
 from radio_beam import Beam
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
@@ -44,11 +45,11 @@ from napari_almadet.search.line_maps import (
     spreads,
 )
 from napari_almadet.search.merge_windows import NoiseSummary, Part, in_pixels, merge_windows, one_source, renumber
-from napari_almadet.search.noise_units import NoiseUnits, average, in_noise_units, resample
+from napari_almadet.search.noise_units import average, in_noise_units, resample
 from napari_almadet.search.out_of_distribution import highest_offset, unseen_emission
 from napari_almadet.search.patch_properties import SearchedWindow, of_lines, of_surroundings
 from napari_almadet.search.positions import cutout_of, expected_spectrum, focus_detection, focus_on
-from napari_almadet.search.raw_detection import Extent, Features, RawDetection
+from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.reliability import find_negatives
 from napari_almadet.search.residuals import measure_residuals, place_of, snr_over_residuals
 from napari_almadet.search.two_component_fit import SAMPLED, Blob, two_sources
@@ -56,15 +57,8 @@ from napari_almadet.search.windows import Window, beam_fwhm, cut_axis, held_besi
 from napari_almadet.settings import Settings
 
 CHANNELS, SIDE, BEAM = 24, 48, 4.0
-WINDOW = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+WINDOW = whole_window(SIDE)
 KEPT, FLAGGED, DROPPED = Status
-
-
-def units_of(cube: np.ndarray | torch.Tensor, valid: np.ndarray | None = None) -> NoiseUnits:
-    cube = torch.as_tensor(cube, dtype=torch.float32)
-    n, *field = cube.shape
-    valid = torch.ones(*field, dtype=torch.bool) if valid is None else torch.as_tensor(valid)
-    return NoiseUnits(cube, valid, torch.ones(n), torch.ones(*field), torch.arange(n))
 
 
 def noise(*shape: int, seed: int = 3) -> np.ndarray:
@@ -77,12 +71,6 @@ def found(y: float = 20.0, x: float = 20.0, number: int = 1, status: Status = KE
     candidate = Candidate(number, Box(15, 26, 15, 26), 0.9, status=status)
     one = RawDetection(candidate, y, x, BEAM / 2.3548, BEAM / 2.3548, np.ones(CHANNELS, np.float32), features, WINDOW)
     return replace(one, **own)
-
-
-def extent(**values) -> Extent:
-    from dataclasses import fields
-
-    return Extent(**({field.name: 1.0 for field in fields(Extent)} | values))
 
 
 def seen_window(cube: np.ndarray, snr: np.ndarray | float = 20.0, channel: np.ndarray | float = 8.0) -> SearchedWindow:
@@ -321,7 +309,7 @@ def test_a_source_alone_keeps_its_spectrum():
 
 
 def test_only_detections_with_an_extent_are_encoded():
-    assert len(encode_extents([found(), found(extent=extent()), found()])) == 1
+    assert len(encode_extents([found(), found(extent=extent_of()), found()])) == 1
     assert len(encode_extents([found()])) == 0
 
 
@@ -533,7 +521,7 @@ def test_without_data_no_channel_is_brighter():
 )
 def test_a_large_candidate_explains_bright_channels_that_are_its_own(channels, explained):
     noises = [NoiseSummary(1.0, 0.0, CHANNELS, None, 2.0, (6, 9))]
-    large, small = found(extent=extent(field_share=0.5)), found()
+    large, small = found(extent=extent_of(field_share=0.5)), found()
     large.candidate.channels, small.candidate.channels = channels, (0, CHANNELS)
     assert (unseen_emission(noises, [small, large]) == []) == explained
     large.candidate.status = DROPPED
@@ -701,7 +689,7 @@ def test_only_a_source_that_was_not_dropped_explains_negatives_about_it(monkeypa
 
 def test_a_patch_is_seen_at_its_brightest_pixel_and_others_at_their_place():
     measure_residuals([], None)
-    patch = extent(place=(3, 4))
+    patch = extent_of(place=(3, 4))
     assert place_of(found(20.2, 30.4)) == (20, 30)
     assert place_of(found(20.2, 30.4, box=Box(2, 30, 2, 30), extent=patch)) == (3, 4)
     assert place_of(found(20.2, 30.4, extent=patch)) == (20, 30)

@@ -14,9 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_almadet import Settings, detect
 from napari_almadet.search import pipeline, sidelobes, windows
-from napari_almadet.simulation.dataset import simulate_cube
+from napari_almadet.simulation.dataset import cube_of, simulate_cube
 from napari_almadet.simulation.observe import Observation
-from tests.search.test_search_pipeline import cube_of
 
 WAITING = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal.default", "masked_select")
 
