@@ -26,7 +26,7 @@ from napari_almadet.search.beam_decision import (
     settled,
     verdict,
 )
-from napari_almadet.search.clean import NoiseCorrected
+from napari_almadet.search.clean import NoiseCorrected, fainter_than
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.sidelobes import KnownBeam, subtract_sidelobes
@@ -295,6 +295,71 @@ def outside(cube: torch.Tensor, fwhm: float) -> float:
     y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     far = ((y - 40) ** 2 + (x - 44) ** 2 > (2 * fwhm) ** 2) & ((y - 66) ** 2 + (x - 60) ** 2 > (2 * fwhm) ** 2)
     return float(image[far].std())
+
+
+def stopped_clean(depth: float, line: float = 9.0, continuum: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+    """A cube with two points, a line over a continuum, that was CLEANed down to some depth, and as if all the way."""
+    data, beam, _ = planes("cleaned", snr=0)
+    psf, lag = psf_of(coverage()), np.fft.fftfreq(2 * SIDE, 1 / (2 * SIDE))
+    clean = np.exp(-0.5 * (lag[:, None] ** 2 + lag**2) / beam[0, 0])
+    spectrum = continuum + line * np.exp(-0.5 * ((np.arange(CHANNELS) - 20) / 3) ** 2)
+    left = deep = data.astype(float)
+    for y, x, share in ((40, 44, 1.0), (66, 60, 0.7)):
+        dirty, as_clean = (np.roll(image, (y, x), (0, 1))[:SIDE, :SIDE] for image in (psf, clean))
+        own = share * spectrum[:, None, None]
+        deep = deep + own * as_clean
+        left = left + own * as_clean + np.minimum(own, depth) * (dirty - as_clean)
+    return left.astype(np.float32), deep.astype(np.float32)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_of_a_partly_cleaned_cube_only_the_sidelobes_of_what_clean_left_are_subtracted(sign):
+    depth = 5.0
+    left, deep = stopped_clean(depth)
+    _, beam, fwhm = planes("cleaned", snr=0)
+    raw = in_noise_units(torch.from_numpy(sign * left), fwhm)
+    window = Window(0, 0, (SIDE, SIDE), (slice(0, SIDE), slice(0, SIDE)), 1)
+    seen = subtract_sidelobes(raw, window, KnownBeam(fwhm, beam), negated=sign < 0)
+    assert (seen.decision.beam, seen.decision.rule) == ("dirty", "partly cleaned")
+    assert seen.decision.depth == pytest.approx(depth, rel=0.25)
+    assert 0.6 < seen.subtracted < 0.95
+    y, x = np.mgrid[:SIDE, :SIDE] - np.array([40, 44])[:, None, None]
+    shoulder = (np.hypot(x, y) > 0.8 * fwhm) & (np.hypot(x, y) < 3 * fwhm)
+    stack = np.ones(CHANNELS)
+    line = np.exp(-0.5 * ((np.arange(CHANNELS) - 20) / 3) ** 2)
+
+    def error(cube: np.ndarray, weights: np.ndarray) -> float:
+        return float(np.abs(np.tensordot(weights, cube - deep, 1)[shoulder]).mean())
+
+    made = left - sign * seen.window.sidelobes_in((0, 0), (SIDE, SIDE))
+    assert error(made, stack) < 0.3 * error(left, stack)
+    # a line without its continuum: all sidelobes would be too many, as of a dirty cube
+    too_many = deep + left - stopped_clean(np.inf)[0]
+    assert error(made, line - line.mean()) < 0.3 * error(too_many, line - line.mean())
+    record = after_search(seen.decision, [(seen.decision, seen.subtracted)]).as_dict()
+    assert record["subtracted_for"] == "search and measurement"
+    assert record["note"].startswith(f"The cube was CLEANed only down to about {seen.decision.depth:.1f} times its")
+
+
+def test_a_cube_is_partly_cleaned_only_if_a_level_explains_more_than_a_share():
+    """What is left of a bright line is cut off at a level, not a share of it, as an inexact dirty beam would leave."""
+    assert decided("dirty", 30).rule == "estimated"
+    assert decided("dirty", 30).depth == np.inf
+    left, _ = stopped_clean(np.inf)
+    _, beam, fwhm = planes("cleaned", snr=0)
+    assert decide(in_noise_units(torch.from_numpy(left), fwhm), fwhm, beam).rule == "estimated"
+    deep = stopped_clean(0)[1]
+    share = deep + 0.8 * (left - deep)
+    assert decide(in_noise_units(torch.from_numpy(share), fwhm), fwhm, beam).rule == "estimated"
+
+
+def test_what_is_fainter_than_the_depth_is_left_of_components_together():
+    spectra = torch.tensor([[2.0, 6.0, -8.0], [2.0, 6.0, 0.0]])
+    beside = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
+    np.testing.assert_allclose(fainter_than(np.inf, spectra, beside), spectra)
+    left = fainter_than(4.0, spectra, torch.eye(2))
+    np.testing.assert_allclose(left, [[2, 4, -4], [2, 4, 0]])
+    np.testing.assert_allclose(fainter_than(4.5, spectra, beside), [[2, 3, -4.5], [2, 3, 0]])
 
 
 @pytest.mark.parametrize("header", [False, True])

@@ -112,7 +112,9 @@ def test_a_lobe_within_five_percent_of_the_headers_is_that_of_natural_weights(ra
 def test_sources_of_three_tenths_of_the_brightest_show_whether_a_cube_is_dirty(monkeypatch):
     seen = []
     monkeypatch.setattr(beam_decision, "nearest_lobe", lambda *_: (None, np.ones(2)))
-    monkeypatch.setattr(beam_decision, "compared", lambda units, psf, natural, places, *_: seen.extend(places) or GOOD)
+    monkeypatch.setattr(beam_decision, "surroundings", lambda units, psf, places, *_: seen.extend(places))
+    for name, made in (("compared", GOOD), ("clean_depth", None)):
+        monkeypatch.setattr(beam_decision, name, lambda *_, made=made: made)
     snr = torch.zeros(SIDE, SIDE)
     snr[10, 10], snr[10, 40], snr[40, 13] = 100.0, 35.0, 25.0
     corrected = SimpleNamespace(units=units_of(np.zeros((CHANNELS, SIDE, SIDE))), noise=(None, None))

@@ -26,6 +26,7 @@ from napari_almadet.search.beam_decision import (
     header_beam_in,
     highest_median,
     nothing_bright,
+    surroundings,
     verdict,
 )
 from napari_almadet.search.clean import improves, without_components, without_sidelobes
@@ -124,7 +125,8 @@ def test_what_is_known_of_the_noise_is_not_computed_again(monkeypatch):
     asked = []
     values = {"lobe": [1.0, 1.0], "filled": 0.1, "visible": 0.1, "slope": 1.0, "err_slope": 0.1, "explained": 0.6}
     monkeypatch.setattr(beam_decision, "nearest_lobe", lambda natural, _: asked.append(natural) or (None, np.ones(2)))
-    monkeypatch.setattr(beam_decision, "compared", lambda *_: values)
+    for name, made in (("surroundings", None), ("compared", values), ("clean_depth", None)):
+        monkeypatch.setattr(beam_decision, name, lambda *_, made=made: made)
     snr = torch.zeros(SIDE, SIDE)
     snr[10, 10] = 100.0
     units = units_of(np.zeros((CHANNELS, SIDE, SIDE)))
@@ -147,13 +149,14 @@ def test_a_lobe_that_cannot_be_fitted_is_not_that_of_the_beam(lobe):
 def test_where_nothing_is_left_about_a_source_nothing_is_compared():
     psf = gaussian((12, 12), BEAM)
     cube = 50 * np.ones((CHANNELS, 1, 1)) * np.roll(psf.numpy(), (3, 3), (0, 1))[:6, :6]
-    made = compared(units_of(cube), psf, psf, [(3, 3)], BEAM, np.eye(2) * (BEAM / 2.3548) ** 2)
+    header_beam = np.eye(2) * (BEAM / 2.3548) ** 2
+    field = units_of(cube)
+    made = compared(field, surroundings(field, psf, [(3, 3)], BEAM, header_beam), psf)
     nothing = {"slope": 0.0, "err_slope": np.inf, "explained": 0.0, "visible": 0.0}
     assert made == nothing
-    header_beam = np.eye(2) * (BEAM / 2.3548) ** 2
     same = gaussian_response((2 * SIDE, 2 * SIDE), header_beam, 0.0)  # a beam without sidelobes
     field = units_of(50 * np.ones((CHANNELS, 1, 1)) * np.roll(same.numpy(), (20, 20), (0, 1))[:SIDE, :SIDE])
-    assert compared(field, same, same, [(20, 20)], BEAM, header_beam) == nothing
+    assert compared(field, surroundings(field, same, [(20, 20)], BEAM, header_beam), same) == nothing
 
 
 # --- sidelobes ---

@@ -88,6 +88,7 @@ def without_sidelobes(
     k: int | float = 1,
     corrected: NoiseCorrected | None = None,
     peak: float = 1.0,
+    depth: float = np.inf,
 ) -> tuple[NoiseUnits, Restored | None]:
     """Subtract the sidelobes of bright sources from a cube.
 
@@ -112,6 +113,8 @@ def without_sidelobes(
         From the same cube.  Default: it is made here.
     peak
         Of a point source of unit flux in the cube; not 1 where a dirty cube was smoothed.
+    depth
+        Brightness in units of the noise down to which the cube was CLEANed: only what is fainter has sidelobes.
 
     Returns
     -------
@@ -146,7 +149,8 @@ def without_sidelobes(
     beams = Beams(responses, round_beam if header_beam is None else header_beam, k, peak)
     dirty, clean = beams.images(places, scales, units)
     index = torch.tensor(places, device=psf.device)
-    sidelobes = Restored(spectra, (dirty - clean) / error, index, given, beams, error, clean)
+    left = fainter_than(depth, spectra, dirty[:, index[:, 0], index[:, 1]])
+    sidelobes = Restored(left, (dirty - clean) / error, index, given, beams, error, clean, spectra, depth)
     seen = replace(given, cube=sidelobes.off(given.cube, given.valid))
     return seen, replace(sidelobes, units=seen)
 
@@ -187,20 +191,31 @@ class Restored(Sidelobes):
     error
         See :func:`noise_map_error`.
     clean
-        The sources of ``spectra`` as the clean beam shows them, (n, ny, nx).
+        The sources as the clean beam shows them, (n, ny, nx).
+    whole
+        Their spectra, (n, channels); ``spectra`` are those of what was not CLEANed.
+    depth
+        Brightness down to which the cube was CLEANed, in units of the noise.
     """
 
     units: NoiseUnits
     beams: Beams
     error: torch.Tensor
     clean: torch.Tensor
+    whole: torch.Tensor
+    depth: float = np.inf
+
+    @property
+    def share(self) -> float:
+        """Of the sidelobes of the sources, which were subtracted; 1 in a dirty cube."""
+        return float((self.spectra * self.whole).sum() / self.whole.square().sum())
 
     def without_bright(self, y: slice, x: slice) -> torch.Tensor:
         """A part of the cube without the sources that were restored, (channels, ny, nx)."""
         import torch
 
         part = self.units.cube[:, y, x] * self.error[y, x]
-        return part - torch.einsum("nc,nyx->cyx", self.spectra, self.clean[:, y, x])
+        return part - torch.einsum("nc,nyx->cyx", self.whole, self.clean[:, y, x])
 
     def sidelobes_of(self, places: list[tuple[int, int]], lines: Sequence[list[tuple[int, int]]]) -> Sidelobes:
         """What the dirty beam shows of fainter sources and the clean beam does not.
@@ -239,7 +254,21 @@ class Restored(Sidelobes):
         spectra = torch.linalg.solve(torch.stack(mixing, dim=1) + ridge, torch.stack(own))
         spectra = torch.stack([smooth_spectrum(s, ranges) for s, ranges in zip(spectra, lines, strict=True)])
         dirty, clean = self.beams.images(places, scales, self.units)
-        return Sidelobes(spectra, (dirty - clean) / self.error, index)
+        return Sidelobes(spectra.clamp(-self.depth, self.depth), (dirty - clean) / self.error, index)
+
+
+def fainter_than(depth: float, spectra: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """What a CLEAN down to some depth leaves of the spectra of some components, (n, channels).
+
+    Parameters
+    ----------
+    depth
+        Brightness in the unit of the spectra.
+    images
+        What each component shows at the place of each, (n, n): it is the sum of all of them there that is CLEANed.
+    """
+    there = (images.T @ spectra).abs().clamp(min=1e-9)
+    return spectra * (depth / there).clamp(max=1)
 
 
 def smooth_spectrum(spectrum: torch.Tensor, lines: list[tuple[int, int]]) -> torch.Tensor:

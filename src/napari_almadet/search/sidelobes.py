@@ -110,14 +110,16 @@ def subtract_sidelobes(raw: NoiseUnits, window: Window, known: KnownBeam, negate
     psf, peak = known_psf(known, decision, window, corrected)
     if psf is None and decision is not None and decision.rule == "smoothed":
         return Cleaned(raw, window, decision, True, 0.0)
-    units, sidelobes = without_sidelobes(upright, known.fwhm, psf, known.header, snr, window.k, corrected, peak)
+    depth = np.inf if decision is None else decision.depth
+    units, sidelobes = without_sidelobes(upright, known.fwhm, psf, known.header, snr, window.k, corrected, peak, depth)
     if negated:
         units = replace(units, cube=-units.cube)
-        sidelobes = None if sidelobes is None else replace(sidelobes, spectra=-sidelobes.spectra)
+        if sidelobes is not None:
+            sidelobes = replace(sidelobes, spectra=-sidelobes.spectra, whole=-sidelobes.whole)
     if sidelobes is not None and (decision is None or decision.dirty):
         window = with_sidelobes(window, sidelobes, units)
         window = window if negated else replace(window, restored=sidelobes)
-    return Cleaned(units, window, decision, True, 0.0 if sidelobes is None else 1.0)
+    return Cleaned(units, window, decision, True, 0.0 if sidelobes is None else sidelobes.share)
 
 
 def known_psf(
@@ -129,7 +131,11 @@ def known_psf(
     """
     if known.psf is not None:
         return resampled_psf(known.psf, window.k, window.shape, corrected.given.cube.device), 1.0
-    if decision is None or decision.rule != "smoothed" or known.header is None:
+    if decision is None or known.header is None:
+        return None, 1.0
+    if decision.rule == "partly cleaned":  # its sources do not show the dirty beam, but the noise does
+        return remaining_beam(corrected.noise[0], known.header, 1.0), 1.0
+    if decision.rule != "smoothed":
         return None, 1.0
     smoothed = smoothed_beam(corrected.noise[0], known.header, window.k)
     return (None, 1.0) if smoothed is None else (smoothed.psf, smoothed.peak)
