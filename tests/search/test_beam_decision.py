@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -351,6 +352,20 @@ def test_a_cube_is_partly_cleaned_only_if_a_level_explains_more_than_a_share():
     deep = stopped_clean(0)[1]
     share = deep + 0.8 * (left - deep)
     assert decide(in_noise_units(torch.from_numpy(share), fwhm), fwhm, beam).rule == "estimated"
+
+
+def test_errors_of_a_dirty_beam_are_no_sign_of_a_depth():
+    """A level that explains sidelobes better by a thousandth than a share of them is due to an inexact beam."""
+    cut, whole = (stopped_clean(depth)[0] for depth in (5.0, np.inf))
+    _, beam, fwhm = planes("cleaned", snr=0)
+
+    def rule(factor: float, share: float) -> str:
+        cube = factor * (whole + share * (cut - whole))
+        field = replace(in_noise_units(torch.from_numpy(whole), fwhm), cube=torch.from_numpy(cube.astype(np.float32)))
+        return decide(field, fwhm, beam).rule
+
+    assert rule(1, 1) == rule(10, 1) == "partly cleaned"
+    assert rule(10, 0.05) == "estimated"
 
 
 def test_what_is_fainter_than_the_depth_is_left_of_components_together():
