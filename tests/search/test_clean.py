@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.search.clean import noise_map_error, sidelobe_level, without_sidelobes
-from napari_almadet.search.components import gaussian, peaks, widened
+from napari_almadet.search.components import gaussian, peak_snr, peaks, widened
 from napari_almadet.search.dirty_beam import (
     beam_from_noise,
     beam_of_brightest,
@@ -141,6 +141,14 @@ def test_a_point_that_outshines_everything_shows_the_beam_and_others_do_not():
 
 def gaussian_about(place, fwhm: float) -> torch.Tensor:
     return torch.roll(gaussian((SIZE, SIZE), fwhm), place, (0, 1))
+
+
+def test_the_snr_of_a_cube_corrected_for_its_noise_map_is_that_of_the_cube_times_the_correction():
+    units = in_noise_units(with_source(observed()[0].dirty_beam, 40.0), BEAM)
+    error = noise_map_error(units)
+    assert error.std() > 0.01
+    corrected = peak_snr(replace(units, cube=units.cube * error))
+    np.testing.assert_allclose(corrected, peak_snr(units) * error, rtol=5e-3, atol=1e-3)
 
 
 def test_errors_of_the_noise_map_are_told_from_a_primary_beam():

@@ -28,10 +28,12 @@ from napari_almadet.search.noise_units import (
     NoiseUnits,
     average,
     binning,
+    channels_with_data,
     in_noise_units,
     interpolate,
     lower_medians,
     per_channel,
+    voxels_with_data,
 )
 
 SHAPE = (64, 48, 56)
@@ -54,6 +56,17 @@ def test_average_is_the_mean_of_blocks():
     planes = noise(1, (3, 12, 20)).numpy()
     expected = np.stack([block_reduce(plane, (4, 4), np.mean) for plane in planes])
     np.testing.assert_allclose(average(planes, 4), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_channels", [1, 8, 19])
+def test_data_are_counted_in_all_channels_however_many_there_are(n_channels):
+    planes = np.random.default_rng(n_channels).normal(size=(n_channels, 6, 7)).astype(np.float32)
+    planes[planes > 1] = np.nan
+    planes[planes < -1] = 0
+    expected = np.isfinite(planes) & (planes != 0)
+    known = voxels_with_data(torch.from_numpy(planes))
+    np.testing.assert_array_equal(known, expected)
+    np.testing.assert_array_equal(channels_with_data(known), expected.sum(axis=0))
 
 
 def test_average_keeps_blocks_with_half_of_their_data():

@@ -217,12 +217,14 @@ def test_components_are_taken_in_twelve_cycles_at_most_and_only_while_the_image_
 ):
     snr = torch.zeros(SIDE, SIDE)
     snr[20, 20] = 100.0
-    monkeypatch.setattr(clean, "peak_snr", lambda _: snr)
+    asked: list = []  # the S/N of what is left: that of the cube itself is known
+    monkeypatch.setattr(clean, "peak_snr", lambda left: asked.append(left) or snr)
     monkeypatch.setattr(clean, "improves", lambda *_: better)
     monkeypatch.setattr(clean, "fit_components", lambda *_: ([0], torch.ones(1, CHANNELS)))
     units, psf = units_of(np.zeros((CHANNELS, SIDE, SIDE))), gaussian((2 * SIDE, 2 * SIDE), BEAM)
-    _, places, scales, found_spectra = without_components(units, responses_of(psf, BEAM), BEAM, 10.0)
+    _, places, scales, found_spectra = without_components(units, snr, responses_of(psf, BEAM), BEAM, 10.0)
     assert (len(places), len(scales), found_spectra.shape) == (cycles, cycles, (cycles, CHANNELS))
+    assert len(asked) == cycles and all(left is not units for left in asked)
 
 
 @pytest.mark.parametrize(("left", "better"), [(0.5, True), (2.0, False)])

@@ -138,7 +138,7 @@ def without_sidelobes(
     if brightest < limit:
         return given, None
     responses = responses_of(psf, beam)
-    residual, places, scales, spectra = without_components(units, responses, beam, limit)
+    residual, places, scales, spectra = without_components(units, snr * error, responses, beam, limit)
     if not places:
         return given, None
     if estimated and power_in_noise(spectra, psf, units) > CONTAMINATION:
@@ -284,9 +284,11 @@ def smooth_spectrum(spectrum: torch.Tensor, lines: list[tuple[int, int]]) -> tor
 
 
 def without_components(
-    units: NoiseUnits, responses: Responses, beam: float, limit: float
+    units: NoiseUnits, snr: torch.Tensor, responses: Responses, beam: float, limit: float
 ) -> tuple[NoiseUnits, list[tuple[int, int]], list[int], torch.Tensor]:
     """Take components off a cube, the brightest first, until none over ``limit`` is left or the image gets worse.
+
+    ``snr`` (ny, nx) is that of the cube, as :func:`~napari_almadet.search.components.peak_snr` gives it.
 
     Returns
     -------
@@ -297,7 +299,6 @@ def without_components(
 
     residual, places, scales, found = units, list[tuple[int, int]](), list[int](), list[torch.Tensor]()
     for _ in range(CYCLES):
-        snr = peak_snr(residual)
         peak = float(snr.max())
         if peak < limit:
             break
@@ -309,6 +310,7 @@ def without_components(
         if not improves(stack_snr(residual), stack_snr(less), places + new, beam):
             break  # what is left is not of this beam's shape
         residual, places, scales, found = less, places + new, scales + new_scales, [*found, new_spectra]
+        snr = peak_snr(residual)
     return residual, places, scales, torch.cat(found) if found else units.cube.new_empty(0, len(units.cube))
 
 

@@ -32,7 +32,7 @@ from napari_almadet.search.components import (
     responses_of,
     within,
 )
-from napari_almadet.search.noise_units import NoiseUnits, lag_of
+from napari_almadet.search.noise_units import PLANES_AT_ONCE, NoiseUnits, lag_of
 from napari_almadet.threads import count, spread
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ def noise_psf(units: NoiseUnits, beam: float) -> tuple[torch.Tensor, torch.Tenso
         """Some of the cube's differences, which as a whole would be as large as the cube."""
         return units.cube[numbers + lag] - units.cube[numbers]
 
-    blocks = torch.arange(len(units.cube) - lag, device=units.cube.device).split(8)
-    power = torch.cat(spread(lambda block: steps(block).square().flatten(1).mean(dim=1), blocks))
+    later, earlier = (part.split(PLANES_AT_ONCE) for part in (units.cube[lag:], units.cube[:-lag]))
+    pairs_of_planes = zip(later, earlier, strict=True)
+    power = torch.cat(spread(lambda two: (two[0] - two[1]).square_().flatten(1).mean(dim=1), pairs_of_planes))
     quiet = torch.nonzero(power <= 1.1 * power.median())[:, 0]  # those without lines
     quiet = quiet[:: max(1, len(quiet) // PLANES)]
     ny, nx = units.valid.shape

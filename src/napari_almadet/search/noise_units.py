@@ -23,6 +23,7 @@ Values = TypeVar("Values", np.ndarray, "torch.Tensor")
 
 PIXELS_PER_BEAM = 4.0  # target after averaging, which gives 3 to 6; as in the training data
 PIXELS = 4096  # whose differences are sorted at a time; chosen for speed
+PLANES_AT_ONCE = 8  # so that what is made of them is in memory that is used again; chosen for speed and memory
 # Per beam; with fewer, each pixel is interpolated to 2 x 2; derived: Nyquist sampling of a Gaussian
 FEWEST_PIXELS = 2.5
 
@@ -151,7 +152,7 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
     if profile is not None:
         planes = planes / profile
     n_channels = len(planes)
-    known = torch.isfinite(planes) & (planes != 0)  # exact zeros are no data: an image cut at its primary beam
+    known = voxels_with_data(planes)
     filled = known.flatten(1).any(dim=1)
     channels = torch.nonzero(filled)[:, 0]
     if len(channels) < 2:
@@ -160,7 +161,7 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
         )
     if len(channels) < len(planes):
         planes, known = planes[channels], known[channels]
-    valid = known.sum(dim=0, dtype=torch.int32) * 2 > len(known)
+    valid = channels_with_data(known) * 2 > len(known)
     cube = torch.where(known, planes, 0)
     del planes  # windows are as large as memory allows
     lag = lag_of(len(cube))
@@ -190,10 +191,36 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
         for plane, sigma in zip(cube[channels], rms[channels], strict=True):
             plane.copy_(torch.where(valid, plane / (sigma * rms_map), 0))
 
-    spread(divide, [slice(k, k + 8) for k in range(0, len(cube), 8)])
+    spread(divide, [slice(k, k + PLANES_AT_ONCE) for k in range(0, len(cube), PLANES_AT_ONCE)])
     if profile is not None:
         rms_map = rms_map * torch.where(valid, profile, 0)
     return NoiseUnits(cube, valid, rms, rms_map, channels, n_channels)
+
+
+def voxels_with_data(planes: torch.Tensor) -> torch.Tensor:
+    """Whether each voxel of planes (channels, ny, nx) has data."""
+    import torch
+
+    known = torch.empty(planes.shape, dtype=torch.bool, device=planes.device)
+
+    def look(channels: slice) -> None:  # exact zeros are no data: an image cut at its primary beam
+        known[channels] = torch.isfinite(planes[channels]) & (planes[channels] != 0)
+
+    spread(look, [slice(k, k + PLANES_AT_ONCE) for k in range(0, len(planes), PLANES_AT_ONCE)])
+    return known
+
+
+def channels_with_data(known: torch.Tensor) -> torch.Tensor:
+    """In how many channels each pixel of a mask (channels, ny, nx) is true: (ny, nx).
+
+    One plane after the other, because torch's own sum first makes an integer of each voxel.
+    """
+    import torch
+
+    count = torch.zeros(known.shape[1:], dtype=torch.int32, device=known.device)
+    for plane in known:
+        count += plane
+    return count
 
 
 def lower_medians(rows: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,9 @@ import numpy as np
 
 from napari_almadet.catalogue.candidate import Status
 from napari_almadet.search.beam_decision import BeamDecision, may_be_dirty
+from napari_almadet.search.line_maps import lower_median
 from napari_almadet.search.merge_windows import NoiseSummary
+from napari_almadet.search.noise_units import PLANES_AT_ONCE
 from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
@@ -89,8 +91,11 @@ def noise_summary(clean: Cleaned, correlation: float, beam: float) -> NoiseSumma
     beam
         FWHM in pixels of the window.
     """
+    import torch
+
     units = clean.units
-    dips = float((units.cube < -5).sum() / (units.valid.sum() * len(units.cube)).clamp(min=1))
+    low = torch.stack([torch.count_nonzero(some < -5) for some in units.cube.split(PLANES_AT_ONCE)]).sum()
+    dips = float(low / (units.valid.sum() * len(units.cube)).clamp(min=1))
     offset = highest_offset(units, beam)
     return NoiseSummary(correlation, dips, len(units.channels), clean.decision, *offset, clean.subtracted)
 
@@ -100,11 +105,13 @@ def highest_offset(units: NoiseUnits, beam: float) -> tuple[float, tuple[int, in
 
     Sources in less than half of the field do not change a median; what is the same in all channels is taken off.
     """
+    import torch
+
     thin = max(1, int(beam / 2))  # pixels closer together have the same noise
     some = units.cube[:, ::thin, ::thin][:, units.valid[::thin, ::thin]]
     if some.shape[1] == 0:
         return 0.0, (0, 0)
-    medians = some.median(dim=1).values.cpu().numpy()
+    medians = torch.stack([lower_median(channel) for channel in some]).cpu().numpy()
     medians = medians - np.median(medians)
     top = int(medians.argmax())
     low = np.flatnonzero(medians <= medians[top] / 2)
