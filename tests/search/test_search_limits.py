@@ -16,7 +16,7 @@ from napari_almadet.measure.cutout import Cutout
 from napari_almadet.progress import Progress, finish
 from napari_almadet.search import beam_decision, clean, connected_patches, dirty_beam, pipeline
 from napari_almadet.search import measure_detections as measuring
-from napari_almadet.search.beam_decision import decide, lobe_axes, nearest_lobe, verdict
+from napari_almadet.search.beam_decision import Surroundings, clean_depth, decide, lobe_axes, nearest_lobe, verdict
 from napari_almadet.search.clean import without_sidelobes
 from napari_almadet.search.components import SCALES, fit_components, gaussian, responses_at, responses_of, widened
 from napari_almadet.search.connected_patches import bridged, connected, line_image, line_voxels, object_numbers
@@ -120,6 +120,36 @@ def test_sources_of_three_tenths_of_the_brightest_show_whether_a_cube_is_dirty(m
     corrected = SimpleNamespace(units=units_of(np.zeros((CHANNELS, SIDE, SIDE))), noise=(None, None))
     decide(corrected.units, BEAM, np.eye(2), snr, corrected)
     assert sorted(seen) == [(10, 10), (10, 40)]
+
+
+def depth_of(channels: int, gained: float | None = None) -> tuple[float | None, float]:
+    """Depth of a CLEAN down to a flat continuum, of a source with one bright channel, and the true one.
+
+    With 1 in each channel and 1 + b in one, a share explains (n + b)^2 / (n + 2 b + b^2) of n, and the level all of it.
+    What it gains is set by the power of the sidelobes: some number of beams' areas, or very much.
+    """
+    level = min(beam_decision.LEVELS, key=lambda share: abs(share - 0.5))
+    b, n = 1 / level - 1, channels
+    left = n - (n + b) ** 2 / (n + 2 * b + b**2)
+    power = 1e6 if gained is None else gained * np.pi / (4 * np.log(2)) * BEAM**2 / left
+    spectra, more = torch.ones(1, n), torch.full((1, 4, 4), np.sqrt(power / 16))
+    cube = torch.ones(n, 1, 1) * more
+    spectra[0, n // 2] += b
+    around = Surroundings(spectra, torch.zeros(1, 4, 4), more, torch.ones(4, 4, dtype=torch.bool))
+    return clean_depth(units_of(cube), around, BEAM), 1.0
+
+
+@pytest.mark.parametrize(("gained", "known"), [(3.3, True), (2.7, False)])
+def test_a_level_at_which_clean_stopped_is_known_if_it_explains_three_beams_areas_more(gained, known):
+    depth, true = depth_of(40, gained)
+    assert depth == (pytest.approx(true) if known else None)
+
+
+@pytest.mark.parametrize(("channels", "known"), [(80, True), (120, False)])
+def test_a_level_at_which_clean_stopped_explains_a_hundredth_more_than_a_share(channels, known):
+    """It explains b^2 (n - 1) / (n + b)^2 more, about 1 / n."""
+    depth, true = depth_of(channels)
+    assert depth == (pytest.approx(true) if known else None)
 
 
 # --- the dirty beam and its sources ---
