@@ -160,6 +160,29 @@ def test_no_imports_run_in_a_circle():
     TopologicalSorter(arrows).prepare()  # raises CycleError, with the circle
 
 
+def numbers_without_comment(path: Path) -> list[str]:
+    """Names of a module's numbers that no comment explains, on their lines or above them in the same block."""
+    lines, found = path.read_text(encoding="utf-8").splitlines(), []
+    for node in ast.parse("\n".join(lines)).body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        parts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+        first = node.lineno - 1
+        while first and lines[first - 1].strip():
+            first -= 1
+        if any(type(value) in (int, float) for value in parts) and "#" not in "".join(lines[first : node.end_lineno]):
+            found.append(ast.unparse(node).split(" ")[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["cube", "catalogue", "measure", "paper", "search", "networks", "inspection", "simulation"]
+)
+def test_every_number_that_has_a_name_says_what_it_is(name):
+    """Its unit, meaning and origin are for a reader to judge; that there is a comment is tested."""
+    assert {m: found for m in modules_of(name) if (found := numbers_without_comment(MODULES[m]))} == {}
+
+
 @pytest.mark.parametrize("name", ARROWS)
 def test_arrows_run_one_way(name):
     wrong = {

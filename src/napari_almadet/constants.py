@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import log, pi
 
-ARCSEC_PER_DEGREE = 3600.0
+ARCSEC_PER_DEGREE = 3600.0  # by definition
 
 # A Gaussian of unit height and full width at half maximum w is exp(-FOUR_LN2 (x / w)^2).
 FOUR_LN2 = 4 * log(2)

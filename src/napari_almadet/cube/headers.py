@@ -45,7 +45,7 @@ _BEAM = re.compile(r"(?<![A-Za-z])(b|bm)(?![A-Za-z])", re.IGNORECASE)  # which a
 _LOGARITHM = re.compile(  # [x] is log10(x), FITS standard 4.3
     r"^\[|(?<![a-z])((log|ln|lg)_?\d*|dex|dB(m|W|mW|Jy|K)?|(AB|ST)?mag|magnitudes?)(?![a-z])", re.IGNORECASE
 )
-_MULTIPLES = (("GHz", 1e9), ("MHz", 1e6))
+_MULTIPLES = (("GHz", 1e9), ("MHz", 1e6))  # Hz, units of rest frequencies that are mistaken for Hz
 SAME_REST = 1e-7  # relative difference (0.03 km/s) below which two rest frequencies are the same one, rounded
 RADIO = (1e6, 1e12)  # Hz, range of plausible rest frequencies if the band is unknown
 MOST_REDSHIFT = 20.0  # of a line; the most distant galaxy known has 14.4

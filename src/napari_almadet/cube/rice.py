@@ -23,6 +23,7 @@ except ImportError:  # it is no public function of astropy: without it, astropy 
 
 NUMBERS = {"D": ">f8", "E": ">f4", "K": ">i8", "J": ">i4", "I": ">i2"}  # formats of columns with a number in each row
 PLACES = {"P": ">i4", "Q": ">i8"}  # formats of columns that say how much there is and where in the heap
+# Values of ZQUANTIZ (FITS standard, section 10.2), as numbers.
 DITHERS = {"NO_DITHER": 0, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
 RANDOM = 10_000  # numbers in the sequence of the FITS standard, section 10.2 and appendix I
 RESTART = 500  # range of its first numbers, at one of which a tile begins

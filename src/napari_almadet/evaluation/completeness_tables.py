@@ -19,6 +19,7 @@ from scipy.optimize import minimize
 from napari_almadet.evaluation.matching import Rate
 
 BINS = 8  # bins of flux, from the lowest to the highest of a width and size
+# Of bins of source probability and S/N in the tables; chosen by eye.
 PROB_EDGES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0)
 SNR_EDGES = (0.0, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 50.0, np.inf)
 RESAMPLED = 200  # bootstrap samples: the ends of intervals are then known to a tenth of their width

@@ -26,8 +26,9 @@ BRIGHT_STACK = 5.0  # SNR in the stacked image, above which completeness is also
 BRIGHT_LINE = 6.0  # the same for the SNR of the line
 STRONG = 10.0  # SNR above which errors are also given
 PAIR_SNR = 8.0  # minimum SNR in the stacked image of both sources of a close pair
-PAIR_BEAMS = (1.0, 2.0)
+PAIR_BEAMS = (1.0, 2.0)  # of the two from each other: what the scenario of pairs draws
 PAPER_IOU = 0.8  # minimum overlap of boxes in the paper
+# Of bins of S/N and of source probability in the tables; chosen by eye.
 SNR_EDGES = (0.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0, 20.0, 30.0, 50.0, 100.0, np.inf)
 PROB_EDGES = np.linspace(0, 1, 11)
 SNRS = ("snr_stack", "snr_line")

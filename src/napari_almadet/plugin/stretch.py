@@ -28,6 +28,7 @@ from napari_almadet.measure.focus import noise
 from napari_almadet.plugin.layers import contrast_limits
 
 AUTOMATIC = "automatic"  # as when the cube was opened
+# Limits like those that DS9 and CARTA offer, in percent of the pixels; the parameter of log is DS9's.
 INTERVALS: dict[str, BaseInterval | None] = {
     AUTOMATIC: None,
     "min to max": MinMaxInterval(),

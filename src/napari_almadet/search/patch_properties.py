@@ -32,7 +32,7 @@ STEP = 0.5  # beams, distance of positions whose channels are compared; derived:
 FAR = 16  # channels a sixteenth of the band apart have nothing in common in a narrow line; chosen by eye
 CHANNELS_AT_ONCE = 16  # that are summed over a patch; chosen for memory
 SAMPLE = 4096  # pixels of a patch from which the correlation of channels is computed; chosen for speed
-NEIGHBOURS = np.ones((3, 3))
+NEIGHBOURS = np.ones((3, 3))  # pixels that touch, also at their corners, belong to one patch
 LOW = 15.87  # percentile of an image that is one standard deviation below zero, if it is noise
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-HANNING = (0.25, 0.5, 0.25)
+HANNING = (0.25, 0.5, 0.25)  # weights of three channels in Hanning smoothing, by definition
 AVERAGES = (2, 4, 8)  # channels averaged by ALMA's correlator after Hanning smoothing (Technical Handbook, chapter 5)
 KINDS = ("hanning", "boxcar", *(f"average {n}" for n in AVERAGES), "regrid", "hanning regrid")
 

@@ -63,7 +63,7 @@ PAPER = SkyRecipe()
 PAPER_BEAM = CleanBeam(8.93, 7.60, 84.6)  # of the paper's set-up, in pixels
 PAIRS_APART = 3.0  # beams, between sources of different pairs
 
-
+# tanh(4 x) at x = 0.5, which is the half-power radius: the rotation curve is scaled to 1 there.
 ROTATION_AT_FWHM = np.tanh(2.0)
 
 
