@@ -123,6 +123,20 @@ def test_spikes_that_are_apart_are_found_when_every_second_pixel_is_read(opened)
     assert np.isnan(opened(data).read(3, 20, slice(0, None, 2))[[5, 6]]).all()
 
 
+def test_spikes_are_found_in_pixels_that_are_apart_but_read_together(opened):
+    data = np.random.default_rng(5).normal(size=(6, 24, 24))
+    data[3, 8, [5, 17]] = 1e6
+    cube = opened(data)
+    assert np.isnan(cube.read(x=np.array([5, 17]))[3, 8]).all()
+
+
+@pytest.mark.parametrize(("unit", "missing"), [("Jy/beam", True), ("Jy/pixel", False)])
+def test_zeros_of_a_sky_model_in_a_file_are_data(opened, unit, missing):
+    data = np.random.default_rng(5).normal(size=(6, 24, 24))
+    data[:, :5] = 0
+    assert np.isnan(opened(data, BUNIT=unit).read()[:, :5]).all() == missing
+
+
 def test_zeros_in_memory_are_data():
     data = np.ones((4, 5, 6))
     data[:, 2] = 0
@@ -139,6 +153,7 @@ def test_an_array_has_no_coordinates():
     assert (cube.spectral_frame, cube.spectral_type, cube.address) == ("", "", "")
     assert (cube.rest_frequency, cube.celestial, cube.pixel_scale, cube.beam_area) == (None,) * 4
     assert (cube.spectral_axis(), cube.frequency(1), cube.velocity(1), cube.coordinate("WAVE", 1)) == (None,) * 4
+    assert (cube.spectral_axis("km/s"), cube.spectral_axis("GHz")) == (None, None)
 
 
 def test_coordinates_without_a_spectral_axis_give_no_frequencies():
@@ -491,6 +506,19 @@ def test_what_follows_a_part_of_a_file_is_looked_at_as_well(first):
 def test_numbers_that_no_file_has_are_refused(cards, reason):
     with pytest.raises(CubeError, match=reason):
         check_structure(io.BytesIO(part(**cards)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        part(BAD, NAXIS=2, NAXIS1=0, NAXIS2=2880, GROUPS=True),
+        part(part() + BAD, NAXIS=2, NAXIS1=2, NAXIS2=2880, GROUPS=True),
+        part(bytes(1440), NAXIS=1, NAXIS1=1000)[:-1440] + BAD[:1360] + b"END".ljust(80),  # in what fills its last block
+    ],
+)
+def test_what_looks_like_a_header_within_the_data_of_an_image_is_none(image):
+    """Groups are as many as the other axes say if the first has no length (FITS standard 4.0, section 6)."""
+    check_structure(io.BytesIO(image))
 
 
 def test_an_image_may_have_sixteen_axes():

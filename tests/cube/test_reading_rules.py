@@ -176,6 +176,11 @@ def test_steps_and_a_rotation_are_left_as_they_are(cards):
     assert not notes
 
 
+@pytest.mark.parametrize("factor", [2.0, -1.0])
+def test_a_factor_of_a_single_axis_is_part_of_its_step(factor):
+    assert plain(PC3_3=factor) == (STEPS | {"CDELT3": factor * 4e6}, "")
+
+
 @pytest.mark.parametrize(
     ("other", "is_matrix"),
     [({"PC1_2": 0.1}, True), ({"PV2_1": 0.5}, False), ({"PCOUNT": 0}, False), ({"PC_UNIT": "x"}, True)],
@@ -432,6 +437,7 @@ BAND = {"CRPIX3": 1.0, "CRVAL3": 230.0, "CDELT3": 0.1, "CUNIT3": "GHz"}
         (BAND | {"CTYPE3": "FREQ-LOG", "CRVAL3": 0.0}, None),  # a logarithmic axis has no zero
         (BAND | {"CDELT3": 23.0}, (230e9, 391e9)),
         (BAND | {"CTYPE3": "FREQ-TAB"}, None),
+        (BAND | {"CTYPE1": "STOKES", "CUNIT1": None, "CRVAL1": 1.0, "CRPIX1": 1.0, "CDELT1": 1.0}, (230e9, 230.7e9)),
         (BAND | {"CTYPE3": "VRAD", "CUNIT3": "m/s"}, None),
         (BAND | {"CUNIT3": "K"}, None),
         (BAND | {"CRVAL3": -1.0}, None),

@@ -561,7 +561,7 @@ class Cube:
 def _stands_alone(part: np.ndarray, index: tuple[Index, Index, Index]) -> np.ndarray:
     """Mask of the voxels of a part that may be spikes, judging by their neighbours along y and x within the part."""
     alone, axis = np.ones(part.shape, bool), part.ndim
-    if not all(isinstance(i, slice) or np.ndim(i) == 0 for i in index):
+    if any(np.ndim(i) for i in index):  # of an index array, neighbours in the part need not be any in the cube
         return alone
     for i in (index[2], index[1]):
         if not isinstance(i, slice):

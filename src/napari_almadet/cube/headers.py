@@ -169,8 +169,8 @@ def frequency_band(header: fits.Header) -> tuple[float, float] | None:
         unit = u.Unit(header.get(f"CUNIT{axis}") or ("Hz" if kind.startswith("FREQ") else "m"))
         pixels = np.array([1.0, header[f"NAXIS{axis}"]]) - header.get(f"CRPIX{axis}", 0.0)
         start, offsets = header.get(f"CRVAL{axis}", 0.0), pixels * header.get(f"CDELT{axis}", 1.0)
-        if kind[4:] == "-LOG" and start:
-            with np.errstate(over="ignore"):
+        if kind[4:] == "-LOG":
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # a value of 0 has no logarithm
                 offsets = start * np.expm1(offsets / start)  # FITS paper III, eq. 5
         ends = (start + offsets) * unit
         if unit.is_equivalent(u.Hz) or unit.is_equivalent(u.m):
@@ -314,9 +314,10 @@ def brightness_unit(header: fits.Header, notes: list[str]) -> u.UnitBase:
 
 
 def _is_logarithmic(unit: u.UnitBase | None) -> bool:
-    """Whether a unit is one of magnitudes, decibels or the like, also as mmag: all are multiples of dex."""
-    if isinstance(unit, u.FunctionUnitBase):  # mag(AB)
-        return True
+    """Whether a unit is one of magnitudes, decibels or the like, also as mmag: all are multiples of dex.
+
+    Those with a reference, as mag(AB), have been recognised by their names.
+    """
     return unit is not None and u.dex in unit.decompose().bases
 
 
