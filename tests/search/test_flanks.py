@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from cases import whole_window
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.search.decisions import artefact_kind
 from napari_almadet.search.features import COMPRESSION
-from napari_almadet.search.flanks import measure_flanks
+from napari_almadet.search.flanks import Ellipse, measure_flanks, resolved_gaussian
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.patch_properties import SearchedWindow
@@ -90,3 +92,77 @@ def test_emission_that_has_a_box_is_left_alone():
     whole, patch = detection(1, 30, 30, 340), detection(2, 32, 35, 180, box=Box(20, 40, 20, 40))
     measure_flanks([whole, patch], seen(LONG))
     assert patch.flank_of is None
+
+
+@pytest.mark.parametrize(("peak", "judged"), [(130, True), (80, False)])
+def test_sources_of_a_hundred_sigma_have_flanks(peak, judged):
+    image = peak / 340 * LONG
+    whole, piece = detection(1, 30, 30, peak), detection(2, 32, 35, image[32, 35])
+    measure_flanks([whole, piece], seen(image))
+    assert (piece.flank_of is whole) == judged
+
+
+@pytest.mark.parametrize(("beside", "one"), [(0.2, True), (0.3, False)])
+def test_a_source_is_one_gaussian_if_it_leaves_four_hundredths_of_the_peak(beside, one):
+    """A second source two beams away leaves 0.028 and 0.056."""
+    image = gaussian(30, 30, 3.0, 20) + beside * gaussian(30, 22)
+    assert (resolved_gaussian(image, (30, 30), BEAM) is not None) == one
+
+
+@pytest.mark.parametrize(("beside", "one"), [(0.25, True), (0.4, False)])
+def test_a_gaussian_is_fitted_to_what_is_brighter_than_three_tenths_of_its_peak(beside, one):
+    image = gaussian(30, 30, 3.0, 20) + beside * gaussian(36, 30, 1.5)
+    assert (resolved_gaussian(image, (30, 30), BEAM) is not None) == one
+
+
+@pytest.mark.parametrize(("share", "flank"), [(0.14, True), (0.07, False)])
+def test_a_flank_is_where_the_gaussian_has_a_tenth_of_its_peak(share, flank):
+    y, x = np.argwhere((share < LONG / 340) & (LONG / 340 < 1.15 * share))[0]
+    whole, piece = detection(1, 30, 30, 340), detection(2, y, x, LONG[y, x])
+    measure_flanks([whole, piece], seen(LONG))
+    assert (piece.flank_of is whole) == flank
+
+
+@pytest.mark.parametrize(("excess", "flank"), [(1.1, True), (1.8, False)])
+def test_a_flank_is_up_to_a_quarter_brighter_than_the_gaussian(excess, flank):
+    y, x = np.argwhere((LONG > 0.18 * 340) & (LONG < 0.22 * 340))[0]  # below what is fitted
+    image = LONG.copy()
+    image[y, x] *= excess
+    whole, piece = detection(1, 30, 30, 340), detection(2, y, x, image[y, x])
+    measure_flanks([whole, piece], seen(image))
+    assert (piece.flank_of is whole) == flank
+
+
+@pytest.mark.parametrize("terms", [(0, 0, 0, -1, 0, 1), (0, 0, 0, 1, 0, 1), (0, 0, 0, -1, 3, -1), (0, 0, 0, 0, 0, -1)])
+def test_what_rises_in_any_direction_is_no_gaussian(terms):
+    assert Ellipse(np.array(terms, float), (0, 0)).area == 0
+    assert Ellipse(np.array((0, 0, 0, -0.5, 0, -0.5)), (0, 0)).area == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("sigma", "fitted"), [(1.35, True), (0.9, False)])
+def test_eight_pixels_make_a_gaussian(sigma, fitted):
+    """There are 13 and 5 of three tenths of the peak; the beam is a pixel wide."""
+    image = np.exp(-((Y - 30.0) ** 2 + (X - 30.0) ** 2) / (2 * sigma**2))
+    assert (resolved_gaussian(image, (30, 30), 1.0) is not None) == fitted
+
+
+@pytest.mark.parametrize(
+    ("flanks", "of"),
+    [
+        ({1: (3,), 2: (3,)}, {3: 1}),  # not of the fainter one
+        ({1: (2,), 2: (3,)}, {2: 1}),  # a flank has none
+        ({1: (), 2: (3,)}, {3: 2}),
+    ],
+)
+def test_a_flank_belongs_to_the_brightest_source_that_is_none_itself(monkeypatch, flanks, of):
+    places = {1: (10, 10), 2: (20, 20), 3: (30, 30)}
+    image = sum(500 / number * gaussian(*place) for number, place in places.items())
+    numbers = {place: number for number, place in places.items()}
+
+    def one_on_these(image, place, beam):
+        return SimpleNamespace(at=lambda y, x: 1e3 if numbers[y, x] in flanks.get(numbers[place], ()) else 0.0)
+
+    monkeypatch.setattr("napari_almadet.search.flanks.resolved_gaussian", one_on_these)
+    ones = [detection(number, *place, 500 / number) for number, place in places.items()]
+    measure_flanks(ones, seen(image))
+    assert {one.candidate.id: one.flank_of.candidate.id for one in ones if one.flank_of} == of
