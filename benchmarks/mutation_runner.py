@@ -3,7 +3,7 @@
 Tests are collected once, and each runs once to know which lines it reaches; those that take longer than the budget are
 left out.  Then for each change a fork of this process changes the functions and values in memory (no file is written)
 and runs the tests that reach it until one fails: first those that noticed other changes of the same function, then
-those that reach few other lines, then those for which a removed condition decides something, one test of each
+those that reach few other lines, and of these those for which a removed condition decides something, one test of each
 parametrised function before the rest of it, and the quickest first.  A fork that uses five times its budget is killed,
 and counts as noticed.  A process that a test starts anew has the code without the change.  Linux and macOS only.
 """
@@ -33,7 +33,7 @@ PACKAGE = ROOT / "src/napari_almadet"
 
 PATIENCE = 5.0  # times the budget (CPU), after which a fork is killed: the change makes the code run for ever
 WAIT_SECONDS = 90.0  # the same of a fork that waits
-FOCUSED = 200  # lines of the package: a test that reaches fewer is one of few functions
+FOCUSED = 50  # lines of the package: a test that reaches fewer is one of few functions
 SLOW = 1.7  # by which the tests are slower while it is recorded which lines they reach
 
 
@@ -222,8 +222,8 @@ class Tests:
             turn[index], counts[function] = counts[function], counts[function] + 1
 
         def order(i: int) -> tuple[float, ...]:
-            wide = self.lines[i] >= FOCUSED
-            return (-min(near[i], 1), wide, wide and i not in decided, turn[i], -min(file[i] / 10, 1), self.seconds[i])
+            wide = max(self.lines[i] // FOCUSED, 1).bit_length()  # twice as many lines are one more
+            return (-min(near[i], 1), wide, i not in decided, turn[i], -min(file[i] / 10, 1), self.seconds[i])
 
         return sorted(found, key=order)
 

@@ -36,15 +36,16 @@ def seen(strength: np.ndarray) -> SearchedWindow:
     return SearchedWindow(units, images, np.full((5, *strength.shape), -3.0), 4.0, 1.0, False, torch.randn(64, 8))
 
 
-def test_what_a_far_brighter_source_outshines_is_no_patch():
+@pytest.mark.parametrize(("brightest", "patch"), [(500, False), (300, True)])
+def test_what_a_source_of_twenty_times_its_brightness_outshines_is_no_patch(brightest, patch):
     strength = np.zeros((60, 60), np.float32)
     strength[20:50, 20:50] = 20
-    strength[5, 5] = 1000
+    strength[5, 5] = brightest
     window = Window(0, 0, strength.shape, (slice(0, 60), slice(0, 60)), 1)
     inside = RawDetection(
         Candidate(1, Box(0, 1, 0, 1), 0.9), 35, 35, 2.0, 2.0, np.zeros(8, np.float32), Features(), window
     )
-    assert merge_extended([inside], seen(strength), window) == [inside]
+    assert (merge_extended([inside], seen(strength), window) != [inside]) == patch
     assert inside.extent is not None  # of the classifier's second thoughts
 
 

@@ -117,7 +117,7 @@ def test_a_gaussian_is_fitted_to_what_is_brighter_than_three_tenths_of_its_peak(
 
 @pytest.mark.parametrize(("share", "flank"), [(0.14, True), (0.07, False)])
 def test_a_flank_is_where_the_gaussian_has_a_tenth_of_its_peak(share, flank):
-    y, x = np.argwhere((share < LONG / 340) & (LONG / 340 < 1.15 * share))[0]
+    y, x = np.argwhere((share < LONG / 340) & (1.15 * share > LONG / 340))[0]
     whole, piece = detection(1, 30, 30, 340), detection(2, y, x, LONG[y, x])
     measure_flanks([whole, piece], seen(LONG))
     assert (piece.flank_of is whole) == flank

@@ -536,7 +536,7 @@ def spectrum_of_neighbour(
     """The line of a neighbour as one Gaussian fitted to its spectrum; the detected line if the fit fails."""
     if not seed.lines:
         return before
-    inside = np.flatnonzero(seed_line(seed, task.n_channels) > 0.01)
+    inside = np.flatnonzero(seed_line(seed, task.n_channels))
     if not len(inside):
         return before
     used = task.filled(window_about(inside[0], inside[-1] + 1, (), task.n_channels))
@@ -695,8 +695,9 @@ def rest_weights(parts: Separated, shape: Shape) -> np.ndarray:
         return np.zeros(len(parts.rest))
     yy, xx = np.indices(parts.rest.shape[1:])
     weight = shape.image(xx, yy)
-    part = bounds(weight > 0.3)
-    weight = np.where(weight > 0.3, weight, 0)[part]
+    weight = np.where(weight > 0.3, weight, 0)
+    part = bounds(weight > 0)
+    weight = weight[part]
     shares = np.tensordot(parts.rest[:, *part], weight, 2) / max(weight.sum(), 1e-30)
     return shares / max(shares.sum(), 1e-30)
 

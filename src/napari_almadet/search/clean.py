@@ -166,7 +166,7 @@ class Beams:
     responses: Responses
     clean: np.ndarray
     k: int | float
-    peak: float = 1.0
+    peak: float
 
     def images(
         self, places: list[tuple[int, int]], scales: list[int], units: NoiseUnits
