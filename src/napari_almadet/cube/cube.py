@@ -561,8 +561,8 @@ class Cube:
 def _stands_alone(part: np.ndarray, index: tuple[Index, Index, Index]) -> np.ndarray:
     """Mask of the voxels of a part that may be spikes, judging by their neighbours along y and x within the part."""
     alone, axis = np.ones(part.shape, bool), part.ndim
-    if any(np.ndim(i) for i in index):  # of an index array, neighbours in the part need not be any in the cube
-        return alone
+    if any(np.ndim(i) for i in index):  # type: ignore[arg-type]
+        return alone  # of an index array, neighbours in the part need not be any in the cube
     for i in (index[2], index[1]):
         if not isinstance(i, slice):
             continue
