@@ -222,7 +222,7 @@ def _fidelity(positives: int, negatives: int) -> float:
 
 def in_words(rows: QTable) -> list[str]:
     """The fluxes of 50 % and 90 % completeness of each width and size, a sentence each."""
-    said = []
+    sentences = []
     unit = unit_of(rows["flux"])
     for width, size in strata(rows):
         of = rows[(rows["width"].value == width) & (np.asarray(rows["size"]) == size)]
@@ -235,8 +235,8 @@ def in_words(rows: QTable) -> list[str]:
             text += "too few sources, or all or none were found; no curve can be fitted."
         else:
             text += f"50 % complete at {_flux(half, of_half, unit)}, 90 % at {_flux(most, of_most, unit)}."
-        said.append(text)
-    return said
+        sentences.append(text)
+    return sentences
 
 
 def _flux(value: float, interval: tuple[float, float], unit: str) -> str:

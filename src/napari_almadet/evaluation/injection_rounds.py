@@ -392,20 +392,20 @@ def gathered(out: Path, rounds: int) -> QTable:
 
 def caveats(ground: Ground, detections: Detections) -> list[str]:
     """Limits of the results, one sentence each."""
-    said = []
+    sentences = []
     decided = detections.provenance.get("dirty_beam", {}).get("beam")
     if decided == "dirty" and ground.psf is None:
-        said.append(
+        sentences.append(
             "The cube was searched as a dirty cube, but without an image of its dirty beam: injected sources have the "
             "header's beam and no sidelobes. Give the dirty beam (--beam FILE) to inject sources as observed."
         )
     if ground.cube.beam is None:
-        said.append(
+        sentences.append(
             "The header gives no beam: sources are injected with a round beam whose width is estimated from the noise."
         )
     if detections.negatives is None:
-        said.append("There is no fidelity, because the inverted cube is searched only with the preset almadet.")
+        sentences.append("There is no fidelity, because the inverted cube is searched only with the preset almadet.")
     free = ground.room.free.sum() * 1.0 / max(np.isfinite(detections.stacked).sum(), 1)
     if free < 0.3:
-        said.append(f"Sources could be injected in only {free:.0%} of the field: detections occupy the rest.")
-    return said
+        sentences.append(f"Sources could be injected in only {free:.0%} of the field: detections occupy the rest.")
+    return sentences

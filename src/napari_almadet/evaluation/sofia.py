@@ -47,8 +47,8 @@ def program_version() -> str:
     path = program()
     if path is None:
         raise FileNotFoundError(missing())
-    told = subprocess.run([path], capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
-    version = re.search(r"\b2\.\d+(\.\d+)?\b", told.stdout + told.stderr)
+    shown = subprocess.run([path], capture_output=True, text=True, errors="replace", timeout=SECONDS, check=False)
+    version = re.search(r"\b2\.\d+(\.\d+)?\b", shown.stdout + shown.stderr)
     return version.group() if version else "unknown"
 
 
@@ -140,11 +140,11 @@ def search(
         return Table.read(folder / "found_cat.xml", format="votable")
     if ended.returncode == NO_SOURCE:
         return Table()
-    said = _error_in(ended.stdout + ended.stderr)
-    if reliability > 0 and any(words in said.lower() for words in TOO_FEW):
+    error = _error_in(ended.stdout + ended.stderr)
+    if reliability > 0 and any(words in error.lower() for words in TOO_FEW):
         (folder / "cube.fits").unlink()
         return search(planes, beam_fwhm, threshold, 0.0, longest, folder)
-    raise RuntimeError(f"SoFiA-2 ended with status {ended.returncode}: {said}")
+    raise RuntimeError(f"SoFiA-2 ended with status {ended.returncode}: {error}")
 
 
 def _error_in(text: str) -> str:

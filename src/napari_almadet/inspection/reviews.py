@@ -110,5 +110,5 @@ def name_after(candidate: Candidate, source: Source, file: str) -> None:
 
 def named_too(candidate: Candidate, imported: Candidate) -> dict[str, Any]:
     """The note and the record of the import of a candidate that is the same source as an imported one."""
-    said = [decision for decision in imported.decisions if decision.rule == "imported"]
-    return {"decisions": [*candidate.decisions, *said], "note": candidate.note or imported.note}
+    imports = [decision for decision in imported.decisions if decision.rule == "imported"]
+    return {"decisions": [*candidate.decisions, *imports], "note": candidate.note or imported.note}

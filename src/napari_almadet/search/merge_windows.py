@@ -186,7 +186,7 @@ def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.nd
     of_window
         Number of each one's window, shape (n,).
     reach
-        Of twins, in the unit of ``places``.
+        Of counterparts, in the unit of ``places``.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -199,10 +199,10 @@ def one_source(places: np.ndarray, of_window: np.ndarray, reach: float) -> np.nd
     for a, b in pairs[np.argsort(distance, kind="stable")].tolist():
         nearest.setdefault((a, int(of_window[b])), b)
         nearest.setdefault((b, int(of_window[a])), a)
-    twins = [
+    counterparts = [
         (a, b) for a, b in pairs.tolist() if nearest[a, int(of_window[b])] == b and nearest[b, int(of_window[a])] == a
     ]
-    a, b = np.array(twins, int).reshape(-1, 2).T
+    a, b = np.array(counterparts, int).reshape(-1, 2).T
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(places), len(places)))
     return connected_components(graph, directed=False)[1]
 

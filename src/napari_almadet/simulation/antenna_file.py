@@ -51,7 +51,7 @@ def read_cfg(path: Path) -> tuple[np.ndarray, float, str, float]:
     if not path.is_file():
         raise ValueError(f"no antenna file {path}")
     text = path.read_text(encoding="utf-8", errors="replace")
-    said = {key.lower(): value for key, value in re.findall(r"^#\s*(\w+)\s*=\s*(\S+)", text, re.MULTILINE)}
+    known = {key.lower(): value for key, value in re.findall(r"^#\s*(\w+)\s*=\s*(\S+)", text, re.MULTILINE)}
     rows = [line.split()[:4] for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     try:
         numbers = np.array(rows, dtype=float).reshape(-1, 4)
@@ -60,16 +60,16 @@ def read_cfg(path: Path) -> tuple[np.ndarray, float, str, float]:
     if len(numbers) < 2:
         raise ValueError(f"{path} contains {len(numbers)} antennas: an array needs at least two")
     places, diameter = numbers[:, :3], float(numbers[:, 3].max())
-    system = said.get("coordsys", "LOC").upper()
+    system = known.get("coordsys", "LOC").upper()
     if system.startswith("XYZ"):
         enu, latitude = local(places)
         return enu, latitude, path.stem, diameter
     if not system.startswith("LOC"):
         raise ValueError(f"{path}: coordinates {system} are not supported; use local (LOC) or geocentric (XYZ) ones")
-    if "latitude" in said:
-        latitude = float(said["latitude"])
-    elif said.get("observatory", "").upper() in LATITUDES:
-        latitude = LATITUDES[said["observatory"].upper()]
+    if "latitude" in known:
+        latitude = float(known["latitude"])
+    elif known.get("observatory", "").upper() in LATITUDES:
+        latitude = LATITUDES[known["observatory"].upper()]
     else:
         raise ValueError(f"{path}: add a line '# latitude=DEGREES', since its observatory is not known here")
     return places, float(np.radians(latitude)), path.stem, diameter
