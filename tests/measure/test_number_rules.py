@@ -17,7 +17,7 @@ from napari_almadet.measure.flux_estimators import seed_line
 from napari_almadet.measure.gaussian_fit import _root, fit_gaussian
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.line_model import Line
-from napari_almadet.measure.mask import contrast, suits
+from napari_almadet.measure.mask import connected_voxels, contrast, suits
 from napari_almadet.measure.measurement import Measured, line_in, rest_weights, without_skirts
 from napari_almadet.measure.noise import channels_noise, off_source, white
 from napari_almadet.measure.spectra import fit_gaussian as fit_peak
@@ -147,6 +147,12 @@ def test_the_noise_of_smoothed_planes_is_estimated_from_five_hundred_negative_vo
     planes[4, 4, 4] = 20.0
     made = contrast(planes, np.ones(planes.shape, bool), white(9), 2.0, 3.0, 0.5)
     assert (made.highest[4, 4, 4] < 15) == corrected
+
+
+@pytest.mark.parametrize("seed", [(0, 0, 0), (11, 11, 11)])
+def test_what_reaches_the_ends_of_a_cutout_is_connected(seed):
+    part, inside = connected_voxels(np.ones((12, 12, 12), bool), seed)
+    assert inside.all() and all((p.start, p.stop) == (0, 12) for p in part)
 
 
 def test_kernels_of_three_channels_are_for_any_line_and_longer_ones_are_not():

@@ -17,6 +17,7 @@ from napari_almadet.progress import finish
 from napari_almadet.search import (
     beam_decision,
     dirty_beam,
+    features,
     line_detection,
     line_maps,
     out_of_distribution,
@@ -174,6 +175,19 @@ def test_the_channel_of_a_line_is_looked_for_from_three_sigma_on(monkeypatch, sn
     monkeypatch.setattr(line_maps, "line_maps", lambda _: found)
     images, _ = line_maps.maps(*2 * [units_of(noise(CHANNELS, 4, 4))], BEAM)
     assert (float(images[MAPS.index("line's channel")].max()) > 0) == placed
+
+
+def test_lines_of_a_detection_are_looked_for_without_its_baseline(monkeypatch):
+    spectra = 5 + 0.1 * np.arange(CHANNELS, dtype=np.float32) * np.ones((2, 1), np.float32)
+    asked = []
+    monkeypatch.setattr(features, "spectra", lambda *_: spectra)
+    monkeypatch.setattr(features, "part_neighbours", lambda rows, own, beam: own)
+    monkeypatch.setattr(features, "own_lines", lambda flat, *_: asked.append(flat))
+    monkeypatch.setattr(features, "measure_features", lambda *_: [Features(), Features()])
+    rows = np.array([[0.0, 10, 10, 2, 2], [0, 20, 20, 2, 2]])
+    units = units_of(np.zeros((CHANNELS, SIDE, SIDE)))
+    features.raw_detections(rows, torch.zeros(8, SIDE, SIDE), units, torch.zeros(4, CHANNELS), BEAM, WINDOW)
+    np.testing.assert_allclose(asked[0], 0, atol=1e-4)
 
 
 # --- the dirty beam ---

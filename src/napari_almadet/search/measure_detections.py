@@ -111,7 +111,7 @@ def measured(
         if half != seen:
             cutout, seen = region(cube, detection, noise, half, beam), half
         near = [f for f in kept if f is detection or inside(f, cutout)]
-        seeds = [seed_of(f) if f is detection else as_measured(seed_of(f), shapes.get(id(f))) for f in near]
+        seeds = [as_measured(seed_of(f), shapes.get(id(f))) for f in near]  # its own shape is not there yet
         seeds = [replace(seed, piece=is_piece(f, detection)) for seed, f in zip(seeds, near, strict=True)]
         me = next(i for i, f in enumerate(near) if f is detection)
         made = measure_candidate(detection.candidate, cube, cutout, seeds, me, beam, merge, thorough)
