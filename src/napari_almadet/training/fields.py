@@ -55,6 +55,9 @@ SKIES = {"sources": 0.52, "galaxies": 0.18, "clouds": 0.12, "absorption": 0.06, 
 DISCS = 0.2  # of the fields with sources contain discs
 # Processing of the data, and the fraction of each: none; phase errors; sources without sidelobes; CLEAN to any depth.
 EFFECTS = {"none": 0.62, "phases": 0.10, "restored": 0.08, "clean": 0.20}
+# The same of fields with galaxies or clouds: such cubes are rarely left dirty, and a shallow CLEAN leaves the sidelobes of
+# large sources, which are faint, wide peaks.
+EFFECTS_IF_RESOLVED = {"none": 0.37, "phases": 0.08, "restored": 0.08, "clean": 0.47}
 SHORT_SPACINGS = 0.35  # of the unprocessed fields of galaxies and clouds: they contain all scales
 SMOOTHED = 0.1  # fraction of fields smoothed to a wider beam
 # How the search learns about the dirty beam of a field: fraction of the dirty ones whose user says that they are dirty,
@@ -361,7 +364,8 @@ def simulate_field(
     mix = mix or Mix()
     n_channels = CHANNELS if rng.random() < mix.all_channels else int(rng.integers(mix.fewest_channels, CHANNELS + 1))
     sources, resolved = draw_field(rng, instrument.clean_beam, n_channels, empty, mix)
-    effect = str(rng.choice(list(EFFECTS), p=list(EFFECTS.values())))
+    effects = EFFECTS_IF_RESOLVED if resolved else EFFECTS
+    effect = str(rng.choice(list(effects), p=list(effects.values())))
     if resolved and effect == "none" and (resolved[0].smooth or rng.random() < SHORT_SPACINGS):
         effect = "restored"
     transfer = instrument.response
