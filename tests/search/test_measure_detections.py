@@ -17,6 +17,7 @@ from napari_almadet.search.measure_detections import (
     absorb,
     as_measured,
     drop_negative,
+    drop_unmeasured,
     is_piece,
     join_small_patches,
     lies_in,
@@ -203,6 +204,39 @@ def test_a_candidate_that_was_dropped_before_has_no_second_reason():
     one.kind, one.f_sum = "line", -1.0
     drop_negative(one, -1.0)
     assert not one.decisions
+    one.kind, one.f_cont, one.err_f_cont = "continuum", 0.1, 1.0
+    drop_unmeasured(one)
+    assert not one.decisions
+
+
+@pytest.mark.parametrize(
+    ("kind", "f_cont", "absorbed", "status"),
+    [
+        ("continuum", 1.9, np.nan, Status.DROPPED),
+        ("continuum", 2.1, np.nan, Status.KEPT),
+        ("continuum", 1.9, 8.0, Status.KEPT),  # a line in absorption
+        ("continuum", np.nan, np.nan, Status.KEPT),  # it could not be measured
+        ("line", 0.1, np.nan, Status.KEPT),
+        ("both", 0.1, np.nan, Status.KEPT),
+    ],
+)
+def test_a_candidate_without_line_or_continuum_in_its_own_spectrum_is_dropped(kind, f_cont, absorbed, status):
+    one = detection().candidate
+    one.kind, one.f_cont, one.err_f_cont, one.abs_snr = kind, f_cont, 1.0, absorbed
+    drop_unmeasured(one)
+    assert one.status is status
+    assert [d.rule for d in one.decisions[-1:]] == (["no_flux"] if status is Status.DROPPED else [])
+
+
+@pytest.mark.parametrize(("f_cont", "status"), [(0.5, Status.DROPPED), (5.0, Status.KEPT)])
+def test_what_was_measured_may_drop_a_candidate(monkeypatch, f_cont, status):
+    one = detection()
+    one.candidate.kind, one.candidate.f_cont, one.candidate.err_f_cont = "continuum", f_cont, 1.0
+    made = SimpleNamespace(method="point", parts=None)
+    monkeypatch.setattr(measure_detections, "measured", lambda *_: (made, [one], 1.0))
+    monkeypatch.setattr(measure_detections, "mark_blends", lambda _: None)
+    finish(measure_detections.measure_detections(None, [one], [one], None, None, None))
+    assert one.candidate.status is status
 
 
 @pytest.mark.parametrize(

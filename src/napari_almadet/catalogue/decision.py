@@ -69,6 +69,7 @@ SENTENCES = {
     "flank": "dropped: on the flank of candidate {id}, whose S/N is {snr:.0f}; source probability {prob:.2f}",
     "sidelobe_of_another_window": "dropped: it may be a sidelobe of a source of S/N {snr:.0f} nearby",
     "negative_flux": "dropped: negative flux, {flux:.3g}",
+    "no_flux": "dropped: no line in its spectrum, and its continuum is only {snr:.1f} times its error",
     # blends
     "two_fit_better": "flagged: two sources, this one and candidate {id}, fit the data better than one, by "
     "{sigma:.1f} sigma",

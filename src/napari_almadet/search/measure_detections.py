@@ -19,6 +19,7 @@ from napari_almadet.progress import Progress
 from napari_almadet.search.connected_patches import make_part
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.sidelobes import restore_fainter
+from napari_almadet.search.thresholds import THRESHOLDS
 from napari_almadet.search.windows import Window, held_for_candidates
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def measure_detections(
             candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
         del made, near  # with the masks and planes of a cutout, before there is the next one
         drop_negative(detection.candidate, boxed)
+        drop_unmeasured(detection.candidate)
     if not brief:
         join_small_patches(order)
         mark_blends(order)
@@ -247,3 +249,15 @@ def drop_negative(candidate: Candidate, boxed: float) -> None:
         return
     if flux < 0 and candidate.kind != "both" and candidate.status is not Status.DROPPED:
         candidate.decide("negative_flux", Status.DROPPED, flux=flux)
+
+
+def drop_unmeasured(candidate: Candidate) -> None:
+    """Drop a candidate of which neither a line nor a continuum is seen in its own spectrum.
+
+    Such a peak of the stacked image is faint, wide line emission of something else, whose channels are left out here.
+    """
+    if candidate.kind != "continuum" or np.isfinite(candidate.abs_snr) or candidate.status is Status.DROPPED:
+        return
+    snr = candidate.f_cont / candidate.err_f_cont
+    if snr < THRESHOLDS.least_continuum:
+        candidate.decide("no_flux", Status.DROPPED, snr=snr)
