@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from astropy.io import fits
 
 from napari_almadet import Settings, read_cube
-from napari_almadet.cube.cube import CubeError
-from napari_almadet.cube.prepare import as_prepared, prepared
+from napari_almadet.cube.cube import Cube, CubeError
+from napari_almadet.cube.prepare import as_prepared, caveats, prepared
 from napari_almadet.cube.reading import read_primary_beam
+from napari_almadet.progress import Progress, finish
 from napari_almadet.search.noise_units import in_noise_units
 
 SHAPE = (24, 90, 100)
@@ -149,3 +151,35 @@ def test_a_cube_without_primary_beam_is_as_it_was_prepared(cube_of, planes_of):
     cube = cube_of(planes_of())
     assert as_prepared(cube, Settings(), {}) is not None
     assert as_prepared(cube, Settings(), {"cube": {"bad_channels": {"blank": [2]}}}).flagged.tolist()[2]
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({}, None),
+        ({"has_huge_values": True}, "Values above 1e+09, far above all others, were treated as missing data."),
+        ({"spikes": [(3, 4, 5)]}, "A single voxel far above the noise and all neighbours (channel 3, x 5, y 4) was"),
+        (
+            {"spikes": [(3, 4, 5), (6, 7, 8)]},
+            "2 single voxels far above the noise and all neighbours (channel 3, x 5, y 4",
+        ),
+        ({"beam_area": None}, "The beam is unknown: fluxes are sums over pixels"),
+    ],
+)
+def test_what_makes_measurements_less_certain_is_said_of_a_cube(about, words):
+    cube = SimpleNamespace(**({"has_huge_values": False, "ceiling": 1e9, "spikes": [], "beam_area": 20.0} | about))
+    warnings = caveats(cube)
+    assert len(warnings) == (words is not None)
+    assert words is None or warnings[0].startswith(words)
+
+
+@pytest.mark.parametrize("bad", [{}, {"noisy": [3]}])
+def test_channels_that_are_flagged_are_named(monkeypatch, bad):
+    def found(cube):
+        yield Progress("Flagging bad channels", 0, 1)
+        return dict(bad)
+
+    monkeypatch.setattr("napari_almadet.cube.prepare.bad_channels", SimpleNamespace(steps=found))
+    cube, flagged, notes = finish(prepared.steps(Cube.from_array(np.ones((6, 4, 4))), Settings()))
+    assert (flagged, len(notes)) == (bad, len(bad))
+    assert (cube.flagged is not None) == bool(bad)

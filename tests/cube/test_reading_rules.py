@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
+from astropy.wcs import WCS
 from headers_by_hand import PIXEL, REST, SHAPE, header_of
 
 from napari_almadet.cube.beams import _cards, beams_of
@@ -26,7 +27,7 @@ from napari_almadet.cube.headers import (
     polarisation_axis,
 )
 from napari_almadet.cube.plausibility import implausible
-from napari_almadet.cube.reading import _of_rounding, read_cube, read_image, read_primary_beam
+from napari_almadet.cube.reading import _of_rounding, _planes, _polarisation, read_cube, read_image, read_primary_beam
 
 NO_SKY = {"CTYPE1": "OFFSET", "CTYPE2": "SLIT", "CUNIT1": "arcsec", "CUNIT2": "arcsec"}
 NO_BEAM = {"BMAJ": None, "BMIN": None, "BPA": None}
@@ -562,6 +563,21 @@ def test_no_brightness_is_logarithmic(written):
 
 
 # --- axes and planes ---
+
+
+@pytest.mark.parametrize(("code", "name"), [(1, "Stokes I"), (-5, "XX"), (77, "code 77 (STOKES)")])
+def test_a_polarisation_is_called_by_its_name_where_it_has_one(code, name):
+    assert _polarisation("STOKES", code) == name
+    assert _polarisation("POLN", 1) == "code 1 (POLN)"
+
+
+@pytest.mark.parametrize(("known", "plane"), [([3, 1], 1), ([1, 3], 0), ([], 0), ([3, 4, 1], 0)])
+def test_polarisations_that_a_file_names_are_those_of_its_planes(known, plane):
+    header = fits.Header({"NAXIS": 4, "CTYPE1": "RA---SIN", "CTYPE2": "DEC--SIN", "CTYPE3": "FREQ", "CTYPE4": "STOKES"})
+    header.update({f"CRPIX{i}": 1.0 for i in (1, 2, 3, 4)} | {f"CRVAL{i}": 1.0 for i in (1, 2, 3, 4)})
+    notes = []
+    assert _planes(WCS(header), (2, 5, 8, 8), (2, 1, 0), header, notes, known) == {3: plane}
+    assert len(notes) == 1
 
 
 def test_a_text_file_is_said_not_to_begin_like_a_fits_file(tmp_path):

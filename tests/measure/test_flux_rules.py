@@ -98,7 +98,14 @@ ROWS = (np.ones((1, 1)), 2 * np.ones((1, 1)))
 
 @pytest.mark.parametrize(
     ("share", "method", "weights"),
-    [(0.4, "point", [0.6, 0.4]), (0.6, "fit", [0.4, 0.6]), (0.995, "fit", [1.0]), (0.005, "point", [1.0])],
+    [
+        (0.4, "point", [0.6, 0.4]),
+        (0.6, "fit", [0.4, 0.6]),
+        (0.9925, "fit", [1.0]),
+        (0.0075, "point", [1.0]),
+        (0.985, "fit", [0.015, 0.985]),
+        (0.015, "point", [0.985, 0.015]),
+    ],
 )
 def test_point_and_fit_share_a_flux_unless_one_of_them_has_less_than_a_hundredth(share, method, weights):
     point, fit = a_fit(0.1), a_fit(0.25)

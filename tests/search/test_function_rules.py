@@ -43,8 +43,10 @@ from napari_almadet.search.sidelobes import KnownBeam, known_beam, subtract_side
 from napari_almadet.search.smoothed_beam import (
     LEFT,
     before_smoothing,
+    block_power,
     fitted_kernel,
     gaussian_transform,
+    mean_of,
     tapered,
     within_beam,
 )
@@ -280,6 +282,9 @@ def test_a_smoothed_cube_without_bright_sources_is_one_without_subtraction():
     decision = BeamDecision("dirty", "smoothed", {})
     assert "No sidelobes were subtracted" in decision.after_subtracting(0.0).values["note"]
     assert "was smoothed" in decision.after_subtracting(0.5).values["note"]
+    partly = BeamDecision("dirty", "partly cleaned", {"depth": 3.0})
+    assert "No sidelobes were subtracted" in partly.after_subtracting(0.0).values["note"]
+    assert "3.0 times its noise" in partly.after_subtracting(0.5).values["note"]
 
 
 def test_what_windows_measured_is_recorded_where_a_header_decided():
@@ -456,6 +461,87 @@ def test_a_window_without_bright_sources_has_no_sidelobes(subtracted, negated):
 def test_sidelobes_of_a_cube_that_is_measured_as_it_is_are_subtracted_for_the_search_only(subtracted, beam, kept):
     _, cleaned = subtracted(BeamDecision(beam, "narrow lobe", {}), psf="a beam")
     assert (cleaned.window.sidelobes is not None) == kept
+
+
+PSF = gaussian((2 * SIDE, 2 * SIDE), BEAM)
+
+
+@pytest.mark.parametrize(
+    ("rule", "header", "given", "known"),
+    [
+        ("smoothed", True, False, ("smoothed", 1.2)),
+        ("smoothed", True, True, ("of a file", 1.0)),
+        ("smoothed", False, False, (None, 1.0)),
+        ("partly cleaned", True, False, ("remaining", 1.0)),
+        ("estimated", True, False, (None, 1.0)),
+        (None, True, False, (None, 1.0)),
+        ("white", True, False, (None, 1.0)),
+    ],
+)
+def test_a_dirty_beam_is_known_from_a_file_or_of_a_cube_that_was_smoothed_or_partly_cleaned(
+    monkeypatch, rule, header, given, known
+):
+    """There is none if the noise is white, or without a header."""
+    made = None if rule == "white" else SimpleNamespace(psf="smoothed", peak=1.2)
+    monkeypatch.setattr(sidelobes, "smoothed_beam", lambda *_: made)
+    monkeypatch.setattr(sidelobes, "remaining_beam", lambda *_: "remaining")
+    monkeypatch.setattr(sidelobes, "resampled_psf", lambda *_: "of a file")
+    decision = None if rule is None else BeamDecision("dirty", "smoothed" if rule == "white" else rule, {})
+    beam = KnownBeam(BEAM, np.eye(2) if header else None, "file" if given else None)
+    corrected = SimpleNamespace(noise=["noise"], given=units_of(np.zeros((2, 4, 4))))
+    assert sidelobes.known_psf(beam, decision, WINDOW, corrected) == known
+
+
+@pytest.mark.parametrize(
+    ("rule", "header", "found", "share"),
+    [
+        ("slope", True, None, 0.3),
+        ("slope", False, None, 0.0),
+        ("lobe", True, None, 0.0),
+        ("header", True, "estimated", 1.0),  # as dirty as if it had not been CLEANed
+        ("header", True, "smoothed", 0.0),
+        ("header", True, "lobe", 0.0),
+        ("header", True, "slope", 0.3),
+        ("nothing taken", True, None, 0.0),
+    ],
+)
+def test_what_clean_has_left_is_subtracted_as_far_as_bright_sources_show_it(monkeypatch, rule, header, found, share):
+    values = {"visible": 1.0, "slope": 1.0 if found == "estimated" else 0.3, "err_slope": 0.01, "explained": 0.9}
+    monkeypatch.setattr(sidelobes, "peak_snr", lambda _: None)
+    beam = "dirty" if found in ("estimated", "smoothed") else "clean"
+    monkeypatch.setattr(sidelobes, "decide", lambda *_: BeamDecision(beam, found, values))
+    monkeypatch.setattr(sidelobes, "remaining_beam", lambda *_: PSF)
+    taken = None if rule == "nothing taken" else "sidelobes"
+    monkeypatch.setattr(sidelobes, "without_sidelobes", lambda *_: ("less", taken))
+    decision = BeamDecision("clean", "slope" if rule == "nothing taken" else rule, {} if rule == "header" else values)
+    known = KnownBeam(BEAM, np.eye(2) if header else None)
+    units, after, subtracted = sidelobes.without_remaining(
+        "whole", known, decision, None, 1, SimpleNamespace(noise=[PSF])
+    )
+    assert subtracted == pytest.approx(share, abs=0.05)
+    assert units == ("less" if share or rule == "nothing taken" else "whole")
+    assert ("slope" in after.values) == (rule != "header" or share > 0)
+
+
+def test_the_mean_of_an_image_is_the_sum_of_its_transform():
+    for shape in ((6, 8), (6, 7)):
+        image = noise(*shape)
+        symmetric = np.fft.irfft2(np.abs(np.fft.rfft2(image)), s=shape)
+        assert mean_of(np.fft.rfft2(symmetric).real, shape) == pytest.approx(symmetric[0, 0])
+
+
+def test_pixels_that_are_not_averaged_change_no_power():
+    assert block_power((8, 8), 1) == block_power((8, 8), 0.5) == 1.0
+    assert block_power((8, 8), 2).shape == (8, 5)
+
+
+@pytest.mark.parametrize("kind", ["stripe", "pixel"])
+def test_noise_without_a_lobe_was_not_smoothed(kind):
+    image = np.zeros(FIELD)
+    image[:, 0] = 1.0
+    if kind == "pixel":
+        image[1:, 0] = 0.0
+    assert fitted_kernel(np.fft.rfft2(image).real, FIELD, np.eye(2) * 4) is None
 
 
 # --- patches ---

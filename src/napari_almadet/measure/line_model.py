@@ -188,7 +188,7 @@ def fit_line(
     single, best
         One Gaussian, and the sum of as many as are needed; None if the fit fails.
     """
-    if len(used) < 3:
+    if not len(used):
         return None
     white = whitening(covariance) if white is None else white
     problem = _Problem(used.astype(float), white, white @ spectrum[used].astype(float))
