@@ -513,7 +513,7 @@ def test_numbers_that_no_file_has_are_refused(cards, reason):
     [
         part(BAD, NAXIS=2, NAXIS1=0, NAXIS2=2880, GROUPS=True),
         part(part() + BAD, NAXIS=2, NAXIS1=2, NAXIS2=2880, GROUPS=True),
-        part(bytes(1440), NAXIS=1, NAXIS1=1000)[:-1440] + BAD[:1360] + b"END".ljust(80),  # in what fills its last block
+        part(bytes(1440), NAXIS=1, NAXIS1=1000)[:-1440] + BAD[:1360] + b"END".ljust(80) + part(),
     ],
 )
 def test_what_looks_like_a_header_within_the_data_of_an_image_is_none(image):

@@ -16,7 +16,7 @@ from napari_almadet.cube.bad_channels import stripes
 from napari_almadet.cube.coordinate_cards import with_plain_matrix
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.fits_structure import MOST_COLUMNS, check_structure
-from napari_almadet.cube.headers import fits_band, frequency_band, mended, positive
+from napari_almadet.cube.headers import _judge_rest_frequency, fits_band, frequency_band, mended, positive
 from napari_almadet.cube.reading import read_cube
 from napari_almadet.cube.storage import STOKES
 
@@ -219,6 +219,14 @@ def test_a_rest_frequency_in_gigahertz_or_megahertz_is_recognised_by_its_band(no
     header = header_of(RESTFRQ=value, **cards)
     header.update({"NAXIS": 3, "NAXIS1": 12, "NAXIS2": 10, "NAXIS3": 8})
     assert mended(header, [])["RESTFRQ"] == pytest.approx(hertz)
+
+
+@pytest.mark.parametrize(("value", "factor"), [(230.538, 1e9), (230538.0, 1e6), (230538e6, 1.0)])
+def test_gigahertz_are_a_billion_hertz_and_megahertz_a_million(value, factor):
+    header = header_of(RESTFRQ=value, CRVAL3=230.3e9, CDELT3=2e6)
+    header.update({"NAXIS": 3, "NAXIS1": 12, "NAXIS2": 10, "NAXIS3": 8})
+    _judge_rest_frequency(header, [])
+    assert header["RESTFRQ"] == pytest.approx(value * factor)
 
 
 @pytest.mark.parametrize(("value", "noted"), [(900.0, True), (1500.0, False)])

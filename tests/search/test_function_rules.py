@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -282,6 +283,7 @@ def test_a_smoothed_cube_without_bright_sources_is_one_without_subtraction():
     decision = BeamDecision("dirty", "smoothed", {})
     assert "No sidelobes were subtracted" in decision.after_subtracting(0.0).values["note"]
     assert "was smoothed" in decision.after_subtracting(0.5).values["note"]
+    assert "note" not in BeamDecision("clean", "slope", {}).after_subtracting(0.0).values
     partly = BeamDecision("dirty", "partly cleaned", {"depth": 3.0})
     assert "No sidelobes were subtracted" in partly.after_subtracting(0.0).values["note"]
     assert "3.0 times its noise" in partly.after_subtracting(0.5).values["note"]
@@ -521,6 +523,21 @@ def test_what_clean_has_left_is_subtracted_as_far_as_bright_sources_show_it(monk
     assert subtracted == pytest.approx(share, abs=0.05)
     assert units == ("less" if share or rule == "nothing taken" else "whole")
     assert ("slope" in after.values) == (rule != "header" or share > 0)
+
+
+@pytest.mark.parametrize("curvature", [None, np.diag([1.0, -1.0])])
+def test_a_lobe_that_is_no_gaussian_has_no_kernel(monkeypatch, curvature):
+    monkeypatch.setattr("napari_almadet.search.smoothed_beam.lobe_curvature", lambda _: curvature)
+    assert fitted_kernel(*noise_power(0.5, TARGET), TARGET) is None
+
+
+def test_where_nothing_was_restored_nothing_fainter_is():
+    images, spectra = np.ones((1, SIDE, SIDE), np.float32), np.ones((1, CHANNELS), np.float32)
+    window = replace(WINDOW, sidelobes=images, spectra=spectra, rms_map=images[0])
+    one = RawDetection(Candidate(1, Box(0, 1, 0, 1), 0.9), 5.0, 5.0, 2.0, 2.0, spectra[0], Features(), window)
+    sidelobes.restore_fainter([one])
+    assert one.window is window
+    sidelobes.restore_fainter([])
 
 
 def test_the_mean_of_an_image_is_the_sum_of_its_transform():
