@@ -246,26 +246,18 @@ def test_nothing_found_is_nothing_to_classify():
     [([0.45], 4), ([0.55], 4), ([0.55, 0.45], 4), ([0.55, 0.9], 2), ([0.9] * 4, 1), ([0.9] * 8, 1)],
 )
 def test_odds_fall_with_the_area_for_each_other_likely_source(others, times):
-    snrs = [6, *(9 for _ in others)]
-    field = [replace(found(snr_stacked=snr), window=window(192)) for snr in snrs]  # 48 beams on a side
+    field = [replace(found(snr_stacked=6), window=window(192)) for _ in range(1 + len(others))]  # 48 beams on a side
     odds = np.exp(odds_for_field_area(logit([0.8, *others]), field))
     assert odds[0] == pytest.approx(4 / times)
 
 
-def test_candidates_that_may_be_noise_do_not_make_each_other_likelier():
-    field = [replace(found(snr_stacked=6), window=window(192)) for _ in range(8)]
-    assert np.exp(odds_for_field_area(logit([0.8] * 8), field)) == pytest.approx([4 / 4] * 8)
-
-
 def test_the_places_of_one_galaxy_are_one_other_source():
     shared = extent(15.0)
-    faint, *places = [
-        replace(found(snr_stacked=snr), window=window(192), extent=of)
-        for snr, of in ((6, None), (9, shared), (9, shared), (9, shared))
-    ]
-    assert np.exp(odds_for_field_area(logit([0.8] * 4), [faint, *places]))[0] == pytest.approx(4 / 4)
-    other = replace(found(snr_stacked=9), window=window(192))
-    assert np.exp(odds_for_field_area(logit([0.8] * 5), [faint, other, *places]))[0] == pytest.approx(4 / 2)
+    field = [replace(found(snr_stacked=6), window=window(192), extent=of) for of in (None, shared, shared, shared)]
+    odds = np.exp(odds_for_field_area(logit([0.8] * 4), field))
+    assert odds == pytest.approx([4 / 4, 4 / 4, 4 / 4, 4 / 4])
+    two = [replace(field[0]), *field]
+    assert np.exp(odds_for_field_area(logit([0.8] * 5), two))[0] == pytest.approx(4 / 2)
 
 
 @pytest.mark.parametrize(("snr", "lowered"), [(6.8, True), (7.0, False)])
@@ -284,7 +276,7 @@ def test_the_places_of_a_small_patch_are_several_other_sources():
     """A patch of a few beams may be a group of galaxies, each of which is likely or not by itself."""
     shared = extent(5.0)
     logits = np.array([0.0, 3.0, 3.0])
-    field = [found(snr_stacked=6), *(found(number=2 + i, extent=shared, snr_stacked=9) for i in (0, 1))]
+    field = [found(), *(found(number=2 + i, extent=shared) for i in (0, 1))]
     large = [replace(one, window=window(600)) for one in field]
     apart = [replace(one, extent=None) for one in large]
     assert odds_for_field_area(logits, large) == pytest.approx(odds_for_field_area(logits, apart))

@@ -142,19 +142,14 @@ def odds_for_field_area(logits: np.ndarray, detections: list[RawDetection]) -> n
 
     Judge was trained on small fields with a few sources each.  A larger field has as many more noise peaks as its area
     is larger, but not as many more sources: the odds of candidates that may be noise are divided by the area in
-    training fields for each other probable candidate that is too bright to be noise.  The probable places of one large
-    patch count once.
+    training fields for each other probable candidate.  The probable places of one large patch count once.
     """
     window, beam = detections[0].window, detections[0].beam
     fields = float(np.prod(window.shape) * (window.k / (THRESHOLDS.training_field * beam)) ** 2)
     objects = [id(f.extent) if f.extent and f.extent.beams >= EXTENDED else id(f) for f in detections]
-    faint = np.array([detection.features.snr_both < THRESHOLDS.noise_snr for detection in detections])
-    likely = {
-        one
-        for one, chance, may_be_noise in zip(objects, expit(logits), faint, strict=True)
-        if chance >= THRESHOLDS.other_source and not may_be_noise
-    }
+    likely = {one for one, chance in zip(objects, expit(logits), strict=True) if chance >= THRESHOLDS.other_source}
     others = np.array([len(likely - {one}) for one in objects])
+    faint = np.array([detection.features.snr_both < THRESHOLDS.noise_snr for detection in detections])
     return np.where(faint, logits - np.log(np.maximum(fields / np.maximum(others, 1), 1)), logits)
 
 

@@ -55,8 +55,8 @@ SKIES = {"sources": 0.52, "galaxies": 0.18, "clouds": 0.12, "absorption": 0.06, 
 DISCS = 0.2  # of the fields with sources contain discs
 # Processing of the data, and the fraction of each: none; phase errors; sources without sidelobes; CLEAN to any depth.
 EFFECTS = {"none": 0.62, "phases": 0.10, "restored": 0.08, "clean": 0.20}
-# The same of fields with galaxies or clouds: such cubes are rarely left dirty, and a shallow CLEAN leaves the sidelobes of
-# large sources, which are faint, wide peaks.
+# The same of fields with galaxies or clouds: such cubes are rarely left dirty, and a shallow CLEAN leaves the sidelobes
+# of large sources, which are faint, wide peaks.
 EFFECTS_IF_RESOLVED = {"none": 0.37, "phases": 0.08, "restored": 0.08, "clean": 0.47}
 SHORT_SPACINGS = 0.35  # of the unprocessed fields of galaxies and clouds: they contain all scales
 SMOOTHED = 0.1  # fraction of fields smoothed to a wider beam
