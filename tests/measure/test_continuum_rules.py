@@ -93,9 +93,11 @@ def test_a_continuum_that_cannot_be_estimated_is_not_measured():
 def test_where_no_shape_fits_the_continuum_is_that_of_a_point_without_a_place(monkeypatch):
     failed = Component(None, None, 0.0, (np.zeros((SIDE, SIDE)),) * 2, 1.0, 0.0)
     monkeypatch.setattr(measurement, "component", lambda *_: failed)
-    made = continuum_measured(cutout_of((12, 12, BEAM, 3.0)), NOTHING)
-    assert made.continuum == pytest.approx(3.0, rel=1e-3)
-    assert np.isnan(made.place).all()
+    for size in (1.0, 2.0):  # whatever size the detection has
+        detected = replace(NOTHING, sigma_x=size * SIGMA, sigma_y=size * SIGMA)
+        made = continuum_measured(cutout_of((12, 12, BEAM, 3.0)), detected)
+        assert made.continuum == pytest.approx(3.0, rel=1e-3)
+        assert np.isnan(made.place).all()
 
 
 def test_the_continuum_of_a_mask_is_the_sum_over_its_pixels_outside_the_line():
