@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from astropy.io import fits
-from headers_by_hand import PIXEL, SHAPE, header_of
+from headers_by_hand import PIXEL, REST, SHAPE, header_of
 
 from napari_almadet.cube.bad_channels import BRIGHTER, Likeness, bad_channels, faults, stripes
 from napari_almadet.cube.coordinate_cards import coordinate_cards
@@ -60,6 +60,19 @@ def faults_of(**changes) -> dict[str, list[int]]:
 )
 def test_a_channel_is_bad_by_three_times_the_noise_a_hundredth_of_it_or_an_offset_of_four(changes, kind):
     assert faults_of(**changes) == ({} if kind is None else {kind: [20]})
+
+
+@pytest.mark.parametrize(("wider", "kind"), [(1.4, "shifted"), (1.8, None)])
+def test_all_of_a_channel_is_shifted_if_it_is_no_wider_than_half_as_much_again(wider, kind):
+    assert faults_of(high=wider, shift={20: -10.0}) == ({} if kind is None else {kind: [20]})
+
+
+@pytest.mark.parametrize(("share", "kind"), [(0.22, "shifted"), (0.37, None)])
+def test_a_channel_is_not_shifted_alone_if_its_neighbour_has_three_tenths_of_it(share, kind):
+    """Where channels differ by as much as their noise, so that 0.04 of it are no line."""
+    others = {k: (0.7, -0.7, 0.0)[k % 3] for k in range(N) if k not in (20, 21)}
+    found = faults_of(shift=others | {20: -12.0, 21: -12.0 * share})
+    assert found == ({} if kind is None else {kind: [20]})
 
 
 @pytest.mark.parametrize(("share", "line"), [(0.03, False), (0.06, True)])
@@ -203,6 +216,25 @@ def test_a_beam_of_one_to_a_hundred_pixels_if_read_in_arcsec_is_in_arcsec(opened
     cube = opened((2, 3, 260), BMAJ=pixels * side, BMIN=pixels * side)
     found = cube.beam is not None and cube.beam.major.to_value("arcsec") == pytest.approx(pixels * side)
     assert found == arcsec
+
+
+@pytest.mark.parametrize(("areas", "known"), [(70, True), (150, False)])
+def test_a_beam_of_a_hundred_fields_is_ignored(opened, areas, known):
+    side = PIXEL * np.sqrt(areas * 100 / 1.1331)
+    assert (opened((2, 10, 10), BMAJ=side, BMIN=side).beam is not None) == known
+
+
+@pytest.mark.parametrize(("hertz", "plausible"), [(1.5e6, True), (0.8e6, False)])
+def test_frequencies_are_above_a_megahertz(opened, hertz, plausible):
+    notes = " ".join(opened(CRVAL3=hertz, CDELT3=1e3, CRPIX3=1.0, RESTFRQ=None).notes)
+    assert ("The spectral axis runs from" not in notes) == plausible
+
+
+@pytest.mark.parametrize(("hertz", "plausible"), [(1.5e6, True), (0.8e6, False)])
+def test_velocities_stand_for_frequencies_above_a_megahertz(opened, hertz, plausible):
+    velocity = 299792458.0 * (1 - hertz / REST)
+    notes = " ".join(opened(CTYPE3="VRAD", CRVAL3=velocity, CDELT3=0.01, CUNIT3="m/s", CRPIX3=1.0).notes)
+    assert ("The frequencies run from" not in notes) == plausible
 
 
 def test_a_text_is_as_long_as_a_card_holds():

@@ -368,6 +368,7 @@ def test_sky_frames_are_those_of_fits_and_two_others(written, frame, note):
         ({"SPECSYS": None, "VELREF": 258}, "BARYCENT", "The standard of rest was taken from VELREF: BARYCENT."),
         ({"SPECSYS": None, "VELREF": 1}, "LSRK", "The standard of rest was taken from VELREF: LSRK."),
         ({"SPECSYS": None, "VELREF": 9}, None, ""),
+        ({"SPECSYS": None, "VELREF": 129}, None, ""),  # 256 is added for radio velocity, and nothing else
         ({"SPECSYS": None}, None, ""),
         ({"SPECSYS": "BARY"}, "BARYCENT", "The standard of rest BARY was read as BARYCENT."),
         ({"SPECSYS": "MARS"}, None, "The standard of rest 'MARS' is not one that FITS knows; it was ignored."),
