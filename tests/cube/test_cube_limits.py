@@ -218,6 +218,12 @@ def test_a_beam_of_one_to_a_hundred_pixels_if_read_in_arcsec_is_in_arcsec(opened
     assert found == arcsec
 
 
+@pytest.mark.parametrize(("pixels", "reported"), [(0.35, True), (0.7, False)])
+def test_a_beam_covers_half_a_pixel_at_least(opened, pixels, reported):
+    side = PIXEL * np.sqrt(pixels / 1.1331)
+    assert ("are BMAJ and BMIN in degrees?" in " ".join(opened(BMAJ=side, BMIN=side).notes)) == reported
+
+
 @pytest.mark.parametrize(("areas", "known"), [(70, True), (150, False)])
 def test_a_beam_of_a_hundred_fields_is_ignored(opened, areas, known):
     side = PIXEL * np.sqrt(areas * 100 / 1.1331)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from headers_by_hand import header_of
 
 from napari_almadet import Settings
 from napari_almadet.cube import bad_channels as bad_channels_module
-from napari_almadet.cube import rice
+from napari_almadet.cube import reading, rice
 from napari_almadet.cube.bad_channels import (
     Likeness,
     bad_channels,
@@ -35,6 +36,7 @@ from napari_almadet.cube.fits_structure import check_structure
 from napari_almadet.cube.prepare import as_prepared, is_corrected, prepared
 from napari_almadet.cube.reading import read_cube, read_primary_beam
 from napari_almadet.cube.rice import RiceTiles, in_one_run, tiles_of
+from napari_almadet.cube.storage import Held
 
 
 @pytest.fixture
@@ -137,6 +139,16 @@ def test_zeros_of_a_sky_model_in_a_file_are_data(opened, unit, missing):
     assert np.isnan(opened(data, BUNIT=unit).read()[:, :5]).all() == missing
 
 
+@pytest.mark.parametrize("rows", [slice(0, 24), slice(0, 10)])
+def test_values_that_are_not_finite_are_missing_whether_or_not_they_are_held_in_memory(opened, rows):
+    data = np.random.default_rng(5).normal(size=(6, 24, 24))
+    data[2, 20, 5] = np.inf
+    cube = opened(data)
+    held = replace(cube, data=Held(cube.data, rows))
+    assert np.flatnonzero(np.isnan(held.read())).tolist() == [(2 * 24 + 20) * 24 + 5]
+    assert np.isfinite(held.read(slice(None), slice(0, 10), slice(0, 24))).all()
+
+
 def test_zeros_in_memory_are_data():
     data = np.ones((4, 5, 6))
     data[:, 2] = 0
@@ -234,6 +246,16 @@ def described(tmp_path):
         return rice._tiles(path, mended, new, start)
 
     return described
+
+
+@pytest.mark.parametrize(
+    ("block", "width", "ours"),
+    [(16, 2, True), (32, 2, True), (16, 4, True), (32, 4, True), (8, 4, False), (64, 4, False), (64, 2, False),
+     (8, 2, False), (32, 1, False), (16, 1, False), (32, 8, False), (16, 8, False)],
+)  # fmt: skip
+def test_blocks_of_16_and_32_numbers_of_two_or_four_bytes_are_ours(described, block, width, ours):
+    cards = {"ZNAME1": "BLOCKSIZE", "ZVAL1": block, "ZNAME2": "BYTEPIX", "ZVAL2": width}
+    assert (described(cards) is not None) == ours
 
 
 def test_tiles_are_rows_where_a_header_does_not_say(described):
@@ -416,6 +438,29 @@ def corrected(planes: np.ndarray, response: np.ndarray, flagged: np.ndarray | No
 def test_the_noise_of_six_hundred_pixels_tells_whether_a_cube_was_corrected(side, decided):
     response = response_of(side)
     assert corrected(noise(24, side, side) / response, response) == (True if decided else None)
+
+
+@pytest.mark.parametrize(("slope", "is_one"), [(-0.4, False), (-0.6, True)])
+def test_noise_that_rises_faster_than_the_root_of_the_response_is_that_of_a_corrected_cube(slope, is_one):
+    response = response_of(60)
+    assert corrected(noise(24, 60, 60) * response**slope, response) is is_one
+
+
+@pytest.mark.parametrize(("highest", "possible"), [(1.05, True), (1.2, False), (-0.1, False)])
+def test_a_response_is_one_at_most_but_for_rounding(opened, monkeypatch, highest, possible):
+    monkeypatch.setattr(reading, "read_image", lambda _: (np.full((1, 24, 24), highest, np.float32), None))
+    with nullcontext() if possible else pytest.raises(CubeError, match="is not a primary beam"):
+        read_primary_beam("beam.fits", opened())
+
+
+@pytest.mark.parametrize(("pixels", "same"), [(0.35, True), (0.7, False)])
+def test_a_primary_beam_lies_where_the_cube_does_to_half_a_pixel(opened, monkeypatch, pixels, same):
+    cube = opened()
+    celestial = cube.celestial.deepcopy()
+    celestial.wcs.crpix = np.add(celestial.wcs.crpix, (pixels, 0))
+    monkeypatch.setattr(reading, "read_image", lambda _: (np.full((1, 24, 24), 0.9, np.float32), celestial))
+    with nullcontext() if same else pytest.raises(CubeError, match="it belongs to another field"):
+        read_primary_beam("beam.fits", cube)
 
 
 @pytest.mark.parametrize("channels", [3, 4, 8, 24])
