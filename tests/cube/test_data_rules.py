@@ -36,7 +36,7 @@ from napari_almadet.cube.fits_structure import check_structure
 from napari_almadet.cube.prepare import as_prepared, is_corrected, prepared
 from napari_almadet.cube.reading import read_cube, read_primary_beam
 from napari_almadet.cube.rice import RiceTiles, in_one_run, tiles_of
-from napari_almadet.cube.storage import Held
+from napari_almadet.cube.storage import Held, largest
 
 
 @pytest.fixture
@@ -147,6 +147,31 @@ def test_values_that_are_not_finite_are_missing_whether_or_not_they_are_held_in_
     held = replace(cube, data=Held(cube.data, rows))
     assert np.flatnonzero(np.isnan(held.read())).tolist() == [(2 * 24 + 20) * 24 + 5]
     assert np.isfinite(held.read(slice(None), slice(0, 10), slice(0, 24))).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "most"), [([], 0.0), ([1.0, -3.0], 3.0), ([1.0, np.nan], np.inf), ([-np.inf, 2.0], np.inf)]
+)
+def test_the_largest_of_values_that_are_not_all_finite_is_infinite(values, most):
+    assert largest(np.array(values)) == most
+
+
+def test_of_a_part_that_is_held_the_rest_is_read_from_the_file(opened):
+    data = np.random.default_rng(5).normal(size=(6, 24, 24)).astype(np.float32)
+    cube = opened(data)
+    held = Held(cube.data, slice(4, 16), slice(2, 20))
+    held.array[:] = 7.0
+    assert (held[1, 5:9, 3:8] == 7).all() and (held[1, 4:16, 2:20] == 7).all()
+    for index in (
+        (1, slice(3, 9), slice(3, 8)),
+        (1, slice(5, 9), slice(3, 21)),
+        (1, slice(None, 9), slice(3, 8)),
+        (1, slice(5, None), slice(3, 8)),
+        1,
+        (slice(0, 2), 5, 6),
+        (1, slice(5, 9, 2), slice(3, 8)),
+    ):
+        np.testing.assert_array_equal(held[index], data[index])
 
 
 def test_zeros_in_memory_are_data():
