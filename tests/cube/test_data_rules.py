@@ -170,6 +170,7 @@ def test_of_a_part_that_is_held_the_rest_is_read_from_the_file(opened):
         1,
         (slice(0, 2), 5, 6),
         (1, slice(5, 9, 2), slice(3, 8)),
+        (1, slice(5, 9)),
     ):
         np.testing.assert_array_equal(held[index], data[index])
 
