@@ -23,7 +23,7 @@ import torch
 from napari_almadet.detection import load_networks
 from napari_almadet.networks.source_finder import from_all_sides
 from napari_almadet.search.clean import without_sidelobes
-from napari_almadet.search.line_maps import maps
+from napari_almadet.search.line_maps import maps, network_input
 from napari_almadet.search.noise_units import NoiseUnits, binning, in_noise_units, resample
 from napari_almadet.settings import Settings
 from napari_almadet.simulation.dataset import cube_of, simulate_cube
@@ -61,7 +61,8 @@ class Batch:
     def look_for_lines(self) -> None:
         """The images that Source Finder looks at."""
         pairs = zip(self.clean, self.units, strict=True)
-        self.images = torch.stack([maps(clean, raw, self.beam)[0] for clean, raw in pairs])
+        images = (maps(clean, raw, self.beam)[0] for clean, raw in pairs)
+        self.images = torch.stack([network_input(one, len(self.planes[0])) for one in images])
 
     def ask(self) -> None:
         """Source Finder's answers, all cubes at a time."""

@@ -101,7 +101,7 @@ def noise_peaks() -> tuple[np.ndarray, np.ndarray]:
         beam = cube.observation.clean_beam.fwhm
         units = in_noise_units(torch.from_numpy(average(cube.dirty, binning(beam))), beam / binning(beam))
         images, _ = maps(units, units, beam / binning(beam))
-        stack, line = (2 * np.sinh(images[MAPS.index(name)].numpy()).clip(0) for name in ("stack", "line"))
+        stack, line = (images[MAPS.index(name)].numpy().clip(0) for name in ("stack", "line"))
         for image, found in zip((stack, np.hypot(stack, line)), heights, strict=True):
             found += list(image[image == ndimage.maximum_filter(image, 5)])
     return tuple(np.sort(found)[::-1] for found in heights)

@@ -195,12 +195,12 @@ def test_the_negative_bowl_of_a_neighbours_line_is_no_absorption(planes_of, netw
 
 def test_a_source_with_absorption_is_not_dropped_for_a_negative_sum(planes_of):
     from napari_almadet.catalogue.candidate import Box, Candidate
-    from napari_almadet.search.measure_detections import drop_negative
+    from napari_almadet.search.measure_detections import drop_without_flux
 
     for snr, status in ((np.nan, Status.DROPPED), (9.0, Status.KEPT)):
         candidate = Candidate(1, Box(0, 9, 0, 9), 0.9, kind="line")
         candidate.f_sum, candidate.abs_snr = -2.0, snr
-        drop_negative(candidate, -2.0)
+        drop_without_flux(candidate, -2.0)
         assert candidate.status is status
 
 

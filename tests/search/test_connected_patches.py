@@ -20,7 +20,6 @@ from napari_almadet.search.extended_emission import (
     separated_by_lines,
     without_jumps,
 )
-from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.measure_detections import join_small_patches, mark_blends, reach_of
 from napari_almadet.search.noise_units import NoiseUnits
@@ -42,9 +41,9 @@ def seen(image: np.ndarray, channel: np.ndarray | float = 10.0, width: float = 4
     valid = torch.ones(image.shape, dtype=torch.bool)
     units = NoiseUnits(cube, valid, torch.ones(CHANNELS), torch.ones(image.shape), torch.arange(CHANNELS))
     images = np.zeros((len(MAPS), *image.shape), np.float32)
-    images[MAPS.index("line")] = np.arcsinh(image / COMPRESSION)
-    images[MAPS.index("line's channel")] = channel / CHANNELS
-    images[MAPS.index("line's width")] = np.log2(width) / 4
+    images[MAPS.index("line")] = image
+    images[MAPS.index("line's channel")] = channel
+    images[MAPS.index("line's width")] = width
     return SearchedWindow(units, images, np.full((5, *image.shape), -3.0), BEAM, 1.0, False, torch.randn(64, CHANNELS))
 
 

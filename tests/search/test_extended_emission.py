@@ -18,7 +18,6 @@ from napari_almadet.search.extended_emission import (
     patches,
     with_unseen,
 )
-from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.patch_properties import SearchedWindow
@@ -32,7 +31,8 @@ def seen(strength: np.ndarray) -> SearchedWindow:
     valid = torch.ones(strength.shape, dtype=torch.bool)
     units = NoiseUnits(cube, valid, torch.ones(8), torch.ones(strength.shape), torch.arange(8))
     images = np.zeros((len(MAPS), *strength.shape), np.float32)
-    images[MAPS.index("stack")] = np.arcsinh(strength / COMPRESSION)
+    images[MAPS.index("stack")] = strength
+    images[MAPS.index("line's width")] = 1
     return SearchedWindow(units, images, np.full((5, *strength.shape), -3.0), 4.0, 1.0, False, torch.randn(64, 8))
 
 

@@ -103,10 +103,10 @@ def test_own_lines_are_matched_snrs():
 def test_measures_say_what_their_names_say():
     units = in_noise_units(correlated(2, 64), BEAM)
     images = torch.zeros(len(MAPS), 40, 40)
-    images[MAPS.index("stack"), 10, 10] = float(np.arcsinh(3.0))  # SNR 6
-    images[MAPS.index("stack"), 10, 20] = float(np.arcsinh(10.0))
-    images[MAPS.index("stack"), 12, 30] = float(np.arcsinh(-2.0))
-    images[MAPS.index("negative line"), 30, 12] = float(np.arcsinh(-3.0))
+    images[MAPS.index("stack"), 10, 10] = 6.0
+    images[MAPS.index("stack"), 10, 20] = 20.0
+    images[MAPS.index("stack"), 12, 30] = -4.0
+    images[MAPS.index("negative line"), 30, 12] = -6.0
     rows = np.array([(1.5, 10, 10, SIGMA, 2 * SIGMA), (3, 10, 20, SIGMA, SIGMA)])
     first, second = measure_features(
         rows,

@@ -11,7 +11,6 @@ from cases import whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.search.decisions import artefact_kind
-from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.flanks import Ellipse, measure_flanks, resolved_gaussian
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import NoiseUnits
@@ -33,7 +32,8 @@ def seen(image: np.ndarray) -> SearchedWindow:
     """A window whose stacked image has such S/N, and noise."""
     image = image + np.random.default_rng(5).standard_normal(image.shape)
     images = np.zeros((len(MAPS), SIDE, SIDE), np.float32)
-    images[MAPS.index("stack")] = np.arcsinh(image / COMPRESSION)
+    images[MAPS.index("stack")] = image
+    images[MAPS.index("line's width")] = 1
     valid = torch.ones((SIDE, SIDE), dtype=torch.bool)
     units = NoiseUnits(
         torch.zeros(CHANNELS, SIDE, SIDE), valid, torch.ones(CHANNELS), torch.ones(SIDE, SIDE), torch.arange(CHANNELS)

@@ -64,9 +64,9 @@ def noise(*shape: int, seed: int = 3) -> np.ndarray:
 def seen_window(cube: np.ndarray, snr: np.ndarray | float, channel: np.ndarray | float, beam: float = BEAM):
     """A searched window whose best lines have such an S/N and channel, and three channels."""
     images = np.zeros((len(MAPS), *cube.shape[1:]), np.float32)
-    images[MAPS.index("line")] = np.arcsinh(np.asarray(snr) / 2)
-    images[MAPS.index("line's channel")] = np.asarray(channel) / len(cube)
-    images[MAPS.index("line's width")] = np.log2(3.0) / 4
+    images[MAPS.index("line")] = snr
+    images[MAPS.index("line's channel")] = channel
+    images[MAPS.index("line's width")] = 3.0
     quiet = torch.as_tensor(noise(64, len(cube), seed=1))
     return SearchedWindow(units_of(cube), images, np.full((5, *cube.shape[1:]), -3.0), beam, 1.0, False, quiet)
 

@@ -20,6 +20,7 @@ from napari_almadet.search.line_maps import (
     highest_snr,
     line_maps,
     maps,
+    network_input,
     spreads,
     stack_snr,
     templates,
@@ -173,8 +174,29 @@ def test_maps_are_finite_and_in_order():
     assert images.shape == (len(MAPS), *SHAPE[1:])
     assert torch.isfinite(images).all()
     assert torch.equal(images[MAPS.index("valid")] == 1, units.valid)
-    np.testing.assert_allclose(images[MAPS.index("beam")], 0.2, rtol=1e-5)
+    np.testing.assert_allclose(images[MAPS.index("beam")], 4.8, rtol=1e-5)
     assert float(images[MAPS.index("line")][:8].abs().max()) == 0
+
+
+def test_source_finder_looks_at_images_of_order_one():
+    """By hand: S/N ratios as arcsinh(S/N / 2), channels as a share of the band, width and beam relative to others."""
+    planes = torch.tensor([20.0, -6.0, 30.0, 16.0, 8.0, -4.0, 1.0, 4.8])[:, None, None].expand(-1, 3, 3)
+    expected = [*np.arcsinh([10, -3, 15]), 0.25, 0.75, np.arcsinh(-2), 1, 0.2]
+    np.testing.assert_allclose(network_input(planes, 64)[:, 1, 2], expected, rtol=1e-6)
+
+
+def test_where_there_is_no_line_channel_and_width_say_so():
+    planes = noise()
+    planes[40:44, 20, 33] += 12
+    units = in_noise_units(planes, beam=3)
+    images, _ = maps(units, units, 3.0)
+    line, channel, width = (images[MAPS.index(name)] for name in ("line", "line's channel", "line's width"))
+    assert float(channel[20, 33]) == pytest.approx(41.5, abs=1)
+    assert 2 <= float(width[20, 33]) <= 6
+    nothing = line <= LEAST
+    assert nothing.any()
+    assert set(channel[nothing].tolist()) == {0}
+    assert set(width[nothing].tolist()) == {1}
 
 
 def test_a_band_limited_image_is_interpolated_between_its_pixels():

@@ -16,8 +16,7 @@ from napari_almadet.search import measure_detections
 from napari_almadet.search.measure_detections import (
     absorb,
     as_measured,
-    drop_negative,
-    drop_unmeasured,
+    drop_without_flux,
     is_piece,
     join_small_patches,
     lies_in,
@@ -202,10 +201,10 @@ def test_a_neighbour_that_was_measured_is_where_and_as_large_as_it_was_measured(
 def test_a_candidate_that_was_dropped_before_has_no_second_reason():
     one = detection(status=Status.DROPPED).candidate
     one.kind, one.f_sum = "line", -1.0
-    drop_negative(one, -1.0)
+    drop_without_flux(one, -1.0)
     assert not one.decisions
     one.kind, one.f_cont, one.err_f_cont = "continuum", 0.1, 1.0
-    drop_unmeasured(one)
+    drop_without_flux(one, 1.0)
     assert not one.decisions
 
 
@@ -223,7 +222,7 @@ def test_a_candidate_that_was_dropped_before_has_no_second_reason():
 def test_a_candidate_without_line_or_continuum_in_its_own_spectrum_is_dropped(kind, f_cont, absorbed, status):
     one = detection().candidate
     one.kind, one.f_cont, one.err_f_cont, one.abs_snr = kind, f_cont, 1.0, absorbed
-    drop_unmeasured(one)
+    drop_without_flux(one, 1.0)
     assert one.status is status
     assert [d.rule for d in one.decisions[-1:]] == (["no_flux"] if status is Status.DROPPED else [])
 

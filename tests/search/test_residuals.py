@@ -9,7 +9,6 @@ from cases import whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.search.decisions import artefact_kind
-from napari_almadet.search.features import COMPRESSION
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.patch_properties import SearchedWindow
@@ -32,9 +31,9 @@ def seen(pattern: np.ndarray | float, snr: float, correlation: float = 1.0) -> S
         torch.arange(CHANNELS),
     )  # fmt: skip
     images = np.zeros((len(MAPS), SIDE, SIDE), np.float32)
-    images[MAPS.index("line")] = np.arcsinh(snr / COMPRESSION)
-    images[MAPS.index("line's channel")] = CENTRE / CHANNELS
-    images[MAPS.index("line's width")] = np.log2(WIDTH) / 4
+    images[MAPS.index("line")] = snr
+    images[MAPS.index("line's channel")] = CENTRE
+    images[MAPS.index("line's width")] = WIDTH
     return SearchedWindow(
         units, images, np.full((5, SIDE, SIDE), -3.0), 4.0, correlation, False, torch.randn(64, CHANNELS)
     )
@@ -88,7 +87,7 @@ def test_what_is_brighter_in_the_stacked_image_is_compared_with_what_that_scatte
     one, field = detection(), seen(0.0, 1)
     stack = rms * np.random.default_rng(8).standard_normal((SIDE, SIDE)).astype(np.float32)
     stack[20, 30] = snr
-    field.images[MAPS.index("stack")] = np.arcsinh(stack / COMPRESSION)
+    field.images[MAPS.index("stack")] = stack
     measure_residuals([one], field)
     assert one.residuals == pytest.approx(rms, rel=0.1)
     assert (artefact_kind(one, []) is not None) == dropped
@@ -102,7 +101,7 @@ def test_what_is_resolved_is_compared_with_the_scatter_at_its_size(size, dropped
     stack = 1.6 * np.random.default_rng(8).standard_normal((SIDE, SIDE)).astype(np.float32)
     stack += 6.6 * np.exp(-4 * np.log(2) * (y**2 + x**2) / 12**2)
     stack[20, 30] = 6.6
-    field.images[MAPS.index("stack")] = np.arcsinh(stack / COMPRESSION)
+    field.images[MAPS.index("stack")] = stack
     measure_residuals([one], field)
     assert (artefact_kind(one, []) is not None) == dropped
 

@@ -48,9 +48,9 @@ def window_of(cube: np.ndarray, channel: np.ndarray | float, width: np.ndarray |
     units = units_of(cube)
     shape = cube.shape[1:]
     images = np.zeros((len(MAPS), *shape), np.float32)
-    images[MAPS.index("line")] = np.arcsinh(snr / 2)
-    images[MAPS.index("line's channel")] = np.asarray(channel) / len(cube)
-    images[MAPS.index("line's width")] = np.log2(width) / 4
+    images[MAPS.index("line")] = snr
+    images[MAPS.index("line's channel")] = channel
+    images[MAPS.index("line's width")] = width
     quiet = torch.randn(64, len(cube), generator=torch.Generator().manual_seed(1))
     return SearchedWindow(units, images, np.full((5, *shape), -3.0), BEAM, 1.0, False, quiet)
 
@@ -346,7 +346,7 @@ def test_sidelobes_of_the_three_brightest_sources_are_considered():
 @pytest.mark.parametrize(("apart", "seen"), [(46, True), (50, False)])
 def test_the_deepest_negative_is_searched_within_twelve_beams(apart, seen):
     images = torch.zeros(len(MAPS), 128, 128)
-    images[MAPS.index("stack"), 64, 64 + apart] = -np.arcsinh(8 / 2)
+    images[MAPS.index("stack"), 64, 64 + apart] = -8
     rows = np.array([[0.0, 64, 64, 1.7, 1.7]])
     units = units_of(np.zeros((CHANNELS, 128, 128)))
     (one,) = measure_features(rows, images, units, np.zeros((1, CHANNELS), np.float32), np.zeros(1), BEAM)

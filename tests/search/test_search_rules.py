@@ -16,7 +16,7 @@ from napari_almadet.search import line_detection
 from napari_almadet.search.beam_decision import BeamDecision, lobe_axes, may_be_dirty
 from napari_almadet.search.line_detection import distinct, find_lines_again, frequency_denoising, resolutions
 from napari_almadet.search.line_maps import BAND, NARROW, WIDTHS, bands
-from napari_almadet.search.measure_detections import drop_negative, inside, reaches_border
+from napari_almadet.search.measure_detections import drop_without_flux, inside, reaches_border
 from napari_almadet.search.noise_units import lag_of
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
@@ -213,5 +213,5 @@ def test_a_mask_at_an_edge_of_its_cutout_needs_a_larger_one_unless_the_field_end
 def test_a_negative_flux_of_its_own_kind_drops_a_candidate(kind, f_cont, f_sum, boxed, absorbed, status):
     candidate = Candidate(1, Box(0, 5, 0, 5), 0.9, kind=kind, status=Status.KEPT)
     candidate.f_cont, candidate.f_sum, candidate.abs_snr = f_cont, f_sum, absorbed
-    drop_negative(candidate, boxed)
+    drop_without_flux(candidate, boxed)
     assert candidate.status is status

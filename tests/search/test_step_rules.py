@@ -78,9 +78,9 @@ def seen_window(cube: np.ndarray, snr: np.ndarray | float = 20.0, channel: np.nd
     """A searched window whose best lines have such an S/N and channel, and three channels."""
     units = units_of(cube)
     images = np.zeros((len(MAPS), *cube.shape[1:]), np.float32)
-    images[MAPS.index("line")] = np.arcsinh(np.asarray(snr) / 2)
-    images[MAPS.index("line's channel")] = np.asarray(channel) / len(cube)
-    images[MAPS.index("line's width")] = np.log2(3.0) / 4
+    images[MAPS.index("line")] = snr
+    images[MAPS.index("line's channel")] = channel
+    images[MAPS.index("line's width")] = 3.0
     quiet = torch.as_tensor(noise(64, len(cube), seed=1))
     return SearchedWindow(units, images, np.full((5, *cube.shape[1:]), -3.0), BEAM, 1.0, False, quiet)
 

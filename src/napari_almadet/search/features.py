@@ -9,7 +9,7 @@ import numpy as np
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.spectra import remove_baseline
-from napari_almadet.search.line_maps import BAND, MAPS, as_in_one_band, bands, bank_of, lower_median, stack_snr
+from napari_almadet.search.line_maps import BAND, MAPS, SNRS, as_in_one_band, bands, bank_of, lower_median, stack_snr
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection, raw_detection
 
@@ -310,7 +310,7 @@ def measure_features(
     if not len(rows):
         return []
     logit, y, x, sigma_y, sigma_x = rows.T
-    snr = dict(zip(MAPS, COMPRESSION * np.sinh(values_at(images, y, x).astype(float)), strict=True))
+    snr = snr_at(images, y, x)
     strength = np.maximum(snr["stack"], snr_own_line)
     apart = np.hypot(y[:, None] - y, x[:, None] - x) / beam
     brighter = np.where((strength > strength[:, None]) & (apart < NEIGHBOURHOOD), strength, -1)
@@ -318,9 +318,9 @@ def measure_features(
     distance = np.where(neighbour > 0, apart[np.arange(len(y)), brighter.argmax(axis=1)], NEIGHBOURHOOD)
     symmetry, correlation = symmetry_and_correlation(rows, own, strength, units, beam)
     deepest = lowest_about(images, y, x, round(ABOUT * beam))
-    dip_stacked, dip_line = COMPRESSION * np.sinh(-deepest.T)
+    dip_stacked, dip_line = -deepest.T
     field = images[MAPS.index("stack")][units.valid].flatten()
-    spread = COMPRESSION * np.sinh(float(field[:: max(1, len(field) // 20000)].abs().median())) / NORMAL_MAD
+    spread = float(field[:: max(1, len(field) // 20000)].abs().median()) / NORMAL_MAD
     columns = {
         "detection_logit": logit,
         "snr_stacked": snr["stack"],
@@ -347,6 +347,18 @@ def measure_features(
     return [
         Features(**(of_window | {name: float(values[i]) for name, values in columns.items()})) for i in range(len(rows))
     ]
+
+
+def snr_at(images: torch.Tensor, y: np.ndarray, x: np.ndarray) -> dict[str, np.ndarray]:
+    """The S/N ratios among the images of :data:`MAPS` at positions (n,).
+
+    They are interpolated as arcsinh(S/N / :data:`COMPRESSION`), in which a bright source is as smooth as a faint one.
+    """
+    import torch
+
+    ratios = torch.stack([images[MAPS.index(name)] for name in SNRS])
+    values = values_at(torch.asinh(ratios / COMPRESSION), y, x).astype(float)
+    return dict(zip(SNRS, COMPRESSION * np.sinh(values), strict=True))
 
 
 def values_at(images: torch.Tensor, y: np.ndarray, x: np.ndarray) -> np.ndarray:

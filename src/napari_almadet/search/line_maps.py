@@ -58,6 +58,7 @@ MAPS = (
     "valid",
     "beam",
 )
+SNRS = ("stack", "stack, sidelobes included", "line", "negative line")  # those of them that are S/N ratios
 
 
 @dataclass(frozen=True)
@@ -367,7 +368,10 @@ def stack_snr(units: NoiseUnits, correlation: float = 1.0) -> torch.Tensor:
 
 
 def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> tuple[torch.Tensor, float]:
-    """The images of :data:`MAPS` that Source Finder looks at, (8, ny, nx), and the :class:`LineMaps`' ``correlation``.
+    """The images of :data:`MAPS`, (8, ny, nx), and the :class:`LineMaps`' ``correlation``.
+
+    They are S/N ratios; the channel of the best line, 0 where there is none; its FWHM in channels, 1 where there is
+    none; 1 where there is data; and the FWHM of the beam in pixels.  Source Finder gets their :func:`network_input`.
 
     Parameters
     ----------
@@ -385,17 +389,30 @@ def maps(units: NoiseUnits, raw: NoiseUnits, beam: float) -> tuple[torch.Tensor,
     has_line = lines.snr > LEAST
     images = torch.stack(
         [
-            compress(stack_snr(units, lines.correlation)),
-            compress(stack_snr(raw, lines.correlation)),
-            compress(lines.snr),
-            torch.where(has_line, lines.channel / len(units.cube), 0),
-            torch.where(has_line, torch.log2(lines.width.clamp(max=WIDTHS[-1])) / 4, 0),
-            compress(lines.negative),
+            stack_snr(units, lines.correlation),
+            stack_snr(raw, lines.correlation),
+            lines.snr,
+            torch.where(has_line, lines.channel, 0),
+            torch.where(has_line, lines.width.clamp(max=WIDTHS[-1]), 1),
+            lines.negative,
             valid,
-            torch.full_like(valid, beam / 4 - 1),
+            torch.full_like(valid, beam),
         ]
     )
     return images, lines.correlation
+
+
+def network_input(images: torch.Tensor, n_channels: int) -> torch.Tensor:
+    """The images of :data:`MAPS` as Source Finder gets them, all of order one; the band has ``n_channels``."""
+    import torch
+
+    coded = {
+        "line's channel": lambda channel: channel / n_channels,
+        "line's width": lambda width: torch.log2(width) / 4,
+        "valid": lambda valid: valid,
+        "beam": lambda beam: beam / 4 - 1,
+    }
+    return torch.stack([coded.get(name, compress)(image) for name, image in zip(MAPS, images, strict=True)])
 
 
 def compress(snr: torch.Tensor) -> torch.Tensor:

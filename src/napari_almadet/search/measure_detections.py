@@ -83,8 +83,7 @@ def measure_detections(
             candidate = detection.candidate
             candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
         del made, near  # with the masks and planes of a cutout, before there is the next one
-        drop_negative(detection.candidate, boxed)
-        drop_unmeasured(detection.candidate)
+        drop_without_flux(detection.candidate, boxed)
     if not brief:
         join_small_patches(order)
         mark_blends(order)
@@ -241,23 +240,19 @@ def absorb(detection: RawDetection, parts: Sequence[RawDetection]) -> None:
         make_part(part, detection, "part_of", "one_object")
 
 
-def drop_negative(candidate: Candidate, boxed: float) -> None:
-    """Drop a candidate whose line or continuum flux is negative, as in a bowl."""
+def drop_without_flux(candidate: Candidate, boxed: float) -> None:
+    """Drop a candidate whose line or continuum flux is negative, as in a bowl, or which has neither.
+
+    Of the latter a peak in the stacked image is seen, but no continuum in its own spectrum: the peak is faint, wide
+    line emission of something else, whose channels are left out there.  ``boxed`` is the sum over its box.
+    """
     own = candidate.f_cont if candidate.kind == "continuum" else candidate.f_sum
     flux = own if own < 0 else boxed
     if np.isfinite(candidate.abs_snr):  # a line in absorption takes flux, but what it is seen against is there
         return
-    if flux < 0 and candidate.kind != "both" and candidate.status is not Status.DROPPED:
-        candidate.decide("negative_flux", Status.DROPPED, flux=flux)
-
-
-def drop_unmeasured(candidate: Candidate) -> None:
-    """Drop a candidate of which neither a line nor a continuum is seen in its own spectrum.
-
-    Such a peak of the stacked image is faint, wide line emission of something else, whose channels are left out here.
-    """
-    if candidate.kind != "continuum" or np.isfinite(candidate.abs_snr) or candidate.status is Status.DROPPED:
+    if candidate.kind == "both" or candidate.status is Status.DROPPED:
         return
-    snr = candidate.f_cont / candidate.err_f_cont
-    if snr < THRESHOLDS.least_continuum:
-        candidate.decide("no_flux", Status.DROPPED, snr=snr)
+    if flux < 0:
+        candidate.decide("negative_flux", Status.DROPPED, flux=flux)
+    elif candidate.kind == "continuum" and own < THRESHOLDS.least_continuum * candidate.err_f_cont:
+        candidate.decide("no_flux", Status.DROPPED, snr=own / candidate.err_f_cont)

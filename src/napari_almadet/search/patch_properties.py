@@ -17,7 +17,7 @@ from scipy import ndimage
 from napari_almadet.constants import BEAM_AREA, FOUR_LN2, NORMAL_MAD
 from napari_almadet.measure.planes import percentile
 from napari_almadet.measure.spectra import remove_baseline
-from napari_almadet.search.features import ABOUT, COMPRESSION, own_lines
+from napari_almadet.search.features import ABOUT, own_lines
 from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.noise_units import NoiseUnits, differences
 from napari_almadet.search.raw_detection import Extent, RawDetection
@@ -57,24 +57,24 @@ class SearchedWindow:
         part = replace(units, cube=units.cube[:, *place], valid=units.valid[place], rms_map=units.rms_map[place])
         return replace(self, units=part, images=self.images[:, *place], answer=self.answer[:, *place])
 
-    def snr(self, name: str) -> np.ndarray:
-        """One of the images as S/N, (ny, nx)."""
-        return COMPRESSION * np.sinh(self.images[MAPS.index(name)])
+    def image(self, name: str) -> np.ndarray:
+        """One of the images of :data:`MAPS`, (ny, nx)."""
+        return np.asarray(self.images[MAPS.index(name)])
 
     @cached_property
     def stack(self) -> np.ndarray:
         """S/N of the stacked image."""
-        return self.snr("stack")
+        return self.image("stack")
 
     @cached_property
     def line(self) -> np.ndarray:
         """S/N of the best line."""
-        return self.snr("line")
+        return self.image("line")
 
     @cached_property
     def dip(self) -> np.ndarray:
         """S/N of the strongest negative line, positive where there is one."""
-        return -self.snr("negative line")
+        return -self.image("negative line")
 
     @cached_property
     def strength(self) -> np.ndarray:
@@ -184,12 +184,12 @@ def shape_of(patch: np.ndarray) -> tuple[float, float]:
 
 def line_channel(seen: SearchedWindow) -> np.ndarray:
     """Channel of the best line at each place, (ny, nx)."""
-    return seen.images[MAPS.index("line's channel")] * len(seen.units.cube)
+    return seen.image("line's channel")
 
 
 def line_width(seen: SearchedWindow) -> np.ndarray:
     """FWHM of the best line at each place in channels, (ny, nx)."""
-    return np.exp2(4 * seen.images[MAPS.index("line's width")])
+    return seen.image("line's width")
 
 
 def line_images(

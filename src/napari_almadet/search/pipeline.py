@@ -40,7 +40,7 @@ from napari_almadet.search.extended_emission import (
 from napari_almadet.search.features import quiet_spectra, raw_detections
 from napari_almadet.search.flanks import measure_brighter_emission
 from napari_almadet.search.line_detection import frequency_denoising
-from napari_almadet.search.line_maps import maps
+from napari_almadet.search.line_maps import maps, network_input
 from napari_almadet.search.measure_detections import measure_detections, ready_to_measure
 from napari_almadet.search.merge_windows import (
     TWINS,
@@ -224,7 +224,7 @@ def search_window(
     units = clean.units
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)  # (1)
-        answer = from_all_sides(networks.source_finder, images[None])[0]  # (3)
+        answer = from_all_sides(networks.source_finder, network_input(images, len(units.cube))[None])[0]  # (3)
     quiet = quiet_spectra(units)
     seen = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, clean.dirty, quiet)
     rows = positions(answer, seen)  # (4)

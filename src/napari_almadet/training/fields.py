@@ -20,7 +20,7 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from napari_almadet.constants import ARCSEC_PER_DEGREE, FOUR_LN2
 from napari_almadet.processes import Pool
 from napari_almadet.search.beam_decision import BeamDecision, settled
-from napari_almadet.search.line_maps import maps
+from napari_almadet.search.line_maps import maps, network_input
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.sidelobes import KnownBeam, subtract_sidelobes
 from napari_almadet.search.windows import Window
@@ -501,7 +501,8 @@ def whole_field() -> Window:
 def shown_maps(field: SimulatedField) -> torch.Tensor:
     """The input of Source Finder for a field, (8, SIDE, SIDE)."""
     raw = in_noise_units(field.cube, field.beam)
-    return maps(subtract_sidelobes(raw, whole_field(), field.known).units, raw, field.beam)[0]
+    images, _ = maps(subtract_sidelobes(raw, whole_field(), field.known).units, raw, field.beam)
+    return network_input(images, len(field.cube))
 
 
 def blemish(rng: np.random.Generator, cube: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
