@@ -11,7 +11,7 @@ from cases import whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate, SourceMask, Status
 from napari_almadet.measure.gaussian_group import Shape
-from napari_almadet.progress import finish
+from napari_almadet.progress import Progress, finish
 from napari_almadet.search import measure_detections
 from napari_almadet.search.measure_detections import (
     absorb,
@@ -26,6 +26,7 @@ from napari_almadet.search.measure_detections import (
     seed_of,
 )
 from napari_almadet.search.raw_detection import Features, RawDetection
+from napari_almadet.search.windows import Window
 from napari_almadet.settings import Settings
 
 WINDOW = whole_window(60)
@@ -288,3 +289,23 @@ def test_a_cutout_holds_a_source_and_its_surroundings(monkeypatch, sigma, thorou
     with pytest.raises(ZeroDivisionError):
         measured(None, one, [one], None, Settings(), thorough, {})
     assert asked == [(half, 4.0)]
+
+
+@pytest.mark.parametrize(("beyond", "ready"), [(0.4, True), (0.6, False)])
+def test_sources_are_measured_in_the_core_of_a_window_and_half_a_beam_beyond(monkeypatch, beyond, ready):
+    """There another window may have the same source."""
+    window = Window(0, 0, (40, 40), (slice(0, 20), slice(0, 40)), 1)
+    inside, other = detection(1, y=10.0), detection(2, y=19.5 + beyond * 4.0)
+    asked = []
+
+    def held(cube, window, count, settings):
+        asked.append(count)
+        yield Progress("Reading", 0, 1)
+        return "held"
+
+    monkeypatch.setattr(measure_detections, "held_for_candidates", held)
+    steps = measure_detections.ready_to_measure("cube", window, [inside, other], 4.0, None)
+    cube, near = finish(steps)
+    assert cube == "held"
+    assert [one.candidate.id for one in near] == ([1, 2] if ready else [1])
+    assert asked == [len(near)]

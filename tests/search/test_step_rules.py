@@ -922,7 +922,7 @@ def replaced(monkeypatch):
         "source_detection": ("images", detections, "summary", "stacked"),
         "frequency_denoising": None,
         "classify": None,
-        "ready_to_measure": "held",
+        "ready_to_measure": ("held", detections[:1]),
         "source_spectral_focusing": None,
         "measure_detections": None,
         "read_patch": (np.ones(CHANNELS), "stacked"),
@@ -944,7 +944,7 @@ def given_to(asked: list, name: str) -> tuple:
 @pytest.mark.parametrize("negated", [False, True])
 @pytest.mark.parametrize("known", [False, True])
 def test_a_window_is_searched_with_what_is_known_of_networks_and_noise(replaced, negated, known):
-    """Else they are loaded and measured; what is measured are the detections in its core."""
+    """Else they are loaded and measured; what is measured are the detections that are ready for it."""
     networks, own = ("networks", "noise") if known else (None, None)
     finish(pipeline.search_part.steps(WINDOW, "cube", BEAM, "settings", networks, negated, own))
     searched, held = (("negative", "cube"), ("negative", "held")) if negated else ("cube", "held")

@@ -17,6 +17,7 @@ from napari_almadet.measure.measurement import Measured
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.progress import Progress
 from napari_almadet.search.connected_patches import make_part
+from napari_almadet.search.merge_windows import TWINS
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.sidelobes import restore_fainter
 from napari_almadet.search.thresholds import THRESHOLDS
@@ -33,14 +34,17 @@ COPIES = 12  # copies of a cutout that the measurement needs in memory
 
 
 def ready_to_measure(
-    cube: Cube, window: Window, detections: Sequence[RawDetection], count: int, settings: Settings
-) -> Generator[Progress, None, Cube]:
+    cube: Cube, window: Window, detections: Sequence[RawDetection], beam: float, settings: Settings
+) -> Generator[Progress, None, tuple[Cube, list[RawDetection]]]:
     """Before steps 8 to 10: subtract the sidelobes of fainter sources too, and hold the window in memory.
 
-    Returns the cube to read from, which is held only if it is worthwhile for ``count`` cutouts.
+    Returns the cube to read from, which is held only if it is worthwhile for so many cutouts, and the detections to
+    measure: those in the core of the window, or where another window may have the same source.  ``beam`` is the FWHM in
+    the window's pixels.
     """
     restore_fainter(detections)
-    return (yield from held_for_candidates(cube, window, count, settings))
+    near = [detection for detection in detections if window.owns(detection.y, detection.x, TWINS * beam)]
+    return (yield from held_for_candidates(cube, window, len(near), settings)), near
 
 
 def measure_detections(

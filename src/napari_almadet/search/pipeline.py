@@ -40,10 +40,9 @@ from napari_almadet.search.extended_emission import (
 from napari_almadet.search.features import quiet_spectra, raw_detections
 from napari_almadet.search.flanks import measure_brighter_emission
 from napari_almadet.search.line_detection import frequency_denoising
-from napari_almadet.search.line_maps import maps, network_input
+from napari_almadet.search.line_maps import maps
 from napari_almadet.search.measure_detections import measure_detections, ready_to_measure
 from napari_almadet.search.merge_windows import (
-    TWINS,
     NoiseSummary,
     Part,
     field_shape,
@@ -160,8 +159,7 @@ def search_part(
     )
     yield from frequency_denoising(detections, settings, networks)
     yield from classify(detections, settings, networks)
-    near = [detection for detection in detections if window.owns(detection.y, detection.x, TWINS * beam)]
-    cube = yield from ready_to_measure(cube, window, detections, len(near), settings)
+    cube, near = yield from ready_to_measure(cube, window, detections, beam, settings)
     cube, count = negative(cube) if negated else cube, len(detections)
     yield from source_spectral_focusing(cube, near, detections, stacked, settings)
     near += detections[count:]  # separated by their lines
@@ -215,8 +213,6 @@ def search_window(
     """
     import torch
 
-    from napari_almadet.networks.source_finder import from_all_sides
-
     if raw is None:
         return np.zeros((2, *window.shape), np.float32), [], None
     beam = known.fwhm
@@ -224,7 +220,7 @@ def search_window(
     units = clean.units
     with torch.inference_mode():
         images, correlation = maps(units, raw, beam)  # (1)
-        answer = from_all_sides(networks.source_finder, network_input(images, len(units.cube))[None])[0]  # (3)
+    answer = networks.find_sources(images, len(units.cube))  # (3)
     quiet = quiet_spectra(units)
     seen = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, clean.dirty, quiet)
     rows = positions(answer, seen)  # (4)

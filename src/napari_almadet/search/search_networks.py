@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from napari_almadet.loading import loading
 from napari_almadet.progress import Progress, in_steps
+from napari_almadet.search.line_maps import network_input
 
 if TYPE_CHECKING:
+    import torch
+
     from napari_almadet.settings import Settings
 
 
@@ -29,6 +32,15 @@ class SearchNetworks:
     extent_classifier: Any = None
     device: Any = "cpu"
     cards: tuple[dict, ...] = ({}, {}, {}, {})
+
+    def find_sources(self, images: torch.Tensor, n_channels: int) -> torch.Tensor:
+        """Source Finder's maps (5, ny, nx) of a window with ``n_channels``, from its images (8, ny, nx)."""
+        import torch
+
+        from napari_almadet.networks.source_finder import from_all_sides
+
+        with torch.inference_mode():
+            return from_all_sides(self.source_finder, network_input(images, n_channels)[None])[0]
 
 
 WEIGHTS = ("source_finder", "line_finder", "judge", "extent_classifier")
