@@ -179,46 +179,6 @@ def test_the_mask_of_an_object_includes_its_pieces_whatever_lies_between():
     assert (together[values > 0] == 1).all()
 
 
-@pytest.mark.parametrize(
-    ("middle", "stays", "one_object"),
-    [
-        (6.0, False, True),  # as in a rotating galaxy with a hole: its line moves from one side to the other
-        (5.0, False, False),  # a deeper saddle
-        (6.0, True, False),  # the line of one of two galaxies is at its own place until they touch
-    ],
-)
-def test_a_line_that_moves_from_one_place_to_the_other_is_one_object(middle, stays, one_object):
-    values = np.zeros((9, 5, 25), np.float32)
-    for channel in range(9):
-        values[channel, 1:4, 3 * channel - 1 if channel else 0 : 3 * channel + 3] = middle
-    values[0, 2, 1], values[8, 2, 24] = 40, 20
-    if stays:
-        values[:8, 2, 1] = 30
-    contrast = Contrast(values, -values, values)
-    labels = np.where(values > 0, np.where(np.arange(25) < 13, 1, 2), 0)
-    voxels = [(0, 2, 1), (8, 2, 24)]
-    for me in (0, 1):
-        assert joined(labels, contrast, voxels, me)[1] == ((1 - me,) if one_object else ())
-
-
-@pytest.mark.parametrize(("beside", "one_object"), [(21, False), (17, True)])
-def test_a_line_does_not_move_if_what_connects_it_is_beside_one_of_the_places(beside, one_object):
-    values = np.zeros((9, 1, 25), np.float32)
-    values[0, 0, 1 : beside + 1] = values[1:8, 0, beside] = values[8, 0, beside:] = 6
-    values[0, 0, 1], values[8, 0, 24] = 40, 20
-    labels = np.where(values > 0, np.where(np.arange(25) < 13, 1, 2), 0)
-    merged = joined(labels, Contrast(values, -values, values), [(0, 0, 1), (8, 0, 24)], 0)[1]
-    assert merged == ((1,) if one_object else ())
-
-
-def test_two_lines_at_one_place_do_not_move():
-    values = np.full((9, 3, 3), 6, np.float32)
-    values[1:8, 1, 1] = 0
-    values[0, 1, 1] = values[8, 1, 1] = 20
-    labels = np.where(np.arange(9)[:, None, None] < 4, 1, 2) * np.ones((9, 3, 3), int)
-    assert joined(labels, Contrast(values, -values, values), [(0, 1, 1), (8, 1, 1)], 0)[1] == ()
-
-
 @pytest.mark.parametrize(("sigma", "large"), [(3.0, True), (2.5, False)])
 def test_the_lines_of_a_large_source_are_not_sources_of_their_own(sigma, large):
     one = detection(1, 30, 0)

@@ -35,11 +35,6 @@ FEW = 6  # minimum number of line-free channels to estimate a continuum, and
 FEW_SHARE = 0.1  # minimum fraction of the band
 SADDLE = 0.5  # fraction of the fainter peak: two detections are one object if the emission between stays above it,
 DIP = 3.0  # sigma, or if it falls by less than this
-# The same for a line that moves from one detection to the other, as in a rotating galaxy with little emission in the
-# middle.  In validation cubes of `galaxies`, 0.30 within a galaxy, 0.24 between two that touch.
-SADDLE_IF_MOVING = 0.27
-DARK = 0.5  # of that level: emission at a place, below which there is none; chosen by eye
-BESIDE = 0.2  # of the way from one place to the other: what is nearer to either is not between them; chosen by eye
 SAMPLE = 24  # channels whose median is the starting point of the clipped mean: a few suffice
 ROUNDS = 3  # iterations of mask and continuum for extended sources, from the study
 
@@ -266,9 +261,8 @@ def joined(
     """Labels in which all emission connected to detection ``me`` has its number, and which detections were merged.
 
     Two detections are connected if there is a path between them, in pixels and channels, along which the emission does
-    not fall to :data:`SADDLE` of the fainter one, or by :data:`DIP` sigma; a lower saddle, :data:`SADDLE_IF_MOVING`, is
-    enough if the line :func:`moves` from one to the other.  Touching galaxies are separated by a deeper saddle.
-    Undetected parts of the same emission are included, and those that are known to be ``pieces``.
+    not fall to :data:`SADDLE` of the fainter one, or by :data:`DIP` sigma.  Touching galaxies are separated by a deeper
+    saddle.  Undetected parts of the same emission are included, and those that are known to be ``pieces``.
     """
     values = np.where(labels > 0, seen.reference, -np.inf)
     merged = []
@@ -281,34 +275,9 @@ def joined(
         fainter = min(float(values[voxel]), float(values[voxels[me]]))
         level = min(SADDLE * fainter, fainter - DIP) if fainter > 0 else -np.inf
         over = ndimage.label(values > level, np.ones((3, 3, 3)))[0]
-        if over[voxel] == over[voxels[me]] or moves(values, voxel, voxels[me]):
+        if over[voxel] == over[voxels[me]]:
             merged.append(i)
     return np.where(np.isin(labels, [i + 1 for i in merged]), me + 1, labels), tuple(merged)
-
-
-def moves(values: np.ndarray, one: tuple[int, int, int], other: tuple[int, int, int]) -> bool:
-    """Whether the line of one object moves from one of two voxels (channel, y, x) to the other, as in a rotating disc.
-
-    They are connected above :data:`SADDLE_IF_MOVING` of the fainter one, and in a channel between theirs the emission
-    that connects them is between them, but at neither place.  Of two galaxies that touch, one is seen at its own place
-    in each such channel.  ``values`` (channels, ny, nx) are in sigma.
-    """
-    level = SADDLE_IF_MOVING * min(float(values[one]), float(values[other]))
-    over = ndimage.label(values > level, np.ones((3, 3, 3)))[0]
-    if level <= 0 or over[one] != over[other]:
-        return False
-    start, step = np.array(one[1:]), np.subtract(other[1:], one[1:])
-    if not step.any():
-        return False
-    for channel in range(min(one[0], other[0]) + 1, max(one[0], other[0])):
-        plane = values[channel]
-        if max(plane[one[1:]], plane[other[1:]]) > DARK * level:
-            continue
-        places = np.argwhere(over[channel] == over[one])
-        way = float(((places - start) @ step).mean() / (step @ step))
-        if BESIDE < way < 1 - BESIDE:
-            return True
-    return False
 
 
 def line_free(cutout: Cutout, seed: Seed) -> np.ndarray:
