@@ -85,7 +85,7 @@ class Thresholds:
     least_continuum: float = threshold(
         2.0, "of its error", "minimum flux density of a candidate without a line",
         VALIDATION + "up to 1.7 where line emission of clouds and galaxies was taken for continuum, "
-        "from 3.2 for sources",
+        "with weights that are not shipped, from 3.2 for sources",
     )  # fmt: skip
     very_bright: float = threshold(
         300.0, "S/N", "minimum band-averaged S/N of a source whose flanks Source Finder may mistake for other sources",
