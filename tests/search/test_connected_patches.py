@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from cases import whole_window
+from cases import searched_window, whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.measure.cutout import joined
@@ -20,9 +19,7 @@ from napari_almadet.search.extended_emission import (
     separated_by_lines,
     without_jumps,
 )
-from napari_almadet.search.line_maps import MAPS
 from napari_almadet.search.measure_detections import join_small_patches, mark_blends, reach_of
-from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection
 from napari_almadet.search.windows import Window
@@ -37,14 +34,8 @@ def seen(image: np.ndarray, channel: np.ndarray | float = 10.0, width: float = 4
     """A window of no noise whose line has such S/N (ny, nx) at such a channel in each place."""
     at = np.arange(CHANNELS)[:, None, None] - np.broadcast_to(channel, image.shape)
     line = np.exp(-4 * np.log(2) * (at / width) ** 2)
-    cube = torch.from_numpy((image * line / np.sqrt((line**2).sum(axis=0))).astype(np.float32))
-    valid = torch.ones(image.shape, dtype=torch.bool)
-    units = NoiseUnits(cube, valid, torch.ones(CHANNELS), torch.ones(image.shape), torch.arange(CHANNELS))
-    images = np.zeros((len(MAPS), *image.shape), np.float32)
-    images[MAPS.index("line")] = image
-    images[MAPS.index("line's channel")] = channel
-    images[MAPS.index("line's width")] = width
-    return SearchedWindow(units, images, np.full((5, *image.shape), -3.0), BEAM, 1.0, False, torch.randn(64, CHANNELS))
+    cube = image * line / np.sqrt((line**2).sum(axis=0))
+    return searched_window(cube, BEAM, line=image, channel=channel, width=width)
 
 
 def two_patches(left: float, right: float, between: float) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from cases import searched_window
 from scipy.special import logit
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
@@ -18,8 +18,6 @@ from napari_almadet.search.extended_emission import (
     patches,
     with_unseen,
 )
-from napari_almadet.search.line_maps import MAPS
-from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
@@ -27,13 +25,7 @@ from napari_almadet.search.windows import Window
 
 def seen(strength: np.ndarray) -> SearchedWindow:
     """A window of no noise in which the stacked image has such S/N."""
-    cube = torch.from_numpy(strength / np.sqrt(8)).repeat(8, 1, 1)
-    valid = torch.ones(strength.shape, dtype=torch.bool)
-    units = NoiseUnits(cube, valid, torch.ones(8), torch.ones(strength.shape), torch.arange(8))
-    images = np.zeros((len(MAPS), *strength.shape), np.float32)
-    images[MAPS.index("stack")] = strength
-    images[MAPS.index("line's width")] = 1
-    return SearchedWindow(units, images, np.full((5, *strength.shape), -3.0), 4.0, 1.0, False, torch.randn(64, 8))
+    return searched_window(np.tile(strength / np.sqrt(8), (8, 1, 1)), 4.0, stack=strength)
 
 
 @pytest.mark.parametrize(("brightest", "patch"), [(500, False), (300, True)])

@@ -6,14 +6,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
-from cases import whole_window
+from cases import searched_window, whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.search.decisions import artefact_kind
 from napari_almadet.search.flanks import Ellipse, measure_flanks, resolved_gaussian
-from napari_almadet.search.line_maps import MAPS
-from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import Features, RawDetection
 
@@ -31,14 +28,7 @@ def gaussian(y: float, x: float, long: float = 1.0, angle: float = 0.0) -> np.nd
 def seen(image: np.ndarray) -> SearchedWindow:
     """A window whose stacked image has such S/N, and noise."""
     image = image + np.random.default_rng(5).standard_normal(image.shape)
-    images = np.zeros((len(MAPS), SIDE, SIDE), np.float32)
-    images[MAPS.index("stack")] = image
-    images[MAPS.index("line's width")] = 1
-    valid = torch.ones((SIDE, SIDE), dtype=torch.bool)
-    units = NoiseUnits(
-        torch.zeros(CHANNELS, SIDE, SIDE), valid, torch.ones(CHANNELS), torch.ones(SIDE, SIDE), torch.arange(CHANNELS)
-    )
-    return SearchedWindow(units, images, np.full((5, SIDE, SIDE), -3.0), BEAM, 1.0, False, torch.zeros(64, CHANNELS))
+    return searched_window(np.zeros((CHANNELS, SIDE, SIDE)), BEAM, stack=image)
 
 
 def detection(number: int, y: float, x: float, snr: float, line: float = 0.0, box: Box | None = None) -> RawDetection:

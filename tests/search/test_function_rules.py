@@ -10,7 +10,7 @@ import pytest
 import torch
 from astropy.io import fits
 from astropy.wcs import WCS
-from cases import units_of, whole_window
+from cases import searched_window, units_of, whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
 from napari_almadet.cube.cube import Cube, CubeError
@@ -63,12 +63,7 @@ def noise(*shape: int, seed: int = 3) -> np.ndarray:
 
 def seen_window(cube: np.ndarray, snr: np.ndarray | float, channel: np.ndarray | float, beam: float = BEAM):
     """A searched window whose best lines have such an S/N and channel, and three channels."""
-    images = np.zeros((len(MAPS), *cube.shape[1:]), np.float32)
-    images[MAPS.index("line")] = snr
-    images[MAPS.index("line's channel")] = channel
-    images[MAPS.index("line's width")] = 3.0
-    quiet = torch.as_tensor(noise(64, len(cube), seed=1))
-    return SearchedWindow(units_of(cube), images, np.full((5, *cube.shape[1:]), -3.0), beam, 1.0, False, quiet)
+    return searched_window(cube, beam, line=snr, channel=channel, width=3.0)
 
 
 # --- noise and channels ---

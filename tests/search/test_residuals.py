@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import whole_window
+from cases import searched_window, whole_window
 
 from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.search.decisions import artefact_kind
 from napari_almadet.search.line_maps import MAPS
-from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.residuals import measure_residuals
@@ -25,18 +24,7 @@ def seen(pattern: np.ndarray | float, snr: float, correlation: float = 1.0) -> S
     """A window of noise, a pattern (ny, nx) of such S/N in the channels of a line, and a source at (20, 30) in it."""
     cube = np.random.default_rng(3).standard_normal((CHANNELS, SIDE, SIDE)) * correlation + LINE * pattern
     cube[:, 20, 30] = (LINE * snr)[:, 0, 0]
-    valid = torch.ones((SIDE, SIDE), dtype=torch.bool)
-    units = NoiseUnits(
-        torch.from_numpy(cube.astype(np.float32)), valid, torch.ones(CHANNELS), torch.ones(SIDE, SIDE),
-        torch.arange(CHANNELS),
-    )  # fmt: skip
-    images = np.zeros((len(MAPS), SIDE, SIDE), np.float32)
-    images[MAPS.index("line")] = snr
-    images[MAPS.index("line's channel")] = CENTRE
-    images[MAPS.index("line's width")] = WIDTH
-    return SearchedWindow(
-        units, images, np.full((5, SIDE, SIDE), -3.0), 4.0, correlation, False, torch.randn(64, CHANNELS)
-    )
+    return searched_window(cube, 4.0, line=snr, channel=CENTRE, width=WIDTH, correlation=correlation)
 
 
 def detection(box: Box | None = None) -> RawDetection:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from cases import extent_of, units_of, whole_window
+from cases import extent_of, searched_window, units_of, whole_window
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
@@ -45,14 +45,7 @@ KEPT, FLAGGED, DROPPED = Status
 
 def window_of(cube: np.ndarray, channel: np.ndarray | float, width: np.ndarray | float, snr: float = 20.0):
     """A searched window whose best lines have such channels and widths."""
-    units = units_of(cube)
-    shape = cube.shape[1:]
-    images = np.zeros((len(MAPS), *shape), np.float32)
-    images[MAPS.index("line")] = snr
-    images[MAPS.index("line's channel")] = channel
-    images[MAPS.index("line's width")] = width
-    quiet = torch.randn(64, len(cube), generator=torch.Generator().manual_seed(1))
-    return SearchedWindow(units, images, np.full((5, *shape), -3.0), BEAM, 1.0, False, quiet)
+    return searched_window(cube, BEAM, line=snr, channel=channel, width=width)
 
 
 def found(y: float = 30.0, x: float = 30.0, number: int = 1, status: Status = KEPT, **values) -> RawDetection:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from astropy import units as u
 from astropy.io import fits
-from cases import extent_of, units_of, whole_window
+from cases import extent_of, searched_window, units_of, whole_window
 from radio_beam import Beam
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
@@ -37,7 +37,6 @@ from napari_almadet.search.features import encode_extents, part_neighbours
 from napari_almadet.search.line_maps import (
     AVERAGED,
     BAND,
-    MAPS,
     NARROW,
     bands,
     bank_of,
@@ -76,13 +75,7 @@ def found(y: float = 20.0, x: float = 20.0, number: int = 1, status: Status = KE
 
 def seen_window(cube: np.ndarray, snr: np.ndarray | float = 20.0, channel: np.ndarray | float = 8.0) -> SearchedWindow:
     """A searched window whose best lines have such an S/N and channel, and three channels."""
-    units = units_of(cube)
-    images = np.zeros((len(MAPS), *cube.shape[1:]), np.float32)
-    images[MAPS.index("line")] = snr
-    images[MAPS.index("line's channel")] = channel
-    images[MAPS.index("line's width")] = 3.0
-    quiet = torch.as_tensor(noise(64, len(cube), seed=1))
-    return SearchedWindow(units, images, np.full((5, *cube.shape[1:]), -3.0), BEAM, 1.0, False, quiet)
+    return searched_window(cube, BEAM, line=snr, channel=channel, width=3.0)
 
 
 # --- is the cube dirty? ---

@@ -157,9 +157,9 @@ def widen_sums(total: np.ndarray, planes: np.ndarray, before: int, channels: int
                 total[first : max(min(last, n - step), first)] += planes[first + step : last + step]
 
 
-def in_blocks(n: int) -> list[slice]:
-    """Parts of n values that are looked at together, :data:`BLOCK` in each."""
-    return [slice(first, min(first + BLOCK, n)) for first in range(0, n, BLOCK)]
+def in_blocks(n: int, size: int = BLOCK) -> list[slice]:
+    """Parts of n values or planes that are looked at together, ``size`` in each."""
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
 
 
 def some_negatives(values: np.ndarray, known: np.ndarray | None, most: int) -> tuple[np.ndarray, int]:

@@ -9,7 +9,18 @@ import numpy as np
 
 from napari_almadet.constants import NORMAL_MAD
 from napari_almadet.measure.spectra import remove_baseline
-from napari_almadet.search.line_maps import BAND, MAPS, SNRS, as_in_one_band, bands, bank_of, lower_median, stack_snr
+from napari_almadet.search.line_maps import (
+    BAND,
+    COMPRESSION,
+    MAPS,
+    SNRS,
+    as_in_one_band,
+    bands,
+    bank_of,
+    compress,
+    lower_median,
+    stack_snr,
+)
 from napari_almadet.search.noise_units import NoiseUnits
 from napari_almadet.search.raw_detection import Extent, Features, RawDetection, raw_detection
 
@@ -35,8 +46,6 @@ MOST_SHARED = 1.75
 LEAST_SPREAD = 0.5  # minimum rms of a stacked image in units of its noise; the training fields have no smaller ones
 SIGMA_TO_FWHM = 2.3548  # to the digits the shipped networks were trained with
 LEAST_CHANCE = 0.1  # minimum detection score of Source Finder
-# Scale of the compression of S/N in the images and in the classifier's input: arcsinh(S/N / scale).
-COMPRESSION = 2.0
 PIXELS_TRAINED = 4.0  # per beam; the classifier's input is centred on this value
 CHANNELS_TRAINED = 100  # the same for the number of channels
 N_FEATURES = 21  # input values of the classifier of compact sources
@@ -357,7 +366,7 @@ def snr_at(images: torch.Tensor, y: np.ndarray, x: np.ndarray) -> dict[str, np.n
     import torch
 
     ratios = torch.stack([images[MAPS.index(name)] for name in SNRS])
-    values = values_at(torch.asinh(ratios / COMPRESSION), y, x).astype(float)
+    values = values_at(compress(ratios), y, x).astype(float)
     return dict(zip(SNRS, COMPRESSION * np.sinh(values), strict=True))
 
 

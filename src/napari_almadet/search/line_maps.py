@@ -58,6 +58,7 @@ MAPS = (
     "valid",
     "beam",
 )
+COMPRESSION = 2.0  # scale of the compression of S/N for the networks, arcsinh(S/N / scale); as they were trained
 SNRS = ("stack", "stack, sidelobes included", "line", "negative line")  # those of them that are S/N ratios
 
 
@@ -419,4 +420,4 @@ def compress(snr: torch.Tensor) -> torch.Tensor:
     """Linear in the noise, logarithmic in bright sources."""
     import torch
 
-    return torch.asinh(snr / 2)
+    return torch.asinh(snr / COMPRESSION)

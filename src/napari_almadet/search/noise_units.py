@@ -14,6 +14,7 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 
 from napari_almadet.constants import NORMAL_MAD
+from napari_almadet.measure.planes import in_blocks
 from napari_almadet.threads import spread
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def in_noise_units(planes: torch.Tensor, beam: float, profile: torch.Tensor | No
         for plane, sigma in zip(cube[channels], rms[channels], strict=True):
             plane.copy_(torch.where(valid, plane / (sigma * rms_map), 0))
 
-    spread(divide, [slice(k, k + PLANES_AT_ONCE) for k in range(0, len(cube), PLANES_AT_ONCE)])
+    spread(divide, in_blocks(len(cube), PLANES_AT_ONCE))
     if profile is not None:
         rms_map = rms_map * torch.where(valid, profile, 0)
     return NoiseUnits(cube, valid, rms, rms_map, channels, n_channels)
@@ -206,7 +207,7 @@ def voxels_with_data(planes: torch.Tensor) -> torch.Tensor:
     def look(channels: slice) -> None:  # exact zeros are no data: an image cut at its primary beam
         known[channels] = torch.isfinite(planes[channels]) & (planes[channels] != 0)
 
-    spread(look, [slice(k, k + PLANES_AT_ONCE) for k in range(0, len(planes), PLANES_AT_ONCE)])
+    spread(look, in_blocks(len(planes), PLANES_AT_ONCE))
     return known
 
 
