@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.networks.judge import Judge
 from napari_almadet.search.features import N_FEATURES
+from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.sidelobes import KnownBeam
-from napari_almadet.training.fields import SIDE, SimulatedField
+from napari_almadet.training.fields import SIDE, SimulatedField, whole_field
 from napari_almadet.training.judging import Candidates, calibrate, labels
 
 
@@ -45,33 +47,67 @@ def test_calibration_makes_probabilities_true(tmp_path):
     np.testing.assert_allclose(said, logit, atol=0.25)
 
 
-def field_with(*sources: tuple[float, float, float], beam: float = 4.0) -> SimulatedField:
-    """A field with sources (y, x, sigma), and a galaxy in its last rows."""
-    rows = np.array([(y, x, sigma, sigma, 20.0, 10.0, 40.0, 5.0) for y, x, sigma in sources]).reshape(-1, 8)
+def field_with(*sources: tuple[float, ...], beam: float = 4.0) -> SimulatedField:
+    """A field with sources (y, x, sigma, owner), and an object, number 1, in its last ten rows."""
+    rows = np.array([(*one[:2], one[2], one[2], 20.0, 10.0, 40.0, 5.0) for one in sources]).reshape(-1, 8)
+    owners = np.array([int(one[3]) if len(one) > 3 else 0 for one in sources], int)
     objects = np.zeros((SIDE, SIDE), np.uint8)
-    objects[-6:] = 1
+    objects[-10:] = 1
     none = np.zeros((SIDE, SIDE), bool)
-    return SimulatedField(torch.zeros(2, SIDE, SIDE), rows, beam, objects, none, KnownBeam(beam))
+    return SimulatedField(torch.zeros(2, SIDE, SIDE), rows, owners, beam, objects, none, KnownBeam(beam))
+
+
+def labelled(field: SimulatedField, *places: tuple[float, ...], patch: int | None = None) -> tuple[list, list]:
+    """Labels of detections (y, x, S/N) of a field; the one of number ``patch`` is a large patch."""
+    made = []
+    for number, (y, x, *snr) in enumerate(places):
+        features = Features(snr_stacked=snr[0] if snr else 10.0)
+        box = Box(0, 1, 0, 1) if number == patch else None
+        candidate = Candidate(number, Box(0, 1, 0, 1), 0.9)
+        made.append(RawDetection(candidate, y, x, 2.0, 2.0, np.zeros(8, np.float32), features, whole_field(), box))
+    true, left_out = labels(field, made)
+    return true.tolist(), left_out.tolist()
 
 
 def test_the_nearest_detection_within_four_tenths_of_a_beam_is_the_source():
-    true, pieces = labels(field_with((30, 30, 1.7)), np.array([[31.5, 30], [30.5, 30], [30, 31.8]]))
-    assert true.tolist() == [False, True, False]
-    assert not pieces.any()
+    true, left_out = labelled(field_with((30, 30, 1.7)), (31.5, 30), (30.5, 30), (30, 31.8))
+    assert true == [False, True, False]
+    assert not any(left_out)
 
 
 def test_a_disc_may_be_detected_away_from_its_centre_and_its_second_piece_is_left_out():
     disc = 6.0  # px, so that the FWHM is 14.1 px and 3.5 beams
-    true, pieces = labels(field_with((30, 30, disc)), np.array([[30, 35], [30, 24.8], [30, 36.5]]))
-    assert true.tolist() == [True, False, False]
-    assert pieces.tolist() == [False, True, False]  # the last one is further than 0.4 FWHM = 5.7 px
+    true, left_out = labelled(field_with((30, 30, disc)), (30, 35), (30, 24.8), (30, 36.5))
+    assert true == [True, False, False]
+    assert left_out == [False, True, False]  # the last one is further than 0.4 FWHM = 5.7 px
 
 
-def test_what_is_detected_in_a_galaxy_away_from_its_centre_is_left_out_and_noise_is_none():
-    true, pieces = labels(field_with(), np.array([[SIDE - 2.0, 10], [SIDE - 3.0, 60], [20, 20]]))
-    assert not true.any()
-    assert pieces.tolist() == [True, True, False]
-    assert labels(field_with((30, 30, 1.7)), np.zeros((0, 2)))[0].shape == (0,)
-    true, pieces = labels(field_with((SIDE - 3.0, 30, 20.0)), np.array([[SIDE - 3.0, 36], [SIDE - 3.0, 39]]))
-    assert true.tolist() == [True, False]  # 1.5 and 2.3 beams from the centre
-    assert pieces.tolist() == [False, True]
+def test_no_detection_gives_no_labels():
+    assert labelled(field_with((30, 30, 1.7))) == ([], [])
+
+
+def test_the_brightest_detection_of_a_galaxy_seen_only_off_its_centre_is_left_out_and_its_clumps_are_no_sources():
+    true, left_out = labelled(field_with(), (SIDE - 2.0, 10, 8), (SIDE - 3.0, 60, 20), (20, 20, 8))
+    assert not any(true)
+    assert left_out == [False, True, False]
+
+
+def test_clumps_of_a_galaxy_detected_at_its_centre_are_no_sources_but_brighter_ones_are_left_out():
+    galaxy = (SIDE - 3.0, 30, 20.0, 1)
+    true, left_out = labelled(field_with(galaxy), (SIDE - 3.0, 31, 10), (SIDE - 3.0, 40, 9), (SIDE - 3.0, 50, 11))
+    assert true == [True, False, False]
+    assert left_out == [False, False, True]
+
+
+def test_of_the_leaves_of_a_cloud_the_brightest_is_the_source_and_the_others_are_none():
+    cloud = field_with((SIDE - 3.0, 20, 2.0, 1), (SIDE - 3.0, 50, 2.0, 1), (SIDE - 3.0, 80, 2.0, 1))
+    true, left_out = labelled(cloud, (SIDE - 3.0, 20, 9), (SIDE - 3.0, 50, 12), (SIDE - 3.0, 80, 6))
+    assert true == [False, True, False]
+    assert not any(left_out)
+
+
+def test_a_source_in_front_of_a_cloud_is_one_and_a_patch_that_is_no_leaf_is_left_out():
+    both = field_with((SIDE - 3.0, 20, 2.0, 1), (SIDE - 3.0, 50, 1.7, 0))
+    true, left_out = labelled(both, (SIDE - 3.0, 20, 30), (SIDE - 3.0, 50, 9), (SIDE - 6.0, 70, 8), patch=2)
+    assert true == [True, True, False]
+    assert left_out == [False, False, True]

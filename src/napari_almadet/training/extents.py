@@ -42,7 +42,7 @@ from napari_almadet.training.resolved import Ranges
 # Contents of the fields
 SKIES = {"galaxies": 0.34, "clouds": 0.36, "absorption": 0.08, "continuum": 0.13, "sources": 0.09}
 FILLING, EVERY = {"filling": 1.0}, 16  # one observation in so many is of clouds larger than the field
-RANGES = Ranges((2.0, 18.0), (2.0, 14.0), (6.0, 500.0), (6.0, 400.0))
+RANGES = Ranges((2.0, 36.0), (2.0, 14.0), (6.0, 500.0), (6.0, 400.0))
 SMOOTHED = 0.2  # of the fields
 BRIGHT_BESIDE = 0.12  # of the fields of galaxies and clouds have bright sources beside, whose continuum was left in
 EMPTY = 0.06

@@ -339,6 +339,8 @@ class SimulatedField:
         Shape (channels, SIDE, SIDE), in units near its noise; NaN where there is no data.
     sources
         Rows of :data:`COLUMNS` but the first.
+    owners
+        Number of the galaxy or cloud that each source is the centre or a leaf of, 0 for none: (sources,).
     beam
         FWHM in pixels.
     objects
@@ -351,6 +353,7 @@ class SimulatedField:
 
     cube: torch.Tensor
     sources: np.ndarray
+    owners: np.ndarray
     beam: float
     objects: np.ndarray
     between: np.ndarray
@@ -391,12 +394,14 @@ def simulate_field(
         beam, noise = smoothing.beam, smoothing.noise
         cube, *imaged = (smoothing(planes) for planes in (cube, *imaged))
     rows = [truth_row(source, instrument.clean_beam, beam, noise) for source in sources]
+    owners = [0] * len(rows)
     objects, between = np.zeros((SIDE, SIDE), np.uint8), np.zeros((SIDE, SIDE), bool)
-    for one, image in zip(resolved, imaged, strict=True):
+    for number, (one, image) in enumerate(zip(resolved, imaged, strict=True), 1):
         known = truth_of(one, beam, noise, image.numpy())
         if known is not None:
             rows += list(known.rows)
-            objects[known.footprint & (objects == 0)] = objects.max() + 1
+            owners += [number] * len(known.rows)
+            objects[known.footprint & (objects == 0)] = number
             between |= known.between
     for source in sources:  # sources in the loss have weight, also inside a cloud
         y, x = np.rint(source.centre).astype(int).clip(0, SIDE - 1)
@@ -408,7 +413,9 @@ def simulate_field(
     iy, ix = np.rint(truth[:, :2]).astype(int).clip(0, SIDE - 1).T
     is_dirty = effect not in ("clean", "restored") and smoothing is None
     known_beam = KnownBeam(beam.fwhm, shape_of(beam)[::-1, ::-1].copy(), decision=draw_decision(rng, is_dirty))
-    return SimulatedField(cube, truth[~blank[iy, ix]], beam.fwhm, objects * ~blank, between & ~blank, known_beam)
+    kept = ~blank[iy, ix]
+    of_kept = truth[kept], np.array(owners, int)[kept]
+    return SimulatedField(cube, *of_kept, beam.fwhm, objects * ~blank, between & ~blank, known_beam)
 
 
 def draw_decision(rng: np.random.Generator, is_dirty: bool) -> BeamDecision | None:

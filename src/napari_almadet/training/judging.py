@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,7 @@ from napari_almadet.search.features import encode
 from napari_almadet.search.line_detection import frequency_denoising
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
+from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
@@ -28,50 +29,64 @@ from napari_almadet.training.fields import (
     FIELDS,
     SIDE,
     Instrument,
+    Mix,
     SimulatedField,
     instrument,
     simulate_field,
     whole_field,
 )
+from napari_almadet.training.resolved import Ranges
 
 RADIUS = 0.4  # of the FWHM of a source's image, within which a candidate is the source
 FARTHEST = 1.6  # beams, the same at most: for sources of four beams
 RESOLVED = 1.5  # beams, FWHM of the image of a source that may be detected in pieces
 EMPTY = 0.4  # fraction of empty fields, from which Judge learns faint isolated noise peaks
+# Every fifth galaxy is larger than the 14 beams of the fields of Source Finder: its clumps are not sources.
+MIX = Mix(ranges=Ranges(galaxy_beams=(1.0, 30.0)))
 
 
 def judge_field(
     rng: np.random.Generator, shared: Instrument, networks: SearchNetworks
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates of one simulated field: their input values (n, 21), and which are sources (n,).
-
-    A candidate is a source if it is the nearest one to the centre of a source, a galaxy or the leaf of a cloud.  Second
-    detections of a resolved source, and all others in a galaxy or a cloud, are left out: the patch they lie in is
-    judged as a whole, and a faint one may be noise.
-    """
-    field = simulate_field(rng, shared, EMPTY)
+    """Candidates of one simulated field: their input values (n, 21), and which are sources (n,)."""
+    field = simulate_field(rng, shared, EMPTY, MIX)
     raw = in_noise_units(field.cube, field.beam)
     _, detections, _ = search_window(raw, whole_field(), field.known, networks)
     finish(frequency_denoising(detections, Settings(), networks))
     numbers = encode([detection.features for detection in detections])
-    true, pieces = labels(field, np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2))
-    return numbers[~pieces], true[~pieces].astype(np.float32)
+    true, left_out = labels(field, detections)
+    return numbers[~left_out], true[~left_out].astype(np.float32)
 
 
-def labels(field: SimulatedField, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections at ``places`` (n, 2) are sources, and which are other parts of an object: (n,), bool.
+def labels(field: SimulatedField, detections: Sequence[RawDetection]) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections are sources, and which are left out of the training: (n,), bool.
 
-    The latter are neither right nor wrong.
+    A detection is a source if it is the nearest one to the centre of a source, a galaxy or the leaf of a cloud.  Of one
+    galaxy or cloud only the brightest of these is, because a catalogue has one row for each object; all fainter
+    detections in its footprint are clumps of it, and none of them is a source.  Left out are second detections of a
+    resolved source, large patches, which are classified as a whole, and what is not fainter than the rest of an object,
+    but not at its centre: it may be the object.
     """
+    places = np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2)
+    brightness = np.array([detection.features.snr_both for detection in detections])
     fwhm = np.maximum(np.sqrt(field.sources[:, 2] * field.sources[:, 3]) * gaussian_sigma_to_fwhm, field.beam)
     apart = np.hypot(*(field.sources[:, None, :2] - places).transpose(2, 0, 1))
     near = apart <= np.minimum(RADIUS * fwhm, FARTHEST * field.beam)[:, None]
     pairs = match(field.sources[:, :2], places, allowed=near, radius=FARTHEST * field.beam)
-    true = np.zeros(len(places), bool)
-    true[pairs[:, 1]] = True
+    true, owner = np.zeros(len(places), bool), np.zeros(len(places), int)
+    true[pairs[:, 1]], owner[pairs[:, 1]] = True, field.owners[pairs[:, 0]]
     y, x = np.rint(places).astype(int).clip(0, SIDE - 1).T
+    lies_in = np.where(true, owner, field.objects[y, x])  # a source in front of an object is not a part of it
+    clump = np.zeros(len(places), bool)
+    for number in np.unique(lies_in[lies_in > 0]):
+        inside = lies_in == number
+        main = inside & true if (inside & true).any() else inside
+        clump |= inside & (brightness < brightness[main].max())
+    true &= ~clump
+    patch = np.array([detection.box is not None for detection in detections], bool)
     resolved = (fwhm > RESOLVED * field.beam)[:, None]
-    return true, ~true & ((field.objects[y, x] > 0) | (near & resolved).any(axis=0))
+    left_out = np.where(lies_in > 0, patch | ~clump, (near & resolved).any(axis=0))
+    return true, ~true & left_out
 
 
 def judge_observation(index: int, which: str, seed: int, weights: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
