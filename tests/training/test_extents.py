@@ -59,7 +59,8 @@ def field() -> SimulatedField:
     objects = np.zeros((SIDE, SIDE), np.uint8)
     objects[10:30, 10:30] = 1
     sources = np.array([[70.0, 70.0, 3.0, 2.0, 20.0, 0.0, 0.0, 1.0]])
-    return SimulatedField(torch.zeros(4, SIDE, SIDE), sources, BEAM, objects, objects > 5, KnownBeam(BEAM))
+    owners, between = np.zeros(len(sources), int), objects > 5
+    return SimulatedField(torch.zeros(4, SIDE, SIDE), sources, owners, BEAM, objects, between, KnownBeam(BEAM))
 
 
 @pytest.mark.parametrize(

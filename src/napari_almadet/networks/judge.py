@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import nn
 
@@ -38,3 +41,31 @@ class Judge(nn.Module):
         """Logits of being a source."""
         logit = self.layers((measures - self.mean) / self.scale)[:, 0]
         return self.slope * logit + self.shift
+
+
+Classifier = TypeVar("Classifier", bound=Judge)
+
+
+def joined(members: Sequence[Classifier]) -> Classifier:
+    """One network whose logit is the mean of those of several, which share ``mean`` and ``scale``.
+
+    Trained from different first weights, they differ most where there were few examples, and their mean is better
+    calibrated there (Lakshminarayanan, Pritzel & Blundell 2017, NeurIPS 30).  The network is as wide as all of them
+    together.
+    """
+    first, n = members[0], len(members)
+    network = type(first)(first.config["features"], n * first.config["hidden"])
+    parts = [[layer for layer in member.layers if isinstance(layer, nn.Linear)] for member in members]
+    inputs, hidden, outputs = zip(*parts, strict=True)
+    with torch.no_grad():
+        network.mean.copy_(first.mean)
+        network.scale.copy_(first.scale)
+        for place, layers, weight in (
+            (0, inputs, torch.cat([layer.weight for layer in inputs])),
+            (2, hidden, torch.block_diag(*(layer.weight for layer in hidden))),
+        ):
+            network.layers[place].weight.copy_(weight)
+            network.layers[place].bias.copy_(torch.cat([layer.bias for layer in layers]))
+        network.layers[4].weight.copy_(torch.cat([layer.weight for layer in outputs], dim=1) / n)
+        network.layers[4].bias.copy_(torch.stack([layer.bias for layer in outputs]).mean(dim=0))
+    return network

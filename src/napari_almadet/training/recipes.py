@@ -31,11 +31,10 @@ from napari_almadet.networks import weights
 from napari_almadet.networks.blobs_finder import FIELD, BlobsFinder
 from napari_almadet.networks.deep_gru import DeepGRU
 from napari_almadet.networks.extent_classifier import ExtentClassifier
-from napari_almadet.networks.judge import Judge
+from napari_almadet.networks.judge import Classifier, Judge, joined
 from napari_almadet.networks.line_finder import LineFinder
 from napari_almadet.networks.source_finder import SourceFinder, from_all_sides
 from napari_almadet.paper.blobs import find_blobs
-from napari_almadet.search.features import N_EXTENT_FEATURES, N_FEATURES
 from napari_almadet.training.data import FieldSet, Images, Shown, Spectra
 from napari_almadet.training.extents import Patches, write_extents
 from napari_almadet.training.fields import Fields, write_set
@@ -63,6 +62,8 @@ class Recipe:
         Maximum learning rate, between a rise and a fall.
     start
         Weights to start from, a shipped name or a path; for Source Finder and Line Finder only.
+    members
+        Number of networks that are trained from different seeds and joined, for Judge and the extent classifier only.
     jobs, workers
         Number of processes that simulate fields (default: one per core), and that prepare batches.
     """
@@ -77,6 +78,7 @@ class Recipe:
     start: str | None = None
     weight_decay: float = 1e-5
     seed: int = 1
+    members: int = 1
     jobs: int | None = None
     workers: int = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -86,9 +88,17 @@ BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
 DEEP_GRU = Recipe()
 SOURCE_FINDER = Recipe(fields=9600, validation_fields=480, epochs=10, batch_size=16, seed=2, precision="bf16-mixed")
 LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
-JUDGE = Recipe(fields=3200, validation_fields=800, epochs=30, patience=6, batch_size=128)
+JUDGE = Recipe(fields=6400, validation_fields=800, epochs=30, patience=6, batch_size=128, members=5)
 EXTENT = Recipe(
-    fields=5760, validation_fields=1440, epochs=60, patience=15, batch_size=128, weight_decay=0.3, rate=3e-3, seed=3
+    fields=2800,
+    validation_fields=1440,
+    epochs=60,
+    patience=15,
+    batch_size=128,
+    weight_decay=0.3,
+    rate=3e-3,
+    seed=3,
+    members=5,
 )
 
 STACKED = "{fields} fields ({validation_fields} for validation) from napari_almadet.training.data"
@@ -329,10 +339,9 @@ def train_judge(
         )
         for which, n, report in numbers
     )
-    network = Judge(N_FEATURES)
-    network.mean.copy_(torch.from_numpy(data.measures.mean(axis=0)))
-    network.scale.copy_(torch.from_numpy(data.measures.std(axis=0).clip(1e-3)))
-    scores = fit(network, F.binary_cross_entropy_with_logits, (data, validation), recipe, folder)
+    scatter = data.measures.std(axis=0)
+    loss = F.binary_cross_entropy_with_logits
+    network, scores = fit_members(Judge, scatter, loss, (data, validation), recipe, folder)
     calibrate(network, validation)
     about = (
         "candidates in {fields} fields ({validation_fields} for validation and calibration) from "
@@ -356,16 +365,47 @@ def train_extent(
     write_extents(patches, recipe.fields, "train", recipe.seed, networks, recipe.jobs, progress)
     write_extents(patches, recipe.validation_fields, "validation", recipe.seed, networks, recipe.jobs)
     data = Patches(patches, "train", recipe.seed), Patches(patches, "validation", recipe.seed, augment=False)
-    network = ExtentClassifier(N_EXTENT_FEATURES)
-    network.mean.copy_(torch.from_numpy(data[0].measures.mean(axis=0)))
-    network.scale.copy_(torch.from_numpy(data[0].scatter.clip(1e-3)))
-    scores = fit(network, weighted_cross_entropy, data, recipe, folder)
+    network, scores = fit_members(ExtentClassifier, data[0].scatter, weighted_cross_entropy, data, recipe, folder)
     calibrate(network, data[1])
     about = (
         f"{len(data[0])} patches of emission in {{fields}} fields ({len(data[1])} in {{validation_fields}} for "
         "validation and calibration) from napari_almadet.training.extents"
     )
     return finish(network, folder, recipe, scores | patch_scores(network, data[1]), started, about)
+
+
+def fit_members(
+    kind: type[Classifier],
+    scatter: np.ndarray,
+    loss: Callable,
+    data: tuple[Candidates, Candidates] | tuple[Patches, Patches],
+    recipe: Recipe,
+    folder: Path,
+) -> tuple[Classifier, dict]:
+    """Train several classifiers from different seeds, each in a folder of its own, and join them.
+
+    ``scatter`` (features,) is that of the input values, which are scaled by it.
+    """
+    members, scores = [], []
+    for number in range(recipe.members):
+        seed = recipe.seed + number
+        torch.manual_seed(seed)
+        network = kind(len(scatter))
+        network.mean.copy_(torch.from_numpy(data[0].measures.mean(axis=0)))
+        network.scale.copy_(torch.from_numpy(scatter.clip(1e-3)))
+        scores.append(fit(network, loss, data, replace(recipe, seed=seed), folder / f"member-{number}"))
+        members.append(network)
+    every = {name: [one[name] for one in scores] for name in scores[0]}
+    network = joined(members)
+    network.eval()
+    return network, every | {"validation_loss, joined": validation_loss(network, loss, data[1], recipe.batch_size)}
+
+
+@torch.no_grad()
+def validation_loss(network: nn.Module, loss: Callable, data: Shown, batch_size: int) -> float:
+    """Mean loss of a network."""
+    losses = [len(seen) * float(loss(network(seen), wanted)) for seen, wanted in DataLoader(data, batch_size)]
+    return sum(losses) / len(data)
 
 
 @torch.no_grad()
