@@ -323,6 +323,22 @@ def test_blank_spectrum_and_no_peak(panel, session, detections):
         assert not item.isVisible()
 
 
+def test_gaussians_are_not_drawn_over_a_line_that_is_measured_in_its_mask(panel, session, detections):
+    panel.curves["residual"].setChecked(True)
+    candidate = detections.candidates[1]
+    candidate.method = "mask"
+    session.select(candidate)
+    assert not panel.fit.isVisible()
+    assert not panel.residual.isVisible()
+    assert not panel.curves["fit"].isEnabled()
+    assert "in the mask" in panel.curves["fit"].toolTip()
+    session.select(detections.candidates[0])  # of which the catalogue has the fit
+    assert panel.fit.isVisible()
+    assert panel.residual.isVisible()
+    assert panel.curves["fit"].isEnabled()
+    assert panel.curves["fit"].toolTip() == "The Gaussians of the candidate's lines, their heights scaled to the data"
+
+
 def test_nothing_selected_is_an_empty_plot(panel, session):
     session.select(None)
     assert not panel.data.isVisible()

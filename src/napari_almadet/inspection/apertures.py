@@ -182,6 +182,11 @@ def _profile(peak: EmissionPeak, channel: ArrayLike) -> np.ndarray:
     return np.exp(-0.5 * ((np.asarray(channel) - peak.centre) / sigma) ** 2)
 
 
+def has_gaussians(candidate: Candidate) -> bool:
+    """Whether Gaussians describe the line: not where the flux is the mask's sum, because they left too much of it."""
+    return bool(candidate.peaks) and candidate.method != "mask"
+
+
 @dataclass(frozen=True)
 class LineModel:
     """The fitted Gaussians on the scale of a dirty spectrum: a constant and one height for each peak.

@@ -41,6 +41,7 @@ from napari_almadet.measure.flux_estimators import (
 from napari_almadet.measure.gaussian_group import ASTRAY, Fit, Shape, slopes
 from napari_almadet.measure.line_model import (
     FLOOR,
+    WINGS,
     Line,
     averages,
     correlated_draws,
@@ -511,8 +512,10 @@ def fit_the_image(
 ) -> Component:
     """Fit the image of a line (channels weighted with its spectrum) together with the images of its neighbours."""
     cutout, fwhm = task.cutout, task.scale.fwhm
-    images = np.stack([weighted_image(spectrum, task.lines, task.inverse) for spectrum in spectra])
     weight = spectra[0] * task.inverse
+    if not weight.any():  # there is no data where the line is
+        return Component(None, None, 0.0, (np.zeros(cutout.pixels.shape, np.float32),) * 2, 1.0, 0.0)
+    images = np.stack([weighted_image(spectrum, task.lines, task.inverse) for spectrum in spectra])
     plain = weight / (weight @ spectra[0])
     sigma = float(np.sqrt(cutout.noise.spectral_variance(plain - plain.sum() * rest)) * level_at(cutout, shapes[0]))
     reach = max(
@@ -620,7 +623,8 @@ def take_the_widths(
         made.z += share * shift
         made.err_z = float(np.sqrt(made.err_z**2 + share * error**2))
     else:
-        inside = (used >= channels[0]) & (used < channels[1])
+        low, high = line.within(WINGS)
+        inside = (used >= min(low, channels[0])) & (used <= max(high, channels[1] - 1))
         total = spectrum[used[inside]].sum()
         if total > 0:
             made.z = float((spectrum[used[inside]] * used[inside]).sum() / total)

@@ -28,6 +28,7 @@ from napari_almadet.inspection.apertures import (
     baseline,
     corrected,
     extract,
+    has_gaussians,
     line_free,
     range_statistics,
 )
@@ -52,6 +53,7 @@ CURVES = {
     "fit": "The Gaussians of the candidate's lines, their heights scaled to the data",
     "residual": "Data minus the fit",
 }
+NOT_USED = "Not shown: Gaussians do not describe this line, which the catalogue measures in the mask of the source"
 APERTURES = {
     Aperture.BOX: "Sum over the candidate's box",
     Aperture.PEAK: "Brightest pixel of the line-integrated image inside the box",
@@ -481,7 +483,10 @@ class SpectrumPanel(QWidget):
         if len(candidate.denoised) == n_channels:  # imported candidates may have none
             self.denoised.setData(*steps(axis, candidate.denoised), stepMode="center", connect="finite")
             self.denoised.setVisible(on["prob."])
-        if candidate.peaks and np.isfinite(values).any():
+        for name in ("fit", "residual"):
+            self.curves[name].setEnabled(candidate.method != "mask")
+            self.curves[name].setToolTip(NOT_USED if candidate.method == "mask" else CURVES[name])
+        if has_gaussians(candidate) and np.isfinite(values).any():
             model = LineModel.of(spectrum.value, candidate.peaks)
             channel = np.linspace(-0.5, n_channels - 0.5, 8 * n_channels)
             self.fit.setData(axis.world(channel), model(channel))

@@ -13,7 +13,7 @@ from astropy import units as u
 from napari_almadet.catalogue.candidate import Candidate
 from napari_almadet.catalogue.detections import Detections, brightness_unit, channel_width
 from napari_almadet.catalogue.export import ExchangeError, replacing
-from napari_almadet.inspection.apertures import Aperture, LineModel, corrected, extract
+from napari_almadet.inspection.apertures import Aperture, LineModel, corrected, extract, has_gaussians
 from napari_almadet.inspection.axes import SpectralAxis, spectral_axes
 from napari_almadet.inspection.describe import facts, mid_channel, readable, unit_text
 from napari_almadet.inspection.geometry import beam_outline
@@ -142,11 +142,6 @@ def _draw_spectrum(axes: Axes, detections: Detections, candidate: Candidate, cut
             "top", functions=(lambda f: v[0] + slope * (f - x[0]), lambda k: x[0] + (k - v[0]) / slope)
         )
         second.set_xlabel("Radio velocity (km/s)")
-
-
-def has_gaussians(candidate: Candidate) -> bool:
-    """Whether Gaussians describe the line: not where the flux is the mask's sum, because they left too much of it."""
-    return bool(candidate.peaks) and candidate.method != "mask"
 
 
 def _velocity(detections: Detections) -> SpectralAxis:

@@ -9,7 +9,7 @@ import numpy as np
 from astropy import units as u
 
 from napari_almadet.catalogue.detections import Detections, brightness_unit
-from napari_almadet.inspection.apertures import LineModel
+from napari_almadet.inspection.apertures import LineModel, has_gaussians
 from napari_almadet.inspection.describe import readable, unit_text
 from napari_almadet.inspection.geometry import beam_outline
 from napari_almadet.inspection.moments import Sums, contour_levels
@@ -17,7 +17,6 @@ from napari_almadet.products.figure import (
     DATA,
     FIT,
     MOST_TICKS,
-    has_gaussians,
     image_axes,
     without_vertical_labels,
     write_facts,
