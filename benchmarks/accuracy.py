@@ -63,6 +63,7 @@ class Kind:
     smoothing: float = 1.0  # how many times the beam's FWHM the correlation of the noise is as wide
     rising: float = 0.0  # of the noise from the middle to the border, as a primary-beam correction leaves it
     antennas: int = 0  # of the array whose dirty image it is; 0: no dirty image
+    disc: tuple[float, float] | None = None  # scale length of rotating discs, in beams; their S/N is that of a voxel
 
 
 KINDS = {
@@ -83,6 +84,7 @@ KINDS = {
     "three channels": Kind(kernel=(1.0, 1.0, 1.0)),
     "small beam": Kind(beam=(3.4, 2.8, -40.0), side=160),
     "large beam": Kind(beam=(10.5, 8.0, 70.0), side=340),
+    "discs": Kind(side=130, channels=64, sources=1, snr=(6, 40), disc=(0.8, 2.4)),
 }
 SPREAD = 0.045  # of an array's antennas along each axis, cycles a pixel: a beam of some five pixels
 HOURS = np.linspace(-1, 1, 80)  # hour angles that it observes at
@@ -246,8 +248,36 @@ def observed(kind: Kind, x: float, y: float, beam: np.ndarray, size: np.ndarray)
     return gaussian(kind.side, x, y, beam + size), float(np.sqrt(np.linalg.det(beam + size) / np.linalg.det(beam)))
 
 
+def with_a_disc(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
+    """A cube with one rotating, exponential disc in its middle."""
+    rng = np.random.default_rng([seed, 20261130])
+    beam, side = covariance(*kind.beam), kind.side
+    fwhm = float(np.linalg.det(beam) ** 0.25)
+    x, y = (side - 1) / 2 + rng.uniform(-5, 5, 2)
+    dy, dx = np.mgrid[:side, :side] - np.array([y, x])[:, None, None]
+    turn, inclined = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(20, 80))
+    along, across = dx * np.cos(turn) + dy * np.sin(turn), (dy * np.cos(turn) - dx * np.sin(turn)) / np.cos(inclined)
+    radius = np.hypot(along, across)
+    velocity = rng.uniform(3, 14) * np.tanh(radius / (0.8 * fwhm)) * along / np.maximum(radius, 1e-6)
+    channel = np.arange(kind.channels)
+    apart = (channel[:, None, None] - kind.channels / 2 - velocity) / rng.uniform(1, 2.5)
+    sky = np.exp(-radius / (rng.uniform(*kind.disc) * fwhm)) * np.exp(-0.5 * apart**2)
+    v, w = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
+    power = beam[0, 0] * w**2 + 2 * beam[0, 1] * w * v + beam[1, 1] * v**2
+    sky = np.fft.irfft2(np.fft.rfft2(sky) * np.exp(-(np.pi**2 / K2) * power), s=(side, side))
+    snr = float(np.exp(rng.uniform(*np.log(kind.snr))))
+    sky *= snr * RMS / sky.max()
+    spectrum = sky.sum(axis=(1, 2)) * K2 / (np.pi * np.sqrt(np.linalg.det(beam)))
+    centroid = float((spectrum * channel).sum() / spectrum.sum())
+    width = width_at_half(channel, spectrum) * CHANNEL
+    source = Source(x, y, snr, float(spectrum.sum()) * CHANNEL, 0.0, centroid, width, True)
+    return cube_of((sky + RMS * noise(rng, kind, beam)).astype(np.float32), kind), [source]
+
+
 def simulated(kind: Kind, seed: int) -> tuple[Cube, list[Source]]:
     """A cube with its sources."""
+    if kind.disc:
+        return with_a_disc(kind, seed)
     rng = np.random.default_rng([seed, 20261129])
     beam = covariance(*kind.beam)
     fwhm = float(np.linalg.det(beam) ** 0.25)

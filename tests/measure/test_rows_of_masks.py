@@ -12,6 +12,7 @@ from napari_almadet import Settings, read_result, write_result
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube, PrimaryBeam
+from napari_almadet.measure import measurement
 from napari_almadet.measure.catalogue_row import measure_candidate
 from napari_almadet.measure.cutout import Cutout, Seed
 from napari_almadet.measure.noise import Noise
@@ -76,8 +77,21 @@ def test_a_source_summed_over_its_mask_has_no_gaussian_width(cube_of):
         assert np.isnan(getattr(candidate, name)), name
 
 
-def test_the_error_of_a_corrected_mask_weighs_each_voxel_by_its_response(cube_of, falling, tmp_path):
+def test_what_a_mask_misses_is_in_the_error_of_its_corrected_flux_too(cube_of, falling, monkeypatch):
+    planes = disc() + noise_planes(1)
+    cube, errors = replace(cube_of(planes), primary_beam=falling), []
+    for missed in (0.0, 5.0):
+        monkeypatch.setattr(measurement, "missed_by_mask", lambda *_, missed=missed: missed)
+        candidate = measured(planes, cube)
+        errors.append((candidate.err_f_sum, candidate.err_f_sum_pb))
+    (plain, corrected), (more, more_corrected) = errors
+    assert more == pytest.approx(np.hypot(plain, 5.0))
+    assert more_corrected == pytest.approx(np.hypot(corrected, 5.0 / candidate.pb))
+
+
+def test_the_error_of_a_corrected_mask_weighs_each_voxel_by_its_response(cube_of, falling, tmp_path, monkeypatch):
     """Against the scatter of the corrected sum over other noise in the same mask."""
+    monkeypatch.setattr(measurement, "missed_by_mask", lambda *_: 0.0)
     planes = disc() + noise_planes(1)
     cube = replace(cube_of(planes), primary_beam=falling)
     candidate = measured(planes, cube)

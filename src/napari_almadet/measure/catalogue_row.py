@@ -293,7 +293,7 @@ def _write_corrected_errors(candidate: Candidate, cutout: Cutout, made: Measured
     response = beam.plane(first + n // 2, slice(y0, y0 + ny), slice(x0, x0 + nx))
     undone = np.where(np.isfinite(response), 1 / response, 0)  # what has no response is not in the corrected flux
     variance = cutout.noise.variance(weights_of_mask(made.parts, scale) * undone, cutout.level)
-    candidate.err_f_sum_pb = float(np.sqrt(variance))
+    candidate.err_f_sum_pb = float(np.sqrt(variance + (made.err_missed / candidate.pb) ** 2))
     footprint = made.parts.mask.any(axis=0) * cutout.level
     ratio = cutout.noise.spatial_variance(footprint * undone) / cutout.noise.spatial_variance(footprint)
     candidate.err_f_cont_pb = float(candidate.err_f_cont * np.sqrt(ratio))

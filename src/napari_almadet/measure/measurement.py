@@ -6,7 +6,7 @@ Spectrum and image of a line are fitted alternately, each weighted with the fit 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -49,6 +49,7 @@ from napari_almadet.measure.line_model import (
     fit_line,
     whitening,
 )
+from napari_almadet.measure.mask import grown
 from napari_almadet.measure.noise import Noise
 from napari_almadet.measure.planes import bounds
 
@@ -60,6 +61,10 @@ PASSES = 2  # alternations of line and image fit
 DRAWS = 100  # noise realisations for the errors of widths of a mask's spectrum; derived: these are then known to 7 %
 FLATNESS = 0.05  # of the continuum: allowance for calibration errors between channels
 PADDING = 0.1  # of the channel range of a mask, added on either side
+# Beams and channels about a mask, in which emission is looked for that it misses. With these the pulls of the fluxes of
+# 24 simulated discs and clouds that are measured by their masks have a standard deviation of 0.9, and of 40 others 1.1;
+# without 1.4 and 3.6; with 1.4 beams and 4 channels 1.0 and 1.6, since faint outskirts are further out.
+ABOUT_MASK = 1.75, 5
 AT_ONCE = 64  # lines of one width that are looked for at a time
 REACH = 3.0  # FWHM from a line's centre, where it has fallen to 1e-11
 
@@ -106,6 +111,7 @@ class Measured:
     place: Place = (np.nan,) * 4  # in the cutout
     flux: float = np.nan
     err_flux: float = np.nan
+    err_missed: float = 0.0  # part of err_flux: by emission that the mask misses, and noise that it selects
     peak: float = np.nan
     err_peak: float = np.nan
     line: Line | None = None
@@ -165,6 +171,9 @@ def measure_source(
         task = LineTask(cutout, seeds, sharing, lines, parts, scale)
         found, shapes = fit_the_line(task, made)
         by_mask(task, made, shapes)
+        if made.method == "mask":
+            made.err_missed = missed_by_mask(parts, cutout, scale, made)
+            made.err_flux = float(np.hypot(made.err_flux, made.err_missed))
     fit_the_continuum(cutout, seeds, group, parts, scale, made, found)
     x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
     if made.method != "mask" and (seed.placed or strayed(made.place, x, y, seed, scale.fwhm)):
@@ -663,6 +672,21 @@ def sum_the_mask(task: LineTask, made: Measured) -> None:
     made.err_flux = float(np.sqrt(cutout.noise.variance(weights, cutout.level)))
     made.line_snr = made.flux / made.err_flux if made.err_flux > 0 else 0.0
     take_the_masks_spectrum(task, made)
+
+
+def missed_by_mask(parts: Separated, cutout: Cutout, scale: Scale, made: Measured) -> float:
+    """Error of a mask's flux because of where the mask ends, in addition to its noise.
+
+    A mask misses the emission below its threshold, and at its border has more voxels with positive than with negative
+    noise.  The sum over mask and surroundings (:data:`ABOUT_MASK`) has neither fault, but more noise.  The error is
+    what the two sums differ by, but at least what their noise lets them differ by.
+    """
+    beams, channels = ABOUT_MASK
+    larger = grown(parts.mask, parts.others, cutout.known, max(1, round(beams * scale.fwhm)), channels)
+    weights = weights_of_mask(replace(parts, mask=larger), scale)
+    more = float((weights.astype(float) * cutout.values).sum()) - made.flux
+    by_noise = cutout.noise.variance(weights, cutout.level) - made.err_flux**2
+    return float(np.sqrt(max(by_noise, more**2)))
 
 
 def weights_of_mask(parts: Separated, scale: Scale) -> np.ndarray:
