@@ -125,7 +125,7 @@ def detect_steps(
             (networks,) = yield from each(described, [settings], stage="Loading the networks", client=client)
         yield Progress("Recording the provenance", 0, 1)
         origin = provenance(ready, settings, networks, sha256.result(), found, bad)
-    warnings = notes + more + found.warnings + caveats(ready)
+    warnings = notes + more + caveats(ready) + found.warnings
     candidates = listed_first(found.candidates)
     ready = replace(ready, data=cube.data)
     images = found.stacked, found.probability

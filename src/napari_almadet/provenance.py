@@ -55,8 +55,13 @@ def provenance(
 
 
 def continuum(candidates: Sequence[Candidate]) -> str:
-    """A sentence on how many sources have continuum; if none has, it may have been subtracted."""
+    """A sentence on how many sources have continuum; if none has, it may have been subtracted.
+
+    It is empty if there are no sources.
+    """
     kept = [c for c in candidates if c.status is not Status.DROPPED]
+    if not kept:
+        return ""
     # a source under 4.5 sigma in line and continuum keeps the kind that the search took it for
     shown = sum(
         np.isfinite(c.f_cont) and not c.f_cont < PRESENT * c.err_f_cont if c.method else c.kind != "line" for c in kept

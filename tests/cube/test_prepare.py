@@ -11,7 +11,7 @@ from astropy.io import fits
 
 from napari_almadet import Settings, read_cube
 from napari_almadet.cube.cube import Cube, CubeError
-from napari_almadet.cube.prepare import as_prepared, caveats, prepared
+from napari_almadet.cube.prepare import as_prepared, blanked_share, caveats, prepared
 from napari_almadet.cube.reading import read_primary_beam
 from napari_almadet.progress import Progress, finish
 from napari_almadet.search.noise_units import in_noise_units
@@ -167,7 +167,8 @@ def test_a_cube_without_primary_beam_is_as_it_was_prepared(cube_of, planes_of):
     ],
 )
 def test_what_makes_measurements_less_certain_is_said_of_a_cube(about, words):
-    cube = SimpleNamespace(**({"has_huge_values": False, "ceiling": 1e9, "spikes": [], "beam_area": 20.0} | about))
+    usual = {"has_huge_values": False, "ceiling": 1e9, "spikes": [], "beam_area": 20.0, "shape": (6, 4, 4)}
+    cube = SimpleNamespace(**(usual | about), flagged=None, read=lambda *part: np.ones((4, 4)))
     warnings = caveats(cube)
     assert len(warnings) == (words is not None)
     assert words is None or warnings[0].startswith(words)
@@ -183,3 +184,36 @@ def test_channels_that_are_flagged_are_named(monkeypatch, bad):
     cube, flagged, notes = finish(prepared.steps(Cube.from_array(np.ones((6, 4, 4))), Settings()))
     assert (flagged, len(notes)) == (bad, len(bad))
     assert (cube.flagged is not None) == bool(bad)
+
+
+@pytest.mark.parametrize("blank", [np.nan, 0.0])
+def test_a_cube_of_which_each_channel_was_masked_by_itself_is_warned_of(planes_of, cube_of, blank):
+    """As astronomers keep them: everything under some S/N is blank. Its noise was measured in what is left."""
+    planes = planes_of(shape=SHAPE)
+    high = cube_of(np.where(planes > 0, planes, blank))
+    (said,) = [text for text in caveats(high) if "masked" in text]
+    assert said.startswith("50% of the voxels have no data") and "before masking" in said
+
+
+def test_only_channels_with_data_count_towards_what_was_masked(planes_of, cube_of):
+    """A galaxy's masked cube is blank outside its line; those channels are flagged, and have no mask to compare."""
+    planes, x = planes_of(shape=(60, 40, 40)), np.arange(40)
+    kept = np.full_like(planes, np.nan)
+    for k in range(30, 40):  # a quarter of the pixels in each, which moves on
+        inside = abs(x - 2 * k + 50) < 5
+        kept[k][:, inside] = planes[k][:, inside]
+    flagged = ~np.isfinite(kept).any(axis=(1, 2))
+    known = np.isfinite(kept[~flagged])
+    share = 1 - known.sum() / (10 * known.any(axis=0).sum())
+    assert blanked_share(replace(cube_of(kept), flagged=flagged)) == pytest.approx(share)
+
+
+def test_a_border_without_data_is_no_mask(planes_of, cube_of):
+    """Also one that is a little smaller in each further channel, as the primary beam is."""
+    planes = planes_of(shape=SHAPE)
+    y, x = np.indices(SHAPE[1:])
+    radius = 40 * (1 + 0.002 * np.arange(SHAPE[0]))[:, None, None]
+    for border in (40, radius):
+        planes_in = np.where(np.hypot(y - 44, x - 49) < border, planes, np.nan)
+        assert not [text for text in caveats(cube_of(planes_in)) if "masked" in text]
+    assert blanked_share(replace(cube_of(planes), flagged=np.ones(SHAPE[0], bool))) == 0

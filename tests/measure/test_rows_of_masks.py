@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from napari_almadet import Settings, read_result, write_result
-from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
+from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.catalogue.detections import Detections
 from napari_almadet.cube.cube import Cube, PrimaryBeam
 from napari_almadet.measure import measurement
@@ -46,9 +46,10 @@ def disc() -> np.ndarray:
     return 30 * planes / planes.max()
 
 
-def measured(planes: np.ndarray, cube: Cube, kind: str = "line") -> Candidate:
+def measured(planes: np.ndarray, cube: Cube, kind: str = "line", noise: Noise | None = None) -> Candidate:
     """The candidate in the middle of a cube with unit noise, with a line of the whole disc or with continuum only."""
-    cutout = Cutout(planes.astype(np.float32), (0, 0), Noise(np.ones(CHANNELS), correlation(), np.ones(1)))
+    noise = noise or Noise(np.ones(CHANNELS), correlation(), np.ones(1))
+    cutout = Cutout(planes.astype(np.float32), (0, 0), noise)
     cutout = replace(cutout, level=np.ones((SIDE, SIDE), np.float32))
     line = ((32.0, 14.0),) if kind == "line" else ()
     channels = (18, 47) if kind == "line" else (0, CHANNELS)
@@ -136,3 +137,33 @@ def test_a_continuum_source_under_four_and_a_half_sigma_has_its_flux_too_but_doe
     assert np.isfinite([candidate.f_cont, candidate.err_f_cont]).all()
     assert 0 < candidate.f_cont < 4.5 * candidate.err_f_cont
     assert "no source" in continuum([candidate])
+
+
+def test_the_width_at_half_the_mean_brightness_is_that_of_the_masks_spectrum(cube_of):
+    """It was NaN for every galaxy, the sources that it was defined for."""
+    planes = disc() + noise_planes(2)
+    candidate = measured(planes, cube_of(planes))
+    spectrum = disc().sum(axis=(1, 2))
+    fine = np.arange(0, CHANNELS - 1, 0.01)
+    values = np.interp(fine, np.arange(CHANNELS), spectrum)
+    summed = np.cumsum(values) / values.sum()
+    high = fine[values > 0.5 * values[(summed > 0.05) & (summed < 0.95)].mean()]
+    assert candidate.wm50 == pytest.approx(high[-1] - high[0], abs=3 * candidate.err_wm50)
+    assert 0 < candidate.err_wm50 < 1
+    assert candidate.w50 < candidate.wm50 < candidate.w20
+
+
+@pytest.mark.parametrize("kind", ["line", "continuum"])
+@pytest.mark.filterwarnings("error")
+def test_a_source_in_a_cube_whose_noise_is_unknown_has_no_flux(cube_of, kind):
+    """As in a field of 2 x 2 pixels, all on the source; it had a flux of 0 +- 0."""
+    planes = disc() + noise_planes(3)
+    unknown = Noise(np.full(CHANNELS, np.nan), correlation(), np.ones(1))
+    candidate = measured(planes, cube_of(planes), kind, unknown)
+    for name in ("f_sum", "err_f_sum", "f_cont", "err_f_cont", "rms"):
+        assert np.isnan(getattr(candidate, name)), name
+
+
+def test_nothing_is_said_of_the_continuum_of_a_field_without_sources():
+    dropped = Candidate(1, Box(1, 5, 1, 5), 0.1, status=Status.DROPPED)
+    assert continuum([]) == continuum([dropped]) == ""

@@ -75,6 +75,15 @@ def test_a_cube_without_noise_is_said_to_have_none():
     assert "channels are identical" in said and "nothing was detected" in said
 
 
+def test_a_cube_cut_at_the_source_in_each_channel_is_not_said_to_have_identical_channels():
+    """A galaxy of which no pixel has data in half of the channels: nothing could be searched, for another reason."""
+    planes = np.full((64, 8, 8), np.nan, np.float32)
+    for k in range(64):
+        planes[k, :, k // 8] = k
+    (said,) = out_of_distribution(Cube.from_array(planes), 4.0, 1, [])
+    assert "no pixel has data in enough channels" in said
+
+
 @pytest.mark.parametrize(("good", "words"), [(1, "1 channel has data"), (0, "no channel has data")])
 def test_a_cube_with_a_single_channel_of_data_is_said_to_have_one(good, words):
     (said,) = out_of_distribution(replace(CUBE, flagged=np.arange(64) >= good), 4.0, 1, [])

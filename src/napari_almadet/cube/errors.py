@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+ONLY_SHOWN = "A search needs two or more channels; napari shows a plane as an image."
 MOST_AXES = 16  # of an image; the FITS standard allows 999, which nobody writes and memory does not hold
 
 

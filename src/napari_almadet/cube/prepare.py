@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 RINGS = 12  # of equal response, in which the noise is compared
 # Lowest over highest response of the rings, below which the noise decides; nearer 1 it varies too little.
 LEAST_FALL = 0.75
+LOOKED_AT = 48  # channels in which blank voxels are counted
+PIXELS = 40_000  # of a channel that are looked at, at most
+# Share of blank voxels from which on a cube was masked; 0.36 to 0.84 in masked cubes, at most 0.015 in nine others.
+MASKED = 0.2
 
 
 @in_steps
@@ -74,6 +78,12 @@ def prepared(cube: Cube, settings: Settings) -> Generator[Progress, None, tuple[
 def caveats(cube: Cube) -> list[str]:
     """Properties of a cube that make its measurements less certain than usual, one sentence each."""
     warnings = []
+    if (share := blanked_share(cube)) > MASKED:
+        warnings.append(
+            f"{share:.0%} of the voxels have no data (NaN or zero), although their pixels have in other channels: the "
+            "cube was masked, or is a model without noise. Its noise cannot be measured, so sources may be missed, and "
+            "S/N, errors and probabilities are unreliable: search the cube as it was before masking."
+        )
     if cube.has_huge_values:
         warnings.append(f"Values above {cube.ceiling:.3g}, far above all others, were treated as missing data.")
     if spikes := cube.spikes:
@@ -90,6 +100,32 @@ def caveats(cube: Cube) -> list[str]:
             "pixel. For fluxes in Jy, add the beam to the header: BMAJ, BMIN and BPA, in degrees."
         )
     return warnings
+
+
+def thinned(ny: int, nx: int) -> int:
+    """Step between the pixels of a field that are looked at where a sample is enough."""
+    return max(1, int(np.ceil(np.sqrt(ny * nx / PIXELS))))
+
+
+def blanked_share(cube: Cube) -> float:
+    """Share of the voxels without data, of pixels and channels that have data; 0 if all channels have the same mask.
+
+    Large where every channel was masked by itself, as by a cut at some S/N.  Blank channels must have been flagged.
+    """
+    step = thinned(*cube.shape[1:])
+    good = np.arange(cube.shape[0]) if cube.flagged is None else np.flatnonzero(~cube.flagged)
+    chosen = good[np.unique(np.linspace(0, len(good) - 1, min(len(good), LOOKED_AT)).round().astype(int))]
+    count, union, channels = 0, None, 0
+    for k in (*chosen[::-8], *np.setdiff1d(chosen, chosen[::-8])):  # first some that are far apart
+        plane = cube.read(int(k), slice(None, None, step), slice(None, None, step))
+        known = np.isfinite(plane) & (plane != 0)
+        if not known.any():
+            continue
+        union = known if union is None else union | known
+        count, channels = count + np.count_nonzero(known), channels + 1
+        if channels == 4 and count > 0.99 * channels * np.count_nonzero(union):
+            return 0.0
+    return 0.0 if union is None else 1 - count / (channels * np.count_nonzero(union))
 
 
 def without(cube: Cube, bad: dict[str, list[int]]) -> Cube:
@@ -125,7 +161,7 @@ def is_corrected(cube: Cube, beam: PrimaryBeam) -> bool | None:
     of one that is not.
     """
     n_channels, ny, nx = cube.shape
-    step = max(1, int(np.ceil(np.sqrt(ny * nx / 40_000))))
+    step = thinned(ny, nx)
     y, x = slice(None, None, step), slice(None, None, step)
     lag = min(3, n_channels // 4) or 1
     good = np.arange(n_channels - lag) if cube.flagged is None else np.flatnonzero(~cube.flagged[:-lag])

@@ -19,7 +19,7 @@ from astropy.wcs import WCS, WcsError
 from napari_almadet.cube.beams import beams_of, with_plausible_beam
 from napari_almadet.cube.coordinate_cards import coordinate_cards
 from napari_almadet.cube.cube import FEWEST_ROUNDED, Cube, PrimaryBeam, spread
-from napari_almadet.cube.errors import in_one_line
+from napari_almadet.cube.errors import ONLY_SHOWN, in_one_line
 from napari_almadet.cube.headers import brightness_unit, mended, polarisation_axis
 from napari_almadet.cube.plausibility import implausible
 from napari_almadet.cube.storage import CubeError, Lazy, Stored, opened, split_address
@@ -170,7 +170,7 @@ def _read(path: Path, hdu: str | None) -> Cube:
         wcs = _wcs(good, stored.hdus, notes)
         spectral, y, x = _axes(wcs, shape, header)
         if shape[-1 - spectral] == 1:
-            raise CubeError("is a single plane: its spectral axis has one channel.")
+            raise CubeError(f"is a single plane: its spectral axis has one channel. {ONLY_SHOWN}")
         notes += _defaults(wcs, header, (x, y, spectral))
         planes = _planes(wcs, shape, (spectral, y, x), header, notes, stored.polarisations)
         polarised = polarisation_axis(header)
@@ -224,7 +224,10 @@ def _axes(wcs: WCS, shape: tuple[int, ...], header: fits.Header) -> tuple[int, i
     spectral, y, x = wcs.wcs.spec, wcs.wcs.lat, wcs.wcs.lng
     if not 0 <= spectral < len(shape):
         types = ", ".join(str(header.get(f"CTYPE{i + 1}", "?")).strip() or "?" for i in range(len(shape)))
-        raise CubeError(f"has no spectral axis, only {types}.")
+        raise CubeError(
+            f"has no spectral axis, only {types}. If one of them is spectral, set its CTYPE to FREQ, VRAD or VOPT, "
+            "with CRPIX, CRVAL, CDELT and CUNIT; in Python, Cube.from_array takes an array without header."
+        )
     if x < 0:  # and y: there are two sky axes or none
         others = {spectral, polarisation_axis(header)}
         image = [i for i, n in enumerate(reversed(shape)) if i not in others and n > 1]

@@ -30,7 +30,7 @@ from astropy.io import fits
 
 from napari_almadet import threads
 from napari_almadet.constants import ARCSEC_PER_DEGREE
-from napari_almadet.cube.errors import MOST_AXES, CubeError
+from napari_almadet.cube.errors import MOST_AXES, ONLY_SHOWN, CubeError
 from napari_almadet.cube.fits_structure import check_structure
 from napari_almadet.cube.rice import RiceTiles, tiles_of
 
@@ -624,7 +624,7 @@ def _find_image(hdus: fits.HDUList, wanted: str | None, axes: int, notes: list[s
         return number
     if not cubes:
         flat = axes == 3 and _images(hdus, 2)
-        raise CubeError("is a single plane: its image has two axes." if flat else "holds no image.")
+        raise CubeError(f"is a single plane: its image has two axes. {ONLY_SHOWN}" if flat else "holds no image.")
     if len(cubes) > 1:
         notes.append(
             f"The file holds {len(cubes)} images of {many}; the first is used ({found[0][1]}). "
@@ -790,7 +790,7 @@ def _hdf5(path: Path) -> Stored:
         if group is None or not isinstance(data := group.get("DATA"), h5py.Dataset):
             raise CubeError("is HDF5, but not an image as CARTA's fits2idia writes it: it has no 0/DATA.")
         if len(data.shape) < 3:
-            raise CubeError("is a single plane: its image has two axes.")
+            raise CubeError(f"is a single plane: its image has two axes. {ONLY_SHOWN}")
         header, notes = fits.Header(), []
         for key, value in group.attrs.items():
             if len(key) <= 8 and np.ndim(value) == 0:

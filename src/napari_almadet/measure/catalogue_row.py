@@ -200,8 +200,10 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
         int(np.clip(candidate.y - y0, 0, cutout.level.shape[0] - 1)),
         int(np.clip(candidate.x - x0, 0, cutout.level.shape[1] - 1)),
     )
-    rms = cutout.noise.rms
-    candidate.rms = float((rms[at] if np.isfinite(rms[at]) else np.nanmedian(rms)) * cutout.level[place])
+    rms = cutout.noise.rms[at]
+    if not np.isfinite(rms) and np.isfinite(cutout.noise.rms).any():
+        rms = np.nanmedian(cutout.noise.rms)
+    candidate.rms = float(rms * cutout.level[place])
 
 
 NUMBERS = (

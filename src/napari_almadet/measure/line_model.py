@@ -338,6 +338,23 @@ def crossing_width(spectrum: np.ndarray, level: float) -> float:
     return _crossed(grid, np.pad(spectrum, 1), level * height)
 
 
+def mean_crossing_width(spectrum: np.ndarray) -> float:
+    """W_m50 of :meth:`Line.mean_width` of a spectrum (channels,) that is 0 outside its line; NaN if undefined."""
+    total, height = spectrum.sum(), spectrum.max(initial=0.0)
+    if not total > 0:
+        return np.nan
+    summed = np.cumsum(spectrum) / total
+
+    def reached(share: float) -> float:
+        """Where the flux reaches a share, in channels from the lower edge of the first one."""
+        k = int(np.argmax(summed >= share))
+        before = summed[k - 1] if k else 0.0
+        return float(k + (share - before) / (summed[k] - before))
+
+    mean = 0.9 * total / max(reached(0.95) - reached(0.05), 1.0)
+    return crossing_width(spectrum, float(0.5 * mean / height))
+
+
 def correlated_draws(sigma: np.ndarray, correlation: np.ndarray, count: int) -> np.ndarray:
     """Random noise spectra (count, channels) with rms ``sigma`` (channels,) and correlated channels; fixed seed."""
     n = len(sigma)

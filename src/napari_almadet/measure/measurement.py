@@ -47,6 +47,7 @@ from napari_almadet.measure.line_model import (
     correlated_draws,
     crossing_width,
     fit_line,
+    mean_crossing_width,
     whitening,
 )
 from napari_almadet.measure.mask import grown
@@ -164,6 +165,8 @@ def measure_source(
     made = Measured(parts)
     made.blended = any(np.hypot(seeds[j].x - seed.x, seeds[j].y - seed.y) < BLENDED * scale.fwhm for j in group[1:])
     found = None
+    if not np.isfinite(cutout.rms).any():  # without noise there are no weights: NaN, not 0 +- 0
+        return made
     if seed.lines:
         made.lines = lines = cutout.less(parts.continuum)
         seed, seeds = with_horns(cutout, seeds, me, lines, scale)
@@ -711,10 +714,14 @@ def take_the_masks_spectrum(task: LineTask, made: Measured) -> None:
     made.z = float((spectrum * channel).sum() / total)
     draws = spectrum + correlated_draws(sigma, cutout.noise.spectral, DRAWS)
     made.err_z = float(np.sqrt(np.mean(((draws * (channel - made.z)).sum(axis=1) / total) ** 2)))
-    made.widths.pop("wm50", None)
-    for name, level in (("w50", 0.5), ("w20", 0.2)):
-        spread = np.nanstd([crossing_width(draw, level) for draw in draws])
-        made.widths[name] = (crossing_width(spectrum, level), float(spread))
+    functions: dict[str, Callable[[np.ndarray], float]] = {
+        "w50": lambda values: crossing_width(values, 0.5),
+        "w20": lambda values: crossing_width(values, 0.2),
+        "wm50": mean_crossing_width,
+    }
+    for name, function in functions.items():
+        spread = np.nanstd([function(draw) for draw in draws])
+        made.widths[name] = (function(spectrum), float(spread))
 
 
 def rest_weights(parts: Separated, shape: Shape) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Status
+from napari_almadet.cube.prepare import MASKED, blanked_share
 from napari_almadet.search.beam_decision import BeamDecision, may_be_dirty
 from napari_almadet.search.line_maps import lower_median
 from napari_almadet.search.merge_windows import NoiseSummary
@@ -58,7 +59,10 @@ def out_of_distribution(cube: Cube, fwhm: float, k: int | float, noises: list[No
         )
     if not noises:
         good = cube.shape[0] - (0 if cube.flagged is None else int(np.count_nonzero(cube.flagged)))
-        why = "all channels are identical" if good > 1 else f"{good or 'no'} channel has data, and two are needed"
+        why = f"{good or 'no'} channel has data, and two are needed"
+        if good > 1:
+            masked = blanked_share(cube) > MASKED
+            why = "no pixel has data in enough channels" if masked else "all channels are identical"
         return [*warnings, f"The noise of this cube cannot be estimated ({why}): nothing was detected."]
     channels = max(noise.channels for noise in noises)
     if channels < LEAST_CHANNELS:
