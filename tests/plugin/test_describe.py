@@ -78,6 +78,9 @@ def test_bare_array_is_told_in_channels(data):
     for method, words in (("box", "sum over the box"), ("fit", "Gaussian fit")):  # after a line fit was accepted, too
         measured = dict(facts(found, replace(found.candidates[0], method=method)))
         assert measured["Flux"] == f"1.00 ± 0.10 pix chan,\n{words}"
+    whole = dict(facts(found, replace(found.candidates[0], method="mask")))
+    assert whole["Flux S/N"] == "10.0" and "Global S/N" not in whole  # most of its box is empty
+    assert "Global S/N" in told
     assert told["FWHM"] == "6.0 channels"
     assert "Position" not in told
     assert {"Frequency", "Velocity"}.isdisjoint(told)

@@ -122,7 +122,7 @@ def blanked_share(cube: Cube) -> float:
         if not known.any():
             continue
         union = known if union is None else union | known
-        count, channels = count + np.count_nonzero(known), channels + 1
+        count, channels = count + int(np.count_nonzero(known)), channels + 1
         if channels == 4 and count > 0.99 * channels * np.count_nonzero(union):
             return 0.0
     return 0.0 if union is None else 1 - count / (channels * np.count_nonzero(union))

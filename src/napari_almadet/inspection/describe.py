@@ -21,6 +21,7 @@ MEANINGS = (
     "Peak S/N: the brightest pixel in the box over the noise of the line-integrated image (paper, eq. 4).\n"
     "Global S/N: the median in the circle inscribed in the box over the noise in the annulus around it (paper, "
     "eq. 3).\n"
+    "Flux S/N: the flux over its error, for sources that are summed over their masks.\n"
     "S/N of sum (of a measured range): the sum above the continuum over the noise of a sum of that many channels."
 )
 DASH = "–"  # stands for a number that is not known
@@ -136,7 +137,10 @@ def facts(
     if np.isfinite(candidate.abs_snr):
         rows.append(("Absorption", absorption_text(candidate)))
     rows.append(("Peak S/N", number(candidate.snr_pixel, ".1f")))
-    rows.append(("Global S/N", number(candidate.snr_global, ".1f")))
+    if candidate.method == "mask":  # a median in the box says nothing of a disc that fills a part of it
+        rows.append(("Flux S/N", number(candidate.f_sum / candidate.err_f_sum, ".1f")))
+    else:
+        rows.append(("Global S/N", number(candidate.snr_global, ".1f")))
     trust = f", reliability {candidate.rel:.2f}" if np.isfinite(candidate.rel) else ""
     rows.append(("Probability", number(candidate.prob, ".2f") + trust))
     whose = "" if candidate.origin == "found" else f"{candidate.origin} by you"
