@@ -16,6 +16,7 @@ from napari_almadet.search import measure_detections
 from napari_almadet.search.measure_detections import (
     absorb,
     as_measured,
+    contact,
     drop_without_flux,
     is_piece,
     join_small_patches,
@@ -120,8 +121,9 @@ def small_patch(status: Status = Status.KEPT, **values) -> RawDetection:
 
 def test_a_small_patch_in_the_mask_of_an_object_is_a_part_of_the_largest():
     small, one, larger = small_patch(), with_mask(detection(box=EXTENDED)), with_mask(detection(2, box=EXTENDED), 900)
-    join_small_patches([one, small, larger])
+    assert join_small_patches([one, small, larger]) == [larger]
     assert (small.candidate.status, small.candidate.parent) == (Status.DROPPED, 2)
+    assert pieces_of(larger, [one, small, larger]) == [small]
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,47 @@ def test_a_small_patch_in_nothing_extended_stays_one(others):
     small = small_patch()
     join_small_patches([*others, small])
     assert small.candidate.status is Status.KEPT
+
+
+def masked(one: RawDetection, origin: tuple[int, int, int], shape: tuple[int, int, int] = (4, 8, 8)) -> RawDetection:
+    """A box of voxels as its mask, and its position in the middle of it."""
+    one.candidate.mask, one.candidate.n_pix = SourceMask(origin, np.ones(shape, bool)), int(np.prod(shape))
+    one.candidate.y, one.candidate.x = (o + n / 2 for o, n in zip(origin[1:], shape[1:], strict=True))
+    return one
+
+
+@pytest.mark.parametrize(
+    ("origin", "voxels"),
+    [
+        ((10, 28, 10), 4 * 8),  # beside it, along the rows
+        ((14, 20, 10), 8 * 8),  # in the next channel
+        ((14, 28, 18), 1),  # across a corner
+        ((10, 29, 10), 0),  # with a row between
+        ((15, 20, 10), 0),
+        ((12, 22, 12), 3 * 7 * 7),  # overlapping by two channels, six rows and six columns
+    ],
+)
+def test_masks_share_the_voxels_that_overlap_or_adjoin(origin, voxels):
+    one, other = masked(detection(), (10, 20, 10)), masked(detection(2), origin)
+    assert contact(one.candidate, other.candidate) == voxels
+
+
+@pytest.mark.parametrize(("row", "whole"), [(28, 0), (29, 1)])
+def test_a_small_patch_whose_mask_touches_objects_is_a_piece_of_the_one_it_touches_most(row, whole):
+    objects = [
+        masked(detection(1, box=EXTENDED), (10, 20, 10), (8, 8, 12)),  # of its last row eleven columns are near
+        masked(detection(2, box=EXTENDED), (10, row, 21), (8, 30, 30)),  # of its first column nine rows
+    ]
+    small = masked(small_patch(), (10, row, 12), (8, 8, 9))
+    assert join_small_patches([*objects, small]) == [objects[whole]]
+    assert small.candidate.parent == whole + 1
+
+
+def test_a_small_patch_that_touches_an_object_in_fewer_voxels_than_a_beam_has_pixels_stays_one():
+    for columns, kept in ((2, True), (9, False)):
+        thing = masked(detection(box=EXTENDED), (10, 20, 10), (3, 8, columns))
+        small = masked(small_patch(), (10, 28, 10), (3, 8, 9))
+        assert join_small_patches([thing, small]) == ([] if kept else [thing])
 
 
 def test_only_a_small_patch_becomes_a_part():

@@ -772,10 +772,21 @@ def test_only_a_mask_that_is_measured_thoroughly_gets_a_larger_cutout(monkeypatc
 @pytest.mark.parametrize("brief", [False, True])
 def test_patches_are_joined_and_blends_marked_when_all_is_measured(monkeypatch, brief):
     done: list = []
-    monkeypatch.setattr(measuring, "join_small_patches", lambda order: done.append("join"))
+    monkeypatch.setattr(measuring, "join_small_patches", lambda order: done.append("join") or [])
     monkeypatch.setattr(measuring, "mark_blends", lambda order: done.append("mark"))
     finish(measuring.measure_detections(CUBE, [], [], None, STACKED, Settings(), brief))
     assert done == ([] if brief else ["join", "mark"])
+
+
+def test_an_object_that_got_pieces_is_measured_again_with_them(monkeypatch):
+    measured_now: list[tuple[int, bool]] = []
+    whole, other = found(box=Box(5, 30, 5, 30)), found(number=2, status=Status.DROPPED)
+    for one in (whole, other):
+        one.candidate.focused = np.ones((3, 3), np.float32)
+    monkeypatch.setattr(measuring, "measure_one", lambda one, *how: measured_now.append((one.candidate.id, how[-2])))
+    monkeypatch.setattr(measuring, "join_small_patches", lambda order: [whole])
+    finish(measuring.measure_detections(CUBE, [whole, other], [whole, other], None, STACKED, Settings()))
+    assert measured_now == [(1, True), (2, False), (1, True)]
 
 
 def test_an_extended_source_that_could_not_be_measured_is_blended_with_nothing():

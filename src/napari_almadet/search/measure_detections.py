@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Candidate, Status
+from napari_almadet.constants import BEAM_AREA
 from napari_almadet.measure.absorption import find_absorption
 from napari_almadet.measure.catalogue_row import boxed_flux, measure_candidate, scale_of
 from napari_almadet.measure.cutout import BRIEF, LEAST, MARGIN, Cutout, Seed, level_of
 from napari_almadet.measure.gaussian_group import Shape
+from napari_almadet.measure.mask import dilated
 from napari_almadet.measure.measurement import Measured
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.progress import Progress
@@ -74,23 +76,41 @@ def measure_detections(
     order = sorted(
         chosen, key=lambda detection: (detection.candidate.status is Status.DROPPED, -detection.features.snr_both)
     )
+    how = cube, detections, noise, stacked, settings
     for done, detection in enumerate(order):
         yield Progress("Measuring sources", done, len(order))
         if detection.candidate.focused is None:
             continue  # too large for the memory
-        thorough = not brief and detection.candidate.status is not Status.DROPPED
-        kept = [f for f in detections if f is detection or f.candidate.status is not Status.DROPPED]
-        kept += pieces_of(detection, detections)
-        made, near, boxed = measured(cube, detection, kept, noise, settings, thorough, shapes)
-        if thorough and made.method == "mask":
-            absorb(detection, [near[i] for i in made.parts.merged if not is_piece(near[i], detection)])
-            candidate = detection.candidate
-            candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
-        del made, near  # with the masks and planes of a cutout, before there is the next one
-        drop_without_flux(detection.candidate, boxed)
+        measure_one(detection, *how, not brief and detection.candidate.status is not Status.DROPPED, shapes)
     if not brief:
-        join_small_patches(order)
+        for whole in join_small_patches(order):
+            measure_one(whole, *how, True, shapes)
         mark_blends(order)
+
+
+def measure_one(
+    detection: RawDetection,
+    cube: Cube,
+    detections: Sequence[RawDetection],
+    noise: Noise,
+    stacked: np.ndarray,
+    settings: Settings,
+    thorough: bool,
+    shapes: dict[int, Shape],
+) -> None:
+    """Measure one detection of a window, and what turns out to be a part of it or to have no flux.
+
+    ``thorough``: with a mask, not only position and flux; for the others see :func:`measure_detections` and
+    :func:`measured`.
+    """
+    kept = [f for f in detections if f is detection or f.candidate.status is not Status.DROPPED]
+    kept += pieces_of(detection, detections)
+    made, near, boxed = measured(cube, detection, kept, noise, settings, thorough, shapes)
+    if thorough and made.method == "mask":
+        absorb(detection, [near[i] for i in made.parts.merged if not is_piece(near[i], detection)])
+        candidate = detection.candidate
+        candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
+    drop_without_flux(detection.candidate, boxed)
 
 
 def measured(
@@ -137,19 +157,49 @@ def measured(
     return made, near, boxed_flux(detection.candidate, cutout, made)
 
 
-def join_small_patches(detections: Sequence[RawDetection]) -> None:
-    """Make a small patch a part of an extended object in whose mask the middle of its own mask lies.
+def join_small_patches(detections: Sequence[RawDetection]) -> list[RawDetection]:
+    """Make a small patch a piece of an extended object if its mask goes over into the object's.
 
-    Judge keeps nothing in such a patch: it is no compact source, and its mask goes over into the object's.
+    It does if its middle lies in the object's mask, or if the two masks touch in as many voxels as a beam has pixels;
+    of several objects it belongs to the one with which it has most in common.  Judge keeps nothing in such a patch: it
+    is no compact source.  Returns the objects, which are to be measured again with their pieces.
     """
     kept = [f for f in detections if f.candidate.status is not Status.DROPPED and f.candidate.mask is not None]
+    wholes: list[RawDetection] = []
     for detection in kept:
         candidate = detection.candidate
         if detection.box is not None or not any(d.rule == "extended_source" for d in candidate.decisions):
             continue
-        objects = [f for f in kept if f.box is not None and lies_in(candidate, f.candidate)]
-        if objects:
-            absorb(max(objects, key=lambda f: f.candidate.n_pix), [detection])
+        least = BEAM_AREA * detection.beam**2
+        objects = [f for f in kept if f.box is not None]
+        shared = [contact(candidate, f.candidate) for f in objects]
+        near = [
+            (n, f.candidate.n_pix, i)
+            for i, (f, n) in enumerate(zip(objects, shared, strict=True))
+            if n >= least or lies_in(candidate, f.candidate)
+        ]
+        if near:
+            whole = objects[max(near)[-1]]
+            absorb(whole, [detection])
+            detection.piece_of = whole.candidate.id
+            wholes += [whole] if not any(whole is other for other in wholes) else []
+    return wholes
+
+
+def contact(one: Candidate, other: Candidate) -> int:
+    """Number of voxels of the mask of ``other`` that are in that of ``one`` or adjoin it, also diagonally."""
+    assert one.mask is not None
+    assert other.mask is not None
+    grown = dilated(np.pad(one.mask.voxels, 1), 1, 1)
+    first = [o - 1 for o in one.mask.origin]
+    here, there = [], []
+    for start, n, origin, size in zip(first, grown.shape, other.mask.origin, other.mask.voxels.shape, strict=True):
+        low, high = max(start, origin), min(start + n, origin + size)
+        if low >= high:
+            return 0
+        here.append(slice(low - start, high - start))
+        there.append(slice(low - origin, high - origin))
+    return int(np.count_nonzero(grown[tuple(here)] & other.mask.voxels[tuple(there)]))
 
 
 def mark_blends(detections: Sequence[RawDetection]) -> None:

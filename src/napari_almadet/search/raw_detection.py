@@ -209,7 +209,7 @@ class RawDetection:
     window: Window
     box: Box | None = None  # only for extended emission; the box of others follows from their Gaussian
     extent: Extent | None = None  # of the patch of extended emission that it is, or lies in
-    piece_of: int = 0  # number of the object in its window of which several patches are pieces; 0: none
+    piece_of: int = 0  # number of the object, among those of its window, that it is one of several pieces of; 0: none
     residuals: float = 1.0  # rms of the image it is brightest in over the thermal noise, see `search.residuals`
     over_residuals: float = float("inf")  # its S/N by that rms, if that is more than noise
     judge_logit: float = 0.0  # of Judge, in a field as large as its window
