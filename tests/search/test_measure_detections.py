@@ -283,23 +283,25 @@ def test_what_was_measured_may_drop_a_candidate(monkeypatch, f_cont, status):
 
 
 @pytest.mark.parametrize(
-    ("merge_first", "thorough", "method", "others", "merges"),
+    ("is_whole", "box", "thorough", "method", "others", "merges"),
     [
-        (False, True, "mask", 1, [False, True]),  # is it connected with others?
-        (False, True, "mask", 0, [False]),
-        (False, True, "point", 1, [False]),
-        (False, False, "mask", 1, [False]),
-        (True, True, "mask", 1, [True]),
+        (False, None, True, "mask", 1, [False, True]),  # is it connected with others?
+        (False, None, True, "mask", 0, [False]),
+        (False, None, True, "point", 1, [False]),
+        (False, None, False, "mask", 1, [False]),
+        (True, None, True, "mask", 1, [True]),  # it has pieces
+        (False, EXTENDED, True, "mask", 1, [True]),
+        (False, EXTENDED, True, "point", 1, [True]),  # what is detected on it may not take its mask
     ],
 )
-def test_a_mask_among_others_is_made_again_of_all_that_is_connected(
-    monkeypatch, merge_first, thorough, method, others, merges
+def test_a_mask_among_others_is_made_of_all_that_is_connected(
+    monkeypatch, is_whole, box, thorough, method, others, merges
 ):
     asked = []
     made = SimpleNamespace(method=method, shape=Shape(4.0, 5.0, np.eye(2)), parts=SimpleNamespace(merged=()))
     monkeypatch.setattr(measure_detections, "region", lambda *_: SimpleNamespace(origin=(10, 20)))
     monkeypatch.setattr(measure_detections, "inside", lambda f, cutout: f.x < 40)
-    monkeypatch.setattr(measure_detections, "is_piece", lambda part, whole: merge_first and part is not whole)
+    monkeypatch.setattr(measure_detections, "is_piece", lambda part, whole: is_whole and part is not whole)
     monkeypatch.setattr(
         measure_detections,
         "measure_candidate",
@@ -307,7 +309,7 @@ def test_a_mask_among_others_is_made_again_of_all_that_is_connected(
     )
     for name in ("reaches_border", "scale_of", "find_absorption", "boxed_flux"):
         monkeypatch.setattr(measure_detections, name, lambda *_: 0)
-    one, near, far = detection(1), detection(2, x=25), detection(3, x=50)
+    one, near, far = detection(1, box=box), detection(2, x=25), detection(3, x=50)
     shapes = {id(near): Shape(26.0, 20.0, np.eye(2))}
     kept = [*([near] if others else []), one, far]
     cube = SimpleNamespace(shape=(8, 60, 60))

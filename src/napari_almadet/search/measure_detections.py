@@ -129,7 +129,9 @@ def measured(
     """
     beam = detection.beam
     half = int(np.ceil(max(reach_of(detection, kept) + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
-    merge, blended = any(is_piece(f, detection) for f in kept), detection.candidate.blended
+    # An object is one with what is detected on it, which could otherwise take its whole mask.
+    merge = detection.box is not None or any(is_piece(f, detection) for f in kept)
+    blended = detection.candidate.blended
     cutout, seen = region(cube, detection, noise, half, beam), half
     for _ in range(2 * ROUNDS):
         detection.candidate.blended = blended  # not by what turns out to be a part of it
