@@ -85,7 +85,21 @@ def test_the_error_beside_a_neighbour_holds_half_of_what_fit_and_detection_diffe
     """The neighbour's emission moves the maximum: ten close pairs had errors that were too small by 1.6."""
     noise = Noise(np.ones(1), correlation(ROUND), np.ones(1))
     place = detected_place(10.0, 10.0, (10.2, 10.0, 0.1, 0.1), ROUND, ROUND, noise, blended=True)
-    assert place == pytest.approx((10.0, 10.0, np.sqrt(0.1**2 + 0.1**2), 0.1))
+    assert place == pytest.approx((10.1, 10.0, np.sqrt(0.1**2 + 0.1**2), 0.1))
+
+
+def test_beside_a_neighbour_the_place_is_midway_between_fit_and_detection_unless_they_contradict_each_other():
+    """As for any other source, a fit that failed leaves the detection's place."""
+    noise = Noise(np.ones(1), correlation(ROUND), np.ones(1))
+    for fitted, place in (
+        ((10.29, 9.8, 0.1, 0.1), (10.145, 9.9)),
+        ((10.31, 9.8, 0.1, 0.1), (10.0, 10.0)),
+        ((10.2, 9.69, 0.1, 0.1), (10.0, 10.0)),
+        ((np.nan,) * 4, (10.0, 10.0)),
+    ):
+        assert detected_place(10.0, 10.0, fitted, ROUND, ROUND, noise, blended=True)[:2] == pytest.approx(place)
+    alone = detected_place(10.0, 10.0, (10.2, 10.0, 0.1, 0.1), ROUND, ROUND, noise)
+    assert alone[:2] == (10.0, 10.0)
 
 
 def test_a_source_of_a_close_pair_has_the_error_of_a_blended_place():

@@ -3,7 +3,8 @@
 A least-squares fit is not the best way to place a source in noise that is correlated like the beam: the maximum of the
 image, smoothed with the source's size without the beam, is.  For a point its error is 0.42 FWHM over the S/N, that of
 the fit 0.49 (`tests/measure/test_detected_place.py` compares them).  The detection's place is this maximum, or, next to
-other sources, Source Finder's, which knows what dirty beams look like; a joint fit may move to a neighbour.
+other sources, Source Finder's, which knows what dirty beams look like; a joint fit may move to a neighbour.  Beside a
+neighbour that is hardly resolved from it neither is sure: the place is then midway between the two.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def detected_place(
     """Place of a detection with its errors, by those of a fit to the same source.
 
     If the two are over :data:`APART` errors apart, half of what they are further apart is part of the error.  Emission
-    of a near neighbour moves a maximum: its error is then that of the fit, which allows for the neighbour, with half of
-    the difference between the two.
+    of a near neighbour moves a maximum: the place is then midway between detection and fit, which allows for the
+    neighbour, unless they are over :data:`APART` errors apart, and the error is that of the fit with half of the
+    difference between the two.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ def detected_place(
         float(np.hypot(part * error, 0.5 * np.sqrt(max((own - other) ** 2 - (apart * error) ** 2, 0.0))))
         for own, other, error, part in zip((x, y), fitted[:2], fitted[2:], share, strict=True)
     ]
+    if blended and all(abs(b - a) <= APART * e for a, b, e in zip((x, y), fitted[:2], fitted[2:], strict=True)):
+        x, y = 0.5 * (x + fitted[0]), 0.5 * (y + fitted[1])
     return (x, y, errors[0], errors[1])
 
 
