@@ -7,6 +7,7 @@ from io import StringIO
 
 import numpy as np
 import pytest
+import yaml
 from astropy import units as u
 from astropy.io import fits
 from astropy.io.votable import validate as validate_votable
@@ -20,6 +21,7 @@ from napari_almadet.catalogue.export import (
     read_boxes,
     read_sources,
     write_catalogue,
+    write_ecsv,
     write_regions,
     write_spectra,
 )
@@ -469,3 +471,21 @@ def test_what_cannot_be_taken_in_is_said(detections, tmp_path, name, text, reaso
     (tmp_path / name).write_text(text)
     with pytest.raises(ExchangeError, match=reason):
         read_boxes(tmp_path / name, detections.cube)
+
+
+@pytest.mark.parametrize("libyaml", [True, False])
+def test_decisions_are_in_an_ecsv_file_as_astropy_writes_them(tmp_path, monkeypatch, libyaml):
+    if not libyaml:
+        monkeypatch.delattr(yaml, "CSafeDumper", raising=False)
+    decisions = {
+        "1": {"reasons": ["kept: 0.98 >= 0.75", "äöü, 'so' \"called\"", "long " * 60], "records": []},
+        "10": {"reasons": [], "records": [{"rule": "found", "ids": [2], "values": {"snr": np.float64(0.1), "n": 3}}]},
+    }
+    table = QTable({"id": [1], "x": [2.0] * u.pix}, meta={"warnings": ["one"], "decisions": decisions})
+    write_ecsv(table, tmp_path / "ours.ecsv")
+    Table(table).write(tmp_path / "theirs.ecsv", format="ascii.ecsv")
+    ours, theirs = (QTable.read(tmp_path / f"{name}.ecsv") for name in ("ours", "theirs"))
+    assert ours.meta == theirs.meta
+    assert ours.meta["decisions"]["10"]["records"][0]["values"] == {"snr": 0.1, "n": 3}
+    assert table.meta["decisions"] == decisions
+    assert ours["x"] == theirs["x"]

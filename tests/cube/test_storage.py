@@ -353,6 +353,30 @@ def test_a_cube_held_in_memory_lacks_the_same_voxels(tmp_path, odd):
         np.testing.assert_array_equal(held.read(*index), from_file.read(*index))
 
 
+def test_a_file_that_ends_too_soon_cannot_be_held_in_memory(tmp_path):
+    data = np.random.default_rng(0).normal(size=(9, 20, 30)).astype(np.float32)
+    fits.PrimaryHDU(data, header_of()).writeto(tmp_path / "cube.fits")
+    lazy = read_cube(tmp_path / "cube.fits").data
+    with (tmp_path / "cube.fits").open("r+b") as file:
+        file.truncate(2880 * 2 + 2000)
+    with pytest.raises(CubeError, match=r"cube.fits could not be read to its end.* bytes are missing"):
+        Held(lazy)
+    (tmp_path / "cube.fits").unlink()
+    with pytest.raises(CubeError, match=r"cube.fits no longer exists"):
+        Held(lazy)
+
+
+@pytest.mark.parametrize("shape", [(9, 1, 20, 30), (1, 9, 20, 30), (1, 2, 9, 20, 30)])
+def test_a_cube_with_more_axes_is_held_as_it_is_read(tmp_path, shape):
+    data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    fits.PrimaryHDU(data).writeto(tmp_path / "cube.fits")
+    for kept in ((0, 2, 3), (1, 2, 3), (2, 3, 4), (1, 3, 2)):
+        if max(kept) < len(shape) and all(shape[axis] > 1 for axis in kept):
+            lazy = Lazy(Plain(tmp_path / "cube.fits", 2880, np.dtype(">f4"), shape), kept, {1: shape[1] - 1})
+            np.testing.assert_array_equal(Held(lazy)[:], lazy[:])
+            np.testing.assert_array_equal(Held(lazy, slice(2, 9), slice(1, 20))[:, 2:9, 1:20], lazy[:, 2:9, 1:20])
+
+
 def test_what_is_outside_of_a_part_held_in_memory_is_read_from_the_file(tmp_path, monkeypatch):
     data = np.random.default_rng(0).normal(size=(9, 20, 30)).astype(np.float32)
     fits.PrimaryHDU(data, header_of()).writeto(tmp_path / "cube.fits")

@@ -7,11 +7,12 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from cases import searched_window
 
 from napari_almadet.search.features import N_EXTENT_FEATURES, encode_extents, quiet_spectra
 from napari_almadet.search.line_maps import maps
 from napari_almadet.search.noise_units import NoiseUnits
-from napari_almadet.search.patch_properties import SearchedWindow, measure_extent, shape_of
+from napari_almadet.search.patch_properties import SearchedWindow, line_images, measure_extent, shape_of
 from napari_almadet.search.raw_detection import Extent
 from napari_almadet.training.extents import MEASURED
 
@@ -146,3 +147,23 @@ def test_every_measure_of_a_patch_reaches_the_classifier(galaxy):
         value = asdict(galaxy)[name]
         other = replace(galaxy, **{name: not value if isinstance(value, bool) else 0.5 * value + 1.3})
         assert (encoded(other) != before).any(), name
+
+
+@pytest.mark.parametrize("n_channels", [2, 3, 40])
+@pytest.mark.parametrize("without_continuum", [False, True])
+def test_images_of_lines_are_products_with_all_channels(n_channels, without_continuum):
+    rng = np.random.default_rng(3)
+    cube, width = rng.normal(size=(n_channels, 6, 7)).astype(np.float32), max(1.0, n_channels / 8)
+    window = searched_window(cube, 4.0, channel=rng.uniform(0, n_channels - 1, (6, 7)), width=width, correlation=1.2)
+    places = [(0, 0), (2, 5), (5, 6)]
+    images = line_images(places, window, (-1.0, 0.0), without_continuum)
+    channel = np.arange(n_channels)
+    for (y, x), of_shifts in zip(places, images, strict=True):
+        for shift, image in zip((-1.0, 0.0), of_shifts, strict=True):
+            centre = float(window.image("line's channel")[y, x])
+            line = np.exp(-4 * np.log(2) * ((channel - centre) / width - shift) ** 2)
+            if without_continuum:
+                line -= np.polyval(np.polyfit(channel, line, 1), channel)
+            expected = np.tensordot(line, cube, 1) / max(np.linalg.norm(line), 1e-9) / 1.2
+            expected = np.zeros_like(expected) if without_continuum and n_channels == 2 else expected
+            np.testing.assert_allclose(image, expected, atol=2e-5)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import extent_of, searched_window, units_of, whole_window
 from scipy import ndimage
+from scipy.stats import median_abs_deviation
 
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.measure.cutout import Cutout
@@ -32,7 +33,7 @@ from napari_almadet.search.line_maps import MAPS, WIDTHS
 from napari_almadet.search.merge_windows import NoiseSummary, Part, merge_windows
 from napari_almadet.search.out_of_distribution import unseen_emission
 from napari_almadet.search.patch_properties import SearchedWindow, of_lines, of_spectrum
-from napari_almadet.search.positions import best_place, is_isolated
+from napari_almadet.search.positions import best_place, is_isolated, weighted_with
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.reliability import find_negatives, notes, reliability
 from napari_almadet.search.windows import Window
@@ -415,6 +416,20 @@ def test_a_place_moves_by_three_tenths_of_a_beam_at_most(beams, moves):
     assert one.beam == beam
     moved = best_place(one, Cutout(planes.astype(np.float32), (0, 0)))[1]
     assert moved == pytest.approx(20 + beams * beam if moves else 20, abs=0.1)
+
+
+def test_a_place_is_looked_for_in_the_channels_of_the_line_only():
+    rng = np.random.default_rng(4)
+    planes = rng.normal(size=(CHANNELS, 9, 9)).astype(np.float32) * rng.uniform(1, 2, (CHANNELS, 1, 1)).astype("f4")
+    line = np.exp(-(((np.arange(CHANNELS) - 7) / 1.5) ** 2))
+    sigma = [median_abs_deviation(plane, axis=None, scale="normal") for plane in planes]
+    expected = np.tensordot(line / np.square(sigma), planes, 1)
+    seen = weighted_with(line, planes)
+    np.testing.assert_allclose(seen / seen.max(), expected / expected.max(), atol=1e-5)
+    planes[np.abs(np.arange(CHANNELS) - 7) > 6] = 1e9
+    planes[7, 0, 0] = np.nan
+    np.testing.assert_allclose(weighted_with(line, planes)[1:], seen[1:], rtol=0.05, atol=0.05 * seen.max())
+    assert not weighted_with(np.full(CHANNELS, np.nan), planes).any()
 
 
 @pytest.mark.parametrize(("fits", "sides"), [(True, [20, 32, 52]), (False, [20])])

@@ -11,6 +11,7 @@ import torch
 from astropy import units as u
 from radio_beam import Beam
 
+from napari_almadet import threads
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, Status
 from napari_almadet.cube.cube import Cube
 from napari_almadet.detection import detect
@@ -505,3 +506,22 @@ def test_a_moved_box_is_measured_anew_and_keeps_judges_word():
     assert moved.box == box
     assert moved.prob == source.prob
     assert moved.primary.centre == pytest.approx(source.primary.centre, abs=0.5)
+
+
+def test_the_number_of_cores_changes_nothing(monkeypatch):
+    """Four sources, two of them within a beam and a half, and whatever else is seen in the noise."""
+    cube = planes(7)
+    for y, x, channel in ((30, 30, 20.0), (30, 41, 24.0), (90, 30, None), (90, 90, 40.0)):
+        cube = add(cube, y, x, 20, channel)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    answers = []
+    for cores in (1, 3):
+        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        answers.append(detect(beam_cube(cube), Settings(), networks=NETWORKS).candidates)
+    one, several = answers
+    assert len(one) == len(several) >= 4
+    for a, b in zip(one, several, strict=True):
+        assert [d.as_dict() for d in a.decisions] == [d.as_dict() for d in b.decisions]
+        numbers = [[v for v in vars(c).values() if isinstance(v, float | int)] for c in (a, b)]
+        np.testing.assert_array_equal(*numbers)
+        np.testing.assert_array_equal(a.focused, b.focused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -277,7 +278,9 @@ class Detections:
             }
             for c in self.candidates
         }
-        table = QTable(columns, meta={**self.about(), "decisions": decisions})
+        table = QTable(columns, copy=False)
+        table.meta.update(deepcopy(self.about()))
+        table.meta["decisions"] = decisions
         of_cube = descriptions(self.cube)
         for name in table.colnames:
             table[name].info.description = of_cube.get(name) or description(name)
@@ -396,8 +399,7 @@ def source_names(cube: Cube, x: np.ndarray, y: np.ndarray) -> list[str]:
     if sky is None:
         return [f"ALMADET x{px:.0f} y{py:.0f}" if np.isfinite(px) else "ALMADET" for px, py in zip(x, y, strict=True)]
     named = []
-    for place in sky.icrs:
-        hours, degrees = place.ra.hour, place.dec.deg
+    for hours, degrees in zip(sky.icrs.ra.hour.tolist(), sky.icrs.dec.deg.tolist(), strict=True):
         if not np.isfinite(hours) or not np.isfinite(degrees):
             named.append("ALMADET")
             continue

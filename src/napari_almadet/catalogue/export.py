@@ -6,8 +6,9 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from astropy import units as u
@@ -42,6 +43,7 @@ SKY = (
 NAMES = ("name", "source", "source_name", "main_id", "object", "designation", "id")
 EDGES = ("x_min", "x_max", "y_min", "y_max")
 CARTA_MISSES = 0.25  # pixels by which a corner may be off where CARTA reads a box; up to 0.5 it has the same pixels
+HEADER_WIDTH = 130  # characters of a line in the header of an ECSV file, as astropy writes it
 DIGITS = 12  # decimals of degrees: a thousandth of a pixel of 4 microarcsec
 
 
@@ -106,9 +108,33 @@ def write_ecsv(table: QTable, path: Path) -> None:
     """Write a table as ECSV, in which quantities are columns with a unit, which QTable reads as quantities again.
 
     As quantities each would be described twice, as a column and as an object of astropy's, so that a catalogue would be
-    a third longer, and take a third more time to write, and half as much again to read.
+    a third longer, and take a third more time to write, and half as much again to read.  The decisions on the
+    candidates are put into the header by ourselves: astropy takes some ms for those of one candidate.
     """
-    Table(table, copy=False).write(path, format="ascii.ecsv")
+    plain = Table(table, copy=False)
+    decisions = table.meta.get("decisions")
+    if not decisions:
+        plain.write(path, format="ascii.ecsv")
+        return
+    plain.meta = {name: value for name, value in table.meta.items() if name != "decisions"}
+    text = StringIO()
+    plain.write(text, format="ascii.ecsv")
+    before, end, after = text.getvalue().partition("\n# schema: ")  # what follows the metadata
+    lines = "".join(f"\n# {line}" for line in _as_yaml([{"decisions": decisions}]).splitlines())
+    path.write_text(before + lines + end + after, encoding="utf-8", newline="\n")
+
+
+def _as_yaml(values: Any) -> str:
+    """Values as YAML, as astropy has them in a table's header, but by libyaml where it is there."""
+    import yaml
+    from astropy.io.misc.yaml import AstropyDumper
+
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+        """Of numbers of numpy's, too."""
+
+        yaml_representers = AstropyDumper.yaml_representers
+
+    return yaml.dump(values, default_flow_style=None, Dumper=Dumper, width=HEADER_WIDTH)
 
 
 def write_regions(detections: Detections, path: str | Path, candidates: Sequence[Candidate] | None = None) -> Path:

@@ -21,7 +21,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from io import RawIOBase
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -67,6 +69,9 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 SLIGHTLY_MORE = 1.001
 
 
+_reading_casa = Lock()  # casa-formats-io keeps the last chunk, so that one thread at a time may read
+
+
 class Source(Protocol):
     """An array on disk: its shape and type, and how to read a part given by slices of step 1."""
 
@@ -80,6 +85,17 @@ class Source(Protocol):
     def dtype(self) -> np.dtype: ...
 
     def read(self, part: tuple[slice, ...]) -> np.ndarray: ...
+
+
+def read_whole(file: RawIOBase, room: memoryview) -> int:
+    """Read from a file until some memory is full or the file ends: a system reads at most 2 GB at once."""
+    got = 0
+    while got < len(room):
+        more = file.readinto(room[got:])
+        if not more:
+            break
+        got += more
+    return got
 
 
 @dataclass(frozen=True)
@@ -120,15 +136,36 @@ class Plain:
             values[stored == self.blank] = np.nan
         return np.asarray(values).astype(np.float32, copy=False)
 
+    def fill(self, block: np.ndarray, part: tuple[slice, ...]) -> bool:
+        """Read a part into C-contiguous memory of the array's type; False if it is scaled or not contiguous."""
+        offset = None if self.scaled else self._offset_of(part)
+        if offset is None:
+            return False
+        flat = block.reshape(-1)  # of contiguous memory the same memory
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            got = read_whole(file, flat.data.cast("B"))
+        if got < flat.nbytes:
+            raise ValueError(f"{flat.nbytes - got} bytes are missing at its end")
+        if not self.stored.isnative:
+            flat.byteswap(inplace=True)
+        return True
+
     def _in_one_piece(self, part: tuple[slice, ...]) -> np.ndarray | None:
         """A contiguous part of the file, as stored; None if the part is not contiguous."""
+        offset, sizes = self._offset_of(part), [s.stop - s.start for s in part]
+        if offset is None:
+            return None
+        return np.fromfile(self.path, self.stored, int(np.prod(sizes)), offset=offset).reshape(sizes)
+
+    def _offset_of(self, part: tuple[slice, ...]) -> int | None:
+        """Where a contiguous part begins in the file, in bytes; None if the part is not contiguous."""
         sizes = [s.stop - s.start for s in part]
         first = next((axis for axis, n in enumerate(sizes) if n > 1), len(sizes) - 1)
         if sizes[first + 1 :] != list(self.shape[first + 1 :]):
             return None
         start = sum(s.start * int(np.prod(self.shape[axis + 1 :])) for axis, s in enumerate(part))
-        offset = self.offset + start * self.stored.itemsize
-        return np.fromfile(self.path, self.stored, int(np.prod(sizes)), offset=offset).reshape(sizes)
+        return self.offset + start * self.stored.itemsize
 
 
 @dataclass(frozen=True)
@@ -205,8 +242,8 @@ class CasaImage:
         return self._arrays[0].dtype.newbyteorder("=")
 
     def read(self, part: tuple[slice, ...]) -> np.ndarray:
-        # One thread: casa-formats-io keeps the last chunk without a lock.
-        values, *valid = (array[part].compute(scheduler="synchronous") for array in self._arrays)
+        with _reading_casa:
+            values, *valid = (array[part].compute(scheduler="synchronous") for array in self._arrays)
         values = np.array(values, self.dtype)
         if valid:
             values[~valid[0]] = np.nan
@@ -285,16 +322,48 @@ class Lazy:
         bounds, within = zip(*(_bounds(i, n) for i, n in zip(index, self.shape, strict=True)), strict=True)
         return self._read(bounds)[within]
 
-    def _read(self, bounds: tuple[slice, ...]) -> np.ndarray:
+    def fill(self, block: np.ndarray, first: int, sky: tuple[slice, ...]) -> bool:
+        """Read channels from ``first`` on into memory that is there already, if the file has them as they are wanted.
+
+        Parameters
+        ----------
+        block
+            C-contiguous, (channels, y, x), of the array's type.
+        sky
+            Rows and columns, with step 1.
+
+        Returns
+        -------
+        bool
+            False where nothing was read, since the values lie otherwise in the file.
+        """
+        if not isinstance(self.source, Plain) or list(self.kept) != sorted(self.kept):
+            return False
+        part = self._part_of((slice(first, first + len(block)), *sky))
+        with self._said():
+            return self.source.fill(block, part)
+
+    def _part_of(self, bounds: tuple[slice, ...]) -> tuple[slice, ...]:
+        """The part of the source that holds a part of the array."""
         part = [slice(self.planes.get(axis, 0), self.planes.get(axis, 0) + 1) for axis in range(len(self.source.shape))]
         for axis, bound in zip(self.kept, bounds, strict=True):
             part[axis] = bound
+        return tuple(part)
+
+    def _read(self, bounds: tuple[slice, ...]) -> np.ndarray:
         shape = tuple(bound.stop - bound.start for bound in bounds)
         if 0 in shape:
             return np.empty(shape, self.dtype)
-        others = [axis for axis in range(len(part)) if axis not in self.kept]
+        others = [axis for axis in range(len(self.source.shape)) if axis not in self.kept]
+        with self._said():
+            values = self.source.read(self._part_of(bounds))
+        return values.transpose(*self.kept, *others).reshape(shape)
+
+    @contextmanager
+    def _said(self) -> Generator[None, None, None]:
+        """Context in which what goes wrong with reading is said with the name of the file."""
         try:
-            values = self.source.read(tuple(part))
+            yield
         except FileNotFoundError as error:
             raise CubeError(f"{self.source.path.name} no longer exists: no file {self.source.path}.") from error
         except Exception as error:  # a file damaged in its middle can fail anywhere inside the libraries
@@ -302,7 +371,6 @@ class Lazy:
             raise CubeError(
                 f"{self.source.path.name} could not be read to its end, it may be damaged: {error}"
             ) from error
-        return values.transpose(*self.kept, *others).reshape(shape)
 
 
 class Held:
@@ -335,7 +403,8 @@ class Held:
 
         def fill(first: int) -> float:
             block = self.array[first : first + depth]
-            block[:] = data[first : first + depth, *self.part]
+            if not data.fill(block, first, self.part):
+                block[:] = data[first : first + depth, *self.part]
             return largest(block)
 
         self.largest = max(threads.spread(fill, range(0, len(data), depth)))

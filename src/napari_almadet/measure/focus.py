@@ -80,10 +80,20 @@ def voxel_noise(planes: np.ndarray, peaks: Iterable[EmissionPeak]) -> float:
 
 def over_noise(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Channels in units of their noise, 0 without data, and the noise of each, (channels,): infinite without any."""
+    sigma = plane_noise(planes)
+    return known_or_zero(planes / sigma[:, None, None]), sigma
+
+
+def plane_noise(planes: np.ndarray) -> np.ndarray:
+    """Noise of each of some planes (channels, ny, nx), (channels,): infinite without any."""
     sigma = np.nan_to_num(robust_std(planes.reshape(len(planes), -1)))
     sigma[sigma == 0] = np.inf
-    scaled = planes / sigma[:, None, None]
-    return scaled if np.isfinite(scaled.sum()) else np.nan_to_num(scaled), sigma
+    return sigma
+
+
+def known_or_zero(planes: np.ndarray) -> np.ndarray:
+    """Planes with 0 where there is no data; the same ones if there is everywhere."""
+    return planes if np.isfinite(planes.sum()) else np.nan_to_num(planes)
 
 
 def focused_noise(image: np.ndarray, rms: float, channels: tuple[int, int]) -> float:

@@ -83,14 +83,15 @@ class Noise:
     def power(self, shape: tuple[int, int]) -> np.ndarray:
         """Fourier transform of the spatial correlation on a periodic grid, in the layout of `scipy.fft.rfft2`; >= 0."""
         known = self._powers
-        if shape not in known:
+        power = known.get(shape)
+        if power is None:  # asked once, since another thread may clear them
             kernel = np.zeros(shape)
             lag = np.arange(-self.reach, self.reach + 1)
             np.add.at(kernel, np.ix_(lag % shape[0], lag % shape[1]), self.spatial)
             if len(known) >= POWERS:
                 known.clear()
-            known[shape] = np.clip(rfft2(kernel).real, 0, None)
-        return known[shape]
+            power = known[shape] = np.clip(rfft2(kernel).real, 0, None)
+        return power
 
     def correlated(self, images: np.ndarray) -> np.ndarray:
         """Images (..., ny, nx) multiplied by the correlation matrix of the pixels."""

@@ -32,6 +32,7 @@ from napari_almadet.search.components import (
     within,
 )
 from napari_almadet.search.dirty_beam import flattened, lobe_curvature, without_point_symmetric
+from napari_almadet.search.noise_units import lower_medians
 from napari_almadet.search.smoothed_beam import smoothed_beam
 
 if TYPE_CHECKING:
@@ -337,7 +338,7 @@ def highest_median(units: NoiseUnits) -> float:
     if not len(known):
         return 0.0
     known = known[:: max(1, len(known) // SAMPLED)]
-    medians = units.cube.flatten(1)[:, known].median(dim=1).values
+    medians = lower_medians(units.cube.flatten(1)[:, known])
     return float(medians.sort().values[-2:][0])
 
 

@@ -105,6 +105,7 @@ class Responses(Sequence["torch.Tensor"]):
     def __init__(self, psf: torch.Tensor, beam: float) -> None:
         self.psf, self.beam = psf, beam
         self._made: dict[int, torch.Tensor] = {}
+        self._near: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(SCALES)
@@ -118,6 +119,11 @@ class Responses(Sequence["torch.Tensor"]):
 
     def near(self, reach: int) -> torch.Tensor:
         """All of them at lags up to ``reach``, (scales, 2 reach + 1, 2 reach + 1): a few rows of the transforms."""
+        if reach not in self._near:
+            self._near[reach] = self._near_by(reach)
+        return self._near[reach]
+
+    def _near_by(self, reach: int) -> torch.Tensor:
         import torch
 
         ny, nx = self.psf.shape

@@ -9,11 +9,12 @@ import numpy as np
 
 from napari_almadet.catalogue.candidate import Status
 from napari_almadet.cube.prepare import MASKED, blanked_share
+from napari_almadet.measure.planes import in_blocks
 from napari_almadet.search.beam_decision import BeamDecision, may_be_dirty
-from napari_almadet.search.line_maps import lower_median
 from napari_almadet.search.merge_windows import NoiseSummary
-from napari_almadet.search.noise_units import PLANES_AT_ONCE
+from napari_almadet.search.noise_units import PLANES_AT_ONCE, lower_medians
 from napari_almadet.search.raw_detection import RawDetection
+from napari_almadet.threads import spread
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
@@ -115,7 +116,8 @@ def highest_offset(units: NoiseUnits, beam: float) -> tuple[float, tuple[int, in
     some = units.cube[:, ::thin, ::thin][:, units.valid[::thin, ::thin]]
     if some.shape[1] == 0:
         return 0.0, (0, 0)
-    medians = torch.stack([lower_median(channel) for channel in some]).cpu().numpy()
+    of_parts = spread(lambda part: lower_medians(some[part]), in_blocks(len(some), PLANES_AT_ONCE))
+    medians = torch.cat(of_parts).cpu().numpy()
     medians = medians - np.median(medians)
     top = int(medians.argmax())
     low = np.flatnonzero(medians <= medians[top] / 2)

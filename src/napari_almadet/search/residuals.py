@@ -15,7 +15,7 @@ import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 
-from napari_almadet.search.patch_properties import SearchedWindow, line_images, rms_below_zero
+from napari_almadet.search.patch_properties import SearchedWindow, line_channel, line_images, rms_below_zero
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.thresholds import THRESHOLDS
 
@@ -31,11 +31,13 @@ def measure_residuals(detections: Sequence[RawDetection], seen: SearchedWindow) 
     if not detections:
         return
     stacked = rms_below_zero(seen.stack[seen.valid])
-    places = [place_of(detection) for detection in detections]
-    for first in range(0, len(detections), AT_ONCE):
-        some = places[first : first + AT_ONCE]
-        images = line_images(some, seen, without_continuum=True)[:, 0]
-        for detection, place, image in zip(detections[first:], some, images, strict=False):
+    channel = line_channel(seen)
+    found = [(detection, place_of(detection)) for detection in detections]
+    found.sort(key=lambda one: float(channel[one[1]]))  # for the sake of line_images
+    for first in range(0, len(found), AT_ONCE):
+        some = found[first : first + AT_ONCE]
+        images = line_images([place for _, place in some], seen, without_continuum=True)[:, 0]
+        for (detection, place), image in zip(some, images, strict=True):
             in_line = bool(image[place] >= seen.stack[place])
             detection.residuals = rms_below_zero(image[seen.valid]) if in_line else stacked
             if detection.residuals > (THRESHOLDS.residuals if in_line else THRESHOLDS.residuals_stacked):
