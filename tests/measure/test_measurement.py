@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_almadet.measure import gaussian_group
+from napari_almadet.measure import gaussian_group, measurement
 from napari_almadet.measure.cutout import Cutout, Seed
 from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source
 from napari_almadet.measure.noise import Noise
@@ -254,17 +254,20 @@ def test_centroids_of_symmetric_and_of_skewed_lines_scatter_as_their_errors_say(
         assert 0.7 < spread < 1.3
 
 
-def test_the_error_of_a_masks_flux_covers_what_the_mask_misses():
-    """A faint disc whose outskirts are below the mask's threshold; with noise alone one flux is 3.4 errors off."""
+def faint_disc() -> np.ndarray:
+    """A rotating disc whose outskirts are below the threshold of a mask."""
     yy, xx = np.mgrid[:SIDE, :SIDE]
     radius = np.hypot(xx - 30, (yy - 30) / 0.6)
     velocity = 31 + 8 * np.tanh(radius / 3) * (xx - 30) / np.maximum(radius, 1e-6)
     disc = np.exp(-radius / 7) * np.exp(-0.5 * ((np.arange(CHANNELS)[:, None, None] - velocity) / 1.8) ** 2)
-    sigma = FWHM / 2.3548
-    disc = ndimage.gaussian_filter(disc, (0, sigma, sigma))
-    disc *= 9 / disc.max()
-    truth = disc.sum() / (2 * np.pi * sigma**2)
-    by_noise, whole = [], []
+    disc = ndimage.gaussian_filter(disc, (0, FWHM / 2.3548, FWHM / 2.3548))
+    return disc * 9 / disc.max()
+
+
+def test_the_error_of_a_masks_flux_covers_what_the_mask_misses():
+    """With noise alone one flux is 3.4 errors off."""
+    disc, by_noise, whole = faint_disc(), [], []
+    truth = disc.sum() / (2 * np.pi * (FWHM / 2.3548) ** 2)
     for seed in range(4):
         made = measured(disc, seed, [found(30, 30, 31, 12, 5, compact=False)], merge=True)
         assert made.method == "mask"
@@ -273,3 +276,18 @@ def test_the_error_of_a_masks_flux_covers_what_the_mask_misses():
         whole.append((made.flux - truth) / made.err_flux)
     assert max(np.abs(whole)) < 2.5
     assert max(np.abs(by_noise)) > 3
+
+
+def test_the_error_of_a_masks_width_holds_what_that_of_mask_and_surroundings_differs_by(monkeypatch):
+    own = measurement.spectrum_of_mask
+
+    def wide_about_the_mask(task, mask):
+        return own(task, mask) if mask is task.parts.mask else np.isin(np.arange(CHANNELS), np.arange(10, 50)) * 1.0
+
+    detection = found(30, 30, 31, 12, 5, compact=False)
+    width, error = measured(faint_disc(), 2, [detection], merge=True).widths["w50"]
+    monkeypatch.setattr(measurement, "spectrum_of_mask", wide_about_the_mask)
+    again, larger = measured(faint_disc(), 2, [detection], merge=True).widths["w50"]
+    assert again == width
+    assert larger == pytest.approx(40 - width, rel=0.02)
+    assert 0 < error < 0.1 * larger

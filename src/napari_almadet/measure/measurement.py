@@ -175,8 +175,12 @@ def measure_source(
         found, shapes = fit_the_line(task, made)
         by_mask(task, made, shapes)
         if made.method == "mask":
-            made.err_missed = missed_by_mask(parts, cutout, scale, made)
+            larger = with_surroundings(parts, cutout, scale)
+            made.err_missed = missed_by_mask(larger, cutout, scale, made)
             made.err_flux = float(np.hypot(made.err_flux, made.err_missed))
+            width, error = made.widths["w50"]
+            other = crossing_width(spectrum_of_mask(task, larger.mask), 0.5)
+            made.widths["w50"] = width, float(np.hypot(error, other - width))
     fit_the_continuum(cutout, seeds, group, parts, scale, made, found)
     x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
     if made.method != "mask" and (seed.placed or strayed(made.place, x, y, seed, scale.fwhm)):
@@ -677,16 +681,21 @@ def sum_the_mask(task: LineTask, made: Measured) -> None:
     take_the_masks_spectrum(task, made)
 
 
-def missed_by_mask(parts: Separated, cutout: Cutout, scale: Scale, made: Measured) -> float:
+def with_surroundings(parts: Separated, cutout: Cutout, scale: Scale) -> Separated:
+    """A source with a mask that includes what is about it (:data:`ABOUT_MASK`), without other sources."""
+    beams, channels = ABOUT_MASK
+    pixels = max(1, round(beams * scale.fwhm))
+    return replace(parts, mask=grown(parts.mask, parts.others, cutout.known, pixels, channels))
+
+
+def missed_by_mask(larger: Separated, cutout: Cutout, scale: Scale, made: Measured) -> float:
     """Error of a mask's flux because of where the mask ends, in addition to its noise.
 
     A mask misses the emission below its threshold, and at its border has more voxels with positive than with negative
-    noise.  The sum over mask and surroundings (:data:`ABOUT_MASK`) has neither fault, but more noise.  The error is
-    what the two sums differ by, but at least what their noise lets them differ by.
+    noise.  The sum over mask and surroundings, ``larger``, has neither fault, but more noise.  The error is what the
+    two sums differ by, but at least what their noise lets them differ by.
     """
-    beams, channels = ABOUT_MASK
-    larger = grown(parts.mask, parts.others, cutout.known, max(1, round(beams * scale.fwhm)), channels)
-    weights = weights_of_mask(replace(parts, mask=larger), scale)
+    weights = weights_of_mask(larger, scale)
     more = float((weights.astype(float) * cutout.values).sum()) - made.flux
     by_noise = cutout.noise.variance(weights, cutout.level) - made.err_flux**2
     return float(np.sqrt(max(by_noise, more**2)))
@@ -700,10 +709,15 @@ def weights_of_mask(parts: Separated, scale: Scale) -> np.ndarray:
     return np.asarray(weights)
 
 
+def spectrum_of_mask(task: LineTask, mask: np.ndarray) -> np.ndarray:
+    """Flux density in a mask in each channel, without continuum."""
+    return np.asarray(np.where(mask, task.lines, 0).sum(axis=(1, 2), dtype=float) * task.scale.flux)
+
+
 def take_the_masks_spectrum(task: LineTask, made: Measured) -> None:
     """Set centroid and widths of the spectrum of a mask, with errors from noise realisations."""
     cutout, mask, flux = task.cutout, task.parts.mask, task.scale.flux
-    spectrum = np.where(mask, task.lines, 0).sum(axis=(1, 2), dtype=float) * flux
+    spectrum = spectrum_of_mask(task, mask)
     used = np.flatnonzero(mask.any(axis=(1, 2)))
     scaled = (mask[used] * cutout.level).astype(float)
     spatial = np.maximum((cutout.noise.correlated(scaled) * scaled).sum(axis=(1, 2)), 0)
