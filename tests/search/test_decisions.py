@@ -302,27 +302,6 @@ def test_extended_ripples_are_artefacts_too():
 
 
 @pytest.mark.parametrize(
-    ("spread", "stacked", "line", "artefact"),
-    [
-        (3.2, 24, 3, "residual_sidelobes"),
-        (2.8, 20, 3, None),
-        (3.2, 27, 3, None),
-        (10, 70, 3, "residual_sidelobes"),
-        (10, 90, 3, None),
-        (10, 70, 7.5, "residual_sidelobes"),
-        (10, 70, 8.5, None),
-    ],
-)
-def test_in_a_field_of_sidelobes_a_source_stands_out_or_has_a_line(spread, stacked, line, artefact):
-    assert kind(found(field_spread=spread, snr_stacked=stacked, snr_own_line=line)) == artefact
-
-
-def test_extended_emission_is_not_judged_by_the_brightness_of_a_point_source():
-    """Its stacked S/N is one pixel's, and its flux that of many."""
-    assert kind(found(box=EXTENDED, field_spread=3.2, snr_stacked=24, snr_own_line=3)) is None
-
-
-@pytest.mark.parametrize(
     ("times", "line", "artefact"),
     [
         (1.4, 3.0, "flank"),

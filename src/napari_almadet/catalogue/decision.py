@@ -58,12 +58,11 @@ SENTENCES = {
     "extended": "flagged: source probability {prob:.2f} < {threshold:g}, but it is extended emission, of which "
     "the classifier has seen few examples",
     "stripe": "dropped: a long, thin stripe, as a bad baseline causes; source probability {prob:.2f}",
+    "residual_sidelobes": "dropped: not bright enough for a dynamic-range-limited field, whose rms is {spread:.1f} "
+    "times the thermal noise; source probability {prob:.2f}",
     # artefacts
     "baseline_ripple": "dropped: baseline ripple, the spectrum oscillates symmetrically about zero, down to an S/N of "
     "-{dip:.1f}; source probability {prob:.2f}",
-    "residual_sidelobes": "dropped: not bright enough for a dynamic-range-limited field, whose rms is "
-    "{spread:.1f} times "
-    "the thermal noise; source probability {prob:.2f}",
     "residuals": "dropped: only {snr:.1f} times the rms of the image of its line (or of the stacked image), and that "
     "rms is {rms:.2f} times the thermal noise: it may be a sidelobe; source probability {prob:.2f}",
     "flank": "dropped: on the flank of candidate {id}, whose S/N is {snr:.0f}; source probability {prob:.2f}",

@@ -174,13 +174,6 @@ def artefact_kind(detection: RawDetection, bright: list[RawDetection]) -> Decisi
     if detection.box:
         return None
     stack, line = detection.features.snr_stacked, detection.features.snr_own_line
-    spread = detection.features.field_spread
-    if (
-        spread > THRESHOLDS.residual_sidelobes
-        and stack < THRESHOLDS.above_sidelobes * spread
-        and line < THRESHOLDS.clear_snr
-    ):
-        return Decision("residual_sidelobes", {"spread": float(spread), "prob": detection.candidate.prob})
     whole = detection.flank_of
     if whole is not None and line < max(LINE_SNR, THRESHOLDS.line_on_a_flank * whole.features.snr_stacked):
         values = {"snr": whole.features.snr_stacked, "prob": detection.candidate.prob}

@@ -63,12 +63,6 @@ class Thresholds:
         3, "changes of sign", "minimum number of them in the spectrum of a baseline ripple",
         "derived: emission next to absorption has one or two",
     )  # fmt: skip
-    residual_sidelobes: float = threshold(
-        3.0, "times the thermal noise", "rms above which a field is limited by dynamic range", LONE,
-    )  # fmt: skip
-    above_sidelobes: float = threshold(
-        8.0, "times that rms", "minimum S/N of a source without a line in such a field", LONE,
-    )  # fmt: skip
     residuals: float = threshold(
         1.25, "times the thermal noise",
         "rms of the image of a detection's line, above which it is considered to contain sidelobes",
@@ -85,7 +79,7 @@ class Thresholds:
     least_continuum: float = threshold(
         2.0, "of its error", "minimum flux density of a candidate without a line",
         VALIDATION + "up to 1.7 where line emission of clouds and galaxies was taken for continuum, "
-        "with weights that are not shipped, from 3.2 for sources",
+        "from 3.2 for sources",
     )  # fmt: skip
     very_bright: float = threshold(
         300.0, "S/N", "minimum band-averaged S/N of a source whose flanks Source Finder may mistake for other sources",
