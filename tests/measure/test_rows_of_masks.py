@@ -167,3 +167,27 @@ def test_a_source_in_a_cube_whose_noise_is_unknown_has_no_flux(cube_of, kind):
 def test_nothing_is_said_of_the_continuum_of_a_field_without_sources():
     dropped = Candidate(1, Box(1, 5, 1, 5), 0.1, status=Status.DROPPED)
     assert continuum([]) == continuum([dropped]) == ""
+
+
+@pytest.mark.parametrize("horn", [0, 1])
+def test_a_galaxy_whose_best_line_is_a_horn_far_from_its_middle_is_summed_over_its_mask(cube_of, horn):
+    """At its middle there is no emission in the horn; it was measured as a half of its line and a continuum."""
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE // 2
+    velocity = 32 + 1.0 * x  # solid-body rotation, so that the horns are at the ends
+    bright = (0.3 + (abs(x) > 15)) * (abs(x) < 22) * (abs(y) < 5)
+    planes = bright * np.exp(-0.5 * ((np.arange(CHANNELS)[:, None, None] - velocity) / 2) ** 2)
+    planes = ndimage.gaussian_filter(planes, (0, SIGMA, SIGMA))
+    planes = 100 * planes / planes.max()
+    data = planes + noise_planes(4)
+    cutout = Cutout(data.astype(np.float32), (0, 0), Noise(np.ones(CHANNELS), correlation(), np.ones(1)))
+    cutout = replace(cutout, level=np.ones((SIDE, SIDE), np.float32))
+    horns = ((13.0, 6.0), (51.0, 6.0))
+    lines = (horns[horn], horns[1 - horn])
+    channels = (int(lines[0][0]) - 6, int(lines[0][0]) + 7)
+    seed = Seed(SIDE / 2, SIDE / 2, 10.0, 3.0, lines, channels, compact=False)
+    candidate = Candidate(1, Box(20, 52, 10, 62), 0.9, kind="line", channels=channels)
+    candidate.peaks = tuple(EmissionPeak(int(centre), 1.0, 1.0, centre, width) for centre, width in lines)
+    cube = cube_of(data)
+    measure_candidate(candidate, cube, cutout, [seed], 0, FWHM, merge=True)
+    assert (candidate.method, candidate.kind) == ("mask", "line")
+    assert candidate.f_sum == pytest.approx(planes.sum(), rel=0.03)

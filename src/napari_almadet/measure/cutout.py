@@ -225,12 +225,7 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
         seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam, overwrite=True)
         del lines, scaled
         threshold = seen.threshold()
-        voxels = [
-            brightest_voxel(
-                seen.reference, (s.y - cutout.origin[0], s.x - cutout.origin[1]), s.channels, SEED_REACH * beam
-            )
-            for s in seeds
-        ]
+        voxels = [voxel_of(s, cutout, seen, threshold, SEED_REACH * beam) for s in seeds]
         labels = split_by_watershed(seen, threshold, voxels)
         merged: tuple[int, ...] = ()
         if merge and labels[voxels[me]]:
@@ -246,6 +241,21 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
     others = (labels > 0) & ~own
     own = grown(own, others, cutout.known, max(1, round(GROWTH * beam)), 1) if own.any() else own
     return Separated(own, others, rest, continuum, has_continuum, threshold, merged)
+
+
+def voxel_of(seed: Seed, cutout: Cutout, seen: Contrast, threshold: float, reach: float) -> tuple[int, int, int]:
+    """The brightest voxel (channel, y, x) of a detection in a cutout, within ``reach`` pixels of its middle.
+
+    It is looked for in the best line.  That line may be a horn of a galaxy and lie far from the middle, where there is
+    emission between the horns: an extended detection without a voxel over ``threshold`` has it in all its channels.
+    """
+    place = (seed.y - cutout.origin[0], seed.x - cutout.origin[1])
+    voxel = brightest_voxel(seen.reference, place, seed.channels, reach)
+    if seen.highest[voxel] > threshold or seed.compact or len(seed.lines) < 2:
+        return voxel
+    first = int(min(centre - width / 2 for centre, width in seed.lines))
+    last = int(max(centre + width / 2 for centre, width in seed.lines)) + 1
+    return brightest_voxel(seen.reference, place, (first, last), reach)
 
 
 def unmasked(cutout: Cutout, seed: Seed) -> Separated:
