@@ -55,17 +55,20 @@ def joined(members: Sequence[Classifier]) -> Classifier:
     """
     first, n = members[0], len(members)
     network = type(first)(first.config["features"], n * first.config["hidden"])
-    parts = [[layer for layer in member.layers if isinstance(layer, nn.Linear)] for member in members]
-    inputs, hidden, outputs = zip(*parts, strict=True)
+    inputs, hidden, outputs = zip(*(linear_layers(member) for member in members), strict=True)
+    one, two, three = linear_layers(network)
     with torch.no_grad():
         network.mean.copy_(first.mean)
         network.scale.copy_(first.scale)
-        for place, layers, weight in (
-            (0, inputs, torch.cat([layer.weight for layer in inputs])),
-            (2, hidden, torch.block_diag(*(layer.weight for layer in hidden))),
-        ):
-            network.layers[place].weight.copy_(weight)
-            network.layers[place].bias.copy_(torch.cat([layer.bias for layer in layers]))
-        network.layers[4].weight.copy_(torch.cat([layer.weight for layer in outputs], dim=1) / n)
-        network.layers[4].bias.copy_(torch.stack([layer.bias for layer in outputs]).mean(dim=0))
+        one.weight.copy_(torch.cat([layer.weight for layer in inputs]))
+        one.bias.copy_(torch.cat([layer.bias for layer in inputs]))
+        two.weight.copy_(torch.block_diag(*(layer.weight for layer in hidden)))
+        two.bias.copy_(torch.cat([layer.bias for layer in hidden]))
+        three.weight.copy_(torch.cat([layer.weight for layer in outputs], dim=1) / n)
+        three.bias.copy_(torch.stack([layer.bias for layer in outputs]).mean(dim=0))
     return network
+
+
+def linear_layers(network: Judge) -> list[nn.Linear]:
+    """The layers with weights, in order."""
+    return [layer for layer in network.layers if isinstance(layer, nn.Linear)]
