@@ -24,7 +24,7 @@ from napari_almadet.products.figure import write_facts
 from napari_almadet.products.page import draw_spectrum
 from napari_almadet.products.product_headers import cube_header, image_header, unit_card
 from napari_almadet.products.source_products import Scales, source_data, spectrum_of
-from napari_almadet.products.writing import file_name, has_products, write_products
+from napari_almadet.products.writing import _spectrum_text, file_name, has_products, spectrum_table, write_products
 
 KINDS = ("cube", "mask", "mom0", "mom1", "mom2", "chan", "snr", "pv")
 
@@ -208,6 +208,22 @@ def test_gaussians_are_not_drawn_over_a_line_that_they_do_not_describe(make_dete
     axes = Figure().add_subplot()
     draw_spectrum(axes, detections, data, spectrum_of(data, scales, detections.noise))
     assert [label for label in axes.get_legend_handles_labels()[1] if label == "fit"] == labels
+
+
+def test_the_convention_of_a_spectrums_velocities_is_said(make_detections, header):
+    """In a cube of optical velocities the maps are in those, the spectrum is not: at 7000 km/s they differ by 160."""
+    detections = make_detections()
+    optical = header.copy()
+    del optical["RESTFRQ"]
+    optical["CTYPE3"], optical["CUNIT3"], optical["CRVAL3"], optical["CDELT3"] = "VOPT", "m/s", 7e6, 5e3
+    detections.cube = replace(detections.cube, wcs=WCS(optical), header=optical)
+    candidate, scales = detections.candidates[0], Scales.of(detections.cube)
+    data, axes = source_data(detections, candidate, detections.noise), Figure().add_subplot()
+    spectrum = spectrum_of(data, scales, detections.noise)
+    draw_spectrum(axes, detections, data, spectrum)
+    assert axes.get_xlabel() == "Radio velocity (km/s, LSRK)"
+    assert axes.get_xlim()[0] < 7000  # optical velocities begin there
+    assert "# Velocity: radio convention." in _spectrum_text(spectrum_table(detections, spectrum), "it", True)
 
 
 def test_frequencies_on_a_page_are_whole_and_no_differences(make_detections):

@@ -110,7 +110,7 @@ def draw_spectrum(axes: Axes, detections: Detections, data: SourceData, spectrum
         if known is None
         else f"Frequency (GHz{frame})"
         if frequency is not None
-        else f"Velocity (km/s{frame})"
+        else f"Radio velocity (km/s{frame})"  # maps and cut are in the file's convention
     )
     axes.ticklabel_format(axis="x", useOffset=False)  # whole frequencies, not differences from one
     axes.locator_params(axis="x", nbins=MOST_TICKS)

@@ -259,6 +259,7 @@ def _spectrum_text(table: QTable, title: str, masked: bool) -> str:
         if masked
         else "# Flux density: the sum over the box in each channel.",
         "# Error: 1 sigma of the noise, with the correlation of pixels.",
+        *(["# Velocity: radio convention."] if coordinate == "v_rad" else []),
         "# f_sum in the catalogue is not the sum of this spectrum: with method mask, the mean of the line-free",
         "# channels of each pixel is subtracted; with point and fit, it is the flux of the fitted source.",
         "#",
