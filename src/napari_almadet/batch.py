@@ -26,7 +26,7 @@ import numpy as np
 from astropy.table import QTable, vstack
 
 from napari_almadet import __version__
-from napari_almadet.catalogue.export import replacing, write_catalogue, write_table
+from napari_almadet.catalogue.export import read_ecsv, replacing, write_catalogue, write_table
 from napari_almadet.catalogue.result_folder import ABOUT, JOURNAL, is_result, read_result, write_result
 from napari_almadet.cube.cube import CubeError
 from napari_almadet.cube.errors import in_one_line
@@ -150,7 +150,7 @@ def has_reviews(folder: Path) -> bool:
     if journal.is_file() and journal.stat().st_size:
         return True
     try:
-        table = QTable.read(folder / "candidates.ecsv")
+        table = read_ecsv(folder / "candidates.ecsv")
         touched = np.ma.filled(table["note"], "") != ""
         judged = np.isin(table["verdict"], ("accepted", "rejected"))
         touched |= judged | (table["origin"] != "found")
@@ -234,7 +234,7 @@ class Search:
             used = None if self.networks is None else networks_used(self.settings, self.networks)
             if not self.overwrite and is_done(task, self.settings, used):
                 self.add(task, self.identified_again(task), report)
-                decisions = QTable.read(task.folder / "candidates.ecsv")["fate"]  # the name every version has
+                decisions = read_ecsv(task.folder / "candidates.ecsv")["fate"]  # the name every version has
                 dropped = int((decisions == "dropped").sum())
                 kept, catalogue = len(decisions) - dropped, _catalogue_in(task.folder)
                 return Outcome(task, "skipped", "", kept, dropped, catalogue=catalogue)
@@ -539,7 +539,7 @@ def results_in(out: Path, first: Sequence[Path] = ()) -> list[Path]:
 def _catalogue_in(folder: Path) -> QTable | None:
     """The catalogue in a folder; None, with a log message, if it cannot be read."""
     try:
-        return QTable.read(folder / "catalog.ecsv")
+        return read_ecsv(folder / "catalog.ecsv")
     except Exception as error:  # damaged: the other results are still to be listed
         LOG.warning("%s cannot be read and is not in the table of all: %s", folder / "catalog.ecsv", error)
         return None

@@ -19,6 +19,7 @@ from napari_almadet.catalogue.candidate import Box, Candidate
 from napari_almadet.catalogue.export import (
     ExchangeError,
     read_boxes,
+    read_ecsv,
     read_sources,
     write_catalogue,
     write_ecsv,
@@ -476,16 +477,35 @@ def test_what_cannot_be_taken_in_is_said(detections, tmp_path, name, text, reaso
 @pytest.mark.parametrize("libyaml", [True, False])
 def test_decisions_are_in_an_ecsv_file_as_astropy_writes_them(tmp_path, monkeypatch, libyaml):
     if not libyaml:
-        monkeypatch.delattr(yaml, "CSafeDumper", raising=False)
+        for name in ("CSafeDumper", "CSafeLoader"):
+            monkeypatch.delattr(yaml, name, raising=False)
     decisions = {
         "1": {"reasons": ["kept: 0.98 >= 0.75", "äöü, 'so' \"called\"", "long " * 60], "records": []},
         "10": {"reasons": [], "records": [{"rule": "found", "ids": [2], "values": {"snr": np.float64(0.1), "n": 3}}]},
     }
-    table = QTable({"id": [1], "x": [2.0] * u.pix}, meta={"warnings": ["one"], "decisions": decisions})
+    table = QTable({"id": [1], "x": [2.0] * u.pix}, meta={"warnings": ["one"], "decisions": decisions, "identity": "z"})
+    table["x"].info.description = "across"
     write_ecsv(table, tmp_path / "ours.ecsv")
+    again = read_ecsv(tmp_path / "ours.ecsv")
+    assert again.meta == {**table.meta, "decisions": decisions}
+    assert again["x"] == table["x"]
+    assert again["x"].info.description == "across"
     Table(table).write(tmp_path / "theirs.ecsv", format="ascii.ecsv")
     ours, theirs = (QTable.read(tmp_path / f"{name}.ecsv") for name in ("ours", "theirs"))
     assert ours.meta == theirs.meta
     assert ours.meta["decisions"]["10"]["records"][0]["values"] == {"snr": 0.1, "n": 3}
     assert table.meta["decisions"] == decisions
     assert ours["x"] == theirs["x"]
+
+
+@pytest.mark.parametrize("meta", [{}, {"decisions": {}}, {"decisions": {}, "identity": "z"}])
+def test_a_catalogue_without_decisions_is_read_too(tmp_path, meta):
+    write_ecsv(QTable({"id": [1]}, meta=meta), tmp_path / "some.ecsv")
+    assert read_ecsv(tmp_path / "some.ecsv").meta == meta
+
+
+def test_a_table_in_which_the_decisions_are_followed_by_others_keeps_them(tmp_path):
+    """As astropy writes it, which keeps the order of the metadata."""
+    meta = {"a": 1, "decisions": {"1": {"reasons": ["x"]}}, "b": {"c": [1, 2]}}
+    Table({"id": [1]}, meta=meta).write(tmp_path / "some.ecsv", format="ascii.ecsv")
+    assert read_ecsv(tmp_path / "some.ecsv").meta == meta

@@ -24,7 +24,7 @@ from napari_almadet.catalogue.atomic_folder import complete, locked, replaced_to
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.decision import Decision, remark
 from napari_almadet.catalogue.detections import Detections
-from napari_almadet.catalogue.export import spectra_table, write_ecsv, write_regions
+from napari_almadet.catalogue.export import read_ecsv, spectra_table, write_ecsv, write_regions
 from napari_almadet.cube.cube import Cube, CubeError
 from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.prepare import as_prepared
@@ -335,7 +335,7 @@ def _read(folder: Path, cube: Cube | None) -> Detections:
     about = json.loads(_own(folder, ABOUT).read_text(encoding="utf-8"))
     if not isinstance(about, dict):
         raise FolderError(f"{folder} cannot be read: its settings.json contains no settings.")
-    tables = {name: QTable.read(_own(folder, name)) for name in ("candidates.ecsv", "lines.ecsv")}
+    tables = {name: read_ecsv(_own(folder, name)) for name in ("candidates.ecsv", "lines.ecsv")}
     _check_identity(folder, about.get("identity"), tables)
     cube = cube or _cube(folder, about)
     candidates = _candidates(*tables.values())
