@@ -278,6 +278,15 @@ def test_the_error_of_a_masks_flux_covers_what_the_mask_misses():
     assert max(np.abs(by_noise)) > 3
 
 
+def test_noise_about_a_mask_adds_no_more_to_its_error_than_a_mask_may_miss(monkeypatch):
+    """The sum over all voxels says nothing of what a mask misses."""
+    everywhere = np.ones((CHANNELS, SIDE, SIDE), bool)
+    monkeypatch.setattr(measurement, "with_surroundings", lambda parts, *_: replace(parts, mask=everywhere))
+    made = measured(faint_disc(), 1, [found(30, 30, 31, 12, 5, compact=False)], merge=True)
+    assert made.method == "mask"
+    assert 0.02 * made.flux < made.err_missed < 0.06 * made.flux
+
+
 def test_the_error_of_a_masks_width_holds_what_that_of_mask_and_surroundings_differs_by(monkeypatch):
     own = measurement.spectrum_of_mask
 

@@ -66,6 +66,9 @@ PADDING = 0.1  # of the channel range of a mask, added on either side
 # 24 simulated discs and clouds that are measured by their masks have a standard deviation of 0.9, and of 40 others 1.1;
 # without 1.4 and 3.6; with 1.4 beams and 4 channels 1.0 and 1.6, since faint outskirts are further out.
 ABOUT_MASK = 1.75, 5
+# Of the flux, rms of what a mask misses or selects: with it the pulls of the fluxes of 46 simulated discs and clouds
+# have a standard deviation of 1.0, with 0.02 of 1.2, and with 0.1 of 0.9.
+MISSED = 0.05
 AT_ONCE = 64  # lines of one width that are looked for at a time
 REACH = 3.0  # FWHM from a line's centre, where it has fallen to 1e-11
 
@@ -692,13 +695,16 @@ def missed_by_mask(larger: Separated, cutout: Cutout, scale: Scale, made: Measur
     """Error of a mask's flux because of where the mask ends, in addition to its noise.
 
     A mask misses the emission below its threshold, and at its border has more voxels with positive than with negative
-    noise.  The sum over mask and surroundings, ``larger``, has neither fault, but more noise.  The error is what the
-    two sums differ by, but at least what their noise lets them differ by.
+    noise.  The sum over mask and surroundings, ``larger``, has neither fault, but more noise.  What the two sums differ
+    by is thus an estimate of what is missed, and :data:`MISSED` of the flux is another: the error is the rms of what is
+    missed according to both together.
     """
     weights = weights_of_mask(larger, scale)
     more = float((weights.astype(float) * cutout.values).sum()) - made.flux
-    by_noise = cutout.noise.variance(weights, cutout.level) - made.err_flux**2
-    return float(np.sqrt(max(by_noise, more**2)))
+    by_noise = max(cutout.noise.variance(weights, cutout.level) - made.err_flux**2, 0.0)
+    expected = (MISSED * made.flux) ** 2
+    share = expected / max(expected + by_noise, 1e-30)  # weight of the difference
+    return float(np.hypot(share * more, np.sqrt(share * by_noise)))
 
 
 def weights_of_mask(parts: Separated, scale: Scale) -> np.ndarray:
