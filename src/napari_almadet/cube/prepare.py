@@ -80,9 +80,9 @@ def caveats(cube: Cube) -> list[str]:
     warnings = []
     if (share := blanked_share(cube)) > MASKED:
         warnings.append(
-            f"{share:.0%} of the voxels have no data (NaN or zero), although their pixels have in other channels: the "
-            "cube was masked, or is a model without noise. Its noise cannot be measured, so sources may be missed, and "
-            "S/N, errors and probabilities are unreliable: search the cube as it was before masking."
+            f"{share:.0%} of the voxels have no data (NaN or zero), although their pixels have data in other channels: "
+            "the cube was masked, or is a model without noise. Its noise cannot be measured, so sources may be missed, "
+            "and S/N, errors and probabilities are unreliable: search the cube as it was before masking."
         )
     if cube.has_huge_values:
         warnings.append(f"Values above {cube.ceiling:.3g}, far above all others, were treated as missing data.")
