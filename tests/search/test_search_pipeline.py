@@ -402,9 +402,9 @@ def test_what_is_faint_in_a_large_field_of_few_sources_is_less_likely(side, logi
     assert odds == pytest.approx(np.exp(logits) / times)
 
 
-def measured(y: float, x: float, number: int = 1, spread: float = 1.0, **snr: float) -> RawDetection:
-    """A detection of 3.4 px with such SNRs of stack and own line; the stack of its field spreads by so many sigma."""
-    features = Features(field_spread=spread, **{f"snr_{name}": value for name, value in snr.items()})
+def measured(y: float, x: float, number: int = 1, **snr: float) -> RawDetection:
+    """A detection of 3.4 px with such SNRs of stack and own line."""
+    features = Features(**{f"snr_{name}": value for name, value in snr.items()})
     window = Window(0, 0, (60, 60), (slice(0, 60), slice(0, 60)), 2)
     return RawDetection(
         Candidate(number, Box(0, 1, 0, 1), 0.9), y, x, 3.4, 3.4, np.zeros(64, np.float32), features, window
@@ -431,17 +431,6 @@ def test_the_flank_of_a_very_bright_source_is_no_other(times, line, of, a_flank)
 def test_of_two_equally_bright_sources_none_is_the_others_flank():
     pair = [measured(60, 60 + x, number, stacked=1000) for number, x in ((1, 0), (2, 1))]
     assert not any(artefact_kind(detection, pair) for detection in pair)
-
-
-def test_what_does_not_stand_out_of_sidelobes_is_none():
-    for spread, stack, line, dropped in (
-        (20, 100, 3, True),
-        (20, 300, 3, False),
-        (20, 100, 20, False),
-        (2, 8, 3, False),
-    ):
-        one = measured(60, 60, spread=spread, stacked=stack, own_line=line)
-        assert bool(artefact_kind(one, [])) == dropped
 
 
 def test_the_brightest_line_is_flagged_however_bright_a_continuum_there_is():
