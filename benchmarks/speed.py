@@ -32,6 +32,7 @@ from statistics import median
 import psutil
 from astropy.io import fits
 
+from napari_almadet.processes import Pool
 from napari_almadet.simulation.dataset import simulate_cube, write_cube
 from napari_almadet.simulation.mosaic import write_mosaic
 from napari_almadet.simulation.observe import Observation
@@ -175,7 +176,18 @@ RENAMED = {  # stages as BEFORE called them
 
 
 def simulated(kind: str, folder: Path) -> list[Path]:
-    """The cubes of a figure, made when they are first asked for."""
+    """The cubes of a figure, made when they are first asked for.
+
+    They are made in a process of their own: on Linux the peak memory of a process is at least that of the one that
+    started it.
+    """
+    with Pool(1) as pool:
+        (paths,) = pool.map(made, [kind], [folder])
+    return paths
+
+
+def made(kind: str, folder: Path) -> list[Path]:
+    """The cubes of a figure in a folder."""
     target = folder / kind
     if kind == "many":
         return [simulated_one(target / f"cube-{i}", SEED + i) for i in range(20)]

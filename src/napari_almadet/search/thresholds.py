@@ -83,7 +83,7 @@ class Thresholds:
     )  # fmt: skip
     very_bright: float = threshold(
         300.0, "S/N", "minimum band-averaged S/N of a source whose flanks Source Finder may mistake for other sources",
-        "derived: the largest S/N in the fields that the shipped weights were trained on is 320",
+        "chosen when the training fields had an S/N of 320 at most; now those with continuum have up to 2000",
     )  # fmt: skip
     flank: float = threshold(
         1.5, "times the Gaussian profile", "of a very bright neighbour; fainter candidates belong to its flank", LONE,
