@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from cases import whole_window
 
-from napari_almadet import threads
 from napari_almadet.catalogue.candidate import Box, Candidate, SourceMask, Status
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.progress import Progress, finish
@@ -26,7 +25,6 @@ from napari_almadet.search.measure_detections import (
     measured,
     pieces_of,
     seed_of,
-    together,
 )
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.windows import Window
@@ -356,115 +354,3 @@ def test_sources_are_measured_in_the_core_of_a_window_and_half_a_beam_beyond(mon
     assert cube == "held"
     assert [one.candidate.id for one in near] == ([1, 2] if ready else [1])
     assert asked == [len(near)]
-
-
-# --- several at the same time ---
-
-
-@pytest.fixture
-def two_cores(monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "cores", lambda: 2)
-
-
-FIELD = SimpleNamespace(shape=(8, 200, 200))
-
-
-def row(*places: float, **values) -> list[RawDetection]:
-    """Kept detections beside each other, of a beam of 4 pixels: their cutouts reach 20 pixels to each side."""
-    return [detection(number, x=x, **values) for number, x in enumerate(places, 1)]
-
-
-@pytest.mark.parametrize(
-    ("places", "status", "count"),
-    [
-        ((10, 40, 70, 100, 130, 160), Status.KEPT, 4),  # two for each core
-        ((10, 40, 60, 100), Status.KEPT, 2),
-        ((10, 30), Status.KEPT, 1),
-        ((10, 25), Status.DROPPED, 2),  # their cutouts are smaller
-    ],
-)
-def test_detections_that_are_far_apart_are_measured_together(two_cores, places, status, count):
-    found = row(*places, status=status)
-    assert together(found, found, FIELD, False) == found[:count]
-
-
-def test_large_cutouts_objects_made_of_pieces_and_those_on_one_core_are_measured_alone(two_cores, monkeypatch):
-    found = row(10, 80, 150)
-    assert len(together(found, found, SimpleNamespace(shape=(4000, 200, 200)), False)) == 1
-    assert len(together(found, [*found, detection(9, piece_of=1)], FIELD, False)) == 3
-    piece = detection(9, piece_of=1)
-    piece.candidate.parent = 2
-    assert len(together(found, [*found, piece], FIELD, False)) == 1
-    assert len(together(found[1:], [*found, piece], FIELD, False)) == 1
-    monkeypatch.setattr(threads, "cores", lambda: 1)
-    assert len(together(found, found, FIELD, False)) == 1
-
-
-@pytest.fixture
-def measuring(monkeypatch, two_cores):
-    """:func:`measure_detections` of candidates whose measurement counts, in ``f_sum``, how often it was done.
-
-    ``seen`` are the numbers of those that are seen in the cutout of each, ``merged`` of those that become parts of it.
-    """
-
-    def run(found: list[RawDetection], seen: dict[int, list[int]], merged=(), too_large=()) -> list[tuple]:
-        asked: list[tuple] = []
-        by_number = {one.candidate.id: one for one in found}
-
-        def measured(cube, one, kept, noise, settings, careful, shapes, most=np.inf):
-            candidate = one.candidate
-            asked.append((candidate.id, careful))
-            candidate.f_sum = (0 if np.isnan(candidate.f_sum) else candidate.f_sum) + 1
-            candidate.decide("no_line", height=0.0, snr=0.0)
-            if candidate.id in too_large and np.isfinite(most):
-                return None
-            near = [one, *(by_number[number] for number in seen.get(candidate.id, []))]
-            parts = [i for i, f in enumerate(near) if f.candidate.id in merged and candidate.id not in merged]
-            made = SimpleNamespace(method="mask" if careful else "point", parts=SimpleNamespace(merged=parts))
-            shapes[id(one)] = Shape(one.x, one.y, np.eye(2))
-            return made, near, 1.0
-
-        monkeypatch.setattr(measure_detections, "measured", measured)
-        monkeypatch.setattr(measure_detections, "axis_of", lambda cube: None)
-        finish(measure_detections.measure_detections(FIELD, found, found, None, np.ones((200, 200)), None))
-        return sorted(asked)
-
-    return run
-
-
-def test_detections_that_do_not_see_each_other_are_measured_once(measuring):
-    found = row(10, 60, 110)
-    assert measuring(found, {}) == [(1, True), (2, True), (3, True)]
-    assert [one.candidate.f_sum for one in found] == [1, 1, 1]
-
-
-@pytest.mark.parametrize("seen", [{1: [2]}, {2: [1]}])
-def test_one_that_is_seen_in_the_cutout_of_another_is_measured_again_after_it(measuring, seen):
-    """Since what is measured of the one counts for the other; and so is what comes after it."""
-    found = row(10, 60, 110)
-    assert measuring(found, seen) == [(1, True), *[(2, True)] * 2, *[(3, True)] * 2]
-    assert [one.candidate.f_sum for one in found] == [1, 1, 1]  # the first time was undone
-    assert [len(one.candidate.decisions) for one in found] == [1, 1, 1]
-
-
-def test_one_that_becomes_a_part_of_another_is_measured_as_a_part(measuring):
-    found = row(10, 60, 110)
-    asked = measuring(found, {1: [2]}, merged=[2])
-    assert asked == [(1, True), (2, False), (2, True), (3, True), (3, True)]
-    part = found[1].candidate
-    assert (part.status, part.parent, part.f_sum) == (Status.DROPPED, 1, 1)
-    assert [d.rule for d in part.decisions] == ["part_of", "no_line"]
-
-
-def test_one_that_shares_a_part_with_another_is_measured_again(measuring):
-    found = row(10, 60, 110)
-    assert measuring(found, {1: [3], 2: [3]}, merged=[3]).count((2, True)) == 2
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_what_needs_too_much_memory_beside_others_is_measured_alone(measuring, number):
-    found = row(10, 60, 110)
-    asked = measuring(found, {}, too_large=[number])
-    assert asked.count((number, True)) == 2
-    assert [one.candidate.f_sum for one in found] == [1, 1, 1]

@@ -48,7 +48,7 @@ from napari_almadet.search.merge_windows import NoiseSummary, Part, in_pixels, m
 from napari_almadet.search.noise_units import average, in_noise_units, resample
 from napari_almadet.search.out_of_distribution import highest_offset, unseen_emission
 from napari_almadet.search.patch_properties import SearchedWindow, of_lines, of_surroundings
-from napari_almadet.search.positions import cutout_of, expected_spectrum, focus_on, focus_together
+from napari_almadet.search.positions import cutout_of, expected_spectrum, focus_detection, focus_on
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.reliability import find_negatives
 from napari_almadet.search.residuals import measure_residuals, place_of, snr_over_residuals
@@ -613,7 +613,7 @@ def test_a_large_cutout_needs_six_times_its_size(side, memory, fits):
 
 @pytest.fixture
 def focusing(monkeypatch):
-    """:func:`focus_together` with its parts replaced: what it does with a detection, in a cutout that holds a box."""
+    """:func:`focus_detection` with its parts replaced: what it does with a detection, in a cutout that holds a box."""
     done: list = []
 
     def run(one: RawDetection, others=(), parted=None, cutout: bool = True, holds: bool = True) -> list:
@@ -623,7 +623,7 @@ def focusing(monkeypatch):
         monkeypatch.setattr(positions, "best_place", lambda *_: done.append("moved") or (21.0, 22.0))
         monkeypatch.setattr(positions, "focus_on", lambda f, *_: done.append(("focus", f.candidate.id)))
         detections = [one, *others]
-        focus_together([one], detections, CUBE, STACKED, Settings())
+        focus_detection(one, detections, CUBE, STACKED, Settings())
         return [*done, len(detections)]
 
     return run
@@ -783,12 +783,7 @@ def test_an_object_that_got_pieces_is_measured_again_with_them(monkeypatch):
     whole, other = found(box=Box(5, 30, 5, 30)), found(number=2, status=Status.DROPPED)
     for one in (whole, other):
         one.candidate.focused = np.ones((3, 3), np.float32)
-
-    def measure(some, *how):
-        measured_now.extend((one.candidate.id, measuring.is_thorough(one, False)) for one in some)
-        return len(some), False
-
-    monkeypatch.setattr(measuring, "measure_together", measure)
+    monkeypatch.setattr(measuring, "measure_one", lambda one, *how: measured_now.append((one.candidate.id, how[-2])))
     monkeypatch.setattr(measuring, "join_small_patches", lambda order: [whole])
     finish(measuring.measure_detections(CUBE, [whole, other], [whole, other], None, STACKED, Settings()))
     assert measured_now == [(1, True), (2, False), (1, True)]

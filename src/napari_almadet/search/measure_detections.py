@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_almadet.catalogue.candidate import Candidate, Status
 from napari_almadet.constants import BEAM_AREA
 from napari_almadet.measure.absorption import find_absorption
-from napari_almadet.measure.catalogue_row import axis_of, boxed_flux, measure_candidate, scale_of
+from napari_almadet.measure.catalogue_row import boxed_flux, measure_candidate, scale_of
 from napari_almadet.measure.cutout import BRIEF, LEAST, MARGIN, Cutout, Seed, level_of
 from napari_almadet.measure.gaussian_group import Shape
 from napari_almadet.measure.mask import dilated
@@ -20,12 +20,10 @@ from napari_almadet.measure.stacking import at_edge
 from napari_almadet.progress import Progress
 from napari_almadet.search.connected_patches import make_part
 from napari_almadet.search.merge_windows import TWINS
-from napari_almadet.search.positions import AHEAD, TOGETHER
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.sidelobes import restore_fainter
 from napari_almadet.search.thresholds import THRESHOLDS
 from napari_almadet.search.windows import Window, held_for_candidates
-from napari_almadet.threads import count, spread
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
@@ -78,168 +76,41 @@ def measure_detections(
     order = sorted(
         chosen, key=lambda detection: (detection.candidate.status is Status.DROPPED, -detection.features.snr_both)
     )
-    todo = [detection for detection in order if detection.candidate.focused is not None]  # not too large for the memory
-    how = cube, detections, noise, stacked, settings, brief, shapes
-    left, alone = todo, False
-    while left:
-        yield Progress("Measuring sources", len(todo) - len(left), len(todo))
-        some = left[:1] if alone else together(left, detections, cube, brief)
-        finished, alone = measure_together(some, *how)
-        left = left[finished:]
+    how = cube, detections, noise, stacked, settings
+    for done, detection in enumerate(order):
+        yield Progress("Measuring sources", done, len(order))
+        if detection.candidate.focused is None:
+            continue  # too large for the memory
+        measure_one(detection, *how, not brief and detection.candidate.status is not Status.DROPPED, shapes)
     if not brief:
         for whole in join_small_patches(order):
-            measure_together([whole], *how)
+            measure_one(whole, *how, True, shapes)
         mark_blends(order)
 
 
-def together(
-    order: Sequence[RawDetection], detections: Sequence[RawDetection], cube: Cube, brief: bool
-) -> list[RawDetection]:
-    """The first of some detections, and what follows it and may be measured at the same time.
-
-    None of them is in the cutout of another, and all cutouts together are small enough.
-    """
-    chosen = list(order[: AHEAD * count()])
-    whole = {f.candidate.parent for f in detections if f.piece_of}
-    if len(chosen) == 1 or count() == 1 or chosen[0].candidate.id in whole:
-        return chosen[:1]
-    halves = [half_of(f, (), is_thorough(f, brief)) for f in chosen]
-    for i, one in enumerate(chosen):
-        large = count() * bytes_of(max(halves[: i + 1]), cube) > TOGETHER
-        near = any(
-            max(abs(one.y - other.y), abs(one.x - other.x)) <= max(halves[i], half) + 1
-            for other, half in zip(chosen[:i], halves, strict=False)
-        )
-        if i and (large or near or one.candidate.id in whole):
-            return chosen[:i]
-    return chosen
-
-
-def measure_together(
-    some: Sequence[RawDetection],
+def measure_one(
+    detection: RawDetection,
     cube: Cube,
     detections: Sequence[RawDetection],
     noise: Noise,
     stacked: np.ndarray,
     settings: Settings,
-    brief: bool,
+    thorough: bool,
     shapes: dict[int, Shape],
-) -> tuple[int, bool]:
-    """Measure some detections at the same time, with the results of one after the other.
+) -> None:
+    """Measure one detection of a window, and what turns out to be a part of it or to have no flux.
 
-    Where that turns out to be wrong for one, because a mask grew or another became a part of it, what was measured of
-    it and of those after it is undone.
-
-    Returns
-    -------
-    int
-        How many have been measured.
-    bool
-        Whether the next one needs too much memory for others beside it.
+    ``thorough``: with a mask, not only position and flux; for the others see :func:`measure_detections` and
+    :func:`measured`.
     """
-    before = [Saved.of(detection.candidate) for detection in some]
-    most = None
-    if len(some) > 1:
-        axis_of(cube)  # found out once, before the threads ask
-        most = TOGETHER / count()
-
-    def attempt(detection: RawDetection) -> Attempt | None:
-        kept = [f for f in detections if f is detection or f.candidate.status is not Status.DROPPED]
-        kept += pieces_of(detection, detections)
-        own = dict(shapes)
-        thorough = is_thorough(detection, brief)
-        about = (cube, detection, kept, noise, settings, thorough, own)
-        answer = measured(*about) if most is None else measured(*about, most)
-        return None if answer is None else Attempt(*answer, thorough, own.get(id(detection)))
-
-    attempts = spread(attempt, some)
-    end = next((i for i, one in enumerate(attempts) if one is None), len(some))
-    for saved in before[end:]:
-        saved.restore()
-    for i, detection in enumerate(some):
-        own = attempts[i]
-        if i == end or own is None:
-            return i, own is None
-        touched = {id(detection), *(id(f) for f in own.parts_of(detection))}
-        for j in range(i + 1, end):
-            other = attempts[j]
-            if other is not None and (own.saw([id(some[j])]) or other.saw(touched)):
-                for saved in before[j:end]:
-                    saved.restore()
-                end = j
-                break
-        if own.shape is not None:
-            shapes[id(detection)] = own.shape
-        take(own, detection, stacked, cube)
-        attempts[i] = None  # with the masks and planes of a cutout
-    return len(some), False
-
-
-@dataclass(frozen=True, eq=False)
-class Saved:
-    """A candidate and all that is in it before it is measured, so that a measurement can be undone."""
-
-    candidate: Candidate
-    values: dict[str, Any]
-
-    @classmethod
-    def of(cls, candidate: Candidate) -> Saved:
-        """Of a candidate as it is now."""
-        return cls(candidate, {**vars(candidate), "decisions": list(candidate.decisions)})
-
-    def restore(self) -> None:
-        """Make the candidate what it was."""
-        vars(self.candidate).clear()
-        vars(self.candidate).update(self.values)
-
-
-@dataclass(frozen=True, eq=False)
-class Attempt:
-    """A measurement that may have to be undone: what :func:`measured` gives, and the fitted shape."""
-
-    made: Measured
-    near: Sequence[RawDetection]
-    boxed: float
-    thorough: bool
-    shape: Shape | None
-
-    def saw(self, detections: Collection[int]) -> bool:
-        """Whether some detections, by their identity, were in the cutout."""
-        return any(id(f) in detections for f in self.near)
-
-    def parts_of(self, detection: RawDetection) -> list[RawDetection]:
-        """The detections that are parts of this one, because its mask contains them and no sum of sources explains it.
-
-        Without the pieces of which the search made it.
-        """
-        if not (self.thorough and self.made.method == "mask"):
-            return []
-        return [self.near[i] for i in self.made.parts.merged if not is_piece(self.near[i], detection)]
-
-
-def take(attempt: Attempt, detection: RawDetection, stacked: np.ndarray, cube: Cube) -> None:
-    """Draw the conclusions from a measurement: what is a part of the detection, and whether it is dropped."""
-    if attempt.thorough and attempt.made.method == "mask":
-        absorb(detection, attempt.parts_of(detection))
+    kept = [f for f in detections if f is detection or f.candidate.status is not Status.DROPPED]
+    kept += pieces_of(detection, detections)
+    made, near, boxed = measured(cube, detection, kept, noise, settings, thorough, shapes)
+    if thorough and made.method == "mask":
+        absorb(detection, [near[i] for i in made.parts.merged if not is_piece(near[i], detection)])
         candidate = detection.candidate
         candidate.edge = at_edge(candidate.box, stacked, detection.window.origin, cube.shape[1:])
-    drop_without_flux(detection.candidate, attempt.boxed)
-
-
-def is_thorough(detection: RawDetection, brief: bool) -> bool:
-    """Whether a detection gets a mask, and not only a fit."""
-    return not brief and detection.candidate.status is not Status.DROPPED
-
-
-def half_of(detection: RawDetection, kept: Sequence[RawDetection], thorough: bool) -> int:
-    """Half the side of the cutout in which a detection is measured first, in pixels."""
-    beam = detection.beam
-    return int(np.ceil(max(reach_of(detection, kept) + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
-
-
-def bytes_of(half: int, cube: Cube) -> float:
-    """Memory for measuring in a cutout of some half size."""
-    return float(COPIES * 4 * cube.shape[0] * (2 * half + 1) ** 2)
+    drop_without_flux(detection.candidate, boxed)
 
 
 def measured(
@@ -250,16 +121,14 @@ def measured(
     settings: Settings,
     thorough: bool,
     shapes: dict[int, Shape],
-    most: float = np.inf,
-) -> tuple[Measured, list[RawDetection], float] | None:
+) -> tuple[Measured, list[RawDetection], float]:
     """Measure one detection, in a cutout as large as its mask needs.
 
     Also returns the detections whose centre is in the cutout, and the sum over its box.  Its shape is added to
-    ``shapes``, so that its neighbours can be separated from it.  If it needs more than ``most`` bytes of memory, it is
-    left half measured, and the answer is None.
+    ``shapes``, so that its neighbours can be separated from it.
     """
     beam = detection.beam
-    half = half_of(detection, kept, thorough)
+    half = int(np.ceil(max(reach_of(detection, kept) + MARGIN * beam, LEAST * beam) if thorough else BRIEF * beam))
     # An object is one with what is detected on it, which could otherwise take its whole mask.
     merge = detection.box is not None or any(is_piece(f, detection) for f in kept)
     blended = detection.candidate.blended
@@ -267,8 +136,6 @@ def measured(
     for _ in range(2 * ROUNDS):
         detection.candidate.blended = blended  # not by what turns out to be a part of it
         if half != seen:
-            if bytes_of(half, cube) > most:
-                return None
             cutout, seen = region(cube, detection, noise, half, beam), half
         near = [f for f in kept if f is detection or inside(f, cutout)]
         seeds = [as_measured(seed_of(f), shapes.get(id(f))) for f in near]  # its own shape is not there yet
@@ -276,7 +143,7 @@ def measured(
         me = next(i for i, f in enumerate(near) if f is detection)
         made = measure_candidate(detection.candidate, cube, cutout, seeds, me, beam, merge, thorough)
         larger = int(np.ceil(WIDER * half))
-        fits = bytes_of(larger, cube) / 1e9 <= settings.memory
+        fits = COPIES * 4 * cube.shape[0] * (2 * larger + 1) ** 2 / 1e9 <= settings.memory
         if thorough and made.method == "mask" and reaches_border(made, cutout, cube) and fits:
             half = larger
         elif thorough and made.method == "mask" and not merge and len(near) > 1:

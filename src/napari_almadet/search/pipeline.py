@@ -19,7 +19,6 @@ import numpy as np
 from napari_almadet.catalogue.detections import Searched
 from napari_almadet.cube.negated import negative
 from napari_almadet.measure.noise import noise_of
-from napari_almadet.measure.planes import in_blocks
 from napari_almadet.progress import Progress, in_steps
 from napari_almadet.search.beam_decision import (
     BeamDecision,
@@ -55,7 +54,7 @@ from napari_almadet.search.merge_windows import (
 from napari_almadet.search.noise_units import NoiseUnits, binning
 from napari_almadet.search.out_of_distribution import noise_summary, search_warnings
 from napari_almadet.search.patch_properties import SearchedWindow
-from napari_almadet.search.positions import batch_size, focus_together
+from napari_almadet.search.positions import focus_detection
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.record import search_record
 from napari_almadet.search.search_networks import load_once
@@ -266,6 +265,6 @@ def source_spectral_focusing(
     window with its stacked image ``stacked``.
     """
     flag_companions(chosen, cube, stacked, settings)  # (9)
-    for some in in_blocks(len(chosen), batch_size(cube, settings)):
-        yield Progress("Making line-integrated images", some.start, len(chosen))
-        focus_together(chosen[some], detections, cube, stacked, settings)
+    for done, detection in enumerate(chosen):
+        yield Progress("Making line-integrated images", done, len(chosen))
+        focus_detection(detection, detections, cube, stacked, settings)

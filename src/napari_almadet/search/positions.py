@@ -1,4 +1,4 @@
-"""Steps 8 and 9 for raw detections: :func:`focus_together`, with their cutouts, best positions and boxes."""
+"""Steps 8 and 9 for one raw detection: :func:`focus_detection`, with its cutout, best position and box."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from napari_almadet.measure.stacking import at_edge
 from napari_almadet.measure.tiling import cut
 from napari_almadet.search.extended_emission import part_by_lines
 from napari_almadet.search.raw_detection import RawDetection, separation
-from napari_almadet.threads import count, spread
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
@@ -39,60 +38,30 @@ ALONE = 1.5  # beams to the nearest source, for a position to be refined; closer
 RECENTRE = 0.3  # beams by which a position may move: well below the resolution; chosen by eye
 NOTHING = 1e-6  # of the peak of a spectrum: what is less moves no position by a thousandth of a pixel; derived
 CUTOUT_COPIES = 6  # copies of a cutout that this step needs in memory
-AHEAD = 2  # detections for each core that are worked on at the same time; chosen for speed
-TOGETHER = 2.5e8  # bytes of all that is worked on at the same time: a third of what the program needs without a cube
 
 
-def focus_together(
-    some: Sequence[RawDetection], detections: list[RawDetection], cube: Cube, stacked: np.ndarray, settings: Settings
-) -> None:
-    """Box, line-integrated image and S/N of some detections, with the results of one after the other.
-
-    Kept detections are placed in their order, since the place of one matters for the next; the rest is done at the
-    same time.
-    """
-    placed = [f.candidate.status is not Status.DROPPED for f in some]
-    cutouts = [
-        placed_cutout(f, detections, cube, stacked, settings) if kept else None
-        for f, kept in zip(some, placed, strict=True)
-    ]
-
-    def focus_one(number: int) -> None:
-        detection = some[number]
-        cutout = cutouts[number] if placed[number] else cutout_of(detection, cube, stacked, settings)
-        if cutout is not None:
-            focus_on(detection, cutout, settings)
-
-    spread(focus_one, range(len(some)))
-
-
-def batch_size(cube: Cube, settings: Settings) -> int:
-    """How many detections may be focused at the same time; 1 where a usual cutout is large."""
-    usual = CUTOUT_COPIES * 4 * cube.shape[0] * settings.crop**2
-    return AHEAD * count() if count() > 1 and AHEAD * count() * usual <= TOGETHER else 1
-
-
-def placed_cutout(
+def focus_detection(
     detection: RawDetection, detections: list[RawDetection], cube: Cube, stacked: np.ndarray, settings: Settings
-) -> Cutout | None:
-    """The cutout of a kept detection whose box has been set; None if it needs too much memory.
+) -> None:
+    """Box, line-integrated image and S/N of a detection.
 
     A source so close to it that only its lines distinguish them is added to ``detections``.  The position of an
     isolated compact source is refined.
     """
     cutout = cutout_of(detection, cube, stacked, settings)
     if cutout is None:
-        return None
-    if (other := part_by_lines(detection, detections, cutout)) is not None:  # (9)
-        detections.append(other)
-        focus_on(other, cutout_of(other, cube, stacked, settings), settings)
-        cutout = cutout_of(detection, cube, stacked, settings)
-    elif not detection.box and is_isolated(detection, detections):
-        detection.y, detection.x = best_place(detection, cutout)
-        detection.candidate.box = gaussian_box(detection, cube.shape[1:])
-        if not cutout.holds(detection.candidate.box):
+        return
+    if detection.candidate.status is not Status.DROPPED:
+        if (other := part_by_lines(detection, detections, cutout)) is not None:  # (9)
+            detections.append(other)
+            focus_on(other, cutout_of(other, cube, stacked, settings), settings)
             cutout = cutout_of(detection, cube, stacked, settings)
-    return cutout
+        elif not detection.box and is_isolated(detection, detections):
+            detection.y, detection.x = best_place(detection, cutout)
+            detection.candidate.box = gaussian_box(detection, cube.shape[1:])
+            if not cutout.holds(detection.candidate.box):
+                cutout = cutout_of(detection, cube, stacked, settings)
+    focus_on(detection, cutout, settings)
 
 
 def is_isolated(detection: RawDetection, detections: Sequence[RawDetection]) -> bool:
