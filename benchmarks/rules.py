@@ -31,7 +31,7 @@ SCENARIOS = (
 )
 KEEPS = ("too_bright_for_noise", "two_fit_better", "extended_source", "found_by_its_line", "found_in_a_blend")
 JOINS = ("piece_of", "part_of")
-DROPS = (*("baseline_ripple", "residuals", "flank", "sidelobe_of_another_window", "negative_flux"),)
+DROPS = ("baseline_ripple", "residuals", "flank", "sidelobe_of_another_window", "negative_flux")
 SIZE = 240  # pixels, of the fields of artefacts
 
 

@@ -12,7 +12,6 @@ independent pixels it is Condon's (1997, PASP 109, 166).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 
-_asking = Lock()  # wcslib changes a WCS while it computes, so that one thread at a time may ask it
 RESOLVED = 2.0  # standard deviations by which an axis must be wider than the beam
 
 
@@ -53,9 +51,7 @@ def sky_matrix(cube: Cube, x: ArrayLike, y: ArrayLike) -> np.ndarray | None:
     px, py = (np.asarray(v, dtype=float) for v in (x, y))
     xs = np.stack([px, px + 0.5, px - 0.5, px, px], axis=-1)
     ys = np.stack([py, py, py, py + 0.5, py - 0.5], axis=-1)
-    with _asking:
-        world = cube.celestial.wcs_pix2world(xs.ravel(), ys.ravel(), 0)
-    lon, lat = (np.radians(v).reshape(xs.shape) for v in world)
+    lon, lat = (np.radians(v).reshape(xs.shape) for v in cube.celestial.wcs_pix2world(xs.ravel(), ys.ravel(), 0))
     there = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-2)
     lon, lat = lon[..., 0], lat[..., 0]
     east = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)], axis=-1)

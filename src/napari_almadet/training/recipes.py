@@ -1,7 +1,8 @@
 """The recipe of each shipped network: data, loss, optimiser, schedule, and the card of the result.
 
-Training runs in a folder: ``tied`` and ``free``, one for each of its two stages, with ``last.ckpt`` to resume from,
-``best.ckpt``, ``log`` and ``loss.png``; the final weights are ``<network>.safetensors``.
+Training runs in a folder with ``last.ckpt`` to resume from, ``best.ckpt``, ``log`` and ``loss.png``: the two stages of
+the paper's networks in ``tied`` and ``free``, the networks that are joined to a classifier in ``member-0`` and so on.
+The final weights are ``<network>.safetensors``.
 """
 
 from __future__ import annotations
@@ -301,7 +302,9 @@ def train_source_finder(folder: Path, recipe: Recipe = SOURCE_FINDER, progress: 
         Fields(folder / "fields", "validation", recipe.seed, augment=False),
     )
     scores = began | fit(channels_last(network), centre_loss, data, recipe, folder)
-    scores["validation_loss from all sides"] = loss_from_all_sides(network, data[1], recipe.batch_size)
+    # with test-time augmentation as in the pipeline
+    from_sides = validation_loss(network.eval(), centre_loss, data[1], recipe.batch_size, from_all_sides)
+    scores["validation_loss from all sides"] = from_sides
     about = "{fields} fields in noise units ({validation_fields} for validation) from napari_almadet.training.fields"
     return finish(network, folder, recipe, scores, started, about)
 
@@ -396,15 +399,16 @@ def fit_members(
         scores.append(fit(network, loss, data, replace(recipe, seed=seed), folder / f"member-{number}"))
         members.append(network)
     every = {name: [one[name] for one in scores] for name in scores[0]}
-    network = joined(members)
-    network.eval()
+    network = joined(members).eval()
     return network, every | {"validation_loss, joined": validation_loss(network, loss, data[1], recipe.batch_size)}
 
 
 @torch.no_grad()
-def validation_loss(network: nn.Module, loss: Callable, data: Shown, batch_size: int) -> float:
-    """Mean loss of a network."""
-    losses = [len(seen) * float(loss(network(seen), wanted)) for seen, wanted in DataLoader(data, batch_size)]
+def validation_loss(
+    network: nn.Module, loss: Callable, data: Shown, batch_size: int, ask: Callable = nn.Module.__call__
+) -> float:
+    """Mean loss of a network's answers; ``ask`` gives them, for the network and a batch."""
+    losses = [len(seen) * float(loss(ask(network, seen), wanted)) for seen, wanted in DataLoader(data, batch_size)]
     return sum(losses) / len(data)
 
 
@@ -451,15 +455,6 @@ def fit_in_two_stages(
     network = tied.untied()
     scores["free"] = fit(network, losses[1], data, free, folder / "free")
     return network.float(), scores
-
-
-@torch.no_grad()
-def loss_from_all_sides(network: nn.Module, fields: Fields, batch_size: int) -> float:
-    """Validation loss of Source Finder with test-time augmentation as in the pipeline, see :func:`from_all_sides`."""
-    network.eval()
-    loader = DataLoader(fields, batch_size=batch_size)
-    losses = [len(seen) * float(centre_loss(from_all_sides(network, seen), wanted)) for seen, wanted in loader]
-    return sum(losses) / len(fields)
 
 
 @torch.no_grad()
