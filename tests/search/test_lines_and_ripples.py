@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cases import whole_window
+from cases import extent_of, whole_window
 
 from napari_almadet import Settings
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
@@ -108,6 +108,25 @@ def test_continuum_beside_a_line_counts_from_four_sigma_on(snr, kind):
     outside = 96 - np.diff(detection.candidate.peaks[0].emission_range(96))[0]
     assert outside == pytest.approx(84, abs=3)  # so that the level is as many sigma as it says
     assert detection.candidate.kind == kind
+
+
+@pytest.mark.parametrize(("summed", "is_patch", "lines"), [(30.0, True, 1), (4.4, True, 0), (30.0, False, 0)])
+def test_a_patch_has_the_line_of_its_sum_even_if_no_place_in_it_shows_one(summed, is_patch, lines):
+    def line_finder(spectra):
+        answer = torch.zeros_like(spectra)
+        step = 96 // answer.shape[1]
+        answer[:, 44 // step : 52 // step] = 0.9
+        return answer
+
+    line = np.exp(-4 * np.log(2) * ((np.arange(96) - 48) / 6) ** 2)
+    detection = RawDetection(
+        *(Candidate(1, Box(0, 1, 0, 1), 0.9), 5.0, 5.0, 2.0, 2.0),
+        *((20 * line + 1e-6).astype(np.float32), Features(snr_own_line=1.9), WINDOW, Box(2, 8, 2, 8)),
+    )
+    detection.extent = extent_of(snr_sum_line=summed)
+    detection.box = detection.box if is_patch else None
+    finish(frequency_denoising([detection], Settings(), SearchNetworks(None, line_finder, None)))
+    assert len(detection.candidate.peaks) == lines
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def frequency_denoising(
         candidate = detection.candidate
         candidate.denoised = answer[done]
         detection.features = replace(detection.features, line_probability=float(answer[done].max()))
-        set_lines(candidate, flat[done], detection.line_snr)
+        set_lines(candidate, flat[done], detection.snr_of_spectrum)
         rest = own[done][off_line(candidate.peaks, own.shape[1]) & (own[done] != 0)]
         continuum = rest.sum() / np.sqrt(max(len(rest), 1)) >= CONTINUUM_SNR
         candidate.kind = "continuum" if not candidate.peaks else "both" if continuum else "line"

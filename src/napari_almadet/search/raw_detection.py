@@ -226,6 +226,12 @@ class RawDetection:
         error = NOISE_ERROR * self.features.snr_stacked / np.sqrt(len(self.spectrum))
         return float(self.features.snr_own_line / np.hypot(1, error))
 
+    @property
+    def snr_of_spectrum(self) -> float:
+        """S/N of the best line in its spectrum, which is the sum over a patch: its brightest place may show no line."""
+        is_patch = self.box is not None and self.extent is not None
+        return max(self.line_snr, self.extent.snr_sum_line if is_patch and self.extent else 0.0)
+
 
 def raw_detection(row: np.ndarray, spectrum: np.ndarray, features: Features, window: Window) -> RawDetection:
     """A row of :func:`~napari_almadet.search.features.centres` as a raw detection, in pixels of the cube."""
