@@ -13,6 +13,7 @@ is run if ``sofia`` is on the PATH.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import platform
@@ -84,11 +85,12 @@ def step(name):
     now = time.process_time()
     taken[name], last = taken.get(name, 0.0) + now - last, time.process_time()
 step("Starting Python")
-from napari_almadet.loading import exempt_at_exit, loading
+from napari_almadet.loading import exempt_at_exit, loading, spare_imports
 exempt_at_exit()
 with loading():
     import napari_almadet.cli
 step("Importing the command: numpy, typer")
+spare_imports()
 with loading():
     from napari_almadet import batch
 step("Importing astropy and scipy")
@@ -407,6 +409,8 @@ def main() -> None:
     results["machine"] = machine()
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, checked_out(BEFORE, Path(scratch)) as before:
+        for source in (before, ROOT / "src"):
+            compileall.compile_dir(source, quiet=1)  # as when it is installed
         folder = options.cubes or Path(scratch) / "cubes"
         folder.mkdir(parents=True, exist_ok=True)
         for figure in chosen:
@@ -549,6 +553,7 @@ simulated cubes (128 x 360 x 360 unless stated otherwise) alternately, on {syste
   other in busy loops. The busier the machine, the more time this takes: on an idle machine the ratio is
   closer to the one measured with one thread.
 * With OMP_NUM_THREADS=1 both versions use one thread, and the ratio of CPU times compares the work itself.
+* Both versions are compiled to byte code beforehand, as installed packages are.
 * The current code does more: it also measures the noise, and makes masks and joint fits.
 """
 

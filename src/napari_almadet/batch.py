@@ -33,7 +33,7 @@ from napari_almadet.cube.errors import in_one_line
 from napari_almadet.cube.reading import read_cube, short_name
 from napari_almadet.cube.storage import split_address
 from napari_almadet.inspection.redshifts import RedshiftRange, identify
-from napari_almadet.loading import loading
+from napari_almadet.loading import loading, spare_imports
 from napari_almadet.processes import Pool
 from napari_almadet.products.report import REPORT, write_html
 from napari_almadet.products.writing import has_products, remove_products, write_products
@@ -454,6 +454,7 @@ _here: dict[str, Any] = {}  # in a worker process: the work, and the connection 
 
 
 def _start_worker(work: Work, connection: Connection) -> None:
+    spare_imports()
     _here.update(work=work, connection=connection)
 
 

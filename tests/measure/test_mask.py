@@ -17,7 +17,6 @@ from napari_almadet.measure.mask import (
     contrast,
     dilated,
     grown,
-    lowest_of,
     split_by_watershed,
     take_extremes,
 )
@@ -124,14 +123,14 @@ def test_a_mask_is_whole_however_far_it_reaches_to_either_side(axis, seed):
 
 def test_extremes_are_those_of_all_kernels_beyond_the_lowest_threshold():
     rng = np.random.default_rng(2)
-    highest, lows = np.zeros(500, np.float32), []
+    highest, lowest = np.zeros((2, 500), np.float32)
     seen, halves = rng.normal(0, 6, (3, 500)).astype(np.float32), (slice(0, 300), slice(300, 500))
     for unit, planes in zip((1.0, 1.5, 0.8), seen, strict=True):
-        lows += [take_extremes(highest[part], planes[part], unit, part.start) for part in halves]
+        for part in halves:
+            take_extremes(highest[part], lowest[part], planes[part], unit)
     sigma = seen / np.array([[1.0], [1.5], [0.8]], np.float32)
     np.testing.assert_allclose(highest, np.where(sigma > THRESHOLDS[0], sigma, 0).max(axis=0), rtol=1e-6)
-    lowest = np.where(sigma < -THRESHOLDS[0], sigma, 0).min(axis=0)
-    np.testing.assert_allclose(lowest_of(lows), lowest[lowest < 0], rtol=1e-6)
+    np.testing.assert_allclose(lowest, np.where(sigma < -THRESHOLDS[0], sigma, 0).min(axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize("half", [1.0, 3.0])

@@ -52,7 +52,7 @@ from napari_almadet.cli.search_options import (
 )
 from napari_almadet.cli.terminal import conclude, print_outcome, with_bars
 from napari_almadet.cube.errors import in_one_line
-from napari_almadet.loading import loading
+from napari_almadet.loading import loading, spare_imports
 from napari_almadet.settings import Settings
 
 if TYPE_CHECKING:
@@ -266,6 +266,7 @@ def detect(
             messages.print(f"Note: {escape(sentence)}", highlight=False)
     tables = tuple(str(form) for form in formats or [])
 
+    spare_imports()
     with loading():
         from napari_almadet import batch
 

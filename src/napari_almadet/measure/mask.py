@@ -87,7 +87,7 @@ def contrast(
     overwrite
         Whether ``scaled`` is no longer needed, so that its memory may be used.
     """
-    highest, lows = np.zeros(scaled.shape, np.float32), list[Beyond]()
+    highest, lowest = np.zeros(scaled.shape, np.float32), np.zeros(scaled.shape, np.float32)
     reference, full = None, bool(known.all())
     short = not suits(REFERENCE[1], width, len(scaled))
     more = (WIDE_KERNELS if half > WIDE else ()) + (WIDEST_KERNELS if half > WIDEST else ())
@@ -107,37 +107,23 @@ def contrast(
             if count > 500:
                 unit *= float(np.clip(float(medians(negative)) / -NORMAL_MAD / unit, 1, 3))
             for part in in_blocks(seen.size):
-                lows.append(take_extremes(highest.ravel()[part], seen.ravel()[part], unit, part.start))
+                take_extremes(highest.ravel()[part], lowest.ravel()[part], seen.ravel()[part], unit)
             if (size, channels) == REFERENCE or short:
                 answer = seen / np.float32(unit)
                 reference = answer if reference is None else np.maximum(reference, answer, out=reference)
                 del answer
         del plane, seen  # before there is another
     assert reference is not None
-    return Contrast(highest, lowest_of(lows), reference)
+    return Contrast(highest, lowest[lowest < 0], reference)
 
 
-Beyond = tuple[np.ndarray, np.ndarray]  # voxels, by their numbers, and their values in sigma
-
-
-def take_extremes(highest: np.ndarray, seen: np.ndarray, unit: float, first: int = 0) -> Beyond:
-    """Raise extremes (n,) to what is seen there in units of its noise, beyond the lowest threshold.
-
-    Returns the voxels that are as far below 0, numbered from ``first``, and their values.
-    """
+def take_extremes(highest: np.ndarray, lowest: np.ndarray, seen: np.ndarray, unit: float) -> None:
+    """Raise and lower extremes (n,) to what is seen there in units of its noise, beyond the lowest threshold."""
     where = np.flatnonzero(np.abs(seen) > THRESHOLDS[0] * unit)  # few, so that whole planes need not be compared
     values = seen[where] / np.float32(unit)
-    there = where[values > 0]
-    highest[there] = np.maximum(highest[there], values[values > 0])
-    return where[values < 0] + first, values[values < 0]
-
-
-def lowest_of(several: Sequence[Beyond]) -> np.ndarray:
-    """The lowest value of each voxel that is among some (n,)."""
-    where, values = (np.concatenate(part) for part in zip(*several, strict=True))
-    order = np.lexsort((values, where))
-    where, values = where[order], values[order]
-    return np.asarray(values[np.diff(where, prepend=-1) > 0])
+    over = values > 0
+    for extreme, choose, chosen in ((highest, np.maximum, over), (lowest, np.minimum, ~over)):
+        extreme[where[chosen]] = choose(extreme[where[chosen]], values[chosen])
 
 
 def suits(channels: int, width: float, n_channels: int) -> bool:
