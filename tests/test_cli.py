@@ -316,6 +316,20 @@ def test_evaluation_is_shown_again_without_running(evaluate, tmp_path, monkeypat
     assert (table["finder"][0], table["parameters"][0], table["cubes"][0]) == ("peaks", "threshold=4.5", 2)
 
 
+def test_results_in_another_folder_are_added_and_shown(evaluate, tmp_path):
+    evaluate("-n", 1, "--scenario", "empty", "--finder", "peaks")
+    (tmp_path / "out").rename(tmp_path / "other")
+    evaluate("-n", 2, "--scenario", "empty", "--finder", "flood-fill")
+    result = evaluate("--join", tmp_path / "other")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("1 records from")
+    table = Table.read(tmp_path / "out" / "scores.ecsv")
+    assert sorted(zip(table["finder"], table["cubes"], strict=True)) == [("flood-fill", 2), ("peaks", 1)]
+    result = evaluate("--join", tmp_path / "other" / "test")
+    assert result.exit_code == 1 and "contains no results" in " ".join(result.output.split())
+    assert evaluate("--join", tmp_path / "other", "--tune", "--finder", "peaks").exit_code == 2
+
+
 def test_parameters_chosen_on_validation_cubes_are_used_on_others(evaluate, tmp_path):
     result = evaluate("-n", 2, "--scenario", "paper", "--finder", "peaks", "--tune")
     assert result.exit_code == 0, result.output

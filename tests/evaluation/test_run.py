@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -20,9 +23,11 @@ from napari_almadet.evaluation.run import (
     candidates_of,
     flux_in_hertz,
     found_record,
+    join,
     mask_iou,
     measured_snr,
     object_of,
+    processor_seconds,
     run,
     truth_record,
 )
@@ -107,6 +112,17 @@ def test_processes_give_what_one_gives(tmp_path, small):
             np.testing.assert_allclose(one[i]["sources"][column], two[i]["sources"][column], rtol=1e-3)
 
 
+def test_the_time_of_a_finder_is_that_of_the_processor_in_it_and_in_its_programs():
+    """Waiting does not count; the work of an ended program does."""
+    begin = processor_seconds()
+    time.sleep(0.5)
+    assert processor_seconds() - begin < 0.25
+    work = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", work], check=True)
+    if sys.platform != "win32":  # which does not tell the time of ended programs
+        assert processor_seconds() - begin > 0.45
+
+
 def test_a_finder_that_fails_finds_nothing_and_may_try_again(tmp_path, small):
     everything(tmp_path, [Broken("x"), Everywhere("a")], ["paper"], 1, observation=small)
     file = Results(tmp_path / "test" / "paper" / "x.jsonl")
@@ -129,6 +145,46 @@ def test_results_of_other_weights_or_cubes_are_not_mixed(tmp_path, small, monkey
     with pytest.raises(StaleResults, match="no longer makes the cubes"):
         everything(tmp_path, [Everywhere("new")], ["paper"], 1, observation=small)
     assert list(Results(tmp_path / "test" / "paper" / "new.jsonl").read()) == []
+
+
+def test_folders_are_joined_if_their_cubes_and_finders_are_the_same(tmp_path, small):
+    """The longer truth is kept, whichever folder has it, and what either folder has of a finder."""
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    everything(ours, [Everywhere("a"), Broken("x")], ["paper"], 2, observation=small)
+    everything(theirs, [Everywhere("a"), Everywhere("b"), Everywhere("x")], ["paper"], 1, observation=small)
+    everything(theirs, [Everywhere("b")], ["empty"], 1, observation=small)
+    everything(theirs, [Everywhere("b")], ["paper"], 3, observation=small)
+    assert join(ours, theirs) == 4 + 1 + 2  # of b, of x where it failed here, and of the truth
+    stored = {path.relative_to(ours / "test").as_posix(): Results(path) for path in ours.glob("test/*/*.jsonl")}
+    assert {name: list(file.read()) for name, file in stored.items()} == {
+        "paper/truth.jsonl": [0, 1, 2],
+        "paper/a.jsonl": [0, 1],
+        "paper/b.jsonl": [0, 1, 2],
+        "paper/x.jsonl": [0, 1],
+        "empty/truth.jsonl": [0],
+        "empty/b.jsonl": [0],
+    }
+    failed = stored["paper/x.jsonl"].read()
+    assert (failed[0]["error"], failed[1]["error"]) == (None, "ArithmeticError: no")
+    assert stored["paper/truth.jsonl"].about() == Results(theirs / "test" / "paper" / "truth.jsonl").about()
+    assert everything(ours, [Everywhere("b")], ["paper"], 3, observation=small) == [(3, 3)]  # as if made here
+    assert join(ours, theirs) == 0
+
+
+def test_nothing_is_joined_if_any_file_is_of_another_evaluation(tmp_path, small, monkeypatch):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    everything(ours, [Everywhere("z")], ["paper"], 1, observation=small)
+    before = {path: path.read_bytes() for path in ours.glob("test/*/*")}
+    everything(theirs, [Everywhere("a"), Everywhere("z", version=2)], ["paper"], 1, observation=small)
+    with pytest.raises(StaleResults, match="another version"):
+        join(ours, theirs)
+    monkeypatch.setattr(module, "simulate_cube", lambda seed, *a, **k: simulate_cube(seed + 1, *a, **k))
+    everything(tmp_path / "other", [Everywhere("a")], ["paper"], 1, observation=small)
+    with pytest.raises(StaleResults, match="not the same cubes"):
+        join(ours, tmp_path / "other")
+    with pytest.raises(FileNotFoundError, match="no results"):
+        join(ours, tmp_path / "missing")
+    assert {path: path.read_bytes() for path in ours.glob("test/*/*")} == before
 
 
 def test_presets_are_told_by_settings_and_weights(monkeypatch):

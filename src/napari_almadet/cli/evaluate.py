@@ -82,6 +82,14 @@ def evaluate(
     render: Annotated[
         bool, typer.Option("--render", help="Search nothing; make the tables and plots again from the results in OUT.")
     ] = False,
+    join: Annotated[
+        Path | None,
+        typer.Option(
+            help="Search nothing; add the results in another folder to those in OUT, then as --render.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Evaluate presets and classical source finders on simulated cubes.
 
@@ -104,6 +112,16 @@ def evaluate(
 
     if tune and (presets or not finders):
         raise typer.BadParameter("--tune is for classical finders only: name them with --finder")
+    if tune and join:
+        raise typer.BadParameter("--tune searches, --join does not: give one of them")
+    if join:
+        render = True
+        try:
+            added = run.join(out, join)
+        except (OSError, ValueError) as error:
+            messages.print(f"[red]Not joined:[/] {escape(in_one_line(error))}", soft_wrap=True)
+            raise typer.Exit(1) from error
+        output.print(f"{added} records from {escape(str(join))}", highlight=False, soft_wrap=True)
     if finders and not render:
         finders = installed(finders, alone=not presets)
     names = [str(s) for s in [*(scenarios or []), *(strata or [])] or Scenario]

@@ -107,23 +107,17 @@ class Field:
         return self.cube.read() / self._parts[2].astype(np.float32)
 
     @cached_property
-    def lines(self) -> Lines:
-        """Matched-filter peak of every pixel."""
+    def lines(self) -> tuple[Lines, Lines]:
+        """Matched-filter peak of every pixel, in the cube and in the inverted cube."""
         _, planes, noise = self._parts
         return find_lines(planes, noise)
-
-    @cached_property
-    def negative_lines(self) -> Lines:
-        """Matched-filter peak of every pixel of the inverted cube."""
-        _, planes, noise = self._parts
-        return find_lines(-planes, noise)
 
     @cached_property
     def line_peaks(self) -> tuple[np.ndarray, np.ndarray]:
         """S/N of the lines that are the highest within a beam, highest first: with their own sign, and inverted."""
         positive, negative = (
             np.array([image[place] for place in local_maxima(image, 0.0, self.beam_fwhm)])
-            for image in (self.lines.snr, self.negative_lines.snr)
+            for image in (lines.snr for lines in self.lines)
         )
         return positive, negative
 
@@ -269,7 +263,7 @@ def matched_filter(
     instead of counting peaks of all widths; it lists several lines at one position instead of the strongest only; and
     it does not search for continuum.
     """
-    lines, stacked = field.lines, field.stacked
+    lines, stacked = field.lines[0], field.stacked
     if fidelity > 0:
         positive, negative = (peaks[peaks > threshold] for peaks in field.line_peaks)
         threshold = faithful(positive, negative, fidelity, threshold)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import time
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field, replace
@@ -309,18 +309,27 @@ class _Worker:
         return records
 
     def _search(self, name: str, field: Field, labels: np.ndarray, known: dict) -> dict:
-        """The detections of a contender in a field and the time in seconds; the others as in :func:`found_record`."""
+        """The detections of a contender, and the seconds of the processor; the others as in :func:`found_record`."""
         if isinstance(self.contenders[name], Classical):
             _ = field.stacked  # made once for all finders, and not included in their times
         seconds, error = np.nan, None
         try:
-            begin = time.perf_counter()
+            begin = processor_seconds()
             sources = self.searches[name](field)
-            seconds = round(time.perf_counter() - begin, 4)
+            seconds = round(processor_seconds() - begin, 4)
             columns = found_record(sources, field.cube, labels, known)
         except Exception as problem:  # not scored on this cube; the others continue
             columns, error = found_record([], field.cube, labels), f"{type(problem).__name__}: {problem}"
         return {"seconds": seconds, "error": error, "sources": columns}
+
+
+def processor_seconds() -> float:
+    """Time of the processor that all threads of this process and its ended programs (SoFiA-2) have taken.
+
+    Unlike the elapsed time, it hardly depends on what else the machine does.
+    """
+    taken = os.times()
+    return taken.user + taken.system + taken.children_user + taken.children_system
 
 
 _workers: list[_Worker] = []  # of this process: one, once it has started
@@ -404,6 +413,39 @@ def run(
             files[scenario, name].append(record)
         done += 1
         yield done, total
+
+
+def join(folder: Path, other: Path) -> int:
+    """Add the results of another folder to those in a folder; returns the number of records added.
+
+    Cubes that a finder has searched in ``folder`` are kept as they are, except those on which it failed there only.
+    Nothing is changed if the two do not belong together.
+
+    Raises
+    ------
+    StaleResults
+        If cubes, finders or versions of the same name are not the same in both.
+    FileNotFoundError
+        If ``other`` contains no results.
+    """
+    paths = sorted(other.glob("*/*/*.jsonl"))
+    if not paths:
+        raise FileNotFoundError(f"{other} contains no results")
+    added: list[tuple[Results, dict, list[dict]]] = []
+    for path in paths:
+        here, there = Results(folder / path.relative_to(other)), Results(path)
+        if here.path.exists():
+            here.prepare(there.about())
+        ours, theirs = here.read(), there.read()
+        if path.stem == TRUTH and not all(_same(ours[i], theirs[i]) for i in ours.keys() & theirs.keys()):
+            raise StaleResults(f"{here.path} and {path} are not the same cubes")
+        missing = [r for i, r in theirs.items() if i not in ours or (ours[i].get("error") and not r.get("error"))]
+        added.append((here, there.about(), missing))
+    for here, about, records in added:
+        here.prepare(about)
+        for record in records:
+            here.append(record)
+    return sum(len(records) for _, _, records in added)
 
 
 def _same(stored: dict, truth: dict) -> bool:

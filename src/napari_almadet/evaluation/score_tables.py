@@ -75,7 +75,7 @@ MEASURES: Columns = {
     "line FWHM (%)": lambda row: for_all_and_bright(row, "line_width_error", ".0f", 100),
     "flux (%)": lambda row: for_all_and_bright(row, "flux_error", ".0f", 100),
     "calibration error of `prob`": lambda row: number(row, "calibration_error", ".3f"),
-    "s per cube": lambda row: number(row, "seconds"),
+    "CPU s per cube": lambda row: number(row, "seconds"),
     # empty values of an ECSV file are read as masked
     "parameters": lambda row: NOTHING if np.ma.is_masked(row["parameters"]) else row["parameters"] or NOTHING,
 }
