@@ -57,6 +57,13 @@ def found(y: float = 30.0, x: float = 30.0, number: int = 1, status: Status = KE
     return replace(one, **own)
 
 
+def elongated(fwhm: float, angle: float) -> np.ndarray:
+    """Covariance along x and y of a beam twice as long as wide with the area of a round one, at a position angle."""
+    turn = np.radians(angle)
+    axes = np.array([[-np.sin(turn), np.cos(turn)], [np.cos(turn), np.sin(turn)]])  # major, minor
+    return axes.T @ np.diag([2.0, 0.5]) @ axes * (fwhm / 2.3548) ** 2
+
+
 def line(centre: float, fwhm: float, n: int = CHANNELS) -> np.ndarray:
     return np.exp(-4 * np.log(2) * ((np.arange(n) - centre) / fwhm) ** 2)
 
@@ -400,9 +407,20 @@ def test_a_candidate_of_a_quarter_of_the_field_explains_bright_channels(share, e
 
 @pytest.mark.parametrize(("beams", "alone"), [(1.4, False), (1.6, True)])
 def test_a_source_is_alone_without_another_within_a_beam_and_a_half(beams, alone):
-    one = found()
-    assert is_isolated(one, [one, found(x=30 + beams * BEAM)]) == alone
-    assert is_isolated(one, [one, found(x=31, status=DROPPED)])
+    one, round_beam = found(), (BEAM / 2.3548) ** 2 * np.eye(2)
+    assert is_isolated(one, [one, found(x=30 + beams * BEAM)], round_beam) == alone
+    assert is_isolated(one, [one, found(x=31, status=DROPPED)], round_beam)
+
+
+@pytest.mark.parametrize("angle", [0, 35, 90, 120])
+def test_a_source_is_alone_by_the_width_that_the_beam_has_towards_the_other(angle):
+    """Both are 1.5 round beams of the same area away: 1.06 beams along an axis twice as long, 2.1 across it."""
+    beam, turn = elongated(BEAM, angle), np.radians(angle)
+    step = 1.5 * BEAM
+    along = found(x=30 - step * np.sin(turn), y=30 + step * np.cos(turn))
+    across = found(x=30 + step * np.cos(turn), y=30 + step * np.sin(turn))
+    assert not is_isolated(found(), [along], beam)
+    assert is_isolated(found(), [across], beam)
 
 
 @pytest.mark.parametrize(("beams", "moves"), [(0.25, True), (0.4, False)])
@@ -414,8 +432,34 @@ def test_a_place_moves_by_three_tenths_of_a_beam_at_most(beams, moves):
     one = found(y=20.0, x=20.0, sigma_y=beam / 2.3548, sigma_x=beam / 2.3548)
     one = replace(one, features=replace(one.features, beam=beam))
     assert one.beam == beam
-    moved = best_place(one, Cutout(planes.astype(np.float32), (0, 0)))[1]
+    moved = best_place(one, Cutout(planes.astype(np.float32), (0, 0)), (beam / 2.3548) ** 2 * np.eye(2))[1]
     assert moved == pytest.approx(20 + beams * beam if moves else 20, abs=0.1)
+
+
+@pytest.mark.parametrize("angle", [0, 35, 90, 120])
+def test_a_point_in_an_elliptical_beam_is_placed_at_the_maximum_of_its_image(angle):
+    """It is no wider than the beam along any axis: smoothing would add noise from further away."""
+    from scipy import ndimage
+
+    fwhm, side, rng = 6.0, 40, np.random.default_rng(angle)
+    beam = elongated(fwhm, angle)
+    white = rng.normal(size=(CHANNELS, side, side))
+    v, u = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)
+    power = beam[0, 0] * u**2 + 2 * beam[0, 1] * u * v + beam[1, 1] * v**2
+    noise = np.fft.irfft2(np.fft.rfft2(white) * np.exp(-(np.pi**2) * power), (side, side))
+    y, x = np.indices((side, side)) - 20
+    inverse = np.linalg.inv(beam)
+    source = np.exp(-0.5 * (inverse[0, 0] * x**2 + 2 * inverse[0, 1] * x * y + inverse[1, 1] * y**2))
+    planes = (noise / noise.std() + 3 * source).astype(np.float32)
+    sigma_x, sigma_y = np.sqrt(np.diag(beam))
+    one = replace(found(y=20.0, x=20.0), sigma_y=sigma_y, sigma_x=sigma_x)
+    one = replace(one, features=replace(one.features, beam=fwhm))
+    steps = np.linspace(-1.5, 1.5, 121)
+    image = weighted_with(np.ones(CHANNELS), planes)
+    values = ndimage.map_coordinates(image, np.meshgrid(20 + steps, 20 + steps, indexing="ij"), order=3)
+    highest = [20 + steps[i] for i in np.unravel_index(values.argmax(), values.shape)]
+    assert np.hypot(highest[0] - 20, highest[1] - 20) > 0.1
+    assert best_place(one, Cutout(planes, (0, 0)), beam) == pytest.approx(highest, abs=0.04)
 
 
 def test_a_place_is_looked_for_in_the_channels_of_the_line_only():

@@ -710,7 +710,6 @@ def test_a_resolved_source_has_its_snr_over_residuals_at_its_size_and_a_patch_in
 class Likely:
     """Highest for one source at (0, 0), and, by ``sigma`` squared, for two at (0, 0) and ``apart`` beams from it."""
 
-    fwhm = 10.0
     beam = np.eye(2) * (10 / 2.3548) ** 2
 
     def __init__(self, sigma: float, apart: float, size: float = 0.0):

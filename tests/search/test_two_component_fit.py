@@ -11,6 +11,7 @@ from napari_almadet.measure.focus import Cutout
 from napari_almadet.search.two_component_fit import Blob, Likelihood, two_sources, weighted_images
 
 BEAM, SIDE = 8.0, 64
+ROUND = (BEAM / 2.3548) ** 2 * np.eye(2)
 
 
 def noise(seed: int, n: int = 1) -> np.ndarray:
@@ -28,7 +29,7 @@ def source(y: float, x: float, snr: float, fwhm: tuple[float, float] = (9.0, 9.0
 
 def told_apart(image: np.ndarray, second: tuple[float, float], others: tuple[Blob, ...] = ()):
     first = Blob.round(30, 30, 1.5)
-    return two_sources(Likelihood(image[None], BEAM), first, Blob.round(*second, 1.5), list(others))
+    return two_sources(Likelihood(image[None], ROUND), first, Blob.round(*second, 1.5), list(others))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -38,6 +39,35 @@ def test_two_sources_a_beam_apart_are_told_from_one(seed):
     assert sigma > 6
     assert first == pytest.approx((30, 30), abs=0.7)
     assert second == pytest.approx((33, 38), abs=1.5)
+
+
+@pytest.mark.parametrize("angle", [0, 35, 90, 120])
+def test_two_points_in_an_elliptical_beam_are_told_from_one_and_one_point_is_not_two(angle):
+    """The beam is 11.3 by 5.7 pixels; the second point lies across it, 1.1 of its widths away, and along it."""
+    turn = np.radians(angle)
+    axes = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])  # (y, x) of major and minor
+    beam = axes.T @ np.diag([2.0, 0.5]) @ axes * ROUND[0, 0]
+    rng = np.random.default_rng(angle)
+    v, u = np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)
+    power = beam[0, 0] * v**2 + 2 * beam[0, 1] * u * v + beam[1, 1] * u**2
+    shaped = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(SIDE, SIDE))) * np.exp(-(np.pi**2) * power), (SIDE, SIDE))
+    places = np.stack(np.indices((SIDE, SIDE)), axis=-1).astype(float)
+
+    def point(place: np.ndarray, snr: float) -> np.ndarray:
+        apart = places - place
+        return snr * np.exp(-0.5 * np.einsum("...i,ij,...j", apart, np.linalg.inv(beam), apart))
+
+    first = np.array([30.0, 30.0])
+    image = shaped / shaped.std() + point(first, 50)
+    likelihood = Likelihood(image[None], beam)
+    for axis, width in zip(axes, np.sqrt([2, 0.5]) * BEAM, strict=True):
+        second = first + 1.1 * width * axis
+        seen = Blob.round(second[0] + 0.5, second[1] - 0.5, 0.5)
+        assert two_sources(likelihood, Blob.round(*first, 0.5), seen, []) is None
+        both = two_sources(Likelihood(image[None] + point(second, 20), beam), Blob.round(*first, 0.5), seen, [])
+        assert both is not None
+        assert both[1] == pytest.approx(first, abs=0.5)
+        assert both[2] == pytest.approx(second, abs=0.7)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -59,9 +89,9 @@ def test_what_a_third_source_explains_is_not_two():
 
 def test_brightness_does_not_count_but_shape_and_place_do():
     image = noise(6)[0] + source(30, 30, 50)
-    likelihood = Likelihood(image[None], BEAM)
+    likelihood = Likelihood(image[None], ROUND)
     at, beside = likelihood([Blob.round(30, 30, 1.75)]), likelihood([Blob.round(30, 36, 1.75)])
-    assert at == pytest.approx(Likelihood(-image[None], BEAM)([Blob.round(30, 30, 1.75)]))
+    assert at == pytest.approx(Likelihood(-image[None], ROUND)([Blob.round(30, 30, 1.75)]))
     assert at > 2 * beside
 
 
@@ -79,7 +109,7 @@ def test_images_are_independent_and_those_of_like_spectra_one():
 def test_without_noise_nothing_is_told():
     images = weighted_images(Cutout(np.zeros((8, SIDE, SIDE)), (0, 0)), [np.ones(8), np.arange(8.0)])
     assert images.shape == (0, SIDE, SIDE)
-    assert two_sources(Likelihood(images, BEAM), Blob.round(30, 30, 1), Blob.round(30, 38, 1), []) is None
+    assert two_sources(Likelihood(images, ROUND), Blob.round(30, 30, 1), Blob.round(30, 38, 1), []) is None
 
 
 @pytest.mark.parametrize(("offset", "found"), [(3.6, True), (7.0, False)])
@@ -123,7 +153,7 @@ def test_two_sources_fit_better_by_six_sigma_at_a_distance_at_which_they_can_be_
         return SimpleNamespace(fun=value, x=x)
 
     monkeypatch.setattr("scipy.optimize.minimize", minimize)
-    likelihood = SimpleNamespace(beam=np.eye(2), fwhm=10.0)
+    likelihood = SimpleNamespace(beam=(10 / 2.3548) ** 2 * np.eye(2))
     seen = Blob.round(20.0 + 10 * moved, second[1], 1.0)
     assert (two_sources(likelihood, Blob.round(*first, 1.0), seen, []) is not None) == two
 

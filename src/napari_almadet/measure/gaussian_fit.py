@@ -68,6 +68,27 @@ def beam_matrix(beam: Beam) -> np.ndarray:
     return axes.T @ np.diag(sigma**2) @ axes
 
 
+def beams_apart(dx: ArrayLike, dy: ArrayLike, beam: np.ndarray) -> np.ndarray:
+    """Distances (...) in units of the beam's FWHM along their direction.
+
+    Parameters
+    ----------
+    dx, dy
+        In pixels, (...).
+    beam
+        Covariance, (2, 2) in pixels².
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> beam = np.diag([8.0, 4.0]) ** 2 * gaussian_fwhm_to_sigma**2  # FWHM of 8 pixels along x and 4 along y
+    >>> beams_apart([8.0, 0.0], [0.0, 8.0], beam)
+    array([1., 2.])
+    """
+    offset = np.stack([np.asarray(dx, float), np.asarray(dy, float)])
+    return np.asarray(np.sqrt(np.einsum("i...,ij,j...", offset, np.linalg.inv(beam), offset)) * gaussian_fwhm_to_sigma)
+
+
 @dataclass(frozen=True, eq=False)
 class Gaussian:
     """A Gaussian fitted to an image, in the image's unit and pixels.

@@ -80,7 +80,8 @@ class Fit:
     covariance
         Of (amplitude, x, y) or (amplitude, x, y, S_xx, S_xy, S_yy), due to noise.
     misfit
-        Sum of squared residuals in its own image, in units of the noise of a pixel.
+        Mean of the squared residuals in its own image, in units of the noise of a pixel: about 1 if Gaussians explain
+        the image.
     bias
         Expected relative error of the flux, amplitude times area: noise makes it too large, to second order.
     """
@@ -276,7 +277,7 @@ def covered(
     covariance = sigma**2 * solved.covariance[:used, :used]
     curved = curvature(shapes[0], amplitude, basis[0], xx, yy, free)
     bias = flux_bias(amplitude, shapes[0].matrix, curved, np.stack(jacobian), weights, solved, sigma)
-    misfit = float((rest**2).sum() / sigma**2)
+    misfit = float((rest**2).sum() / (np.count_nonzero(known) * sigma**2))
     return Fit(tuple(shapes), amplitude, covariance, misfit, bias)
 
 

@@ -38,6 +38,7 @@ from napari_almadet.measure.flux_estimators import (
     window_about,
     with_its_horns,
 )
+from napari_almadet.measure.gaussian_fit import beams_apart
 from napari_almadet.measure.gaussian_group import ASTRAY, Fit, Shape, slopes
 from napari_almadet.measure.line_model import (
     FLOOR,
@@ -113,6 +114,7 @@ class Measured:
     size: tuple[np.ndarray, np.ndarray] | None = None
     resolved: bool = False
     place: Place = (np.nan,) * 4  # in the cutout
+    misfit: float = np.nan  # of the fits that it is from; see `gaussian_group.Fit`
     flux: float = np.nan
     err_flux: float = np.nan
     err_missed: float = 0.0  # part of err_flux: by emission that the mask misses, and noise that it selects
@@ -166,7 +168,7 @@ def measure_source(
         group = [me]
     parts = separated(cutout, seeds, me, scale.fwhm, merge) if thorough else unmasked(cutout, seed)
     made = Measured(parts)
-    made.blended = any(np.hypot(seeds[j].x - seed.x, seeds[j].y - seed.y) < BLENDED * scale.fwhm for j in group[1:])
+    made.blended = any(beams_apart(seeds[j].x - seed.x, seeds[j].y - seed.y, scale.beam) < BLENDED for j in group[1:])
     found = None
     if not np.isfinite(cutout.rms).any():  # without noise there are no weights: NaN, not 0 +- 0
         return made
@@ -186,9 +188,11 @@ def measure_source(
             made.widths["w50"] = width, float(np.hypot(error, other - width))
     fit_the_continuum(cutout, seeds, group, parts, scale, made, found)
     x, y = seed.x - cutout.origin[1], seed.y - cutout.origin[0]
-    if made.method != "mask" and (seed.placed or strayed(made.place, x, y, seed, scale.fwhm)):
+    away = strayed(made.place, x, y, seed, scale.fwhm)
+    if made.method != "mask" and (seed.placed or away):
         shape = scale.beam if made.shape is None else made.shape.matrix
-        made.place = detected_place(x, y, made.place, shape, scale.beam, cutout.noise, made.blended)
+        misfit = (np.inf if away else made.misfit) if made.blended else None
+        made.place = detected_place(x, y, made.place, shape, scale.beam, cutout.noise, misfit)
     return made
 
 
@@ -276,14 +280,16 @@ def fit_the_continuum(
     spectral_index(made, spectrum_at(row, raw) * density * ratio, rest, spatial, density * ratio, cutout, scale)
     best = None if found is None or found is line else found.best
     by_continuum = place_of_continuum(made, shapes, parts.continuum, pixels) if best is None else place_of(best)
-    by_line = made.place
+    by_line, of_line = made.place, made.misfit
     if found is not None and best is not None and (line is None or made.continuum_snr > made.line_snr):
         made.shape, made.method = found.shape, found.method
-        made.place = place_of(best)
+        made.place, made.misfit = place_of(best), best.misfit
         made.size = found.size
         made.resolved = found.resolved
     if by_continuum is not None and np.isfinite(by_line).all():
         made.place = place_by_both(by_line, by_continuum)
+        if best is not None:
+            made.misfit = max(of_line, best.misfit)
 
 
 def place_of(fit: Fit) -> Place:
@@ -606,7 +612,7 @@ def take_the_fit(
         return
     made.shape, made.method = best.own, found.method
     made.size, made.resolved = found.size, found.resolved
-    made.place = place_of(best)
+    made.place, made.misfit = place_of(best), best.misfit
     height, error = float(spectrum.max()), float(np.sqrt(best.covariance[0, 0]))
     made.peak, made.err_peak, made.line_snr = best.amplitude * height, error * height, best.amplitude / error
     if made.line is not None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.stats import gaussian_sigma_to_fwhm
+from astropy.stats import gaussian_fwhm_to_sigma, gaussian_sigma_to_fwhm
 
 from napari_almadet.constants import BEAM_AREA, FOUR_LN2
 from napari_almadet.measure.gaussian_fit import beam_matrix, sky_matrix
@@ -278,6 +278,12 @@ def header_beam_in(cube: Cube, k: float) -> np.ndarray | None:
         return None
     to_pixels = np.linalg.inv(to_sky) / k
     return to_pixels @ beam_matrix(cube.beam) @ to_pixels.T
+
+
+def beam_of(cube: Cube, fwhm: float) -> np.ndarray:
+    """Covariance of the header's beam along x and y, (2, 2) in pixels², or of a round one of ``fwhm`` pixels."""
+    known = header_beam_in(cube, 1.0)
+    return (fwhm * gaussian_fwhm_to_sigma) ** 2 * np.eye(2) if known is None else known
 
 
 def decide(

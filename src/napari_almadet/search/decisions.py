@@ -10,14 +10,15 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 from scipy.special import expit
 
 from napari_almadet.catalogue.candidate import Status
 from napari_almadet.catalogue.decision import Decision
 from napari_almadet.measure.focus import Cutout
+from napari_almadet.measure.gaussian_fit import beams_apart
 from napari_almadet.progress import Progress
+from napari_almadet.search.beam_decision import beam_of
 from napari_almadet.search.connected_patches import join_pieces
 from napari_almadet.search.features import LEAST_CHANCE, LINE_SNR, encode, encode_extents
 from napari_almadet.search.line_maps import WIDEST
@@ -255,8 +256,9 @@ def flag_companions(detections: list[RawDetection], cube: Cube, stacked: np.ndar
             and separation(f, detection) < THRESHOLDS.companion_neighbours * beam
         ]
         first, *others = sorted(near, key=lambda f: separation(f, detection)) or [detection]
+        shape = beam_of(cube, beam)
         beside = (
-            separation(first, detection) < THRESHOLDS.companion_distance * beam
+            beams_apart(first.x - detection.x, first.y - detection.y, shape) < THRESHOLDS.companion_distance
             and first.features.snr_both > detection.features.snr_both
         )
         if first.candidate.status is not Status.KEPT or not beside:
@@ -265,19 +267,23 @@ def flag_companions(detections: list[RawDetection], cube: Cube, stacked: np.ndar
         if cutout is None:
             continue
         images = weighted_images(cutout, [expected_spectrum(first), expected_spectrum(detection)])
-        one, two, *rest = (deconvolved_blob(f, cutout) for f in (first, detection, *others))
-        if both := two_sources(Likelihood(images, beam), one, two, rest):
+        shape = shape[::-1, ::-1]  # along y and x
+        one, two, *rest = (deconvolved_blob(f, cutout, shape) for f in (first, detection, *others))
+        if both := two_sources(Likelihood(images, shape), one, two, rest):
             sigma, *places = both
             (first.y, first.x), (detection.y, detection.x) = (place + cutout.origin for place in places)
             first.candidate.blended = candidate.blended = True
             candidate.decide("two_fit_better", Status.FLAGGED, ids=(first.candidate.id,), sigma=float(sigma))
 
 
-def deconvolved_blob(detection: RawDetection, cutout: Cutout) -> Blob:
-    """The deconvolved shape of a detection, in pixels of a cutout."""
-    beam = detection.beam * gaussian_fwhm_to_sigma
+def deconvolved_blob(detection: RawDetection, cutout: Cutout, beam: np.ndarray) -> Blob:
+    """The deconvolved shape of a detection, a round one, in pixels of a cutout.
+
+    ``beam`` is its covariance along y and x, (2, 2) in pixels².
+    """
     y, x = np.array([detection.y, detection.x]) - cutout.origin
-    return Blob.round(y, x, np.sqrt(max(detection.sigma_y * detection.sigma_x - beam**2, 0.0)))
+    own = np.square([detection.sigma_y, detection.sigma_x]) - np.diag(beam)
+    return Blob.round(y, x, float(np.sqrt(max(own.mean(), 0.0))))
 
 
 def very_bright(detections: list[RawDetection]) -> list[RawDetection]:

@@ -23,11 +23,13 @@ from napari_almadet.measure.focus import (
     plane_noise,
     voxel_noise,
 )
+from napari_almadet.measure.gaussian_fit import beams_apart
 from napari_almadet.measure.spectra import off_line
 from napari_almadet.measure.stacking import at_edge
 from napari_almadet.measure.tiling import cut
+from napari_almadet.search.beam_decision import beam_of
 from napari_almadet.search.extended_emission import part_by_lines
-from napari_almadet.search.raw_detection import RawDetection, separation
+from napari_almadet.search.raw_detection import RawDetection
 
 if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
@@ -56,34 +58,35 @@ def focus_detection(
             detections.append(other)
             focus_on(other, cutout_of(other, cube, stacked, settings), settings)
             cutout = cutout_of(detection, cube, stacked, settings)
-        elif not detection.box and is_isolated(detection, detections):
-            detection.y, detection.x = best_place(detection, cutout)
+        elif not detection.box and is_isolated(detection, detections, beam := beam_of(cube, detection.beam)):
+            detection.y, detection.x = best_place(detection, cutout, beam)
             detection.candidate.box = gaussian_box(detection, cube.shape[1:])
             if not cutout.holds(detection.candidate.box):
                 cutout = cutout_of(detection, cube, stacked, settings)
     focus_on(detection, cutout, settings)
 
 
-def is_isolated(detection: RawDetection, detections: Sequence[RawDetection]) -> bool:
-    """Whether no other kept detection is within :data:`ALONE` beams."""
-    reach = ALONE * detection.beam
+def is_isolated(detection: RawDetection, detections: Sequence[RawDetection], beam: np.ndarray) -> bool:
+    """Whether no other kept detection is within :data:`ALONE` beams, along the line between the two.
+
+    ``beam`` is its covariance along x and y, (2, 2) in pixels² of the cube.
+    """
     others = (other for other in detections if other is not detection and other.candidate.status is not Status.DROPPED)
-    return all(separation(other, detection) > reach for other in others)
+    return all(beams_apart(other.x - detection.x, other.y - detection.y, beam) > ALONE for other in others)
 
 
-def best_place(detection: RawDetection, cutout: Cutout) -> tuple[float, float]:
+def best_place(detection: RawDetection, cutout: Cutout, beam: np.ndarray) -> tuple[float, float]:
     """The position (y, x) at which the spectrum and extent of a source fit best.
 
     If the noise is correlated like the beam, the maximum-likelihood position is the maximum of the sum over channels
     weighted with the source's spectrum, smoothed with its deconvolved extent.  It is searched near the position from
     Source Finder, which is kept if there is no such maximum.
+
+    ``beam`` is its covariance along x and y, (2, 2) in pixels² of the cube.
     """
     image = weighted_with(expected_spectrum(detection), cutout.planes)
-    beam = detection.beam
-    extent = np.sqrt(
-        np.maximum(np.square([detection.sigma_y, detection.sigma_x]) - (beam * gaussian_fwhm_to_sigma) ** 2, 0)
-    )
-    reach = RECENTRE * beam
+    extent = np.sqrt(np.maximum(np.square([detection.sigma_y, detection.sigma_x]) - np.diag(beam)[::-1], 0))
+    reach = RECENTRE * detection.beam
     steps = np.linspace(-reach, reach, 2 * round(40 * RECENTRE) + 1)
     place = np.array([detection.y, detection.x]) - cutout.origin
     grid = np.meshgrid(place[0] + steps, place[1] + steps, indexing="ij")
@@ -91,8 +94,8 @@ def best_place(detection: RawDetection, cutout: Cutout) -> tuple[float, float]:
     y, x = np.unravel_index(values.argmax(), values.shape)
     if {0, len(steps) - 1} & {y, x}:
         return detection.y, detection.x
-    move = (steps[i] + vertex(line) * (steps[1] - steps[0]) for i, line in ((y, values[:, x]), (x, values[y])))
-    return tuple(place + cutout.origin + list(move))
+    move = np.array([steps[y], steps[x]]) + summit(values[y - 1 : y + 2, x - 1 : x + 2]) * (steps[1] - steps[0])
+    return tuple(place + cutout.origin + move)
 
 
 def weighted_with(spectrum: np.ndarray, planes: np.ndarray) -> np.ndarray:
@@ -111,10 +114,16 @@ def weighted_with(spectrum: np.ndarray, planes: np.ndarray) -> np.ndarray:
     return np.tensordot(weights.astype(np.float32), known_or_zero(planes), axes=1)
 
 
-def vertex(values: np.ndarray) -> float:
-    """Offset, in steps, of the vertex of the parabola through the highest of some values and its neighbours."""
-    before, highest, after = values[values.argmax() - 1 :][:3]
-    return 0.5 * (before - after) / (before - 2 * highest + after)
+def summit(values: np.ndarray) -> np.ndarray:
+    """Offset (y, x), in steps, of the summit of the paraboloid through 3 x 3 values, the highest in their middle.
+
+    It may be elongated in any direction, as beams are.
+    """
+    gradient = 0.5 * np.array([values[2, 1] - values[0, 1], values[1, 2] - values[1, 0]])
+    mixed = 0.25 * (values[2, 2] - values[2, 0] - values[0, 2] + values[0, 0])
+    (yy, xx), middle = (values[0, 1] + values[2, 1], values[1, 0] + values[1, 2]), 2 * values[1, 1]
+    curvature = np.array([[yy - middle, mixed], [mixed, xx - middle]])
+    return np.asarray(np.clip(np.linalg.lstsq(curvature, -gradient)[0], -1, 1))
 
 
 def expected_spectrum(detection: RawDetection) -> np.ndarray:

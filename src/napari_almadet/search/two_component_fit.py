@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.stats import gaussian_fwhm_to_sigma
 
 from napari_almadet.measure.focus import Cutout, over_noise
+from napari_almadet.measure.gaussian_fit import beams_apart
 
 if TYPE_CHECKING:
     from scipy.optimize import OptimizeResult
@@ -49,12 +49,11 @@ class Likelihood:
     images
         (k, ny, nx), in units of their noise, which is independent from image to image.
     beam
-        FWHM in pixels; it counts as round.
+        Covariance along y and x, (2, 2) in pixels².
     """
 
-    def __init__(self, images: np.ndarray, beam: float):
-        self.fwhm = beam
-        self.beam = (beam * gaussian_fwhm_to_sigma) ** 2 * np.eye(2)
+    def __init__(self, images: np.ndarray, beam: np.ndarray):
+        self.beam = beam
         self.places = np.indices(images.shape[1:]).reshape(2, -1).T.astype(float)
         self.values = images.reshape(len(images), len(self.places))
 
@@ -127,7 +126,7 @@ def two_sources(
     """
     from scipy.optimize import minimize
 
-    sigma, fwhm = np.sqrt(likelihood.beam[0, 0]), likelihood.fwhm
+    sigma = float(np.linalg.det(likelihood.beam)) ** 0.25
 
     def ellipse(p: np.ndarray) -> list[Blob]:
         root = np.array([[p[2], 0], [p[3], p[4]]])
@@ -144,7 +143,7 @@ def two_sources(
     one = best(ellipse, *first.place, sizes[0], 0.0, sizes[0])
     two = best(pair, *first.place, sizes[0], *second.place, sizes[1])
     places = two.x[:2], two.x[3:5]
-    apart, moved = np.hypot(*(places[1] - places[0])) / fwhm, np.hypot(*(places[1] - second.place)) / fwhm
+    apart, moved = (float(beams_apart(*(places[1] - other), likelihood.beam)) for other in (places[0], second.place))
     better = float(np.sqrt(max(one.fun - two.fun, 0.0)))
     if better < NEEDED or not PARTED[0] < apart < PARTED[1] or moved > STRAY:
         return None
