@@ -11,7 +11,7 @@ from napari_almadet import Settings
 from napari_almadet.catalogue.candidate import Box, Candidate, EmissionPeak
 from napari_almadet.progress import finish
 from napari_almadet.search.decisions import baseline_ripple
-from napari_almadet.search.line_detection import distinct, frequency_denoising, refined, set_lines
+from napari_almadet.search.line_detection import distinct, frequency_denoising, like_noise, refined, set_lines
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
 
@@ -152,3 +152,32 @@ def test_two_horns_that_are_fitted_by_one_gaussian_are_one_line(centres, widths,
     lines = distinct([lower, higher])
     assert len(lines) == kept
     assert higher in lines
+
+
+@pytest.mark.parametrize(("n", "kept"), [(64, True), (4096, False)])
+def test_a_further_line_is_one_that_noise_hardly_makes_in_so_many_channels(n, kept):
+    """Of S/N 3.5: noise of 64 channels reaches 3.2 in one of twenty spectra, that of 4,096 reaches 4.2."""
+    first, second = EmissionPeak(20, 1, 1, 20.0, 2.0), EmissionPeak(45, 0.6, 0.6, 45.0, 2.0)
+    flat = np.zeros(n, np.float32)
+    flat[18:23], flat[43:48] = 10, 3.5 / np.sqrt(5)
+    assert like_noise((first, second), flat) == ([] if kept else [(second, pytest.approx(3.5))])
+
+
+def test_a_part_of_a_line_is_kept_and_so_is_the_first_line_of_any_signal_to_noise_ratio():
+    """The second peak's range overlaps that of the first."""
+    first, horn = EmissionPeak(20, 1, 1, 20.0, 2.0), EmissionPeak(24, 0.6, 0.6, 24.0, 2.0)
+    assert like_noise((first, horn), np.full(64, 0.1, np.float32)) == []
+
+
+def test_a_peak_like_noise_is_no_line_of_a_candidate_and_the_decisions_say_so():
+    n = 512
+    channel = np.arange(n)
+    denoised = np.exp(-0.5 * ((channel - 100) / 2) ** 2) + 0.6 * np.exp(-0.5 * ((channel - 457) / 2) ** 2)
+    flat = np.where(abs(channel - 100) < 6, 10, 0.0) + np.where(abs(channel - 457) < 6, 0.9, 0.0)
+    candidate = Candidate(1, Box(0, 1, 0, 1), 0.9)
+    candidate.denoised = denoised.astype(np.float32)
+    set_lines(candidate, flat.astype(np.float32), 14.0)
+    assert [peak.channel for peak in candidate.peaks] == [100]
+    (doubt,) = [decision for decision in candidate.decisions if decision.rule == "peak_discarded"]
+    assert doubt.values["channel"] == 457
+    assert "noise" in doubt.values["why"]

@@ -22,7 +22,12 @@ from napari_almadet.search.clean import without_sidelobes
 from napari_almadet.search.components import SCALES, fit_components, gaussian, responses_at, responses_of, widened
 from napari_almadet.search.connected_patches import bridged, connected, line_image, line_voxels, object_numbers
 from napari_almadet.search.dirty_beam import flattened, residual_variance, weighted_psf
-from napari_almadet.search.extended_emission import part_by_lines, separated_by_lines, without_jumps
+from napari_almadet.search.extended_emission import (
+    part_by_lines,
+    place_of,
+    separated_by_lines,
+    without_jumps,
+)
 from napari_almadet.search.features import (
     encode_extent,
     measure_features,
@@ -318,6 +323,47 @@ def test_lines_are_of_two_sources_if_they_are_further_apart_than_errors_and_near
     monkeypatch.setattr("napari_almadet.search.extended_emission.place_of", lambda *_: next(at))
     planes = np.random.default_rng(1).normal(size=(CHANNELS, 20, 20)).astype(np.float32)
     assert (part_by_lines(one, [one], Cutout(planes, (20, 20))) is not None) == two
+
+
+@pytest.mark.parametrize(
+    ("channels", "snr", "two"), [(24, 4.4, False), (24, 4.6, True), (512, 5.0, False), (512, 5.2, True)]
+)
+def test_the_line_of_a_second_source_is_one_that_noise_in_so_many_channels_does_not_make(
+    monkeypatch, channels, snr, two
+):
+    """A chance of 1e-3 in ten times so many places and channels: 4.45 and 5.07 sigma."""
+    one = found()
+    one.candidate.peaks = (EmissionPeak(5, 1, 1, 5.0, 3.0), EmissionPeak(18, 1, 1, 18.0, 3.0))
+    one.candidate.channels = (2, 9)
+    at = iter([((30.0, 30.0), 50.0), ((30.0, 32.5), snr)])
+    monkeypatch.setattr("napari_almadet.search.extended_emission.place_of", lambda *_: next(at))
+    planes = np.random.default_rng(1).normal(size=(channels, 20, 20)).astype(np.float32)
+    assert (part_by_lines(one, [one], Cutout(planes, (20, 20))) is not None) == two
+
+
+@pytest.mark.parametrize(("lines", "parted"), [(1, True), (40, False)])
+def test_of_many_lines_of_one_source_none_may_be_elsewhere_by_noise(monkeypatch, lines, parted):
+    """Of S/N 10 and in a beam of 4 pixels: 0.277 pixels of error, times 3.7 for one line and 4.6 for forty."""
+    one = found()
+    rest = [EmissionPeak(20 + 5 * i, 1, 1, 20.0 + 5 * i, 1.0) for i in range(lines)]
+    one.candidate.peaks = (EmissionPeak(5, 1, 1, 5.0, 3.0), *rest)
+    one.candidate.channels = (2, 9)
+    at = iter([((30.0, 30.0), 10.0), *[((30.0, 31.15), 10.0)] * lines])
+    monkeypatch.setattr("napari_almadet.search.extended_emission.place_of", lambda *_: next(at))
+    planes = np.random.default_rng(1).normal(size=(240, 20, 20)).astype(np.float32)
+    assert (part_by_lines(one, [one], Cutout(planes, (20, 20))) is not None) == parted
+
+
+def test_a_lines_signal_to_noise_ratio_is_that_of_sums_over_channels_that_share_their_noise():
+    """The running mean of nine channels; 16 of them have 1 / sqrt(5) of the S/N that independent ones would have."""
+    one = found()
+    own = np.random.default_rng(2).normal(size=(16 + 8, 64, 64))
+    planes = np.stack([own[i : i + 9].sum(axis=0) / 3 for i in range(16)]).astype(np.float32)  # noise of 1 a channel
+    sums = planes.sum(axis=0).std()
+    planes[:, 32, 32] = 10 * sums / 16
+    one.y = one.x = 32.0
+    _, snr = place_of(planes, (0, 16), one, (0, 0), 4.0, 1.0)
+    assert snr == pytest.approx(10, rel=0.1)
 
 
 # --- features ---
