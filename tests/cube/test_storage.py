@@ -351,6 +351,23 @@ def test_a_cube_held_in_memory_lacks_the_same_voxels(tmp_path, odd):
     for part in (np.s_[:], np.s_[2], np.s_[1:3, 2:5, 3:6], np.s_[5:7]):
         index = part if isinstance(part, tuple) else (part,)
         np.testing.assert_array_equal(held.read(*index), from_file.read(*index))
+        np.testing.assert_array_equal(held.read(*index, writable=False), from_file.read(*index))
+
+
+def test_a_cube_held_in_memory_is_copied_only_where_that_is_needed(tmp_path):
+    data = np.random.default_rng(0).normal(size=(24, 20, 30)).astype(np.float32)
+    fits.PrimaryHDU(data, header_of()).writeto(tmp_path / "cube.fits")
+    from_file = read_cube(tmp_path / "cube.fits")
+    held = replace(from_file, data=Held(from_file.data))
+    own, seen = held.read(slice(2, 5)), held.read(slice(2, 5), writable=False)
+    assert np.shares_memory(seen, held.data.array)
+    assert not np.shares_memory(own, held.data.array)
+    own[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        seen[:] = 0
+    flagged = replace(held, flagged=np.arange(24) == 3)
+    assert np.isnan(flagged.read(slice(2, 5), writable=False)[1]).all()
+    np.testing.assert_array_equal(held.read(), data)
 
 
 def test_a_file_that_ends_too_soon_cannot_be_held_in_memory(tmp_path):

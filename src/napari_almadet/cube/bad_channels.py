@@ -87,7 +87,8 @@ def bad_channels(cube: Cube) -> Generator[Progress, None, dict[str, list[int]]]:
         And as unit vectors.
         """
         seen = []
-        for k, plane in zip(range(channels.start, channels.stop), cube.read(channels, y, x), strict=True):
+        block = cube.read(channels, y, x, writable=False)
+        for k, plane in zip(range(channels.start, channels.stop), block, strict=True):
             values, all_values = known_values(plane, steady)
             if values.size == 0:
                 whole = cube.read(k)

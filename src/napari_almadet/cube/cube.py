@@ -191,7 +191,9 @@ class Cube:
         n_channels, ny, nx = self.data.shape
         return n_channels, ny, nx
 
-    def read(self, channel: Index = slice(None), y: Index = slice(None), x: Index = slice(None)) -> np.ndarray:
+    def read(
+        self, channel: Index = slice(None), y: Index = slice(None), x: Index = slice(None), *, writable: bool = True
+    ) -> np.ndarray:
         """A writable, native-endian float32 copy of a part of the cube; NaN where there is no data.
 
         There is no data where a value is not finite or above :attr:`ceiling`, in single voxels far above the noise
@@ -202,9 +204,12 @@ class Cube:
         ----------
         channel, y, x
             Integers, slices or index arrays, as for ``data[channel, y, x]``.
+        writable
+            If False, a cube that is held in memory is not copied where that is not needed; the part is then read-only.
         """
         part = self.data[channel, y, x]
-        own = None if isinstance(self.data, Lazy) else True  # what was read for us need not be copied
+        as_held = not writable and self._is_held_as_usual and self.blank is None and self.flagged is None
+        own = None if as_held or isinstance(self.data, Lazy) else True  # what was read for us need not be copied
         with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, then NaN
             part = np.array(part, dtype=np.float32, copy=own)
         if not self._is_usual(part):
@@ -220,9 +225,12 @@ class Cube:
 
     def _is_usual(self, part: np.ndarray) -> bool:
         """Whether all values of a part are finite and not suspicious."""
-        if isinstance(self.data, Held) and self.data.rest is None and self.data.largest < self._suspicious:
-            return True  # all of the cube is
-        return largest(part) < self._suspicious
+        return self._is_held_as_usual or largest(part) < self._suspicious
+
+    @property
+    def _is_held_as_usual(self) -> bool:
+        """Whether all of the cube is held in memory, and all of its values are finite and not suspicious."""
+        return isinstance(self.data, Held) and self.data.rest is None and self.data.largest < self._suspicious
 
     def _remove_absurd(self, part: np.ndarray, over: np.ndarray, index: tuple[Index, Index, Index]) -> None:
         """Replace what is above the ceiling, and spikes, by NaN, in place; ``over``: the voxels in question."""

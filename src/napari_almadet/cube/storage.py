@@ -408,6 +408,7 @@ class Held:
             return largest(block)
 
         self.largest = max(threads.spread(fill, range(0, len(data), depth)))
+        self.array.flags.writeable = False  # parts of it are given away
 
     def __getitem__(self, index: Any) -> np.ndarray:
         if self.rest is None:

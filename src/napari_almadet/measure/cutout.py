@@ -216,10 +216,10 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
     away = rest  # away from the known line
     for _ in range(ROUNDS if wide else 1 + (len(seeds) > 1)):
         continuum, has_continuum = continuum_of(cutout, rest)
-        lines = cutout.less(continuum)
         if not seed.lines:
-            nothing = np.zeros(lines.shape, bool)
+            nothing = np.zeros(rest.shape, bool)
             return Separated(nothing, nothing, rest, continuum, has_continuum, np.nan)
+        lines = cutout.less(continuum)
         scaled = np.divide(lines, cutout.sigma, out=lines)
         width = seed.channels[1] - seed.channels[0]
         seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam, overwrite=True)

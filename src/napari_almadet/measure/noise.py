@@ -204,7 +204,7 @@ def noise_of(cube: Cube, beam: float) -> Generator[Progress, None, Noise]:
     cube.blank  # noqa: B018 (found out once, before the threads ask)
 
     def read(part: tuple[slice, slice]) -> np.ndarray:
-        return cube.read(slice(None), *part)[:, ::thin, ::thin]
+        return cube.read(slice(None), *part, writable=False)[:, ::thin, ::thin]
 
     blocks = spread(read, sampled(cube.shape[1:], beam))
     rms, spectral, uniform = channels_noise(blocks, beam / thin)

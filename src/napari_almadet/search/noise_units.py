@@ -90,13 +90,15 @@ def average(planes: np.ndarray, k: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        Float32, shape (..., ceil(y / k), ceil(x / k)); NaN where less than half of a block has data.
+        Float32, shape (..., ceil(y / k), ceil(x / k)); NaN where less than half of a block has data.  With k = 1 it
+        may be the planes themselves.
     """
     if k == 1:
-        return planes.astype(np.float32)
+        return planes.astype(np.float32, copy=False)
     *rest, ny, nx = planes.shape
     padding = [(0, 0)] * len(rest) + [(0, -ny % k), (0, -nx % k)]
-    planes = np.pad(planes, padding, constant_values=np.nan)
+    if ny % k or nx % k:
+        planes = np.pad(planes, padding, constant_values=np.nan)
     total = block_sums(planes, k)
     if np.isfinite(total.sum(dtype=float)):
         return (total * np.float32(1 / k**2)).astype(np.float32, copy=False)

@@ -260,7 +260,7 @@ def read_averaged(cube: Cube, window: Window) -> Generator[Progress, None, tuple
     y, x = window.pixels(cube.shape[1:])
 
     def read(channels: slice) -> Stacking:
-        part = cube.read(channels, y, x)
+        part = cube.read(channels, y, x, writable=False)
         planes[channels] = resample(part, window.k)
         own = Stacking(n_channels)
         own.add(part)
