@@ -160,7 +160,7 @@ def test_of_a_part_that_is_held_the_rest_is_read_from_the_file(opened):
     data = np.random.default_rng(5).normal(size=(6, 24, 24)).astype(np.float32)
     cube = opened(data)
     held = Held(cube.data, slice(4, 16), slice(2, 20))
-    held.array[:] = 7.0
+    held.array = np.full_like(held.array, 7.0)
     assert (held[1, 5:9, 3:8] == 7).all() and (held[1, 4:16, 2:20] == 7).all()
     for index in (
         (1, slice(3, 9), slice(3, 8)),
