@@ -104,6 +104,32 @@ def test_a_shallow_saddle_does_not_part_a_blob():
     assert len(find_blobs(two_summits(4), 0.1)) == 1
 
 
+@pytest.mark.parametrize(("snr", "number"), [(40.0, 2), (5.0, 1)])
+def test_a_blob_is_parted_at_a_saddle_of_the_dirty_image_that_the_noise_does_not_make(snr, number):
+    """Two Gaussians 16 px apart, in a map that shows one blob: their saddle is 0.72 of the peaks deep."""
+    probability = np.zeros((60, 80), np.float32)
+    probability[20:40, 20:60] = 0.5
+    image = snr * two_summits(16) + np.random.default_rng(1).standard_normal((60, 80))
+    image[:, :5] = np.nan
+    candidates = find_blobs(probability, 0.1, image)
+    assert len(candidates) == number
+    assert (candidates[0].box.x0, candidates[-1].box.x1) == (20, 60)
+    if number == 2:
+        assert abs(candidates[0].box.x1 - 40) <= 2
+        assert candidates[0].decisions[0].values["pixels"] + candidates[1].decisions[0].values["pixels"] == 20 * 40
+
+
+def test_parts_of_one_blob_do_not_become_parts_of_another():
+    """Touching blobs of the map are divided each by itself: a summit of the image belongs to the blob it is in."""
+    probability = np.zeros((60, 80), np.float32)
+    probability[20:40, 10:70] = two_summits(40)[20:40, 10:70] + 0.11
+    both = find_blobs(probability, 0.1, np.zeros((60, 80)))
+    assert [c.box.x0 for c in both] == [10, both[0].box.x1]
+    image = 40 * two_summits(16) + np.random.default_rng(1).standard_normal((60, 80))
+    four = find_blobs(probability, 0.1, image)
+    assert {c.box.x0 for c in both} <= {c.box.x0 for c in four}
+
+
 def test_a_blob_that_hardly_rises_above_the_threshold_is_one():
     low = 0.08 + 0.04 * two_summits(16)
     (candidate,) = find_blobs(low, 0.085)

@@ -73,7 +73,7 @@ def source_detection(
         windows, corners, stacked.shape, settings.overlap, networks.blobs_finder, settings.batch_size, networks.device
     )
     probability[np.isnan(stacked)] = np.nan
-    return stacked, probability, find_blobs(probability, settings.threshold)  # (4)
+    return stacked, probability, find_blobs(probability, settings.threshold, stacked)  # (4)
 
 
 def frequency_denoising(
