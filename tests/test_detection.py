@@ -129,7 +129,7 @@ def test_without_a_line_a_source_is_dropped_unless_continuum_is_wanted(planes_of
 
 
 def test_a_blob_of_two_sources_becomes_two_candidates(planes_of, cube_of, oracles):
-    sources = [(40, 40, 30, 5, 14, 1), (40, 49, 95, 5, 10, 0.7)]
+    sources = [(40, 40, 30, 5, 14, 1), (40, 46, 95, 5, 10, 0.7)]  # one peak in the stacked image
     one_blob = Networks(lambda batch: (oracles.blobs_finder(batch) * 10).clamp(max=1), oracles.deep_gru)
     detections = detect(cube_of(planes_of(sources, seed=4)), SMALL, networks=one_blob)
     assert len(detections.candidates) == len(detections.kept) == 2

@@ -48,6 +48,16 @@ def test_tied_network_treats_all_places_alike():
     torch.testing.assert_close(here.roll(32, -1)[..., 80:176, 112:176], there[..., 80:176, 112:176])
 
 
+def test_written_out_layers_are_tied_again():
+    torch.manual_seed(2)
+    tied = TiedBlobsFinder(BlobsFinder()).eval()
+    image = torch.rand(2, 1, 256, 256)
+    with torch.no_grad():
+        expected = tied(image)
+        again = TiedBlobsFinder.starting_from(tied.untied()).eval()
+        torch.testing.assert_close(again(image), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_untied_deep_gru_is_the_tied_one_written_out():
     torch.manual_seed(0)
     tied = TiedDeepGRU(DeepGRU()).eval()
@@ -74,9 +84,18 @@ def test_training_resumes_and_ends_with_weights_and_their_card(tmp_path):
 
 
 def test_blobs_finder_is_trained_in_two_stages(tmp_path):
-    network, card = load(train_blobs_finder(tmp_path, replace(BLOBS_FINDER, **TINY, precision="32-true")))
+    network, card = load(train_blobs_finder(tmp_path, replace(BLOBS_FINDER, **TINY)))
     assert isinstance(network, BlobsFinder)
     assert set(card["scores"]) == {"tied", "free", "completeness", "completeness, SNR >= 5", "purity"}
+
+
+def test_blobs_finder_goes_on_from_trained_weights(tmp_path):
+    recipe = replace(BLOBS_FINDER, **TINY | {"epochs": 1}, rate=0.0, start="blobs_finder")
+    network, card = load(train_blobs_finder(tmp_path, recipe))
+    shipped, shipped_card = load("blobs_finder")
+    for old, new in zip(shipped.decoder.parameters(), network.decoder.parameters(), strict=True):
+        torch.testing.assert_close(old, new)
+    assert card["scores"]["started from"]["sha256"] == shipped_card["sha256"]
 
 
 def test_training_goes_on_from_weights_of_the_same_network_only(tmp_path):

@@ -34,7 +34,8 @@ def train(
     start: Annotated[
         str | None,
         typer.Option(
-            help="Initial weights of source-finder or line-finder: the name of shipped weights, or a file.",
+            help="Initial weights of source-finder, line-finder or blobs-finder: the name of shipped weights, or a "
+            "file.",
             show_default=False,
         ),
     ] = None,
@@ -70,7 +71,7 @@ def train(
     except ModuleNotFoundError as error:
         messages.print(f'[red]{error.name} is not installed:[/] pip install "napari-almadet\\[train]"')
         raise typer.Exit(1) from error
-    if start and network not in (NetworkName.SOURCE_FINDER, NetworkName.LINE_FINDER):
+    if start and network not in (NetworkName.SOURCE_FINDER, NetworkName.LINE_FINDER, NetworkName.BLOBS_FINDER):
         raise typer.BadParameter(f"{network.value} is always trained from scratch", param_hint="--start")
     trainings: dict[NetworkName, tuple[Callable[..., Path], recipes.Recipe]] = {
         NetworkName.SOURCE_FINDER: (recipes.train_source_finder, recipes.SOURCE_FINDER),

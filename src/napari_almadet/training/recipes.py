@@ -62,7 +62,7 @@ class Recipe:
     rate
         Maximum learning rate, between a rise and a fall.
     start
-        Weights to start from, a shipped name or a path; for Source Finder and Line Finder only.
+        Weights to start from, a shipped name or a path; for Source Finder, Line Finder and Blobs Finder only.
     members
         Number of networks that are trained from different seeds and joined, for Judge and the extent classifier only.
     jobs, workers
@@ -85,7 +85,8 @@ class Recipe:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
 
-BLOBS_FINDER = Recipe(epochs=15, batch_size=16, precision="bf16-mixed")
+# Not in bfloat16: without instructions for it, a core takes five times as long.
+BLOBS_FINDER = Recipe(epochs=15, batch_size=16)
 DEEP_GRU = Recipe()
 SOURCE_FINDER = Recipe(fields=9600, validation_fields=480, epochs=10, batch_size=16, seed=2, precision="bf16-mixed")
 LINE_FINDER = Recipe(fields=20_000, validation_fields=3000, epochs=8, precision="bf16-mixed")
@@ -131,6 +132,21 @@ class TiedBlobsFinder(nn.Module):
         network.to_latent.requires_grad_(False)
         network.from_latent.requires_grad_(False)
 
+    @classmethod
+    @torch.no_grad()
+    def starting_from(cls, trained: BlobsFinder) -> TiedBlobsFinder:
+        """A trained network, its fully connected layers averaged over the positions and tied again."""
+        tied = cls(trained)
+        features, latent = trained.grid, tied.latent_grid
+        for convolution, dense, inputs, outputs in (
+            (tied.to_latent, trained.to_latent, features, latent),
+            (tied.from_latent, trained.from_latent, latent, features),
+        ):
+            convolution.weight[:], bias = averaged(dense, inputs, outputs)
+            assert convolution.bias is not None
+            convolution.bias[:] = bias
+        return tied
+
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Same as the network's."""
         code = self.to_latent(self.network.encoder(image))
@@ -141,6 +157,22 @@ class TiedBlobsFinder(nn.Module):
         write_out(lambda x: self.to_latent(x.unflatten(1, self.network.grid)), self.network.to_latent)
         write_out(lambda x: self.from_latent(x.unflatten(1, self.latent_grid)), self.network.from_latent)
         return self.network
+
+
+def averaged(
+    dense: nn.Linear, inputs: tuple[int, int, int], outputs: tuple[int, int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and bias of the convolution of 3 x 3 cells that a fully connected layer is on average over its cells.
+
+    ``inputs`` and ``outputs`` are shapes (channels, side, side).
+    """
+    weights, side = dense.weight.view(*outputs, *inputs), inputs[1]
+    kernel = torch.zeros(outputs[0], inputs[0], 3, 3)
+    for dy, dx in np.ndindex(3, 3):
+        y, x = (torch.arange(max(0, 1 - d), min(side, side + 1 - d)) for d in (dy, dx))
+        # [cells, outputs, inputs]: indices that are not adjacent come first
+        kernel[:, :, dy, dx] = weights[:, y[:, None], x, :, y[:, None] + dy - 1, x + dx - 1].mean(dim=(0, 1))
+    return kernel, dense.bias.view(outputs[0], -1).mean(dim=1)
 
 
 class TiedDeepGRU(nn.Module):
@@ -275,9 +307,10 @@ def train_blobs_finder(folder: Path, recipe: Recipe = BLOBS_FINDER, progress: Ca
     started = time.time()
     fields = simulate_data(recipe, progress)
     data = Images(fields[0], recipe.seed), Images(fields[1], recipe.seed, augment=False)
-    tied = channels_last(TiedBlobsFinder(BlobsFinder()))
-    network, scores = fit_in_two_stages(tied, (image_loss, image_loss), data, recipe, folder)
-    return finish(network, folder, recipe, scores | blob_scores(network, data[1]), started, STACKED)
+    trained, began = begin(BlobsFinder, recipe)
+    tied = TiedBlobsFinder.starting_from(trained) if began else TiedBlobsFinder(trained)
+    network, scores = fit_in_two_stages(channels_last(tied), (image_loss, image_loss), data, recipe, folder)
+    return finish(network, folder, recipe, began | scores | blob_scores(network, data[1]), started, STACKED)
 
 
 def train_deep_gru(folder: Path, recipe: Recipe = DEEP_GRU, progress: Callable | None = None) -> Path:
@@ -425,7 +458,7 @@ def patch_scores(network: nn.Module, patches: Patches, threshold: float = 0.75) 
     }
 
 
-def begin(kind: type[nn.Module], recipe: Recipe) -> tuple[nn.Module, dict]:
+def begin(kind: type[Network], recipe: Recipe) -> tuple[Network, dict]:
     """The network to train, new or from ``recipe.start``, and the text about that start for the card.
 
     Raises
