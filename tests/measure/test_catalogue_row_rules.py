@@ -93,6 +93,15 @@ def test_a_line_has_its_flux_place_and_width():
     assert one.channels == (45, 55)  # of a Gaussian the range that was detected
 
 
+@pytest.mark.parametrize("mask", [None, (slice(46, 55), slice(18, 24), slice(18, 24))])
+def test_a_row_of_one_of_several_lines_is_flagged_and_its_decisions_name_the_others(mask):
+    one = row(mask, further=((12.3, 3.0), (31.0, 3.0)))
+    assert one.flag & FLAGS["further lines"]
+    assert one.reasons[-1].endswith("at channels 12, 31, are not in them")
+    assert not row(mask).flag & FLAGS["further lines"]
+    assert not row(mask, **CONTINUUM, further=((12.3, 3.0),)).flag  # without a line flux
+
+
 def test_a_continuum_has_a_flux_density_and_no_line():
     one = row(**CONTINUUM, index=-0.7, err_index=0.2)
     assert (one.kind, one.f_cont, one.err_f_cont, one.alpha, one.peak) == ("continuum", 2.0, 0.1, -0.7, 1.5)

@@ -54,3 +54,34 @@ def test_a_flux_that_is_one_of_two_has_an_error_as_large_as_both_are_apart():
     flux, error = combined([(0.2, 10.0, 1.0), (0.8, 15.0, 2.0)])
     assert flux == pytest.approx(14.0)
     assert error == pytest.approx(np.sqrt(0.2 * 1 + 0.8 * 4 + 0.2 * 0.8 * 25))
+
+
+SATELLITES = ((40.0, 3.0), (52.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("size", "heights", "further"),
+    [
+        (ROUND, (5.0, 5.0), SATELLITES),
+        (ROUND, (5.0, 0.0), SATELLITES[:1]),  # a peak that is not seen in the measured spectrum is no line
+        (9 * ROUND, (5.0, 5.0), SATELLITES),
+    ],
+)
+def test_a_flux_of_one_of_several_lines_knows_the_others(size, heights, further):
+    spectrum = 8 * line(24, 3) + sum(h * line(*own) for h, own in zip(heights, SATELLITES, strict=True))
+    group = replace(found(30, 30, 24, 3), lines=((24.0, 3.0), *SATELLITES))
+    made = measured(sky_of(30, 30, size, spectrum), 5, [group])
+    assert made.further == further
+
+
+def test_horns_and_single_lines_have_no_further_lines():
+    spectrum = 3 * line(*LOW) + 2.7 * line(*HIGH) + 0.8 * line(30, 12)
+    assert measured(sky_of(30, 30, ROUND, spectrum), 5, [two_peaks()]).further == ()
+    assert measured(sky_of(30, 30, ROUND, 3 * line(*LOW)), 5, [found(30, 30, *LOW)]).further == ()
+
+
+def test_a_line_whose_channels_are_in_the_mask_is_in_the_flux():
+    spectrum = 3 * line(24, 6) + 1.5 * line(33, 14)
+    seeds = [replace(found(30, 30, 24, 6), lines=((24.0, 6.0), (33.0, 4.0)))]
+    made = measured(sky_of(30, 30, 9 * ROUND, spectrum), 5, seeds)
+    assert made.further == ()

@@ -107,7 +107,7 @@ def test_a_peak_that_no_gaussian_fits_stays_as_it_is(monkeypatch):
 
 # --- dirty or not ---
 
-DOUBTFUL = {"lobe": [1.0, 1.0], "slope": 0.5, "visible": 0.1}
+DOUBTFUL = {"lobe": [1.0, 1.0], "slope": 0.5, "visible": 0.1, "explained": 0.15}
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,9 @@ DOUBTFUL = {"lobe": [1.0, 1.0], "slope": 0.5, "visible": 0.1}
         ("lobe", {"lobe": [1.0, 0.79]}, False),
         ("slope", {"visible": 0.02}, False),
         ("slope", {"slope": 0.29}, False),
+        ("slope", {"slope": 1.3}, True),
+        ("slope", {"slope": 8.8}, False),  # a resolved galaxy in a clean cube: no dirty beam has such sidelobes
+        ("unexplained", {"slope": 0.66, "explained": 0.025}, False),  # likewise
         ("filled", {}, False),
         ("estimated", {}, False),
         ("unexplained", {}, True),
@@ -127,6 +130,22 @@ DOUBTFUL = {"lobe": [1.0, 1.0], "slope": 0.5, "visible": 0.1}
 )
 def test_a_cube_is_doubtful_if_its_noise_nearly_has_the_beam_and_sidelobes_are_seen(rule, changed, doubtful):
     assert BeamDecision("clean", rule, {**DOUBTFUL, **changed}).doubtful == doubtful
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("slope", "a dirty cube shows 60% or more of them"),
+        ("lobe", "over more or less than the header's beam"),
+        ("narrow lobe", "over less than the header's beam"),
+        ("unexplained", "has another shape, as extended emission has"),
+        ("header", "CLEANed or smoothed (imsmooth)"),
+    ],
+)
+def test_the_warning_of_a_cube_that_may_be_dirty_says_why_it_is_not_taken_for_dirty(rule, says):
+    text = may_be_dirty(BeamDecision("clean", rule, {**DOUBTFUL, "says": "imsmooth"}))
+    assert "50% of the sidelobes" in text
+    assert says in text
 
 
 # a dirty cube of the scenario "smoothed"

@@ -23,8 +23,8 @@ VERDICTS = ("unreviewed", "accepted", "rejected")
 VERDICTS_OF_0_1 = {"unseen": "unreviewed"}  # names used in results and journals of version 0.1
 METHODS = ("point", "fit", "mask", "box")  # point source, Gaussian fit, sum over the mask, sum over the user's box
 # bits of ``flag``: the mask touches the edge of the field or pixels without data; touches an end of the band; contains
-# voxels without data; touches the mask of another source
-FLAGS = {"spatial edge": 1, "spectral edge": 2, "no data": 4, "other source": 8}
+# voxels without data; touches the mask of another source; the flux is of one of several lines
+FLAGS = {"spatial edge": 1, "spectral edge": 2, "no data": 4, "other source": 8, "further lines": 16}
 ORIGINS = ("found", "edited", "drawn", "imported")  # by the pipeline; edited, drawn or imported by the user
 
 

@@ -79,7 +79,7 @@ DESCRIPTIONS = {
     "blended": "another source is too close to be separated reliably",
     "edge": "the box touches the edge of the field or pixels without data",
     "flag": "sum of 1: mask at the field's border; 2: at an end of the band; 4: voxels without data in it; "
-    "8: another source's mask beside it",
+    "8: another source's mask beside it; 16: the source has further lines, which are not in f_sum, z and the widths",
     "parent": "id of the object this is a part of; 0: none",
     "kind": "line, continuum or both: what is detected at 4.5 sigma; if neither is, the classification by the search",
     "line_ids": "lines that the frequency allows in the given range of redshifts, commonly bright ones first",

@@ -43,6 +43,8 @@ SENTENCES = {
     "separated from it",
     "line_in_own_spectrum": "line at channel {centre:.1f}, FWHM {fwhm:.1f} channels, at {least:g} sigma or more "
     "in the measured spectrum",
+    "further_lines": "its flux, velocity and widths are those of one line; further lines of the source, at channels "
+    "{channels}, are not in them",
     "both_ends": "its emission reaches both ends of the band at the same brightness ({first:.3g} and {last:.3g}), and "
     "its median is {middle:.3g}: it may be continuum with a wide line in absorption, which is not measured as such",
     # the classifier and its threshold

@@ -183,8 +183,12 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
     if made.method == "mask" and shape is not None:
         candidate.x, candidate.y = shape.centre[0] + x0, shape.centre[1] + y0
         candidate.err_x, candidate.err_y = shape.centre_errors
+    candidate.decisions = [decision for decision in candidate.decisions if decision.rule != "further_lines"]
     if line:
         _write_line(candidate, scale, made)
+        if made.further:
+            candidate.flag |= FLAGS["further lines"]
+            candidate.decide("further_lines", channels=", ".join(f"{centre:.0f}" for centre, _ in made.further))
     if continuum or not line:  # so that each row has a flux
         candidate.f_cont, candidate.err_f_cont = made.continuum, made.err_continuum
     if continuum:

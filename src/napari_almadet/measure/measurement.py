@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
 
-from napari_almadet.constants import BEAM_AREA
+from napari_almadet.constants import BEAM_AREA, PRESENT
 from napari_almadet.measure.cutout import FEW, FEW_SHARE, Cutout, Seed, Separated, separated, unmasked
 from napari_almadet.measure.detected_place import APART, Place, detected_place
 from napari_almadet.measure.dips import dip_channels
@@ -136,6 +136,7 @@ class Measured:
     chi: float = np.nan
     blended: bool = False
     line_snr: float = 0.0
+    further: tuple[tuple[float, float], ...] = ()  # (centre, FWHM) of lines of the source that are not in its flux
     lines: np.ndarray | None = None  # the continuum-subtracted cutout, 0 where there is no data
     own: np.ndarray | None = None  # spectrum at the peak, including continuum
     own_variance: float = np.nan  # of a pixels' sum of unit noise that it is
@@ -179,6 +180,7 @@ def measure_source(
         task = LineTask(cutout, seeds, sharing, lines, parts, scale)
         found, shapes = fit_the_line(task, made)
         by_mask(task, made, shapes)
+        made.further = further_lines(task, made)
         if made.method == "mask":
             larger = with_surroundings(parts, cutout, scale)
             made.err_missed = missed_by_mask(larger, cutout, scale, made)
@@ -677,6 +679,31 @@ def by_mask(task: LineTask, made: Measured, shapes: Sequence[Shape]) -> None:
     if made.chi < UNLIKE or left < UNEXPLAINED:
         return
     sum_the_mask(task, made)
+
+
+def further_lines(task: LineTask, made: Measured) -> tuple[tuple[float, float], ...]:
+    """Lines (centre, FWHM) of a source that are not in its flux, of :data:`PRESENT` sigma or more.
+
+    Such are the satellites of a hyperfine group, maser spots of other velocities, or another transition.
+    """
+    if len(task.seed.lines) < 2:
+        return ()
+    cutout, channel = task.cutout, np.arange(task.n_channels)
+    shape = made.shape or first_shape(task.seed, cutout, task.scale.beam)
+    row = rows_of([shape], cutout.pixels, task.scale.beam)[0]
+    spectrum = spectrum_at(row, task.lines)
+    unit = float(np.sqrt(cutout.noise.spatial_variance(row))) * level_at(cutout, shape)
+    rest = rest_weights(task.parts, shape)
+    used = (channel >= made.channels[0]) & (channel < made.channels[1])
+    if made.method == "mask":
+        used = task.parts.mask.any(axis=(1, 2))
+    found = []
+    for centre, fwhm in task.seed.lines[1:]:
+        inside = (np.abs(channel - centre) <= max(fwhm / 2, 0.5)).astype(float)
+        error = unit * float(np.sqrt(cutout.noise.spectral_variance(inside - inside.sum() * rest)))
+        if used[inside > 0].mean() < 0.5 and inside @ spectrum >= PRESENT * error:
+            found.append((centre, fwhm))
+    return tuple(found)
 
 
 def sum_the_mask(task: LineTask, made: Measured) -> None:
