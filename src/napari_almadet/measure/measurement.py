@@ -697,7 +697,7 @@ def further_lines(task: LineTask, made: Measured) -> tuple[tuple[float, float], 
     used = (channel >= made.channels[0]) & (channel < made.channels[1])
     if made.method == "mask":
         used = task.parts.mask.any(axis=(1, 2))
-    found = []
+    found: list[tuple[float, float]] = []
     for centre, fwhm in task.seed.lines[1:]:
         inside = (np.abs(channel - centre) <= max(fwhm / 2, 0.5)).astype(float)
         error = unit * float(np.sqrt(cutout.noise.spectral_variance(inside - inside.sum() * rest)))

@@ -119,7 +119,8 @@ def like_noise(peaks: tuple[EmissionPeak, ...], flat: np.ndarray) -> list[tuple[
 
     The first is that of the source, and those whose ranges overlap that of a line are parts of it, such as a horn.
     """
-    least, lines = -ndtri(FALSE_LINE / len(flat)), []
+    least = -ndtri(FALSE_LINE / len(flat))
+    lines: list[tuple[int, int]] = []
     doubtful: list[tuple[EmissionPeak, float]] = []
     for peak in peaks:
         low, high = peak.emission_range(len(flat))
