@@ -300,3 +300,24 @@ def test_the_error_of_a_masks_width_holds_what_that_of_mask_and_surroundings_dif
     assert again == width
     assert larger == pytest.approx(40 - width, rel=0.02)
     assert 0 < error < 0.1 * larger
+
+
+@pytest.mark.parametrize(
+    ("share", "sigma", "lone", "method"),
+    [(1.3, 5, True, "mask"), (1.2, 5, True, "fit"), (1.3, 3, True, "fit"), (1.3, 5, False, "fit")],
+)
+def test_a_lone_source_whose_mask_holds_clearly_more_than_its_gaussian_is_summed(
+    monkeypatch, share, sigma, lone, method
+):
+    """The mask holds ``share`` of the fitted flux, which is so many ``sigma`` more."""
+    wide = matrix(13, 11, 20)
+    seeds = [found(30, 30, 31, 12, 5, compact=lone)] + ([] if lone else [found(40, 30, 31, 12, 5, compact=False)])
+    seeds[0] = replace(seeds[0], compact=True)
+    sky = sky_of(30, 30, wide, 3 * line(31, 12)) + (0 if lone else sky_of(40, 30, wide, 3 * line(31, 12)))
+    monkeypatch.setattr(measurement, "MORE_IN_MASK", np.inf)
+    plain = measured(sky, 2, seeds)
+    assert plain.method == "fit"
+    monkeypatch.undo()
+    more = (share * plain.flux, (share - 1) * plain.flux / sigma)
+    monkeypatch.setattr(measurement, "flux_of_mask", lambda task: more)
+    assert measured(sky, 2, seeds).method == method
