@@ -32,7 +32,7 @@ WORTH = """
 
 `python benchmarks/rules.py -n 4`: in 44 simulated validation cubes of 11 scenarios and 44 cubes of noise with
 artefacts, the candidates whose status a rule decided against their probability. The other rules that it counts decided
-nothing in these cubes; it does not count `no_flux`.
+nothing in these cubes; it does not count `no_flux` and `no_line_flux`.
 
 | rule | effect | real | false |
 |---|---|---|---|

@@ -172,6 +172,20 @@ def test_the_level_of_the_noise_is_a_smooth_surface():
     assert (level_of(replace(cutout, noise=white(40)), 2.0) == 1).all()  # uniform
 
 
+@pytest.mark.filterwarnings("error")
+def test_far_from_the_data_of_a_masked_cube_the_level_is_none_that_the_data_do_not_have():
+    """A quadratic surface of 17 pixels runs away over 120."""
+    y, x = np.mgrid[:120, :120]
+    level = np.exp(0.04 * np.hypot(x - 8, y - 8))
+    planes = (np.random.default_rng(1).normal(size=(40, 120, 120)) * level).astype(np.float32)
+    planes[:, (x > 16) | (y > 16)] = np.nan
+    found = level_of(Cutout(planes, (0, 0), replace(white(40), uniform=False)), 2.0)
+    assert found[:17, :17] == pytest.approx(level[:17, :17], rel=0.35)
+    assert (found.min(), found.max()) == (found[:17, :17].min(), found[:17, :17].max())
+    cutout = Cutout(planes, (0, 0), replace(white(40), rms=np.where(np.arange(40) < 4, np.nan, 1.0)), found)
+    assert not np.isnan(cutout.sigma).any()  # of channels without data it is infinite
+
+
 @pytest.mark.parametrize(("side", "channels"), [(10, 40), (24, 8)])
 def test_the_level_of_a_few_pixels_or_channels_is_one_number(side, channels):
     """Of fewer than 200 pixels, or 8 differences of channels."""

@@ -352,6 +352,15 @@ def test_a_line_that_a_kept_neighbour_has_is_the_neighbours(x, channel, status, 
     assert any(decision.rule == "line_of_another" for decision in one.candidate.decisions) == belongs
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("level", "rms"), [(np.nan, 1.0), (0.0, 1.0), (-1.0, 1.0), (3.0, np.nan), (3.0, 0.0)])
+def test_a_line_has_no_place_where_there_is_no_emission_or_no_noise(level, rms):
+    """As in a masked cube, of whose line channels a source has no data."""
+    one, cutout = two_lines()
+    planes = np.full_like(cutout.planes, level)
+    assert place_of(planes, (6, 11), one, cutout.origin, 5.0, rms) == ((one.y, one.x), 0.0)
+
+
 def test_a_line_has_no_place_where_the_cutout_ends_before_the_source():
     one, cutout = two_lines()
     one.x = 100.0

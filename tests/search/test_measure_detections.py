@@ -271,6 +271,29 @@ def test_a_candidate_without_line_or_continuum_in_its_own_spectrum_is_dropped(ki
     assert [d.rule for d in one.decisions[-1:]] == (["no_flux"] if status is Status.DROPPED else [])
 
 
+@pytest.mark.parametrize(
+    ("kind", "values", "status"),
+    [
+        ("line", {"f_sum": 1.9}, Status.DROPPED),
+        ("both", {"f_sum": 1.9}, Status.DROPPED),
+        ("line", {"f_sum": 2.1}, Status.KEPT),
+        ("line", {"f_sum": 1.9, "z": 12.0}, Status.KEPT),  # a faint line, but one
+        ("both", {"f_sum": 1.9, "f_cont": 2.1}, Status.KEPT),  # there is continuum
+        ("both", {"f_sum": 1.9, "f_cont": 1.9}, Status.DROPPED),
+        ("line", {"f_sum": 1.9, "abs_snr": 8.0}, Status.KEPT),  # a line in absorption
+        ("line", {}, Status.KEPT),  # it could not be measured
+    ],
+)
+def test_a_candidate_whose_line_can_neither_be_fitted_nor_has_flux_is_dropped(kind, values, status):
+    one = detection().candidate
+    one.kind, one.err_f_sum, one.err_f_cont = kind, 1.0, 1.0
+    for name, value in values.items():
+        setattr(one, name, value)
+    drop_without_flux(one, 1.0)
+    assert one.status is status
+    assert [d.rule for d in one.decisions[-1:]] == (["no_line_flux"] if status is Status.DROPPED else [])
+
+
 @pytest.mark.parametrize(("f_cont", "status"), [(0.5, Status.DROPPED), (5.0, Status.KEPT)])
 def test_what_was_measured_may_drop_a_candidate(monkeypatch, f_cont, status):
     one = detection()

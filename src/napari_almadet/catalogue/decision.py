@@ -71,6 +71,7 @@ SENTENCES = {
     "sidelobe_of_another_window": "dropped: it may be a sidelobe of a source of S/N {snr:.0f} nearby",
     "negative_flux": "dropped: negative flux, {flux:.3g}",
     "no_flux": "dropped: no line in its spectrum, and its continuum is only {snr:.1f} times its error",
+    "no_line_flux": "dropped: no line can be fitted to its spectrum, and its flux is only {snr:.1f} times its error",
     # blends
     "two_fit_better": "flagged: two sources, this one and candidate {id}, fit the data better than one, by "
     "{sigma:.1f} sigma",

@@ -166,7 +166,8 @@ class Separated:
 def level_of(cutout: Cutout, beam: float) -> np.ndarray:
     """Local noise of the pixels of a cutout relative to the cube's, (ny, nx): 1 if uniform, otherwise a smooth surface.
 
-    A quadratic surface is fitted to the logarithm of the robust spread of each pixel's differences of channels.
+    A quadratic surface is fitted to the logarithm of the robust spread of each pixel's differences of channels; it
+    stays within the levels that it has at pixels with data.
     """
     shape = cutout.planes.shape[1:]
     if cutout.noise.uniform:
@@ -192,8 +193,10 @@ def level_of(cutout: Cutout, beam: float) -> np.ndarray:
     terms = terms[..., :1] if few else terms
     some = terms[part[1:]][enough]
     keep = np.abs(log - np.median(log)) < 1.5
-    surface = terms @ np.linalg.lstsq(some[keep], log[keep], rcond=None)[0]
-    return np.exp(surface).astype(np.float32)
+    fitted = np.linalg.lstsq(some[keep], log[keep], rcond=None)[0]
+    seen = some[keep] @ fitted
+    # far from the data, as in a masked cube, the surface runs away to levels that no pixel has
+    return np.exp(np.clip(terms @ fitted, seen.min(), seen.max())).astype(np.float32)
 
 
 def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge: bool = False) -> Separated:

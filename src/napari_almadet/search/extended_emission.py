@@ -435,8 +435,9 @@ def place_of(
     """Position of a line, (y, x) in pixels of the cube, and its S/N there.
 
     It is the centroid of the pixels above half of the peak of the line-integrated image, within half a width of the
-    detection.  The noise is that of independent channels, or that of the image beyond two widths where this is more,
-    since neighbouring channels of many cubes share theirs.
+    detection; that of the detection, with an S/N of 0, if there is no positive pixel or no noise.  The noise is that of
+    independent channels, or that of the image beyond two widths where this is more, since neighbouring channels of many
+    cubes share theirs.
     """
     image = focus(lines, channels)
     y, x = np.indices(image.shape)
@@ -450,6 +451,8 @@ def place_of(
         sigma = max(sigma, float(robust_std(beyond)))
     image = np.nan_to_num(image)
     peak = np.unravel_index(np.argmax(np.where(about, image, -np.inf)), image.shape)
+    if not (image[peak] > 0 and sigma > 0):  # where the line is, a masked cube may have no data
+        return (detection.y, detection.x), 0.0
     bright = (np.hypot(y - peak[0], x - peak[1]) <= fwhm / 2) & (image > image[peak] / 2)
     weight = np.where(bright, image, 0).astype(float)
     snr = float(image[peak] / sigma)

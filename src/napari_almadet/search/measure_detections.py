@@ -299,15 +299,22 @@ def absorb(detection: RawDetection, parts: Sequence[RawDetection]) -> None:
 def drop_without_flux(candidate: Candidate, boxed: float) -> None:
     """Drop a candidate whose line or continuum flux is negative, as in a bowl, or which has neither.
 
-    Of the latter a peak in the stacked image is seen, but no continuum in its own spectrum: the peak is faint, wide
-    line emission of something else, whose channels are left out there.  ``boxed`` is the sum over its box.
+    Of some without either a peak in the stacked image is seen, but no continuum in their own spectrum: the peak is
+    faint, wide line emission of something else, whose channels are left out there.  Others are seen in a line that
+    cannot be fitted and has no significant flux, as in cubes whose noise is unknown because they were masked.
+    ``boxed`` is the sum over its box.
     """
+    if np.isfinite(candidate.abs_snr) or candidate.status is Status.DROPPED:
+        return  # a line in absorption takes flux, but what it is seen against is there
+    flat = not candidate.f_cont >= THRESHOLDS.least_continuum * candidate.err_f_cont
+    lost = candidate.kind != "continuum" and not np.isfinite(candidate.z)
+    if lost and flat and candidate.f_sum < THRESHOLDS.least_line * candidate.err_f_sum:
+        candidate.decide("no_line_flux", Status.DROPPED, snr=candidate.f_sum / candidate.err_f_sum)
+        return
+    if candidate.kind == "both":
+        return
     own = candidate.f_cont if candidate.kind == "continuum" else candidate.f_sum
     flux = own if own < 0 else boxed
-    if np.isfinite(candidate.abs_snr):  # a line in absorption takes flux, but what it is seen against is there
-        return
-    if candidate.kind == "both" or candidate.status is Status.DROPPED:
-        return
     if flux < 0:
         candidate.decide("negative_flux", Status.DROPPED, flux=flux)
     elif candidate.kind == "continuum" and own < THRESHOLDS.least_continuum * candidate.err_f_cont:

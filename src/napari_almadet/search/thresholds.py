@@ -81,6 +81,10 @@ class Thresholds:
         VALIDATION + "up to 1.7 where line emission of clouds and galaxies was taken for continuum, "
         "from 3.2 for sources",
     )  # fmt: skip
+    least_line: float = threshold(
+        2.0, "of its error", "minimum flux of a line that cannot be fitted, of a candidate without continuum",
+        "by eye, as the one before; such lines are those of masked cubes, with 0 to 1.9",
+    )  # fmt: skip
     very_bright: float = threshold(
         300.0, "S/N", "minimum band-averaged S/N of a source whose flanks Source Finder may mistake for other sources",
         "chosen when the training fields had an S/N of 320 at most; now those with continuum have up to 2000",
