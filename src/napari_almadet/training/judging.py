@@ -40,6 +40,9 @@ from napari_almadet.training.resolved import Ranges
 RADIUS = 0.4  # of the FWHM of a source's image, within which a candidate is the source
 FARTHEST = 1.6  # beams, the same at most: for sources of four beams
 RESOLVED = 1.5  # beams, FWHM of the image of a source that may be detected in pieces
+# Minimum S/N, stack and line together, of the brightest detection of an object that is the object wherever it lies in
+# it: in the few hundred beams of a footprint, noise rarely reaches it.
+CERTAIN = 5.0
 EMPTY = 0.4  # fraction of empty fields, from which Judge learns faint isolated noise peaks
 # Every fifth galaxy is larger than the 14 beams of the fields of Source Finder: its clumps are not sources.
 MIX = Mix(ranges=Ranges(galaxy_beams=(1.0, 30.0)))
@@ -63,9 +66,10 @@ def labels(field: SimulatedField, detections: Sequence[RawDetection]) -> tuple[n
 
     A detection is a source if it is the nearest one to the centre of a source, a galaxy or the leaf of a cloud.  Of one
     galaxy or cloud only the brightest of these is, because a catalogue has one row for each object; all fainter
-    detections in its footprint are clumps of it, and none of them is a source.  Left out are second detections of a
-    resolved source, large patches, which are classified as a whole, and what is not fainter than the rest of an object,
-    but not at its centre: it may be the object.
+    detections in its footprint are clumps of it, and none of them is a source.  If none is near its centre, as in a
+    galaxy with one bright horn, the brightest one in its footprint is the source, if it is certain.  Left out are second
+    detections of a resolved source, large patches, which are classified as a whole, and what is not fainter than the
+    rest of an object, but not at its centre and not certain, or brighter than what is.
     """
     places = np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2)
     brightness = np.array([detection.features.snr_both for detection in detections])
@@ -77,13 +81,16 @@ def labels(field: SimulatedField, detections: Sequence[RawDetection]) -> tuple[n
     true[pairs[:, 1]], owner[pairs[:, 1]] = True, field.owners[pairs[:, 0]]
     y, x = np.rint(places).astype(int).clip(0, SIDE - 1).T
     lies_in = np.where(true, owner, field.objects[y, x])  # a source in front of an object is not a part of it
+    patch = np.array([detection.box is not None for detection in detections], bool)
     clump = np.zeros(len(places), bool)
     for number in np.unique(lies_in[lies_in > 0]):
         inside = lies_in == number
-        main = inside & true if (inside & true).any() else inside
-        clump |= inside & (brightness < brightness[main].max())
+        central = inside & true
+        fainter = inside & (brightness < brightness[central if central.any() else inside].max())
+        clump |= fainter
+        if not central.any():
+            true |= inside & ~fainter & ~patch & (brightness >= CERTAIN)
     true &= ~clump
-    patch = np.array([detection.box is not None for detection in detections], bool)
     resolved = (fwhm > RESOLVED * field.beam)[:, None]
     left_out = np.where(lies_in > 0, patch | ~clump, (near & resolved).any(axis=0))
     return true, ~true & left_out
