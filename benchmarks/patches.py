@@ -42,7 +42,7 @@ def patches_in(cube: Cube, labels: np.ndarray, networks: SearchNetworks, setting
     (window,) = windows(cube.shape, k, beam / k, settings.memory)
     raw, _ = finish(read_in_noise_units(cube, window, beam / k))
     known = known_beam(cube, window, beam / k, settings, decided_beforehand(cube, settings))
-    _, found, _ = search_window(raw, window, known, networks)
+    _, found, *_ = search_window(raw, window, known, networks)
     if not found:
         return np.zeros((0, 4))
     finish(frequency_denoising(found, settings, networks))

@@ -246,7 +246,7 @@ def test_sidelobes_of_an_inexact_beam_are_subtracted_for_the_search_and_not_for_
     clean = subtract_sidelobes(raw, window, known)
     assert bool((clean.units.cube != raw.cube).any()) == subtracted
     assert clean.subtracted == subtracted
-    _, detections, _ = search_window(raw, window, known, load_networks(Settings()))
+    _, detections, *_ = search_window(raw, window, known, load_networks(Settings()))
     assert len(detections) >= 2
     assert all((detection.window.sidelobes is None) == measured_as_is for detection in detections)
 

@@ -48,7 +48,7 @@ SIGMA_TO_FWHM = 2.3548  # to the digits the shipped networks were trained with
 LEAST_CHANCE = 0.1  # minimum detection score of Source Finder
 PIXELS_TRAINED = 4.0  # per beam; the classifier's input is centred on this value
 CHANNELS_TRAINED = 100  # the same for the number of channels
-N_FEATURES = 21  # input values of the classifier of compact sources
+N_FEATURES = 22  # input values of the classifier of compact sources
 N_EXTENT_FEATURES = 42  # input values of the extent classifier
 BRIGHTEST_EXTENT = 150.0  # S/N of patches over which brighter ones are as bright: few were trained with more
 
@@ -391,7 +391,7 @@ def coverage_at(valid: torch.Tensor, y: np.ndarray, x: np.ndarray) -> np.ndarray
 
 
 def encode(features: Sequence[Features]) -> np.ndarray:
-    """The classifier's input, (n, 21) float32: S/N ratios compressed by arcsinh, sizes and numbers as logarithms.
+    """The classifier's input, (n, 22) float32: S/N ratios compressed by arcsinh, sizes and numbers as logarithms.
 
     The order and the scales are those the shipped weights were trained with; nothing else encodes or decodes them.
     """
@@ -422,6 +422,7 @@ def encode(features: Sequence[Features]) -> np.ndarray:
             f.coverage,
             f.beam / PIXELS_TRAINED - 1,
             np.log(f.n_channels / CHANNELS_TRAINED),
+            f.smoothed,
         )
         for f in features
     ]

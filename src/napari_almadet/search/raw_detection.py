@@ -53,6 +53,8 @@ class Features:
         FWHM in pixels of its window.
     n_channels
         Number of channels searched as one band.
+    smoothed
+        Whether it was detected in the window smoothed to twice the beam; beams are then those of the smoothed window.
     """
 
     detection_logit: float = 0.0
@@ -75,6 +77,7 @@ class Features:
     coverage: float = 1.0
     beam: float = 4.0
     n_channels: int = 100
+    smoothed: bool = False
 
     @property
     def snr_both(self) -> float:

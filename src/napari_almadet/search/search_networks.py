@@ -22,7 +22,7 @@ class SearchNetworks:
     """The networks of this preset, see :func:`napari_almadet.preset_networks.load_networks`.
 
     ``source_finder`` takes (batch, 8, y, x) maps, ``line_finder`` (batch, channels) spectra in noise units,
-    ``judge`` (batch, 21) measures of a source, ``extent_classifier`` those of a patch of extended emission
+    ``judge`` (batch, 22) measures of a source, ``extent_classifier`` those of a patch of extended emission
     (:data:`~napari_almadet.search.features.N_EXTENT_FEATURES`); without it Judge is asked about those too.
     """
 

@@ -95,7 +95,7 @@ def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool
     Also returns for each whether Judge keeps any of its detections.
     """
     raw = in_noise_units(-field.cube if negated else field.cube, field.beam)
-    _, detections, _ = search_window(raw, whole_field(), field.known, networks, negated)
+    _, detections, *_ = search_window(raw, whole_field(), field.known, networks, negated)
     finish(frequency_denoising(detections, Settings(), networks))
     if detections:
         judge_logits(detections, networks)

@@ -22,6 +22,7 @@ from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
+from napari_almadet.search.smoothed_search import KERNEL, meet
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
 from napari_almadet.training.data import Shown
@@ -51,32 +52,51 @@ MIX = Mix(ranges=Ranges(galaxy_beams=(1.0, 30.0)))
 def judge_field(
     rng: np.random.Generator, shared: Instrument, networks: SearchNetworks
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates of one simulated field: their input values (n, 21), and which are sources (n,)."""
+    """Candidates of one simulated field: their input values (n, 22), and which are sources (n,).
+
+    Of the smoothed field only those are candidates that the search would list: where no certain source was detected
+    before.
+    """
     field = simulate_field(rng, shared, EMPTY, MIX)
     raw = in_noise_units(field.cube, field.beam)
-    _, detections, _ = search_window(raw, whole_field(), field.known, networks)
-    finish(frequency_denoising(detections, Settings(), networks))
-    numbers = encode([detection.features for detection in detections])
+    _, detections, larger, _ = search_window(raw, whole_field(), field.known, networks)
+    finish(frequency_denoising([*detections, *larger], Settings(), networks))
     true, left_out = labels(field, detections)
+    known = [
+        detection
+        for detection, is_source in zip(detections, true, strict=True)
+        if detection.box is not None or (is_source and detection.features.snr_both >= CERTAIN)
+    ]
+    larger = [one for one in larger if not any(meet(one, other, (SIDE, SIDE)) for other in known)]
+    true_larger, left_out_larger = labels(field, larger, smoothed=True)
+    numbers = encode([detection.features for detection in [*detections, *larger]])
+    true, left_out = np.append(true, true_larger), np.append(left_out, left_out_larger)
     return numbers[~left_out], true[~left_out].astype(np.float32)
 
 
-def labels(field: SimulatedField, detections: Sequence[RawDetection]) -> tuple[np.ndarray, np.ndarray]:
+def labels(
+    field: SimulatedField, detections: Sequence[RawDetection], smoothed: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Which detections are sources, and which are left out of the training: (n,), bool.
 
     A detection is a source if it is the nearest one to the centre of a source, a galaxy or the leaf of a cloud.  Of one
     galaxy or cloud only the brightest of these is, because a catalogue has one row for each object; all fainter
     detections in its footprint are clumps of it, and none of them is a source.  If none is near its centre, as in a
-    galaxy with one bright horn, the brightest one in its footprint is the source, if it is certain.  Left out are second
-    detections of a resolved source, large patches, which are classified as a whole, and what is not fainter than the
-    rest of an object, but not at its centre and not certain, or brighter than what is.
+    galaxy with one bright horn, the brightest one in its footprint is the source, if it is certain.  Left out are
+    second detections of a resolved source, large patches, which are classified as a whole, and what is not fainter than
+    the rest of an object, but not at its centre and not certain, or brighter than what is.
+
+    ``smoothed`` says whether these are the detections of the field smoothed to twice the beam.
     """
     places = np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2)
     brightness = np.array([detection.features.snr_both for detection in detections])
+    kernel = KERNEL * field.beam if smoothed else 0.0
+    beam = float(np.hypot(field.beam, kernel))
     fwhm = np.maximum(np.sqrt(field.sources[:, 2] * field.sources[:, 3]) * gaussian_sigma_to_fwhm, field.beam)
+    fwhm = np.hypot(fwhm, kernel)
     apart = np.hypot(*(field.sources[:, None, :2] - places).transpose(2, 0, 1))
-    near = apart <= np.minimum(RADIUS * fwhm, FARTHEST * field.beam)[:, None]
-    pairs = match(field.sources[:, :2], places, allowed=near, radius=FARTHEST * field.beam)
+    near = apart <= np.minimum(RADIUS * fwhm, FARTHEST * beam)[:, None]
+    pairs = match(field.sources[:, :2], places, allowed=near, radius=FARTHEST * beam)
     true, owner = np.zeros(len(places), bool), np.zeros(len(places), int)
     true[pairs[:, 1]], owner[pairs[:, 1]] = True, field.owners[pairs[:, 0]]
     y, x = np.rint(places).astype(int).clip(0, SIDE - 1).T
@@ -91,7 +111,7 @@ def labels(field: SimulatedField, detections: Sequence[RawDetection]) -> tuple[n
         if not central.any():
             true |= inside & ~fainter & ~patch & (brightness >= CERTAIN)
     true &= ~clump
-    resolved = (fwhm > RESOLVED * field.beam)[:, None]
+    resolved = (fwhm > RESOLVED * beam)[:, None]
     left_out = np.where(lies_in > 0, patch | ~clump, (near & resolved).any(axis=0))
     return true, ~true & left_out
 
@@ -139,7 +159,7 @@ def write_candidates(
 
 
 class Candidates(Shown):
-    """(measures, is a source) pairs, of shapes (21,) and (), from the file that :func:`write_candidates` wrote."""
+    """(measures, is a source) pairs, of shapes (22,) and (), from the file that :func:`write_candidates` wrote."""
 
     def __init__(self, path: Path, augment: bool):
         super().__init__(0, augment)
