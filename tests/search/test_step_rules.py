@@ -52,6 +52,7 @@ from napari_almadet.search.positions import cutout_of, expected_spectrum, focus_
 from napari_almadet.search.raw_detection import Features, RawDetection
 from napari_almadet.search.reliability import find_negatives
 from napari_almadet.search.residuals import measure_residuals, place_of, snr_over_residuals
+from napari_almadet.search.smoothed_search import Smoothed
 from napari_almadet.search.two_component_fit import SAMPLED, Blob, two_sources
 from napari_almadet.search.windows import Window, beam_fwhm, cut_axis, held_beside, noise_profile, windows
 from napari_almadet.settings import Settings
@@ -922,7 +923,7 @@ def replaced(monkeypatch):
 
     detections = [found(number=1), found(y=200.0, number=2)]
     answers = {
-        "source_detection": ("images", detections, "summary", "stacked"),
+        "source_detection": ("images", detections, Smoothed(), "summary", "stacked"),
         "frequency_denoising": None,
         "classify": None,
         "ready_to_measure": ("held", detections[:1]),
@@ -940,8 +941,8 @@ def replaced(monkeypatch):
 
 
 def given_to(asked: list, name: str) -> tuple:
-    (one,) = (given for called, given, _ in asked if called == name)
-    return one
+    """What a step was given, of a window at full resolution."""
+    return next(given for called, given, _ in asked if called == name)
 
 
 @pytest.mark.parametrize("negated", [False, True])

@@ -57,15 +57,17 @@ def field_with(*sources: tuple[float, ...], beam: float = 4.0) -> SimulatedField
     return SimulatedField(torch.zeros(2, SIDE, SIDE), rows, owners, beam, objects, none, KnownBeam(beam))
 
 
-def labelled(field: SimulatedField, *places: tuple[float, ...], patch: int | None = None) -> tuple[list, list]:
-    """Labels of detections (y, x, S/N) of a field; the one of number ``patch`` is a large patch."""
+def labelled(
+    field: SimulatedField, *places: tuple[float, ...], patch: int | None = None, smoothed: bool = False
+) -> tuple[list, list]:
+    """Labels of detections (y, x, S/N) of a field, or the smoothed one; that of number ``patch`` is a large patch."""
     made = []
     for number, (y, x, *snr) in enumerate(places):
         features = Features(snr_stacked=snr[0] if snr else 10.0)
         box = Box(0, 1, 0, 1) if number == patch else None
         candidate = Candidate(number, Box(0, 1, 0, 1), 0.9)
         made.append(RawDetection(candidate, y, x, 2.0, 2.0, np.zeros(8, np.float32), features, whole_field(), box))
-    true, left_out = labels(field, made)
+    true, left_out = labels(field, made, smoothed)
     return true.tolist(), left_out.tolist()
 
 
@@ -86,10 +88,26 @@ def test_no_detection_gives_no_labels():
     assert labelled(field_with((30, 30, 1.7))) == ([], [])
 
 
-def test_the_brightest_detection_of_a_galaxy_seen_only_off_its_centre_is_left_out_and_its_clumps_are_no_sources():
+def test_the_brightest_detection_of_a_galaxy_seen_only_off_its_centre_is_the_source_and_its_clumps_are_none():
     true, left_out = labelled(field_with(), (SIDE - 2.0, 10, 8), (SIDE - 3.0, 60, 20), (20, 20, 8))
-    assert not any(true)
-    assert left_out == [False, True, False]
+    assert true == [False, True, False]
+    assert not any(left_out)
+
+
+def test_a_detection_off_the_centre_of_a_galaxy_is_left_out_if_it_may_be_noise():
+    for snr, certain in ((5.1, True), (4.9, False)):
+        true, left_out = labelled(field_with(), (SIDE - 3.0, 60, snr))
+        assert (true, left_out) == ([certain], [not certain])
+
+
+def test_a_patch_off_the_centre_of_a_galaxy_is_left_out():
+    assert labelled(field_with(), (SIDE - 3.0, 60, 20), patch=0) == ([False], [True])
+
+
+def test_in_a_smoothed_field_a_source_is_as_much_wider_as_the_beam():
+    point, place = field_with((30, 30, 1.7)), (30, 33.0)  # 0.75 beams off, and 0.37 of the smoothed one
+    assert labelled(point, place)[0] == [False]
+    assert labelled(point, place, smoothed=True)[0] == [True]
 
 
 def test_clumps_of_a_galaxy_detected_at_its_centre_are_no_sources_but_brighter_ones_are_left_out():

@@ -60,7 +60,7 @@ from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.record import search_record
 from napari_almadet.search.search_networks import load_once
 from napari_almadet.search.sidelobes import KnownBeam, known_beam, subtract_sidelobes
-from napari_almadet.search.smoothed_search import found_elsewhere, smoothed
+from napari_almadet.search.smoothed_search import Smoothed, add_smoothed, smoothed
 from napari_almadet.search.windows import Window, beam_fwhm, read_in_noise_units, windows
 
 if TYPE_CHECKING:
@@ -156,14 +156,14 @@ def search_part(
     """
     networks = networks or load_once(settings)
     noise = noise or (yield from noise_of.steps(cube, beam * window.k))
-    images, detections, larger, summary, stacked = yield from source_detection(
+    images, detections, wider, summary, stacked = yield from source_detection(
         negative(cube) if negated else cube, window, beam, settings, networks, negated, decision
     )
     yield from frequency_denoising(detections, settings, networks)
     yield from classify(detections, settings, networks)
-    yield from frequency_denoising(larger, settings, networks)
-    yield from classify(larger, settings, networks)
-    detections += found_elsewhere(larger, detections, window, cube.shape[1:])
+    yield from frequency_denoising(wider.detections, settings, networks)
+    yield from classify(wider.detections, settings, networks)
+    add_smoothed(detections, wider, window)
     cube, near = yield from ready_to_measure(cube, window, detections, beam, settings)
     cube, count = negative(cube) if negated else cube, len(detections)
     yield from source_spectral_focusing(cube, near, detections, stacked, settings)
@@ -180,9 +180,7 @@ def source_detection(
     networks: SearchNetworks,
     negated: bool = False,
     decision: BeamDecision | None = None,
-) -> Generator[
-    Progress, None, tuple[np.ndarray, list[RawDetection], list[RawDetection], NoiseSummary | None, np.ndarray]
-]:
+) -> Generator[Progress, None, tuple[np.ndarray, list[RawDetection], Smoothed, NoiseSummary | None, np.ndarray]]:
     """2D source detection (1 - 4): maps in noise units, Source Finder's output, and the positions of its peaks.
 
     Returns the same as :func:`search_window`, and the stacked image of the window.
@@ -190,17 +188,17 @@ def source_detection(
     known = known_beam(cube, window, beam, settings, decision)
     units, stacked = yield from read_in_noise_units(cube, window, beam, networks.device)  # (1, 2)
     yield Progress("Detecting sources", 0, 1)
-    images, detections, larger, noise = search_window(units, window, known, networks, negated)
-    for found in (detections, larger):
+    images, detections, wider, noise = search_window(units, window, known, networks, negated)
+    for found in (detections, wider.detections):
         for number, detection in enumerate(found, 1):
             detection.candidate.id = number
     yield Progress("Detecting sources", 1, 1)
-    return images, detections, larger, noise, stacked
+    return images, detections, wider, noise, stacked
 
 
 def search_window(
     raw: NoiseUnits | None, window: Window, known: KnownBeam, networks: SearchNetworks, negated: bool = False
-) -> tuple[np.ndarray, list[RawDetection], list[RawDetection], NoiseSummary | None]:
+) -> tuple[np.ndarray, list[RawDetection], Smoothed, NoiseSummary | None]:
     """Search one window, and once more smoothed to twice the beam.
 
     Parameters
@@ -216,26 +214,26 @@ def search_window(
         Source Finder's probability, and the higher of the S/N in the stacked image and in the best line: (2, ny, nx).
     detections
         All detections in the window, including those outside its core.
-    larger
-        Those in the smoothed window, in its pixels.
+    wider
+        The same of the smoothed window.
     noise
         None if it has no data.
     """
     import torch
 
     if raw is None:
-        return np.zeros((2, *window.shape), np.float32), [], [], None
+        return np.zeros((2, *window.shape), np.float32), [], Smoothed(), None
     beam = known.fwhm
     clean = subtract_sidelobes(raw, window, known, negated)  # (2)
     detections, seen = detect_in(clean.units, raw, clean.window, beam, clean.dirty, networks)
-    wider, larger = smoothed(clean.units, window, beam), list[RawDetection]()
-    if wider is not None:
-        larger, _ = detect_in(wider[0], wider[0], wider[1], beam, clean.dirty, networks)
-        for detection in larger:
+    wider, made = Smoothed(), smoothed(clean.units, window, beam)
+    if made is not None:
+        wider = Smoothed(*detect_in(made[0], made[0], made[1], beam, clean.dirty, networks))
+        for detection in wider.detections:
             detection.features = replace(detection.features, smoothed=True)
     probability = torch.sigmoid(torch.from_numpy(seen.answer[0])).numpy() * seen.valid
     images = np.stack([probability, seen.strength])
-    return images, detections, larger, noise_summary(clean, seen.noise_correlation, beam)
+    return images, detections, wider, noise_summary(clean, seen.noise_correlation, beam)
 
 
 def detect_in(

@@ -1,23 +1,27 @@
 """Faint emission larger than the beam: the window is searched again, smoothed to twice the beam.
 
-In a nearby galaxy or a cloud of low surface brightness no place is as bright as the noise allows, though all of it
-together is far brighter.  Smoothing to its size brings it out; SoFiA-2 smooths its cubes for the same reason (Serra et
-al. 2015).  To the networks a window smoothed to twice the beam, at half the resolution, is one of a cube with a larger
-beam.
+In a nearby galaxy or a cloud of low surface brightness hardly a place exceeds the noise, though all of it together is
+far brighter.  Smoothing to its size brings it out; SoFiA-2 smooths its cubes for the same reason (Serra et al. 2015).
+To the networks a window smoothed to twice the beam, at half the resolution, is one of a cube with a larger beam.
+
+What is found in it is listed where nothing was found at full resolution, and instead of the parts of an object that is
+much clearer in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import gaussian_fwhm_to_sigma
 
-from napari_almadet.catalogue.candidate import Box, Status
+from napari_almadet.catalogue.candidate import Status
+from napari_almadet.constants import BOX_LEVEL
+from napari_almadet.search.connected_patches import connected
 from napari_almadet.search.noise_units import in_noise_units
-from napari_almadet.search.positions import gaussian_box
+from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window
 
@@ -30,6 +34,17 @@ FACTOR = 2  # by which the beam and the pixels become wider
 KERNEL = float(np.sqrt(FACTOR**2 - 1))  # beams, FWHM of the Gaussian that makes the beam wider
 LEAST_DATA = 0.5  # weight of the pixels with data, of all that are averaged, below which a new pixel has none
 SMALLEST = 16  # pixels, side of a smoothed window that Source Finder can search: two of its coarsest pixels
+# Times the highest S/N of a detection at full resolution, from which the same in the smoothed window is the better one.
+# Derived: it is 2 for emission that is wider than both beams, and 0.5 to 0.8 for a point source.
+CLEARER = 1.3
+
+
+@dataclass
+class Smoothed:
+    """What was found in the smoothed window, and what its patches are measured in; both empty if it is too small."""
+
+    detections: list[RawDetection] = field(default_factory=list)
+    seen: SearchedWindow | None = None
 
 
 def smoothed(units: NoiseUnits, window: Window, beam: float) -> tuple[NoiseUnits, Window] | None:
@@ -69,40 +84,66 @@ def weights(n: int, beam: float, like: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(weight / (np.sqrt(2 * np.pi) * sigma), dtype=like.dtype, device=like.device)
 
 
-def found_elsewhere(
-    larger: Sequence[RawDetection], detections: Sequence[RawDetection], window: Window, field: tuple[int, int]
-) -> list[RawDetection]:
-    """The kept detections of the smoothed window where nothing was kept at full resolution.
+def add_smoothed(detections: list[RawDetection], smoothed: Smoothed, window: Window) -> None:
+    """Add the kept detections of the smoothed window where nothing was kept at full resolution.
+
+    A patch that is :data:`CLEARER` than all that was kept in it, and a single object, is added, too; what was kept in
+    it is then part of it.
 
     Parameters
     ----------
-    larger
-        All detections of the smoothed window; those returned are numbered after ``detections``.
+    detections
+        Those at full resolution, classified.
+    smoothed
+        Its detections are classified, too; those added are numbered after the others.
     window
         That of ``detections``, which will be theirs.
-    field
-        Size (ny, nx) of the cube.
     """
     others = [one for one in detections if one.candidate.status is not Status.DROPPED]
-    kept = [one for one in larger if one.candidate.status is Status.KEPT]
-    found = [one for one in kept if not any(meet(one, other, field) for other in others)]
-    for number, one in enumerate(found, 1 + max((one.candidate.id for one in detections), default=0)):
-        one.candidate.id, one.candidate.parent = number, 0
+    for one in [one for one in smoothed.detections if one.candidate.status is Status.KEPT]:
+        parts = [other for other in others if meet(one, other)]
+        if parts and not is_whole(one, parts, smoothed.seen):
+            continue
         one.candidate.decide("found_smoothed", fwhm=one.beam)
+        one.candidate.id, one.candidate.parent = 1 + max((other.candidate.id for other in detections), default=0), 0
         one.window, one.piece_of, one.flank_of = window, 0, None
-    return found
+        for part in parts:
+            part.candidate.parent = one.candidate.id
+            part.candidate.decide("part_of_smoothed", Status.DROPPED, ids=(one.candidate.id,))
+        detections.append(one)
 
 
-def meet(one: RawDetection, other: RawDetection, field: tuple[int, int]) -> bool:
+def is_whole(one: RawDetection, parts: Sequence[RawDetection], seen: SearchedWindow | None) -> bool:
+    """Whether a patch of the smoothed window is the object that some detections at full resolution are parts of.
+
+    It is much clearer than each of them, and between them the line is detected all the way.
+    """
+    if seen is None or one.box is None or one.extent is None or one.candidate.parent:
+        return False
+    peak = one.extent.snr_peak
+    if any(peak < CLEARER * peak_of(part) or not lies_in(part, one) for part in parts):
+        return False
+    y, x = np.indices(seen.valid.shape)
+    (y0, x0), (y1, x1) = one.window.inside(one.box.y0, one.box.x0), one.window.inside(one.box.y1, one.box.x1)
+    patch = (y >= y0 - 0.5) & (y < y1 + 0.5) & (x >= x0 - 0.5) & (x < x1 + 0.5) & seen.valid
+    places = [one.window.inside(part.y, part.x) for part in parts]
+    spots = [patch & (np.hypot(y - row, x - column) <= max(1.0, seen.beam / 2)) for row, column in places]
+    return all(spot.any() for spot in spots) and len(set(connected(spots, patch, seen))) == 1
+
+
+def peak_of(detection: RawDetection) -> float:
+    """The highest S/N of a detection, or of the patch that it lies in."""
+    return max(detection.features.snr_both, detection.extent.snr_peak if detection.extent else 0.0)
+
+
+def meet(one: RawDetection, other: RawDetection) -> bool:
     """Whether the centre of one of two detections lies in the box of the other."""
-    return lies_in(one, box_of(other, field)) or lies_in(other, box_of(one, field))
+    return lies_in(one, other) or lies_in(other, one)
 
 
-def box_of(detection: RawDetection, field: tuple[int, int]) -> Box:
-    """The box of a detection in a field of size (ny, nx)."""
-    return detection.box or gaussian_box(detection, field)
-
-
-def lies_in(detection: RawDetection, box: Box) -> bool:
-    """Whether the centre of a detection lies in a box."""
-    return bool(box.y0 - 0.5 <= detection.y < box.y1 - 0.5 and box.x0 - 0.5 <= detection.x < box.x1 - 0.5)
+def lies_in(one: RawDetection, other: RawDetection) -> bool:
+    """Whether the centre of one lies in the box of another, or where its Gaussian exceeds a tenth of its peak."""
+    if (box := other.box) is not None:
+        return bool(box.y0 - 0.5 <= one.y < box.y1 - 0.5 and box.x0 - 0.5 <= one.x < box.x1 - 0.5)
+    reach = np.sqrt(-2 * np.log(BOX_LEVEL))
+    return bool(abs(one.y - other.y) <= reach * other.sigma_y and abs(one.x - other.x) <= reach * other.sigma_x)

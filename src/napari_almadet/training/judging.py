@@ -59,15 +59,15 @@ def judge_field(
     """
     field = simulate_field(rng, shared, EMPTY, MIX)
     raw = in_noise_units(field.cube, field.beam)
-    _, detections, larger, _ = search_window(raw, whole_field(), field.known, networks)
-    finish(frequency_denoising([*detections, *larger], Settings(), networks))
+    _, detections, wider, _ = search_window(raw, whole_field(), field.known, networks)
+    finish(frequency_denoising([*detections, *wider.detections], Settings(), networks))
     true, left_out = labels(field, detections)
     known = [
         detection
         for detection, is_source in zip(detections, true, strict=True)
         if detection.box is not None or (is_source and detection.features.snr_both >= CERTAIN)
     ]
-    larger = [one for one in larger if not any(meet(one, other, (SIDE, SIDE)) for other in known)]
+    larger = [one for one in wider.detections if not any(meet(one, other) for other in known)]
     true_larger, left_out_larger = labels(field, larger, smoothed=True)
     numbers = encode([detection.features for detection in [*detections, *larger]])
     true, left_out = np.append(true, true_larger), np.append(left_out, left_out_larger)
