@@ -514,3 +514,14 @@ def test_the_number_of_cores_changes_nothing(monkeypatch):
         numbers = [[v for v in vars(c).values() if isinstance(v, float | int)] for c in (a, b)]
         np.testing.assert_array_equal(*numbers)
         np.testing.assert_array_equal(a.focused, b.focused)
+
+
+def test_a_galaxy_fainter_than_the_noise_everywhere_is_found_in_the_smoothed_window():
+    """Its peak is 0.95 sigma, in a cube of 8 pixels a beam; it is 47 pixels wide."""
+    y, x = np.mgrid[:120, :120]
+    line = np.exp(-4 * np.log(2) * ((np.arange(64) - 30) / 8) ** 2)
+    disc = line[:, None, None] * np.exp(-0.5 * ((y - 60) ** 2 + (x - 60) ** 2) / 20**2)
+    (galaxy,) = detect(beam_cube(planes(1) + 0.95 * disc.astype(np.float32)), Settings()).kept
+    assert "found_smoothed" in [decision.rule for decision in galaxy.decisions]
+    assert (galaxy.x, galaxy.y) == pytest.approx((60, 60), abs=12)
+    assert galaxy.z == pytest.approx(30, abs=2)
