@@ -99,6 +99,15 @@ def test_what_was_found_at_full_resolution_is_not_found_again(status, added):
     assert len(detections) == 1 + added
 
 
+@pytest.mark.parametrize(("place", "added"), [(62, 0), (80, 1)])
+def test_what_a_rule_dropped_as_an_artefact_does_not_return(place, added):
+    artefact = found(60, place, Status.DROPPED)
+    artefact.candidate.decide("baseline_ripple", Status.DROPPED, dip=9.0, prob=0.9)
+    detections = [artefact]
+    add_smoothed(detections, Smoothed([found(60, 60)]), whole_window(SIDE))
+    assert len(detections) == 1 + added
+
+
 def two_halves(channels: tuple[int, int], bridge: float) -> Smoothed:
     """A patch of the smoothed window of S/N 12 with emission at either end, and such S/N all the way between them."""
     cube = np.zeros((24, SIDE // 2, SIDE // 2), np.float32)

@@ -37,6 +37,7 @@ SMALLEST = 16  # pixels, side of a smoothed window that Source Finder can search
 # Times the highest S/N of a detection at full resolution, from which the same in the smoothed window is the better one.
 # Derived: it is 2 for emission that is wider than both beams, and 0.5 to 0.8 for a point source.
 CLEARER = 1.3
+ARTEFACTS = {"baseline_ripple", "residuals", "flank"}  # rules whose verdict at full resolution holds here, too
 
 
 @dataclass
@@ -88,7 +89,7 @@ def add_smoothed(detections: list[RawDetection], smoothed: Smoothed, window: Win
     """Add the kept detections of the smoothed window where nothing was kept at full resolution.
 
     A patch that is :data:`CLEARER` than all that was kept in it, and a single object, is added, too; what was kept in
-    it is then part of it.
+    it is then part of it.  What a rule has dropped as an artefact does not return.
 
     Parameters
     ----------
@@ -102,7 +103,8 @@ def add_smoothed(detections: list[RawDetection], smoothed: Smoothed, window: Win
     others = [one for one in detections if one.candidate.status is not Status.DROPPED]
     for one in [one for one in smoothed.detections if one.candidate.status is Status.KEPT]:
         parts = [other for other in others if meet(one, other)]
-        if parts and not is_whole(one, parts, smoothed.seen):
+        spoiled = any(is_artefact(other) and lies_in(one, other) for other in detections)
+        if spoiled or (parts and not is_whole(one, parts, smoothed.seen)):
             continue
         one.candidate.decide("found_smoothed", fwhm=one.beam)
         one.candidate.id, one.candidate.parent = 1 + max((other.candidate.id for other in detections), default=0), 0
@@ -111,6 +113,12 @@ def add_smoothed(detections: list[RawDetection], smoothed: Smoothed, window: Win
             part.candidate.parent = one.candidate.id
             part.candidate.decide("part_of_smoothed", Status.DROPPED, ids=(one.candidate.id,))
         detections.append(one)
+
+
+def is_artefact(detection: RawDetection) -> bool:
+    """Whether a rule has dropped a detection as an artefact."""
+    rules = {decision.rule for decision in detection.candidate.decisions}
+    return detection.candidate.status is Status.DROPPED and not rules.isdisjoint(ARTEFACTS)
 
 
 def is_whole(one: RawDetection, parts: Sequence[RawDetection], seen: SearchedWindow | None) -> bool:
