@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from astropy.stats import gaussian_sigma_to_fwhm
 
-from napari_almadet.catalogue.candidate import FLAGS, Box, Candidate, EmissionPeak, SourceMask
+from napari_almadet.catalogue.candidate import FLAGS, Box, Candidate, EmissionPeak, SourceMask, Status
 from napari_almadet.catalogue.detections import channel_width, flux_factor
 from napari_almadet.constants import PRESENT
 from napari_almadet.measure.cutout import Cutout, Seed, level_of
@@ -186,7 +186,7 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
     candidate.decisions = [decision for decision in candidate.decisions if decision.rule != "further_lines"]
     if line:
         _write_line(candidate, scale, made)
-        if made.further:
+        if made.further and candidate.status is not Status.DROPPED:  # the last reason of those is why
             candidate.flag |= FLAGS["further lines"]
             candidate.decide("further_lines", channels=", ".join(f"{centre:.0f}" for centre, _ in made.further))
     if continuum or not line:  # so that each row has a flux
