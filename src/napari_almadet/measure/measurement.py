@@ -697,7 +697,7 @@ def further_lines(task: LineTask, made: Measured) -> tuple[tuple[float, float], 
     spectrum = spectrum_at(row, task.lines)
     unit = float(np.sqrt(cutout.noise.spatial_variance(row))) * level_at(cutout, shape)
     rest = rest_weights(task.parts, shape)
-    used = (channel >= made.channels[0]) & (channel < made.channels[1])
+    used = np.asarray((channel >= made.channels[0]) & (channel < made.channels[1]))
     if made.method == "mask":
         used = task.parts.mask.any(axis=(1, 2))
     found: list[tuple[float, float]] = []

@@ -143,7 +143,8 @@ def two_sources(
     one = best(ellipse, *first.place, sizes[0], 0.0, sizes[0])
     two = best(pair, *first.place, sizes[0], *second.place, sizes[1])
     places = two.x[:2], two.x[3:5]
-    apart, moved = (float(beams_apart(*(places[1] - other), likelihood.beam)) for other in (places[0], second.place))
+    offsets = (places[1] - places[0], places[1] - second.place)
+    apart, moved = (float(beams_apart(dy, dx, likelihood.beam)) for dy, dx in offsets)  # its beam is in (y, x)
     better = float(np.sqrt(max(one.fun - two.fun, 0.0)))
     if better < NEEDED or not PARTED[0] < apart < PARTED[1] or moved > STRAY:
         return None
