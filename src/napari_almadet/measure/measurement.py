@@ -699,7 +699,7 @@ def further_lines(task: LineTask, made: Measured) -> tuple[tuple[float, float], 
     rest = rest_weights(task.parts, shape)
     used = np.asarray((channel >= made.channels[0]) & (channel < made.channels[1]))
     if made.method == "mask":
-        used = task.parts.mask.any(axis=(1, 2))
+        used = np.asarray(task.parts.mask.any(axis=(1, 2)))
     found: list[tuple[float, float]] = []
     for centre, fwhm in task.seed.lines[1:]:
         inside = (np.abs(channel - centre) <= max(fwhm / 2, 0.5)).astype(float)
