@@ -29,8 +29,11 @@ SCENARIOS = (
     *("bright", "pairs", "edges", "phase-errors", "galaxies", "clouds", "discs", "continuum-left", "cleaned-loop"),
     *("smoothed", "shared-channels"),
 )
-KEEPS = ("too_bright_for_noise", "two_fit_better", "extended_source", "found_by_its_line", "found_in_a_blend")
-JOINS = ("piece_of", "part_of")
+KEEPS = (
+    *("too_bright_for_noise", "two_fit_better", "extended_source", "found_by_its_line", "found_in_a_blend"),
+    "found_smoothed",
+)
+JOINS = ("piece_of", "part_of", "part_of_smoothed")
 DROPS = ("baseline_ripple", "residuals", "flank", "sidelobe_of_another_window", "negative_flux")
 SIZE = 240  # pixels, of the fields of artefacts
 
