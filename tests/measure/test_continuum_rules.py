@@ -246,11 +246,11 @@ def test_the_centroid_of_a_line_that_is_no_gaussian_is_that_of_its_spectrum():
     two = Line(np.array([[5.0, 8.0, 4.0], [2.0, 16.0, 4.0]]), np.eye(6) * 1e-4, 1.0)
     used, covariance = np.arange(N), np.eye(N)
     spectrum = np.zeros(N)
-    spectrum[[6, 14, 22]] = 1, 3, 100  # what is outside of its channels does not count
+    spectrum[[6, 14, 23]] = 1, 3, 100  # what is outside of its channels does not count
     made = Measured(SimpleNamespace(), spectrum=spectrum)
     take_the_widths(made, two, (used, covariance, covariance), (4, 20))
     assert made.z == pytest.approx(12)
-    assert made.err_z == pytest.approx(np.sqrt((((np.arange(3, 22) - 12) / 4) ** 2).sum()))  # 1.3 FWHM to both sides
+    assert made.err_z == pytest.approx(np.sqrt((((np.arange(2, 23) - 12) / 4) ** 2).sum()))  # 1.6 FWHM to both sides
     negative = Measured(SimpleNamespace(), spectrum=-spectrum)
     take_the_widths(negative, two, (used, covariance, covariance), (4, 20))
     assert negative.z == pytest.approx(two.centroid())

@@ -185,7 +185,7 @@ def test_the_mask_is_summed_where_a_gaussian_leaves_a_part_of_its_flux(monkeypat
     task = SimpleNamespace(
         parts=SimpleNamespace(mask=voxels), scale=SimpleNamespace(fwhm=FWHM), cutout=None, lines=None
     )
-    made = SimpleNamespace(spectrum=np.ones(3), line=None, channels=(0, 3), shape=None, chi=np.nan)
+    made = SimpleNamespace(spectrum=np.ones(3), line=None, channels=(0, 3), shape=None, chi=np.nan, blended=True)
     by_mask(task, made, [Shape(5, 5, BEAM)])
     assert bool(summed) == mask
 
@@ -315,7 +315,7 @@ def test_what_a_gaussian_leaves_is_smoothed_by_the_line_and_is_of_the_fitted_sha
     task = SimpleNamespace(parts=SimpleNamespace(mask=mask), scale=SimpleNamespace(fwhm=FWHM), cutout=None, lines=None)
     first, other, own = (Shape(x, 5, BEAM) for x in (5, 8, 4))
     line = SimpleNamespace(width=lambda level: 7.0 if level == 0.5 else 99.0)
-    made = SimpleNamespace(spectrum=np.ones(3), line=None, channels=(3, 5), shape=None, chi=np.nan)
+    made = SimpleNamespace(spectrum=np.ones(3), line=None, channels=(3, 5), shape=None, chi=np.nan, blended=True)
     made.line, made.shape = (line, own) if fitted else (None, None)
     by_mask(task, made, [first, other])
     assert seen == [([own if fitted else first, other], 7.0 if fitted else 2)]

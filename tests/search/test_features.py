@@ -130,11 +130,11 @@ def test_measures_say_what_their_names_say():
 def test_features_are_encoded_as_the_classifier_was_trained_with_them():
     """By hand: S/N ratios as arcsinh(S/N / 2), sizes and the field's spread as logarithms."""
     one = Features(
-        *(1.5, 6.0, 7.0, -2.0, 3.0, 8.0, 0.9, 20.0, 2.5, 0.1, 0.2, 1.0, 2.0, 1.2, 20.0, 4.0, -6.0, 0.75, 4.4, 64)
+        *(1.5, 6.0, 7.0, -2.0, 3.0, 8.0, 0.9, 20.0, 2.5, 0.1, 0.2, 1.0, 2.0, 1.2, 20.0, 4.0, -6.0, 0.75, 4.4, 64, True)
     )
     snr = [np.arcsinh(value / 2) for value in (6, 7, -2, 3, 8)]
     expected = [1.5, *snr, 0.9, np.arcsinh(5), np.arcsinh(10), 2.5, 0.1, 0.2, 0, np.log(2), np.log(1.2)]
-    expected += [np.arcsinh(10), np.arcsinh(2), -np.arcsinh(3), 0.75, 0.1, np.log(0.64)]
+    expected += [np.arcsinh(10), np.arcsinh(2), -np.arcsinh(3), 0.75, 0.1, np.log(0.64), 1]
     assert encode([one]).dtype == np.float32
     np.testing.assert_allclose(encode([one])[0], expected, rtol=1e-6, atol=1e-7)
     assert encode([]).shape == (0, N_FEATURES)
