@@ -85,11 +85,18 @@ def found(y: float, x: float, status: Status = Status.KEPT, number: int = 1, **v
 
 
 def test_what_is_kept_in_the_smoothed_window_alone_is_added_with_a_number_of_its_own():
-    detections, window = [found(10, 10, number=5)], whole_window(SIDE)
-    add_smoothed(detections, Smoothed([found(60, 60), found(80, 20, Status.DROPPED)]), window)
+    detections, wider = [found(10, 10, number=5)], found(60, 60)
+    wider.candidate.decide("joined_with", ids=(3,))  # a number of the smoothed window
+    add_smoothed(detections, Smoothed([wider, found(80, 20, Status.DROPPED)]), whole_window(SIDE))
     assert [one.candidate.id for one in detections] == [5, 6]
     assert [decision.rule for decision in detections[1].candidate.decisions] == ["found_smoothed"]
-    assert detections[1].window is window
+    assert detections[1].window is detections[0].window, "with the sidelobes that are subtracted"
+
+
+def test_a_candidate_of_the_smoothed_window_alone_has_the_window_itself():
+    detections, window = [], whole_window(SIDE)
+    add_smoothed(detections, Smoothed([found(60, 60)]), window)
+    assert detections[0].window is window
 
 
 @pytest.mark.parametrize(("status", "added"), [(Status.KEPT, 0), (Status.FLAGGED, 0), (Status.DROPPED, 1)])

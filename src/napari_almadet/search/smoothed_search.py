@@ -98,7 +98,7 @@ def add_smoothed(detections: list[RawDetection], smoothed: Smoothed, window: Win
     smoothed
         Its detections are classified, too; those added are numbered after the others.
     window
-        That of ``detections``, which will be theirs.
+        At full resolution; those added have it, or that of ``detections``.
     """
     others = [one for one in detections if one.candidate.status is not Status.DROPPED]
     for one in [one for one in smoothed.detections if one.candidate.status is Status.KEPT]:
@@ -106,9 +106,12 @@ def add_smoothed(detections: list[RawDetection], smoothed: Smoothed, window: Win
         spoiled = any(is_artefact(other) and lies_in(one, other) for other in detections)
         if spoiled or (parts and not is_whole(one, parts, smoothed.seen)):
             continue
+        # the numbers in them are those of the smoothed window, whose other detections are not listed
+        one.candidate.decisions = [decision for decision in one.candidate.decisions if not decision.ids]
         one.candidate.decide("found_smoothed", fwhm=one.beam)
         one.candidate.id, one.candidate.parent = 1 + max((other.candidate.id for other in detections), default=0), 0
-        one.window, one.piece_of, one.flank_of = window, 0, None
+        # that of the others knows the sidelobes that are subtracted before measuring
+        one.window, one.piece_of, one.flank_of = detections[0].window if detections else window, 0, None
         for part in parts:
             part.candidate.parent = one.candidate.id
             part.candidate.decide("part_of_smoothed", Status.DROPPED, ids=(one.candidate.id,))
