@@ -86,16 +86,17 @@ def test_a_dip_is_no_line():
     assert refined(start, spectrum.astype(np.float32)) == start
 
 
+def line_finder(spectra: torch.Tensor) -> torch.Tensor:
+    """Sees a line in the middle of 96 channels, in spectra of any resolution."""
+    answer = torch.zeros_like(spectra)
+    step = 96 // answer.shape[1]
+    answer[:, 44 // step : 52 // step] = 0.9
+    return answer
+
+
 @pytest.mark.parametrize(("snr", "kind"), [(4.4, "both"), (3.6, "line")])
 def test_continuum_beside_a_line_counts_from_four_sigma_on(snr, kind):
     """``snr`` is the mean of the channels without the line over its error."""
-
-    def line_finder(spectra):
-        """Sees the line where it is, in spectra of any resolution."""
-        answer = torch.zeros_like(spectra)
-        step = 96 // answer.shape[1]
-        answer[:, 44 // step : 52 // step] = 0.9
-        return answer
 
     channel = np.arange(96)
     line = np.exp(-4 * np.log(2) * ((channel - 48) / 6) ** 2)
@@ -112,12 +113,6 @@ def test_continuum_beside_a_line_counts_from_four_sigma_on(snr, kind):
 
 @pytest.mark.parametrize(("summed", "is_patch", "lines"), [(30.0, True, 1), (4.4, True, 0), (30.0, False, 0)])
 def test_a_patch_has_the_line_of_its_sum_even_if_no_place_in_it_shows_one(summed, is_patch, lines):
-    def line_finder(spectra):
-        answer = torch.zeros_like(spectra)
-        step = 96 // answer.shape[1]
-        answer[:, 44 // step : 52 // step] = 0.9
-        return answer
-
     line = np.exp(-4 * np.log(2) * ((np.arange(96) - 48) / 6) ** 2)
     detection = RawDetection(
         *(Candidate(1, Box(0, 1, 0, 1), 0.9), 5.0, 5.0, 2.0, 2.0),

@@ -142,6 +142,13 @@ def connected(parts: Sequence[np.ndarray], patch: np.ndarray, seen: SearchedWind
     return number
 
 
+def one_object_at(places: Sequence[tuple[float, float]], patch: np.ndarray, seen: SearchedWindow) -> bool:
+    """Whether places (y, x) in the pixels of a window are :func:`connected` within a patch, (ny, nx)."""
+    y, x = np.indices(patch.shape)
+    spots = [patch & (np.hypot(y - row, x - column) <= max(1.0, seen.beam / 2)) for row, column in places]
+    return all(spot.any() for spot in spots) and len(set(connected(spots, patch, seen))) == 1
+
+
 def line_voxels(patch: np.ndarray, seen: SearchedWindow) -> tuple[np.ndarray, int]:
     """S/N of the voxels (channels, ny, nx) of a patch without continuum, and the first of these channels.
 

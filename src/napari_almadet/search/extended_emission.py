@@ -18,7 +18,7 @@ from napari_almadet.measure.planes import robust_std
 from napari_almadet.measure.spectra import overlap
 from napari_almadet.measure.stacking import Stacking
 from napari_almadet.progress import Progress
-from napari_almadet.search.connected_patches import connected, object_numbers
+from napari_almadet.search.connected_patches import connected, object_numbers, one_object_at
 from napari_almadet.search.features import LINE_SNR, centres
 from napari_almadet.search.noise_units import differences, resample
 from napari_almadet.search.patch_properties import (
@@ -268,10 +268,7 @@ def one_object(members: list[RawDetection], patch: np.ndarray, seen: SearchedWin
 
     Compact sources beside each other have their lines in different channels.
     """
-    y, x = np.indices(patch.shape)
-    places = [window.inside(detection.y, detection.x) for detection in members if sure(detection)]
-    spots = [patch & (np.hypot(y - row, x - column) <= max(1.0, seen.beam / 2)) for row, column in places]
-    return all(spot.any() for spot in spots) and len(set(connected(spots, patch, seen))) == 1
+    return one_object_at([window.inside(one.y, one.x) for one in members if sure(one)], patch, seen)
 
 
 def sure(detection: RawDetection) -> bool:

@@ -159,10 +159,9 @@ def search_part(
     images, detections, wider, summary, stacked = yield from source_detection(
         negative(cube) if negated else cube, window, beam, settings, networks, negated, decision
     )
-    yield from frequency_denoising(detections, settings, networks)
-    yield from classify(detections, settings, networks)
-    yield from frequency_denoising(wider.detections, settings, networks)
-    yield from classify(wider.detections, settings, networks)
+    for found in (detections, wider.detections):
+        yield from frequency_denoising(found, settings, networks)
+        yield from classify(found, settings, networks)
     add_smoothed(detections, wider, window)
     cube, near = yield from ready_to_measure(cube, window, detections, beam, settings)
     cube, count = negative(cube) if negated else cube, len(detections)

@@ -19,7 +19,7 @@ from astropy.stats import gaussian_fwhm_to_sigma
 
 from napari_almadet.catalogue.candidate import Status
 from napari_almadet.constants import BOX_LEVEL
-from napari_almadet.search.connected_patches import connected
+from napari_almadet.search.connected_patches import one_object_at
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import RawDetection
@@ -85,7 +85,7 @@ def weights(n: int, beam: float, like: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(weight / (np.sqrt(2 * np.pi) * sigma), dtype=like.dtype, device=like.device)
 
 
-def add_smoothed(detections: list[RawDetection], smoothed: Smoothed, window: Window) -> None:
+def add_smoothed(detections: list[RawDetection], wider: Smoothed, window: Window) -> None:
     """Add the kept detections of the smoothed window where nothing was kept at full resolution.
 
     A patch that is :data:`CLEARER` than all that was kept in it, and a single object, is added, too; what was kept in
@@ -95,16 +95,16 @@ def add_smoothed(detections: list[RawDetection], smoothed: Smoothed, window: Win
     ----------
     detections
         Those at full resolution, classified.
-    smoothed
+    wider
         Its detections are classified, too; those added are numbered after the others.
     window
         At full resolution; those added have it, or that of ``detections``.
     """
     others = [one for one in detections if one.candidate.status is not Status.DROPPED]
-    for one in [one for one in smoothed.detections if one.candidate.status is Status.KEPT]:
+    for one in [one for one in wider.detections if one.candidate.status is Status.KEPT]:
         parts = [other for other in others if meet(one, other)]
         spoiled = any(is_artefact(other) and lies_in(one, other) for other in detections)
-        if spoiled or (parts and not is_whole(one, parts, smoothed.seen)):
+        if spoiled or (parts and not is_whole(one, parts, wider.seen)):
             continue
         # the numbers in them are those of the smoothed window, whose other detections are not listed
         one.candidate.decisions = [decision for decision in one.candidate.decisions if not decision.ids]
@@ -137,9 +137,7 @@ def is_whole(one: RawDetection, parts: Sequence[RawDetection], seen: SearchedWin
     y, x = np.indices(seen.valid.shape)
     (y0, x0), (y1, x1) = one.window.inside(one.box.y0, one.box.x0), one.window.inside(one.box.y1, one.box.x1)
     patch = (y >= y0 - 0.5) & (y < y1 + 0.5) & (x >= x0 - 0.5) & (x < x1 + 0.5) & seen.valid
-    places = [one.window.inside(part.y, part.x) for part in parts]
-    spots = [patch & (np.hypot(y - row, x - column) <= max(1.0, seen.beam / 2)) for row, column in places]
-    return all(spot.any() for spot in spots) and len(set(connected(spots, patch, seen))) == 1
+    return one_object_at([one.window.inside(part.y, part.x) for part in parts], patch, seen)
 
 
 def peak_of(detection: RawDetection) -> float:
