@@ -60,7 +60,7 @@ from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.record import search_record
 from napari_almadet.search.search_networks import load_once
 from napari_almadet.search.sidelobes import KnownBeam, known_beam, subtract_sidelobes
-from napari_almadet.search.smoothed_search import Smoothed, add_smoothed, smoothed
+from napari_almadet.search.smoothed_search import Smoothed, add_smoothed, in_wider_beams
 from napari_almadet.search.windows import Window, beam_fwhm, read_in_noise_units, windows
 
 if TYPE_CHECKING:
@@ -159,10 +159,11 @@ def search_part(
     images, detections, wider, summary, stacked = yield from source_detection(
         negative(cube) if negated else cube, window, beam, settings, networks, negated, decision
     )
-    for found in (detections, wider.detections):
+    for found in (detections, *(scale.detections for scale in wider)):
         yield from frequency_denoising(found, settings, networks)
         yield from classify(found, settings, networks)
-    add_smoothed(detections, wider, window)
+    for scale in wider:
+        add_smoothed(detections, scale, window)
     cube, near = yield from ready_to_measure(cube, window, detections, beam, settings)
     cube, count = negative(cube) if negated else cube, len(detections)
     yield from source_spectral_focusing(cube, near, detections, stacked, settings)
@@ -179,7 +180,7 @@ def source_detection(
     networks: SearchNetworks,
     negated: bool = False,
     decision: BeamDecision | None = None,
-) -> Generator[Progress, None, tuple[np.ndarray, list[RawDetection], Smoothed, NoiseSummary | None, np.ndarray]]:
+) -> Generator[Progress, None, tuple[np.ndarray, list[RawDetection], list[Smoothed], NoiseSummary | None, np.ndarray]]:
     """2D source detection (1 - 4): maps in noise units, Source Finder's output, and the positions of its peaks.
 
     Returns the same as :func:`search_window`, and the stacked image of the window.
@@ -188,7 +189,7 @@ def source_detection(
     units, stacked = yield from read_in_noise_units(cube, window, beam, networks.device)  # (1, 2)
     yield Progress("Detecting sources", 0, 1)
     images, detections, wider, noise = search_window(units, window, known, networks, negated)
-    for found in (detections, wider.detections):
+    for found in (detections, *(scale.detections for scale in wider)):
         for number, detection in enumerate(found, 1):
             detection.candidate.id = number
     yield Progress("Detecting sources", 1, 1)
@@ -197,7 +198,7 @@ def source_detection(
 
 def search_window(
     raw: NoiseUnits | None, window: Window, known: KnownBeam, networks: SearchNetworks, negated: bool = False
-) -> tuple[np.ndarray, list[RawDetection], Smoothed, NoiseSummary | None]:
+) -> tuple[np.ndarray, list[RawDetection], list[Smoothed], NoiseSummary | None]:
     """Search one window, and once more smoothed to twice the beam.
 
     Parameters
@@ -221,15 +222,16 @@ def search_window(
     import torch
 
     if raw is None:
-        return np.zeros((2, *window.shape), np.float32), [], Smoothed(), None
+        return np.zeros((2, *window.shape), np.float32), [], [], None
     beam = known.fwhm
     clean = subtract_sidelobes(raw, window, known, negated)  # (2)
     detections, seen = detect_in(clean.units, raw, clean.window, beam, clean.dirty, networks)
-    wider, made = Smoothed(), smoothed(clean.units, window, beam)
-    if made is not None:
-        wider = Smoothed(*detect_in(made[0], made[0], made[1], beam, clean.dirty, networks))
-        for detection in wider.detections:
-            detection.features = replace(detection.features, smoothed=True)
+    wider = []
+    for units, wide in in_wider_beams(clean.units, window, beam):
+        found = Smoothed(*detect_in(units, units, wide, beam, clean.dirty, networks))
+        for detection in found.detections:
+            detection.features = replace(detection.features, smoothed=len(wider) + 1)
+        wider.append(found)
     probability = torch.sigmoid(torch.from_numpy(seen.answer[0])).numpy() * seen.valid
     images = np.stack([probability, seen.strength])
     return images, detections, wider, noise_summary(clean, seen.noise_correlation, beam)

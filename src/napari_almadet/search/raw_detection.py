@@ -54,7 +54,8 @@ class Features:
     n_channels
         Number of channels searched as one band.
     smoothed
-        Whether it was detected in the window smoothed to twice the beam; beams are then those of the smoothed window.
+        How often the window in which it was detected was smoothed to twice the beam before, 0 to 2; beams are those of
+        the smoothed window.
     """
 
     detection_logit: float = 0.0
@@ -77,7 +78,7 @@ class Features:
     coverage: float = 1.0
     beam: float = 4.0
     n_channels: int = 100
-    smoothed: bool = False
+    smoothed: int = 0
 
     @property
     def snr_both(self) -> float:

@@ -10,7 +10,7 @@ much clearer in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from napari_almadet.search.noise_units import NoiseUnits
 
+SCALES = 2  # times that the window is smoothed, each time to twice the beam before
 FACTOR = 2  # by which the beam and the pixels become wider
-KERNEL = float(np.sqrt(FACTOR**2 - 1))  # beams, FWHM of the Gaussian that makes the beam wider
+KERNEL = float(np.sqrt(FACTOR**2 - 1))  # beams, FWHM of the Gaussian that makes the beam wider, once
 LEAST_DATA = 0.5  # weight of the pixels with data, of all that are averaged, below which a new pixel has none
 SMALLEST = 16  # pixels, side of a smoothed window that Source Finder can search: two of its coarsest pixels
 # Times the highest S/N of a detection at full resolution, from which the same in the smoothed window is the better one.
@@ -46,6 +47,16 @@ class Smoothed:
 
     detections: list[RawDetection] = field(default_factory=list)
     seen: SearchedWindow | None = None
+
+
+def in_wider_beams(units: NoiseUnits, window: Window, beam: float) -> Iterator[tuple[NoiseUnits, Window]]:
+    """A window :func:`smoothed` to twice the beam, and to twice that, as long as it is not too small."""
+    for _ in range(SCALES):
+        made = smoothed(units, window, beam)
+        if made is None:
+            return
+        yield made
+        units, window = made
 
 
 def smoothed(units: NoiseUnits, window: Window, beam: float) -> tuple[NoiseUnits, Window] | None:

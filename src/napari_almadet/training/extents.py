@@ -24,12 +24,14 @@ from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.raw_detection import Extent, RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
+from napari_almadet.search.smoothed_search import FACTOR
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
 from napari_almadet.training.artefacts import spoilt
 from napari_almadet.training.data import Shown
 from napari_almadet.training.fields import (
     FIELDS,
+    SIDE,
     Instrument,
     Mix,
     SimulatedField,
@@ -65,21 +67,24 @@ def patches_of_field(
     field = simulate_field(rng, shared, EMPTY, mix)
     measures, facts = [], []
     for negated in (False, True)[: 1 + (rng.random() < NEGATED)]:
-        for detection, kept in patches_found(field, networks, negated):
-            extent = detection.extent
-            assert extent is not None
+        for detection, kept, scale in patches_found(field, networks, negated):
+            assert detection.extent is not None
             measures.append(measures_of(detection))
-            true = not negated and is_true(extent, field)
-            facts.append((true, detection.box is not None, kept, spoil is not None, negated, number, *extent.place))
+            y, x = (min(SIDE - 1, FACTOR**scale * at + FACTOR**scale // 2) for at in detection.extent.place)
+            true = not negated and is_true((y, x), field, FACTOR**scale * field.beam)
+            facts.append((true, detection.box is not None, kept, spoil is not None, negated, number, y, x))
     return measures, facts
 
 
-def is_true(extent: Extent, field: SimulatedField) -> bool:
-    """Whether the brightest pixel of a patch is in a galaxy or a cloud, or near the centre of a source."""
-    y, x = extent.place
+def is_true(place: tuple[int, int], field: SimulatedField, beam: float) -> bool:
+    """Whether the brightest pixel of a patch, (y, x), is in a galaxy or a cloud, or near the centre of a source.
+
+    ``beam`` is that of the window in which it was found, smoothed or not.
+    """
+    y, x = place
     if field.objects[y, x]:
         return True
-    far = np.maximum(field.sources[:, 2:4].max(axis=1, initial=0) * SIGMA_TO_FWHM, field.beam) * RADIUS
+    far = np.maximum(field.sources[:, 2:4].max(axis=1, initial=0) * SIGMA_TO_FWHM, beam) * RADIUS
     return bool((np.hypot(field.sources[:, 0] - y, field.sources[:, 1] - x) <= far).any())
 
 
@@ -89,17 +94,22 @@ def measures_of(detection: RawDetection) -> tuple:
     return (*extent, detection.judge_logit, detection.features.line_probability, detection.features.snr_both)
 
 
-def patches_found(field: SimulatedField, networks: SearchNetworks, negated: bool) -> list[tuple[RawDetection, bool]]:
-    """The patches of a field, small ones by their brightest detection.
+def patches_found(
+    field: SimulatedField, networks: SearchNetworks, negated: bool
+) -> list[tuple[RawDetection, bool, int]]:
+    """The patches of a field, as it is and smoothed, small ones by their brightest detection.
 
-    Also returns for each whether Judge keeps any of its detections.
+    Also returns for each whether Judge keeps any of its detections, and how often its field was smoothed.
     """
     raw = in_noise_units(-field.cube if negated else field.cube, field.beam)
-    _, detections, *_ = search_window(raw, whole_field(), field.known, networks, negated)
-    finish(frequency_denoising(detections, Settings(), networks))
-    if detections:
-        judge_logits(detections, networks)
-    return [(best, any(f.judge_logit > np.log(3) for f in group)) for best, group in by_patch(detections)]
+    _, detections, wider, _ = search_window(raw, whole_field(), field.known, networks, negated)
+    patches = []
+    for scale, found in enumerate([detections, *(smoothed.detections for smoothed in wider)]):
+        finish(frequency_denoising(found, Settings(), networks))
+        if found:
+            judge_logits(found, networks)
+        patches += [(best, any(f.judge_logit > np.log(3) for f in group), scale) for best, group in by_patch(found)]
+    return patches
 
 
 def extents_of_observation(folder: Path, which: str, index: int, seed: int, weights: tuple[str, str, str]) -> Path:

@@ -22,7 +22,7 @@ from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.pipeline import search_window
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.search_networks import SearchNetworks
-from napari_almadet.search.smoothed_search import KERNEL, meet
+from napari_almadet.search.smoothed_search import FACTOR, meet
 from napari_almadet.settings import Settings
 from napari_almadet.threads import cores
 from napari_almadet.training.data import Shown
@@ -54,29 +54,26 @@ def judge_field(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Candidates of one simulated field: their input values (n, 22), and which are sources (n,).
 
-    Of the smoothed field only those are candidates that the search would list: where no certain source was detected
+    Of the smoothed fields only those are candidates that the search would list: where no certain source was detected
     before.
     """
     field = simulate_field(rng, shared, EMPTY, MIX)
     raw = in_noise_units(field.cube, field.beam)
     _, detections, wider, _ = search_window(raw, whole_field(), field.known, networks)
-    finish(frequency_denoising([*detections, *wider.detections], Settings(), networks))
-    true, left_out = labels(field, detections)
-    known = [
-        detection
-        for detection, is_source in zip(detections, true, strict=True)
-        if detection.box is not None or (is_source and detection.features.snr_both >= CERTAIN)
-    ]
-    larger = [one for one in wider.detections if not any(meet(one, other) for other in known)]
-    true_larger, left_out_larger = labels(field, larger, smoothed=True)
-    numbers = encode([detection.features for detection in [*detections, *larger]])
-    true, left_out = np.append(true, true_larger), np.append(left_out, left_out_larger)
-    return numbers[~left_out], true[~left_out].astype(np.float32)
+    known: list[RawDetection] = []
+    numbers, true = [], []
+    for scale, found in enumerate([detections, *(smoothed.detections for smoothed in wider)]):
+        finish(frequency_denoising(found, Settings(), networks))
+        new = [one for one in found if not any(meet(one, other) for other in known)]
+        is_source, left_out = labels(field, new, scale)
+        numbers.append(encode([one.features for one in new])[~left_out])
+        true.append(is_source[~left_out].astype(np.float32))
+        certain = np.array([one.features.snr_both >= CERTAIN for one in new], bool) & is_source
+        known += [one for one, sure in zip(new, certain, strict=True) if one.box is not None or sure]
+    return np.concatenate(numbers), np.concatenate(true)
 
 
-def labels(
-    field: SimulatedField, detections: Sequence[RawDetection], smoothed: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
+def labels(field: SimulatedField, detections: Sequence[RawDetection], scale: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Which detections are sources, and which are left out of the training: (n,), bool.
 
     A detection is a source if it is the nearest one to the centre of a source, a galaxy or the leaf of a cloud.  Of one
@@ -86,11 +83,11 @@ def labels(
     second detections of a resolved source, large patches, which are classified as a whole, and what is not fainter than
     the rest of an object, but not at its centre and not certain, or brighter than what is.
 
-    ``smoothed`` says whether these are the detections of the field smoothed to twice the beam.
+    ``scale`` says how often the field in which they were detected was smoothed to twice the beam before.
     """
     places = np.array([(detection.y, detection.x) for detection in detections]).reshape(-1, 2)
     brightness = np.array([detection.features.snr_both for detection in detections])
-    kernel = KERNEL * field.beam if smoothed else 0.0
+    kernel = np.sqrt(FACTOR ** (2 * scale) - 1) * field.beam  # FWHM of the Gaussian that has made the beam wider
     beam = float(np.hypot(field.beam, kernel))
     fwhm = np.maximum(np.sqrt(field.sources[:, 2] * field.sources[:, 3]) * gaussian_sigma_to_fwhm, field.beam)
     fwhm = np.hypot(fwhm, kernel)
