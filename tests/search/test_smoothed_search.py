@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box, Candidate, Status
 from napari_almadet.search.raw_detection import Features, RawDetection
-from napari_almadet.search.smoothed_search import Smoothed, add_smoothed, smoothed
+from napari_almadet.search.smoothed_search import Smoothed, add_smoothed, in_wider_beams, smoothed
 from napari_almadet.search.windows import Window
 
 BEAM = 4.0  # px
@@ -74,14 +74,32 @@ def test_a_window_too_small_for_the_network_is_not_smoothed(side, searched):
     assert (smoothed(units_of(noise()[:, :side, :side]), whole_window(side), BEAM) is not None) == searched
 
 
+@pytest.mark.parametrize(("side", "wide"), [(96, [2, 4]), (62, [2]), (31, [])])
+def test_a_window_is_smoothed_twice_unless_it_is_too_small(side, wide):
+    made = list(in_wider_beams(units_of(noise()[:, :side, :side]), whole_window(side), BEAM))
+    assert [window.k for _, window in made] == wide
+    assert [tuple(units.cube.shape[1:]) for units, _ in made] == [window.shape for _, window in made]
+
+
+def test_a_point_source_in_the_window_smoothed_twice_is_four_beams_wide():
+    y, x = np.indices((SIDE, SIDE))
+    point = np.exp(-0.5 * ((y - 40) ** 2 + (x - 57) ** 2) / (BEAM * gaussian_fwhm_to_sigma) ** 2)
+    *_, (wider, window) = in_wider_beams(units_of(noise() + 1000 * point), whole_window(SIDE), BEAM)
+    image = wider.cube.mean(dim=0).numpy()
+    row, column = np.unravel_index(image.argmax(), image.shape)
+    assert window.inside(40, 57) == pytest.approx((row, column), abs=0.6)
+    assert (image > image.max() / 2).sum() == pytest.approx(np.pi / 4 * BEAM**2, rel=0.25)
+
+
 def found(y: float, x: float, status: Status = Status.KEPT, number: int = 1, **values) -> RawDetection:
     """A detection of a window, or a patch of 40 pixels a side of the smoothed one if it has an ``extent``."""
     box = Box(int(y) - 20, int(y) + 20, int(x) - 20, int(x) + 20) if "extent" in values else None
     candidate = Candidate(number, Box(0, 1, 0, 1), 0.9, status=status)
     wider = Window(0, 0, (SIDE // 2, SIDE // 2), (slice(0, SIDE // 2), slice(0, SIDE // 2)), 2)
     window = wider if box else whole_window(SIDE)
-    features = Features(snr_stacked=values.pop("snr", 8.0), beam=BEAM)
-    return RawDetection(candidate, y, x, 3.0, 3.0, np.zeros(24, np.float32), features, window, box, **values)
+    features = Features(snr_stacked=values.pop("snr", 8.0), beam=BEAM, smoothed=values.pop("scale", 0))
+    size = values.pop("size", 3.0)
+    return RawDetection(candidate, y, x, size, size, np.zeros(24, np.float32), features, window, box, **values)
 
 
 def test_what_is_kept_in_the_smoothed_window_alone_is_added_with_a_number_of_its_own():
@@ -115,8 +133,8 @@ def test_what_a_rule_dropped_as_an_artefact_does_not_return(place, added):
     assert len(detections) == 1 + added
 
 
-def two_halves(channels: tuple[int, int], bridge: float) -> Smoothed:
-    """A patch of the smoothed window of S/N 12 with emission at either end, and such S/N all the way between them."""
+def two_halves(channels: tuple[int, int], bridge: float, scale: int = 1) -> Smoothed:
+    """A patch of a smoothed window of S/N 12 with emission at either end, and such S/N all the way between them."""
     cube = np.zeros((24, SIDE // 2, SIDE // 2), np.float32)
     channel = np.zeros(cube.shape[1:])
     for place, number in zip((18, 28), channels, strict=True):
@@ -125,17 +143,36 @@ def two_halves(channels: tuple[int, int], bridge: float) -> Smoothed:
     low, high = sorted(channels)
     cube[low : high + 1, 22:26, 20:27] = np.maximum(cube[low : high + 1, 22:26, 20:27], bridge)
     seen = searched_window(cube, BEAM, line=np.full(cube.shape[1:], 10.0), channel=channel, width=3.0)
-    return Smoothed([found(47, 47, extent=extent_of(snr_peak=12.0))], seen)
+    return Smoothed([found(47, 47, extent=extent_of(snr_peak=12.0), scale=scale)], seen)
 
 
 @pytest.mark.parametrize(
-    ("channels", "bridge", "snr", "one"),
-    [((12, 12), 6, 7, True), ((10, 14), 6, 7, True), ((12, 12), 6, 10, False), ((5, 18), 0, 7, False)],
-    ids=["one object", "a rotating one", "no clearer than its parts", "two objects"],
+    ("channels", "bridge", "snr", "wide", "scale", "one"),
+    [
+        ((12, 12), 6, 7, 1, 1, True),
+        ((10, 14), 6, 7, 1, 1, True),
+        ((12, 12), 6, 10, 1, 1, False),
+        ((12, 12), 6, 10, 2, 1, True),
+        ((12, 12), 1, 10, 2, 1, False),
+        ((5, 18), 0, 7, 1, 1, False),
+        ((12, 12), 6, 7, 2, 2, False),
+    ],
+    ids=[
+        "one object",
+        "a rotating one",
+        "no clearer than its compact parts",
+        "no clearer than its resolved parts",
+        "resolved parts without emission between them",
+        "two objects",
+        "where emission runs together",
+    ],
 )
-def test_a_patch_that_is_clearer_than_its_parts_stands_for_them_if_it_is_one_object(channels, bridge, snr, one):
-    detections = [found(47, 37, number=1, snr=snr), found(47, 57, number=2, snr=snr)]
-    add_smoothed(detections, two_halves(channels, bridge), whole_window(SIDE))
+def test_a_patch_that_is_clearer_than_its_parts_or_of_resolved_ones_stands_for_them_if_it_is_one_object(
+    channels, bridge, snr, wide, scale, one
+):
+    size = wide * BEAM * gaussian_fwhm_to_sigma
+    detections = [found(47, x, number=i, snr=snr, size=size) for i, x in ((1, 37), (2, 57))]
+    add_smoothed(detections, two_halves(channels, bridge, scale), whole_window(SIDE))
     kept = [detection.candidate.id for detection in detections if detection.candidate.status is Status.KEPT]
     assert kept == ([3] if one else [1, 2])
     assert [detection.candidate.parent for detection in detections[:2]] == [3 * one, 3 * one]

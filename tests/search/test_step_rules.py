@@ -923,7 +923,7 @@ def replaced(monkeypatch):
 
     detections = [found(number=1), found(y=200.0, number=2)]
     answers = {
-        "source_detection": ("images", detections, Smoothed(), "summary", "stacked"),
+        "source_detection": ("images", detections, [Smoothed()], "summary", "stacked"),
         "frequency_denoising": None,
         "classify": None,
         "ready_to_measure": ("held", detections[:1]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +12,10 @@ from napari_almadet.networks.extent_classifier import ExtentClassifier
 from napari_almadet.networks.weights import load
 from napari_almadet.search.components import gaussian
 from napari_almadet.search.features import N_EXTENT_FEATURES
-from napari_almadet.search.raw_detection import Extent
 from napari_almadet.search.sidelobes import KnownBeam
 from napari_almadet.simulation.array import CleanBeam
 from napari_almadet.training.artefacts import ARTEFACTS, some_channels, spoilt
-from napari_almadet.training.extents import COLUMNS, FACTS, MEASURED, Patches, encoded, file_of, is_true
+from napari_almadet.training.extents import COLUMNS, FACTS, MEASURED, Patches, encoded, file_of, in_field, is_true
 from napari_almadet.training.fields import SIDE, Instrument, SimulatedField
 
 BEAM = 4.0
@@ -68,8 +67,17 @@ def field() -> SimulatedField:
     [((12, 28), True), ((8, 20), False), ((70, 73), True), ((70, 74), False), ((50, 50), False)],
 )
 def test_a_patch_is_real_where_an_object_is_seen_or_a_source_is_near(place, real):
-    extent = Extent(**dict.fromkeys((f.name for f in fields(Extent)), 0.0))
-    assert is_true(replace(extent, place=place), field()) == real
+    assert is_true(place, field(), BEAM) == real
+
+
+def test_in_a_smoothed_field_a_patch_is_a_source_as_much_further_away_as_the_beam_is_wider():
+    far = (70, 70 + round(1.9 * BEAM))
+    assert (is_true(far, field(), BEAM), is_true(far, field(), 4 * BEAM)) == (False, True)
+
+
+@pytest.mark.parametrize(("scale", "there"), [(0, (5, 7)), (1, (11, 15)), (2, (22, 30)), (4, (88, SIDE - 1))])
+def test_the_pixel_of_a_smoothed_field_is_in_the_middle_of_those_it_stands_for(scale, there):
+    assert in_field((5, 7), scale) == there
 
 
 def write(folder, which: str, count: int, seed: int) -> None:

@@ -58,16 +58,16 @@ def field_with(*sources: tuple[float, ...], beam: float = 4.0) -> SimulatedField
 
 
 def labelled(
-    field: SimulatedField, *places: tuple[float, ...], patch: int | None = None, smoothed: bool = False
+    field: SimulatedField, *places: tuple[float, ...], patch: int | None = None, scale: int = 0
 ) -> tuple[list, list]:
-    """Labels of detections (y, x, S/N) of a field, or the smoothed one; that of number ``patch`` is a large patch."""
+    """Labels of detections (y, x, S/N) of a field, smoothed ``scale`` times; number ``patch`` is a large patch."""
     made = []
     for number, (y, x, *snr) in enumerate(places):
         features = Features(snr_stacked=snr[0] if snr else 10.0)
         box = Box(0, 1, 0, 1) if number == patch else None
         candidate = Candidate(number, Box(0, 1, 0, 1), 0.9)
         made.append(RawDetection(candidate, y, x, 2.0, 2.0, np.zeros(8, np.float32), features, whole_field(), box))
-    true, left_out = labels(field, made, smoothed)
+    true, left_out = labels(field, made, scale)
     return true.tolist(), left_out.tolist()
 
 
@@ -105,9 +105,10 @@ def test_a_patch_off_the_centre_of_a_galaxy_is_left_out():
 
 
 def test_in_a_smoothed_field_a_source_is_as_much_wider_as_the_beam():
-    point, place = field_with((30, 30, 1.7)), (30, 33.0)  # 0.75 beams off, and 0.37 of the smoothed one
-    assert labelled(point, place)[0] == [False]
-    assert labelled(point, place, smoothed=True)[0] == [True]
+    point = field_with((30, 30, 1.7))
+    for beams, source in ((0.75, [False, True, True]), (1.5, [False, False, True])):  # 0.37 of the wider beam
+        place = (30, 30 + 4 * beams)
+        assert [labelled(point, place, scale=scale)[0] for scale in range(3)] == [[one] for one in source]
 
 
 def test_clumps_of_a_galaxy_detected_at_its_centre_are_no_sources_but_brighter_ones_are_left_out():

@@ -1,11 +1,11 @@
-"""Faint emission larger than the beam: the window is searched again, smoothed to twice the beam.
+"""Faint emission larger than the beam: the window is searched again, smoothed to twice and to four times the beam.
 
 In a nearby galaxy or a cloud of low surface brightness hardly a place exceeds the noise, though all of it together is
 far brighter.  Smoothing to its size brings it out; SoFiA-2 smooths its cubes for the same reason (Serra et al. 2015).
 To the networks a window smoothed to twice the beam, at half the resolution, is one of a cube with a larger beam.
 
-What is found in it is listed where nothing was found at full resolution, and instead of the parts of an object that is
-much clearer in it.
+What is found in it is listed where nothing was found before, and instead of the parts of an object that is much clearer
+in it, or whose line is detected in it all the way between them.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from astropy.stats import gaussian_fwhm_to_sigma
 from napari_almadet.catalogue.candidate import Status
 from napari_almadet.constants import BOX_LEVEL
 from napari_almadet.search.connected_patches import one_object_at
+from napari_almadet.search.extended_emission import RESOLVED
 from napari_almadet.search.noise_units import in_noise_units
 from napari_almadet.search.patch_properties import SearchedWindow
 from napari_almadet.search.raw_detection import RawDetection
@@ -97,15 +98,15 @@ def weights(n: int, beam: float, like: torch.Tensor) -> torch.Tensor:
 
 
 def add_smoothed(detections: list[RawDetection], wider: Smoothed, window: Window) -> None:
-    """Add the kept detections of the smoothed window where nothing was kept at full resolution.
+    """Add the kept detections of a smoothed window where nothing was kept before.
 
-    A patch that is :data:`CLEARER` than all that was kept in it, and a single object, is added, too; what was kept in
-    it is then part of it.  What a rule has dropped as an artefact does not return.
+    A patch that :func:`is_whole`, the object that all that was kept in it belongs to, is added, too.  What a rule has
+    dropped as an artefact does not return.
 
     Parameters
     ----------
     detections
-        Those at full resolution, classified.
+        Those at full resolution, classified, and what was added from windows that were smoothed less.
     wider
         Its detections are classified, too; those added are numbered after the others.
     window
@@ -136,19 +137,30 @@ def is_artefact(detection: RawDetection) -> bool:
 
 
 def is_whole(one: RawDetection, parts: Sequence[RawDetection], seen: SearchedWindow | None) -> bool:
-    """Whether a patch of the smoothed window is the object that some detections at full resolution are parts of.
+    """Whether a patch of a smoothed window is the object that some detections before it are parts of.
 
-    It is much clearer than each of them, and between them the line is detected all the way.
+    It is much clearer than each of them, or each of them is resolved; and between them the line is detected all the
+    way.  With four times the beam that is no evidence: the emission of two galaxies runs together.
     """
     if seen is None or one.box is None or one.extent is None or one.candidate.parent:
         return False
-    peak = one.extent.snr_peak
-    if any(peak < CLEARER * peak_of(part) or not lies_in(part, one) for part in parts):
+    if not all(lies_in(part, one) for part in parts):
+        return False
+    clearer = all(one.extent.snr_peak >= CLEARER * peak_of(part) for part in parts)
+    if len(parts) == 1:
+        return clearer
+    if one.features.smoothed > 1 or not (clearer or all(is_resolved(part) for part in parts)):
         return False
     y, x = np.indices(seen.valid.shape)
     (y0, x0), (y1, x1) = one.window.inside(one.box.y0, one.box.x0), one.window.inside(one.box.y1, one.box.x1)
     patch = (y >= y0 - 0.5) & (y < y1 + 0.5) & (x >= x0 - 0.5) & (x < x1 + 0.5) & seen.valid
     return one_object_at([one.window.inside(part.y, part.x) for part in parts], patch, seen)
+
+
+def is_resolved(detection: RawDetection) -> bool:
+    """Whether a detection is a patch, or wider than a blend of two point sources along both axes."""
+    least = RESOLVED * detection.beam * gaussian_fwhm_to_sigma
+    return detection.box is not None or min(detection.sigma_y, detection.sigma_x) > least
 
 
 def peak_of(detection: RawDetection) -> float:

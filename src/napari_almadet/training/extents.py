@@ -70,10 +70,16 @@ def patches_of_field(
         for detection, kept, scale in patches_found(field, networks, negated):
             assert detection.extent is not None
             measures.append(measures_of(detection))
-            y, x = (min(SIDE - 1, FACTOR**scale * at + FACTOR**scale // 2) for at in detection.extent.place)
+            y, x = in_field(detection.extent.place, scale)
             true = not negated and is_true((y, x), field, FACTOR**scale * field.beam)
             facts.append((true, detection.box is not None, kept, spoil is not None, negated, number, y, x))
     return measures, facts
+
+
+def in_field(place: tuple[int, int], scale: int) -> tuple[int, int]:
+    """The pixel of a field nearest to the middle of a pixel, (y, x), of the same field smoothed ``scale`` times."""
+    y, x = (min(SIDE - 1, FACTOR**scale * at + FACTOR**scale // 2) for at in place)
+    return y, x
 
 
 def is_true(place: tuple[int, int], field: SimulatedField, beam: float) -> bool:
