@@ -20,7 +20,7 @@ SENTENCES = {
     "found_extended": "found: a patch of {beams:.0f} beams of extended emission, S/N up to {snr:.1f}, "
     "with {places} peaks that Source Finder detects",
     "found_smoothed": "found in the cube smoothed to a beam of {fwhm:.1f} px",
-    "part_of_smoothed": "dropped: part of candidate {id}, which is much clearer in the smoothed cube",
+    "part_of_smoothed": "dropped: part of candidate {id}, which is a single object in the smoothed cube",
     "found_by_its_line": "found: the line at channel {channel} of candidate {id} peaks {distance:.1f} px away from it",
     "found_in_a_blend": "found: blended with candidate {id}, separated by its line",
     # lines

@@ -199,7 +199,7 @@ def source_detection(
 def search_window(
     raw: NoiseUnits | None, window: Window, known: KnownBeam, networks: SearchNetworks, negated: bool = False
 ) -> tuple[np.ndarray, list[RawDetection], list[Smoothed], NoiseSummary | None]:
-    """Search one window, and once more smoothed to twice the beam.
+    """Search one window, and again smoothed to twice and to four times the beam.
 
     Parameters
     ----------
