@@ -88,6 +88,19 @@ def test_a_small_patch_is_measured_where_nothing_outshines_it(score, brightest, 
         assert one.extent.beams == pytest.approx(64 / (1.133 * 16), rel=0.01)
 
 
+@pytest.mark.parametrize(("smoothed", "large"), [(0, False), (1, True)])
+def test_a_patch_of_a_smoothed_window_is_extended_emission_from_fewer_of_its_wider_beams_on(smoothed, large):
+    strength = np.zeros((60, 60), np.float32)
+    strength[20:28, 20:28] = 9  # 3.5 beams
+    window = Window(0, 0, strength.shape, (slice(0, 60), slice(0, 60)), 1)
+    features = Features(detection_logit=logit(0.3), snr_line=9)
+    one = RawDetection(Candidate(1, Box(0, 1, 0, 1), 0.3), 23, 23, 2.0, 2.0, np.zeros(8), features, window)
+    searched = replace(seen(strength), smoothed=smoothed)
+    (found,) = merge_extended([one], searched, window)
+    assert (found.box == Box(20, 28, 20, 28)) == large
+    assert len(with_unseen(np.zeros((0, 5), np.float32), searched)) == large
+
+
 def test_ripples_that_exceed_the_noise_make_no_patch_of_the_sources_in_them():
     y, x = np.mgrid[:60, :60]
     ripples = 8 * np.sin(x / 3.0) * np.sin(y / 7.0)  # their rms is 4

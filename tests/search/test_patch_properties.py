@@ -167,3 +167,9 @@ def test_images_of_lines_are_products_with_all_channels(n_channels, without_cont
             expected = np.tensordot(line, cube, 1) / max(np.linalg.norm(line), 1e-9) / 1.2
             expected = np.zeros_like(expected) if without_continuum and n_channels == 2 else expected
             np.testing.assert_allclose(image, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(("smoothed", "beams"), [(0, 10.0), (1, 2.5), (2, 2.5)])
+def test_a_patch_is_extended_emission_from_ten_beams_of_the_cube_on(smoothed, beams):
+    seen = replace(searched_window(np.zeros((8, 16, 16), np.float32), BEAM), smoothed=smoothed)
+    assert seen.least_extended == beams

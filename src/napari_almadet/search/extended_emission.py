@@ -72,7 +72,7 @@ def merge_extended(detections: list[RawDetection], seen: SearchedWindow, window:
     Source Finder is sure of no detection in them.
     """
     strength, beam = seen.strength, seen.beam
-    least = EXTENDED * BEAM_AREA * beam**2
+    least = seen.least_extended * BEAM_AREA * beam**2
     whole = [(patch, bool(patch.sum() >= least)) for patch, _ in patches(seen.clear_strength, beam, SMALLEST)]
     found = [
         (number, part, large)
@@ -245,7 +245,7 @@ def with_unseen(rows: np.ndarray, seen: SearchedWindow) -> np.ndarray:
     iy, ix = (
         np.rint(rows[:, i]).astype(int).clip(0, n - 1) for i, n in ((1, seen.valid.shape[0]), (2, seen.valid.shape[1]))
     )
-    for patch, (y, x) in patches(seen.clear_strength, seen.beam):
+    for patch, (y, x) in patches(seen.clear_strength, seen.beam, seen.least_extended):
         if not patch[iy, ix].any():
             sigma = seen.beam / gaussian_sigma_to_fwhm
             added.append((float(seen.answer[0][y, x]), y, x, sigma, sigma))

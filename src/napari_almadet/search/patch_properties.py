@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import torch
 
 PATCH_SNR = 5.0  # minimum S/N of the pixels of a patch; convention
-EXTENDED = 10.0  # beams, area of a patch from which it is extended emission; chosen by eye
+# Beams, area of a patch from which it is extended emission; chosen by eye. In a smoothed window it is as many beams of
+# the cube, but no less than a point source of S/N 50 has over 5 sigma.
+EXTENDED, LEAST_EXTENDED = 10.0, 2.5
 STEP = 0.5  # beams, distance of positions whose channels are compared; derived: half the resolution
 FAR = 16  # channels a sixteenth of the band apart have nothing in common in a narrow line; chosen by eye
 CHANNELS_AT_ONCE = 16  # that are summed over a patch; chosen for memory
@@ -44,7 +46,8 @@ LOW = 15.87  # percentile of an image that is one standard deviation below zero,
 class SearchedWindow:
     """A window as its patches are measured in: ``images`` of :data:`MAPS` and ``answer``, Source Finder's maps.
 
-    ``beam`` is the FWHM in pixels, ``noise_correlation`` from the line maps, ``dirty`` the decision on the beam.
+    ``beam`` is the FWHM in pixels, ``noise_correlation`` from the line maps, ``dirty`` the decision on the beam,
+    ``smoothed`` how often the window was smoothed to twice the beam.
     """
 
     units: NoiseUnits
@@ -54,12 +57,18 @@ class SearchedWindow:
     noise_correlation: float
     dirty: bool
     quiet: torch.Tensor  # spectra of places without a source, (n, channels)
+    smoothed: int = 0
 
     def about(self, place: tuple[slice, ...]) -> SearchedWindow:
         """A part of the window, (y, x)."""
         units = self.units
         part = replace(units, cube=units.cube[:, *place], valid=units.valid[place], rms_map=units.rms_map[place])
         return replace(self, units=part, images=self.images[:, *place], answer=self.answer[:, *place])
+
+    @property
+    def least_extended(self) -> float:
+        """Area of a patch in beams of this window from which it is extended emission."""
+        return max(EXTENDED / 4**self.smoothed, LEAST_EXTENDED)
 
     def image(self, name: str) -> np.ndarray:
         """One of the images of :data:`MAPS`, (ny, nx)."""

@@ -228,17 +228,22 @@ def search_window(
     detections, seen = detect_in(clean.units, raw, clean.window, beam, clean.dirty, networks)
     wider = []
     for units, wide in in_wider_beams(clean.units, window, beam):
-        found = Smoothed(*detect_in(units, units, wide, beam, clean.dirty, networks))
-        for detection in found.detections:
-            detection.features = replace(detection.features, smoothed=len(wider) + 1)
-        wider.append(found)
+        wider.append(Smoothed(*detect_in(units, units, wide, beam, clean.dirty, networks, len(wider) + 1)))
+        for detection in wider[-1].detections:
+            detection.features = replace(detection.features, smoothed=len(wider))
     probability = torch.sigmoid(torch.from_numpy(seen.answer[0])).numpy() * seen.valid
     images = np.stack([probability, seen.strength])
     return images, detections, wider, noise_summary(clean, seen.noise_correlation, beam)
 
 
 def detect_in(
-    units: NoiseUnits, raw: NoiseUnits, window: Window, beam: float, dirty: bool, networks: SearchNetworks
+    units: NoiseUnits,
+    raw: NoiseUnits,
+    window: Window,
+    beam: float,
+    dirty: bool,
+    networks: SearchNetworks,
+    smoothed: int = 0,
 ) -> tuple[list[RawDetection], SearchedWindow]:
     """The detections of a window in units of its noise, and what its patches are measured in.
 
@@ -250,6 +255,8 @@ def detect_in(
         FWHM in pixels of the window.
     dirty
         Whether the cube is searched as a dirty one.
+    smoothed
+        How often the window was smoothed to twice the beam.
     """
     import torch
 
@@ -257,7 +264,7 @@ def detect_in(
         images, correlation = maps(units, raw, beam)  # (1)
     answer = networks.find_sources(images, len(units.cube))  # (3)
     quiet = quiet_spectra(units)
-    seen = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, dirty, quiet)
+    seen = SearchedWindow(units, images.cpu().numpy(), answer.cpu().numpy(), beam, correlation, dirty, quiet, smoothed)
     rows = positions(answer, seen)  # (4)
     detections = raw_detections(rows, images, units, quiet, beam, window)  # (5)
     detections = merge_extended(detections, seen, window)
