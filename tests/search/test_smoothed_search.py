@@ -147,31 +147,33 @@ def two_halves(channels: tuple[int, int], bridge: float, scale: int = 1) -> Smoo
 
 
 @pytest.mark.parametrize(
-    ("channels", "bridge", "snr", "wide", "scale", "one"),
+    ("channels", "bridge", "snr", "wide", "apart", "scale", "one"),
     [
-        ((12, 12), 6, 7, 1, 1, True),
-        ((10, 14), 6, 7, 1, 1, True),
-        ((12, 12), 6, 10, 1, 1, False),
-        ((12, 12), 6, 10, 2, 1, True),
-        ((12, 12), 1, 10, 2, 1, False),
-        ((5, 18), 0, 7, 1, 1, False),
-        ((12, 12), 6, 7, 2, 2, False),
+        ((12, 12), 6, 7, 1, 20, 1, True),
+        ((10, 14), 6, 7, 1, 20, 1, True),
+        ((12, 12), 6, 10, 1, 20, 1, False),
+        ((12, 12), 6, 10, 2, 20, 1, True),
+        ((12, 12), 6, 10, 2, 15, 1, False),
+        ((12, 12), 1, 10, 2, 20, 1, False),
+        ((5, 18), 0, 7, 1, 20, 1, False),
+        ((12, 12), 6, 7, 2, 20, 2, False),
     ],
     ids=[
         "one object",
         "a rotating one",
         "no clearer than its compact parts",
         "no clearer than its resolved parts",
+        "resolved parts within two smoothed beams",
         "resolved parts without emission between them",
         "two objects",
         "where emission runs together",
     ],
 )
 def test_a_patch_that_is_clearer_than_its_parts_or_of_resolved_ones_stands_for_them_if_it_is_one_object(
-    channels, bridge, snr, wide, scale, one
+    channels, bridge, snr, wide, apart, scale, one
 ):
     size = wide * BEAM * gaussian_fwhm_to_sigma
-    detections = [found(47, x, number=i, snr=snr, size=size) for i, x in ((1, 37), (2, 57))]
+    detections = [found(47, x, number=i, snr=snr, size=size) for i, x in ((1, 37), (2, 37 + apart))]
     add_smoothed(detections, two_halves(channels, bridge, scale), whole_window(SIDE))
     kept = [detection.candidate.id for detection in detections if detection.candidate.status is Status.KEPT]
     assert kept == ([3] if one else [1, 2])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,7 @@ SMALLEST = 16  # pixels, side of a smoothed window that Source Finder can search
 # Times the highest S/N of a detection at full resolution, from which the same in the smoothed window is the better one.
 # Derived: it is 2 for emission that is wider than both beams, and 0.5 to 0.8 for a point source.
 CLEARER = 1.3
+APART = 2.0  # smoothed beams; derived: halfway between two sources as far apart each has fallen to a sixteenth
 ARTEFACTS = {"baseline_ripple", "residuals", "flank"}  # rules whose verdict at full resolution holds here, too
 
 
@@ -139,8 +141,9 @@ def is_artefact(detection: RawDetection) -> bool:
 def is_whole(one: RawDetection, parts: Sequence[RawDetection], seen: SearchedWindow | None) -> bool:
     """Whether a patch of a smoothed window is the object that some detections before it are parts of.
 
-    It is much clearer than each of them, or each of them is resolved; and between them the line is detected all the
-    way.  With four times the beam that is no evidence: the emission of two galaxies runs together.
+    It is much clearer than each of them, or each of them is resolved and not so close to another that smoothing alone
+    joins them; and between them the line is detected all the way.  With four times the beam that is no evidence: the
+    emission of two galaxies runs together.
     """
     if seen is None or one.box is None or one.extent is None or one.candidate.parent:
         return False
@@ -149,7 +152,8 @@ def is_whole(one: RawDetection, parts: Sequence[RawDetection], seen: SearchedWin
     clearer = all(one.extent.snr_peak >= CLEARER * peak_of(part) for part in parts)
     if len(parts) == 1:
         return clearer
-    if one.features.smoothed > 1 or not (clearer or all(is_resolved(part) for part in parts)):
+    pieces = all(is_resolved(part) for part in parts) and are_apart(parts, one)
+    if one.features.smoothed > 1 or not (clearer or pieces):
         return False
     y, x = np.indices(seen.valid.shape)
     (y0, x0), (y1, x1) = one.window.inside(one.box.y0, one.box.x0), one.window.inside(one.box.y1, one.box.x1)
@@ -161,6 +165,12 @@ def is_resolved(detection: RawDetection) -> bool:
     """Whether a detection is a patch, or wider than a blend of two point sources along both axes."""
     least = RESOLVED * detection.beam * gaussian_fwhm_to_sigma
     return detection.box is not None or min(detection.sigma_y, detection.sigma_x) > least
+
+
+def are_apart(parts: Sequence[RawDetection], one: RawDetection) -> bool:
+    """Whether some detections are at least :data:`APART` beams of a smoothed one from each other."""
+    least = APART * one.beam
+    return all(np.hypot(a.y - b.y, a.x - b.x) >= least for a, b in combinations(parts, 2))
 
 
 def peak_of(detection: RawDetection) -> float:
