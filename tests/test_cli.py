@@ -47,7 +47,7 @@ def test_a_cube_gets_its_folder_and_a_short_table(almadet, cube, tmp_path):
     assert {file.name for file in (tmp_path / "out" / "field").iterdir()} == FILES
     assert len(QTable.read(tmp_path / "out" / "field" / "catalog.ecsv")) == 1
     assert "field: 1 source found" in result.stdout
-    assert re.search(r"velocity +flux +peak *\nid +RA +Dec +\(km/s\) +\(Jy km/s\) +S/N", result.stdout)
+    assert re.search(r"v_rad +flux +peak *\nid +RA +Dec +\(km/s\) +\(Jy km/s\) +S/N", result.stdout)
     assert re.search(r"03:59:59\.8\d +-34:59:59\.[56]", result.stdout)
 
 
@@ -190,6 +190,7 @@ def test_help_shows_no_types_of_python(almadet, arguments, monkeypatch):
         (("--threshold", "high"), "'--threshold': .*high|'--threshold': must be a number"),
         (("--jobs", "many"), "'--jobs' / '-j': .*many|'--jobs' / '-j': must be an integer"),
         (("--weights", "judge"), "--weights is judge, but must be NETWORK=FILE"),
+        (("--beam", "drity"), "--beam is drity, but must be auto, dirty, clean, or an existing image"),
         (("--redshift", "3..1"), "redshift is 3..1, but must be greater than -1"),
     ],
 )
@@ -199,6 +200,21 @@ def test_a_wrong_value_is_named_in_plain_words(almadet, monkeypatch, arguments, 
     assert result.exit_code == 2
     assert re.search(message, result.output)
     assert not re.search("Value error|Input should|parse string", result.output)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("detect", "cube.fits"), ("completeness", "cube.fits"), ("simulate",), ("evaluate",), ("train", "judge")],
+)
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(almadet, tmp_path, command):
+    (tmp_path / "file").touch()
+    where = tmp_path / "file" / "out"
+    result = almadet(*command, *([where] if command == ("simulate",) else ["-o", where]))
+    assert result.exit_code == 1
+    text = " ".join(result.output.split())
+    assert "No results can be written to" in text
+    assert "cube.fits" not in text
+    assert "Traceback" not in text
 
 
 def test_completeness_of_a_file_that_is_no_cube_is_one_sentence(almadet, tmp_path, monkeypatch):

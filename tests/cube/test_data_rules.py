@@ -479,6 +479,15 @@ def test_a_response_is_one_at_most_but_for_rounding(opened, monkeypatch, highest
         read_primary_beam("beam.fits", opened())
 
 
+@pytest.mark.parametrize(("lowest", "possible"), [(-0.03, True), (-0.07, False)])
+def test_a_response_is_positive_but_for_what_regridding_does_to_its_edge(opened, monkeypatch, lowest, possible):
+    plane = np.full((1, 24, 24), 0.9, np.float32)
+    plane[0, 3, 4], plane[0, 5, 6] = lowest, np.nan
+    monkeypatch.setattr(reading, "read_image", lambda _: (plane, None))
+    with nullcontext() if possible else pytest.raises(CubeError, match=r"values reach from -0\.07 to 0\.9\."):
+        read_primary_beam("beam.fits", opened())
+
+
 @pytest.mark.parametrize(("pixels", "same"), [(0.35, True), (0.7, False)])
 def test_a_primary_beam_lies_where_the_cube_does_to_half_a_pixel(opened, monkeypatch, pixels, same):
     cube = opened()

@@ -616,11 +616,11 @@ def test_without_sky_coordinates_an_axis_of_one_plane_is_no_image_axis(opened):
 @pytest.mark.parametrize(
     ("cards", "missing"),
     [
-        ({"CRPIX3": None}, "There is no CRPIX3; FITS' default is taken, 0."),
-        ({"CRVAL1": None}, "There is no CRVAL1; FITS' default is taken, 0."),
+        ({"CRPIX3": None}, "There is no CRPIX3; the FITS default is used, 0."),
+        ({"CRVAL1": None}, "There is no CRVAL1; the FITS default is used, 0."),
         ({"CRPIX1": None, **NO_SKY}, None),  # of axes that have no coordinates
-        ({"CRPIX3": None, "CDELT3": None, "CD3_3": 4e6}, "There is no CRPIX3; FITS' default is taken, 0."),
-        ({"CUNIT3": None}, "The spectral axis has no unit; FITS' default is taken, Hz."),
+        ({"CRPIX3": None, "CDELT3": None, "CD3_3": 4e6}, "There is no CRPIX3; the FITS default is used, 0."),
+        ({"CUNIT3": None}, "The spectral axis has no unit; the FITS default is used, Hz."),
     ],
 )
 def test_missing_cards_of_coordinates_are_said(opened, cards, missing):

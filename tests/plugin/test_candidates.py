@@ -107,7 +107,7 @@ def test_sorting_by_a_header_keeps_the_selection(table, session):
 def test_dropped_are_listed_with_their_reason(table, qtbot):
     table.filters.dropped.setChecked(True)
     assert table.model.rowCount() == 4
-    assert cell(table, 3, "decision") == "dropped"
+    assert cell(table, 3, "status") == "dropped"
     assert table.model.data(table.model.index(3, 0), Qt.ItemDataRole.ToolTipRole) == "dropped: made by hand"
     table.filters.dropped.setChecked(False)
     assert table.model.rowCount() == 3

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from napari_almadet.cli.common import Device, Preset, app, messages, output
 from napari_almadet.cli.detect import connected
-from napari_almadet.cli.interrupts import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once, make_folder
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.search_options import (
     OfBeam,
@@ -73,8 +73,8 @@ def completeness(
         str | None,
         typer.Option(
             help="FWHM of the lines, separated by commas: in km/s (in the catalogue's unit of widths), or in channels "
-            "as 8ch.",
-            show_default="3ch,8ch,20ch",
+            "as 8ch. Default: 3ch,8ch,20ch.",
+            show_default=False,
         ),
     ] = None,
     sizes: Annotated[
@@ -83,9 +83,10 @@ def completeness(
     flux: Annotated[
         str | None,
         typer.Option(
-            help="Range of integrated fluxes, LOW..HIGH, in the catalogue's unit; drawn uniformly in the logarithm.",
+            help="Range of integrated fluxes, LOW..HIGH, in the catalogue's unit; drawn uniformly in the logarithm. "
+            "Default: S/N of 2 to 20 for each width and size.",
             metavar="LOW..HIGH",
-            show_default="S/N of 2 to 20 for each width and size",
+            show_default=False,
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of places, channels and fluxes.")] = 0,
@@ -146,6 +147,7 @@ def completeness(
     from napari_almadet.cube.reading import read_cube
     from napari_almadet.evaluation.injection_rounds import OtherRun
 
+    make_folder(out)
     try:
         with logged(out, verbose):
             opened = read_cube(cube)

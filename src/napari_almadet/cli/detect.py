@@ -30,7 +30,7 @@ from napari_almadet.cli.configuration import (
     without_effect,
     write_configuration,
 )
-from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code, interrupt
+from napari_almadet.cli.interrupts import Terminated, ends_at_once, exit_code, interrupt, make_folder
 from napari_almadet.cli.logs import logged
 from napari_almadet.cli.progress_lines import with_lines, write_line
 from napari_almadet.cli.search_options import (
@@ -265,6 +265,7 @@ def detect(
         elif not quiet:
             messages.print(f"Note: {escape(sentence)}", highlight=False)
     tables = tuple(str(form) for form in formats or [])
+    make_folder(out)
 
     spare_imports()
     with loading():

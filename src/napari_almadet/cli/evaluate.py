@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Device, FinderName, Preset, Scenario, SetName, app, messages, output
-from napari_almadet.cli.interrupts import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once, make_folder
 from napari_almadet.cli.search_options import own_weights
 from napari_almadet.cli.terminal import print_scores
 from napari_almadet.cube.errors import in_one_line
@@ -141,6 +141,7 @@ def evaluate(
             raise typer.BadParameter(str(error)) from error
         contenders += [tuning.with_tuned_parameters(out, str(finder)) for finder in finders or []]
     if not render:
+        make_folder(out)
         columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         try:
             with Progress(*columns, console=messages, transient=True) as bar:

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable
 from multiprocessing import active_children
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, ParamSpec
 
@@ -117,6 +118,18 @@ def ends_at_once(command: Callable[P, None]) -> Callable[P, None]:
                 signal.signal(number, handler)
 
     return ending
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder for the results before the work begins; ends the program where nothing can be written there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        reason = error.strerror or in_one_line(error)
+        messages.print(f"[red]No results can be written to {escape(str(out))}:[/] {escape(reason)}", soft_wrap=True)
+        raise typer.Exit(1) from error
 
 
 def _is_disk_error(error: Exception) -> bool:

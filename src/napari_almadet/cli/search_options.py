@@ -21,8 +21,10 @@ OfThreshold = Annotated[
     float | None,
     typer.Option(
         help="Minimum source probability to keep a candidate, 0 to 1; with the preset paper, threshold for "
-        "segmenting the probability map.",
-        show_default=", ".join(f"{value['threshold']:g} with {name}" for name, value in PRESETS.items()),
+        "segmenting the probability map. Default: "
+        + ", ".join(f"{value['threshold']:g} with {name}" for name, value in PRESETS.items())
+        + ".",
+        show_default=False,
     ),
 ]
 OfMinSnr = Annotated[
@@ -33,8 +35,8 @@ OfRequireLine = Annotated[
     bool | None,
     typer.Option(
         "--require-line/--keep-continuum",
-        help="Drop candidates without an emission line (default of the preset paper), or keep them (default of "
-        "almadet).",
+        help="Drop candidates without an emission line (default of the preset paper), or, with --keep-continuum, keep "
+        "them (default of almadet).",
         show_default=False,
     ),
 ]
@@ -110,6 +112,8 @@ def search_settings(
     ValueError
         If a value is out of its range.
     """
+    if beam not in BEAMS and not _exists(beam):
+        raise ValueError(f"--beam is {beam}, but must be {', '.join(BEAMS)}, or an existing image of the dirty beam")
     values: dict[str, Any] = {**own_weights(weights or []), **others}
     return Settings(
         preset=str(preset),
@@ -119,6 +123,12 @@ def search_settings(
         primary_beam=None if pb is None else str(pb.resolve()),
         **values,
     )
+
+
+def _exists(address: str) -> bool:
+    from napari_almadet.cube.storage import split_address  # slow to import
+
+    return split_address(address)[0].exists()
 
 
 def own_weights(given: list[str]) -> dict[str, str]:

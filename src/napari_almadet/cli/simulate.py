@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import Scenario, SetName, app, messages, output
-from napari_almadet.cli.interrupts import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once, make_folder
 from napari_almadet.simulation import SCENARIOS_ABOUT
 
 if TYPE_CHECKING:
@@ -192,6 +192,7 @@ def simulate(
         raise typer.BadParameter("give the minimum, at least 1, and the maximum", param_hint="--sources")
     try:
         observation = observed_with(size, channels, instrument)
+        make_folder(out)
         made = write_set(
             out,
             n,

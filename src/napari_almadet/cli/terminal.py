@@ -201,7 +201,7 @@ def coordinate_names(cube: Cube) -> tuple[tuple[str, str], str]:
     """Column headings for the position and the line, as far as the header has coordinates."""
     place = ("x", "y") if cube.sky(0, 0) is None else ("RA", "Dec")
     if cube.velocity(0) is not None:
-        return place, "velocity\n(km/s)"
+        return place, "v_rad\n(km/s)"
     return place, "channel" if cube.frequency(0) is None else "frequency\n(GHz)"
 
 

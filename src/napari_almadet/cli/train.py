@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from napari_almadet.cli.common import NetworkName, app, messages, output
-from napari_almadet.cli.interrupts import ends_at_once
+from napari_almadet.cli.interrupts import ends_at_once, make_folder
 
 
 @app.command()
@@ -99,6 +99,7 @@ def train(
     }
     recipe = replace(recipe, **{key: value for key, value in changes.items() if value is not None})
     folder = out or Path("runs") / network
+    make_folder(folder)
     if differ := other_options(folder, {"network": network.value, **asdict(recipe)}):
         messages.print(
             f"[red]{escape(str(folder))} contains a training with other options ({', '.join(differ)}):[/] "

@@ -25,6 +25,7 @@ from napari_almadet.cube.plausibility import implausible
 from napari_almadet.cube.storage import CubeError, Lazy, Stored, opened, split_address
 
 LOG = logging.getLogger(__name__)
+OVERSHOOT = 0.05  # of the highest: negative values of a response that was cut off at 0.2 and regridded (cubic: 0.02)
 LOOK_BYTES = 2**28  # at most this much is read to check whether a cube is empty: 256 MB
 
 
@@ -140,9 +141,12 @@ def read_primary_beam(path: str | Path, cube: Cube) -> PrimaryBeam:
                 f"{path.name} lies {apart:.3g} pixels from the cube on the sky: it belongs to another field."
             )
     beam = PrimaryBeam(data, path, "pbcor" in cube.name.lower(), read_primary_beam)
-    plane = beam.plane(n_channels // 2)
-    if not 0 < np.nanmax(plane, initial=-1) < 1.1:
-        raise CubeError(f"{path.name} is not a primary beam: its highest value is {np.nanmax(plane, initial=-1):.3g}.")
+    plane = np.asarray(data[n_channels // 2 if len(data) > 1 else 0], dtype=np.float32)
+    lowest, highest = np.nanmin(plane, initial=0), np.nanmax(plane, initial=-1)
+    if not 0 < highest < 1.1:
+        raise CubeError(f"{path.name} is not a primary beam: its highest value is {highest:.3g}.")
+    if lowest < -OVERSHOOT * highest:  # an image of the sky, which has noise
+        raise CubeError(f"{path.name} is not a primary beam: its values reach from {lowest:.3g} to {highest:.3g}.")
     return beam
 
 
@@ -316,7 +320,7 @@ def _wcs(header: fits.Header, hdus: fits.HDUList, notes: list[str]) -> WCS:
                 because += f"; if it is radio velocity, set CTYPE{axis} to VRAD and SPECSYS to {wcs.wcs.specsys}"
             notes.append(f"Axis type {written} was read as {read_as}{because}.")
         if not header.get(f"CUNIT{axis}"):
-            notes.append(f"The spectral axis has no unit; FITS' default is taken, {wcs.wcs.cunit[axis - 1]}.")
+            notes.append(f"The spectral axis has no unit; the FITS default is used, {wcs.wcs.cunit[axis - 1]}.")
     return wcs
 
 
@@ -327,5 +331,5 @@ def _defaults(wcs: WCS, header: fits.Header, axes: tuple[int, int, int]) -> list
         matrix = [f"CD{axis + 1}_{i + 1}" in header for i in range(wcs.naxis)]
         for key, default in (("CRPIX", 0), ("CRVAL", 0), ("CDELT", 1)):
             if f"{key}{axis + 1}" not in header and not (key == "CDELT" and any(matrix)):
-                notes.append(f"There is no {key}{axis + 1}; FITS' default is taken, {default}.")
+                notes.append(f"There is no {key}{axis + 1}; the FITS default is used, {default}.")
     return notes

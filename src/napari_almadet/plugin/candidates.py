@@ -114,7 +114,7 @@ COLUMNS = (
         _form(".1f"),
         "global",
     ),
-    Column("decision", "Kept, flagged or dropped; hover for the reasons", "status", str, "decision"),
+    Column("status", "Kept, flagged or dropped; hover for the reasons", "status", str, "dropped"),
     Column(
         "origin",
         "Origin of the box: found by the search, or edited, drawn, imported by you",

@@ -31,7 +31,7 @@ VERDICT_COLOURS = {"unreviewed": "#5ec8ff", "accepted": "#5dff8f", "rejected": "
 PROB_COLOURS = "viridis"  # colour map for probabilities from 0 to 1
 COLOURINGS = {
     "verdict": "verdict",
-    "status": "decision",
+    "status": "status",
     "prob": "probability",
 }  # column of `features`: what it is called
 MOST_LABELS = 2**29  # voxels of a cube whose masks are shown: a gigabyte of labels
