@@ -133,7 +133,7 @@ def test_what_a_rule_dropped_as_an_artefact_does_not_return(place, added):
     assert len(detections) == 1 + added
 
 
-def two_halves(channels: tuple[int, int], bridge: float, scale: int = 1) -> Smoothed:
+def two_halves(channels: tuple[int, int], bridge: float, scale: int = 1, beams: float = 12) -> Smoothed:
     """A patch of a smoothed window of S/N 12 with emission at either end, and such S/N all the way between them."""
     cube = np.zeros((24, SIDE // 2, SIDE // 2), np.float32)
     channel = np.zeros(cube.shape[1:])
@@ -143,7 +143,7 @@ def two_halves(channels: tuple[int, int], bridge: float, scale: int = 1) -> Smoo
     low, high = sorted(channels)
     cube[low : high + 1, 22:26, 20:27] = np.maximum(cube[low : high + 1, 22:26, 20:27], bridge)
     seen = searched_window(cube, BEAM, line=np.full(cube.shape[1:], 10.0), channel=channel, width=3.0)
-    return Smoothed([found(47, 47, extent=extent_of(snr_peak=12.0), scale=scale)], seen)
+    return Smoothed([found(47, 47, extent=extent_of(snr_peak=12.0, beams=beams), scale=scale)], seen)
 
 
 @pytest.mark.parametrize(
@@ -178,3 +178,10 @@ def test_a_patch_that_is_clearer_than_its_parts_or_of_resolved_ones_stands_for_t
     kept = [detection.candidate.id for detection in detections if detection.candidate.status is Status.KEPT]
     assert kept == ([3] if one else [1, 2])
     assert [detection.candidate.parent for detection in detections[:2]] == [3 * one, 3 * one]
+
+
+@pytest.mark.parametrize(("beams", "places", "one"), [(12, (47,), True), (9, (47,), False), (9, (37, 57), False)])
+def test_a_patch_of_less_than_ten_smoothed_beams_stands_for_nothing_compact(beams, places, one):
+    detections = [found(47, x, number=i, snr=7.0, size=1.7) for i, x in enumerate(places, 1)]
+    add_smoothed(detections, two_halves((12, 12), 6, 1, beams), whole_window(SIDE))
+    assert ([d.candidate.status for d in detections].count(Status.DROPPED) > 0) == one

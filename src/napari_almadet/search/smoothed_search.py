@@ -23,7 +23,7 @@ from napari_almadet.constants import BOX_LEVEL
 from napari_almadet.search.connected_patches import one_object_at
 from napari_almadet.search.extended_emission import RESOLVED
 from napari_almadet.search.noise_units import in_noise_units
-from napari_almadet.search.patch_properties import SearchedWindow
+from napari_almadet.search.patch_properties import EXTENDED, SearchedWindow
 from napari_almadet.search.raw_detection import RawDetection
 from napari_almadet.search.windows import Window
 
@@ -141,15 +141,16 @@ def is_artefact(detection: RawDetection) -> bool:
 def is_whole(one: RawDetection, parts: Sequence[RawDetection], seen: SearchedWindow | None) -> bool:
     """Whether a patch of a smoothed window is the object that some detections before it are parts of.
 
-    It is much clearer than each of them, or each of them is resolved and not so close to another that smoothing alone
-    joins them; and between them the line is detected all the way.  With four times the beam that is no evidence: the
-    emission of two galaxies runs together.
+    It is large in the smoothed beams, too, and much clearer than each of them; or each of them is resolved, and not so
+    close to another that smoothing alone joins them.  Between several the line is detected all the way; with four times
+    the beam that is no evidence, because the emission of two galaxies runs together.
     """
     if seen is None or one.box is None or one.extent is None or one.candidate.parent:
         return False
     if not all(lies_in(part, one) for part in parts):
         return False
-    clearer = all(one.extent.snr_peak >= CLEARER * peak_of(part) for part in parts)
+    large = one.extent.beams >= EXTENDED
+    clearer = large and all(one.extent.snr_peak >= CLEARER * peak_of(part) for part in parts)
     if len(parts) == 1:
         return clearer
     pieces = all(is_resolved(part) for part in parts) and are_apart(parts, one)
