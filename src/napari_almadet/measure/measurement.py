@@ -761,7 +761,7 @@ def missed_by_mask(larger: Separated, cutout: Cutout, scale: Scale, made: Measur
 
 def weights_of_mask(parts: Separated, scale: Scale) -> np.ndarray:
     """Weights (channels, ny, nx) with which voxels add up to the flux of a mask, its continuum subtracted."""
-    pixels = (slice(None), *bounds(parts.mask.any(axis=0)))  # the others have none
+    pixels = (slice(None), *bounds(np.any(parts.mask, axis=0)))  # the others have none
     made = parts.mask[pixels] * (scale.flux * scale.width).astype(np.float32)[:, None, None]
     if parts.has_continuum:
         rest = parts.rest[pixels]
@@ -773,7 +773,7 @@ def weights_of_mask(parts: Separated, scale: Scale) -> np.ndarray:
 
 def weighted_sum(weights: np.ndarray, cutout: Cutout) -> float:
     """Sum over the voxels (channels, ny, nx) of a cutout with weights."""
-    pixels = (slice(None), *bounds(weights.any(axis=0)))
+    pixels = (slice(None), *bounds(np.any(weights, axis=0)))
     return float((weights[pixels].astype(float) * cutout.values[pixels]).sum())
 
 

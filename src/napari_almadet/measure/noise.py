@@ -150,7 +150,7 @@ class Noise:
         level
             Noise of the pixels over ``rms``, (ny, nx).
         """
-        y, x = bounds(weights.any(axis=0))
+        y, x = bounds(np.any(weights, axis=0))
         channels = np.flatnonzero(weights[:, y, x].any(axis=(1, 2)))
         if not len(channels):
             return 0.0

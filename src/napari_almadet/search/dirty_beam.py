@@ -217,8 +217,8 @@ def residual_variance(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[i
     near = [NEAR * beam] * len(places)
     about = within(places, near, units.valid) & ~within(places, lobes, units.valid) & units.valid
     ends = [(max(0, int(min(at) - near[0])), int(max(at) + near[0]) + 2) for at in zip(*places, strict=True)]
-    part = tuple(slice(first, last) for first, last in ends)  # the rest of the field does not count
-    cube, images, about = (planes[..., *part] for planes in (units.cube, images, about))
+    y, x = (slice(first, last) for first, last in ends)  # the rest of the field does not count
+    cube, images, about = (planes[..., y, x] for planes in (units.cube, images, about))
     left = torch.einsum("mc,cyx->myx", own, cube) - torch.einsum("mj,jyx->myx", own @ found.T, images)
     return float((left.square().sum(dim=0) * about).sum() / (len(left) * about.sum()).clamp(min=1))
 
