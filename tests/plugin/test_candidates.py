@@ -108,6 +108,8 @@ def test_dropped_are_listed_with_their_reason(table, qtbot):
     table.filters.dropped.setChecked(True)
     assert table.model.rowCount() == 4
     assert cell(table, 3, "status") == "dropped"
+    assert "4 of 4 listed" in table.counts.text()
+    assert "Purity about 75 %" in table.counts.text()  # of the others: nobody takes a dropped one for a source
     assert table.model.data(table.model.index(3, 0), Qt.ItemDataRole.ToolTipRole) == "dropped: made by hand"
     table.filters.dropped.setChecked(False)
     assert table.model.rowCount() == 3

@@ -162,6 +162,15 @@ def test_cut_gets_room_beside_the_image(inspector, viewer, qtbot):
     assert after[0] < before[0]
 
 
+def test_reasons_get_more_of_a_wide_window(inspector, viewer, qtbot):
+    inspector.window().show()
+    viewer.window.resize(1900, 900)
+    qtbot.wait(50)
+    sizes = inspector.panels.sizes()
+    assert sizes[2] > 0.26 * sum(sizes)
+    assert sizes[0] > sizes[2]
+
+
 def test_follows_the_theme(inspector, viewer):
     viewer.theme = "light"
     assert inspector.spectrum.data.opts["pen"].color().name() == Colours.of("light").text

@@ -82,19 +82,24 @@ class Fit:
     misfit
         Mean of the squared residuals in its own image, in units of the noise of a pixel: about 1 if Gaussians explain
         the image.
-    bias
-        Expected relative error of the flux, amplitude times area: noise makes it too large, to second order.
+    bias_of
+        Computes :attr:`bias`, which takes as long as the covariance and is needed of the last fits only.
     """
 
     shapes: tuple[Shape, ...]
     amplitude: float
     covariance: np.ndarray
     misfit: float
-    bias: float = 0.0
+    bias_of: Callable[[], float] = float
 
     @property
     def own(self) -> Shape:
         return self.shapes[0]
+
+    @cached_property
+    def bias(self) -> float:
+        """Expected relative error of the flux, amplitude times area: noise makes it too large, to second order."""
+        return self.bias_of()
 
 
 def fit_group(
@@ -270,14 +275,18 @@ def covered(
     jacobian = [basis[0], *(amplitude * slope * known for slope in slopes(shapes[0], basis[0], xx, yy, free))]
     for height, shape, own in zip(heights[1:], shapes[1:], basis[1:], strict=True):
         jacobian += [own, *(height * slope * known for slope in slopes(shape, own, xx, yy, False))]
-    solved = sandwich(np.stack(jacobian), weights, noise)
+    derivatives = np.stack(jacobian)
+    solved = sandwich(derivatives, weights, noise)
     if solved is None:
         return None
     used = 6 if free else 3
     covariance = sigma**2 * solved.covariance[:used, :used]
-    curved = curvature(shapes[0], amplitude, basis[0], xx, yy, free)
-    bias = flux_bias(amplitude, shapes[0].matrix, curved, np.stack(jacobian), weights, solved, sigma)
     misfit = float((rest**2).sum() / (np.count_nonzero(known) * sigma**2))
+
+    def bias() -> float:
+        curved = curvature(shapes[0], amplitude, basis[0], xx, yy, free)
+        return flux_bias(amplitude, shapes[0].matrix, curved, derivatives, weights, solved, sigma)
+
     return Fit(tuple(shapes), amplitude, covariance, misfit, bias)
 
 

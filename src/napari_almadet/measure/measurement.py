@@ -725,7 +725,7 @@ def flux_of_mask(task: LineTask) -> tuple[float, float]:
     """The continuum-subtracted flux of a mask, and its error due to noise."""
     weights, cutout = weights_of_mask(task.parts, task.scale), task.cutout
     error = float(np.sqrt(cutout.noise.variance(weights, cutout.level)))
-    return float((weights.astype(float) * cutout.values).sum()), error
+    return weighted_sum(weights, cutout), error
 
 
 def sum_the_mask(task: LineTask, made: Measured) -> None:
@@ -752,7 +752,7 @@ def missed_by_mask(larger: Separated, cutout: Cutout, scale: Scale, made: Measur
     missed according to both together.
     """
     weights = weights_of_mask(larger, scale)
-    more = float((weights.astype(float) * cutout.values).sum()) - made.flux
+    more = weighted_sum(weights, cutout) - made.flux
     by_noise = max(cutout.noise.variance(weights, cutout.level) - made.err_flux**2, 0.0)
     expected = (MISSED * made.flux) ** 2
     share = expected / max(expected + by_noise, 1e-30)  # weight of the difference
@@ -761,10 +761,20 @@ def missed_by_mask(larger: Separated, cutout: Cutout, scale: Scale, made: Measur
 
 def weights_of_mask(parts: Separated, scale: Scale) -> np.ndarray:
     """Weights (channels, ny, nx) with which voxels add up to the flux of a mask, its continuum subtracted."""
-    weights = parts.mask * (scale.flux * scale.width).astype(np.float32)[:, None, None]
+    pixels = (slice(None), *bounds(np.any(parts.mask, axis=0)))  # the others have none
+    made = parts.mask[pixels] * (scale.flux * scale.width).astype(np.float32)[:, None, None]
     if parts.has_continuum:
-        weights = weights - parts.rest * (weights.sum(axis=0) / np.maximum(parts.rest.sum(axis=0), 1))
-    return np.asarray(weights)
+        rest = parts.rest[pixels]
+        made = made - rest * (made.sum(axis=0) / np.maximum(rest.sum(axis=0), 1))
+    weights = np.zeros(parts.mask.shape, made.dtype)
+    weights[pixels] = made
+    return weights
+
+
+def weighted_sum(weights: np.ndarray, cutout: Cutout) -> float:
+    """Sum over the voxels (channels, ny, nx) of a cutout with weights."""
+    pixels = (slice(None), *bounds(np.any(weights, axis=0)))
+    return float((weights[pixels].astype(float) * cutout.values[pixels]).sum())
 
 
 def spectrum_of_mask(task: LineTask, mask: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from scipy import ndimage
 from scipy.fft import irfft2, next_fast_len, rfft2
 
 from napari_almadet.constants import BEAM_AREA, NORMAL_MAD
-from napari_almadet.measure.planes import BLOCK, counted, median_where, medians
+from napari_almadet.measure.planes import BLOCK, bounds, counted, median_where, medians
 from napari_almadet.progress import Progress, in_steps
 from napari_almadet.threads import spread
 
@@ -150,16 +150,19 @@ class Noise:
         level
             Noise of the pixels over ``rms``, (ny, nx).
         """
-        used = np.flatnonzero(weights.any(axis=(1, 2)))
-        if not len(used):
+        y, x = bounds(np.any(weights, axis=0))
+        channels = np.flatnonzero(weights[:, y, x].any(axis=(1, 2)))
+        if not len(channels):
             return 0.0
-        part = slice(used[0], used[-1] + 1)
-        weights = weights[part] * (self.sigma[part, None, None] * level)
+        used = slice(channels[0], channels[-1] + 1)
+        level = np.broadcast_to(level, weights.shape[1:])[y, x]
+        weights = weights[used, y, x] * (self.sigma[used, None, None] * level)
         shape, power = self._power_of_pairs(weights.shape[1:])
-        seen, power = rfft2(weights.astype(np.float32), s=shape), power.astype(np.float32)
-        total = 0.0
+        seen = rfft2(weights.astype(np.float32), s=shape)
+        seen *= np.sqrt(power).astype(np.float32)
+        parts, total = seen.view(np.float32).reshape(len(seen), -1), 0.0  # real and imaginary parts
         for lag, r in enumerate(self.spectral[: len(weights)]):
-            pairs = np.einsum("cyx,cyx,yx->", seen[: len(seen) - lag].conj(), seen[lag:], power, optimize=True).real
+            pairs = np.einsum("cn,cn->c", parts[: len(parts) - lag], parts[lag:]).sum(dtype=float)
             total += (1 if lag == 0 else 2) * r * float(pairs)
         return max(total, 0.0)
 

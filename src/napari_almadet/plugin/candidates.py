@@ -526,7 +526,7 @@ class CandidateTable(QWidget):
         if not listed and replace(self.session.filter_by, dropped=False) != Filter():
             colour = Colours.of(self.session.viewer.theme).text
             text = f"No candidate fits the filters. <a href='all' style='color: {colour}'>Clear the filters</a>"
-        probabilities = [c.prob for c in listed if np.isfinite(c.prob)]
+        probabilities = [c.prob for c in listed if c.status is not Status.DROPPED and np.isfinite(c.prob)]
         if probabilities:
             text += f". Purity about {100 * np.mean(probabilities):.0f} %"
         if self.session.measuring:

@@ -52,6 +52,7 @@ NARROWEST_ROW = "Frequency  000.00000 GHz    "  # minimum that is easy to read
 SHARE = 0.34  # of the window's height: room for all numbers without scrolling
 SETTLED_MS = 300  # by then docks and canvas have their final size
 COLOUR_BAR_WIDTH = 60  # pixels, with its numbers; chosen by eye
+NUMBERS_SHARE = 0.28  # of the width, if that is more than the widest row: reasons are sentences; chosen by eye
 CUT_SHARE = 0.58  # of the width without the numbers, maximum for the image with the cut
 
 
@@ -175,6 +176,7 @@ class Inspector(QWidget):
         side, spectrum = self.height() - 54 + COLOUR_BAR_WIDTH, self.spectrum.minimumSizeHint().width()
         bar = existing(self.numbers_area.verticalScrollBar()).sizeHint().width()
         numbers = self.numbers.fontMetrics().horizontalAdvance(WIDEST_ROW) + bar
+        numbers = max(numbers, round(NUMBERS_SHARE * self.width()))
         cut = self.focus.show_cut.isChecked() or self.focus.show_model.isChecked()
         images = 3 if self.focus.show_model.isChecked() else 2
         if cut:

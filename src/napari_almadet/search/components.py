@@ -130,17 +130,13 @@ class Responses(Sequence["torch.Tensor"]):
         device = self.psf.device
         lag, wave = torch.arange(-reach, reach + 1, device=device), torch.arange(ny, device=device)
         to_rows = torch.exp(2j * np.pi * (lag[:, None] * wave % ny) / ny)
-        seen = torch.fft.rfft2(self.psf)
-        made = []
-        for scale in SCALES:
-            if not scale:
-                made.append(self.psf[lag[:, None], lag])
-                continue
-            blur_y, blur_x = (_line(n, scale * self.beam, device) for n in (ny, nx))
-            blurred = seen * torch.fft.rfft(blur_x).real
-            rows = torch.fft.irfft((to_rows * torch.fft.fft(blur_y).real) @ blurred, n=nx)
-            made.append(rows[:, lag] / rows[reach, 0])
-        return torch.stack(made)
+        blurs = [[_line(n, scale * self.beam, device) for n in (ny, nx)] for scale in SCALES if scale]
+        along_y, along_x = (torch.stack(lines) for lines in zip(*blurs, strict=True))
+        rows = (to_rows * torch.fft.fft(along_y).real[:, None]).flatten(0, 1) @ torch.fft.rfft2(self.psf)
+        rows = rows.reshape(len(blurs), len(lag), -1) * torch.fft.rfft(along_x).real[:, None]
+        images = torch.fft.irfft(rows, n=nx)
+        blurred = iter(images[:, :, lag] / images[:, reach, 0, None, None])
+        return torch.stack([next(blurred) if scale else self.psf[lag[:, None], lag] for scale in SCALES])
 
 
 def responses_of(psf: torch.Tensor, beam: float) -> Responses:
@@ -223,11 +219,10 @@ def fit_components(
     lobes = near(responses, reach)
     for y, x in places:
         spectrum = cube[:, y, x]
-        ys = torch.arange(max(0, y - reach), min(ny, y + reach + 1), device=cube.device)
-        xs = torch.arange(max(0, x - reach), min(nx, x + reach + 1), device=cube.device)
-        image = torch.einsum("c,cyx->yx", spectrum, cube[:, ys[:, None], xs]) / (spectrum @ spectrum).clamp(min=1e-9)
-        known = units.valid[ys[:, None], xs]
-        errors = (image - lobes[:, (ys - y + reach)[:, None], xs - x + reach]) * known
+        ys, xs = (slice(max(0, place - reach), min(n, place + reach + 1)) for place, n in ((y, ny), (x, nx)))
+        image = torch.einsum("c,cyx->yx", spectrum, cube[:, ys, xs]) / (spectrum @ spectrum).clamp(min=1e-9)
+        lags = (slice(part.start - place + reach, part.stop - place + reach) for part, place in ((ys, y), (xs, x)))
+        errors = (image - lobes[:, *lags]) * units.valid[ys, xs]
         best.append(errors.square().sum(dim=(1, 2)).argmin())
     scales: list[int] = torch.stack(best).tolist()  # at once, since an accelerator is waited for each time
     index = torch.tensor(places, device=cube.device)

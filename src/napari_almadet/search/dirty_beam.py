@@ -101,13 +101,14 @@ def padded_power(planes: torch.Tensor) -> torch.Tensor:
     _, ny, nx = planes.shape
     if planes.device.type != "cpu":
         return (torch.fft.rfft2(planes, s=(2 * ny, 2 * nx)).abs() ** 2).sum(dim=0)
-    total = np.zeros((nx + 1, 2 * ny), np.float32)
+    padded, rows = np.zeros((ny, 2 * nx), np.float32), np.zeros((nx + 1, 2 * ny), np.complex64)
+    total = np.zeros((nx + 1, 4 * ny), np.float32)  # of real and imaginary parts by turns
     for plane in planes.numpy():  # the rows that are padding need no transform
-        rows = np.ascontiguousarray(fft.rfft(plane, 2 * nx, axis=1).T)
-        seen = fft.fft(rows, 2 * ny, axis=1, overwrite_x=True)
-        total += seen.real**2
-        total += seen.imag**2
-    return torch.from_numpy(total.T)
+        padded[:, :nx] = plane
+        rows[:, :ny] = fft.rfft(padded, axis=1).T
+        parts = fft.fft(rows, axis=1).view(np.float32)
+        total += np.square(parts, out=parts)
+    return torch.from_numpy((total[:, ::2] + total[:, 1::2]).T)
 
 
 def weighted_psf(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[int, int]], beam: float) -> torch.Tensor:
@@ -212,10 +213,13 @@ def residual_variance(units: NoiseUnits, psf: torch.Tensor, places: list[tuple[i
     scales, found = fit_components(units, places, responses, beam)
     own = torch.linalg.qr(found.T).Q.T  # all that the sources' spectra can show, in few planes
     images = responses_at(places, [responses[scale] for scale in scales], units)
-    left = torch.einsum("mc,cyx->myx", own, units.cube) - torch.einsum("mj,jyx->myx", own @ found.T, images)
     lobes = [MAIN_LOBE * beam * np.hypot(1, SCALES[scale]) for scale in scales]
     near = [NEAR * beam] * len(places)
     about = within(places, near, units.valid) & ~within(places, lobes, units.valid) & units.valid
+    ends = [(max(0, int(min(at) - near[0])), int(max(at) + near[0]) + 2) for at in zip(*places, strict=True)]
+    y, x = (slice(first, last) for first, last in ends)  # the rest of the field does not count
+    cube, images, about = (planes[..., y, x] for planes in (units.cube, images, about))
+    left = torch.einsum("mc,cyx->myx", own, cube) - torch.einsum("mj,jyx->myx", own @ found.T, images)
     return float((left.square().sum(dim=0) * about).sum() / (len(left) * about.sum()).clamp(min=1))
 
 
