@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from napari_almadet.measure import gaussian_group, measurement
-from napari_almadet.measure.cutout import Cutout, Seed
+from napari_almadet.measure.cutout import Cutout, Seed, line_free, separated, without_its_noise
 from napari_almadet.measure.measurement import Measured, Scale, line_in, measure_source
 from napari_almadet.measure.noise import Noise
 
@@ -265,7 +265,7 @@ def faint_disc() -> np.ndarray:
 
 
 def test_the_error_of_a_masks_flux_covers_what_the_mask_misses():
-    """With noise alone one flux is 3.4 errors off."""
+    """With noise alone one flux is 2.7 errors off."""
     disc, by_noise, whole = faint_disc(), [], []
     truth = disc.sum() / (2 * np.pi * (FWHM / 2.3548) ** 2)
     for seed in range(4):
@@ -274,8 +274,8 @@ def test_the_error_of_a_masks_flux_covers_what_the_mask_misses():
         noise = np.sqrt(made.err_flux**2 - made.err_missed**2)
         by_noise.append((made.flux - truth) / noise)
         whole.append((made.flux - truth) / made.err_flux)
-    assert max(np.abs(whole)) < 2.5
-    assert max(np.abs(by_noise)) > 3
+    assert max(np.abs(whole)) < 2
+    assert max(np.abs(by_noise)) > 2.4
 
 
 def test_noise_about_a_mask_adds_no_more_to_its_error_than_a_mask_may_miss(monkeypatch):
@@ -284,7 +284,7 @@ def test_noise_about_a_mask_adds_no_more_to_its_error_than_a_mask_may_miss(monke
     monkeypatch.setattr(measurement, "with_surroundings", lambda parts, *_: replace(parts, mask=everywhere))
     made = measured(faint_disc(), 1, [found(30, 30, 31, 12, 5, compact=False)], merge=True)
     assert made.method == "mask"
-    assert 0.02 * made.flux < made.err_missed < 0.06 * made.flux
+    assert 0.01 * made.flux < made.err_missed < 0.06 * made.flux
 
 
 def test_the_error_of_a_masks_width_holds_what_that_of_mask_and_surroundings_differs_by(monkeypatch):
@@ -321,3 +321,48 @@ def test_a_lone_source_whose_mask_holds_clearly_more_than_its_gaussian_is_summed
     more = (share * plain.flux, (share - 1) * plain.flux / sigma)
     monkeypatch.setattr(measurement, "flux_of_mask", lambda task: more)
     assert measured(sky, 2, seeds).method == method
+
+
+def test_the_noise_of_the_level_in_a_faint_masks_pixels_is_not_low():
+    """If the noise of the level were subtracted before the mask is made, the mask would prefer pixels where it is low.
+
+    Ten galaxies with a broad line and few channels beside it, of which few voxels exceed the noise: in units of its
+    error, the noise of the level in their masks' pixels has a mean of 0, not of -0.6.
+    """
+    x, y = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    sky = 2.0 * line(32, 16)[:, None, None] * image_of(30, 30, matrix(14, 10, 30), x, y)
+    noise = Noise(np.ones(CHANNELS), correlation(ROUND), np.ones(1))
+    pulls = []
+    for seed in range(100, 110):
+        own = noise_planes(seed, ROUND)
+        cutout = Cutout((sky + own).astype(np.float32), (0, 0), noise, np.ones((SIDE, SIDE), np.float32))
+        parts = separated(cutout, [found(30, 30, 32, 16, 5.0)], 0, FWHM, merge=True)
+        weights = parts.rest * (parts.mask.sum(axis=0) / parts.rest.sum(axis=0))
+        pulls.append(float((weights * own).sum()) / np.sqrt(noise.variance(weights)))
+    assert abs(np.mean(pulls)) < 0.4
+
+
+@pytest.mark.parametrize("level", [0.0, 0.4])
+def test_a_real_continuum_is_subtracted_before_a_mask_is_made(level):
+    """Next to nothing is left of a bright source, nor of a low level of the whole field; of the noise, little is."""
+    x, y = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    real = level + 6.0 * image_of(42, 42, ROUND, x, y)
+    planes = (noise_planes(4, ROUND) + real).astype(np.float32)
+    noise = Noise(np.ones(CHANNELS), correlation(ROUND), np.ones(1))
+    cutout = Cutout(planes, (0, 0), noise, np.ones((SIDE, SIDE), np.float32))
+    continuum = planes.mean(axis=0)
+    left = without_its_noise(continuum, np.ones(planes.shape, bool), cutout, FWHM)
+    assert left[42, 42] == pytest.approx(continuum[42, 42], rel=0.03)
+    away = slice(0, 25), slice(0, 25)
+    assert left[away].mean() == pytest.approx(level, abs=0.03)
+    assert left[away].std() < 0.5 * continuum[away].std()
+
+
+def test_a_source_in_all_channels_has_a_mask_and_no_continuum():
+    """There is no channel free of the line, and so no mean to be taken off."""
+    planes = (noise_planes(3, ROUND) + sky_of(30, 30, ROUND, np.full(CHANNELS, 20.0))).astype(np.float32)
+    noise = Noise(np.ones(CHANNELS), correlation(ROUND), np.ones(1))
+    cutout = Cutout(planes, (0, 0), noise, np.ones((SIDE, SIDE), np.float32))
+    seed = replace(found(30, 30, 32, 40, compact=False), channels=(0, CHANNELS))
+    assert not line_free(cutout, seed).any()
+    assert separated(cutout, [seed], 0, FWHM).mask[:, 30, 30].all()

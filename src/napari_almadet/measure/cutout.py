@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from astropy.stats import gaussian_fwhm_to_sigma
 from scipy import ndimage
 
 from napari_almadet.catalogue.candidate import Box
@@ -37,6 +38,12 @@ SADDLE = 0.5  # fraction of the fainter peak: two detections are one object if t
 DIP = 3.0  # sigma, or if it falls by less than this
 SAMPLE = 24  # channels whose median is the starting point of the clipped mean: a few suffice
 ROUNDS = 3  # iterations of mask and continuum for extended sources, from the study
+# Beams: widths by which a continuum is separated into parts of different sizes, and over which the square of each part
+# is averaged; and times the variance of its noise up to which a part is noise. Derived: of noise alone, the mean square
+# over so few beams is 1 +- 0.5. `benchmarks/accuracy.py --kinds discs` measures what they achieve.
+SCALES = (2.0, 6.0, 18.0)
+AS_NOISE = 2.0
+SMALLEST = float(np.finfo(np.float32).tiny)  # a variance that is not 0
 
 
 @dataclass(frozen=True)
@@ -222,7 +229,7 @@ def separated(cutout: Cutout, seeds: Sequence[Seed], me: int, beam: float, merge
         if not seed.lines:
             nothing = np.zeros(rest.shape, bool)
             return Separated(nothing, nothing, rest, continuum, has_continuum, np.nan)
-        lines = cutout.less(continuum)
+        lines = cutout.less(without_its_noise(continuum, rest, cutout, beam))
         scaled = np.divide(lines, cutout.sigma, out=lines)
         width = seed.channels[1] - seed.channels[0]
         seen = contrast(scaled, cutout.known, cutout.noise, beam, width, seed.half / beam, overwrite=True)
@@ -345,3 +352,32 @@ def continuum_of(cutout: Cutout, rest: np.ndarray) -> tuple[np.ndarray, bool]:
         room[0] = room[: len(apart) + 1].sum(axis=0)
         count += counted(used)
     return (room[0] / np.maximum(count, 1)).astype(np.float32), True
+
+
+def without_its_noise(continuum: np.ndarray, rest: np.ndarray, cutout: Cutout, beam: float) -> np.ndarray:
+    """A continuum (ny, nx) without those of its parts, of any size, that are as faint as the noise of a mean of voxels.
+
+    It is for making masks.  The noise of a continuum is the same in all channels of a pixel.  If it were subtracted, a
+    mask would prefer pixels where it is negative, and the flux, from which the same noise is subtracted, would be too
+    high.  The flux itself is measured with the whole continuum, so that a faint one is not in it.
+    """
+    count = counted(rest)
+    channels = cutout.rms[np.isfinite(cutout.rms)].astype(float)
+    if not len(channels):
+        return continuum
+    typical = max(int(np.median(count)), 1)  # of a source that fills the band there are none, and its continuum is 0
+    variance = np.mean(channels**2) * cutout.noise.over(typical) * cutout.level**2 / np.maximum(count, 1)
+    side = 2 * int(SCALES[1] * beam) + 1
+    point = np.zeros((side, side))
+    point[side // 2, side // 2] = 1
+    kept, finer, of_finer = np.zeros_like(continuum), continuum, point
+    for scale in SCALES:
+        width, last = scale * beam * gaussian_fwhm_to_sigma, scale == SCALES[-1]
+        coarser, of_coarser = (
+            0 * image if last else ndimage.gaussian_filter(image, width, mode="nearest") for image in (continuum, point)
+        )
+        part, unit = finer - coarser, cutout.noise.spatial_variance(of_finer - of_coarser)
+        power = ndimage.gaussian_filter(part**2 / np.maximum(variance * unit, SMALLEST), width, mode="nearest")
+        kept += part * np.clip(1 - (AS_NOISE / np.maximum(power, 1e-9)) ** 2, 0, 1).astype(np.float32)
+        finer, of_finer = coarser, of_coarser
+    return kept
