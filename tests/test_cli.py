@@ -204,7 +204,7 @@ def test_a_wrong_value_is_named_in_plain_words(almadet, monkeypatch, arguments, 
 
 @pytest.mark.parametrize(
     "command",
-    [("detect", "cube.fits"), ("completeness", "cube.fits"), ("simulate",), ("evaluate",), ("train", "judge")],
+    [("detect", "cube.fits"), ("simulate",), ("evaluate",), ("train", "judge")],
 )
 def test_a_folder_that_cannot_be_made_is_said_before_the_work(almadet, tmp_path, command):
     (tmp_path / "file").touch()

@@ -179,6 +179,14 @@ def test_options_that_make_no_sense_are_refused_in_a_sentence(almadet, tmp_path)
     assert default_widths(128) == (3.0, 8.0, 20.0) and default_widths(10) == (2.5,)
 
 
+def test_a_folder_that_cannot_be_made_is_said_before_the_search(almadet, tmp_path):
+    (tmp_path / "file").touch()
+    result = almadet(tmp_path / "file" / "out")
+    assert result.exit_code == 1
+    assert "No results can be written to" in " ".join((result.output + result.stderr).split())
+    assert "Traceback" not in result.output
+
+
 def test_the_widths_of_lines_may_be_velocities_or_channels(file):
     cube = read_cube(file)
     assert options_for(cube, "40, 100", (0.0,), None, 0, "widths").widths == pytest.approx((4, 10))

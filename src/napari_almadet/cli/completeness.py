@@ -147,7 +147,6 @@ def completeness(
     from napari_almadet.cube.reading import read_cube
     from napari_almadet.evaluation.injection_rounds import OtherRun
 
-    make_folder(out)
     try:
         with logged(out, verbose):
             opened = read_cube(cube)
@@ -155,6 +154,7 @@ def completeness(
                 options = completeness_run.options_for(opened, widths, chosen, bounds, seed, "--widths")
             except ValueError as error:
                 raise typer.BadParameter(str(error)) from error
+            make_folder(out)
             work = Rounds(settings, out, client=connected(scheduler) if scheduler else None)
             run(opened, work, options, number, jobs, quiet)
     except (CubeError, OtherRun, ValueError, RuntimeError) as error:
