@@ -215,7 +215,7 @@ def search_window(
     detections
         All detections in the window, including those outside its core.
     wider
-        The same of the smoothed window.
+        The same of the windows smoothed to twice and to four times the beam.
     noise
         None if it has no data.
     """
@@ -226,7 +226,7 @@ def search_window(
     beam = known.fwhm
     clean = subtract_sidelobes(raw, window, known, negated)  # (2)
     detections, seen = detect_in(clean.units, raw, clean.window, beam, clean.dirty, networks)
-    wider = []
+    wider: list[Smoothed] = []
     for units, wide in in_wider_beams(clean.units, window, beam):
         wider.append(Smoothed(*detect_in(units, units, wide, beam, clean.dirty, networks, len(wider) + 1)))
         for detection in wider[-1].detections:
