@@ -34,8 +34,9 @@ WORTH = """
 artefacts, the candidates whose status a rule decided against their probability. The other rules that it counts decided
 nothing in these cubes; it does not count `no_flux` and `no_line_flux`.
 
-That was before windows were searched again smoothed to twice the beam; since then only the 44 cubes of noise with
-artefacts have been searched again: no candidate in them is kept by `found_smoothed`.
+That was before windows were searched again smoothed to twice the beam; with that, only the 44 cubes of noise with
+artefacts have been searched again: no candidate in them was kept by `found_smoothed`. With four times the beam they
+have not been searched.
 
 | rule | effect | real | false |
 |---|---|---|---|

@@ -24,6 +24,7 @@ from napari_almadet.search.noise_units import differences, resample
 from napari_almadet.search.patch_properties import (
     EXTENDED,
     PATCH_SNR,
+    SMALLEST,
     SearchedWindow,
     line_channel,
     line_width,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from napari_almadet.cube.cube import Cube
 
 # Values without another origin were chosen by eye; no set of cubes has chosen them.
-SMALLEST = 2.5  # beams, minimum area of a patch; derived: a point source of S/N 50 has this area above 5 sigma
 JUMP = 1.0  # line widths: within one galaxy the velocity changes by less from one pixel to the next
 SURE = 0.5  # detection score above which Source Finder is certain; derived: more likely a source than not
 OUTSTANDING = 0.6  # of the peak of a patch: if parts as bright as this are not detected with certainty, it is extended

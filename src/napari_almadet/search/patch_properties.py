@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 PATCH_SNR = 5.0  # minimum S/N of the pixels of a patch; convention
-# Beams, area of a patch from which it is extended emission; chosen by eye. In a smoothed window it is as many beams of
-# the cube, but no less than a point source of S/N 50 has over 5 sigma.
-EXTENDED, LEAST_EXTENDED = 10.0, 2.5
+EXTENDED = 10.0  # beams of the cube, area of a patch from which it is extended emission; chosen by eye
+SMALLEST = 2.5  # beams, minimum area of a patch; derived: a point source of S/N 50 has this area above 5 sigma
 STEP = 0.5  # beams, distance of positions whose channels are compared; derived: half the resolution
 FAR = 16  # channels a sixteenth of the band apart have nothing in common in a narrow line; chosen by eye
 CHANNELS_AT_ONCE = 16  # that are summed over a patch; chosen for memory
@@ -68,7 +67,7 @@ class SearchedWindow:
     @property
     def least_extended(self) -> float:
         """Area of a patch in beams of this window from which it is extended emission."""
-        return max(EXTENDED / 4**self.smoothed, LEAST_EXTENDED)
+        return max(EXTENDED / 4**self.smoothed, SMALLEST)  # each time the area of the beam is four times as large
 
     def image(self, name: str) -> np.ndarray:
         """One of the images of :data:`MAPS`, (ny, nx)."""
