@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -14,18 +16,28 @@ from napari_almadet.evaluation import score_plots as plots
 from napari_almadet.evaluation.finders import FINDERS
 
 
+@cache
+def tables_of(empty, prob):
+    """Rows of each table for one cube without or with two sources, and one that was found with a probability."""
+    true = true_sources() if empty else true_sources((20, 20), (60, 60))
+    found = found_sources((20, 21), prob=np.nan if prob is None else prob)
+    outcome = Outcome.of(*[[r] for r in records(true, found)])
+    return {
+        "scores": [summary(outcome)],
+        "curves": curves(outcome),
+        "errors": errors(outcome),
+        "calibration": calibration(outcome.found),
+    }
+
+
 def made(scenarios, finders):
     rows = {name: [] for name in ("scores", "curves", "errors", "calibration")}
     for scenario in scenarios:
-        true = true_sources() if scenario == "empty" else true_sources((20, 20), (60, 60))
         for finder in finders:
-            prob = np.nan if finder in FINDERS else 0.7
-            outcome = Outcome.of(*[[r] for r in records(true, found_sources((20, 21), prob=prob))])
             key = {"scenario": scenario, "finder": finder}
-            rows["scores"].append(key | summary(outcome))
-            rows["curves"] += [key | row for row in curves(outcome)]
-            rows["errors"] += [key | row for row in errors(outcome)]
-            rows["calibration"] += [key | {"scenario": "all"} | row for row in calibration(outcome.found)]
+            for name, part in tables_of(scenario == "empty", None if finder in FINDERS else 0.7).items():
+                more = {"scenario": "all"} if name == "calibration" else {}
+                rows[name] += [key | more | row for row in part]
     return {name: Table(rows=part) if part else Table() for name, part in rows.items()}
 
 

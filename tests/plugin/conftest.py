@@ -90,8 +90,14 @@ def header() -> fits.Header:
 
 
 @pytest.fixture
-def data() -> np.ndarray:
+def data(made_once) -> np.ndarray:
     """The sources of `SOURCES` in noise of 0.05, seeded."""
+    return made_once.copy()
+
+
+@pytest.fixture(scope="session")
+def made_once() -> np.ndarray:
+    """What each test gets a copy of as `data`."""
     rng = np.random.default_rng(7)
     cube = rng.normal(0, 0.05, (N_CHANNELS, N_Y, N_X))
     z, y, x = np.ogrid[:N_CHANNELS, :N_Y, :N_X]

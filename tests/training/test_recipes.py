@@ -14,6 +14,7 @@ from napari_almadet.networks.weights import load
 
 pytest.importorskip("pytorch_lightning", reason="the extra 'train' is not installed")
 
+from napari_almadet.training import recipes
 from napari_almadet.training.recipes import (
     BLOBS_FINDER,
     DEEP_GRU,
@@ -26,6 +27,23 @@ from napari_almadet.training.recipes import (
 )
 
 TINY = {"fields": 16, "validation_fields": 8, "batch_size": 8, "epochs": 2, "observations": 2, "jobs": 1}
+
+
+@pytest.fixture(scope="module")
+def tiny_data():
+    """The fields of a `TINY` recipe."""
+    return recipes.simulate_data(replace(DEEP_GRU, **TINY))
+
+
+@pytest.fixture
+def simulated_once(monkeypatch, tiny_data):
+    """All trainings have the same fields: processes that simulate take longer to start than these to train."""
+
+    def simulate_data(recipe, progress=None):
+        assert (recipe.fields, recipe.validation_fields) == (TINY["fields"], TINY["validation_fields"])
+        return tiny_data
+
+    monkeypatch.setattr(recipes, "simulate_data", simulate_data)
 
 
 def test_untied_layers_are_the_tied_ones_written_out():
@@ -67,7 +85,7 @@ def test_untied_deep_gru_is_the_tied_one_written_out():
         torch.testing.assert_close(tied.untied()(spectra), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_training_resumes_and_ends_with_weights_and_their_card(tmp_path):
+def test_training_resumes_and_ends_with_weights_and_their_card(tmp_path, simulated_once):
     recipe = replace(DEEP_GRU, **TINY)
     train_deep_gru(tmp_path, recipe)
     path = train_deep_gru(tmp_path, replace(recipe, epochs=4))
@@ -83,13 +101,13 @@ def test_training_resumes_and_ends_with_weights_and_their_card(tmp_path):
     assert min(log["epoch"]) == 2
 
 
-def test_blobs_finder_is_trained_in_two_stages(tmp_path):
+def test_blobs_finder_is_trained_in_two_stages(tmp_path, simulated_once):
     network, card = load(train_blobs_finder(tmp_path, replace(BLOBS_FINDER, **TINY)))
     assert isinstance(network, BlobsFinder)
     assert set(card["scores"]) == {"tied", "free", "completeness", "completeness, SNR >= 5", "purity"}
 
 
-def test_blobs_finder_goes_on_from_trained_weights(tmp_path):
+def test_blobs_finder_goes_on_from_trained_weights(tmp_path, simulated_once):
     recipe = replace(BLOBS_FINDER, **TINY | {"epochs": 1}, rate=0.0, start="blobs_finder")
     network, card = load(train_blobs_finder(tmp_path, recipe))
     shipped, shipped_card = load("blobs_finder")
