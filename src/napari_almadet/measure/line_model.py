@@ -175,6 +175,7 @@ def fit_line(
     fwhm: float,
     most: int = MOST,
     white: np.ndarray | None = None,
+    rest: np.ndarray | None = None,
 ) -> tuple[Line, Line] | None:
     """Fit a line in a spectrum without continuum.
 
@@ -192,6 +193,9 @@ def fit_line(
         Maximum number of Gaussians.
     white
         As :func:`whitening` makes it of the covariance, where that is known already.
+    rest
+        Weights (channels,) of the mean that was subtracted as continuum.  If the line reaches into these channels, a
+        part of it was subtracted too, and what is fitted is a line without its own mean there.
 
     Returns
     -------
@@ -201,7 +205,7 @@ def fit_line(
     if not len(used):
         return None
     white = whitening(covariance) if white is None else white
-    problem = _Problem(used.astype(float), white, white @ spectrum[used].astype(float))
+    problem = _Problem(used.astype(float), white, white @ spectrum[used].astype(float), rest)
     single = problem.fitted([(centre, fwhm)])
     if single is None:
         return None
@@ -221,6 +225,21 @@ def fit_line(
             break
         best, score = line, problem.criterion(line)
     return single, best
+
+
+def mean_of_line(line: Line | None, rest: np.ndarray) -> float:
+    """Mean of a line in the channels whose mean (weights ``rest``) is subtracted as continuum."""
+    return 0.0 if line is None else float(rest @ line.at(np.arange(len(rest), dtype=float)))
+
+
+def weights_of_mean(line: Line, rest: np.ndarray, used: np.ndarray, white: np.ndarray) -> np.ndarray:
+    """Weights (channels,) with which a spectrum's noise adds to :func:`mean_of_line` of the line fitted to it."""
+    problem = _Problem(used.astype(float), white, np.zeros(len(used)), rest)
+    blunt = replace(line, parameters=np.maximum(line.parameters, [-np.inf, -np.inf, SHARP]))
+    slopes = rest @ blunt.slopes(np.arange(len(rest), dtype=float))
+    weights = np.zeros(len(rest))
+    weights[used] = slopes @ np.linalg.pinv(problem.slopes(blunt), rcond=1e-6) @ white
+    return weights
 
 
 def profiles(channel: np.ndarray, centre: np.ndarray, fwhm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -257,11 +276,32 @@ def whitening(covariance: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Problem:
-    """A spectrum in noise made white: ``white`` @ noise has variance 1; ``seen`` is ``white`` @ values."""
+    """A spectrum in noise made white: ``white`` @ noise has variance 1; ``seen`` is ``white`` @ values.
+
+    From the values the mean with the weights ``rest`` of all channels was subtracted; None: nothing of the line was.
+    """
 
     channel: np.ndarray
     white: np.ndarray
     seen: np.ndarray
+    rest: np.ndarray | None = None
+
+    def left_of(self, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What is left of a function of the channel, (..., channels), when its mean is subtracted; not yet white."""
+        values = function(self.channel)
+        if self.rest is None:
+            return values
+        free = np.flatnonzero(self.rest)
+        mean: np.ndarray = function(free.astype(float)) @ self.rest[free]
+        return values - mean[..., None]
+
+    def shown(self, line: Line) -> np.ndarray:
+        """A line as it would be seen: (channels,)."""
+        return np.asarray(self.white @ self.left_of(line.at))
+
+    def slopes(self, line: Line) -> np.ndarray:
+        """Its derivatives by all parameters, (channels, parameters)."""
+        return np.asarray(self.white @ self.left_of(lambda channel: line.slopes(channel).T).T)
 
     def criterion(self, line: Line) -> float:
         """Bayesian information criterion."""
@@ -271,10 +311,10 @@ class _Problem:
     def left_over(self, line: Line, width: float) -> tuple[float, float]:
         """Maximum decrease of chi² by another Gaussian of given width, to first order, and its position."""
         centre = np.arange(self.channel[0], self.channel[-1] + 1, max(width / 2, 1.0))
-        more = self.white @ averages(self.channel, centre, np.full(len(centre), width)).T
-        known = np.linalg.qr(self.white @ line.slopes(self.channel))[0]
+        more = self.white @ self.left_of(lambda at: averages(at, centre, np.full(len(centre), width))).T
+        known = np.linalg.qr(self.slopes(line))[0]
         more -= known @ (known.T @ more)
-        rest = self.seen - self.white @ line.at(self.channel)
+        rest = self.seen - self.shown(line)
         gain = (rest @ more) * np.abs(rest @ more) / np.maximum((more**2).sum(axis=0), 1e-3)
         best = int(np.argmax(gain))
         return float(gain[best]), float(centre[best])
@@ -300,7 +340,7 @@ class _Problem:
 
         def shapes_at(parameters: np.ndarray) -> tuple[np.ndarray, Callable[[], np.ndarray]]:
             centre, width = rows_of(parameters)
-            unit, by_centre, by_width = profiles(self.channel, centre, width)
+            unit, by_centre, by_width = self.left_of(lambda at: np.stack(profiles(at, centre, width)))
 
             def slopes() -> np.ndarray:
                 return np.concatenate([by_centre, by_width * (width - least)[:, None]]) @ self.white.T
@@ -313,7 +353,7 @@ class _Problem:
         except np.linalg.LinAlgError:
             return None
         centre, width = rows_of(answer)
-        amplitude = heights(self.seen[None], averages(self.channel, centre, width) @ self.white.T)[0]
+        amplitude = heights(self.seen[None], self.left_of(lambda at: averages(at, centre, width)) @ self.white.T)[0]
         inside = (centre > self.channel[0] - 1) & (centre < self.channel[-1] + 1)
         band = self.channel[-1] - self.channel[0] + 1
         if not (amplitude > 0).all() or not inside.all() or (width > band).any():
@@ -321,13 +361,13 @@ class _Problem:
         line = Line(np.column_stack([amplitude, centre, width]), np.eye(3 * count), 0.0)
         line = replace(line, parameters=line.parameters[np.argsort(-amplitude * width)])
         blunt = replace(line, parameters=np.maximum(line.parameters, [-np.inf, -np.inf, SHARP]))
-        jacobian = self.white @ blunt.slopes(self.channel)
+        jacobian = self.slopes(blunt)
         norm = np.sqrt((jacobian**2).sum(axis=0))
         if not (norm > 0).all():
             return None
         jacobian = jacobian / norm
         covariance = np.linalg.pinv(jacobian.T @ jacobian, rcond=1e-8) / np.outer(norm, norm)
-        rest = self.seen - self.white @ line.at(self.channel)
+        rest = self.seen - self.shown(line)
         return replace(line, covariance=covariance, chi2=float(rest @ rest) / (len(self.channel) - 3 * count))
 
 
