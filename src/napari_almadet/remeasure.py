@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 # Quantities that change with the emission range; all others depend on the box and the fitted line.
 OF_THE_RANGE = (
     *("channels", "focused", "focus_origin", "snr_global", "snr_pixel", "f_sum", "err_f_sum", "f_max"),
-    *("method", "mask", "n_pix", "flag", "status", "origin", "decisions"),
+    *("f_sum_all", "err_f_sum_all", "method", "mask", "n_pix", "flag", "status", "origin", "decisions"),
 )
 
 

@@ -15,7 +15,7 @@ COLUMNS = [
     *("id", "name", "x", "y", "z", "err_x", "err_y", "err_z", "x_min", "x_max", "y_min", "y_max", "z_min", "z_max"),
     *("n_pix", "ra", "dec", "err_ra", "err_dec", "l", "b", "freq", "err_freq", "v_rad", "err_v_rad"),
     *("v_opt", "err_v_opt", "v_app", "err_v_app", "x_peak", "y_peak", "z_peak", "ra_peak", "dec_peak", "freq_peak"),
-    *("v_rad_peak", "method", "f_sum", "err_f_sum", "pb", "f_sum_pb", "err_f_sum_pb"),
+    *("v_rad_peak", "method", "f_sum", "err_f_sum", "f_sum_all", "err_f_sum_all", "pb", "f_sum_pb", "err_f_sum_pb"),
     *("f_cont", "err_f_cont", "f_cont_pb", "err_f_cont_pb", "alpha", "err_alpha"),
     *("f_max", "f_min", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50", "wm50", "err_wm50"),
     *("fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),

@@ -95,7 +95,9 @@ def test_a_line_has_its_flux_place_and_width():
 
 @pytest.mark.parametrize("mask", [None, (slice(46, 55), slice(18, 24), slice(18, 24))])
 def test_a_row_of_one_of_several_lines_is_flagged_and_its_decisions_name_the_others(mask):
-    one = row(mask, further=((12.3, 3.0), (31.0, 3.0)))
+    one = row(mask, further=((12.3, 3.0), (31.0, 3.0)), flux_further=4.0, err_flux_further=0.4)
+    assert (one.f_sum, one.f_sum_all) == (7.0, 11.0)
+    assert one.err_f_sum_all == pytest.approx(0.5)
     assert one.flag & FLAGS["further lines"]
     assert one.reasons[-1].endswith("at channels 12, 31, are not in them")
     assert not row(mask).flag & FLAGS["further lines"]

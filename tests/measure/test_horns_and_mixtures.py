@@ -74,10 +74,25 @@ def test_a_flux_of_one_of_several_lines_knows_the_others(size, heights, further)
     assert made.further == further
 
 
+@pytest.mark.parametrize("ratio", [1.0, 2.5])
+def test_the_flux_of_further_lines_is_measured_where_the_source_is(ratio):
+    satellites = sum(10 * line(*own) for own in SATELLITES)
+    group = replace(found(30, 30, 24, 3), lines=((24.0, 3.0), *SATELLITES))
+    pulls = []
+    for seed in range(12):
+        made = measured(sky_of(30, 30, ratio * ROUND, 16 * line(24, 3) + satellites), seed, [group])
+        pulls.append((made.flux_further - ratio * satellites.sum()) / made.err_flux_further)
+        assert made.err_flux_further < 0.15 * made.flux_further
+    assert abs(np.mean(pulls)) < 0.7
+    assert np.std(pulls) < 1.6
+
+
 def test_horns_and_single_lines_have_no_further_lines():
     spectrum = 3 * line(*LOW) + 2.7 * line(*HIGH) + 0.8 * line(30, 12)
     assert measured(sky_of(30, 30, ROUND, spectrum), 5, [two_peaks()]).further == ()
-    assert measured(sky_of(30, 30, ROUND, 3 * line(*LOW)), 5, [found(30, 30, *LOW)]).further == ()
+    alone = measured(sky_of(30, 30, ROUND, 3 * line(*LOW)), 5, [found(30, 30, *LOW)])
+    assert alone.further == ()
+    assert (alone.flux_further, alone.err_flux_further) == (0.0, 0.0)
 
 
 def test_a_line_whose_channels_are_in_the_mask_is_in_the_flux():

@@ -106,7 +106,7 @@ def test_a_point_in_an_elliptical_beam_is_not_resolved_and_has_its_flux():
 
 
 def test_a_line_that_covers_half_of_the_band_has_its_flux_and_is_not_taken_for_continuum():
-    """Its wings are in the channels from which the continuum is estimated: with them subtracted it is 12 % too faint."""
+    """Its wings are in the channels from which the continuum is estimated: with those it is 12 % too faint."""
     total, fluxes, continua = 14 * 30 * np.sqrt(np.pi / K2), [], []  # a hundredth of it is outside the band
     for seed in range(50, 62):
         made = measured(sky_of(30.3, 29.6, ROUND, 14 * line(31, 30)), seed, [found(30, 30, 31, 26)])

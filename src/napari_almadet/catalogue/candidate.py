@@ -162,6 +162,8 @@ class Candidate:
     err_z: float = np.nan
     f_sum: float = np.nan  # integrated flux
     err_f_sum: float = np.nan
+    f_sum_all: float = np.nan  # with further lines of the source
+    err_f_sum_all: float = np.nan
     pb: float = np.nan  # response of the primary beam over its mask, weighted with its flux; NaN: that at its place
     err_f_sum_pb: float = np.nan  # of a mask over which the response varies; NaN: that of the flux over `pb`
     err_f_cont_pb: float = np.nan

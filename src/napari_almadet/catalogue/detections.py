@@ -213,6 +213,8 @@ class Detections:
             "method": plain("method", str),
             "f_sum": numbers("f_sum", flux),
             "err_f_sum": numbers("err_f_sum", flux),
+            "f_sum_all": numbers("f_sum_all", flux),
+            "err_f_sum_all": numbers("err_f_sum_all", flux),
             "pb": response,
             "f_sum_pb": numbers("f_sum", flux) / undone,
             "err_f_sum_pb": corrected_error("err_f_sum", flux),

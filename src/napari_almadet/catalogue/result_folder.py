@@ -39,7 +39,7 @@ IDENTITY_CARD = "RESULTID"  # in headers; in tables and JSON it is ``identity``
 LONGEST_MESSAGE = 280  # characters of an error message
 MEASURES = (
     *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "pb", "f_max", "f_min", "peak"),
-    *("err_f_sum_pb", "err_f_cont_pb"),
+    *("f_sum_all", "err_f_sum_all", "err_f_sum_pb", "err_f_cont_pb"),
     *("err_peak", "x_peak", "y_peak", "z_peak", "f_cont", "err_f_cont", "alpha", "err_alpha"),
     *("w20", "err_w20", "w50", "err_w50", "wm50", "err_wm50", "fwhm", "err_fwhm", "z_fit", "err_z_fit", "chi2_fit"),
     *("dc_maj", "err_dc_maj", "dc_min", "err_dc_min", "dc_pa", "err_dc_pa", "dc_limit"),

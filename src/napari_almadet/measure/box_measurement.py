@@ -81,6 +81,7 @@ def measure(
     factor = flux_factor(cube, np.arange(first, last))[0] * width / share
     candidate.f_sum = float((spectrum * factor).sum())
     candidate.err_f_sum = float(box_rms * np.sqrt(channels / (last - first)) * np.sqrt((factor**2).sum()))
+    candidate.f_sum_all, candidate.err_f_sum_all = candidate.f_sum, candidate.err_f_sum
     candidate.f_max = float(np.nanmax(voxels, initial=-np.inf)) if known.any() else np.nan
     candidate.w50, candidate.w20 = (line_width(spectrum, level) * width for level in (0.5, 0.2))
 

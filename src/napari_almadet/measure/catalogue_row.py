@@ -212,6 +212,7 @@ def write(candidate: Candidate, cube: Cube, cutout: Cutout, seed: Seed, scale: S
 
 NUMBERS = (
     *("x", "y", "z", "err_x", "err_y", "err_z", "f_sum", "err_f_sum", "pb"),
+    *("f_sum_all", "err_f_sum_all"),
     *("f_max", "f_min", "x_peak", "y_peak", "z_peak"),
     *("err_f_sum_pb", "err_f_cont_pb"),
     *("f_cont", "err_f_cont", "alpha", "err_alpha", "peak", "err_peak", "w20", "err_w20", "w50", "err_w50"),
@@ -226,6 +227,8 @@ def _write_line(candidate: Candidate, scale: Scale, made: Measured) -> None:
     width = scale.width
     candidate.z, candidate.err_z = made.z, made.err_z
     candidate.f_sum, candidate.err_f_sum = made.flux, made.err_flux
+    candidate.f_sum_all = made.flux + made.flux_further
+    candidate.err_f_sum_all = float(np.hypot(made.err_flux, made.err_flux_further))
     candidate.peak, candidate.err_peak = float(made.peak), float(made.err_peak)
     for name, (value, error) in made.widths.items():
         setattr(candidate, name, value * width)
@@ -405,4 +408,4 @@ def as_box(candidate: Candidate, cube: Cube, cutout: Cutout, noise: Noise) -> No
     level = level_of(own, cube.beam_fwhm or 4.0)[local.slices]
     variance = noise.spatial_variance(known * level) * noise.spectral_variance(inside)
     if variance > 0:
-        candidate.err_f_sum = float(np.sqrt(variance))
+        candidate.err_f_sum = candidate.err_f_sum_all = float(np.sqrt(variance))

@@ -17,6 +17,7 @@ from napari_almadet.measure.cutout import FEW, FEW_SHARE, Cutout, Seed, Separate
 from napari_almadet.measure.detected_place import APART, Place, detected_place
 from napari_almadet.measure.dips import dip_channels
 from napari_almadet.measure.flux_estimators import (
+    ADJOINING,
     APERTURE,
     BLENDED,
     BRIGHT,
@@ -76,7 +77,7 @@ MISSED = 0.05
 # eye with lopsided galaxies; the masks of Gaussian sources hold 0.8 to 1.1 times their flux.
 MORE_IN_MASK, SURELY_MORE = 1.25, 4.0
 AT_ONCE = 64  # lines of one width that are looked for at a time
-# Fraction of its peak, above which the part of a line that is subtracted as continuum matters: a few times this fraction
+# Fraction of its peak, above which the part of a line that is subtracted as continuum matters: a few times this share
 # of the flux.  Chosen by eye, well below the errors at S/N 100.
 SUBTRACTED = 1e-3
 REACH = 3.0  # FWHM from a line's centre, where it has fallen to 1e-11
@@ -147,6 +148,8 @@ class Measured:
     blended: bool = False
     line_snr: float = 0.0
     further: tuple[tuple[float, float], ...] = ()  # (centre, FWHM) of lines of the source that are not in its flux
+    flux_further: float = 0.0  # theirs
+    err_flux_further: float = 0.0
     lines: np.ndarray | None = None  # the continuum-subtracted cutout, 0 where there is no data
     own: np.ndarray | None = None  # spectrum at the peak, including continuum
     own_variance: float = np.nan  # of a pixels' sum of unit noise that it is
@@ -191,6 +194,7 @@ def measure_source(
         found, shapes = fit_the_line(task, made)
         by_mask(task, made, shapes)
         made.further = further_lines(task, made)
+        made.flux_further, made.err_flux_further = flux_of_further_lines(task, made, found)
         if made.method == "mask":
             larger = with_surroundings(parts, cutout, scale)
             made.err_missed = missed_by_mask(larger, cutout, scale, made)
@@ -732,6 +736,34 @@ def further_lines(task: LineTask, made: Measured) -> tuple[tuple[float, float], 
         if used[inside > 0].mean() < 0.5 and inside @ spectrum >= PRESENT * error:
             found.append((centre, fwhm))
     return tuple(found)
+
+
+def flux_of_further_lines(task: LineTask, made: Measured, found: Component | None) -> tuple[float, float]:
+    """Flux of :func:`further_lines` and its error: in 1.1 FWHM about them, without the channels already measured.
+
+    Where the source is a point or a Gaussian, they have its place and size; where it has a mask, they are summed over
+    the pixels of the mask.
+    """
+    if not made.further:
+        return 0.0, 0.0
+    cutout, scale, channel = task.cutout, task.scale, np.arange(task.n_channels)
+    shape = made.shape or first_shape(task.seed, cutout, scale.beam)
+    inside = np.any([np.abs(channel - centre) <= max(ADJOINING * fwhm, 1) for centre, fwhm in made.further], axis=0)
+    inside &= np.isfinite(cutout.rms)
+    weights = inside * scale.flux * scale.width
+    if made.method == "mask":
+        weights = weights * ~task.parts.mask.any(axis=(1, 2))
+        row = np.asarray(task.parts.mask.any(axis=0), np.float32)
+    else:
+        weights = weights * ((channel < made.channels[0]) | (channel >= made.channels[1]))
+        others = [first_shape(task.seeds[j], cutout, scale.beam) for j in task.group[1:]]
+        row = rows_of([shape, *others], cutout.pixels, scale.beam)[0]
+        weights = weights * scale.areas * (shape.area / (2 * np.pi * float(np.sqrt(np.linalg.det(scale.beam)))))
+    by_noise = weights - weights.sum() * rest_weights(task.parts, shape)
+    variance = cutout.noise.spatial_variance(row) * cutout.noise.spectral_variance(by_noise)
+    flux = float(weights @ spectrum_at(row, task.lines))
+    of_size = found.extra if found is not None and made.method == "fit" else 0.0
+    return flux, float(np.hypot(np.sqrt(variance) * level_at(cutout, shape), of_size * flux))
 
 
 def mask_holds_more(task: LineTask, made: Measured) -> bool:
